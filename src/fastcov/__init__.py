@@ -1,0 +1,66 @@
+"""Which gain per channel turns one population's covariance into another's?
+
+    import fastcov as fc
+    sim = fc.datasets.simulate(rng=0)                     # or your own X (channels, conditions) ...
+    S = fc.target_covariance(sim.Y, like=sim.X)           # ... and responses Y of another population
+    fit = fc.fit(sim.X, S, relative_ridge=0.1)
+    print(fit)                                            # the loss, R2, and the fit's certificate
+    fit.gains, fit.covariance()
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Name -> module. Everything is imported when it is first used (PEP 562): `import fastcov` takes a
+# millisecond, Numba and SciPy half a second.
+_NAMES = {
+    "AtomOperator": "_operators",
+    "ConvergenceWarning": "_fit",
+    "Fit": "_fit",
+    "GramOperator": "_operators",
+    "atom_norms": "_operators",
+    "covariance": "_problem",
+    "fit": "_fit",
+    "gram": "_operators",
+    "loss": "_loss",
+    "loss_and_gradient": "_loss",
+    "overlaps": "_operators",
+    "target_covariance": "_problem",
+    "threads": "_jit",
+}
+_MODULES = ("datasets", "plot")
+
+if TYPE_CHECKING:
+    from . import datasets as datasets
+    from . import plot as plot
+    from ._fit import ConvergenceWarning as ConvergenceWarning
+    from ._fit import Fit as Fit
+    from ._fit import fit as fit
+    from ._jit import threads as threads
+    from ._loss import loss as loss
+    from ._loss import loss_and_gradient as loss_and_gradient
+    from ._operators import AtomOperator as AtomOperator
+    from ._operators import GramOperator as GramOperator
+    from ._operators import atom_norms as atom_norms
+    from ._operators import gram as gram
+    from ._operators import overlaps as overlaps
+    from ._problem import covariance as covariance
+    from ._problem import target_covariance as target_covariance
+
+__all__ = [*_NAMES, *_MODULES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

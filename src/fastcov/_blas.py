@@ -1,0 +1,77 @@
+"""BLAS and LAPACK on C-ordered arrays, always SciPy's.
+
+NumPy and SciPy wheels each bring an OpenBLAS with a thread pool of its own, and the two spin against
+each other: `X.T @ X` followed by a SciPy factorisation is six times slower than SciPy alone. So no
+NumPy product stands on a hot path; Numba's `np.dot` is not used either. A C-ordered array is the
+transpose of a Fortran-ordered one, so nothing here is ever copied.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import blas, lapack
+
+Array = NDArray[Any]
+
+
+def _routine(module: Any, name: str, dtype: Any) -> Any:
+    return getattr(module, ("s" if dtype == np.float32 else "d") + name)
+
+
+def product(A: Array, B: Array, *, ta: bool = False, tb: bool = False, out: Array | None = None,
+            add: bool = False) -> Array:  # fmt: skip
+    """A B, with Aᵀ for `ta` and Bᵀ for `tb`; into `out`, or added to it. 2mnk flops."""
+    if out is None:
+        out = np.empty((A.shape[1 if ta else 0], B.shape[0 if tb else 1]), A.dtype)
+    if A.shape[0 if ta else 1] == 0 and not add:  # BLAS leaves `out` as it was
+        out[...] = 0.0
+        return out
+    gemm = _routine(blas, "gemm", A.dtype)
+    gemm(1.0, B.T, A.T, beta=float(add), c=out.T, trans_a=tb, trans_b=ta, overwrite_c=1)
+    return out
+
+
+def self_product(A: Array, *, transpose: bool = False, out: Array | None = None,
+                 add: bool = False) -> Array:  # fmt: skip
+    """Lower triangle of A Aᵀ (of Aᵀ A for `transpose`); the rest of `out` is left. n²k flops."""
+    if out is None:
+        n = A.shape[1 if transpose else 0]
+        out = np.empty((n, n), A.dtype)
+    syrk = _routine(blas, "syrk", A.dtype)
+    syrk(1.0, A.T, beta=float(add), c=out.T, trans=not transpose, lower=0, overwrite_c=1)
+    return out
+
+
+def cholesky(A: Array) -> int:
+    """Overwrite the lower triangle of A with its Cholesky factor. n³/3 flops.
+
+    Returns 0, or the order of the leading minor that is not positive definite.
+    """
+    potrf = _routine(lapack, "potrf", A.dtype)
+    _, info = potrf(A.T, lower=0, clean=0, overwrite_a=1)
+    return int(info)
+
+
+def cholesky_solve(L: Array, rhs: Array) -> Array:
+    """Solve L Lᵀ x_t = rhs_t for the rows of `rhs` (T, n). 2Tn² flops."""
+    potrs = _routine(lapack, "potrs", L.dtype)
+    x, _ = potrs(L.T, np.array(rhs, L.dtype, order="C").T, lower=0, overwrite_b=1)
+    return np.ascontiguousarray(x.T)
+
+
+
+def add_product(total: NDArray[np.float64], A: Array, B: Array) -> None:
+    """total += Aᵀ B, summed over blocks in float64 whatever the dtype of the blocks. 2mnk flops."""
+    if A.dtype == np.float64:
+        product(A, B, ta=True, out=total, add=True)
+    else:
+        total += product(A, B, ta=True)
+
+
+def add_self_product(total: NDArray[np.float64], A: Array) -> None:
+    """Add the lower triangle of Aᵀ A to that of `total`, as `add_product` does. n²k flops."""
+    if A.dtype == np.float64:
+        self_product(A, transpose=True, out=total, add=True)
+    else:
+        total += np.tril(self_product(A, transpose=True))

@@ -1,0 +1,154 @@
+"""How fastcov compiles and how many threads it uses; the one place with Numba flags."""
+
+import os
+
+# libgomp reads this once, when the first parallel kernel loads it. Its default, spinning for
+# milliseconds after each kernel, starves the BLAS call that comes next (7.9 against 1.4 ms for
+# kernel + SYRK + POTRF on two cores).
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import contextlib
+import functools
+import threading
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numba
+import numpy as np
+import scipy.linalg.blas  # noqa: F401  (loads SciPy's BLAS, so that threadpoolctl finds it)
+from threadpoolctl import ThreadpoolController
+
+# Everything `fastmath=True` allows except assuming that NaN and infinity never happen: sums must
+# carry them to where they are found and named.
+FASTMATH = {"reassoc", "contract", "nsz"}
+
+# Waking a thread costs some 20 us, what one core does with this many elements.
+PARALLEL_SIZE = 1 << 15
+
+_compile_lock = threading.Lock()
+_launch_lock = threading.Lock()
+_launched = False  # has this process run a parallel kernel?
+_forked = False  # is this a child of a process that had?
+
+
+def _after_fork() -> None:
+    # GNU OpenMP does not survive a fork: a child that enters it is killed.
+    global _forked
+    _forked = _launched
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class Kernel:
+    """A loop nest over C-contiguous, writeable arrays, compiled on first use.
+
+    It has two twins that do the same arithmetic: a parallel one, and one without threads that
+    releases the GIL, for small work and for children of a fork. Each combination of twin and array
+    dtypes is a function of its own name to Numba. One name with several signatures shares one
+    on-disk index, which is not locked: processes that compile from cold at the same time have
+    swapped each other's code there.
+    """
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._twins: dict[tuple[Any, ...], Callable[..., None]] = {}
+
+    def __call__(self, *args: Any, size: int) -> None:
+        """Run on `args`; `size` counts the elements touched and decides whether threads pay."""
+        parallel = size >= PARALLEL_SIZE and not _forked and numba.get_num_threads() > 1
+        key = (parallel, *(a.dtype.char for a in args if isinstance(a, np.ndarray)))
+        twin = self._twins.get(key)
+        if twin is None:
+            twin = self._compile(key, args)
+        if parallel:
+            with _launch():
+                twin(*args)
+        else:
+            twin(*args)
+
+    def _compile(self, key: tuple[Any, ...], args: tuple[Any, ...]) -> Callable[..., None]:
+        with _compile_lock:
+            if key in self._twins:
+                return self._twins[key]
+            parallel, *dtypes = key
+            name = "_".join([self._function.__name__, "parallel" if parallel else "serial", *dtypes])
+            twin: Callable[..., None] = types.FunctionType(
+                self._function.__code__, self._function.__globals__, name
+            )
+            twin.__qualname__ = name
+            if not numba.config.DISABLE_JIT:
+                twin = _compiled(twin, tuple(numba.typeof(a) for a in args), parallel)
+            self._twins[key] = twin
+            return twin
+
+
+def _compiled(function: Callable[..., None], signature: Any, parallel: bool) -> Callable[..., None]:
+    flags = {"parallel": parallel, "nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
+    try:
+        compiled = numba.njit(cache=True, **flags)(function)
+        compiled.compile(signature)
+    except (RuntimeError, OSError):
+        # No place to keep the cache (a read-only install and no home), or that place is full.
+        compiled = numba.njit(**flags)(function)
+        compiled.compile(signature)
+    return compiled  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _launch() -> Iterator[None]:
+    """Guard a parallel kernel: Numba's `workqueue` layer aborts when two threads enter it."""
+    global _launched
+    if _launched and numba.threading_layer() != "workqueue":
+        yield
+        return
+    with _launch_lock:
+        yield
+        _launched = True
+
+
+@functools.cache
+def blas() -> ThreadpoolController:
+    """The BLAS libraries of this process, looked up once (a look-up takes a millisecond)."""
+    return ThreadpoolController().select(user_api="blas")
+
+
+@contextlib.contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Limit Numba and BLAS together to `n` threads inside a `with` block.
+
+    Parameters
+    ----------
+    n : int
+        Threads, from 1 to the number that Numba started with (`NUMBA_NUM_THREADS`, by default one a
+        core).
+
+    Raises
+    ------
+    ValueError
+        If `n` is not a whole number in that range.
+
+    Notes
+    -----
+    The Numba limit belongs to the calling thread, the BLAS limit to the whole process. Results for
+    different numbers of threads agree to rounding; for the same number they are the same bits.
+
+    Examples
+    --------
+    >>> import fastcov as fc
+    >>> with fc.threads(1):
+    ...     loss = fc.loss([[1.0, 2.0], [3.0, 5.0]], [[1.0, 0.0], [0.0, 1.0]], [1.0, 1.0])
+    """
+    limit = numba.config.NUMBA_NUM_THREADS
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1 <= n <= limit:
+        raise ValueError(f"Argument 'n' must be a whole number of threads from 1 to {limit}, not {n!r}.")
+    before = numba.get_num_threads()
+    with blas().limit(limits=int(n)):
+        numba.set_num_threads(int(n))
+        try:
+            yield
+        finally:
+            numba.set_num_threads(before)

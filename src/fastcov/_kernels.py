@@ -1,0 +1,199 @@
+"""All compiled code: arrays in, arrays out.
+
+Arrays are C-contiguous and writeable. `X` is a block of rows (n, D) in float32 or float64; weights,
+means and sums are float64. `Y` below is the weighted, centred block, y_ij = w_i x_ij - m_j. It is
+made on the fly: nothing of the size of X is ever allocated here.
+
+Callers and callees stay in this file: Numba's cache does not notice an edited callee elsewhere.
+"""
+
+import numpy as np
+from numba import prange
+
+from ._jit import Kernel
+
+# Rows that one thread sums on its own. Partial sums are added in fixed order, so that a result does
+# not depend on the number of threads.
+SUM_ROWS = 256
+# Edge of a square tile: two float64 tiles of this edge fill a 64 KiB first-level cache.
+TILE = 64
+
+
+@Kernel
+def weighted_sums(X, weights, sums, sizes):  # type: ignore[no-untyped-def]
+    """sums[b] = sum_i w_i x_i over the b-th SUM_ROWS rows; sizes[i] = sum_j |x_ij|.
+
+    sums (ceil(n / SUM_ROWS), D), sizes (n,). 3nD flops, one read of X. A NaN or an infinity in X
+    comes out in sums.
+    """
+    n, d = X.shape
+    for b in prange(sums.shape[0]):
+        total = sums[b]
+        total[:] = 0.0
+        for i in range(b * SUM_ROWS, min(n, (b + 1) * SUM_ROWS)):
+            w = weights[i]
+            size = 0.0
+            for j in range(d):
+                x = np.float64(X[i, j])
+                total[j] += w * x
+                size += abs(x)
+            sizes[i] = size
+
+
+@Kernel
+def centred_rows(X, weights, mean, scales, out):  # type: ignore[no-untyped-def]
+    """out_ij = s_i (w_i x_ij - m_j). 3nD flops, one read of X and one write of out."""
+    n, d = X.shape
+    for i in prange(n):
+        w = weights[i]
+        s = scales[i]
+        for j in range(d):
+            out[i, j] = s * (w * X[i, j] - mean[j])
+
+
+@Kernel
+def centred_dots(P, X, weights, mean, out):  # type: ignore[no-untyped-def]
+    """out_i = sum_j p_ij (w_i x_ij - m_j), summed in float64. 4nD flops, one read of P and X."""
+    n, d = X.shape
+    for i in prange(n):
+        w = weights[i]
+        s = 0.0
+        for j in range(d):
+            s += P[i, j] * (w * X[i, j] - mean[j])
+        out[i] = s
+
+
+@Kernel
+def squared_norms(X, weights, mean, out):  # type: ignore[no-untyped-def]
+    """out_i = ||g_i||^2 = 2 [ (x_i.x_i)(y_i.y_i) + (x_i.y_i)^2 ]. 9nD flops, one read of X."""
+    n, d = X.shape
+    for i in prange(n):
+        w = weights[i]
+        xx = 0.0
+        xy = 0.0
+        yy = 0.0
+        for j in range(d):
+            x = np.float64(X[i, j])
+            y = w * x - mean[j]
+            xx += x * x
+            xy += x * y
+            yy += y * y
+        out[i] = 2.0 * (xx * yy + xy * xy)
+
+
+@Kernel
+def gram_from_product(K, a, c, mirror):  # type: ignore[no-untyped-def]
+    """Turn the lower triangle of K = Y Y^T (N, N) into that of G^T G in place, at gains of one.
+
+    With a_i = y_i.m and c = m.m:  2 [ (k + a_i + a_j + c) k + (k + a_i)(k + a_j) ], k = K_ij.
+    7 N^2 / 2 flops; `mirror` != 0 copies the result to the upper triangle. No other memory.
+    """
+    n = K.shape[0]
+    edge = (n + TILE - 1) // TILE
+    for t in prange(edge * (edge + 1) // 2):
+        # tile t of the lower triangle is (p, q), q <= p, t = p (p + 1) / 2 + q
+        p = np.intp((np.sqrt(8.0 * t + 1.0) - 1.0) / 2.0)
+        while p * (p + 1) // 2 > t:
+            p -= 1
+        while (p + 1) * (p + 2) // 2 <= t:
+            p += 1
+        q = t - p * (p + 1) // 2
+        for i in range(p * TILE, min(n, (p + 1) * TILE)):
+            ai = a[i]
+            for j in range(q * TILE, min(i + 1, (q + 1) * TILE)):
+                k = K[i, j]
+                K[i, j] = 2.0 * ((k + ai + a[j] + c) * k + (k + ai) * (k + a[j]))
+        if mirror:
+            for j in range(q * TILE, min(n, (q + 1) * TILE)):
+                for i in range(max(j + 1, p * TILE), min(n, (p + 1) * TILE)):
+                    K[j, i] = K[i, j]
+
+
+@Kernel
+def block_from_product(K, a, b, c):  # type: ignore[no-untyped-def]
+    """The same for a block K = Y Y'^T of the rows of Y and Y', with b_j = y'_j.m. In place."""
+    n, k = K.shape
+    for i in prange(n):
+        for j in range(k):
+            v = K[i, j]
+            K[i, j] = 2.0 * ((v + a[i] + b[j] + c) * v + (v + a[i]) * (v + b[j]))
+
+
+@Kernel
+def block_from_products(XX, YX, XY, YY):  # type: ignore[no-untyped-def]
+    """YY_ij = 2 [ (x_i.x_j)(y_i.y_j) + (x_i.y_j)(y_i.x_j) ], at any gains, in place. 4nk flops.
+
+    All (n, k): XX_ij = x_i.x_j, YX_ij = y_i.x_j, and so on.
+    """
+    n, k = YY.shape
+    for i in prange(n):
+        for j in range(k):
+            YY[i, j] = 2.0 * (XX[i, j] * YY[i, j] + XY[i, j] * YX[i, j])
+
+
+@Kernel
+def mirror_lower(A):  # type: ignore[no-untyped-def]
+    """Copy the lower triangle of A (n, n) to the upper one, in place."""
+    n = A.shape[0]
+    for i in prange(n):
+        for j in range(i + 1, n):
+            A[i, j] = A[j, i]
+
+
+@Kernel
+def pair_products(Y, out):  # type: ignore[no-untyped-def]
+    """out[i] = the upper triangle of y_i y_i^T, row by row. Y (n, D), out (n, D (D + 1) / 2)."""
+    n, d = Y.shape
+    for i in prange(n):
+        start = 0
+        for a in range(d):
+            ya = Y[i, a]
+            for b in range(a, d):
+                out[i, start + b - a] = ya * Y[i, b]
+            start += d - a
+
+
+@Kernel
+def batch_errors(pairs, q, w, mean, S, losses):  # type: ignore[no-untyped-def]
+    """losses[k] = 1/2 ||E_k||^2 with E_k = P_k + q_k m^T + m q_k^T - w_k w_k^T - S_k.
+
+    pairs (K, D (D + 1) / 2) holds the upper triangle of P_k on entry, of E_k on exit. q and w
+    (K, D), mean (D,), S (T, D, D) with T = 1 or K. 5 K D^2 flops.
+    """
+    d = mean.shape[0]
+    for k in prange(pairs.shape[0]):
+        target = S[min(k, S.shape[0] - 1)]
+        start = 0
+        loss = 0.0
+        for a in range(d):
+            row = 0.0
+            for b in range(a, d):
+                e = pairs[k, start + b - a] + q[k, a] * mean[b] + mean[a] * q[k, b]
+                e -= w[k, a] * w[k, b] + target[a, b]
+                pairs[k, start + b - a] = e
+                row += e * e
+            loss += row - 0.5 * pairs[k, start] ** 2
+            start += d - a
+        losses[k] = loss
+
+
+@Kernel
+def packed_products(pairs, mean, w, Em, Ew):  # type: ignore[no-untyped-def]
+    """Em[k] = E_k m and Ew[k] = E_k w_k from packed upper triangles, whose off-diagonal entries are
+    doubled in place: then pairs[k] . (upper triangle of x x^T) = x^T E_k x. 4 K D^2 flops.
+    """
+    d = mean.shape[0]
+    for k in prange(pairs.shape[0]):
+        Em[k, :] = 0.0
+        Ew[k, :] = 0.0
+        start = 0
+        for a in range(d):
+            for b in range(a, d):
+                e = pairs[k, start + b - a]
+                Em[k, a] += e * mean[b]
+                Ew[k, a] += e * w[k, b]
+                if b > a:
+                    Em[k, b] += e * mean[a]
+                    Ew[k, b] += e * w[k, a]
+                    pairs[k, start + b - a] = 2.0 * e
+            start += d - a

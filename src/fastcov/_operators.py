@@ -1,0 +1,397 @@
+"""G and GᵀG, from X by row blocks; neither G nor, for the operators, GᵀG is ever formed.
+
+Column i of G is the atom g_i = vec(x_i ỹ_iᵀ + ỹ_i x_iᵀ), the derivative of the covariance with
+respect to gain i. The functions work in the scaled units of a Problem, the operators in the user's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import eigh
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from . import _blas, _kernels
+from ._problem import Problem
+from ._validation import check_array, require_memory
+
+Array = NDArray[Any]
+
+# Columns of GᵀG made together at a general expansion point: their four products fit the caches.
+PANEL = 256
+
+
+def apply_atoms(problem: Problem, v: NDArray[np.float64]) -> NDArray[np.float64]:
+    """G v = Xᵀ diag(v) Ỹ + its transpose, as a D × D matrix. 2ND² flops, one pass over X."""
+    half = np.zeros((problem.shape[1],) * 2)
+    for _, block, centred in problem.centred_blocks(scales=v):
+        _blas.add_product(half, block, centred)
+    return half + half.T
+
+
+def apply_adjoint(problem: Problem, M: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Gᵀ M = 2 rowsum((X M) ∘ Ỹ) for a symmetric M (D, D). 2ND² flops, one pass over X."""
+    out = np.empty(problem.shape[0])
+    M = np.ascontiguousarray(M, problem.dtype)
+    buffer = np.empty((problem.block_rows, len(M)), problem.dtype)
+    for rows, block in problem.blocks():
+        products = _blas.product(block, M, out=buffer[: len(block)])
+        _kernels.centred_dots(
+            products, block, problem.gains[rows], problem.mean, out[rows], size=block.size
+        )
+    out *= 2.0
+    return out
+
+
+def squared_norms(problem: Problem) -> NDArray[np.float64]:
+    """‖g_i‖², the diagonal of GᵀG. 9ND flops, one pass over X."""
+    out = np.empty(problem.shape[0])
+    for rows, block in problem.blocks():
+        _kernels.squared_norms(
+            block, problem.gains[rows], problem.mean, out[rows], size=block.size
+        )
+    return out
+
+
+def gram_triangle(problem: Problem, *, mirror: bool = False) -> Array:
+    """GᵀG (N, N), its lower triangle or all of it, in the problem's dtype. N²D flops at z = 1.
+
+    At gains of one K = ỸỸᵀ alone is enough, and is turned into GᵀG in place. Centring comes before
+    the product: the other order cancels catastrophically when the mean is large.
+    """
+    N, _ = problem.shape
+    if (problem.gains == 1.0).all():
+        centred = problem.centred()
+        A = _blas.self_product(centred)
+        a, c = _mean_products(problem, centred)
+        _kernels.gram_from_product(A, a, c, mirror, size=A.size)
+    else:
+        A = np.empty((N, N), problem.dtype)
+        for start in range(0, N, PANEL):
+            columns = slice(start, min(start + PANEL, N))
+            A[start:, columns] = _gram_block(problem.take(slice(start, None)), problem.take(columns))
+        if mirror:
+            _kernels.mirror_lower(A, size=A.size)
+    dead = np.flatnonzero(problem.sizes == 0)
+    if len(dead):  # exactly zero, not what rounding leaves of it
+        A[dead] = 0.0
+        A[:, dead] = 0.0
+    return A
+
+
+def gram_columns(problem: Problem, index: Array) -> Array:
+    """GᵀG[:, index] (N, k), in the problem's dtype. 2NDk flops at z = 1, else four times that."""
+    out = np.empty((problem.shape[0], len(index)), problem.dtype)
+    columns = problem.take(index)
+    for start in range(0, len(out), PANEL):
+        rows = slice(start, start + PANEL)
+        out[rows] = _gram_block(problem.take(rows), columns)
+    out[problem.sizes == 0] = 0.0
+    out[:, columns.sizes == 0] = 0.0
+    return out
+
+
+def _gram_block(rows: Problem, columns: Problem) -> Array:
+    """The block of GᵀG for two sets of channels."""
+    Yr, Yc = rows.centred(), columns.centred()
+    YY = _blas.product(Yr, Yc, tb=True)
+    if (rows.gains == 1.0).all() and (columns.gains == 1.0).all():
+        ar, c = _mean_products(rows, Yr)
+        ac, _ = _mean_products(columns, Yc)
+        _kernels.block_from_product(YY, ar, ac, c, size=YY.size)
+        return YY
+    Xr, Xc = (np.concatenate([block.copy() for _, block in p.blocks()]) for p in (rows, columns))
+    XX, XY, YX = (_blas.product(A, B, tb=True) for A, B in ((Xr, Xc), (Xr, Yc), (Yr, Xc)))
+    _kernels.block_from_products(XX, YX, XY, YY, size=YY.size)
+    return YY
+
+
+def _mean_products(problem: Problem, centred: Array) -> tuple[NDArray[np.float64], float]:
+    """a_i = ỹ_i·m and c = m·m."""
+    mean = problem.mean.astype(problem.dtype)
+    a = _blas.product(centred, mean[:, np.newaxis])[:, 0]
+    return a.astype(np.float64), float(problem.mean @ problem.mean)
+
+
+def largest_eigenvalue(problem: Problem) -> float:
+    """λ_max(GᵀG), by Lanczos from a fixed start. 4ND² flops a step."""
+    N, _ = problem.shape
+    diagonal = squared_norms(problem)
+    if not diagonal.any():
+        return 0.0
+    if N <= 32:
+        return float(eigh(gram_triangle(problem), lower=True, eigvals_only=True)[-1])
+    operator = LinearOperator(
+        (N, N), matvec=lambda v: apply_adjoint(problem, apply_atoms(problem, v)), dtype=np.float64
+    )
+    start = np.random.default_rng(0).standard_normal(N)
+    (value,) = eigsh(operator, k=1, v0=start, tol=1e-10, return_eigenvectors=False)
+    return float(value)
+
+
+class AtomOperator(LinearOperator):  # type: ignore[misc]
+    """The matrix of atoms G (D², N) as a SciPy LinearOperator, never formed.
+
+    Column i is g_i = vec(x_i ỹ_iᵀ + ỹ_i x_iᵀ), where y_i = z_i x_i and ỹ_i is y_i less the mean over
+    channels: the derivative of the covariance with respect to gain i. At gains of one the
+    covariance changes by G δ + O(δ²).
+
+    Parameters
+    ----------
+    X : array_like, shape (N, D)
+        Responses: one row a channel, one column a condition. float32 stays so in the products; what
+        is summed over channels, and all vectors over channels, are float64.
+    gains : array_like, shape (N,), optional
+        Expansion point z; ones by default.
+    center : bool, default True
+        Whether the covariance is that of responses less their mean over channels.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not a real, finite array of the right shape.
+
+    Notes
+    -----
+    ``matvec`` G v = Xᵀ diag(v) Ỹ + its transpose, raveled, and ``rmatvec``
+    Gᵀ vec(M) = 2 rowsum((X M) ∘ Ỹ) with M made symmetric: 2ND² flops, one pass over X and memory
+    for a block of rows each. Units: those of X squared, times those of v or M.
+
+    Examples
+    --------
+    >>> import fastcov as fc
+    >>> G = fc.AtomOperator([[1.0, 2.0], [3.0, 5.0], [4.0, 1.0]])
+    >>> G.shape
+    (4, 3)
+    """
+
+    def __init__(
+        self, X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True
+    ) -> None:
+        self.problem = Problem.of(X, gains=gains, center=center)
+        N, D = self.problem.shape
+        super().__init__(np.float64, (D * D, N))
+
+    def _matvec(self, v: Array) -> Array:
+        return self.problem.unscaled(apply_atoms(self.problem, _vector(v)), 2).ravel()  # type: ignore[no-any-return]
+
+    def _rmatvec(self, u: Array) -> Array:
+        D = self.problem.shape[1]
+        M = _vector(u).reshape(D, D)
+        return self.problem.unscaled(apply_adjoint(self.problem, (M + M.T) / 2), 2)  # type: ignore[no-any-return]
+
+    def columns(self, index: ArrayLike) -> Array:
+        """G[:, index], shape (D², k), float64. 2kD² flops and 8kD² bytes."""
+        part = self.problem.take(_channels(index, self.shape[1]))
+        part = part.astype(np.float64)
+        (X,) = (block for _, block in part.blocks())
+        half = X[:, :, np.newaxis] * part.centred()[:, np.newaxis, :]
+        return self.problem.unscaled((half + half.transpose(0, 2, 1)).reshape(len(X), -1).T, 2)  # type: ignore[no-any-return]
+
+    def dense(self) -> Array:
+        """G itself, shape (D², N): for checks at small sizes. MemoryError where it does not fit."""
+        rows, N = self.shape
+        require_memory(24 * rows * N, "The dense matrix of atoms", "use the operator, or columns()")
+        return self.columns(np.arange(N))
+
+
+class GramOperator(LinearOperator):  # type: ignore[misc]
+    """The Gram matrix of the atoms GᵀG (N, N) as a SciPy LinearOperator, never formed.
+
+    (GᵀG)_ij = 2 [(x_i·x_j)(ỹ_i·ỹ_j) + (x_i·ỹ_j)(ỹ_i·x_j)]: symmetric and positive semidefinite.
+
+    Parameters
+    ----------
+    X, gains, center
+        As for `AtomOperator`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not a real, finite array of the right shape.
+
+    Notes
+    -----
+    ``matvec`` takes 4ND² flops and two passes over X. Units: X to the fourth.
+
+    Examples
+    --------
+    The largest eigenvalue, to which a ridge is compared:
+
+    >>> import fastcov as fc
+    >>> from scipy.sparse.linalg import eigsh
+    >>> A = fc.GramOperator([[1.0, 2.0], [3.0, 5.0], [4.0, 1.0]], center=False)
+    >>> eigsh(A, k=1, v0=A.diagonal(), return_eigenvectors=False).round(3)
+    array([5377.711])
+    """
+
+    def __init__(
+        self, X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True
+    ) -> None:
+        self.problem = Problem.of(X, gains=gains, center=center)
+        N, _ = self.problem.shape
+        super().__init__(np.float64, (N, N))
+
+    def _matvec(self, v: Array) -> Array:
+        product = apply_adjoint(self.problem, apply_atoms(self.problem, _vector(v)))
+        return self.problem.unscaled(product, 4)  # type: ignore[no-any-return]
+
+    def _adjoint(self) -> GramOperator:
+        return self
+
+    _transpose = _adjoint
+
+    def diagonal(self) -> NDArray[np.float64]:
+        """‖g_i‖², shape (N,), from one pass over X. 9ND flops."""
+        return self.problem.unscaled(squared_norms(self.problem), 4)  # type: ignore[no-any-return]
+
+    def columns(self, index: ArrayLike) -> Array:
+        """GᵀG[:, index], shape (N, k), in the dtype of the products. 2NDk flops at gains of one."""
+        columns = gram_columns(self.problem, _channels(index, self.shape[1]))
+        return _unscaled_gram(self.problem, columns)
+
+    def dense(self) -> Array:
+        """GᵀG itself, shape (N, N), in the dtype of the products: what `fastcov.gram` returns."""
+        N, D = self.shape[0], self.problem.shape[1]
+        nbytes = self.problem.dtype.itemsize * N * (N + D)
+        require_memory(nbytes, f"A Gram matrix of {N} channels", "use GramOperator, or columns()")
+        return _unscaled_gram(self.problem, gram_triangle(self.problem, mirror=True))
+
+
+def _vector(v: Array) -> NDArray[np.float64]:
+    if np.iscomplexobj(v):
+        raise TypeError("Argument 'v' must be real, not complex: apply to its parts one by one.")
+    return np.array(v, np.float64).ravel()
+
+
+def _channels(index: ArrayLike, n: int) -> NDArray[np.intp]:
+    channels = check_array("index", index, ("channel",))
+    if channels.dtype == bool and len(channels) == n:
+        channels = np.flatnonzero(channels)
+    if channels.dtype.kind not in "iu" or not (-n <= channels.min() and channels.max() < n):
+        raise IndexError(f"Argument 'index' must hold channels from 0 to {n - 1}, not {index!r}.")
+    return channels.astype(np.intp) % n
+
+
+def _unscaled_gram(problem: Problem, A: Array) -> Array:
+    if problem.exponent == 0:
+        return A
+    norms = problem.unscaled(squared_norms(problem), 4)
+    limits = np.finfo(A.dtype)
+    if not limits.tiny < norms.max() < limits.max:
+        raise ValueError(
+            f"Argument 'X' must be float64 for its Gram matrix to be held, not {problem.X.dtype}: "
+            f"entries reach {norms.max():.3g}."
+        )
+    np.ldexp(A, -4 * problem.exponent, out=A)
+    return A
+
+
+def gram(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True) -> Array:
+    """Gram matrix of the atoms, GᵀG, without forming G.
+
+    (GᵀG)_ij = 2 [(x_i·x_j)(ỹ_i·ỹ_j) + (x_i·ỹ_j)(ỹ_i·x_j)], with y_i = z_i x_i and ỹ_i = y_i less the
+    mean over channels.
+
+    Parameters
+    ----------
+    X : array_like, shape (N, D)
+        Responses: one row a channel, one column a condition.
+    gains : array_like, shape (N,), optional
+        Expansion point z; ones by default.
+    center : bool, default True
+        Whether the covariance is that of responses less their mean over channels.
+
+    Returns
+    -------
+    ndarray, shape (N, N)
+        Symmetric, positive semidefinite, in units of X to the fourth; float32 for float32 X. Rows
+        and columns of dead channels (all responses zero) are exactly zero.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not a real, finite array of the right shape.
+    MemoryError
+        If it does not fit the memory that is available, before anything is allocated.
+
+    Notes
+    -----
+    N²D flops at gains of one (a symmetric rank-D update and one pass in place), four times that at
+    other gains. 8N² + 8ND bytes in float64, half in float32.
+    """
+    return GramOperator(X, gains=gains, center=center).dense()
+
+
+def overlaps(
+    X: ArrayLike, S: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True
+) -> NDArray[np.float64]:
+    """Overlaps of the atoms with the error, Gᵀe₀, the downhill gradient of the loss.
+
+    e₀ = vec(S − C(z)), and g_iᵀe₀ = 2 x_iᵀ (S − C) ỹ_i is minus the derivative of
+    ½‖C − S‖² with respect to gain i.
+
+    Parameters
+    ----------
+    X : array_like, shape (N, D)
+        Responses: one row a channel, one column a condition.
+    S : array_like, shape (D, D) or (T, D, D)
+        Target covariance, or a stack of them.
+    gains : array_like, shape (N,), optional
+        Expansion point z; ones by default.
+    center : bool, default True
+        Whether the covariance is that of responses less their mean over channels.
+
+    Returns
+    -------
+    ndarray, shape (N,) or (T, N)
+        float64, in units of X to the fourth.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not a real, finite array of the right shape, or S is not symmetric.
+
+    Notes
+    -----
+    (1 + 2T)ND² flops; memory for a block of rows.
+    """
+    problem = Problem.of(X, gains=gains, center=center)
+    target = problem.target(S)
+    result = problem.unscaled(apply_adjoint_all(problem, target - problem.covariance()), 4)
+    return result if np.ndim(S) == 3 else result[0]  # type: ignore[no-any-return]
+
+
+def apply_adjoint_all(problem: Problem, errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Gᵀe for a stack of errors (T, D, D), as rows (T, N)."""
+    return np.stack([apply_adjoint(problem, error) for error in errors])
+
+
+def atom_norms(
+    X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True
+) -> NDArray[np.float64]:
+    """Norms of the atoms, ‖g_i‖ = √(2 [(x_i·x_i)(ỹ_i·ỹ_i) + (x_i·ỹ_i)²]).
+
+    Parameters
+    ----------
+    X, gains, center
+        As for `gram`, whose diagonal holds their squares.
+
+    Returns
+    -------
+    ndarray, shape (N,)
+        float64, in units of X squared; 0 for a dead channel.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not a real, finite array of the right shape.
+
+    Notes
+    -----
+    9ND flops, one pass over X.
+    """
+    problem = Problem.of(X, gains=gains, center=center)
+    return problem.unscaled(np.sqrt(squared_norms(problem)), 2)  # type: ignore[no-any-return]
