@@ -1,11 +1,11 @@
 """Which gain per channel turns one population's covariance into another's?
 
-    import fastcov as fc
-    sim = fc.datasets.simulate(rng=0)                     # or your own X (channels, conditions) ...
-    S = fc.target_covariance(sim.Y, like=sim.X)           # ... and responses Y of another population
-    fit = fc.fit(sim.X, S, relative_ridge=0.1)
-    print(fit)                                            # the loss, R2, and the fit's certificate
-    fit.gains, fit.covariance()
+import fastcov as fc
+sim = fc.datasets.simulate(rng=0)                     # or your own X (channels, conditions) ...
+S = fc.target_covariance(sim.Y, like=sim.X)           # ... and responses Y of another population
+fit = fc.fit(sim.X, S, relative_ridge=0.1)
+print(fit)                                            # the loss, R2, and the fit's certificate
+fit.gains, fit.covariance()
 """
 
 import importlib

@@ -60,7 +60,6 @@ def cholesky_solve(L: Array, rhs: Array) -> Array:
     return np.ascontiguousarray(x.T)
 
 
-
 def add_product(total: NDArray[np.float64], A: Array, B: Array) -> None:
     """total += Aᵀ B, summed over blocks in float64 whatever the dtype of the blocks. 2mnk flops."""
     if A.dtype == np.float64:

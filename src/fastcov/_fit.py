@@ -200,7 +200,9 @@ class Fit:
     def __repr__(self) -> str:
         N, D = self.stats["shape"]
         ratio = np.asarray(self.loss) / np.asarray(self.loss_at_one)
-        relative = "" if self.relative_ridge is None else f" ({self.relative_ridge:g} of the largest eigenvalue)"
+        relative = (
+            "" if self.relative_ridge is None else f" ({self.relative_ridge:g} of the largest eigenvalue)"
+        )
         rank = f", rank {self.stats['rank']} of {N}" if "rank" in self.stats else ""
         rows = [
             ("method", f"{self.method}: {self.status}{rank}"),
@@ -208,12 +210,17 @@ class Fit:
             ("ridge", f"{self.ridge:.4g}{relative}"),
             ("loss", f"{_span(self.loss)} ({_span(ratio)} of the loss at gains of one)"),
             ("R2", _span(self.r2)),
-            ("gains", f"{self.gains.min():.3g} to {self.gains.max():.3g}, median {np.median(self.gains):.3g}"),
+            (
+                "gains",
+                f"{self.gains.min():.3g} to {self.gains.max():.3g}, median {np.median(self.gains):.3g}",
+            ),
             ("residual", _span(self.residual, ".1e")),
         ]
         lines = ["Fit", *(f"  {name:<9}{value}" for name, value in rows)]
         if np.any(ratio > 1):
-            lines.append("  The exact loss is above that at gains of one: this fit overshoots. Use a larger ridge.")
+            lines.append(
+                "  The exact loss is above that at gains of one: this fit overshoots. Use a larger ridge."
+            )
         return "\n".join(lines)
 
 

@@ -20,7 +20,7 @@ TILE = 64
 
 
 @Kernel
-def weighted_sums(X, weights, sums, sizes):  # type: ignore[no-untyped-def]
+def weighted_sums(X, weights, sums, sizes):
     """sums[b] = sum_i w_i x_i over the b-th SUM_ROWS rows; sizes[i] = sum_j |x_ij|.
 
     sums (ceil(n / SUM_ROWS), D), sizes (n,). 3nD flops, one read of X. A NaN or an infinity in X
@@ -41,7 +41,7 @@ def weighted_sums(X, weights, sums, sizes):  # type: ignore[no-untyped-def]
 
 
 @Kernel
-def centred_rows(X, weights, mean, scales, out):  # type: ignore[no-untyped-def]
+def centred_rows(X, weights, mean, scales, out):
     """out_ij = s_i (w_i x_ij - m_j). 3nD flops, one read of X and one write of out."""
     n, d = X.shape
     for i in prange(n):
@@ -52,7 +52,7 @@ def centred_rows(X, weights, mean, scales, out):  # type: ignore[no-untyped-def]
 
 
 @Kernel
-def centred_dots(P, X, weights, mean, out):  # type: ignore[no-untyped-def]
+def centred_dots(P, X, weights, mean, out):
     """out_i = sum_j p_ij (w_i x_ij - m_j), summed in float64. 4nD flops, one read of P and X."""
     n, d = X.shape
     for i in prange(n):
@@ -64,7 +64,7 @@ def centred_dots(P, X, weights, mean, out):  # type: ignore[no-untyped-def]
 
 
 @Kernel
-def squared_norms(X, weights, mean, out):  # type: ignore[no-untyped-def]
+def squared_norms(X, weights, mean, out):
     """out_i = ||g_i||^2 = 2 [ (x_i.x_i)(y_i.y_i) + (x_i.y_i)^2 ]. 9nD flops, one read of X."""
     n, d = X.shape
     for i in prange(n):
@@ -82,7 +82,7 @@ def squared_norms(X, weights, mean, out):  # type: ignore[no-untyped-def]
 
 
 @Kernel
-def gram_from_product(K, a, c, mirror):  # type: ignore[no-untyped-def]
+def gram_from_product(K, a, c, mirror):
     """Turn the lower triangle of K = Y Y^T (N, N) into that of G^T G in place, at gains of one.
 
     With a_i = y_i.m and c = m.m:  2 [ (k + a_i + a_j + c) k + (k + a_i)(k + a_j) ], k = K_ij.
@@ -110,7 +110,7 @@ def gram_from_product(K, a, c, mirror):  # type: ignore[no-untyped-def]
 
 
 @Kernel
-def block_from_product(K, a, b, c):  # type: ignore[no-untyped-def]
+def block_from_product(K, a, b, c):
     """The same for a block K = Y Y'^T of the rows of Y and Y', with b_j = y'_j.m. In place."""
     n, k = K.shape
     for i in prange(n):
@@ -120,7 +120,7 @@ def block_from_product(K, a, b, c):  # type: ignore[no-untyped-def]
 
 
 @Kernel
-def block_from_products(XX, YX, XY, YY):  # type: ignore[no-untyped-def]
+def block_from_products(XX, YX, XY, YY):
     """YY_ij = 2 [ (x_i.x_j)(y_i.y_j) + (x_i.y_j)(y_i.x_j) ], at any gains, in place. 4nk flops.
 
     All (n, k): XX_ij = x_i.x_j, YX_ij = y_i.x_j, and so on.
@@ -132,7 +132,7 @@ def block_from_products(XX, YX, XY, YY):  # type: ignore[no-untyped-def]
 
 
 @Kernel
-def mirror_lower(A):  # type: ignore[no-untyped-def]
+def mirror_lower(A):
     """Copy the lower triangle of A (n, n) to the upper one, in place."""
     n = A.shape[0]
     for i in prange(n):
@@ -141,7 +141,7 @@ def mirror_lower(A):  # type: ignore[no-untyped-def]
 
 
 @Kernel
-def pair_products(Y, out):  # type: ignore[no-untyped-def]
+def pair_products(Y, out):
     """out[i] = the upper triangle of y_i y_i^T, row by row. Y (n, D), out (n, D (D + 1) / 2)."""
     n, d = Y.shape
     for i in prange(n):
@@ -154,7 +154,7 @@ def pair_products(Y, out):  # type: ignore[no-untyped-def]
 
 
 @Kernel
-def batch_errors(pairs, q, w, mean, S, losses):  # type: ignore[no-untyped-def]
+def batch_errors(pairs, q, w, mean, S, losses):
     """losses[k] = 1/2 ||E_k||^2 with E_k = P_k + q_k m^T + m q_k^T - w_k w_k^T - S_k.
 
     pairs (K, D (D + 1) / 2) holds the upper triangle of P_k on entry, of E_k on exit. q and w
@@ -162,7 +162,8 @@ def batch_errors(pairs, q, w, mean, S, losses):  # type: ignore[no-untyped-def]
     """
     d = mean.shape[0]
     for k in prange(pairs.shape[0]):
-        target = S[min(k, S.shape[0] - 1)]
+        # a parallel index is unsigned, and unifies with a signed one to a float
+        target = S[np.intp(0) if S.shape[0] == 1 else np.intp(k)]
         start = 0
         loss = 0.0
         for a in range(d):
@@ -178,7 +179,7 @@ def batch_errors(pairs, q, w, mean, S, losses):  # type: ignore[no-untyped-def]
 
 
 @Kernel
-def packed_products(pairs, mean, w, Em, Ew):  # type: ignore[no-untyped-def]
+def packed_products(pairs, mean, w, Em, Ew):
     """Em[k] = E_k m and Ew[k] = E_k w_k from packed upper triangles, whose off-diagonal entries are
     doubled in place: then pairs[k] . (upper triangle of x x^T) = x^T E_k x. 4 K D^2 flops.
     """

@@ -28,9 +28,7 @@ GROUP_BYTES = 1 << 27
 CANCELLATION = 1e-3
 
 
-def loss(
-    X: ArrayLike, S: ArrayLike, gains: ArrayLike, *, ridge: float = 0.0, center: bool = True
-) -> Any:
+def loss(X: ArrayLike, S: ArrayLike, gains: ArrayLike, *, ridge: float = 0.0, center: bool = True) -> Any:
     """Exact loss of gains: L(z) = ½‖Xᵀ diag(z) J diag(z) X − S‖²_F + (λ/2)‖z − 1‖².
 
     Parameters
@@ -156,7 +154,8 @@ def exact_losses(
             part = None if gradients is None else gradients[group]
             alone[group] = _by_pairs(problem, S, Z[group], losses[group], part)
     for k in np.flatnonzero(alone):
-        at_k = problem.at(np.ascontiguousarray(Z[k]))
+        here = np.array_equal(Z[k], problem.gains)
+        at_k = problem if here else problem.at(np.ascontiguousarray(Z[k]))
         error = at_k.covariance() - target[k if len(target) > 1 else 0]
         losses[k] = 0.5 * np.square(error).sum()
         if gradients is not None:
@@ -182,7 +181,8 @@ def _by_pairs(
     for rows, centred, products in _pair_blocks(base):
         z = np.ascontiguousarray(Z[:, rows].T)
         squares = z * z
-        gross += squares.T @ np.square(centred, dtype=np.float64).sum(axis=1)
+        norms = np.square(centred, dtype=np.float64).sum(axis=1, keepdims=True)
+        gross += _blas.product(squares, norms, ta=True)[:, 0]
         _blas.add_product(packed, squares.astype(base.dtype, copy=False), products)
         if problem.center:
             _blas.add_product(q, (squares - z * shift).astype(base.dtype, copy=False), centred)
@@ -192,11 +192,11 @@ def _by_pairs(
     trace = gross + 2 * (q * m).sum(axis=1) + rho * (m * m).sum() - np.square(w).sum(axis=1)
     gross += rho * (m * m).sum()
     q += 0.5 * rho[:, np.newaxis] * m
-    _kernels.batch_errors(packed, q, w, m, target, losses, size=packed.size)
+    _kernels.batch_errors(packed, q, w, m, target, losses, size=4 * packed.size)
     if gradients is not None:
         w /= np.sqrt(N)
         Em, Ew = np.empty((K, D)), np.empty((K, D))
-        _kernels.packed_products(packed, m, w, Em, Ew, size=packed.size)
+        _kernels.packed_products(packed, m, w, Em, Ew, size=4 * packed.size)
         mEm, mEw = (Em * m).sum(axis=1), (Ew * m).sum(axis=1)
         errors = packed.astype(base.dtype, copy=False)
         for rows, centred, products in _pair_blocks(base):

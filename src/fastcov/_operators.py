@@ -38,9 +38,7 @@ def apply_adjoint(problem: Problem, M: NDArray[np.float64]) -> NDArray[np.float6
     buffer = np.empty((problem.block_rows, len(M)), problem.dtype)
     for rows, block in problem.blocks():
         products = _blas.product(block, M, out=buffer[: len(block)])
-        _kernels.centred_dots(
-            products, block, problem.gains[rows], problem.mean, out[rows], size=block.size
-        )
+        _kernels.centred_dots(products, block, problem.gains[rows], problem.mean, out[rows], size=block.size)
     out *= 2.0
     return out
 
@@ -48,10 +46,8 @@ def apply_adjoint(problem: Problem, M: NDArray[np.float64]) -> NDArray[np.float6
 def squared_norms(problem: Problem) -> NDArray[np.float64]:
     """‖g_i‖², the diagonal of GᵀG. 9ND flops, one pass over X."""
     out = np.empty(problem.shape[0])
-    for rows, block in problem.blocks():
-        _kernels.squared_norms(
-            block, problem.gains[rows], problem.mean, out[rows], size=block.size
-        )
+    for rows, block in problem.blocks(streamed=True):
+        _kernels.squared_norms(block, problem.gains[rows], problem.mean, out[rows], size=block.size)
     return out
 
 
@@ -131,7 +127,7 @@ def largest_eigenvalue(problem: Problem) -> float:
     return float(value)
 
 
-class AtomOperator(LinearOperator):  # type: ignore[misc]
+class AtomOperator(LinearOperator):
     """The matrix of atoms G (D², N) as a SciPy LinearOperator, never formed.
 
     Column i is g_i = vec(x_i ỹ_iᵀ + ỹ_i x_iᵀ), where y_i = z_i x_i and ỹ_i is y_i less the mean over
@@ -167,20 +163,18 @@ class AtomOperator(LinearOperator):  # type: ignore[misc]
     (4, 3)
     """
 
-    def __init__(
-        self, X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True
-    ) -> None:
+    def __init__(self, X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True) -> None:
         self.problem = Problem.of(X, gains=gains, center=center)
         N, D = self.problem.shape
         super().__init__(np.float64, (D * D, N))
 
     def _matvec(self, v: Array) -> Array:
-        return self.problem.unscaled(apply_atoms(self.problem, _vector(v)), 2).ravel()  # type: ignore[no-any-return]
+        return self.problem.unscaled(apply_atoms(self.problem, _vector(v)), 2).ravel()
 
     def _rmatvec(self, u: Array) -> Array:
         D = self.problem.shape[1]
         M = _vector(u).reshape(D, D)
-        return self.problem.unscaled(apply_adjoint(self.problem, (M + M.T) / 2), 2)  # type: ignore[no-any-return]
+        return self.problem.unscaled(apply_adjoint(self.problem, (M + M.T) / 2), 2)
 
     def columns(self, index: ArrayLike) -> Array:
         """G[:, index], shape (D², k), float64. 2kD² flops and 8kD² bytes."""
@@ -188,7 +182,7 @@ class AtomOperator(LinearOperator):  # type: ignore[misc]
         part = part.astype(np.float64)
         (X,) = (block for _, block in part.blocks())
         half = X[:, :, np.newaxis] * part.centred()[:, np.newaxis, :]
-        return self.problem.unscaled((half + half.transpose(0, 2, 1)).reshape(len(X), -1).T, 2)  # type: ignore[no-any-return]
+        return self.problem.unscaled((half + half.transpose(0, 2, 1)).reshape(len(X), -1).T, 2)
 
     def dense(self) -> Array:
         """G itself, shape (D², N): for checks at small sizes. MemoryError where it does not fit."""
@@ -197,7 +191,7 @@ class AtomOperator(LinearOperator):  # type: ignore[misc]
         return self.columns(np.arange(N))
 
 
-class GramOperator(LinearOperator):  # type: ignore[misc]
+class GramOperator(LinearOperator):
     """The Gram matrix of the atoms GᵀG (N, N) as a SciPy LinearOperator, never formed.
 
     (GᵀG)_ij = 2 [(x_i·x_j)(ỹ_i·ỹ_j) + (x_i·ỹ_j)(ỹ_i·x_j)]: symmetric and positive semidefinite.
@@ -227,16 +221,14 @@ class GramOperator(LinearOperator):  # type: ignore[misc]
     array([5377.711])
     """
 
-    def __init__(
-        self, X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True
-    ) -> None:
+    def __init__(self, X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True) -> None:
         self.problem = Problem.of(X, gains=gains, center=center)
         N, _ = self.problem.shape
         super().__init__(np.float64, (N, N))
 
     def _matvec(self, v: Array) -> Array:
         product = apply_adjoint(self.problem, apply_atoms(self.problem, _vector(v)))
-        return self.problem.unscaled(product, 4)  # type: ignore[no-any-return]
+        return self.problem.unscaled(product, 4)
 
     def _adjoint(self) -> GramOperator:
         return self
@@ -245,7 +237,7 @@ class GramOperator(LinearOperator):  # type: ignore[misc]
 
     def diagonal(self) -> NDArray[np.float64]:
         """‖g_i‖², shape (N,), from one pass over X. 9ND flops."""
-        return self.problem.unscaled(squared_norms(self.problem), 4)  # type: ignore[no-any-return]
+        return self.problem.unscaled(squared_norms(self.problem), 4)
 
     def columns(self, index: ArrayLike) -> Array:
         """GᵀG[:, index], shape (N, k), in the dtype of the products. 2NDk flops at gains of one."""
@@ -361,7 +353,7 @@ def overlaps(
     problem = Problem.of(X, gains=gains, center=center)
     target = problem.target(S)
     result = problem.unscaled(apply_adjoint_all(problem, target - problem.covariance()), 4)
-    return result if np.ndim(S) == 3 else result[0]  # type: ignore[no-any-return]
+    return result if np.ndim(S) == 3 else result[0]
 
 
 def apply_adjoint_all(problem: Problem, errors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -369,9 +361,7 @@ def apply_adjoint_all(problem: Problem, errors: NDArray[np.float64]) -> NDArray[
     return np.stack([apply_adjoint(problem, error) for error in errors])
 
 
-def atom_norms(
-    X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True
-) -> NDArray[np.float64]:
+def atom_norms(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True) -> NDArray[np.float64]:
     """Norms of the atoms, ‖g_i‖ = √(2 [(x_i·x_i)(ỹ_i·ỹ_i) + (x_i·ỹ_i)²]).
 
     Parameters
@@ -394,4 +384,4 @@ def atom_norms(
     9ND flops, one pass over X.
     """
     problem = Problem.of(X, gains=gains, center=center)
-    return problem.unscaled(np.sqrt(squared_norms(problem)), 2)  # type: ignore[no-any-return]
+    return problem.unscaled(np.sqrt(squared_norms(problem)), 2)

@@ -98,7 +98,7 @@ class Problem:
     def _sums(self) -> NDArray[np.float64]:
         """sum_i y_i, and `sizes` filled in. 3ND flops."""
         total = np.zeros(self.shape[1])
-        for rows, block in self.blocks():
+        for rows, block in self.blocks(streamed=True):
             sums = np.empty((-(-len(block) // _kernels.SUM_ROWS), len(total)))
             _kernels.weighted_sums(block, self.gains[rows], sums, self.sizes[rows], size=block.size)
             total += sums.sum(axis=0)
@@ -118,14 +118,16 @@ class Problem:
         """Rows in a block."""
         return min(max(1, BLOCK_BYTES // (8 * self.shape[1])), self.shape[0])
 
-    def blocks(self) -> Iterator[tuple[slice, Array]]:
+    def blocks(self, *, streamed: bool = False) -> Iterator[tuple[slice, Array]]:
         """Rows and the scaled block X[rows], C-ordered and writeable; good until the next one.
 
-        A block is a view of X where X is as the kernels want it, otherwise a copy in one buffer.
+        A block is a view of X where X is as the kernels want it, otherwise a copy in one buffer. With
+        `streamed`, where nothing else is made of a block, such a view is all of X.
         """
-        X, step = self.X, self.block_rows
+        X = self.X
         as_is = (X.dtype == self.dtype and self.exponent == 0
                  and X.flags.c_contiguous and X.flags.aligned and X.flags.writeable)  # fmt: skip
+        step = len(X) if as_is and streamed else self.block_rows
         buffer = np.empty((0 if as_is else step, X.shape[1]), self.dtype)
         for start in range(0, len(X), step):
             rows = slice(start, min(start + step, len(X)))
@@ -147,9 +149,7 @@ class Problem:
         buffer = np.empty((self.block_rows, self.shape[1]), self.dtype)
         for rows, block in self.blocks():
             centred = buffer[: len(block)]
-            _kernels.centred_rows(
-                block, self.gains[rows], self.mean, scales[rows], centred, size=block.size
-            )
+            _kernels.centred_rows(block, self.gains[rows], self.mean, scales[rows], centred, size=block.size)
             yield rows, block, centred
 
     def take(self, channels: Any) -> Problem:
@@ -161,7 +161,7 @@ class Problem:
     def centred(self) -> Array:
         """All of Y~ (N, D), a copy."""
         out = np.empty(self.shape, self.dtype)
-        for rows, block in self.blocks():
+        for rows, block in self.blocks(streamed=True):
             _kernels.centred_rows(
                 block, self.gains[rows], self.mean, np.ones(len(block)), out[rows], size=block.size
             )
@@ -242,7 +242,7 @@ def covariance(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = T
     before the product, so that a large common offset costs no digits.
     """
     problem = Problem.of(X, gains=gains, center=center)
-    return problem.unscaled(problem.covariance(), 2)  # type: ignore[no-any-return]
+    return problem.unscaled(problem.covariance(), 2)
 
 
 def target_covariance(

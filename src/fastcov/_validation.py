@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+# Below this many bytes the system is not asked what is free: it takes 0.1 ms, a third of a small fit.
+SMALL = 1 << 24
+
 _REMEDIES = {
     "c": "take its real part or its modulus",
     "O": "convert it with .astype(float)",
@@ -42,9 +45,7 @@ def check_array(name: str, value: Any, axes: Sequence[str]) -> Array:
         raise type(error)(f"Argument '{name}' must be an array of real numbers, not this: {error}") from None
     if array.dtype.kind not in "biuf":
         remedy = _REMEDIES.get(array.dtype.kind, "convert it to float64")
-        raise TypeError(
-            f"Argument '{name}' must hold real numbers, not dtype {array.dtype}: {remedy}."
-        )
+        raise TypeError(f"Argument '{name}' must hold real numbers, not dtype {array.dtype}: {remedy}.")
     if array.ndim != len(axes):
         raise ValueError(
             f"Argument '{name}' must have {len(axes)} axes ({', '.join(axes)}), not shape {array.shape}."
@@ -127,6 +128,8 @@ def available_memory() -> int:
 
 def require_memory(nbytes: int, what: str, instead: str) -> None:
     """Raise MemoryError if `nbytes` more are not to be had, before anything is allocated."""
+    if nbytes < SMALL:
+        return
     free = available_memory()
     if nbytes > free:
         raise MemoryError(

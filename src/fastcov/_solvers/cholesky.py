@@ -54,9 +54,7 @@ def init(problem: Problem, ridge: float) -> State:
             return init(problem.astype(np.float64), ridge)
         del A
     problem = problem.astype(np.float64)
-    require_memory(
-        32 * N * N + 8 * N * D, f"A minimum-norm fit of {N} channels", "a larger ridge would fit"
-    )
+    require_memory(32 * N * N + 8 * N * D, f"A minimum-norm fit of {N} channels", "a larger ridge would fit")
     A = gram_triangle(problem)
     values, vectors = eigh(A.T, lower=False, overwrite_a=True, check_finite=False, driver="evd")
     keep = values > N * np.finfo(np.float64).eps * max(values[-1], 0.0)

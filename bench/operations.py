@@ -1,0 +1,159 @@
+"""What is timed: each operation beside its naive vectorised version and its BLAS/LAPACK floor.
+
+The naive version is what one writes in NumPy from the formulas: it forms G, or a copy of X for each
+candidate. The floor is the bare BLAS or LAPACK work that no implementation by this algorithm can do
+without, on arrays made ready outside the clock.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.linalg import blas, lapack
+
+import fastcov as fc
+
+SIZES = [(148, 48), (871, 52), (1004, 187), (2000, 187), (1000, 500), (4000, 500)]
+GROUPS = ("gram", "overlaps", "fit", "loss")
+CANDIDATES = 256
+# The naive version holds G and two temporaries of its size.
+NAIVE_BYTES = 8e9
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One operation at one size. `naive` is None where it would not fit the machine."""
+
+    group: str
+    shape: tuple[int, int]
+    ours: Callable[[], Any]
+    floor: Callable[[], Any]
+    naive: Callable[[], Any] | None
+    check: Callable[[Any], None]
+
+    @property
+    def name(self) -> str:
+        return f"{self.group} {self.shape[0]}x{self.shape[1]}"
+
+
+@functools.lru_cache(maxsize=2)
+def data(shape: tuple[int, int]) -> fc.datasets.Simulation:
+    return fc.datasets.simulate(*shape, rng=0)
+
+
+def case(group: str, shape: tuple[int, int]) -> Case:
+    """The case of a group ("gram", "overlaps", "fit", "loss", "losses") at a size."""
+    sim = data(shape)
+    made: Case = globals()[f"_{group}"](shape, sim.X, sim.S)
+    return made
+
+
+def _atoms(X):
+    centred = X - X.mean(axis=0)
+    half = X[:, :, np.newaxis] * centred[:, np.newaxis, :]
+    return (half + half.transpose(0, 2, 1)).reshape(len(X), -1).T
+
+
+def _fits(shape) -> bool:
+    return 3 * 8 * shape[0] * shape[1] ** 2 < NAIVE_BYTES
+
+
+def _gram(shape, X, S) -> Case:
+    centred = X - X.mean(axis=0)
+
+    def naive():
+        G = _atoms(X)
+        return G.T @ G
+
+    def check(A):
+        i = np.random.default_rng(0).choice(len(X), 20, replace=False)
+        G = _atoms(X - 0.0)[:, i] if _fits(shape) else fc.AtomOperator(X).columns(i)
+        expected = G.T @ G
+        np.testing.assert_allclose(A[np.ix_(i, i)], expected, rtol=1e-11, atol=1e-12 * expected.max())
+
+    return Case(
+        "gram", shape, lambda: fc.gram(X), lambda: blas.dsyrk(1.0, centred.T, trans=1),
+        naive if _fits(shape) else None, check,
+    )  # fmt: skip
+
+
+def _overlaps(shape, X, S) -> Case:
+    def naive():
+        centred = X - X.mean(axis=0)
+        return _atoms(X).T @ (S - centred.T @ centred).ravel()
+
+    def floor():
+        return blas.dgemm(1.0, blas.dsyrk(1.0, X.T), X.T)
+
+    def check(b):
+        centred = X - X.mean(axis=0)
+        expected = 2 * ((X @ (S - centred.T @ centred)) * centred).sum(axis=1)
+        np.testing.assert_allclose(b, expected, rtol=1e-10, atol=1e-11 * abs(expected).max())
+
+    return Case("overlaps", shape, lambda: fc.overlaps(X, S), floor, naive if _fits(shape) else None, check)
+
+
+def _fit(shape, X, S) -> Case:
+    N = len(X)
+    ridge = fc.fit(X, S, relative_ridge=0.1, method="diagonal").ridge
+    centred, b, diagonal = X - X.mean(axis=0), fc.overlaps(X, S), np.arange(N)
+
+    def naive():
+        c = X - X.mean(axis=0)
+        G = _atoms(X)
+        return np.linalg.solve(G.T @ G + ridge * np.eye(N), G.T @ (S - c.T @ c).ravel())
+
+    def floor():
+        A = blas.dsyrk(1.0, centred.T, trans=1, lower=1)
+        A[diagonal, diagonal] += ridge
+        factor, _ = lapack.dpotrf(A, lower=1, clean=0, overwrite_a=1)
+        return lapack.dpotrs(factor, b, lower=1)
+
+    def check(fit):
+        assert fit.status == "converged"
+        assert fit.residual < 1e-12
+        A, N = fc.gram(X), len(X)
+        left = np.linalg.norm(b - A @ fit.delta - ridge * fit.delta)
+        assert left < 30 * N * np.finfo(float).eps * (np.linalg.norm(A) + ridge) * np.linalg.norm(fit.delta)
+
+    return Case(
+        "fit", shape, lambda: fc.fit(X, S, ridge=ridge), floor, naive if _fits(shape) else None, check
+    )
+
+
+def _one_loss(X, S, z):
+    Y = z[:, np.newaxis] * X
+    Y -= Y.mean(axis=0)
+    return 0.5 * np.square(Y.T @ Y - S).sum()
+
+
+def _loss(shape, X, S) -> Case:
+    z = np.random.default_rng(0).lognormal(0, 0.3, len(X))
+
+    def check(value):
+        np.testing.assert_allclose(value, _one_loss(X, S, z), rtol=1e-11)
+
+    return Case(
+        "loss", shape, lambda: fc.loss(X, S, z), lambda: blas.dsyrk(1.0, X.T),
+        lambda: _one_loss(X, S, z), check,
+    )  # fmt: skip
+
+
+def _losses(shape, X, S) -> Case:
+    Z = np.random.default_rng(0).lognormal(0, 0.3, (CANDIDATES, len(X)))
+
+    def naive():
+        return np.array([_one_loss(X, S, z) for z in Z])
+
+    def floor():
+        for _ in Z:
+            blas.dsyrk(1.0, X.T)
+
+    def check(values):
+        np.testing.assert_allclose(values, naive(), rtol=1e-11)
+
+    return Case("losses", shape, lambda: fc.loss(X, S, Z), floor, naive, check)
