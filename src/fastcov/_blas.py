@@ -60,16 +60,16 @@ def cholesky_solve(L: Array, rhs: Array) -> Array:
     return np.ascontiguousarray(x.T)
 
 
-def add_product(total: NDArray[np.float64], A: Array, B: Array) -> None:
-    """total += Aᵀ B, summed over blocks in float64 whatever the dtype of the blocks. 2mnk flops."""
+def add_product(total: NDArray[np.float64], A: Array, B: Array, *, ta: bool = True) -> None:
+    """total += Aᵀ B (A B for `ta` false), in float64 whatever the dtype of the factors. 2mnk flops."""
     if A.dtype == np.float64:
-        product(A, B, ta=True, out=total, add=True)
+        product(A, B, ta=ta, out=total, add=True)
     else:
-        total += product(A, B, ta=True)
+        total += product(A, B, ta=ta)
 
 
 def add_self_product(total: NDArray[np.float64], A: Array) -> None:
-    """Add the lower triangle of Aᵀ A to that of `total`, as `add_product` does. n²k flops."""
+    """Add the lower triangle of Aᵀ A to that of `total`, likewise. n²k flops."""
     if A.dtype == np.float64:
         self_product(A, transpose=True, out=total, add=True)
     else:

@@ -27,6 +27,9 @@ FASTMATH = {"reassoc", "contract", "nsz"}
 # this many elements in that time. Measured for each kernel alone and after a SYRK, on two cores.
 PARALLEL_SIZE = 1 << 20
 
+# BLAS work that one core does in half a millisecond.
+SMALL_FLOPS = 2e7
+
 _compile_lock = threading.Lock()
 _launch_lock = threading.Lock()
 _launched = False  # has this process run a parallel kernel?
@@ -46,23 +49,24 @@ if hasattr(os, "register_at_fork"):
 class Kernel:
     """A loop nest over C-contiguous, writeable arrays, compiled on first use.
 
+    Its first argument is an array in the precision of the data; all others follow from that dtype.
     It has two twins that do the same arithmetic: a parallel one, and one without threads that
-    releases the GIL, for small work and for children of a fork. Each combination of twin and array
-    dtypes is a function of its own name to Numba. One name with several signatures shares one
-    on-disk index, which is not locked: processes that compile from cold at the same time have
-    swapped each other's code there.
+    releases the GIL, for small work and for children of a fork. Each combination of twin and dtype
+    is a function of its own name to Numba. One name with several signatures shares one on-disk
+    index, which is not locked: processes that compile from cold at the same time have swapped each
+    other's code there.
     """
 
     def __init__(self, function: Callable[..., None]) -> None:
         functools.update_wrapper(self, function)
         self._function = function
-        self._twins: dict[tuple[Any, ...], Callable[..., None]] = {}
+        self._twins: dict[tuple[bool, str], Callable[..., None]] = {}
 
     def __call__(self, *args: Any, size: int) -> None:
         """Run on `args`; `size` counts the elements touched and decides whether threads pay."""
         threads_pay = size >= PARALLEL_SIZE and not _forked and not numba.config.DISABLE_JIT
         parallel = threads_pay and numba.get_num_threads() > 1
-        key = (parallel, *(a.dtype.char for a in args if isinstance(a, np.ndarray)))
+        key = (parallel, args[0].dtype.char)
         twin = self._twins.get(key)
         if twin is None:
             twin = self._compile(key, args)
@@ -72,12 +76,12 @@ class Kernel:
         else:
             twin(*args)
 
-    def _compile(self, key: tuple[Any, ...], args: tuple[Any, ...]) -> Callable[..., None]:
+    def _compile(self, key: tuple[bool, str], args: tuple[Any, ...]) -> Callable[..., None]:
         with _compile_lock:
             if key in self._twins:
                 return self._twins[key]
-            parallel, *dtypes = key
-            name = "_".join([self._function.__name__, "parallel" if parallel else "serial", *dtypes])
+            parallel, dtype = key
+            name = f"{self._function.__name__}_{'parallel' if parallel else 'serial'}_{dtype}"
             twin: Callable[..., None] = types.FunctionType(
                 self._function.__code__, self._function.__globals__, name
             )
@@ -110,6 +114,36 @@ def _launch() -> Iterator[None]:
     with _launch_lock:
         yield
         _launched = True
+
+
+_limit_lock = threading.Lock()
+_limited = 0  # blocks that now hold BLAS at one thread
+_limiter: Any = None
+
+
+@contextlib.contextmanager
+def blas_for(flops: float) -> Iterator[None]:
+    """Hold BLAS at one thread in a block of little work.
+
+    Threads gain nothing there, and lose much where a thread of NumPy's pool still spins on the other
+    core. BLAS has one limit for the process: the first block to enter sets it, the last to leave
+    restores it, whatever Python threads they run in. 10 us.
+    """
+    global _limited, _limiter
+    if flops >= SMALL_FLOPS:
+        yield
+        return
+    with _limit_lock:
+        if _limited == 0:
+            _limiter = blas().limit(limits=1)
+        _limited += 1
+    try:
+        yield
+    finally:
+        with _limit_lock:
+            _limited -= 1
+            if _limited == 0:
+                _limiter.restore_original_limits()
 
 
 @functools.cache

@@ -154,47 +154,50 @@ def pair_products(Y, out):
 
 
 @Kernel
-def batch_errors(pairs, q, w, mean, S, losses):
-    """losses[k] = 1/2 ||E_k||^2 with E_k = P_k + q_k m^T + m q_k^T - w_k w_k^T - S_k.
+def packed_errors(packed, w, S, losses, kept):
+    """Turn P_k into E_k = P_k - w_k w_k^T - S_k in place; losses[k] = 1/2 ||E_k||^2.
 
-    pairs (K, D (D + 1) / 2) holds the upper triangle of P_k on entry, of E_k on exit. q and w
-    (K, D), mean (D,), S (T, D, D) with T = 1 or K. 5 K D^2 flops.
+    packed (K, D (D + 1) / 2) holds upper triangles row by row; w (K, D); S (T, D, D), T = 1 or K.
+    kept[k] = trace(P_k - w_k w_k^T) / trace(P_k), the share that the subtraction leaves. 2.5 K D^2
+    flops, one pass over packed.
     """
-    d = mean.shape[0]
-    for k in prange(pairs.shape[0]):
+    d = w.shape[1]
+    for k in prange(packed.shape[0]):
         # a parallel index is unsigned, and unifies with a signed one to a float
         target = S[np.intp(0) if S.shape[0] == 1 else np.intp(k)]
         start = 0
-        loss = 0.0
+        loss, before, after = 0.0, 0.0, 0.0
         for a in range(d):
+            wa = w[k, a]
+            p = packed[k, start]
+            before += p
+            after += p - wa * wa
             row = 0.0
             for b in range(a, d):
-                e = pairs[k, start + b - a] + q[k, a] * mean[b] + mean[a] * q[k, b]
-                e -= w[k, a] * w[k, b] + target[a, b]
-                pairs[k, start + b - a] = e
+                e = packed[k, start + b - a] - wa * w[k, b] - target[a, b]
+                packed[k, start + b - a] = e
                 row += e * e
-            loss += row - 0.5 * pairs[k, start] ** 2
+            loss += row - 0.5 * packed[k, start] ** 2
             start += d - a
         losses[k] = loss
+        kept[k] = after / before if before > 0.0 else 1.0
 
 
 @Kernel
-def packed_products(pairs, mean, w, Em, Ew):
-    """Em[k] = E_k m and Ew[k] = E_k w_k from packed upper triangles, whose off-diagonal entries are
-    doubled in place: then pairs[k] . (upper triangle of x x^T) = x^T E_k x. 4 K D^2 flops.
+def packed_products(packed, v, out):
+    """out[k] = E_k v_k from packed upper triangles, whose off-diagonal entries are then doubled.
+
+    Doubled, packed[k] . (upper triangle of x x^T) = x^T E_k x. v and out (K, D). 2 K D^2 flops.
     """
-    d = mean.shape[0]
-    for k in prange(pairs.shape[0]):
-        Em[k, :] = 0.0
-        Ew[k, :] = 0.0
+    d = v.shape[1]
+    for k in prange(packed.shape[0]):
+        out[k, :] = 0.0
         start = 0
         for a in range(d):
-            for b in range(a, d):
-                e = pairs[k, start + b - a]
-                Em[k, a] += e * mean[b]
-                Ew[k, a] += e * w[k, b]
-                if b > a:
-                    Em[k, b] += e * mean[a]
-                    Ew[k, b] += e * w[k, a]
-                    pairs[k, start + b - a] = 2.0 * e
+            out[k, a] += packed[k, start] * v[k, a]
+            for b in range(a + 1, d):
+                e = packed[k, start + b - a]
+                out[k, a] += e * v[k, b]
+                out[k, b] += e * v[k, a]
+                packed[k, start + b - a] = 2.0 * e
             start += d - a

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _blas, _kernels
+from ._jit import blas_for
 from ._operators import apply_adjoint
 from ._problem import Problem
 from ._validation import check_array, check_gains, check_nonnegative
@@ -23,8 +25,8 @@ PAIR_CONDITIONS = 96
 # The products of pairs for a block of rows, and the packed errors of a group of candidates.
 PAIR_BYTES = 1 << 22
 GROUP_BYTES = 1 << 27
-# Where centring takes away more than this share of the terms that are summed, digits are lost, and
-# the candidate is evaluated on its own, with its mean subtracted first.
+# The pairs subtract the mean after the product. Where that leaves a smaller share of the trace than
+# this, three digits are lost, and the candidate is evaluated alone, its mean subtracted first.
 CANCELLATION = 1e-3
 
 
@@ -126,7 +128,9 @@ def _evaluate(
             f"Argument 'gains' must hold one vector, or one for each of the {T} targets, not {K}."
         )
     Z = np.broadcast_to(Z, (max(K, T), Z.shape[1]))
-    losses, gradients = exact_losses(problem, target, Z, gradient=gradient)
+    N, D = problem.shape
+    with blas_for(len(Z) * N * D * D):
+        losses, gradients = exact_losses(problem, target, Z, gradient=gradient)
     losses = problem.unscaled(losses, 4) + 0.5 * ridge * np.square(Z - 1.0).sum(axis=1)
     if gradients is not None:
         gradients = problem.unscaled(gradients, 4) + ridge * (Z - 1.0)
@@ -168,55 +172,38 @@ def _by_pairs(
 ) -> NDArray[np.bool_]:
     """Losses and gradients of a group of candidates; returns which of them lost digits.
 
-    With x_i = x̃_i + m and r = z − mean(z), ỹ_i = z_i x̃_i + r_i m − w, w = mean_i z_i x̃_i, so that
-    C = Σ z_i² x̃_i x̃_iᵀ + q mᵀ + m qᵀ + ρ m mᵀ − N w wᵀ with q = Σ z_i r_i x̃_i and ρ = Σ r_i²:
-    linear in the products of pairs of conditions, x̃_ia x̃_ib, but for terms of rank one.
+    C = Σ z_i² x_i x_iᵀ − N ȳ ȳᵀ with ȳ the mean of z_i x_i: its first term is linear in the products
+    of pairs of conditions x_ia x_ib, and so is the gradient 2 x_iᵀ E ỹ_i = 2 (z_i x_iᵀ E x_i − x_iᵀ E ȳ).
     """
     K, (N, D) = len(Z), problem.shape
-    base = problem.at(np.ones(N))
-    m = base.mean
-    shift = Z.mean(axis=1) if problem.center else np.zeros(K)
-    packed = np.zeros((K, D * (D + 1) // 2))
-    q, w, gross = np.zeros((K, D)), np.zeros((K, D)), np.zeros(K)
-    for rows, centred, products in _pair_blocks(base):
-        z = np.ascontiguousarray(Z[:, rows].T)
-        squares = z * z
-        norms = np.square(centred, dtype=np.float64).sum(axis=1, keepdims=True)
-        gross += _blas.product(squares, norms, ta=True)[:, 0]
-        _blas.add_product(packed, squares.astype(base.dtype, copy=False), products)
+    dtype = problem.dtype
+    packed, w, kept = np.zeros((K, D * (D + 1) // 2)), np.zeros((K, D)), np.empty(K)
+    for rows, block, pairs in _pair_blocks(problem):
+        z = Z[:, rows].astype(dtype)
+        _blas.add_product(packed, z * z, pairs, ta=False)
         if problem.center:
-            _blas.add_product(q, (squares - z * shift).astype(base.dtype, copy=False), centred)
-            _blas.add_product(w, z.astype(base.dtype, copy=False), centred)
-    rho = np.square(Z - shift[:, np.newaxis]).sum(axis=1) if problem.center else np.zeros(K)
-    w /= np.sqrt(N)  # −w wᵀ is −N mean meanᵀ
-    trace = gross + 2 * (q * m).sum(axis=1) + rho * (m * m).sum() - np.square(w).sum(axis=1)
-    gross += rho * (m * m).sum()
-    q += 0.5 * rho[:, np.newaxis] * m
-    _kernels.batch_errors(packed, q, w, m, target, losses, size=4 * packed.size)
+            _blas.add_product(w, z, block, ta=False)
+    w /= np.sqrt(N)  # w wᵀ = N ȳ ȳᵀ
+    _kernels.packed_errors(packed, w, target, losses, kept, size=2 * packed.size)
     if gradients is not None:
-        w /= np.sqrt(N)
-        Em, Ew = np.empty((K, D)), np.empty((K, D))
-        _kernels.packed_products(packed, m, w, Em, Ew, size=4 * packed.size)
-        mEm, mEw = (Em * m).sum(axis=1), (Ew * m).sum(axis=1)
-        errors = packed.astype(base.dtype, copy=False)
-        for rows, centred, products in _pair_blocks(base):
-            z = Z[:, rows]
-            r = z - shift[:, np.newaxis]
-            quadratic = _blas.product(errors, products, tb=True)
-            xEm, xEw = (_blas.product(E.astype(base.dtype), centred, tb=True) for E in (Em, Ew))
-            form = z * quadratic + (z + r) * xEm - xEw + r * mEm[:, np.newaxis] - mEw[:, np.newaxis]
-            gradients[:, rows] = 2.0 * form
-    return trace < CANCELLATION * gross
+        Ew = np.empty((K, D))
+        _kernels.packed_products(packed, w / np.sqrt(N), Ew, size=2 * packed.size)
+        errors, Ew = packed.astype(dtype, copy=False), Ew.astype(dtype, copy=False)
+        for rows, block, pairs in _pair_blocks(problem):
+            quadratic = _blas.product(errors, pairs, tb=True)
+            linear = _blas.product(Ew, block, tb=True)
+            gradients[:, rows] = 2.0 * (Z[:, rows] * quadratic - linear)
+    return kept < CANCELLATION
 
 
-def _pair_blocks(base: Problem) -> Any:
-    """Rows, x̃ and the products of pairs x̃_ia x̃_ib for a block of rows."""
-    N, D = base.shape
+def _pair_blocks(problem: Problem) -> Iterator[tuple[slice, NDArray[Any], NDArray[Any]]]:
+    """Rows, X[rows] and the products x_ia x_ib of its pairs of conditions a <= b."""
+    N, D = problem.shape
     step = max(32, PAIR_BYTES // (4 * D * (D + 1)))
-    buffer = np.empty((min(step, N), D * (D + 1) // 2), base.dtype)
+    buffer = np.empty((min(step, N), D * (D + 1) // 2), problem.dtype)
     for start in range(0, N, step):
         rows = slice(start, min(start + step, N))
-        centred = base.take(rows).centred()
-        products = buffer[: len(centred)]
-        _kernels.pair_products(centred, products, size=products.size)
-        yield rows, centred, products
+        ((_, block),) = problem.take(rows).blocks()
+        pairs = buffer[: len(block)]
+        _kernels.pair_products(block, pairs, size=pairs.size)
+        yield rows, block, pairs

@@ -187,26 +187,31 @@ class Problem:
                 f"not of shape {given.shape}."
             )
         values = np.asarray(given, np.float64).reshape(-1, D, D)
-        if not np.isfinite(values).all() and (error := nonfinite(name, given, axes)):
+        with np.errstate(invalid="ignore", over="ignore"):
+            skew = np.abs(values - values.transpose(0, 2, 1))
+        largest, size = skew.max(), np.abs(values).max()
+        if not np.isfinite(largest) and (error := nonfinite(name, given, axes)):
             raise error
-        transposed = values.transpose(0, 2, 1)
-        skew = np.abs(values - transposed)
         # A product of three matrices rounds to some D units in the last place of its largest entry.
-        epsilon = np.finfo(given.dtype if given.dtype.kind == "f" else np.float64).eps
-        if skew.max() > 8 * D * max(epsilon, np.finfo(np.float64).eps) * np.abs(values).max():
+        single = given.dtype.kind == "f" and given.dtype.itemsize < 8
+        epsilon = np.finfo(given.dtype if single else np.float64).eps
+        if largest > 8 * D * epsilon * size:
             t, i, j = np.unravel_index(skew.argmax(), skew.shape)
             where = (f"target {t}, " if stacked else "") + f"conditions {i} and {j}"
             raise ValueError(
-                f"Argument '{name}' must be symmetric, not different by {skew.max():.3g} at {where}: "
+                f"Argument '{name}' must be symmetric, not different by {largest:.3g} at {where}: "
                 f"use ({name} + {name}.T) / 2 if that is meant."
             )
-        scaled = np.ldexp(0.5 * (values + transposed), 2 * self.exponent)
-        if not np.abs(scaled).max() < 2.0**500:
-            raise ValueError(
-                f"Argument '{name}' must be comparable with the covariance of X, not as large as "
-                f"{np.abs(values).max():.3g}: the loss would overflow."
-            )
-        return scaled
+        scaled = values if largest == 0 else 0.5 * (values + values.transpose(0, 2, 1))
+        if self.exponent:
+            scaled = np.ldexp(scaled, 2 * self.exponent)
+        with np.errstate(over="ignore"):
+            if not np.ldexp(size, 2 * self.exponent) < 2.0**500:
+                raise ValueError(
+                    f"Argument '{name}' must be comparable with the covariance of X, not as large as "
+                    f"{size:.3g}: the loss would overflow."
+                )
+        return np.ascontiguousarray(scaled)
 
     def unscaled(self, values: Any, power: int) -> Any:
         """Values of order `power` in X, in the caller's units."""

@@ -1,0 +1,34 @@
+"""The README's Python example runs as it stands."""
+
+import pathlib
+import re
+
+import pytest
+
+README = pathlib.Path(__file__).parents[1] / "README.md"
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_example_prints_a_converged_fit(code, capsys):
+    exec(compile(code, str(README), "exec"), {})
+    printed = capsys.readouterr().out
+    assert "linear: converged" in printed
+    assert "(48, 48)" in printed
+
+
+def test_there_is_one_python_example_of_about_ten_lines():
+    (code,) = blocks("python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+
+
+def test_no_text_tells_users_to_install_the_unrelated_package():
+    root = README.parent
+    texts = [*root.glob("*.md"), *root.glob("src/**/*.py"), root / "pyproject.toml"]
+    offending = [
+        p.name for p in texts if re.search(r"pip install fastcov(?!-)", p.read_text(encoding="utf-8"))
+    ]
+    assert not offending
