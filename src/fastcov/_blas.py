@@ -6,13 +6,17 @@ NumPy product stands on a hot path; Numba's `np.dot` is not used either. A C-ord
 transpose of a Fortran-ordered one, so nothing here is ever copied.
 """
 
+import ctypes
+import functools
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import blas, lapack
+from scipy.linalg import blas, cython_blas, cython_lapack, lapack
 
 Array = NDArray[Any]
+
+CHOLESKY_PANEL = 256
 
 
 def _routine(module: Any, name: str, dtype: Any) -> Any:
@@ -47,10 +51,47 @@ def cholesky(A: Array) -> int:
     """Overwrite the lower triangle of A with its Cholesky factor. n³/3 flops.
 
     Returns 0, or the order of the leading minor that is not positive definite.
+
+    By panels: LAPACK's own routine is as fast (ratio 0.98 to 1.0 at n = 2000 to 8000) but one call of
+    seconds, in which Python cannot answer Ctrl-C. SciPy's wrappers copy parts of an array, so the
+    parts go to the same library by address.
     """
-    potrf = _routine(lapack, "potrf", A.dtype)
-    _, info = potrf(A.T, lower=0, clean=0, overwrite_a=1)
-    return int(info)
+    n, char = len(A), "s" if A.dtype == np.float32 else "d"
+    potrf = _by_address(cython_lapack, char + "potrf")
+    trsm, syrk = (_by_address(cython_blas, char + name) for name in ("trsm", "syrk"))
+    number = ctypes.c_float if A.dtype == np.float32 else ctypes.c_double
+    one, minus_one, ld, info = number(1.0), number(-1.0), ctypes.c_int(n), ctypes.c_int()
+
+    def at(i: int, j: int) -> ctypes.c_void_p:
+        return ctypes.c_void_p(A.ctypes.data + A.itemsize * (i * n + j))
+
+    # To Fortran, the lower triangle of A is the upper one of its transpose.
+    for start in range(0, n, CHOLESKY_PANEL):
+        stop = min(start + CHOLESKY_PANEL, n)
+        width, rest = ctypes.c_int(stop - start), ctypes.c_int(n - stop)
+        _call(potrf, b"U", width, at(start, start), ld, info)
+        if info.value:
+            return start + info.value
+        if stop < n:
+            panel = at(stop, start)
+            _call(trsm, b"L", b"U", b"T", b"N", width, rest, one, at(start, start), ld, panel, ld)
+            _call(syrk, b"U", b"T", rest, width, minus_one, panel, ld, one, at(stop, stop), ld)
+    return 0
+
+
+@functools.cache
+def _by_address(module: Any, name: str) -> Any:
+    """A routine of SciPy's BLAS or LAPACK, from the C interface it offers to compiled code."""
+    capsule = module.__pyx_capi__[name]
+    get_name, get_pointer = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
+    get_name.restype, get_name.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return ctypes.CFUNCTYPE(None)(get_pointer(capsule, get_name(capsule)))
+
+
+def _call(routine: Any, *arguments: Any) -> None:
+    """Call with every number by reference, as Fortran does."""
+    routine(*(a if isinstance(a, (bytes, ctypes.c_void_p)) else ctypes.byref(a) for a in arguments))
 
 
 def cholesky_solve(L: Array, rhs: Array) -> Array:
