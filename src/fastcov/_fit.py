@@ -201,13 +201,19 @@ class Fit:
         """z = 1 + δ, shape (N,) or (T, N)."""
         return 1.0 + self.delta
 
+    @property
+    def overshoots(self) -> Any:
+        """Whether the exact loss is above that at gains of one: then a larger ridge is needed."""
+        return self.loss > self.loss_at_one
+
     def covariance(self) -> Array:
         """Covariance C(z) at the gains, shape (D, D) or (T, D, D), in units of X squared."""
         return self._covariance.copy()
 
     def __repr__(self) -> str:
         N, D = self.stats["shape"]
-        ratio = np.asarray(self.loss) / np.asarray(self.loss_at_one)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a target that gains of one reach
+            ratio = np.divide(self.loss, self.loss_at_one)
         relative = (
             "" if self.relative_ridge is None else f" ({self.relative_ridge:g} of the largest eigenvalue)"
         )
@@ -225,7 +231,7 @@ class Fit:
             ("residual", _span(self.residual, ".1e")),
         ]
         lines = ["Fit", *(f"  {name:<9}{value}" for name, value in rows)]
-        if np.any(ratio > 1):
+        if np.any(self.overshoots):
             lines.append(
                 "  The exact loss is above that at gains of one: this fit overshoots. Use a larger ridge."
             )

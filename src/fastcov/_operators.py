@@ -118,7 +118,9 @@ def largest_eigenvalue(problem: Problem) -> float:
     if not diagonal.any():
         return 0.0
     if N <= 32:
-        return float(eigh(gram_triangle(problem), lower=True, eigvals_only=True)[-1])
+        # only the lower triangle holds numbers, so the whole is not to be checked for NaN
+        A = gram_triangle(problem)
+        return float(eigh(A, lower=True, eigvals_only=True, check_finite=False)[-1])
     operator = LinearOperator(
         (N, N), matvec=lambda v: apply_adjoint(problem, apply_atoms(problem, v)), dtype=np.float64
     )

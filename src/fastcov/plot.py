@@ -1,0 +1,333 @@
+"""Figures of a fit: covariances side by side, and the gains.
+
+    figure = fastcov.plot.summary(X, S, {"linear": fit, "diagonal": other})
+    figure.savefig("fit.png")
+
+Needs matplotlib: pip install "fastcov-gains[plot]".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._fit import Fit
+from ._problem import Problem
+from ._validation import check_choice
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Array = NDArray[np.float64]
+
+ORDERS = ("input", "cluster")
+
+# Wong, Nature Methods 8:441 (2011): told apart with any colour vision, and in grey.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+_MARKERS = ("o", "s", "D", "^")
+# Red and blue, both dark at the ends, white at zero: no colour vision deficiency confuses them.
+_COLOUR_MAP = "RdBu_r"
+# The few largest variances, and all of a wild fit, would leave everything else white.
+_SHOWN = 0.99
+# Condition names of this size (points) stand clear of each other with this much room for each.
+_LABEL_SIZE, _LABEL_ROOM = 6.0, 7.5
+
+
+def covariances(
+    X: ArrayLike,
+    S: ArrayLike,
+    fit: Fit,
+    *,
+    axes: Sequence[Axes] | None = None,
+    labels: Sequence[str] | None = None,
+    order: str = "input",
+) -> NDArray[Any]:
+    """Draw the covariance of the input, the target, and the fitted covariance side by side.
+
+    All three have the conditions in the same order and one colour scale, symmetric about zero. It
+    spans 99 % of the entries of input and target; what lies beyond has the colour of the end, and
+    the colour bar says how much does. Titles give R² = 1 − ‖C − S‖²_F / ‖S‖²_F against the target.
+
+    Parameters
+    ----------
+    X : array_like, shape (N, D)
+        Responses that were fitted.
+    S : array_like, shape (D, D)
+        Target covariance that was fitted.
+    fit : Fit
+        Fit of one target.
+    axes : three matplotlib Axes, optional
+        Where to draw; by default a new Figure, which belongs to nobody: ``axes[0].figure``.
+    labels : sequence of D str, optional
+        Names of the conditions, written beside the first panel, as many as there is room for.
+    order : {"input", "cluster"}
+        ``"cluster"`` puts conditions with similar columns of S next to each other (average linkage on
+        correlation distance, optimally ordered leaves), so that groups show as blocks.
+
+    Returns
+    -------
+    ndarray of three Axes
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    TypeError, ValueError
+        If X, S and the fit do not belong together, or there are not three axes or D labels.
+
+    Notes
+    -----
+    ND² flops for the covariance of X, and D² log D for ``order="cluster"``.
+    """
+    require_matplotlib()
+    from matplotlib.ticker import MaxNLocator
+
+    check_choice("order", order, ORDERS)
+    given, target = _checked(X, S, fit)
+    D = len(target)
+    if labels is not None and len(labels) != D:
+        raise ValueError(
+            f"Argument 'labels' must name the {D} conditions, not {len(labels)}: pass one for each."
+        )
+    if axes is None:
+        axes = list(_figure(9.0, 3.4).subplots(1, 3))
+    if len(axes) != 3:
+        raise ValueError(f"Argument 'axes' must be three Axes, not {len(axes)}: use subplots(1, 3).")
+
+    fitted = fit.covariance()
+    limit = _limit(given, target)
+    places = _clustered(target) if order == "cluster" else np.arange(D)
+    panels = (
+        (given, f"Input\nall gains 1: {_r2_text(_r2(given, target))}"),
+        (target, "Target\nwhat the gains should give"),
+        (fitted, f"Fitted\n{fit.method} gains: {_r2_text(fit.r2)}"),
+    )
+    for axis, (matrix, title) in zip(axes, panels, strict=True):
+        image = axis.imshow(
+            matrix[np.ix_(places, places)], cmap=_COLOUR_MAP, vmin=-limit, vmax=limit, interpolation="nearest"
+        )
+        axis.set_title(title, fontsize=10)
+        # Rows and columns are the same, so the labels of one axis of one panel are enough.
+        # Numbers would count places, not conditions, once these are clustered.
+        numbered = axis is axes[0] and (order == "input" or labels is not None)
+        axis.tick_params(labelsize=8, bottom=False, labelbottom=False, left=numbered, labelleft=numbered)
+    axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0].set_ylabel("condition" + (", clustered" if order == "cluster" else ""), fontsize=9)
+    beyond = np.mean([np.mean(np.abs(matrix) > limit) for matrix, _ in panels])
+    bar = axes[0].figure.colorbar(
+        image, ax=list(axes), extend="both" if beyond else "neither", fraction=0.02, pad=0.015
+    )
+    clipped = f"\n{beyond:.1%} of entries beyond the ends" if beyond else ""
+    bar.set_label(f"covariance (units of X squared){clipped}", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    if labels is not None:
+        _name_conditions(axes[0], [str(labels[i]) for i in places])
+    return np.array(axes, dtype=object)
+
+
+def gains(fits: Fit | Mapping[str, Fit], *, ax: Axes | None = None) -> Axes:
+    """Draw the gain of each channel, sorted by the first fit, and other fits at the same channels.
+
+    The vertical range is that of the first fit with room around it. Gains of the others beyond it,
+    as a diagonal fit may have by the thousand, are marked at the edge and counted in the legend.
+
+    Parameters
+    ----------
+    fits : Fit, or mapping of name to Fit
+        Fits of one target to the same channels, the one to sort by first.
+    ax : matplotlib Axes, optional
+        Where to draw; by default a new Figure, which belongs to nobody: ``ax.figure``.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    TypeError, ValueError
+        If `fits` is empty, holds something else, or the fits differ in their channels.
+    """
+    named = _named(fits)
+    if ax is None:
+        ax = _figure(9.0, 3.0).subplots()
+    leader, first = next(iter(named.items()))
+    sorting = np.argsort(first.delta, kind="stable")
+    low, high = min(1.0, first.gains.min()), max(1.0, first.gains.max())
+    room = (0.6 if len(named) > 1 else 0.1) * (high - low) or 0.5
+    low, high = low - room, high + room
+    N = len(sorting)
+    channels = np.arange(1, N + 1)
+    size = float(np.clip(60.0 / np.sqrt(N), 1.5, 5.0))
+    for k, (name, fit) in enumerate(named.items()):
+        values = fit.gains[sorting]
+        above, below = values > high, values < low
+        inside, outside = ~(above | below), int(np.count_nonzero(above | below))
+        label = f"{name}: {_r2_text(fit.r2)}" + (f", {outside} of {N} off the scale" if outside else "")
+        style: dict[str, Any] = {"color": _COLOURS[k % len(_COLOURS)], "markeredgewidth": 0}
+        style |= {"linestyle": "none", "clip_on": False, "zorder": 3 - 0.1 * k}  # the first on top
+        marker = _MARKERS[k % len(_MARKERS)]
+        ax.plot(channels[inside], values[inside], marker=marker, markersize=size, label=label, **style)
+        for beyond, edge, caret in ((above, high, 6), (below, low, 7)):  # tips at the edge
+            if beyond.any():
+                at_edge = np.full(np.count_nonzero(beyond), edge)
+                ax.plot(channels[beyond], at_edge, marker=caret, markersize=size + 2, **style)
+    ax.axhline(1.0, color="0.35", linewidth=1, linestyle="--", zorder=1, label="gain 1: unchanged")
+    ax.set_xlim(1 - 0.01 * N, 1.01 * N)
+    ax.set_ylim(low, high)
+    ax.set_xlabel(f"channel, in order of its {leader} gain", fontsize=9)
+    ax.set_ylabel("gain (output / input)", fontsize=9)
+    ax.tick_params(labelsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(
+        loc="lower left", bbox_to_anchor=(0.0, 1.04), borderaxespad=0, ncols=2 if len(named) > 2 else 3,
+        frameon=False, fontsize=9, handletextpad=0.4, columnspacing=1.5, markerscale=6 / size,
+    )  # fmt: skip
+    return ax
+
+
+def summary(
+    X: ArrayLike,
+    S: ArrayLike,
+    fits: Fit | Mapping[str, Fit],
+    *,
+    labels: Sequence[str] | None = None,
+    order: str = "input",
+) -> Figure:
+    """Figure of the covariances of the first fit, above the gains of all fits.
+
+    Parameters
+    ----------
+    X, S, labels, order
+        As for `covariances`.
+    fits
+        As for `gains`.
+
+    Returns
+    -------
+    Figure
+        9 x 6 inches, in no window: ``savefig`` it, or leave it as the last line of a notebook cell.
+
+    Raises
+    ------
+    ImportError, TypeError, ValueError
+        As for `covariances` and `gains`.
+    """
+    named = _named(fits)
+    figure = _figure(9.0, 6.0)
+    grid = figure.add_gridspec(2, 3, height_ratios=(1.25, 1.0))
+    panels = [figure.add_subplot(grid[0, i]) for i in range(3)]
+    covariances(X, S, next(iter(named.values())), axes=panels, labels=labels, order=order)
+    gains(named, ax=figure.add_subplot(grid[1, :]))
+    first = next(iter(named.values()))
+    N, D = first.stats["shape"]
+    ridge = f"{first.ridge:.3g}"
+    if first.relative_ridge is not None:
+        ridge = f"{first.relative_ridge:g} of the largest eigenvalue"
+    figure.suptitle(f"{N} channels, {D} conditions, ridge {ridge}", fontsize=10)
+    return figure
+
+
+def require_matplotlib() -> type[Figure]:
+    """matplotlib's Figure, or an ImportError that says how to get it."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('Figures need matplotlib: pip install "fastcov-gains[plot]"') from error
+    return Figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    """Return a figure that pyplot does not know and so never has to close."""
+    return require_matplotlib()(figsize=(width, height), layout="constrained")
+
+
+def _named(fits: Any) -> dict[str, Fit]:
+    """Fits by name: at least one, each of one target, all of the same channels."""
+    named = (
+        {fits.method: fits} if isinstance(fits, Fit) else dict(fits) if isinstance(fits, Mapping) else None
+    )
+    if named is None or not all(isinstance(fit, Fit) for fit in named.values()):
+        raise TypeError(
+            f"Argument 'fits' must be a Fit or a mapping of names to Fits, not {type(fits).__name__}: "
+            "pass {'linear': fit}."
+        )
+    if not named:
+        raise ValueError("Argument 'fits' must hold at least one Fit, not be empty: pass {'linear': fit}.")
+    for name, fit in named.items():
+        _require_one_target(f"fits[{name!r}]", fit)
+    sizes = {name: len(fit.delta) for name, fit in named.items()}
+    if len(set(sizes.values())) > 1:
+        found = ", ".join(f"{name} of {size}" for name, size in sizes.items())
+        raise ValueError(f"Argument 'fits' must hold fits of the same channels, not {found}: fit the same X.")
+    return named
+
+
+def _require_one_target(name: str, fit: Any) -> None:
+    if not isinstance(fit, Fit):
+        raise TypeError(
+            f"Argument '{name}' must be a Fit, not {type(fit).__name__}: pass what fastcov.fit returns."
+        )
+    if fit.delta.ndim != 1:
+        raise ValueError(
+            f"Argument '{name}' must be a fit of one target, not of {len(fit.delta)}: fit them one by one."
+        )
+
+
+def _checked(X: ArrayLike, S: ArrayLike, fit: Fit) -> tuple[Array, Array]:
+    """Covariance of X, and S, in the caller's units."""
+    _require_one_target("fit", fit)
+    problem = Problem.of(X, center=fit.stats["center"])
+    if problem.shape != fit.stats["shape"]:
+        raise ValueError(
+            f"Argument 'X' must be the {fit.stats['shape']} responses that were fitted, not {problem.shape}."
+        )
+    target = problem.target(S)
+    if len(target) != 1:
+        raise ValueError(f"Argument 'S' must be one target, not {len(target)}: draw them one by one.")
+    return problem.unscaled(problem.covariance(), 2), problem.unscaled(target[0], 2)
+
+
+def _r2(C: Array, S: Array) -> float:
+    size = np.square(S).sum()
+    return float(1.0 - np.square(C - S).sum() / size) if size > 0 else float("nan")
+
+
+def _r2_text(r2: float) -> str:
+    return f"R² = {r2:{'.2f' if abs(r2) < 100 else '.2e'}}".replace("-", "−")
+
+
+def _limit(*matrices: Array) -> float:
+    """Size that all but the largest few entries keep below; 1 where all are zero."""
+    sizes = np.abs(np.concatenate([matrix.ravel() for matrix in matrices]))
+    return float(np.quantile(sizes, _SHOWN)) or float(sizes.max()) or 1.0
+
+
+def _clustered(S: Array) -> NDArray[np.intp]:
+    """Order of the conditions that puts those with correlated columns of S together."""
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import pdist
+
+    if len(S) < 3:
+        return np.arange(len(S))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        distances = pdist(S, "correlation")
+    # A column without variance correlates with nothing.
+    distances = np.clip(np.nan_to_num(distances, nan=1.0), 0.0, 2.0)
+    order: NDArray[np.intp] = leaves_list(linkage(distances, "average", optimal_ordering=True)).astype(
+        np.intp
+    )
+    return order
+
+
+def _name_conditions(axis: Axes, names: list[str]) -> None:
+    """Names beside a panel, every k-th where there is no room for all."""
+    height = axis.get_window_extent().height / axis.figure.dpi * 72
+    step = -(-len(names) * _LABEL_ROOM // height)
+    ticks = np.arange(0, len(names), int(max(1, step)))
+    axis.set_yticks(ticks, [names[i] for i in ticks], fontsize=_LABEL_SIZE)
