@@ -28,8 +28,9 @@ def product(A: Array, B: Array, *, ta: bool = False, tb: bool = False, out: Arra
     """A B, with Aᵀ for `ta` and Bᵀ for `tb`; into `out`, or added to it. 2mnk flops."""
     if out is None:
         out = np.empty((A.shape[1 if ta else 0], B.shape[0 if tb else 1]), A.dtype)
-    if A.shape[0 if ta else 1] == 0 and not add:  # BLAS leaves `out` as it was
-        out[...] = 0.0
+    if 0 in (*A.shape, *B.shape):  # BLAS takes no empty matrix
+        if not add:
+            out[...] = 0.0
         return out
     gemm = _routine(blas, "gemm", A.dtype)
     gemm(1.0, B.T, A.T, beta=float(add), c=out.T, trans_a=tb, trans_b=ta, overwrite_c=1)

@@ -126,9 +126,9 @@ def fit(
         residual, status = _certificate(problem, scaled_ridge, error, overlaps, solution)
         covariance = np.stack([problem.at(1.0 + row).covariance() for row in delta])
 
-    left = _squares(covariance - target)
-    losses = problem.unscaled(0.5 * left, 4) + 0.5 * ridge * np.square(delta).sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        left = _squares(covariance - target)
+        losses = problem.unscaled(0.5 * left, y=4) + 0.5 * ridge * np.square(delta).sum(axis=1)
         r2 = 1.0 - left / _squares(target)
     stats = {
         "shape": (N, D),
@@ -142,7 +142,7 @@ def fit(
     return Fit(
         delta=delta[one],
         loss=losses[one],
-        loss_at_one=problem.unscaled(0.5 * _squares(error), 4)[one],
+        loss_at_one=problem.unscaled(0.5 * _squares(error), y=4)[one],
         r2=r2[one],
         ridge=ridge,
         relative_ridge=relative_ridge,
@@ -150,7 +150,7 @@ def fit(
         status=status,
         method=method,
         stats=stats,
-        _covariance=problem.unscaled(covariance, 2)[one],
+        _covariance=problem.unscaled(covariance, y=2)[one],
     )
 
 
@@ -212,8 +212,9 @@ class Fit:
 
     def __repr__(self) -> str:
         N, D = self.stats["shape"]
-        with np.errstate(divide="ignore", invalid="ignore"):  # a target that gains of one reach
-            ratio = np.divide(self.loss, self.loss_at_one)
+        share = ""
+        if np.all(self.loss_at_one > 0):
+            share = f" ({_span(self.loss / self.loss_at_one)} of the loss at gains of one)"
         relative = (
             "" if self.relative_ridge is None else f" ({self.relative_ridge:g} of the largest eigenvalue)"
         )
@@ -222,7 +223,7 @@ class Fit:
             ("method", f"{self.method}: {self.status}{rank}"),
             ("data", f"{N} channels x {D} conditions" + _targets(self.r2)),
             ("ridge", f"{self.ridge:.4g}{relative}"),
-            ("loss", f"{_span(self.loss)} ({_span(ratio)} of the loss at gains of one)"),
+            ("loss", _span(self.loss) + share),
             ("R2", _span(self.r2)),
             (
                 "gains",
@@ -262,7 +263,7 @@ def _ridges(problem: Problem, ridge: float | None, relative: float | None) -> tu
         )
     if relative is not None:
         scaled = check_nonnegative("relative_ridge", relative) * largest_eigenvalue(problem)
-        return float(problem.unscaled(scaled, 4)), scaled
+        return float(problem.unscaled(scaled, y=4)), scaled
     ridge = check_nonnegative("ridge", ridge)
     with np.errstate(over="ignore", under="ignore"):
         scaled = float(np.ldexp(ridge, 4 * problem.exponent))

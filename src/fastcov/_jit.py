@@ -101,6 +101,7 @@ def _compiled(function: Callable[..., None], signature: Any, parallel: bool) -> 
         # No place to keep the cache (a read-only install and no home), or that place is full.
         compiled = numba.njit(**flags)(function)
         compiled.compile(signature)
+    compiled.disable_compile()  # an argument of another type is a mistake, not another signature
     return compiled
 
 
@@ -116,40 +117,55 @@ def _launch() -> Iterator[None]:
         _launched = True
 
 
-_limit_lock = threading.Lock()
-_limited = 0  # blocks that now hold BLAS at one thread
-_limiter: Any = None
-
-
-@contextlib.contextmanager
-def blas_for(flops: float) -> Iterator[None]:
-    """Hold BLAS at one thread in a block of little work.
-
-    Threads gain nothing there, and lose much where a thread of NumPy's pool still spins on the other
-    core. BLAS has one limit for the process: the first block to enter sets it, the last to leave
-    restores it, whatever Python threads they run in. 10 us.
-    """
-    global _limited, _limiter
-    if flops >= SMALL_FLOPS:
-        yield
-        return
-    with _limit_lock:
-        if _limited == 0:
-            _limiter = blas().limit(limits=1)
-        _limited += 1
-    try:
-        yield
-    finally:
-        with _limit_lock:
-            _limited -= 1
-            if _limited == 0:
-                _limiter.restore_original_limits()
-
-
 @functools.cache
 def blas() -> ThreadpoolController:
     """The BLAS libraries of this process, looked up once (a look-up takes a millisecond)."""
     return ThreadpoolController().select(user_api="blas")
+
+
+class _BlasThreads:
+    """The number of BLAS threads: one for the process, held at once by blocks in many Python threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: list[list[int]] = []  # one entry a block, told apart by identity
+        self._before: list[int] = []
+
+    @contextlib.contextmanager
+    def hold(self, n: int, *, weak: bool = False) -> Iterator[None]:
+        """Hold it at `n`; the latest block counts, and a `weak` one only lowers what others ask for."""
+        entry = [n, weak]
+        with self._lock:
+            if not self._held:
+                self._before = [library.num_threads for library in blas().lib_controllers]
+            self._held.append(entry)
+            self._apply()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held = [other for other in self._held if other is not entry]
+                self._apply()
+
+    def _apply(self) -> None:
+        asked = [n for n, weak in self._held if not weak][-1:]
+        limits = [n for n, weak in self._held if weak]
+        for library, before in zip(blas().lib_controllers, self._before, strict=True):
+            n = min([*(asked or [before]), *limits])
+            if library.num_threads != n:
+                library.set_num_threads(n)
+
+
+_blas_threads = _BlasThreads()
+
+
+def blas_for(flops: float) -> contextlib.AbstractContextManager[None]:
+    """Hold BLAS at one thread in a block of little work.
+
+    Threads gain nothing there, and lose much where a thread of NumPy's pool still spins on the other
+    core. Entering and leaving takes 10 us.
+    """
+    return _blas_threads.hold(1, weak=True) if flops < SMALL_FLOPS else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
@@ -182,7 +198,7 @@ def threads(n: int) -> Iterator[None]:
     if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or not 1 <= n <= limit:
         raise ValueError(f"Argument 'n' must be a whole number of threads from 1 to {limit}, not {n!r}.")
     before = numba.get_num_threads()
-    with blas().limit(limits=int(n)):
+    with _blas_threads.hold(int(n)):
         numba.set_num_threads(int(n))
         try:
             yield

@@ -120,20 +120,22 @@ def _evaluate(
     responses = check_array("X", X, ("channels", "conditions"))
     given = check_gains("gains", gains, len(responses), batch=True)
     Z = np.atleast_2d(given)
-    problem = Problem.of(responses, gains=Z[0], center=center, reach=float(np.abs(Z).max()))
+    problem = Problem.of(responses, gains=Z[0], center=center, largest_gain=float(np.abs(Z).max()))
     target = problem.target(S)
     K, T = len(Z), len(target)
     if K != T and K > 1 and T > 1:
         raise ValueError(
             f"Argument 'gains' must hold one vector, or one for each of the {T} targets, not {K}."
         )
-    Z = np.broadcast_to(Z, (max(K, T), Z.shape[1]))
+    if K < T:
+        Z = np.repeat(Z, T, axis=0)
     N, D = problem.shape
     with blas_for(len(Z) * N * D * D):
-        losses, gradients = exact_losses(problem, target, Z, gradient=gradient)
-    losses = problem.unscaled(losses, 4) + 0.5 * ridge * np.square(Z - 1.0).sum(axis=1)
+        scaled = np.ldexp(Z, -problem.gain_exponent) if problem.gain_exponent else Z
+        losses, gradients = exact_losses(problem, target, scaled, gradient=gradient)
+    losses = problem.unscaled(losses, y=4) + 0.5 * ridge * np.square(Z - 1.0).sum(axis=1)
     if gradients is not None:
-        gradients = problem.unscaled(gradients, 4) + ridge * (Z - 1.0)
+        gradients = problem.unscaled(gradients, x=1, y=3) + ridge * (Z - 1.0)
     if given.ndim == 1 and np.ndim(S) == 2:
         return float(losses[0]), None if gradients is None else gradients[0]
     return losses, gradients
@@ -159,7 +161,7 @@ def exact_losses(
             alone[group] = _by_pairs(problem, S, Z[group], losses[group], part)
     for k in np.flatnonzero(alone):
         here = np.array_equal(Z[k], problem.gains)
-        at_k = problem if here else problem.at(np.ascontiguousarray(Z[k]))
+        at_k = problem if here else problem.at(Z[k])
         error = at_k.covariance() - target[k if len(target) > 1 else 0]
         losses[k] = 0.5 * np.square(error).sum()
         if gradients is not None:
@@ -201,9 +203,7 @@ def _pair_blocks(problem: Problem) -> Iterator[tuple[slice, NDArray[Any], NDArra
     N, D = problem.shape
     step = max(32, PAIR_BYTES // (4 * D * (D + 1)))
     buffer = np.empty((min(step, N), D * (D + 1) // 2), problem.dtype)
-    for start in range(0, N, step):
-        rows = slice(start, min(start + step, N))
-        ((_, block),) = problem.take(rows).blocks()
+    for rows, block in problem.blocks(step=step):
         pairs = buffer[: len(block)]
         _kernels.pair_products(block, pairs, size=pairs.size)
         yield rows, block, pairs

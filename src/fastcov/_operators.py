@@ -14,7 +14,7 @@ from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from . import _blas, _kernels
-from ._problem import Problem
+from ._problem import Problem, safe_exponent
 from ._validation import check_array, require_memory
 
 Array = NDArray[Any]
@@ -26,21 +26,22 @@ PANEL = 256
 def apply_atoms(problem: Problem, v: NDArray[np.float64]) -> NDArray[np.float64]:
     """G v = Xᵀ diag(v) Ỹ + its transpose, as a D × D matrix. 2ND² flops, one pass over X."""
     half = np.zeros((problem.shape[1],) * 2)
-    for _, block, centred in problem.centred_blocks(scales=v):
+    e = safe_exponent(float(np.abs(v).max()), problem.dtype)
+    for _, block, centred in problem.centred_blocks(scales=np.ldexp(v, -e)):
         _blas.add_product(half, block, centred)
-    return half + half.T
+    return np.ldexp(half + half.T, e)
 
 
 def apply_adjoint(problem: Problem, M: NDArray[np.float64]) -> NDArray[np.float64]:
     """Gᵀ M = 2 rowsum((X M) ∘ Ỹ) for a symmetric M (D, D). 2ND² flops, one pass over X."""
     out = np.empty(problem.shape[0])
-    M = np.ascontiguousarray(M, problem.dtype)
+    e = safe_exponent(float(np.abs(M).max()), problem.dtype)
+    M = np.ascontiguousarray(np.ldexp(M, -e), problem.dtype)
     buffer = np.empty((problem.block_rows, len(M)), problem.dtype)
     for rows, block in problem.blocks():
         products = _blas.product(block, M, out=buffer[: len(block)])
         _kernels.centred_dots(products, block, problem.gains[rows], problem.mean, out[rows], size=block.size)
-    out *= 2.0
-    return out
+    return np.ldexp(out, e + 1)
 
 
 def squared_norms(problem: Problem) -> NDArray[np.float64]:
@@ -68,8 +69,7 @@ def gram_triangle(problem: Problem, *, mirror: bool = False) -> Array:
         for start in range(0, N, PANEL):
             columns = slice(start, min(start + PANEL, N))
             A[start:, columns] = _gram_block(problem.take(slice(start, None)), problem.take(columns))
-        if mirror:
-            _kernels.mirror_lower(A, size=A.size)
+            A[columns, start:] = A[start:, columns].T
     dead = np.flatnonzero(problem.sizes == 0)
     if len(dead):  # exactly zero, not what rounding leaves of it
         A[dead] = 0.0
@@ -98,7 +98,7 @@ def _gram_block(rows: Problem, columns: Problem) -> Array:
         ac, _ = _mean_products(columns, Yc)
         _kernels.block_from_product(YY, ar, ac, c, size=YY.size)
         return YY
-    Xr, Xc = (np.concatenate([block.copy() for _, block in p.blocks()]) for p in (rows, columns))
+    Xr, Xc = rows.responses(), columns.responses()
     XX, XY, YX = (_blas.product(A, B, tb=True) for A, B in ((Xr, Xc), (Xr, Yc), (Yr, Xc)))
     _kernels.block_from_products(XX, YX, XY, YY, size=YY.size)
     return YY
@@ -173,20 +173,20 @@ class AtomOperator(LinearOperator):
         super().__init__(np.float64, (D * D, N))
 
     def _matvec(self, v: Array) -> Array:
-        return self.problem.unscaled(apply_atoms(self.problem, _vector(v)), 2).ravel()
+        return self.problem.unscaled(apply_atoms(self.problem, _vector(v)), x=1, y=1).ravel()
 
     def _rmatvec(self, u: Array) -> Array:
         D = self.problem.shape[1]
         M = _vector(u).reshape(D, D)
-        return self.problem.unscaled(apply_adjoint(self.problem, (M + M.T) / 2), 2)
+        return self.problem.unscaled(apply_adjoint(self.problem, (M + M.T) / 2), x=1, y=1)
 
     def columns(self, index: ArrayLike) -> Array:
         """G[:, index], shape (D², k), float64. 2kD² flops and 8kD² bytes."""
         part = self.problem.take(_channels(index, self.shape[1]))
         part = part.astype(np.float64)
-        (X,) = (block for _, block in part.blocks())
-        half = X[:, :, np.newaxis] * part.centred()[:, np.newaxis, :]
-        return self.problem.unscaled((half + half.transpose(0, 2, 1)).reshape(len(X), -1).T, 2)
+        half = part.responses()[:, :, np.newaxis] * part.centred()[:, np.newaxis, :]
+        atoms = (half + half.transpose(0, 2, 1)).reshape(len(half), -1)
+        return self.problem.unscaled(atoms.T, x=1, y=1)
 
     def dense(self) -> Array:
         """G itself, shape (D², N): for checks at small sizes. MemoryError where it does not fit."""
@@ -222,7 +222,7 @@ class GramOperator(LinearOperator):
     >>> from scipy.sparse.linalg import eigsh
     >>> A = fc.GramOperator([[1.0, 2.0], [3.0, 5.0], [4.0, 1.0]], center=False)
     >>> eigsh(A, k=1, v0=A.diagonal(), return_eigenvectors=False).round(3)
-    array([5377.711])
+    array([5069.474])
     """
 
     def __init__(self, X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True) -> None:
@@ -232,7 +232,7 @@ class GramOperator(LinearOperator):
 
     def _matvec(self, v: Array) -> Array:
         product = apply_adjoint(self.problem, apply_atoms(self.problem, _vector(v)))
-        return self.problem.unscaled(product, 4)
+        return self.problem.unscaled(product, x=2, y=2)
 
     def _adjoint(self) -> GramOperator:
         return self
@@ -241,7 +241,7 @@ class GramOperator(LinearOperator):
 
     def diagonal(self) -> NDArray[np.float64]:
         """‖g_i‖², shape (N,), from one pass over X. 9ND flops."""
-        return self.problem.unscaled(squared_norms(self.problem), 4)
+        return self.problem.unscaled(squared_norms(self.problem), x=2, y=2)
 
     def columns(self, index: ArrayLike) -> Array:
         """GᵀG[:, index], shape (N, k), in the dtype of the products. 2NDk flops at gains of one."""
@@ -272,17 +272,16 @@ def _channels(index: ArrayLike, n: int) -> NDArray[np.intp]:
 
 
 def _unscaled_gram(problem: Problem, A: Array) -> Array:
-    if problem.exponent == 0:
-        return A
-    norms = problem.unscaled(squared_norms(problem), 4)
     limits = np.finfo(A.dtype)
-    if not limits.tiny < norms.max() < limits.max:
-        raise ValueError(
-            f"Argument 'X' must be float64 for its Gram matrix to be held, not {problem.X.dtype}: "
-            f"entries reach {norms.max():.3g}."
-        )
-    np.ldexp(A, -4 * problem.exponent, out=A)
-    return A
+    if A.dtype == np.float32:  # the square of what it holds is in range only for X near one
+        largest = problem.unscaled(squared_norms(problem), x=2, y=2).max()
+        if largest > limits.max or 0 < largest < limits.tiny:
+            raise ValueError(
+                f"Argument 'X' must be float64 for its Gram matrix to be held, not {problem.X.dtype}: "
+                f"entries reach {largest:.3g}."
+            )
+    exponent = -4 * problem.exponent + 2 * problem.gain_exponent
+    return np.ldexp(A, exponent, out=A) if exponent else A
 
 
 def gram(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True) -> Array:
@@ -356,7 +355,7 @@ def overlaps(
     """
     problem = Problem.of(X, gains=gains, center=center)
     target = problem.target(S)
-    result = problem.unscaled(apply_adjoint_all(problem, target - problem.covariance()), 4)
+    result = problem.unscaled(apply_adjoint_all(problem, target - problem.covariance()), x=1, y=3)
     return result if np.ndim(S) == 3 else result[0]
 
 
@@ -388,4 +387,4 @@ def atom_norms(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = T
     9ND flops, one pass over X.
     """
     problem = Problem.of(X, gains=gains, center=center)
-    return problem.unscaled(np.sqrt(squared_norms(problem)), 2)
+    return problem.unscaled(np.sqrt(squared_norms(problem)), x=1, y=1)

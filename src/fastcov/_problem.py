@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _blas, _kernels
-from ._validation import check_array, check_gains, nonfinite
+from ._validation import as_float64, check_array, check_gains, nonfinite
 
 Array = NDArray[Any]
 
@@ -23,73 +23,80 @@ Array = NDArray[Any]
 BLOCK_BYTES = 1 << 21
 
 # Typical |x| = 2**e with |e| up to this keeps every product of four responses, and their sums, well
-# inside the range of the dtype. Beyond, X is multiplied by a power of two, which is exact.
-SAFE_EXPONENT = {"f": 20, "d": 120}
+# inside the range of the dtype. Beyond, X is multiplied by a power of two, which is exact; so are
+# gains, vectors and matrices that meet X in a product.
+SAFE_EXPONENT = {"f": 20, "d": 60}
 # Beyond this the loss, of fourth order in X, has no float64 value of its own.
 LARGEST_EXPONENT = 240
 
 
+def safe_exponent(size: float, dtype: np.dtype[Any]) -> int:
+    """e such that size * 2**-e is near one; 0 where `size` is safe as it is."""
+    e = math.frexp(size)[1] if size > 0 else 0
+    return e if abs(e) > SAFE_EXPONENT[dtype.char] else 0
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
-    """Responses X (N, D) and gains z to expand around, in units of 2**-exponent of the caller's.
+    """Responses X (N, D) and gains z to expand around, in units that are safe to multiply.
 
-    With x_i a row of X in those units: y_i = z_i x_i; `mean` is m = (1/N) sum_i y_i, or zero when
-    not `center`; y~_i = y_i - m; the covariance is C = sum_i y~_i y~_i^T (not divided by N).
+    X is 2**exponent times the caller's, and gains 2**-gain_exponent times. With x_i a row of X in
+    these units: y_i = z_i x_i; `mean` is m = (1/N) sum_i y_i, or zero when not `center`;
+    y~_i = y_i - m; the covariance is C = sum_i y~_i y~_i^T (not divided by N).
     """
 
     X: Array
     dtype: np.dtype[Any]  # of the products: float32 or float64; sums over blocks are float64
     center: bool
     gains: NDArray[np.float64]
-    exponent: int
     mean: NDArray[np.float64]
     sizes: NDArray[np.float64]  # sum_j |x_ij|: zero for a dead channel
+    exponent: int = 0
+    gain_exponent: int = 0
 
     @classmethod
     def of(
         cls,
-        X: ArrayLike | Problem,
+        X: ArrayLike,
         *,
         gains: ArrayLike | None = None,
         center: bool = True,
-        dtype: DTypeLike | None = None,
-        reach: float = 1.0,
+        largest_gain: float = 0.0,
         name: str = "X",
     ) -> Problem:
         """Validate X and find its mean and scale, in one pass of 3ND flops; X is not copied.
 
-        `reach` is the largest gain in magnitude that the scale has to bear, beside `gains`.
+        `largest_gain` is the largest in magnitude that the units have to bear, beside `gains`.
         """
-        if isinstance(X, Problem):
-            return X
         array = check_array(name, X, ("channels", "conditions"))
-        if dtype is None:
-            dtype = np.float32 if array.dtype.itemsize <= 4 and array.dtype.kind == "f" else np.float64
         N, D = array.shape
+        dtype = np.dtype(np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64)
         z = np.ones(N) if gains is None else check_gains("gains", gains, N)
-        draft = cls(array, np.dtype(dtype), bool(center), z, 0, np.zeros(D), np.empty(N))
+        draft = cls(array, dtype, bool(center), z, np.zeros(D), np.empty(N))
         with np.errstate(over="ignore", invalid="ignore"):
             total = draft._sums()
         if not np.isfinite(total).all() and (error := nonfinite(name, array, ("channel", "condition"))):
             raise error
-        typical = float(draft.sizes.max()) / D
-        largest = typical * max(reach, float(np.abs(z).max()))
-        if typical > 0 and not (typical > 2.0**-LARGEST_EXPONENT and largest < 2.0**LARGEST_EXPONENT):
+        x = float(draft.sizes.max()) / D
+        largest_gain = max(largest_gain, float(np.abs(z).max()))
+        if x > 0 and not (x > 2.0**-LARGEST_EXPONENT and x * max(1.0, largest_gain) < 2.0**LARGEST_EXPONENT):
             raise ValueError(
                 f"Argument '{name}', and its product with the gains, must lie between 1e-72 and 1e+72 in "
-                f"magnitude, not near {largest if largest > 1 else typical:.3g}: rescale it "
-                f"({name} / c with S / c**2 and ridge / c**4 leaves the gains unchanged)."
+                f"magnitude, not near {x * max(1.0, largest_gain) if x > 1 or largest_gain > 1 else x:.3g}: "
+                f"rescale it ({name} / c with S / c**2 and ridge / c**4 leaves the gains unchanged)."
             )
-        exponent = -math.frexp(largest)[1] if largest > 0 else 0
-        if abs(exponent) <= SAFE_EXPONENT[draft.dtype.char]:
-            exponent = 0
-        mean = total / N if center else draft.mean
+        e, g = -safe_exponent(x, dtype), safe_exponent(largest_gain, dtype)
         return dataclasses.replace(
-            draft, exponent=exponent, mean=np.ldexp(mean, exponent), sizes=np.ldexp(draft.sizes, exponent)
+            draft,
+            exponent=e,
+            gain_exponent=g,
+            gains=np.ldexp(z, -g),
+            mean=np.ldexp(total / N, e - g) if center else draft.mean,
+            sizes=np.ldexp(draft.sizes, e),
         )
 
     def at(self, gains: NDArray[np.float64]) -> Problem:
-        """The same responses, in the same units, around other gains."""
+        """The same responses around other gains, all in the units of this problem."""
         other = dataclasses.replace(self, gains=gains, sizes=np.empty_like(self.sizes))
         if not self.center:
             return dataclasses.replace(other, sizes=self.sizes)
@@ -118,16 +125,17 @@ class Problem:
         """Rows in a block."""
         return min(max(1, BLOCK_BYTES // (8 * self.shape[1])), self.shape[0])
 
-    def blocks(self, *, streamed: bool = False) -> Iterator[tuple[slice, Array]]:
+    def blocks(self, *, step: int = 0, streamed: bool = False) -> Iterator[tuple[slice, Array]]:
         """Rows and the scaled block X[rows], C-ordered and writeable; good until the next one.
 
-        A block is a view of X where X is as the kernels want it, otherwise a copy in one buffer. With
-        `streamed`, where nothing else is made of a block, such a view is all of X.
+        A block is a view of X where X is as the kernels want it, otherwise a copy in one buffer. It
+        has `step` rows or as many as are in cache; with `streamed`, where nothing else is made of a
+        block, a view is all of X.
         """
         X = self.X
         as_is = (X.dtype == self.dtype and self.exponent == 0
                  and X.flags.c_contiguous and X.flags.aligned and X.flags.writeable)  # fmt: skip
-        step = len(X) if as_is and streamed else self.block_rows
+        step = len(X) if as_is and streamed else step or self.block_rows
         buffer = np.empty((0 if as_is else step, X.shape[1]), self.dtype)
         for start in range(0, len(X), step):
             rows = slice(start, min(start + step, len(X)))
@@ -158,6 +166,13 @@ class Problem:
             self, X=self.X[channels], gains=self.gains[channels], sizes=self.sizes[channels]
         )
 
+    def responses(self) -> Array:
+        """All of scaled X (N, D), a copy."""
+        out = np.empty(self.shape, self.dtype)
+        for rows, block in self.blocks():
+            out[rows] = block
+        return out
+
     def centred(self) -> Array:
         """All of Y~ (N, D), a copy."""
         out = np.empty(self.shape, self.dtype)
@@ -178,44 +193,46 @@ class Problem:
     def target(self, S: ArrayLike, name: str = "S") -> NDArray[np.float64]:
         """S validated and in scaled units, always as a stack (T, D, D)."""
         D = self.shape[1]
-        stacked = np.ndim(S) == 3
-        axes = ("target", "condition", "condition") if stacked else ("condition", "condition")
-        given = check_array(name, S, axes)
+        forms = (("condition", "condition"), ("target", "condition", "condition"))
+        given = check_array(name, S, *forms)
         if given.shape[-2:] != (D, D):
             raise ValueError(
                 f"Argument '{name}' must be {D} x {D}, one row and column for each condition of X, "
                 f"not of shape {given.shape}."
             )
-        values = np.asarray(given, np.float64).reshape(-1, D, D)
+        values = as_float64(given).reshape(-1, D, D)
         with np.errstate(invalid="ignore", over="ignore"):
             skew = np.abs(values - values.transpose(0, 2, 1))
-        largest, size = skew.max(), np.abs(values).max()
-        if not np.isfinite(largest) and (error := nonfinite(name, given, axes)):
+        largest, size = skew.max(), float(np.abs(values).max())
+        if not np.isfinite(largest) and (error := nonfinite(name, given, forms[given.ndim - 2])):
             raise error
         # A product of three matrices rounds to some D units in the last place of its largest entry.
         single = given.dtype.kind == "f" and given.dtype.itemsize < 8
         epsilon = np.finfo(given.dtype if single else np.float64).eps
         if largest > 8 * D * epsilon * size:
             t, i, j = np.unravel_index(skew.argmax(), skew.shape)
-            where = (f"target {t}, " if stacked else "") + f"conditions {i} and {j}"
+            where = (f"target {t}, " if given.ndim == 3 else "") + f"conditions {i} and {j}"
             raise ValueError(
                 f"Argument '{name}' must be symmetric, not different by {largest:.3g} at {where}: "
                 f"use ({name} + {name}.T) / 2 if that is meant."
             )
-        scaled = values if largest == 0 else 0.5 * (values + values.transpose(0, 2, 1))
-        if self.exponent:
-            scaled = np.ldexp(scaled, 2 * self.exponent)
-        with np.errstate(over="ignore"):
-            if not np.ldexp(size, 2 * self.exponent) < 2.0**500:
-                raise ValueError(
-                    f"Argument '{name}' must be comparable with the covariance of X, not as large as "
-                    f"{size:.3g}: the loss would overflow."
-                )
-        return np.ascontiguousarray(scaled)
+        # The linear fit has gains of the order of S / X², and a loss of S⁴ / X⁴.
+        exponent = 2 * (self.exponent - self.gain_exponent)
+        x = float(self.sizes.max()) / D
+        if size > 0 and math.frexp(size)[1] + exponent > LARGEST_EXPONENT + min(0, math.frexp(x)[1]):
+            raise ValueError(
+                f"Argument '{name}' must be comparable with the covariance of X, not as large as "
+                f"{size:.3g}: the loss would overflow."
+            )
+        scaled = np.ldexp(values, exponent)
+        scaled += np.ldexp(values.transpose(0, 2, 1), exponent)
+        scaled *= 0.5
+        return scaled
 
-    def unscaled(self, values: Any, power: int) -> Any:
-        """Values of order `power` in X, in the caller's units."""
-        return np.ldexp(values, -power * self.exponent) if self.exponent else values
+    def unscaled(self, values: Any, *, x: int = 0, y: int = 0) -> Any:
+        """Values of order `x` in X and `y` in Y, in the caller's units."""
+        exponent = x * self.exponent + y * (self.exponent - self.gain_exponent)
+        return np.ldexp(values, -exponent) if exponent else values
 
 
 def covariance(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True) -> NDArray[np.float64]:
@@ -247,7 +264,7 @@ def covariance(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = T
     before the product, so that a large common offset costs no digits.
     """
     problem = Problem.of(X, gains=gains, center=center)
-    return problem.unscaled(problem.covariance(), 2)
+    return problem.unscaled(problem.covariance(), y=2)
 
 
 def target_covariance(
@@ -282,7 +299,7 @@ def target_covariance(
     (M + N)D² flops at most.
     """
     output = Problem.of(Y, center=center, name="Y")
-    S: NDArray[np.float64] = output.unscaled(output.covariance(), 2)
+    S: NDArray[np.float64] = output.unscaled(output.covariance(), y=2)
     if like is None:
         return S
     reference = Problem.of(like, center=center, name="like")
@@ -292,8 +309,8 @@ def target_covariance(
         )
     trace = np.trace(S)
     # What rounding leaves of channels that are all alike.
-    noise = (np.finfo(output.dtype).eps * output.unscaled(output.sizes.max(), 1)) ** 2 * len(output.X)
+    noise = (np.finfo(output.dtype).eps * output.unscaled(output.sizes.max(), x=1)) ** 2 * len(output.X)
     if not trace > noise:
         raise ValueError("Argument 'Y' must vary over its channels, not have a covariance of zero.")
-    wanted = reference.unscaled(np.trace(reference.covariance()), 2)
+    wanted = reference.unscaled(np.trace(reference.covariance()), y=2)
     return S * (wanted / trace)

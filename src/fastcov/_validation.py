@@ -35,8 +35,11 @@ _REMEDIES = {
 }
 
 
-def check_array(name: str, value: Any, axes: Sequence[str]) -> Array:
-    """`value` as a real, dense, non-empty ndarray with one axis for each name in `axes`; no copy."""
+def check_array(name: str, value: Any, *forms: Sequence[str]) -> Array:
+    """`value` as a real, dense, non-empty ndarray; no copy.
+
+    Each of `forms` names the axes of a shape that will do.
+    """
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(
             f"Argument '{name}' must be an array without a mask, not a masked array: "
@@ -53,15 +56,20 @@ def check_array(name: str, value: Any, axes: Sequence[str]) -> Array:
     if array.dtype.kind not in "biuf":
         remedy = _REMEDIES.get(array.dtype.kind, "convert it to float64")
         raise TypeError(f"Argument '{name}' must hold real numbers, not dtype {array.dtype}: {remedy}.")
-    if array.ndim != len(axes):
-        raise ValueError(
-            f"Argument '{name}' must have {len(axes)} axes ({', '.join(axes)}), not shape {array.shape}."
+    if array.ndim not in map(len, forms):
+        wanted = " or ".join(
+            f"{len(axes)} {'axis' if len(axes) == 1 else 'axes'} ({', '.join(axes)})" for axes in forms
         )
+        raise ValueError(f"Argument '{name}' must have {wanted}, not shape {array.shape}.")
     if array.size == 0:
-        raise ValueError(
-            f"Argument '{name}' must have at least one of each of {', '.join(axes)}, not shape {array.shape}."
-        )
+        raise ValueError(f"Argument '{name}' must have no empty axis, not shape {array.shape}.")
     return array
+
+
+def as_float64(array: Array) -> NDArray[np.float64]:
+    """C-ordered float64; a long double beyond its range becomes infinite."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, np.float64)
 
 
 def nonfinite(name: str, array: Array, axes: Sequence[str]) -> ValueError | None:
@@ -69,9 +77,7 @@ def nonfinite(name: str, array: Array, axes: Sequence[str]) -> ValueError | None
     step = max(1, (1 << 22) // max(1, array[0].size))  # rows at a time: the mask is not of X's size
     count, first = 0, None
     for start in range(0, len(array), step):
-        with np.errstate(over="ignore"):  # a long double beyond float64 counts as infinite
-            block = np.asarray(array[start : start + step], np.float64)
-        bad = np.argwhere(~np.isfinite(block))
+        bad = np.argwhere(~np.isfinite(as_float64(array[start : start + step])))
         count += len(bad)
         if first is None and len(bad):
             first = (bad[0][0] + start, *bad[0][1:])
@@ -87,33 +93,37 @@ def nonfinite(name: str, array: Array, axes: Sequence[str]) -> ValueError | None
 
 def check_gains(name: str, value: Any, n: int, *, batch: bool = False) -> NDArray[np.float64]:
     """One vector (n,), or for `batch` also (K, n), as a copy: finite, C-ordered float64."""
-    axes = ("candidate", "channel") if batch and np.ndim(value) == 2 else ("channel",)
-    array = check_array(name, value, axes)
+    forms = (("channel",), ("candidate", "channel"))[: 1 + batch]
+    array = check_array(name, value, *forms)
     if array.shape[-1] != n:
         raise ValueError(
             f"Argument '{name}' must have one entry for each of the {n} channels, not shape {array.shape}."
         )
-    result = np.array(array, np.float64, order="C")
-    if not np.isfinite(result).all() and (error := nonfinite(name, array, axes)):
+    result = as_float64(array)
+    if not np.isfinite(result).all() and (error := nonfinite(name, array, forms[array.ndim - 1])):
         raise error
-    return result
+    return result.copy() if np.may_share_memory(result, array) else result
 
 
 def check_nonnegative(name: str, value: Any) -> float:
     """A finite number >= 0."""
-    if isinstance(value, numbers.Real) or (isinstance(value, np.ndarray) and value.ndim == 0):
-        number = float(value)
-        if math.isfinite(number) and number >= 0:
-            return number
-    raise (ValueError if isinstance(value, numbers.Real) else TypeError)(
-        f"Argument '{name}' must be a finite number >= 0, not {value!r}."
-    )
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    real = isinstance(value, numbers.Real)
+    try:
+        number = float(value) if real else math.nan
+    except OverflowError:
+        number = math.inf
+    if math.isfinite(number) and number >= 0:
+        return number
+    text = repr(value) if len(repr(value)) < 40 else repr(value)[:37] + "..."
+    raise (ValueError if real else TypeError)(f"Argument '{name}' must be a finite number >= 0, not {text}.")
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"Argument '{name}' must be one of {', '.join(map(repr, choices))}, not {value!r}.")
-    return str(value)
+    return value
 
 
 def available_memory() -> int:

@@ -290,7 +290,7 @@ def _checked(X: ArrayLike, S: ArrayLike, fit: Fit) -> tuple[Array, Array]:
     target = problem.target(S)
     if len(target) != 1:
         raise ValueError(f"Argument 'S' must be one target, not {len(target)}: draw them one by one.")
-    return problem.unscaled(problem.covariance(), 2), problem.unscaled(target[0], 2)
+    return problem.unscaled(problem.covariance(), y=2), problem.unscaled(target[0], y=2)
 
 
 def _r2(C: Array, S: Array) -> float:

@@ -43,6 +43,8 @@ class State:
 def init(problem: Problem, ridge: float) -> State:
     """Factor GᵀG + λI, both in the scaled units of `problem`."""
     N, D = problem.shape
+    if ridge > float(np.finfo(problem.dtype).max) / 2:
+        problem = problem.astype(np.float64)
     if ridge > 0:
         nbytes = problem.dtype.itemsize * N * (N + D)
         require_memory(nbytes, f"A Cholesky fit of {N} channels", "method='diagonal' would fit")

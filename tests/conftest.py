@@ -1,0 +1,44 @@
+"""Fixtures for all tests."""
+
+import tracemalloc
+
+import hypothesis
+import pytest
+
+# The same cases in every run, and no limit on the time of one: the first call compiles.
+hypothesis.settings.register_profile("fastcov", deadline=None, derandomize=True, max_examples=40)
+hypothesis.settings.load_profile("fastcov")
+
+
+@pytest.fixture
+def set_block_rows(monkeypatch):
+    """A function that sets how many rows of D conditions a block has."""
+
+    def set_rows(rows, D):
+        monkeypatch.setattr("fastcov._problem.BLOCK_BYTES", 8 * D * rows)
+
+    return set_rows
+
+
+@pytest.fixture
+def parallel(monkeypatch):
+    """Run the parallel kernels whatever the size."""
+    monkeypatch.setattr("fastcov._jit.PARALLEL_SIZE", 1)
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    """A function that calls another while 1 kB is available, and checks that it allocates little."""
+
+    def call(function):
+        monkeypatch.setattr("fastcov._validation.available_memory", lambda: 1000)
+        monkeypatch.setattr("fastcov._validation.SMALL", 0)
+        tracemalloc.start()
+        try:
+            return function()
+        finally:
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert peak < 4e6, f"{peak} bytes were allocated before memory was asked for"
+
+    return call

@@ -1,0 +1,316 @@
+"""The pieces against the oracle: covariance, gram, overlaps, atom norms, target covariance."""
+
+import naive
+import numpy as np
+import pytest
+from cases import (
+    LAYOUTS,
+    absolute_atoms,
+    absolute_error,
+    data,
+    magnitudes,
+    random_gains,
+    rounding,
+    target,
+    within,
+)
+
+import fastcov as fc
+from fastcov import _blas
+
+# One channel and one condition, either side of a tile (64), of a panel and of a summed group of rows (256).
+SHAPES = [(1, 1), (1, 4), (2, 1), (2, 3), (33, 5), (63, 2), (64, 3), (65, 3), (129, 2), (257, 3)]
+
+
+@pytest.fixture(params=["at-ones", "at-gains"])
+def at(request):
+    """Expansion point for N channels."""
+    return {"at-ones": lambda N: None, "at-gains": random_gains}[request.param]
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture(params=[True, False], ids=["centred", "not-centred"])
+def center(request):
+    return request.param
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_covariance_is_its_definition(shape, dtype, center, at):
+    X, z = data(*shape, dtype), at(shape[0])
+    _, y = magnitudes(X, z, center)
+    C = fc.covariance(X, gains=z, center=center)
+    assert C.dtype == np.float64
+    np.testing.assert_array_equal(C, C.T)
+    within(C, naive.covariance(X, z, center), rounding(X) * (y.T @ y))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_gram_is_the_inner_products_of_the_atoms(shape, dtype, center, at):
+    X, z = data(*shape, dtype), at(shape[0])
+    G = absolute_atoms(X, z, center)
+    A = fc.gram(X, gains=z, center=center)
+    assert A.dtype == dtype
+    np.testing.assert_array_equal(A, A.T)
+    within(A, naive.gram(X, z, center), rounding(X) * (G.T @ G))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_overlaps_are_the_atoms_times_the_error(shape, dtype, center, at):
+    X, z, S = data(*shape, dtype), at(shape[0]), target(shape[1])
+    bound = absolute_atoms(X, z, center).T @ absolute_error(X, S, z, center).ravel()
+    o = fc.overlaps(X, S, gains=z, center=center)
+    assert o.dtype == np.float64
+    within(o, naive.overlaps(X, S, z, center), rounding(X) * bound)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_atom_norms_are_the_norms_of_the_atoms(shape, dtype, center, at):
+    X, z = data(*shape, dtype), at(shape[0])
+    bound = np.linalg.norm(absolute_atoms(X, z, center), axis=0)
+    norms = fc.atom_norms(X, gains=z, center=center)
+    assert norms.dtype == np.float64
+    # Summed in float64 even for float32 X.
+    within(norms, np.linalg.norm(naive.atoms(X, z, center), axis=0), rounding(X, np.float64) * bound)
+
+
+def test_overlaps_of_a_stack_are_those_of_each_target():
+    X, S = data(9, 4), np.stack([target(4, seed) for seed in range(3)])
+    np.testing.assert_array_equal(fc.overlaps(X, S), [fc.overlaps(X, s) for s in S])
+    assert fc.overlaps(X, S[:1]).shape == (1, 9)
+
+
+def test_overlaps_are_minus_the_gradient_of_the_loss():
+    X, S, z = data(9, 4), target(4), random_gains(9)
+    bound = absolute_atoms(X, z).T @ absolute_error(X, S, z).ravel()
+    _, gradient = fc.loss_and_gradient(X, S, z)
+    within(fc.overlaps(X, S, gains=z), -gradient, rounding(X) * bound)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pieces_do_not_depend_on_memory_layout(layout, dtype, tmp_path):
+    X = LAYOUTS[layout](data(11, 4, dtype), tmp_path)
+    plain, S = np.array(X, np.float64 if layout == "list" else dtype), target(4)
+    G = absolute_atoms(plain)
+    eps = rounding(plain)
+    within(fc.covariance(X), fc.covariance(plain), eps * absolute_error(plain, 0 * S))
+    within(fc.gram(X), fc.gram(plain), eps * (G.T @ G))
+    within(fc.overlaps(X, S), fc.overlaps(plain, S), eps * (G.T @ absolute_error(plain, S).ravel()))
+    within(fc.atom_norms(X), fc.atom_norms(plain), eps * np.linalg.norm(G, axis=0))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 10, 11])
+def test_pieces_do_not_depend_on_the_size_of_a_block(rows, dtype, center, at, set_block_rows):
+    X, S, z = data(11, 4, dtype), target(4), at(11)
+    set_block_rows(rows, 4)
+    G = absolute_atoms(X, z, center)
+    E = absolute_error(X, S, z, center)
+    C, A = fc.covariance(X, gains=z, center=center), fc.gram(X, gains=z, center=center)
+    within(C, naive.covariance(X, z, center), rounding(X) * E)
+    within(A, naive.gram(X, z, center), rounding(X) * (G.T @ G))
+    o, norms = fc.overlaps(X, S, gains=z, center=center), fc.atom_norms(X, gains=z, center=center)
+    within(o, naive.overlaps(X, S, z, center), rounding(X) * (G.T @ E.ravel()))
+    within(norms**2, np.diag(naive.gram(X, z, center)), rounding(X) * (G * G).sum(axis=0))
+
+
+@pytest.fixture(scope="module")
+def large():
+    """More channels than 16 bits count, in whole numbers so that sums are exact."""
+    return np.random.default_rng(0).integers(-3, 4, ((1 << 16) + 3, 2)).astype(float)
+
+
+def test_no_index_wraps_at_two_to_the_sixteen(large):
+    S = np.eye(2)
+    np.testing.assert_array_equal(fc.covariance(large, center=False), large.T @ large)
+    # Integers below 2**53: no rounding anywhere.
+    E = S - large.T @ large
+    expected = 2 * np.einsum("ia,ab,ib->i", large, E, large)
+    np.testing.assert_array_equal(fc.overlaps(large, S, center=False), expected)
+    squares = np.square(large).sum(axis=1)
+    np.testing.assert_allclose(fc.atom_norms(large, center=False), 2 * squares, rtol=1e-15)
+    last = np.array([0, len(large) - 1])
+    A = fc.GramOperator(large, center=False).columns(last)
+    np.testing.assert_array_equal(A, 4 * (large @ large[last].T) ** 2)
+
+
+def test_center_false_is_the_overlap_of_the_conditions():
+    X = np.array([[1.0, 2.0], [3.0, 5.0]])
+    np.testing.assert_array_equal(fc.covariance(X, center=False), [[10.0, 17.0], [17.0, 29.0]])
+    np.testing.assert_array_equal(fc.covariance(X), [[2.0, 3.0], [3.0, 4.5]])
+
+
+def test_gram_of_a_dead_channel_is_exactly_zero(dtype, at):
+    X = data(70, 3, dtype)
+    X[[0, 40, 69]] = 0.0
+    A = fc.gram(X, gains=at(70))
+    columns = fc.GramOperator(X, gains=at(70)).columns([40, 41])
+    assert not A[[0, 40, 69]].any()
+    assert not A[:, [0, 40, 69]].any()
+    assert not columns[:, 0].any()
+    assert not columns[[0, 40, 69]].any()
+    assert (np.diag(A)[1:40] > 0).all()
+
+
+def test_gram_entries_of_duplicate_channels_are_equal_to_rounding():
+    X = data(12, 3)
+    X[7] = X[2]
+    G = absolute_atoms(X)
+    A = fc.gram(X)
+    within(A[7], A[2], rounding(X) * (G.T @ G)[2])
+
+
+def test_a_gram_beyond_float32_is_refused_where_one_response_is_far_above_the_typical_one():
+    # The typical response of a channel is a mean over D conditions; one response may be D times that.
+    X = np.zeros((3, 4096), np.float32)
+    X[:, 0] = np.array([0.5, 0.75, 0.875]) * 2.0**32
+    with pytest.raises(ValueError, match=r"^Argument 'X' must be float64 .*, not float32"):
+        fc.gram(X, center=False)  # entries to 4 x⁴ = 2**129.2
+    expected = 4 * np.outer(X[:, 0], X[:, 0]).astype(np.float64) ** 2
+    np.testing.assert_allclose(fc.gram(X.astype(np.float64), center=False), expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize(("dtype", "factor"), [(np.float32, 2.0**40), (np.float32, 2.0**-60)])
+def test_a_gram_outside_the_range_of_float32_is_refused(dtype, factor):
+    with pytest.raises(ValueError, match=r"^Argument 'X' must be float64 .*, not float32"):
+        fc.gram(factor * data(5, 3, dtype))
+    within(fc.gram(factor * data(5, 3)) / factor**4, fc.gram(data(5, 3)), 0.0)
+
+
+# --- target covariance
+
+
+def test_target_covariance_has_the_trace_of_the_input_covariance(center):
+    Y, X = data(13, 4, seed=3), 7.0 * data(9, 4)
+    S = fc.target_covariance(Y, like=X, center=center)
+    C, wanted = naive.covariance(Y, center=center), np.trace(naive.covariance(X, center=center))
+    # Two traces and a quotient of them.
+    tolerance = 4 * rounding(Y)
+    np.testing.assert_allclose(S, C * wanted / np.trace(C), rtol=0, atol=tolerance * wanted)
+    np.testing.assert_allclose(np.trace(S), wanted, rtol=tolerance)
+
+
+def test_target_covariance_alone_is_the_covariance(center, dtype):
+    Y = data(13, 4, dtype)
+    np.testing.assert_array_equal(fc.target_covariance(Y, center=center), fc.covariance(Y, center=center))
+
+
+def test_target_covariance_does_not_depend_on_units_or_the_number_of_channels():
+    Y, X = data(13, 4, seed=3), data(9, 4)
+    S = fc.target_covariance(Y, like=X)
+    tolerance = 4 * rounding(Y) * np.trace(S)
+    np.testing.assert_allclose(fc.target_covariance(1e9 * Y, like=X), S, rtol=0, atol=tolerance)
+    doubled = fc.target_covariance(np.concatenate([Y, Y]), like=X)
+    np.testing.assert_allclose(doubled, S, rtol=0, atol=2 * tolerance)
+
+
+@pytest.mark.parametrize("factor", [1e-60, 1e60])
+def test_target_covariance_bridges_units_far_apart(factor):
+    Y, X = data(13, 4, seed=3), data(9, 4)
+    S = fc.target_covariance(factor * Y, like=X / factor)
+    expected = fc.target_covariance(Y, like=X) / factor**2
+    np.testing.assert_allclose(S, expected, rtol=0, atol=8 * rounding(Y) * np.trace(expected))
+
+
+def test_target_covariance_of_different_conditions_is_refused():
+    with pytest.raises(ValueError, match=r"^Argument 'Y' must have the 3 conditions of 'like', not 4"):
+        fc.target_covariance(data(5, 4), like=data(5, 3))
+
+
+@pytest.mark.parametrize(
+    "Y", [np.full((5, 3), 0.1), np.zeros((5, 3)), np.ones((1, 3)), 1e50 * np.ones((9, 2))]
+)
+def test_target_covariance_of_responses_that_do_not_vary_is_refused(Y):
+    with pytest.raises(ValueError, match=r"^Argument 'Y' must vary over its channels, not "):
+        fc.target_covariance(Y, like=data(5, Y.shape[1]))
+
+
+# --- BLAS and LAPACK on C-ordered arrays
+
+
+def poisoned_triangle(A):
+    """A with NaN above the diagonal, where nothing may be read or written."""
+    return np.where(np.tri(len(A), dtype=bool), A, np.nan).astype(A.dtype)
+
+
+@pytest.mark.parametrize("panel", [1, 3, 64, 256])
+@pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 257, 300])
+def test_cholesky_factors_whatever_the_panel(n, panel, dtype, monkeypatch):
+    monkeypatch.setattr(_blas, "CHOLESKY_PANEL", panel)
+    root = np.random.default_rng(0).standard_normal((n, n + 3))
+    A = (root @ root.T + np.eye(n)).astype(dtype)
+    L = poisoned_triangle(A)
+    assert _blas.cholesky(L) == 0
+    assert np.isnan(L[np.triu_indices(n, 1)]).all()
+    factor = np.tril(L).astype(np.float64)
+    # Higham, theorem 10.3: |A − L Lᵀ| ≤ (n + 1) ε |L| |Lᵀ|.
+    within(
+        factor @ factor.T, A.astype(np.float64), (n + 2) * np.finfo(dtype).eps * abs(factor) @ abs(factor).T
+    )
+
+
+@pytest.mark.parametrize("panel", [1, 4, 5, 256])
+@pytest.mark.parametrize("bad", [0, 3, 4, 5, 8, 11])
+def test_cholesky_says_which_minor_is_not_positive_definite(bad, panel, dtype, monkeypatch):
+    monkeypatch.setattr(_blas, "CHOLESKY_PANEL", panel)
+    root = np.random.default_rng(0).standard_normal((12, 15))
+    A = (root @ root.T).astype(dtype)
+    A[bad, bad] = -1.0
+    assert _blas.cholesky(poisoned_triangle(A)) == bad + 1  # as LAPACK counts
+
+
+@pytest.mark.parametrize("T", [1, 3])
+def test_cholesky_solve_solves_for_each_row_and_keeps_its_input(T, dtype):
+    root = np.random.default_rng(0).standard_normal((20, 25))
+    A = (root @ root.T).astype(dtype)
+    L = poisoned_triangle(A)
+    assert _blas.cholesky(L) == 0
+    rhs = np.random.default_rng(1).standard_normal((T, 20))
+    before = rhs.copy()
+    x = _blas.cholesky_solve(L, rhs)
+    np.testing.assert_array_equal(rhs, before)
+    assert x.dtype == dtype
+    norm = np.linalg.norm(A.astype(np.float64), 2)
+    for row, b in zip(x.astype(np.float64), rhs, strict=True):
+        backward = np.linalg.norm(A @ row - b) / (norm * np.linalg.norm(row) + np.linalg.norm(b))
+        assert backward < 30 * np.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("ta", [False, True])
+@pytest.mark.parametrize("tb", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 5, 3), (4, 1, 2), (3, 2, 1), (2, 0, 3)], ids=str)
+def test_product_multiplies_arrays_of_every_shape(ta, tb, shape, dtype):
+    m, k, n = shape
+    rng = np.random.default_rng(0)
+    A = rng.integers(-3, 4, (k, m) if ta else (m, k)).astype(dtype)
+    B = rng.integers(-3, 4, (n, k) if tb else (k, n)).astype(dtype)
+    expected = (A.T if ta else A) @ (B.T if tb else B)  # small integers: exact
+    np.testing.assert_array_equal(_blas.product(A, B, ta=ta, tb=tb), expected)
+    out = np.full((m, n), np.nan, dtype)
+    assert _blas.product(A, B, ta=ta, tb=tb, out=out) is out
+    np.testing.assert_array_equal(out, expected)
+    out = np.ones((m, n), dtype)
+    _blas.product(A, B, ta=ta, tb=tb, out=out, add=True)
+    np.testing.assert_array_equal(out, expected + 1)
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+def test_self_product_fills_the_lower_triangle_alone(transpose, dtype):
+    A = np.random.default_rng(0).integers(-3, 4, (4, 3)).astype(dtype)
+    expected = A.T @ A if transpose else A @ A.T
+    out = np.full(expected.shape, 7, dtype)
+    _blas.self_product(A, transpose=transpose, out=out)
+    lower = np.tri(len(expected), dtype=bool)
+    np.testing.assert_array_equal(out, np.where(lower, expected, 7))
+    np.testing.assert_array_equal(np.tril(_blas.self_product(A, transpose=transpose)), np.tril(expected))
+
+
+def test_sums_over_blocks_are_float64_for_float32_blocks():
+    A = np.array([[3.0, 1.0]], np.float32)
+    total, square = np.full((2, 2), 2.0**30), np.full((2, 2), 2.0**30)  # 2**30 + 1 is no float32
+    _blas.add_product(total, A, A)
+    _blas.add_self_product(square, A)
+    np.testing.assert_array_equal(total - 2.0**30, [[9.0, 3.0], [3.0, 1.0]])
+    np.testing.assert_array_equal(np.tril(square - 2.0**30), [[9.0, 0.0], [3.0, 1.0]])

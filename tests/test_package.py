@@ -1,0 +1,130 @@
+"""The package as such: lazy imports, names, documentation, layers."""
+
+import ast
+import doctest
+import importlib
+import importlib.util
+import inspect
+import pathlib
+import re
+
+import pytest
+from cases import run_python
+
+import fastcov as fc
+
+PACKAGE = pathlib.Path(fc.__file__).parent
+MODULES = sorted(
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in PACKAGE.rglob("*.py")
+)
+
+
+def module(name):
+    return importlib.import_module(name.removesuffix(".__init__"))
+
+
+def exists(name):
+    """Whether a public name is there; a module that it needs may not be."""
+    return name not in fc._MODULES or importlib.util.find_spec(f"fastcov.{name}") is not None
+
+
+def test_import_loads_nothing_heavy():
+    heavy = "numba", "scipy", "numpy", "threadpoolctl", "psutil", "click", "matplotlib"
+    script = f"import sys, fastcov; print([m for m in {heavy} if m in sys.modules])"
+    assert run_python(script).strip() == "[]"
+
+
+def test_listing_the_names_loads_nothing_heavy():
+    script = "import sys, fastcov; dir(fastcov); fastcov.__all__; print('numpy' in sys.modules)"
+    assert run_python(script).strip() == "False"
+
+
+def test_a_fit_loads_no_door():
+    doors = "matplotlib", "click", "fastcov.plot", "fastcov.cli", "fastcov.datasets"
+    script = (
+        "import sys, fastcov; fastcov.fit([[1.0, 2.0], [3.0, 5.0]], [[1.0, 0.0], [0.0, 1.0]], ridge=1);"
+        f"print([m for m in {doors} if m in sys.modules])"
+    )
+    assert run_python(script).strip() == "[]"
+
+
+@pytest.mark.parametrize("name", fc.__all__)
+def test_every_public_name_resolves_and_is_documented(name):
+    if not exists(name):
+        pytest.skip(f"there is no fastcov.{name} yet")
+    value = getattr(fc, name)
+    assert name in dir(fc)
+    if name != "__version__":
+        assert inspect.getdoc(value)
+        assert (value.__doc__ or "").strip()
+
+
+def test_public_names_are_unique_and_do_not_hide_each_other():
+    assert len(fc.__all__) == len(set(fc.__all__))
+    assert not set(fc._NAMES) & set(fc._MODULES)
+
+
+def test_names_for_type_checkers_are_those_at_run_time():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    typed = {alias.asname for node in block.body for alias in node.names}
+    assert typed == {*fc._NAMES, *fc._MODULES}
+
+
+def test_star_import_gives_the_public_names():
+    if not all(map(exists, fc.__all__)):
+        pytest.skip("a public module is missing")
+    scope = {}
+    exec("from fastcov import *", scope)
+    assert set(fc.__all__) <= set(scope)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'fastcov' has no attribute 'no_such_name'"):
+        _ = fc.no_such_name
+    assert not hasattr(fc, "_no_such_name")
+
+
+def test_version_is_a_version():
+    assert re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc|\.dev)\d+)?", fc.__version__)
+
+
+def test_package_is_marked_as_typed():
+    assert (PACKAGE / "py.typed").exists()
+
+
+@pytest.mark.parametrize("name", fc.__all__)
+def test_public_docstrings_name_every_parameter(name):
+    value = getattr(fc, name) if name in fc._NAMES else None
+    if value is None or name in ("Fit", "ConvergenceWarning"):
+        pytest.skip("takes no arguments from users")
+    for parameter in inspect.signature(value).parameters:
+        assert re.search(rf"^ *([\w, ]+, )?{parameter}\b.*", value.__doc__, re.MULTILINE), parameter
+        assert re.search(rf"\b{parameter}\b", value.__doc__[value.__doc__.index("Parameters") :]), parameter
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if n.rpartition(".")[2] != "__main__"])
+def test_examples_in_docstrings_are_true(name):
+    if name.endswith(".plot") and importlib.util.find_spec("matplotlib") is None:
+        pytest.skip("matplotlib is not installed")
+    finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    found = [test for test in finder.find(module(name)) if test.examples]
+    for test in found:
+        if "fc.datasets" in test.docstring and not exists("datasets"):
+            continue
+        report = []
+        runner.run(test, out=report.append)
+        assert not runner.failures, "".join(report)
+    assert runner.tries >= sum(1 for test in found if "fc.datasets" not in test.docstring)
+
+
+def test_examples_are_given_where_they_help():
+    assert {name for name in fc._NAMES if ">>>" in (getattr(fc, name).__doc__ or "")} >= {
+        "fit", "loss", "loss_and_gradient", "AtomOperator", "GramOperator", "threads"
+    }  # fmt: skip
+
+
+def test_the_oracle_imports_nothing_from_the_package():
+    source = (pathlib.Path(__file__).parent / "naive.py").read_text(encoding="utf-8")
+    imports = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Import | ast.ImportFrom)]
+    assert [ast.unparse(node) for node in imports] == ["import numpy as np"]

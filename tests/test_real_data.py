@@ -1,0 +1,83 @@
+"""Recorded responses; the file's path is in FASTCOV_REAL_DATA, and without it these tests are skipped."""
+
+import os
+
+import naive
+import numpy as np
+import pytest
+
+import fastcov as fc
+from fastcov import _operators
+from fastcov._problem import Problem
+
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("FASTCOV_REAL_DATA"), reason="FASTCOV_REAL_DATA is not set to a file of responses"
+)
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    with np.load(os.environ["FASTCOV_REAL_DATA"]) as file:
+        X, Y = file["glomeruli"], file["mitral"]
+    return X, fc.target_covariance(Y, like=X)
+
+
+def test_the_file_is_the_one_the_numbers_are_of(recorded):
+    X, S = recorded
+    assert X.shape == (871, 52)
+    assert X.dtype == np.float32
+    assert np.sum(~X.any(axis=1)) == 18
+    np.testing.assert_allclose(np.trace(S), np.trace(naive.covariance(X)), rtol=1e-6)  # float32 products
+
+
+def test_the_largest_eigenvalue_is_the_known_one(recorded):
+    found = _operators.largest_eigenvalue(Problem.of(recorded[0]).astype(np.float64))
+    assert round(found) == 350864
+
+
+# Relative ridge, and the exact loss over that at ones of the linear and the diagonal fit, as a reference in
+# plain NumPy found them.
+TABLE = [
+    (0.1, "linear", "0.6633"),
+    (0.1, "diagonal", "6.508"),
+    (0.01, "linear", "1.69"),
+    (0.01, "diagonal", "2.3e+03"),
+    (0.001, "linear", "29.8"),
+    (0.001, "diagonal", "5.6e+04"),
+]
+
+
+@pytest.mark.parametrize(("relative", "method", "ratio"), TABLE)
+def test_loss_of_the_fit_is_that_of_the_reference(recorded, relative, method, ratio):
+    fit = fc.fit(*recorded, relative_ridge=relative, method=method)
+    digits = len(ratio.partition("e")[0].replace(".", "").lstrip("0"))
+    assert f"{fit.loss / fit.loss_at_one:.{digits}g}" == ratio
+    assert ("overshoots" in repr(fit)) == (float(ratio) > 1)
+    assert (fit.residual < 1e-11) == (method == "linear")
+    np.testing.assert_array_equal(fit.gains[~recorded[0].any(axis=1)], 1.0)
+
+
+def test_float32_and_float64_responses_give_the_same_gains(recorded):
+    X, S = recorded
+    single, double = (fc.fit(x, S, ridge=35086.4).delta for x in (X, X.astype(np.float64)))
+    # Refined to 1e-13 of the largest overlap; λ is a tenth of the largest eigenvalue.
+    assert np.linalg.norm(single - double) <= 1e-10 * np.linalg.norm(double)
+
+
+def test_minimum_norm_uses_the_rank_of_the_atoms_of_living_channels(recorded):
+    X, S = recorded
+    fit = fc.fit(X, S, ridge=0)
+    assert fit.status == "minimum-norm"
+    assert fit.stats["rank"] <= 853  # 18 of 871 are dead
+    assert fit.stats["rank"] == np.linalg.matrix_rank(naive.gram(X), hermitian=True)
+    np.testing.assert_array_equal(fit.gains[~X.any(axis=1)], 1.0)
+
+
+def test_loss_of_a_batch_is_that_of_the_oracle(recorded):
+    X, S = recorded
+    Z = 1.0 + 0.5 * np.random.default_rng(0).standard_normal((16, len(X)))
+    losses, gradients = fc.loss_and_gradient(X.astype(np.float64), S, Z, ridge=100.0)
+    expected = [naive.loss(X, S, z, 100.0) for z in Z]
+    np.testing.assert_allclose(losses, expected, rtol=1e-12)
+    exact = naive.loss_gradient(X, S, Z[0], 100.0)
+    np.testing.assert_allclose(gradients[0], exact, rtol=0, atol=1e-12 * np.abs(exact).max())
