@@ -6,6 +6,9 @@ else the machine does falls on both.
 
 from __future__ import annotations
 
+import fastcov as fc  # first, as in operations.py
+
+# isort: split
 import argparse
 import os
 import statistics
@@ -17,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-import fastcov as fc
 from operations import case
 
 MEMORY = """

@@ -4,12 +4,14 @@ For ratios use `python bench/table.py`: sequential timings on a shared machine d
 what they are to show.
 """
 
+import fastcov as fc  # first, as in operations.py
+
+# isort: split
 import numba
 import numpy as np
 import pytest
 import scipy
 
-import fastcov as fc
 from fastcov._jit import blas
 from operations import GROUPS, SIZES, case
 

@@ -14,7 +14,7 @@ from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from . import _blas, _kernels
-from ._problem import Problem, safe_exponent
+from ._problem import Problem
 from ._validation import check_array, require_memory
 
 Array = NDArray[Any]
@@ -26,22 +26,24 @@ PANEL = 256
 def apply_atoms(problem: Problem, v: NDArray[np.float64]) -> NDArray[np.float64]:
     """G v = Xᵀ diag(v) Ỹ + its transpose, as a D × D matrix. 2ND² flops, one pass over X."""
     half = np.zeros((problem.shape[1],) * 2)
-    e = safe_exponent(float(np.abs(v).max()), problem.dtype)
-    for _, block, centred in problem.centred_blocks(scales=np.ldexp(v, -e)):
+    v, exponent = problem.safe(v)
+    for _, block, centred in problem.centred_blocks(scales=v):
         _blas.add_product(half, block, centred)
-    return np.ldexp(half + half.T, e)
+    half += half.T
+    return np.ldexp(half, exponent) if exponent else half
 
 
 def apply_adjoint(problem: Problem, M: NDArray[np.float64]) -> NDArray[np.float64]:
     """Gᵀ M = 2 rowsum((X M) ∘ Ỹ) for a symmetric M (D, D). 2ND² flops, one pass over X."""
     out = np.empty(problem.shape[0])
-    e = safe_exponent(float(np.abs(M).max()), problem.dtype)
-    M = np.ascontiguousarray(np.ldexp(M, -e), problem.dtype)
+    M, exponent = problem.safe(M)
+    M = np.ascontiguousarray(M, problem.dtype)
     buffer = np.empty((problem.block_rows, len(M)), problem.dtype)
     for rows, block in problem.blocks():
         products = _blas.product(block, M, out=buffer[: len(block)])
         _kernels.centred_dots(products, block, problem.gains[rows], problem.mean, out[rows], size=block.size)
-    return np.ldexp(out, e + 1)
+    out *= 2.0
+    return np.ldexp(out, exponent) if exponent else out
 
 
 def squared_norms(problem: Problem) -> NDArray[np.float64]:

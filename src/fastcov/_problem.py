@@ -74,7 +74,7 @@ class Problem:
         z = np.ones(N) if gains is None else check_gains("gains", gains, N)
         draft = cls(array, dtype, bool(center), z, np.zeros(D), np.empty(N))
         with np.errstate(over="ignore", invalid="ignore"):
-            total = draft._sums()
+            total = draft._sums(z, draft.sizes)
         if not np.isfinite(total).all() and (error := nonfinite(name, array, ("channel", "condition"))):
             raise error
         x = float(draft.sizes.max()) / D
@@ -86,34 +86,42 @@ class Problem:
                 f"rescale it ({name} / c with S / c**2 and ridge / c**4 leaves the gains unchanged)."
             )
         e, g = -safe_exponent(x, dtype), safe_exponent(largest_gain, dtype)
+        mean = total / N if center else draft.mean
+        if e == g == 0:
+            return dataclasses.replace(draft, mean=mean)
         return dataclasses.replace(
             draft,
             exponent=e,
             gain_exponent=g,
             gains=np.ldexp(z, -g),
-            mean=np.ldexp(total / N, e - g) if center else draft.mean,
+            mean=np.ldexp(mean, e - g),
             sizes=np.ldexp(draft.sizes, e),
         )
 
     def at(self, gains: NDArray[np.float64]) -> Problem:
         """The same responses around other gains, all in the units of this problem."""
-        other = dataclasses.replace(self, gains=gains, sizes=np.empty_like(self.sizes))
-        if not self.center:
-            return dataclasses.replace(other, sizes=self.sizes)
-        return dataclasses.replace(other, mean=other._sums() / len(gains))
+        mean = self._sums(gains, np.empty_like(self.sizes)) / len(gains) if self.center else self.mean
+        return dataclasses.replace(self, gains=gains, mean=mean)
 
-    def _sums(self) -> NDArray[np.float64]:
-        """sum_i y_i, and `sizes` filled in. 3ND flops."""
+    def safe(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
+        """Values that can meet X in a product of its dtype, and the exponent of 2 they then lack."""
+        if self.dtype == np.float64:
+            return values, 0
+        exponent = safe_exponent(float(np.abs(values).max()), self.dtype)
+        return np.ldexp(values, -exponent), exponent
+
+    def _sums(self, gains: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """sum_i z_i x_i; fills `sizes`. 3ND flops."""
         total = np.zeros(self.shape[1])
         for rows, block in self.blocks(streamed=True):
             sums = np.empty((-(-len(block) // _kernels.SUM_ROWS), len(total)))
-            _kernels.weighted_sums(block, self.gains[rows], sums, self.sizes[rows], size=block.size)
+            _kernels.weighted_sums(block, gains[rows], sums, sizes[rows], size=block.size)
             total += sums.sum(axis=0)
         return total
 
     def astype(self, dtype: DTypeLike) -> Problem:
         """The same responses with products of another precision."""
-        return dataclasses.replace(self, dtype=np.dtype(dtype))
+        return self if self.dtype == dtype else dataclasses.replace(self, dtype=np.dtype(dtype))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -122,8 +130,10 @@ class Problem:
 
     @property
     def block_rows(self) -> int:
-        """Rows in a block."""
-        return min(max(1, BLOCK_BYTES // (8 * self.shape[1])), self.shape[0])
+        """Rows in a block: as many as fit, in blocks of the same size."""
+        N, D = self.shape
+        blocks = -(-N // max(1, BLOCK_BYTES // (8 * D)))
+        return -(-N // blocks)
 
     def blocks(self, *, step: int = 0, streamed: bool = False) -> Iterator[tuple[slice, Array]]:
         """Rows and the scaled block X[rows], C-ordered and writeable; good until the next one.
@@ -224,9 +234,9 @@ class Problem:
                 f"Argument '{name}' must be comparable with the covariance of X, not as large as "
                 f"{size:.3g}: the loss would overflow."
             )
-        scaled = np.ldexp(values, exponent)
-        scaled += np.ldexp(values.transpose(0, 2, 1), exponent)
-        scaled *= 0.5
+        scaled = np.ldexp(values, exponent) if exponent else values.copy()
+        if largest > 0:
+            scaled = 0.5 * (scaled + scaled.transpose(0, 2, 1))
         return scaled
 
     def unscaled(self, values: Any, *, x: int = 0, y: int = 0) -> Any:
