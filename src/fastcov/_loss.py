@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _blas, _kernels
-from ._jit import blas_for
 from ._operators import apply_adjoint
 from ._problem import Problem
 from ._validation import check_array, check_gains, check_nonnegative
@@ -120,7 +119,7 @@ def _evaluate(
     responses = check_array("X", X, ("channels", "conditions"))
     given = check_gains("gains", gains, len(responses), batch=True)
     Z = np.atleast_2d(given)
-    problem = Problem.of(responses, gains=Z[0], center=center, largest_gain=float(np.abs(Z).max()))
+    problem = Problem.measured(responses, Z[0], center=center, largest_gain=float(np.abs(Z).max()))
     target = problem.target(S)
     K, T = len(Z), len(target)
     if K != T and K > 1 and T > 1:
@@ -129,10 +128,8 @@ def _evaluate(
         )
     if K < T:
         Z = np.repeat(Z, T, axis=0)
-    N, D = problem.shape
-    with blas_for(len(Z) * N * D * D):
-        scaled = np.ldexp(Z, -problem.gain_exponent) if problem.gain_exponent else Z
-        losses, gradients = exact_losses(problem, target, scaled, gradient=gradient)
+    scaled = np.ldexp(Z, -problem.gain_exponent) if problem.gain_exponent else Z
+    losses, gradients = exact_losses(problem, target, scaled, gradient=gradient)
     losses = problem.unscaled(losses, y=4) + 0.5 * ridge * np.square(Z - 1.0).sum(axis=1)
     if gradients is not None:
         gradients = problem.unscaled(gradients, x=1, y=3) + ridge * (Z - 1.0)
@@ -146,6 +143,7 @@ def exact_losses(
 ) -> tuple[Array, Array | None]:
     """½‖C(z_k) − S_k‖² (K,), and gradients (K, N) if asked for, in scaled units, without ridge.
 
+    `problem` is at the first candidate.
     `target` (T, D, D) holds one matrix for all candidates or one for each.
     """
     K, (N, D) = len(Z), problem.shape
@@ -160,8 +158,7 @@ def exact_losses(
             part = None if gradients is None else gradients[group]
             alone[group] = _by_pairs(problem, S, Z[group], losses[group], part)
     for k in np.flatnonzero(alone):
-        here = np.array_equal(Z[k], problem.gains)
-        at_k = problem if here else problem.at(Z[k])
+        at_k = problem if K == 1 else problem.at(Z[k])
         error = at_k.covariance() - target[k if len(target) > 1 else 0]
         losses[k] = 0.5 * np.square(error).sum()
         if gradients is not None:

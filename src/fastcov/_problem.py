@@ -61,17 +61,30 @@ class Problem:
         *,
         gains: ArrayLike | None = None,
         center: bool = True,
+        name: str = "X",
+    ) -> Problem:
+        """Validate X and gains, ones by default; find the mean and the scale of X, which is not copied."""
+        array = check_array(name, X, ("channels", "conditions"))
+        N = len(array)
+        z = np.ones(N) if gains is None else check_gains("gains", gains, N)
+        return cls.measured(array, z, center=center, name=name)
+
+    @classmethod
+    def measured(
+        cls,
+        array: Array,
+        z: NDArray[np.float64],
+        *,
+        center: bool,
         largest_gain: float = 0.0,
         name: str = "X",
     ) -> Problem:
-        """Validate X and find its mean and scale, in one pass of 3ND flops; X is not copied.
+        """`of` for an array and gains that are checked but for NaN in X: one pass, 3ND flops.
 
-        `largest_gain` is the largest in magnitude that the units have to bear, beside `gains`.
+        `largest_gain` is the largest in magnitude that the units have to bear, beside those in z.
         """
-        array = check_array(name, X, ("channels", "conditions"))
         N, D = array.shape
         dtype = np.dtype(np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64)
-        z = np.ones(N) if gains is None else check_gains("gains", gains, N)
         draft = cls(array, dtype, bool(center), z, np.zeros(D), np.empty(N))
         with np.errstate(over="ignore", invalid="ignore"):
             total = draft._sums(z, draft.sizes)
