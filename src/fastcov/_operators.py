@@ -247,15 +247,18 @@ class GramOperator(LinearOperator):
 
     def columns(self, index: ArrayLike) -> Array:
         """GᵀG[:, index], shape (N, k), in the dtype of the products. 2NDk flops at gains of one."""
+        exponent = _gram_exponent(self.problem)
         columns = gram_columns(self.problem, _channels(index, self.shape[1]))
-        return _unscaled_gram(self.problem, columns)
+        return np.ldexp(columns, exponent, out=columns) if exponent else columns
 
     def dense(self) -> Array:
         """GᵀG itself, shape (N, N), in the dtype of the products: what `fastcov.gram` returns."""
         N, D = self.shape[0], self.problem.shape[1]
         nbytes = self.problem.dtype.itemsize * N * (N + D)
         require_memory(nbytes, f"A Gram matrix of {N} channels", "use GramOperator, or columns()")
-        return _unscaled_gram(self.problem, gram_triangle(self.problem, mirror=True))
+        exponent = _gram_exponent(self.problem)
+        A = gram_triangle(self.problem, mirror=True)
+        return np.ldexp(A, exponent, out=A) if exponent else A
 
 
 def _vector(v: Array) -> NDArray[np.float64]:
@@ -273,17 +276,17 @@ def _channels(index: ArrayLike, n: int) -> NDArray[np.intp]:
     return channels.astype(np.intp) % n
 
 
-def _unscaled_gram(problem: Problem, A: Array) -> Array:
-    limits = np.finfo(A.dtype)
-    if A.dtype == np.float32:  # the square of what it holds is in range only for X near one
+def _gram_exponent(problem: Problem) -> int:
+    """Exponent of two from GᵀG in scaled units to the caller's, if its dtype can hold that."""
+    if problem.dtype == np.float32:  # X to the fourth is in range only for X near one
+        limits = np.finfo(np.float32)
         largest = problem.unscaled(squared_norms(problem), x=2, y=2).max()
         if largest > limits.max or 0 < largest < limits.tiny:
             raise ValueError(
                 f"Argument 'X' must be float64 for its Gram matrix to be held, not {problem.X.dtype}: "
                 f"entries reach {largest:.3g}."
             )
-    exponent = -4 * problem.exponent + 2 * problem.gain_exponent
-    return np.ldexp(A, exponent, out=A) if exponent else A
+    return -4 * problem.exponent + 2 * problem.gain_exponent
 
 
 def gram(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True) -> Array:
