@@ -546,11 +546,11 @@ CALLS = {
     "GramOperator": lambda X, S, z: (A := fc.GramOperator(X, gains=z)) @ z + A.dense() @ z + A.columns([0]).T,
     "loss": lambda X, S, z: fc.loss_and_gradient(X, S, z, ridge=1.0)[1],
     "loss-batch": lambda X, S, z: fc.loss_and_gradient(X, S, np.broadcast_to(z, (17, len(z))), ridge=1.0)[1],
-    "fit": lambda X, S, z: fc.fit(X, S, ridge=1.0).delta,
+    "fit": lambda X, S, z: fc.fit(X, S, ridge=float(abs(S).max()) ** 2).delta,
     "fit-relative": lambda X, S, z: fc.fit(X, S, relative_ridge=0.1).delta,
     "fit-minimum-norm": lambda X, S, z: fc.fit(X, S, ridge=0).delta,
     "fit-diagonal": lambda X, S, z: fc.fit(X, S, ridge=1.0, method="diagonal").delta,
-    "fit-stack": lambda X, S, z: fc.fit(X, S[np.newaxis], ridge=1.0).delta,
+    "fit-stack": lambda X, S, z: fc.fit(X, S[np.newaxis], ridge=float(abs(S).max()) ** 2).delta,
 }
 
 

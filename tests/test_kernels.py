@@ -310,7 +310,7 @@ def test_self_product_fills_the_lower_triangle_alone(transpose, dtype):
 def test_sums_over_blocks_are_float64_for_float32_blocks():
     A = np.array([[3.0, 1.0]], np.float32)
     total, square = np.full((2, 2), 2.0**30), np.full((2, 2), 2.0**30)  # 2**30 + 1 is no float32
-    _blas.add_product(total, A, A)
+    _blas.add_product(total, A, A, ta=True)
     _blas.add_self_product(square, A)
     np.testing.assert_array_equal(total - 2.0**30, [[9.0, 3.0], [3.0, 1.0]])
     np.testing.assert_array_equal(np.tril(square - 2.0**30), [[9.0, 0.0], [3.0, 1.0]])

@@ -84,10 +84,10 @@ def cholesky(A: Array) -> int:
 def _by_address(module: Any, name: str) -> Any:
     """A routine of SciPy's BLAS or LAPACK, from the C interface it offers to compiled code."""
     capsule = module.__pyx_capi__[name]
-    get_name, get_pointer = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
-    get_name.restype, get_name.argtypes = ctypes.c_char_p, [ctypes.py_object]
-    get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    return ctypes.CFUNCTYPE(None)(get_pointer(capsule, get_name(capsule)))
+    prototype = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)
+    label = prototype(("PyCapsule_GetName", ctypes.pythonapi))(capsule)
+    prototype = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
+    return ctypes.CFUNCTYPE(None)(prototype(("PyCapsule_GetPointer", ctypes.pythonapi))(capsule, label))
 
 
 def _call(routine: Any, *arguments: Any) -> None:
@@ -102,8 +102,8 @@ def cholesky_solve(L: Array, rhs: Array) -> Array:
     return np.ascontiguousarray(x.T)
 
 
-def add_product(total: NDArray[np.float64], A: Array, B: Array, *, ta: bool = True) -> None:
-    """total += Aᵀ B (A B for `ta` false), in float64 whatever the dtype of the factors. 2mnk flops."""
+def add_product(total: NDArray[np.float64], A: Array, B: Array, *, ta: bool = False) -> None:
+    """total += A B (Aᵀ B for `ta`), in float64 whatever the dtype of the factors. 2mnk flops."""
     if A.dtype == np.float64:
         product(A, B, ta=ta, out=total, add=True)
     else:

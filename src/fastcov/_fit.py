@@ -87,9 +87,9 @@ def fit(
 
     Notes
     -----
-    ``linear``: N²D + N³/3 flops and 8N² bytes, and 2N² + 8ND² flops more for each target;
-    ``diagonal``: some 9ND² flops and no memory to speak of. A relative ridge takes some 10 to 20
-    products with GᵀG, 4ND² flops each.
+    ``linear``: N²D + N³/3 flops and 8N² bytes, and 2N² + 7ND² flops more for each target; without a
+    ridge to speak of, some 9N³ flops and 32N² bytes. ``diagonal``: 8ND² flops and no memory to speak
+    of. A relative ridge takes some 10 to 20 products with GᵀG, 4ND² flops each.
 
     The linear fit can be trusted while it lowers the exact loss: compare `Fit.loss` with
     `Fit.loss_at_one`, as the printed table does. At small λ it overshoots, and the exact loss at
@@ -138,6 +138,7 @@ def fit(
         **solution.stats,
         "seconds": time.perf_counter() - started,
     }
+    delta.flags.writeable = False  # the loss, and all else that a Fit says, is of these gains
     one = slice(None) if np.ndim(S) == 3 else 0
     return Fit(
         delta=delta[one],
@@ -174,11 +175,13 @@ class Fit:
     relative_ridge : float or None
         λ over the largest eigenvalue of GᵀG, where the fit was asked for it.
     residual : float
-        Certificate: ‖Gᵀ(e₀ − Gδ) − λδ‖ / ‖Gᵀe₀‖, computed from X, apart from the solver.
+        Certificate: ‖Gᵀ(e₀ − Gδ) − λδ‖ / ‖Gᵀe₀‖, computed from X, apart from the solver. The error of
+        δ can be larger by the condition of GᵀG + λI.
     status : str
-        ``"converged"``; ``"minimum-norm"`` where GᵀG + λI is singular to working precision, with the
-        rank in `stats`; ``"approximate"`` for the diagonal fit, whose residual is what it ignores;
-        ``"inaccurate"`` where the residual is more than rounding explains.
+        ``"converged"``; ``"minimum-norm"`` where λ is below 1e-10 of the trace of GᵀG, or too small to
+        make GᵀG + λI regular to working precision, with the rank that counts in `stats`;
+        ``"approximate"`` for the diagonal fit, whose residual is what it ignores; ``"inaccurate"``
+        where the residual is more than rounding explains.
     method : str
     stats : dict
         What the fit took: shape, dtype, solver, rank, seconds.
@@ -263,7 +266,11 @@ def _ridges(problem: Problem, ridge: float | None, relative: float | None) -> tu
         )
     if relative is not None:
         scaled = check_nonnegative("relative_ridge", relative) * largest_eigenvalue(problem)
-        return float(problem.unscaled(scaled, y=4)), scaled
+        with np.errstate(over="ignore"):
+            ridge = float(problem.unscaled(scaled, y=4))
+        if not np.isfinite(ridge):
+            raise ValueError(f"Argument 'relative_ridge' must give a finite ridge, not {relative!r}.")
+        return ridge, min(scaled, 1e300)
     ridge = check_nonnegative("ridge", ridge)
     with np.errstate(over="ignore", under="ignore"):
         scaled = float(np.ldexp(ridge, 4 * problem.exponent))
@@ -290,6 +297,13 @@ def _certificate(
     residual = np.divide(size, b, out=np.zeros_like(b), where=b > 0)
     if solution.status == "approximate":
         return residual, solution.status
+    if solution.status == "minimum-norm" and ridge > 0:
+        warnings.warn(
+            "The ridge is too small beside GᵀG to count in double precision: these are the gains of "
+            "minimum norm. Use a larger ridge, or ridge=0 if that is meant.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
     if np.all(residual <= BACKWARD_ERROR):
         return residual, solution.status
     # ‖GᵀG‖ is at most its trace. What a minimum-norm solution leaves out has singular values up to

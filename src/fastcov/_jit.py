@@ -33,13 +33,16 @@ SMALL_FLOPS = 2e7
 _compile_lock = threading.Lock()
 _launch_lock = threading.Lock()
 _launched = False  # has this process run a parallel kernel?
-_forked = False  # is this a child of a process that had?
+_forked = False
 
 
 def _after_fork() -> None:
-    # GNU OpenMP does not survive a fork: a child that enters it is killed.
-    global _forked
-    _forked = _launched
+    # GNU OpenMP does not survive a fork: a child that enters it is killed, whoever had used it before.
+    # Other threads, which may have held locks, are not in the child.
+    global _forked, _compile_lock, _launch_lock
+    _forked = True
+    _compile_lock, _launch_lock = threading.Lock(), threading.Lock()
+    _blas_threads.release()
 
 
 if hasattr(os, "register_at_fork"):
@@ -146,6 +149,13 @@ class _BlasThreads:
             with self._lock:
                 self._held = [other for other in self._held if other is not entry]
                 self._apply()
+
+    def release(self) -> None:
+        """Forget all blocks, as those of threads that a fork left behind, and their lock."""
+        self._lock = threading.Lock()
+        self._held, held = [], self._held
+        if held:
+            self._apply()
 
     def _apply(self) -> None:
         asked = [n for n, weak in self._held if not weak][-1:]

@@ -28,7 +28,7 @@ def apply_atoms(problem: Problem, v: NDArray[np.float64]) -> NDArray[np.float64]
     half = np.zeros((problem.shape[1],) * 2)
     v, exponent = problem.safe(v)
     for _, block, centred in problem.centred_blocks(scales=v):
-        _blas.add_product(half, block, centred)
+        _blas.add_product(half, block, centred, ta=True)
     half += half.T
     return np.ldexp(half, exponent) if exponent else half
 
@@ -61,7 +61,8 @@ def gram_triangle(problem: Problem, *, mirror: bool = False) -> Array:
     the product: the other order cancels catastrophically when the mean is large.
     """
     N, _ = problem.shape
-    if (problem.gains == 1.0).all():
+    at_one = problem.gain_exponent == 0 and bool((problem.gains == 1.0).all())
+    if at_one:
         centred = problem.centred()
         A = _blas.self_product(centred)
         a, c = _mean_products(problem, centred)
@@ -70,7 +71,8 @@ def gram_triangle(problem: Problem, *, mirror: bool = False) -> Array:
         A = np.empty((N, N), problem.dtype)
         for start in range(0, N, PANEL):
             columns = slice(start, min(start + PANEL, N))
-            A[start:, columns] = _gram_block(problem.take(slice(start, None)), problem.take(columns))
+            tail = problem.take(slice(start, None))
+            A[start:, columns] = _gram_block(tail, problem.take(columns), at_one)
             A[columns, start:] = A[start:, columns].T
     dead = np.flatnonzero(problem.sizes == 0)
     if len(dead):  # exactly zero, not what rounding leaves of it
@@ -83,19 +85,20 @@ def gram_columns(problem: Problem, index: Array) -> Array:
     """GᵀG[:, index] (N, k), in the problem's dtype. 2NDk flops at z = 1, else four times that."""
     out = np.empty((problem.shape[0], len(index)), problem.dtype)
     columns = problem.take(index)
+    at_one = problem.gain_exponent == 0 and bool((problem.gains == 1.0).all())
     for start in range(0, len(out), PANEL):
         rows = slice(start, start + PANEL)
-        out[rows] = _gram_block(problem.take(rows), columns)
+        out[rows] = _gram_block(problem.take(rows), columns, at_one)
     out[problem.sizes == 0] = 0.0
     out[:, columns.sizes == 0] = 0.0
     return out
 
 
-def _gram_block(rows: Problem, columns: Problem) -> Array:
-    """The block of GᵀG for two sets of channels."""
+def _gram_block(rows: Problem, columns: Problem, at_one: bool) -> Array:
+    """The block of GᵀG for two sets of channels; `at_one` where all channels have gains of one."""
     Yr, Yc = rows.centred(), columns.centred()
     YY = _blas.product(Yr, Yc, tb=True)
-    if (rows.gains == 1.0).all() and (columns.gains == 1.0).all():
+    if at_one:
         ar, c = _mean_products(rows, Yr)
         ac, _ = _mean_products(columns, Yc)
         _kernels.block_from_product(YY, ar, ac, c, size=YY.size)
@@ -123,13 +126,16 @@ def largest_eigenvalue(problem: Problem) -> float:
         # only the lower triangle holds numbers, so the whole is not to be checked for NaN
         A = gram_triangle(problem)
         return float(eigh(A, lower=True, eigvals_only=True, check_finite=False)[-1])
+    # ARPACK compares with an absolute size near the rounding of one: bring the eigenvalue there.
+    top = diagonal.max()
     operator = LinearOperator(
-        (N, N), matvec=lambda v: apply_adjoint(problem, apply_atoms(problem, v)), dtype=np.float64
+        (N, N), matvec=lambda v: apply_adjoint(problem, apply_atoms(problem, v)) / top, dtype=np.float64
     )
     start = np.random.default_rng(0).standard_normal(N)
     # The error of the eigenvalue is of the order of the square of `tol`. A basis of 8 takes half the
     # products that the default of 20 does: 9 to 17, unless the two largest nearly coincide.
     (value,) = eigsh(operator, k=1, v0=start, tol=1e-7, ncv=8, return_eigenvectors=False)
+    value *= top
     return float(value)
 
 
@@ -184,7 +190,9 @@ class AtomOperator(LinearOperator):
 
     def columns(self, index: ArrayLike) -> Array:
         """G[:, index], shape (D², k), float64. 2kD² flops and 8kD² bytes."""
-        part = self.problem.take(_channels(index, self.shape[1]))
+        chosen = _channels(index, self.shape[1])
+        require_memory(24 * self.shape[0] * len(chosen), "Atoms of so many channels", "take fewer at a time")
+        part = self.problem.take(chosen)
         part = part.astype(np.float64)
         half = part.responses()[:, :, np.newaxis] * part.centred()[:, np.newaxis, :]
         atoms = (half + half.transpose(0, 2, 1)).reshape(len(half), -1)
@@ -214,7 +222,8 @@ class GramOperator(LinearOperator):
 
     Notes
     -----
-    ``matvec`` takes 4ND² flops and two passes over X. Units: X to the fourth.
+    ``matvec`` takes 4ND² flops and two passes over X. Units: X to the fourth. Vectors are float64
+    (``dtype``); ``columns`` and ``dense`` are float32 for float32 X.
 
     Examples
     --------
@@ -247,14 +256,17 @@ class GramOperator(LinearOperator):
 
     def columns(self, index: ArrayLike) -> Array:
         """GᵀG[:, index], shape (N, k), in the dtype of the products. 2NDk flops at gains of one."""
-        exponent = _gram_exponent(self.problem)
-        columns = gram_columns(self.problem, _channels(index, self.shape[1]))
+        exponent, chosen = _gram_exponent(self.problem), _channels(index, self.shape[1])
+        nbytes = self.problem.dtype.itemsize * len(chosen) * (self.shape[0] + 2 * self.problem.shape[1])
+        require_memory(nbytes, "Columns of so many channels", "take fewer at a time")
+        columns = gram_columns(self.problem, chosen)
         return np.ldexp(columns, exponent, out=columns) if exponent else columns
 
     def dense(self) -> Array:
         """GᵀG itself, shape (N, N), in the dtype of the products: what `fastcov.gram` returns."""
         N, D = self.shape[0], self.problem.shape[1]
-        nbytes = self.problem.dtype.itemsize * N * (N + D)
+        beside = D if (self.problem.gains == 1.0).all() else 3 * D + 5 * PANEL
+        nbytes = self.problem.dtype.itemsize * N * (N + beside)
         require_memory(nbytes, f"A Gram matrix of {N} channels", "use GramOperator, or columns()")
         exponent = _gram_exponent(self.problem)
         A = gram_triangle(self.problem, mirror=True)
@@ -320,7 +332,9 @@ def gram(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True) -
     Notes
     -----
     N²D flops at gains of one (a symmetric rank-D update and one pass in place), four times that at
-    other gains. 8N² + 8ND bytes in float64, half in float32.
+    other gains. 8N² + 8ND bytes in float64, half in float32; off the ones 8N² + 24ND + 10⁴N. Entries
+    are good to rounding in ‖g_i‖‖g_j‖, and in the size of the mean over channels, where one channel
+    dwarfs all others.
     """
     return GramOperator(X, gains=gains, center=center).dense()
 

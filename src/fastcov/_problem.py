@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _blas, _kernels
-from ._validation import as_float64, check_array, check_gains, nonfinite
+from ._validation import as_float64, check_array, check_gains, nonfinite, require_memory
 
 Array = NDArray[Any]
 
 # What is made of a block of rows should stay in the caches.
 BLOCK_BYTES = 1 << 21
 
-# Typical |x| = 2**e with |e| up to this keeps every product of four responses, and their sums, well
+# Largest |x| = 2**e with |e| up to this keeps every product of four responses, and their sums, well
 # inside the range of the dtype. Beyond, X is multiplied by a power of two, which is exact; so are
 # gains, vectors and matrices that meet X in a product.
 SAFE_EXPONENT = {"f": 20, "d": 60}
@@ -50,7 +50,7 @@ class Problem:
     center: bool
     gains: NDArray[np.float64]
     mean: NDArray[np.float64]
-    sizes: NDArray[np.float64]  # sum_j |x_ij|: zero for a dead channel
+    sizes: NDArray[np.float64]  # max_j |x_ij|: zero for a dead channel
     exponent: int = 0
     gain_exponent: int = 0
 
@@ -64,6 +64,8 @@ class Problem:
         name: str = "X",
     ) -> Problem:
         """Validate X and gains, ones by default; find the mean and the scale of X, which is not copied."""
+        if not isinstance(center, (bool, np.bool_)):
+            raise TypeError(f"Argument 'center' must be True or False, not {center!r}.")
         array = check_array(name, X, ("channels", "conditions"))
         N = len(array)
         z = np.ones(N) if gains is None else check_gains("gains", gains, N)
@@ -90,7 +92,7 @@ class Problem:
             total = draft._sums(z, draft.sizes)
         if not np.isfinite(total).all() and (error := nonfinite(name, array, ("channel", "condition"))):
             raise error
-        x = float(draft.sizes.max()) / D
+        x = float(draft.sizes.max())
         largest_gain = max(largest_gain, float(np.abs(z).max()))
         if x > 0 and not (x > 2.0**-LARGEST_EXPONENT and x * max(1.0, largest_gain) < 2.0**LARGEST_EXPONENT):
             raise ValueError(
@@ -207,6 +209,8 @@ class Problem:
 
     def covariance(self) -> NDArray[np.float64]:
         """C (D, D) at the gains, in scaled units. ND² flops."""
+        D = self.shape[1]
+        require_memory(16 * D * D, f"A covariance of {D} conditions", "rows are channels: transpose X?")
         C = np.zeros((self.shape[1],) * 2)
         for _, _, centred in self.centred_blocks():
             _blas.add_self_product(C, centred)
@@ -223,6 +227,7 @@ class Problem:
                 f"Argument '{name}' must be {D} x {D}, one row and column for each condition of X, "
                 f"not of shape {given.shape}."
             )
+        require_memory(40 * given.size, "Checking targets of this size", "fit fewer at a time")
         values = as_float64(given).reshape(-1, D, D)
         with np.errstate(invalid="ignore", over="ignore"):
             skew = np.abs(values - values.transpose(0, 2, 1))
@@ -241,7 +246,7 @@ class Problem:
             )
         # The linear fit has gains of the order of S / X², and a loss of S⁴ / X⁴.
         exponent = 2 * (self.exponent - self.gain_exponent)
-        x = float(self.sizes.max()) / D
+        x = float(self.sizes.max())
         if size > 0 and math.frexp(size)[1] + exponent > LARGEST_EXPONENT + min(0, math.frexp(x)[1]):
             raise ValueError(
                 f"Argument '{name}' must be comparable with the covariance of X, not as large as "
@@ -284,7 +289,8 @@ def covariance(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = T
     Notes
     -----
     ND² flops; 8D² bytes and one block of rows beside X, which is not copied. The mean is subtracted
-    before the product, so that a large common offset costs no digits.
+    before the product, so that a large common offset costs no digits. For float32 X products within a
+    block of rows are summed in float32: good to some 1e-6 of the largest entry.
     """
     problem = Problem.of(X, gains=gains, center=center)
     return problem.unscaled(problem.covariance(), y=2)
@@ -332,7 +338,8 @@ def target_covariance(
         )
     trace = np.trace(S)
     # What rounding leaves of channels that are all alike.
-    noise = (np.finfo(output.dtype).eps * output.unscaled(output.sizes.max(), x=1)) ** 2 * len(output.X)
+    largest = output.unscaled(output.sizes.max(), x=1)
+    noise = output.X.size * output.shape[1] * (np.finfo(output.dtype).eps * largest) ** 2
     if not trace > noise:
         raise ValueError("Argument 'Y' must vary over its channels, not have a covariance of zero.")
     wanted = reference.unscaled(np.trace(reference.covariance()), y=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-# Version 2 and version 1: folder, limit, what is used, and how much of that is file cache to drop.
-_CGROUPS = (
-    ("", "memory.max", "memory.current", "inactive_file"),
-    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-)
+OWN_CGROUPS = pathlib.Path("/proc/self/cgroup")
+CGROUPS = pathlib.Path("/sys/fs/cgroup")
 
 # Below this many bytes the system is not asked what is free: it takes 0.1 ms, a third of a small fit.
 SMALL = 1 << 24
@@ -40,7 +37,8 @@ def check_array(name: str, value: Any, *forms: Sequence[str]) -> Array:
 
     Each of `forms` names the axes of a shape that will do.
     """
-    if isinstance(value, np.ma.MaskedArray):
+    parts = value if isinstance(value, (list, tuple)) else (value,)
+    if any(isinstance(part, np.ma.MaskedArray) for part in parts):
         raise TypeError(
             f"Argument '{name}' must be an array without a mask, not a masked array: "
             "fill it with .filled(value), or drop what is masked."
@@ -109,7 +107,7 @@ def check_nonnegative(name: str, value: Any) -> float:
     """A finite number >= 0."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
-    real = isinstance(value, numbers.Real)
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     try:
         number = float(value) if real else math.nan
     except OverflowError:
@@ -126,11 +124,31 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     return value
 
 
+def _cgroups() -> Iterator[tuple[pathlib.Path, str, str, str]]:
+    """Folder, limit, what is used, and what of that is file cache, for each cgroup that may hold us."""
+    try:
+        lines = OWN_CGROUPS.read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for _, kinds, place in (line.split(":", 2) for line in lines):
+        if kinds == "":  # version 2
+            base, names = CGROUPS, ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in kinds.split(","):
+            base = CGROUPS / "memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        folder = base / place.lstrip("/")
+        for part in (folder, *folder.parents):
+            yield part, *names
+            if part == base:
+                break
+
+
 def available_memory() -> int:
-    """Bytes that can still be allocated: what the system has free, within this process's cgroup."""
+    """Bytes that can still be allocated: what the system has free, within this process's cgroups."""
     free = int(psutil.virtual_memory().available)
-    for folder, limit, used, cache in _CGROUPS:
-        root = pathlib.Path("/sys/fs/cgroup", folder)
+    for root, limit, used, cache in _cgroups():
         try:
             held = int((root / used).read_text())
             stat = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())

@@ -32,6 +32,10 @@ DPI = 200
 RELATIVE_RIDGE = 0.1
 
 
+# What a user can put right, or has to know; anything else is a defect and keeps its traceback.
+_REPORTED = (ValueError, TypeError, KeyError, MemoryError, OSError, ImportError, RuntimeError)
+
+
 class _Doors(click.Group):
     """A group that reports whatever its user can put right in one line and an exit code."""
 
@@ -64,7 +68,9 @@ class _Doors(click.Group):
                 return super().invoke(ctx)
             except KeyboardInterrupt:
                 _stop(ctx, "interrupted.", 130)
-            except (ValueError, TypeError, KeyError, MemoryError, OSError, ImportError) as error:
+            except click.exceptions.Exit:  # a RuntimeError, and how a command ends with a code
+                raise
+            except _REPORTED as error:
                 if isinstance(error, OSError) and error.errno == errno.EPIPE:
                     raise  # whoever read has left, as `| head` does; click ends quietly
                 _stop(ctx, str(error) or f"{type(error).__name__}: use smaller arrays.", 2)
@@ -140,7 +146,7 @@ def _losses(X: NDArray[Any], S: NDArray[Any], linear: Fit, diagonal: Fit, true: 
 
     from ._loss import loss
 
-    size = float(np.square(S).sum())
+    size = float(np.square(S).sum()) or np.nan
     rows = [("gains", "loss", "to loss at one", "R2")]
     for name, gains in (
         ("all one", np.ones(len(X))),
@@ -149,7 +155,7 @@ def _losses(X: NDArray[Any], S: NDArray[Any], linear: Fit, diagonal: Fit, true: 
         ("true gains", true),
     ):
         penalised, misfit = (float(loss(X, S, gains, ridge=ridge)) for ridge in (linear.ridge, 0.0))
-        ratio = penalised / linear.loss_at_one
+        ratio = penalised / (linear.loss_at_one or np.nan)
         rows.append((name, f"{penalised:.4g}", f"{ratio:.3f}", f"{1 - 2 * misfit / size:.3f}"))
     table = "\n".join(f"  {name:<14}{value:>12}{ratio:>16}{r2:>10}" for name, value, ratio, r2 in rows)
     return (
