@@ -570,3 +570,28 @@ def test_available_memory_respects_the_limit_of_a_container(
 
 def test_methods_are_those_in_the_documentation():
     assert _fit.METHODS == ("linear", "diagonal")
+
+
+@pytest.mark.parametrize("exponent", [-50, -24, -16, 16, 50])
+def test_the_largest_eigenvalue_does_not_depend_on_the_units_of_the_responses(exponent):
+    # Independent channels: eigenvalues lie close together, and Lanczos has to go on until it is done.
+    X = np.random.default_rng(0).standard_normal((200, 20))
+    S = naive.covariance(X)
+    ridge = fc.fit(X, S, relative_ridge=0.1).ridge
+    scaled = fc.fit(X * 2.0**exponent, S * 2.0 ** (2 * exponent), relative_ridge=0.1).ridge
+    np.testing.assert_allclose(scaled * 2.0 ** (-4 * exponent), ridge, rtol=1e-12)
+
+
+@pytest.mark.parametrize("call", [fc.fit, fc.overlaps, fc.loss])
+@pytest.mark.parametrize("center", ["no", 0, None])
+def test_a_center_that_is_neither_true_nor_false_is_refused(call, center):
+    X, S = data(6, 3), target(3)
+    arguments = {"ridge": 1.0} if call is fc.fit else {"gains": np.ones(6)}
+    with pytest.raises(TypeError, match=r"^Argument 'center' must be True or False, not "):
+        call(X, S, center=center, **arguments)
+
+
+def test_gains_of_a_fit_cannot_be_changed_under_its_loss():
+    fit = fc.fit(data(6, 3), target(3), ridge=1.0)
+    with pytest.raises(ValueError, match="read-only"):
+        fit.delta[0] = 1.0

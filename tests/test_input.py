@@ -617,3 +617,10 @@ def test_no_result_depends_on_memory_that_was_not_written(call, dtype, monkeypat
     for rows in (slice(None), slice(0, 6)):  # both sides of the dense switch
         call(given[0][rows], given[1], given[2][rows])
     np.testing.assert_array_equal(call(*given), expected)
+
+
+@x_calls
+def test_a_list_with_a_masked_row_is_refused(name, call):
+    rows = [np.ma.masked_array(np.ones(D), mask=[True] + [False] * (D - 1)), *np.ones((5, D))]
+    with pytest.raises(TypeError, match=rf"^Argument '{name}' must be an array without a mask, not "):
+        call(rows)

@@ -314,3 +314,14 @@ def test_sums_over_blocks_are_float64_for_float32_blocks():
     _blas.add_self_product(square, A)
     np.testing.assert_array_equal(total - 2.0**30, [[9.0, 3.0], [3.0, 1.0]])
     np.testing.assert_array_equal(np.tril(square - 2.0**30), [[9.0, 0.0], [3.0, 1.0]])
+
+
+def test_one_gain_far_above_the_others_costs_no_digits_in_the_gram():
+    # The mean over channels is then far above most of them, and x_i.x_j must not be rebuilt from it.
+    X, z = data(600, 4), np.ones(600)
+    z[0] = 1e7
+    A = fc.gram(X, gains=z)
+    exact = naive.gram(X.astype(np.longdouble), z, dtype=np.longdouble).astype(float)
+    norms = np.sqrt(np.diag(exact))
+    assert (np.abs(A - exact) / np.outer(norms, norms)).max() < 100 * np.finfo(float).eps
+    np.testing.assert_allclose(np.diag(A), fc.GramOperator(X, gains=z).diagonal(), rtol=1e-13)

@@ -64,8 +64,6 @@ class Problem:
         name: str = "X",
     ) -> Problem:
         """Validate X and gains, ones by default; find the mean and the scale of X, which is not copied."""
-        if not isinstance(center, (bool, np.bool_)):
-            raise TypeError(f"Argument 'center' must be True or False, not {center!r}.")
         array = check_array(name, X, ("channels", "conditions"))
         N = len(array)
         z = np.ones(N) if gains is None else check_gains("gains", gains, N)
@@ -85,6 +83,8 @@ class Problem:
 
         `largest_gain` is the largest in magnitude that the units have to bear, beside those in z.
         """
+        if not isinstance(center, (bool, np.bool_)):
+            raise TypeError(f"Argument 'center' must be True or False, not {center!r}.")
         N, D = array.shape
         dtype = np.dtype(np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64)
         draft = cls(array, dtype, bool(center), z, np.zeros(D), np.empty(N))
