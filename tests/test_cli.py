@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import warnings
@@ -398,3 +399,27 @@ def test_real_recordings_are_fitted_as_written_in_the_help(tmp_path):
     assert result.returncode == 0
     assert "0.6633 of the loss at gains of one" in result.stdout
     assert (tmp_path / "fit.png").read_bytes()[:4] == PNG
+
+
+def test_a_file_that_is_read_is_never_written_over(run):
+    before = pathlib.Path("data.npz").read_bytes()
+    result = run("fit", "data.npz:X", "--target", "data.npz:S", "--output", "./data.npz")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "must not be a file that is read" in result.stderr
+    assert pathlib.Path("data.npz").read_bytes() == before
+
+
+def test_responses_with_other_conditions_are_refused_by_the_names_on_the_command_line(run):
+    np.save("other.npy", np.ones((4, 3)))
+    result = run("fit", "data.npz:X", "--responses", "other.npy")
+    assert result.exit_code == 2
+    assert "Argument 'Y' must have the" in result.stderr
+    assert "'like'" not in result.stderr
+
+
+def test_what_is_wrong_with_x_is_said_of_x_where_responses_are_given(run):
+    np.save("bad.npy", np.array([[1.0, np.nan], [2.0, 3.0]]))
+    np.save("good.npy", np.eye(2))
+    result = run("fit", "bad.npy", "--responses", "good.npy")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: Argument 'X' must be finite")

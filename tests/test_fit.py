@@ -595,3 +595,10 @@ def test_gains_of_a_fit_cannot_be_changed_under_its_loss():
     fit = fc.fit(data(6, 3), target(3), ridge=1.0)
     with pytest.raises(ValueError, match="read-only"):
         fit.delta[0] = 1.0
+
+
+def test_a_printed_fit_says_when_the_target_is_on_another_scale():
+    X, Y = data(30, 6), data(40, 6)
+    S = fc.target_covariance(Y, like=X)
+    assert "trace of the target" not in repr(fc.fit(X, S, ridge=1.0))
+    assert "The trace of the target is 0.01 times" in repr(fc.fit(X, 0.01 * S, ridge=1.0))

@@ -304,3 +304,12 @@ def test_an_output_that_cannot_be_written_is_refused_beforehand(tmp_path, monkey
 def test_an_output_that_can_be_written_is_returned_and_not_made(tmp_path):
     assert check_output(str(tmp_path / "x.NPZ"), (".npz", ".json")) == pathlib.Path(tmp_path / "x.NPZ")
     assert os.listdir(tmp_path) == []
+
+
+def test_a_header_that_counts_the_columns_is_not_read_as_data(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("0,1,2\n1.5,2,3\n4,5,6\n")
+    with pytest.raises(ValueError, match=r"^Argument 'X' must say whether line 1 .* is a header"):
+        read_array(path, name="X")
+    path.write_text("0.0,1,2\n1.5,2,3\n4,5,6\n")
+    assert read_array(path, name="X").shape == (3, 3)

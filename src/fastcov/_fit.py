@@ -22,6 +22,8 @@ METHODS = ("linear", "diagonal")
 
 # A backward stable solver leaves a residual of a few units of rounding in ‖A‖‖δ‖ + ‖b‖.
 BACKWARD_ERROR = 1e-13
+# Traces of target and input further apart than this are a matter of units, not of gains.
+COMPARABLE = 10.0
 
 
 class ConvergenceWarning(UserWarning):
@@ -55,8 +57,8 @@ def fit(
         Responses: one row a channel, one column a condition. float32 halves the memory of the
         factorisation; the answer keeps the accuracy of float64.
     S : array_like, shape (D, D) or (T, D, D)
-        Target covariance, for instance from `target_covariance`. A stack of T targets shares one
-        factorisation.
+        Target covariance on the scale of X's, a sum over channels: from `target_covariance`, not
+        `numpy.cov`. A stack of T targets shares one factorisation.
     ridge : float
         λ ≥ 0, in units of X to the fourth. 0 gives the solution of minimum norm.
     relative_ridge : float
@@ -126,12 +128,17 @@ def fit(
         residual, status = _certificate(problem, scaled_ridge, error, overlaps, solution)
         covariance = np.stack([problem.at(1.0 + row).covariance() for row in delta])
 
+    one = slice(None) if np.ndim(S) == 3 else 0
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         left = _squares(covariance - target)
         losses = problem.unscaled(0.5 * left, y=4) + 0.5 * ridge * np.square(delta).sum(axis=1)
         r2 = 1.0 - left / _squares(target)
+        r2_at_one = 1.0 - _squares(error) / _squares(target)
+        traces = np.trace(target, axis1=1, axis2=2) / np.trace(target - error, axis1=1, axis2=2)
     stats = {
         "shape": (N, D),
+        "r2_at_one": r2_at_one[one],
+        "trace_ratio": traces[one],
         "dtype": str(given.dtype),
         "center": problem.center,
         "solver": solver if method == "linear" else None,
@@ -139,7 +146,6 @@ def fit(
         "seconds": time.perf_counter() - started,
     }
     delta.flags.writeable = False  # the loss, and all else that a Fit says, is of these gains
-    one = slice(None) if np.ndim(S) == 3 else 0
     return Fit(
         delta=delta[one],
         loss=losses[one],
@@ -184,7 +190,8 @@ class Fit:
         where the residual is more than rounding explains.
     method : str
     stats : dict
-        What the fit took: shape, dtype, solver, rank, seconds.
+        What the fit took: shape, dtype, solver, rank, seconds; and ``r2_at_one``, R² at gains of one, and
+        ``trace_ratio``, the trace of the target over that of X's covariance.
     """
 
     delta: Array
@@ -227,7 +234,7 @@ class Fit:
             ("data", f"{N} channels x {D} conditions" + _targets(self.r2)),
             ("ridge", f"{self.ridge:.4g}{relative}"),
             ("loss", _span(self.loss) + share),
-            ("R2", _span(self.r2)),
+            ("R2", f"{_span(self.r2)} ({_span(self.stats['r2_at_one'])} at gains of one)"),
             (
                 "gains",
                 f"{self.gains.min():.3g} to {self.gains.max():.3g}, median {np.median(self.gains):.3g}",
@@ -237,7 +244,14 @@ class Fit:
         lines = ["Fit", *(f"  {name:<9}{value}" for name, value in rows)]
         if np.any(self.overshoots):
             lines.append(
-                "  The exact loss is above that at gains of one: this fit overshoots. Use a larger ridge."
+                "  The exact loss is above that at gains of one: this fit overshoots. Use a larger ridge"
+                + (", or method='linear'." if self.method == "diagonal" else ".")
+            )
+        ratio = np.ravel(self.stats["trace_ratio"])[0]
+        if ratio < 1 / COMPARABLE or ratio > COMPARABLE:
+            lines.append(
+                f"  The trace of the target is {ratio:.3g} times that of X's covariance. Covariances are\n"
+                "  sums over channels here, not means: target_covariance(Y, like=X) brings a target to this scale."
             )
         return "\n".join(lines)
 

@@ -30,7 +30,8 @@ def read_array(spec: str | os.PathLike[str], *, name: str = "spec") -> Array:
 
     The key may be left out where the file holds one numeric array, or one numeric matrix beside
     vectors and scalars. A table in text may have a header row and a first column of names; comma,
-    semicolon and tab are told apart. A header of nothing but numbers is read as data.
+    semicolon and tab are told apart. A header of nothing but numbers is read as data, but refused where
+    it counts the columns.
 
     Raises ValueError or an OSError that names the argument, what was found and the remedy.
     """
@@ -169,6 +170,11 @@ def _read_table(path: pathlib.Path, name: str) -> Array:
                 f"{len(row)} in line {line} of {str(path)!r}: fill in or delete what is odd."
             )
     header, names = _labels(lines[0][1], [row[0] for _, row in lines[1:]], path, name)
+    if not header and len(lines) > 2 and _counts(lines[0][1]):
+        raise ValueError(
+            f"Argument '{name}' must say whether line {lines[0][0]} of {str(path)!r}, which counts its "
+            "columns, is a header: delete it if it is, write 1.0 for 1 if it is not."
+        )
     body = lines[header:]
     values = np.empty((len(body), width - names))
     for i, (line, row) in enumerate(body):
@@ -240,9 +246,15 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def check_output(
-    path: str | os.PathLike[str], suffixes: Sequence[str], *, name: str = "path"
+    path: str | os.PathLike[str],
+    suffixes: Sequence[str],
+    *,
+    name: str = "path",
+    read: Sequence[str] = (),
 ) -> pathlib.Path:
     """`path`, if a file of one of these kinds can be written there; nothing is touched.
+
+    It must be none of the files that the specs in `read` name.
 
     Raises ValueError or an OSError with the remedy: for the moment before a long computation.
     """
@@ -257,6 +269,17 @@ def check_output(
         )
     if target.exists() and not target.is_file():
         raise OSError(f"Argument '{name}' must be a file, not {str(target)!r}: choose another name.")
+    if target.exists():
+        inputs = (pathlib.Path(match[1]) for match in map(_SPEC.fullmatch, read) if match)
+        if any(source.exists() and target.samefile(source) for source in inputs):
+            raise ValueError(
+                f"Argument '{name}' must not be a file that is read, as {str(target)!r} is: "
+                "choose another name."
+            )
+        if not os.access(target, os.W_OK):
+            raise PermissionError(
+                f"Argument '{name}' must be a file that can be written, not {str(target)!r}: choose another."
+            )
     if not os.access(target.parent, os.W_OK):
         raise PermissionError(
             f"Argument '{name}' must lie in a folder that can be written to, not in {str(target.parent)!r}: "

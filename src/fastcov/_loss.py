@@ -181,7 +181,7 @@ def _by_pairs(
     dtype = problem.dtype
     packed, w, kept = np.zeros((K, D * (D + 1) // 2)), np.zeros((K, D)), np.empty(K)
     for rows, block, pairs in _pair_blocks(problem):
-        z = Z[:, rows].astype(dtype)
+        z = np.ascontiguousarray(Z[:, rows], dtype)
         _blas.add_product(packed, z * z, pairs)
         if problem.center:
             _blas.add_product(w, z, block)

@@ -169,7 +169,8 @@ def _losses(X: NDArray[Any], S: NDArray[Any], linear: Fit, diagonal: Fit, true: 
 @click.argument("x", metavar="X")
 @click.option("--responses", metavar="Y", help="Responses of the other population. Their covariance, "
               "its trace scaled to that of X, is the target.")  # fmt: skip
-@click.option("--target", metavar="S", help="The target covariance itself, conditions x conditions.")
+@click.option("--target", metavar="S", help="The target covariance itself, conditions x conditions, on the "
+              "scale of X's: a sum over channels, not a mean.")  # fmt: skip
 @click.option("--ridge", type=float, help="Ridge, in units of X to the fourth.")
 @click.option("--relative-ridge", type=float, help="Ridge over the largest eigenvalue of the Gram matrix "
               f"of the atoms.  [default: {RELATIVE_RIDGE}]")  # fmt: skip
@@ -199,7 +200,8 @@ def fit_command(
     and channels of its own.
 
     Files: name.npy, name.npz:key, name.mat:key, name.csv or name.tsv. The key may be left out where
-    there is no choice. A table may have a header row and a first column of names.
+    there is no choice. A table may have a header row and a first column of names; their order is not
+    compared, and numbers are data unless the corner is empty.
 
     \b
     fastcov fit data.npz:glomeruli --responses data.npz:mitral --relative-ridge 0.1 --plot fit.png
@@ -211,17 +213,25 @@ def fit_command(
 
     from ._fit import fit
     from ._io import check_output, read_array
-    from ._problem import target_covariance
+    from ._problem import covariance, target_covariance
 
-    results = check_output(output, (".npz",), name="--output") if output is not None else None
-    picture = check_output(figure, FIGURES, name="--plot") if figure is not None else None
+    read = [file for file in (x, responses, target) if file is not None]
+    results = check_output(output, (".npz",), name="--output", read=read) if output is not None else None
+    picture = check_output(figure, FIGURES, name="--plot", read=read) if figure is not None else None
     if picture is not None:
         from . import plot
 
         plot.require_matplotlib()
     X = read_array(x, name="X")
     if responses is not None:
-        S = target_covariance(read_array(responses, name="Y"), like=X, center=center)
+        covariance(X, center=center)  # what is wrong with X is said of X
+        Y = read_array(responses, name="Y")
+        if Y.ndim == 2 and Y.shape[1] != X.shape[1]:
+            raise ValueError(
+                f"Argument 'Y' must have the {X.shape[1]} conditions of X in its columns, not {Y.shape[1]}: "
+                "is one of them conditions x channels?"
+            )
+        S = target_covariance(Y, like=X, center=center)
     else:
         S = read_array(str(target), name="S")
         if S.ndim == 3 and picture is not None:
