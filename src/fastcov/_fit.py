@@ -251,7 +251,7 @@ class Fit:
         if ratio < 1 / COMPARABLE or ratio > COMPARABLE:
             lines.append(
                 f"  The trace of the target is {ratio:.3g} times that of X's covariance. Covariances are\n"
-                "  sums over channels here, not means: target_covariance(Y, like=X) brings a target to this scale."
+                "  sums over channels here, not means: target_covariance(Y, like=X) brings S to this scale."
             )
         return "\n".join(lines)
 
