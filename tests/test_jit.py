@@ -460,3 +460,37 @@ def test_kernels_let_nan_through():
     _kernels.weighted_sums(X, np.ones(3), sums, sizes, size=6)
     assert np.isnan(sums[0, 1])
     assert sums[0, 0] == 3.0
+
+
+@needs_jit
+@pytest.mark.skipif(sys.platform == "win32", reason="has no fork")
+def test_children_forked_beside_busy_threads_are_not_left_with_their_locks():
+    script = """
+import os, signal, threading, warnings
+warnings.simplefilter("ignore")  # Python warns of forks beside threads, which is what is tried here
+import fastcov as fc
+from fastcov import _jit
+sim = fc.datasets.simulate(40, 6)
+large = fc.datasets.simulate(1200, 20).X
+fit = lambda: fc.fit(sim.X, sim.S, ridge=1.0)
+fit(), fc.gram(large)
+busy = True
+def work():
+    while busy:
+        fit()
+for _ in range(2):
+    threading.Thread(target=work, daemon=True).start()
+ends = []
+for _ in range(10):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # a deadlock ends the child
+        with fc.threads(1):
+            fit()
+        fc.gram(large)
+        os._exit(1 if _jit._blas_threads._held else 0)
+    ends.append(os.waitpid(child, 0)[1])
+busy = False
+print(ends)
+"""
+    assert run_python(script) == f"{[0] * 10}\n"
