@@ -3,11 +3,29 @@
 import tracemalloc
 
 import hypothesis
+import numpy as np
 import pytest
+from cases import random_gains
 
 # The same cases in every run, and no limit on the time of one: the first call compiles.
 hypothesis.settings.register_profile("fastcov", deadline=None, derandomize=True, max_examples=40)
 hypothesis.settings.load_profile("fastcov")
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture(params=[True, False], ids=["centred", "not-centred"])
+def center(request):
+    return request.param
+
+
+@pytest.fixture(params=["at-ones", "at-gains"])
+def at(request):
+    """Expansion point for N channels."""
+    return {"at-ones": lambda N: None, "at-gains": random_gains}[request.param]
 
 
 @pytest.fixture

@@ -18,16 +18,6 @@ SHAPES = [(1, 1), (1, 3), (2, 2), (5, 7), (12, 4), (33, 3), (65, 6), (257, 5)]
 EPS = np.finfo(np.float64).eps
 
 
-@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
-def dtype(request):
-    return request.param
-
-
-@pytest.fixture(params=[True, False], ids=["centred", "not-centred"])
-def center(request):
-    return request.param
-
-
 def largest_eigenvalue(X, center=True):
     return np.linalg.norm(naive.atoms(X, None, center), 2) ** 2
 

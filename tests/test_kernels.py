@@ -22,22 +22,6 @@ from fastcov import _blas
 SHAPES = [(1, 1), (1, 4), (2, 1), (2, 3), (33, 5), (63, 2), (64, 3), (65, 3), (129, 2), (257, 3)]
 
 
-@pytest.fixture(params=["at-ones", "at-gains"])
-def at(request):
-    """Expansion point for N channels."""
-    return {"at-ones": lambda N: None, "at-gains": random_gains}[request.param]
-
-
-@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
-def dtype(request):
-    return request.param
-
-
-@pytest.fixture(params=[True, False], ids=["centred", "not-centred"])
-def center(request):
-    return request.param
-
-
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_covariance_is_its_definition(shape, dtype, center, at):
     X, z = data(*shape, dtype), at(shape[0])

@@ -12,16 +12,6 @@ SHAPES = [(1, 1), (1, 3), (2, 1), (7, 4), (33, 3), (65, 2), (257, 3)]
 EPS = np.finfo(np.float64).eps
 
 
-@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
-def dtype(request):
-    return request.param
-
-
-@pytest.fixture(params=[True, False], ids=["centred", "not-centred"])
-def center(request):
-    return request.param
-
-
 def candidates(K, N, seed=5):
     """Gains of both signs, among them ones and zeros."""
     Z = 1.0 + np.random.default_rng(seed).standard_normal((K, N))

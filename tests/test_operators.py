@@ -3,7 +3,7 @@
 import naive
 import numpy as np
 import pytest
-from cases import LAYOUTS, absolute_atoms, absolute_error, data, random_gains, rounding, target, within
+from cases import LAYOUTS, absolute_atoms, absolute_error, data, rounding, target, within
 from scipy.sparse.linalg import aslinearoperator, eigsh, lsqr, svds
 
 import fastcov as fc
@@ -13,22 +13,6 @@ from fastcov._problem import Problem
 # One channel; one condition; the dense switch of the largest eigenvalue (32); tiles of 64; panels of 256.
 SHAPES = [(1, 1), (1, 3), (2, 3), (7, 1), (33, 3), (64, 2), (65, 2), (257, 2)]
 OPERATORS = ["AtomOperator", "GramOperator"]
-
-
-@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
-def dtype(request):
-    return request.param
-
-
-@pytest.fixture(params=[True, False], ids=["centred", "not-centred"])
-def center(request):
-    return request.param
-
-
-@pytest.fixture(params=["at-ones", "at-gains"])
-def at(request):
-    """Expansion point for N channels."""
-    return {"at-ones": lambda N: None, "at-gains": random_gains}[request.param]
 
 
 def symmetrised(U, D):
