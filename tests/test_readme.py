@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import runpy
 
 import pytest
 
@@ -32,3 +33,11 @@ def test_no_text_tells_users_to_install_the_unrelated_package():
         p.name for p in texts if re.search(r"pip install (fast)cov(?!-)", p.read_text(encoding="utf-8"))
     ]
     assert not offending
+
+
+def test_the_example_that_makes_the_table_of_ridges_runs(monkeypatch, capsys):
+    monkeypatch.delenv("FASTCOV_REAL_DATA", raising=False)
+    runpy.run_path(str(README.parent / "examples" / "when_to_trust.py"))
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 7
+    assert printed.startswith("| λ / λ_max | 1 | 0.3 | 0.1 |")
