@@ -1,4 +1,4 @@
-"""The README's table of losses against the ridge: `FASTCOV_REAL_DATA=data.npz python examples/when_to_trust.py`.
+"""The README's losses against the ridge: `FASTCOV_REAL_DATA=data.npz python examples/when_to_trust.py`.
 
 The file holds responses of the input channels, `glomeruli` (N, D), and of another population, `mitral`
 (M, D). Without it, simulated responses are taken.
