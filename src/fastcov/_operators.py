@@ -61,8 +61,7 @@ def gram_triangle(problem: Problem, *, mirror: bool = False) -> Array:
     the product: the other order cancels catastrophically when the mean is large.
     """
     N, _ = problem.shape
-    at_one = problem.gain_exponent == 0 and bool((problem.gains == 1.0).all())
-    if at_one:
+    if problem.at_ones:
         centred = problem.centred()
         A = _blas.self_product(centred)
         a, c = _mean_products(problem, centred)
@@ -72,7 +71,7 @@ def gram_triangle(problem: Problem, *, mirror: bool = False) -> Array:
         for start in range(0, N, PANEL):
             columns = slice(start, min(start + PANEL, N))
             tail = problem.take(slice(start, None))
-            A[start:, columns] = _gram_block(tail, problem.take(columns), at_one)
+            A[start:, columns] = _gram_block(tail, problem.take(columns), at_ones=False)
             A[columns, start:] = A[start:, columns].T
     dead = np.flatnonzero(problem.sizes == 0)
     if len(dead):  # exactly zero, not what rounding leaves of it
@@ -84,21 +83,20 @@ def gram_triangle(problem: Problem, *, mirror: bool = False) -> Array:
 def gram_columns(problem: Problem, index: Array) -> Array:
     """GᵀG[:, index] (N, k), in the problem's dtype. 2NDk flops at z = 1, else four times that."""
     out = np.empty((problem.shape[0], len(index)), problem.dtype)
-    columns = problem.take(index)
-    at_one = problem.gain_exponent == 0 and bool((problem.gains == 1.0).all())
+    columns, at_ones = problem.take(index), problem.at_ones
     for start in range(0, len(out), PANEL):
         rows = slice(start, start + PANEL)
-        out[rows] = _gram_block(problem.take(rows), columns, at_one)
+        out[rows] = _gram_block(problem.take(rows), columns, at_ones=at_ones)
     out[problem.sizes == 0] = 0.0
     out[:, columns.sizes == 0] = 0.0
     return out
 
 
-def _gram_block(rows: Problem, columns: Problem, at_one: bool) -> Array:
-    """The block of GᵀG for two sets of channels; `at_one` where all channels have gains of one."""
+def _gram_block(rows: Problem, columns: Problem, *, at_ones: bool) -> Array:
+    """The block of GᵀG for two sets of channels; `at_ones` is that of all channels."""
     Yr, Yc = rows.centred(), columns.centred()
     YY = _blas.product(Yr, Yc, tb=True)
-    if at_one:
+    if at_ones:
         ar, c = _mean_products(rows, Yr)
         ac, _ = _mean_products(columns, Yc)
         _kernels.block_from_product(YY, ar, ac, c, size=YY.size)
@@ -265,7 +263,7 @@ class GramOperator(LinearOperator):
     def dense(self) -> Array:
         """GᵀG itself, shape (N, N), in the dtype of the products: what `fastcov.gram` returns."""
         N, D = self.shape[0], self.problem.shape[1]
-        beside = D if (self.problem.gains == 1.0).all() else 3 * D + 5 * PANEL
+        beside = D if self.problem.at_ones else 3 * D + 5 * PANEL
         nbytes = self.problem.dtype.itemsize * N * (N + beside)
         require_memory(nbytes, f"A Gram matrix of {N} channels", "use GramOperator, or columns()")
         exponent = _gram_exponent(self.problem)

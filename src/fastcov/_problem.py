@@ -144,6 +144,11 @@ class Problem:
         return self.X.shape
 
     @property
+    def at_ones(self) -> bool:
+        """Whether all gains are one. What is taken of a problem may be at ones where the whole is not."""
+        return self.gain_exponent == 0 and bool((self.gains == 1.0).all())
+
+    @property
     def block_rows(self) -> int:
         """Rows in a block: as many as fit, in blocks of the same size."""
         N, D = self.shape
