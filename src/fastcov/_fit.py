@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._jit import blas_for
-from ._operators import apply_adjoint, apply_adjoint_all, apply_atoms, largest_eigenvalue, squared_norms
+from ._operators import apply_adjoint, apply_atoms, largest_eigenvalue, squared_norms
 from ._problem import Problem
 from ._solvers import SOLVERS, Solution
 from ._validation import check_choice, check_nonnegative
@@ -116,7 +116,7 @@ def fit(
     with blas_for(N * N * (D + N / 3)):
         ridge, scaled_ridge = _ridges(problem, ridge, relative_ridge)
         error = target - problem.covariance()  # e₀
-        overlaps = apply_adjoint_all(problem, error)  # Gᵀe₀
+        overlaps = apply_adjoint(problem, error)  # Gᵀe₀
         if method == "linear":
             chosen = SOLVERS[solver]
             solution = chosen.solve(chosen.init(given, scaled_ridge), overlaps)
@@ -303,10 +303,9 @@ def _certificate(
     problem: Problem, ridge: float, error: Array, overlaps: Array, solution: Solution
 ) -> tuple[Array, str]:
     """Relative residual of the linear system for each target, and the status it leaves."""
-    size = np.empty(len(overlaps))
-    for t, delta in enumerate(solution.value):
-        left = error[t] - apply_atoms(problem, delta)
-        size[t] = np.linalg.norm(apply_adjoint(problem, left) - ridge * delta)
+    left = apply_adjoint(problem, error - apply_atoms(problem, solution.value))
+    left -= ridge * solution.value
+    size = np.linalg.norm(left, axis=1)
     b = np.linalg.norm(overlaps, axis=1)
     residual = np.divide(size, b, out=np.zeros_like(b), where=b > 0)
     if solution.status == "approximate":

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _blas, _kernels
 from ._operators import apply_adjoint
-from ._problem import Problem
-from ._validation import check_array, check_gains, check_nonnegative
+from ._problem import Problem, check_responses
+from ._validation import check_gains, check_nonnegative
 
 Array = NDArray[np.float64]
 
@@ -118,7 +118,7 @@ def _evaluate(
     X: ArrayLike, S: ArrayLike, gains: ArrayLike, ridge: float, center: bool, *, gradient: bool
 ) -> tuple[Any, Array | None]:
     ridge = check_nonnegative("ridge", ridge)
-    responses = check_array("X", X, ("channels", "conditions"))
+    responses = check_responses("X", X)
     given = check_gains("gains", gains, len(responses), batch=True)
     Z = np.atleast_2d(given)
     problem = Problem.measured(responses, Z[0], center=center, largest_gain=float(np.abs(Z).max()))
@@ -165,7 +165,7 @@ def exact_losses(
         error = at_k.covariance() - target[k if len(target) > 1 else 0]
         losses[k] = 0.5 * np.square(error).sum()
         if gradients is not None:
-            gradients[k] = apply_adjoint(at_k, error)
+            gradients[k] = apply_adjoint(at_k, error[np.newaxis])[0]
     return losses, gradients
 
 

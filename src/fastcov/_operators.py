@@ -23,27 +23,46 @@ Array = NDArray[Any]
 PANEL = 256
 
 
-def apply_atoms(problem: Problem, v: NDArray[np.float64]) -> NDArray[np.float64]:
-    """G v = Xᵀ diag(v) Ỹ + its transpose, as a D × D matrix. 2ND² flops, one pass over X."""
-    half = np.zeros((problem.shape[1],) * 2)
-    v, exponent = problem.safe(v)
-    for _, block, centred in problem.centred_blocks(scales=v):
-        _blas.add_product(half, block, centred, ta=True)
-    half += half.T
+def apply_atoms(problem: Problem, V: NDArray[np.float64]) -> NDArray[np.float64]:
+    """G v = Xᵀ diag(v) Ỹ + its transpose for the rows v of V (T, N), as a stack (T, D, D).
+
+    2ND² flops for each v, one pass over X.
+    """
+    D = problem.shape[1]
+    half = np.zeros((len(V), D, D))
+    V, exponent = problem.safe(V)
+    buffer = np.empty((problem.block_rows, D), problem.dtype)
+    for rows, block in problem.blocks():
+        for v, total in zip(V, half, strict=True):
+            scaled = problem.centre(rows, block, buffer, v[rows])
+            _blas.add_product(total, block, scaled, ta=True)
+    half = half + half.transpose(0, 2, 1)
     return np.ldexp(half, exponent) if exponent else half
 
 
 def apply_adjoint(problem: Problem, M: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gᵀ M = 2 rowsum((X M) ∘ Ỹ) for a symmetric M (D, D). 2ND² flops, one pass over X."""
-    out = np.empty(problem.shape[0])
-    M, exponent = problem.safe(M)
+    """Gᵀ M = 2 rowsum((X M) ∘ Ỹ) for a stack of symmetric M (T, D, D), as rows (T, N).
+
+    2ND² flops for each M, one pass over X.
+    """
+    N, D = problem.shape
+    out = np.empty((len(M), N))
+    M, exponent = problem.safe(2.0 * M)
     M = np.ascontiguousarray(M, problem.dtype)
-    buffer = np.empty((problem.block_rows, len(M)), problem.dtype)
+    buffer = np.empty((problem.block_rows, D), problem.dtype)
     for rows, block in problem.blocks():
-        products = _blas.product(block, M, out=buffer[: len(block)])
-        _kernels.centred_dots(products, block, problem.gains[rows], problem.mean, out[rows], size=block.size)
-    out *= 2.0
-    return np.ldexp(out, exponent) if exponent else out
+        products = buffer[: len(block)]
+        for m, overlaps in zip(M, out, strict=True):
+            _blas.product(block, m, out=products)
+            _kernels.centred_dots(
+                products, block, problem.gains[rows], problem.mean, overlaps[rows], size=block.size
+            )
+    return np.ldexp(out, exponent, out=out) if exponent else out
+
+
+def apply_gram(problem: Problem, V: NDArray[np.float64]) -> NDArray[np.float64]:
+    """GᵀG v for the rows v of V (T, N). 4ND² flops for each, two passes over X."""
+    return apply_adjoint(problem, apply_atoms(problem, V))
 
 
 def squared_norms(problem: Problem) -> NDArray[np.float64]:
@@ -127,7 +146,7 @@ def largest_eigenvalue(problem: Problem) -> float:
     # ARPACK compares with an absolute size near the rounding of one: bring the eigenvalue there.
     top = diagonal.max()
     operator = LinearOperator(
-        (N, N), matvec=lambda v: apply_adjoint(problem, apply_atoms(problem, v)) / top, dtype=np.float64
+        (N, N), matvec=lambda v: apply_gram(problem, v[np.newaxis])[0] / top, dtype=np.float64
     )
     start = np.random.default_rng(0).standard_normal(N)
     # The error of the eigenvalue is of the order of the square of `tol`. A basis of 8 takes half the
@@ -183,8 +202,8 @@ class AtomOperator(LinearOperator):
 
     def _rmatvec(self, u: Array) -> Array:
         D = self.problem.shape[1]
-        M = _vector(u).reshape(D, D)
-        return self.problem.unscaled(apply_adjoint(self.problem, (M + M.T) / 2), x=1, y=1)
+        M = _vector(u).reshape(1, D, D)
+        return self.problem.unscaled(apply_adjoint(self.problem, (M + M.transpose(0, 2, 1)) / 2), x=1, y=1)[0]
 
     def columns(self, index: ArrayLike) -> Array:
         """G[:, index], shape (D², k), float64. 2kD² flops and 8kD² bytes."""
@@ -240,8 +259,7 @@ class GramOperator(LinearOperator):
         super().__init__(np.float64, (N, N))
 
     def _matvec(self, v: Array) -> Array:
-        product = apply_adjoint(self.problem, apply_atoms(self.problem, _vector(v)))
-        return self.problem.unscaled(product, x=2, y=2)
+        return self.problem.unscaled(apply_gram(self.problem, _vector(v)), x=2, y=2)[0]
 
     def _adjoint(self) -> GramOperator:
         return self
@@ -272,9 +290,10 @@ class GramOperator(LinearOperator):
 
 
 def _vector(v: Array) -> NDArray[np.float64]:
+    """A stack of one."""
     if np.iscomplexobj(v):
         raise TypeError("Argument 'v' must be real, not complex: apply to its parts one by one.")
-    return np.array(v, np.float64).ravel()
+    return np.array(v, np.float64).reshape(1, -1)
 
 
 def _channels(index: ArrayLike, n: int) -> NDArray[np.intp]:
@@ -372,13 +391,8 @@ def overlaps(
     """
     problem = Problem.of(X, gains=gains, center=center)
     target = problem.target(S)
-    result = problem.unscaled(apply_adjoint_all(problem, target - problem.covariance()), x=1, y=3)
+    result = problem.unscaled(apply_adjoint(problem, target - problem.covariance()), x=1, y=3)
     return result if np.ndim(S) == 3 else result[0]
-
-
-def apply_adjoint_all(problem: Problem, errors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gᵀe for a stack of errors (T, D, D), as rows (T, N)."""
-    return np.stack([apply_adjoint(problem, error) for error in errors])
 
 
 def atom_norms(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True) -> NDArray[np.float64]:

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _blas, _kernels
-from ._validation import as_float64, check_array, check_gains, nonfinite, require_memory
+from ._sources import Stored, is_stored
+from ._validation import (
+    as_float64,
+    check_array,
+    check_form,
+    check_gains,
+    nonfinite,
+    require_memory,
+)
 
 Array = NDArray[Any]
 
@@ -23,17 +31,27 @@ Array = NDArray[Any]
 BLOCK_BYTES = 1 << 21
 
 # Largest |x| = 2**e with |e| up to this keeps every product of four responses, and their sums, well
-# inside the range of the dtype. Beyond, X is multiplied by a power of two, which is exact; so are
-# gains, vectors and matrices that meet X in a product.
-SAFE_EXPONENT = {"f": 20, "d": 60}
+# inside the range of float32, in which solvers multiply where that will do. Beyond, X is multiplied
+# by a power of two, which is exact; so are gains, vectors and matrices that meet X in a product.
+SAFE_EXPONENT = 20
 # Beyond this the loss, of fourth order in X, has no float64 value of its own.
 LARGEST_EXPONENT = 240
 
 
-def safe_exponent(size: float, dtype: np.dtype[Any]) -> int:
+def safe_exponent(size: float) -> int:
     """e such that size * 2**-e is near one; 0 where `size` is safe as it is."""
     e = math.frexp(size)[1] if size > 0 else 0
-    return e if abs(e) > SAFE_EXPONENT[dtype.char] else 0
+    return e if abs(e) > SAFE_EXPONENT else 0
+
+
+def check_responses(name: str, X: Any) -> Array | Stored:
+    """X as an array with two axes, or as one outside memory; what it holds is not looked at."""
+    forms = ("channels", "conditions")
+    if not is_stored(X):
+        return check_array(name, X, forms)
+    stored = Stored(name, X)
+    check_form(name, stored, forms)
+    return stored
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,7 +63,7 @@ class Problem:
     y~_i = y_i - m; the covariance is C = sum_i y~_i y~_i^T (not divided by N).
     """
 
-    X: Array
+    X: Array | Stored
     dtype: np.dtype[Any]  # of the products: float32 or float64; sums over blocks are float64
     center: bool
     gains: NDArray[np.float64]
@@ -57,14 +75,14 @@ class Problem:
     @classmethod
     def of(
         cls,
-        X: ArrayLike,
+        X: Any,
         *,
         gains: ArrayLike | None = None,
         center: bool = True,
         name: str = "X",
     ) -> Problem:
         """Validate X and gains, ones by default; find the mean and the scale of X, which is not copied."""
-        array = check_array(name, X, ("channels", "conditions"))
+        array = check_responses(name, X)
         N = len(array)
         z = np.ones(N) if gains is None else check_gains("gains", gains, N)
         return cls.measured(array, z, center=center, name=name)
@@ -72,7 +90,7 @@ class Problem:
     @classmethod
     def measured(
         cls,
-        array: Array,
+        array: Array | Stored,
         z: NDArray[np.float64],
         *,
         center: bool,
@@ -100,7 +118,7 @@ class Problem:
                 f"magnitude, not near {x * max(1.0, largest_gain) if x > 1 or largest_gain > 1 else x:.3g}: "
                 f"rescale it ({name} / c with S / c**2 and ridge / c**4 leaves the gains unchanged)."
             )
-        e, g = -safe_exponent(x, dtype), safe_exponent(largest_gain, dtype)
+        e, g = -safe_exponent(x), safe_exponent(largest_gain)
         mean = total / N if center else draft.mean
         if e == g == 0:
             return dataclasses.replace(draft, mean=mean)
@@ -115,15 +133,18 @@ class Problem:
 
     def at(self, gains: NDArray[np.float64]) -> Problem:
         """The same responses around other gains, all in the units of this problem."""
-        mean = self._sums(gains, np.empty_like(self.sizes)) / len(gains) if self.center else self.mean
-        return dataclasses.replace(self, gains=gains, mean=mean)
+        sizes = np.empty_like(self.sizes)
+        total = self._sums(gains, sizes)
+        if isinstance(self.X, Stored) and not np.array_equal(sizes, self.sizes):
+            raise self.X.changed(f", first at channel {np.flatnonzero(sizes != self.sizes)[0]}")
+        return dataclasses.replace(self, gains=gains, mean=total / len(gains) if self.center else self.mean)
 
     def safe(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
         """Values that can meet X in a product of its dtype, and the exponent of 2 they then lack."""
         if self.dtype == np.float64:
             return values, 0
-        exponent = safe_exponent(float(np.abs(values).max()), self.dtype)
-        return np.ldexp(values, -exponent), exponent
+        exponent = safe_exponent(max(float(values.max()), -float(values.min())))
+        return (np.ldexp(values, -exponent) if exponent else values), exponent
 
     def _sums(self, gains: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
         """sum_i z_i x_i; fills `sizes`. 3ND flops."""
@@ -155,40 +176,47 @@ class Problem:
         blocks = -(-N // max(1, BLOCK_BYTES // (8 * D)))
         return -(-N // blocks)
 
+    def _chunks(self) -> Iterator[tuple[int, Array]]:
+        """First row and rows, as they are stored: all of X, or what is read of it at once."""
+        if isinstance(self.X, Stored):
+            yield from self.X.chunks(self.block_rows)
+        else:
+            yield 0, self.X
+
     def blocks(self, *, step: int = 0, streamed: bool = False) -> Iterator[tuple[slice, Array]]:
         """Rows and the scaled block X[rows], C-ordered and writeable; good until the next one.
 
         A block is a view of X where X is as the kernels want it, otherwise a copy in one buffer. It
         has `step` rows or as many as are in cache; with `streamed`, where nothing else is made of a
-        block, a view is all of X.
+        block, a view is as much of X as is in memory.
         """
-        X = self.X
-        as_is = (X.dtype == self.dtype and self.exponent == 0
-                 and X.flags.c_contiguous and X.flags.aligned and X.flags.writeable)  # fmt: skip
-        step = len(X) if as_is and streamed else step or self.block_rows
-        buffer = np.empty((0 if as_is else step, X.shape[1]), self.dtype)
-        for start in range(0, len(X), step):
-            rows = slice(start, min(start + step, len(X)))
-            if as_is:
-                yield rows, X[rows]
-            else:
-                block = buffer[: rows.stop - start]
-                np.copyto(block, X[rows], casting="unsafe")
-                if self.exponent:
-                    block *= self.dtype.type(2.0**self.exponent)
-                yield rows, block
+        step = step or self.block_rows
+        buffer = None
+        for first, X in self._chunks():
+            as_is = (X.dtype == self.dtype and self.exponent == 0
+                     and X.flags.c_contiguous and X.flags.aligned and X.flags.writeable)  # fmt: skip
+            length = len(X) if as_is and streamed else step
+            if buffer is None and not as_is:
+                buffer = np.empty((min(step, len(X)), X.shape[1]), self.dtype)
+            for start in range(0, len(X), length):
+                part = X[start : start + length]
+                if buffer is not None:
+                    block = buffer[: len(part)]
+                    np.copyto(block, part, casting="unsafe")
+                    if self.exponent:
+                        block *= self.dtype.type(2.0**self.exponent)
+                    part = block
+                yield slice(first + start, first + start + len(part)), part
 
-    def centred_blocks(
-        self, scales: NDArray[np.float64] | None = None
-    ) -> Iterator[tuple[slice, Array, Array]]:
-        """Rows, X[rows] and the block of rows scales_i y~_i; both good until the next one."""
+    def centre(
+        self, rows: slice, block: Array, out: Array, scales: NDArray[np.float64] | None = None
+    ) -> Array:
+        """The block of rows y~_i, or scales_i y~_i, written to the first rows of `out`."""
         if scales is None:
-            scales = np.ones(len(self.X))
-        buffer = np.empty((self.block_rows, self.shape[1]), self.dtype)
-        for rows, block in self.blocks():
-            centred = buffer[: len(block)]
-            _kernels.centred_rows(block, self.gains[rows], self.mean, scales[rows], centred, size=block.size)
-            yield rows, block, centred
+            scales = np.ones(len(block))
+        centred = out[: len(block)]
+        _kernels.centred_rows(block, self.gains[rows], self.mean, scales, centred, size=block.size)
+        return centred
 
     def take(self, channels: Any) -> Problem:
         """Some of the channels, with the mean of all of them."""
@@ -207,18 +235,17 @@ class Problem:
         """All of Y~ (N, D), a copy."""
         out = np.empty(self.shape, self.dtype)
         for rows, block in self.blocks(streamed=True):
-            _kernels.centred_rows(
-                block, self.gains[rows], self.mean, np.ones(len(block)), out[rows], size=block.size
-            )
+            self.centre(rows, block, out[rows])
         return out
 
     def covariance(self) -> NDArray[np.float64]:
         """C (D, D) at the gains, in scaled units. ND² flops."""
         D = self.shape[1]
         require_memory(16 * D * D, f"A covariance of {D} conditions", "rows are channels: transpose X?")
-        C = np.zeros((self.shape[1],) * 2)
-        for _, _, centred in self.centred_blocks():
-            _blas.add_self_product(C, centred)
+        C = np.zeros((D, D))
+        buffer = np.empty((self.block_rows, D), self.dtype)
+        for rows, block in self.blocks():
+            _blas.add_self_product(C, self.centre(rows, block, buffer))
         _kernels.mirror_lower(C, size=C.size)
         return C
 

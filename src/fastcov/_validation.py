@@ -51,6 +51,12 @@ def check_array(name: str, value: Any, *forms: Sequence[str]) -> Array:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise type(error)(f"Argument '{name}' must be an array of real numbers, not this: {error}") from None
+    check_form(name, array, *forms)
+    return array
+
+
+def check_form(name: str, array: Any, *forms: Sequence[str]) -> None:
+    """Raise unless `array`, which need not be in memory, holds real numbers in one of these forms."""
     if array.dtype.kind not in "biuf":
         remedy = _REMEDIES.get(array.dtype.kind, "convert it to float64")
         raise TypeError(f"Argument '{name}' must hold real numbers, not dtype {array.dtype}: {remedy}.")
@@ -61,7 +67,6 @@ def check_array(name: str, value: Any, *forms: Sequence[str]) -> Array:
         raise ValueError(f"Argument '{name}' must have {wanted}, not shape {array.shape}.")
     if array.size == 0:
         raise ValueError(f"Argument '{name}' must have no empty axis, not shape {array.shape}.")
-    return array
 
 
 def as_float64(array: Array) -> NDArray[np.float64]:
@@ -70,9 +75,9 @@ def as_float64(array: Array) -> NDArray[np.float64]:
         return np.ascontiguousarray(array, np.float64)
 
 
-def nonfinite(name: str, array: Array, axes: Sequence[str]) -> ValueError | None:
+def nonfinite(name: str, array: Any, axes: Sequence[str]) -> ValueError | None:
     """The error for the NaNs and infinities of `array`; None if there are none."""
-    step = max(1, (1 << 22) // max(1, array[0].size))  # rows at a time: the mask is not of X's size
+    step = max(1, (1 << 22) * len(array) // array.size)  # rows at a time: the mask is not of X's size
     count, first = 0, None
     for start in range(0, len(array), step):
         bad = np.argwhere(~np.isfinite(as_float64(array[start : start + step])))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from .. import _blas
-from .._operators import apply_adjoint, apply_atoms, gram_triangle, squared_norms
+from .._operators import apply_gram, gram_triangle, squared_norms
 from .._problem import Problem
 from .._validation import require_memory
 from ._solution import Solution
@@ -54,8 +54,7 @@ class Factor:
         residual, last = rhs / scale, np.inf
         for step in range(MAX_REFINEMENTS):
             x += _blas.cholesky_solve(self.lower, residual)
-            products = [apply_adjoint(problem, apply_atoms(problem, row)) for row in x]
-            residual = rhs / scale - np.stack(products) - self.ridge * x
+            residual = rhs / scale - apply_gram(problem, x) - self.ridge * x
             size = float(np.abs(residual).max())
             if size <= REFINED:
                 return Solution(x * scale, "converged", {"refinements": step})

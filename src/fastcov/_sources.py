@@ -1,0 +1,161 @@
+"""Responses that are not in memory: files read by blocks of rows, ahead of the work on them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import math
+import mmap
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# Bytes read at once: large beside the cost of a call, small beside any budget. Two such chunks are held.
+CHUNK_BYTES = 1 << 24
+
+
+def is_stored(value: Any) -> bool:
+    """Whether `value` is an array outside memory: a mapped file, or anything with rows to slice."""
+    if isinstance(value, np.ndarray):
+        return isinstance(value, np.memmap) and _file_place(value) is not None
+    return (
+        isinstance(getattr(value, "dtype", None), np.dtype)
+        and isinstance(getattr(value, "shape", None), tuple)
+        and hasattr(value, "__getitem__")
+        # NumPy's scalars, sparse matrices, and arrays of other libraries that are in memory
+        and not any(hasattr(value, name) for name in ("__array_interface__", "toarray", "__dlpack__"))
+    )
+
+
+class Stored:
+    """An array outside memory, of which rows are read: an HDF5 or Zarr array, or a mapped file.
+
+    A mapped file is read, not touched through its mapping: a file that is cut short then gives an
+    error, not the end of the process, and what was read does not count as memory of the process.
+    """
+
+    def __init__(self, name: str, array: Any) -> None:
+        self.name = name
+        self.shape: tuple[int, ...] = tuple(array.shape)
+        self.dtype = np.dtype(array.dtype)
+        self.ndim, self.size = len(self.shape), math.prod(self.shape)
+        self._rows = self.shape[1:]
+        self._read: Callable[[int, Array], None]
+        if isinstance(array, np.memmap):
+            path, offset = _file_place(array) or ("", 0)
+            self._read = lambda start, out: _read_file(path, offset + start * self._row_bytes, out)
+            watched = path if array.mode == "r" else None
+        else:
+            self._read = lambda start, out: _read_slice(array, start, out)
+            file = getattr(array, "file", None)  # of h5py
+            watched = file.filename if getattr(file, "mode", "") == "r" else None
+        self._watched = watched if watched and os.path.exists(watched) else None
+        self._seen = self._state()
+        chunks = getattr(array, "chunks", None)
+        self._stored_rows = chunks[0] if chunks and isinstance(chunks[0], int) else 1
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.dtype.itemsize * math.prod(self._rows)
+
+    def _state(self) -> tuple[int, ...]:
+        """What changes when somebody else writes to the file; nothing where we might ourselves."""
+        if self._watched is None:
+            return ()
+        stat = os.stat(self._watched)
+        return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+    def changed(self, detail: str = "") -> ValueError:
+        return ValueError(
+            f"Argument '{self.name}' must stay as it is while it is read, and it has changed{detail}: "
+            "wait until it is written, or copy it."
+        )
+
+    def _fill(self, start: int, out: Array) -> Array:
+        try:
+            self._read(start, out)
+            if self._state() != self._seen:
+                raise self.changed()
+        except (OSError, RuntimeError, KeyError, EOFError) as error:
+            raise OSError(
+                f"Argument '{self.name}' must be intact, and its rows {start} to {start + len(out) - 1} could "
+                f"not be read ({' '.join(str(error).split()) or type(error).__name__}): write or copy it again."
+            ) from error
+        return out
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> Array:
+        """Rows as an array in memory: a slice, or an index of channels."""
+        if isinstance(key, slice):
+            start, stop, step = key.indices(len(self))
+            rows = np.empty((max(0, stop - start), *self._rows), self.dtype)
+            return self._fill(start, rows)[::step] if len(rows) else rows
+        index = np.arange(len(self))[key]
+        distinct, inverse = np.unique(index, return_inverse=True)
+        rows = np.empty((len(distinct), *self._rows), self.dtype)
+        for place, i in enumerate(distinct):
+            self._fill(int(i), rows[place : place + 1])
+        return rows[inverse]
+
+    def chunks(self, multiple: int = 1) -> Iterator[tuple[int, Array]]:
+        """First row and rows of each chunk, good until the next one; the next is read meanwhile.
+
+        Chunks have a multiple of the rows given, and of those that are stored together, if that fits.
+        """
+        most = max(1, CHUNK_BYTES // max(1, self._row_bytes))
+        for unit in (math.lcm(multiple, self._stored_rows), self._stored_rows, multiple, 1):
+            if unit <= most:
+                break
+        step = most // unit * unit
+        buffers = [np.empty((min(step, len(self)), *self._rows), self.dtype) for _ in range(2)]
+
+        def read(start: int) -> Array:
+            out = buffers[(start // step) % 2][: len(self) - start]
+            return self._fill(start, out)
+
+        with concurrent.futures.ThreadPoolExecutor(1, "fastcov-read-ahead") as reader:
+            ahead = reader.submit(read, 0)
+            for start in range(0, len(self), step):
+                rows = ahead.result()
+                if start + step < len(self):
+                    ahead = reader.submit(read, start + step)
+                yield start, rows
+
+
+def _file_place(array: np.memmap[Any, Any]) -> tuple[str, int] | None:
+    """Path and offset of the first element, if the rows of a mapped array stand in a file in order."""
+    mapping = getattr(array, "_mmap", None)
+    path = getattr(array, "filename", None)
+    if mapping is None or path is None or array.mode == "c" or not array.flags.c_contiguous or not array.size:
+        return None  # mode "c": changes are in memory only
+    base = np.frombuffer(mapping, np.uint8).__array_interface__["data"][0]
+    inside = array.__array_interface__["data"][0] - base
+    if not 0 <= inside <= len(mapping) - array.nbytes:
+        return None  # computed from a mapped array, no part of it
+    mapped_from = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
+    return os.fspath(path), mapped_from + inside
+
+
+def _read_file(path: str, offset: int, out: Array) -> None:
+    target = memoryview(out).cast("B")
+    with open(path, "rb", buffering=0) as file:
+        file.seek(offset)
+        done = 0
+        while done < len(target):
+            read = file.readinto(target[done:])
+            if not read:
+                raise EOFError("the file ends before them")
+            done += read
+
+
+def _read_slice(array: Any, start: int, out: Array) -> None:
+    rows = np.asarray(array[start : start + len(out)])
+    if rows.shape != out.shape:
+        raise EOFError(f"found {len(rows)} of them")
+    out[...] = rows
