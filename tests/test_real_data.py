@@ -31,7 +31,9 @@ def test_the_file_is_the_one_the_numbers_are_of(recorded):
 
 
 def test_the_largest_eigenvalue_is_the_known_one(recorded):
-    found = _operators.largest_eigenvalue(Problem.of(recorded[0]).astype(np.float64))
+    problem = Problem.of(recorded[0]).astype(np.float64)
+    norms = _operators.squared_norms(problem)
+    found = _operators.largest_eigenvalue(problem, norms, problem.covariance())
     assert round(found) == 350864
 
 

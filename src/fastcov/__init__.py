@@ -27,6 +27,8 @@ _NAMES = {
     "ConvergenceWarning": "_fit",
     "Fit": "_fit",
     "GramOperator": "_operators",
+    "Plan": "_solvers",
+    "Progress": "_solvers",
     "atom_norms": "_operators",
     "covariance": "_problem",
     "fit": "_fit",
@@ -34,6 +36,7 @@ _NAMES = {
     "loss": "_loss",
     "loss_and_gradient": "_loss",
     "overlaps": "_operators",
+    "plan": "_solvers",
     "target_covariance": "_problem",
     "threads": "_jit",
 }
@@ -55,6 +58,9 @@ if TYPE_CHECKING:
     from ._operators import overlaps as overlaps
     from ._problem import covariance as covariance
     from ._problem import target_covariance as target_covariance
+    from ._solvers import Plan as Plan
+    from ._solvers import Progress as Progress
+    from ._solvers import plan as plan
 
 __all__ = [*_NAMES, *_MODULES, "__version__"]
 

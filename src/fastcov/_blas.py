@@ -8,6 +8,8 @@ transpose of a Fortran-ordered one, so nothing here is ever copied.
 
 import ctypes
 import functools
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from scipy.linalg import blas, cython_blas, cython_lapack, lapack
 Array = NDArray[Any]
 
 CHOLESKY_PANEL = 256
+# A call of more flops than this takes half a second or more, in which Python could not answer Ctrl-C.
+LONG_FLOPS = 2e10
 
 
 def _routine(module: Any, name: str, dtype: Any) -> Any:
@@ -32,6 +36,10 @@ def product(A: Array, B: Array, *, ta: bool = False, tb: bool = False, out: Arra
         if not add:
             out[...] = 0.0
         return out
+    if len(A) == len(out) == 1 and not (ta or add):  # ten times faster
+        gemv = _routine(blas, "gemv", A.dtype)
+        gemv(1.0, B.T, A[0], beta=0.0, y=out[0], trans=tb, overwrite_y=1)
+        return out
     gemm = _routine(blas, "gemm", A.dtype)
     gemm(1.0, B.T, A.T, beta=float(add), c=out.T, trans_a=tb, trans_b=ta, overwrite_c=1)
     return out
@@ -40,16 +48,24 @@ def product(A: Array, B: Array, *, ta: bool = False, tb: bool = False, out: Arra
 def self_product(A: Array, *, transpose: bool = False, out: Array | None = None,
                  add: bool = False) -> Array:  # fmt: skip
     """Lower triangle of A Aᵀ (of Aᵀ A for `transpose`); the rest of `out` is left. n²k flops."""
+    k, n = A.shape if transpose else A.shape[::-1]
     if out is None:
-        n = A.shape[1 if transpose else 0]
         out = np.empty((n, n), A.dtype)
+    if n * n * k > LONG_FLOPS:
+        syrk, number = _by_address(cython_blas, "syrk", A.dtype), _number(A.dtype)
+        ld = ctypes.c_int(A.shape[1])
+        _call(syrk, b"U", b"N" if transpose else b"T", ctypes.c_int(n), ctypes.c_int(k), number(1.0),
+              _at(A), ld, number(float(add)), _at(out), ctypes.c_int(n), flops=n * n * k)  # fmt: skip
+        return out
     syrk = _routine(blas, "syrk", A.dtype)
     syrk(1.0, A.T, beta=float(add), c=out.T, trans=not transpose, lower=0, overwrite_c=1)
     return out
 
 
-def cholesky(A: Array) -> int:
+def cholesky(A: Array, watch: Callable[[float], None] | None = None) -> int:
     """Overwrite the lower triangle of A with its Cholesky factor. n³/3 flops.
+
+    `watch` is told the share that is done.
 
     Returns 0, or the order of the leading minor that is not positive definite.
 
@@ -57,42 +73,80 @@ def cholesky(A: Array) -> int:
     seconds, in which Python cannot answer Ctrl-C. SciPy's wrappers copy parts of an array, so the
     parts go to the same library by address.
     """
-    n, char = len(A), "s" if A.dtype == np.float32 else "d"
-    potrf = _by_address(cython_lapack, char + "potrf")
-    trsm, syrk = (_by_address(cython_blas, char + name) for name in ("trsm", "syrk"))
-    number = ctypes.c_float if A.dtype == np.float32 else ctypes.c_double
+    n, number = len(A), _number(A.dtype)
+    potrf = _by_address(cython_lapack, "potrf", A.dtype)
+    trsm, syrk = (_by_address(cython_blas, name, A.dtype) for name in ("trsm", "syrk"))
     one, minus_one, ld, info = number(1.0), number(-1.0), ctypes.c_int(n), ctypes.c_int()
-
-    def at(i: int, j: int) -> ctypes.c_void_p:
-        return ctypes.c_void_p(A.ctypes.data + A.itemsize * (i * n + j))
 
     # To Fortran, the lower triangle of A is the upper one of its transpose.
     for start in range(0, n, CHOLESKY_PANEL):
         stop = min(start + CHOLESKY_PANEL, n)
         width, rest = ctypes.c_int(stop - start), ctypes.c_int(n - stop)
-        _call(potrf, b"U", width, at(start, start), ld, info)
+        corner = _at(A, start, start)
+        _call(potrf, b"U", width, corner, ld, info)
         if info.value:
             return start + info.value
         if stop < n:
-            panel = at(stop, start)
-            _call(trsm, b"L", b"U", b"T", b"N", width, rest, one, at(start, start), ld, panel, ld)
-            _call(syrk, b"U", b"T", rest, width, minus_one, panel, ld, one, at(stop, stop), ld)
+            panel, work = _at(A, stop, start), width.value * rest.value
+            _call(trsm, b"L", b"U", b"T", b"N", width, rest, one, corner, ld, panel, ld,
+                  flops=work * width.value)  # fmt: skip
+            _call(syrk, b"U", b"T", rest, width, minus_one, panel, ld, one, _at(A, stop, stop), ld,
+                  flops=work * rest.value)  # fmt: skip
+        if watch is not None:
+            watch(1.0 - (rest.value / n) ** 3)
     return 0
 
 
+def eigh(A: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Eigenvalues, ascending, of the lower triangle of A (n, n), whose rows become eigenvectors.
+
+    Some 9n³ flops, and 16n² bytes beside A.
+    """
+    n = len(A)
+    syevd = _by_address(cython_lapack, "syevd", A.dtype)
+    values, info, order = np.empty(n), ctypes.c_int(), ctypes.c_int(n)
+    work, counts = np.empty(1 + 6 * n + 2 * n * n), np.empty(3 + 5 * n, np.intc)
+    _call(syevd, b"V", b"U", order, _at(A), order, _at(values), _at(work), ctypes.c_int(len(work)),
+          _at(counts), ctypes.c_int(len(counts)), info, flops=9.0 * n**3)  # fmt: skip
+    if info.value:
+        raise np.linalg.LinAlgError(f"The eigendecomposition did not converge ({info.value}).")
+    return values
+
+
+def _number(dtype: Any) -> Any:
+    return ctypes.c_float if dtype == np.float32 else ctypes.c_double
+
+
+def _at(A: Array, i: int = 0, j: int = 0) -> ctypes.c_void_p:
+    """The address of A[i, j]; it keeps A alive."""
+    address = ctypes.c_void_p(A.ctypes.data + A.itemsize * (i * A.shape[-1] + j))
+    address.owner = A  # type: ignore[attr-defined]
+    return address
+
+
 @functools.cache
-def _by_address(module: Any, name: str) -> Any:
+def _by_address(module: Any, name: str, dtype: Any) -> Any:
     """A routine of SciPy's BLAS or LAPACK, from the C interface it offers to compiled code."""
-    capsule = module.__pyx_capi__[name]
+    capsule = module.__pyx_capi__[("s" if dtype == np.float32 else "d") + name]
     prototype = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)
     label = prototype(("PyCapsule_GetName", ctypes.pythonapi))(capsule)
     prototype = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
     return ctypes.CFUNCTYPE(None)(prototype(("PyCapsule_GetPointer", ctypes.pythonapi))(capsule, label))
 
 
-def _call(routine: Any, *arguments: Any) -> None:
-    """Call with every number by reference, as Fortran does."""
-    routine(*(a if isinstance(a, (bytes, ctypes.c_void_p)) else ctypes.byref(a) for a in arguments))
+def _call(routine: Any, *arguments: Any, flops: float = 0.0) -> None:
+    """Call with every number by reference, as Fortran does; one that is long, in a thread of its own.
+
+    Python answers Ctrl-C while it waits for a thread. The call itself cannot be ended: it goes on in
+    the background, on memory that it keeps.
+    """
+    passed = [a if isinstance(a, (bytes, ctypes.c_void_p)) else ctypes.byref(a) for a in arguments]
+    if flops <= LONG_FLOPS:
+        routine(*passed)
+        return
+    thread = threading.Thread(target=routine, args=passed, daemon=True)
+    thread.start()
+    thread.join()
 
 
 def cholesky_solve(L: Array, rhs: Array) -> Array:
@@ -100,6 +154,17 @@ def cholesky_solve(L: Array, rhs: Array) -> Array:
     potrs = _routine(lapack, "potrs", L.dtype)
     x, _ = potrs(L.T, np.array(rhs, L.dtype, order="C").T, lower=0, overwrite_b=1)
     return np.ascontiguousarray(x.T)
+
+
+def dots(A: NDArray[np.float64], B: NDArray[np.float64]) -> NDArray[np.float64]:
+    """a_t·b_t for the rows of A and B (T, n)."""
+    return np.array([blas.ddot(a, b) for a, b in zip(A, B, strict=True)])
+
+
+def add_scaled(Y: NDArray[np.float64], scales: Any, X: NDArray[np.float64]) -> None:
+    """y_t += s_t x_t for the rows of X and Y (T, n), in place."""
+    for y, s, x in zip(Y, scales, X, strict=True):
+        blas.daxpy(x, y, a=s)
 
 
 def add_product(total: NDArray[np.float64], A: Array, B: Array, *, ta: bool = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from ._jit import blas_for
 from ._operators import apply_adjoint, apply_atoms, largest_eigenvalue, squared_norms
 from ._problem import Problem
-from ._solvers import SOLVERS, Solution
-from ._validation import check_choice, check_nonnegative
+from ._progress import watching
+from ._solvers import SOLVERS, Options, Progress, Solution, System, choose, factor_budget
+from ._validation import check_choice, check_generator, check_nonnegative, check_whole
 
 Array = NDArray[np.float64]
 
@@ -37,8 +39,14 @@ def fit(
     ridge: float | None = None,
     relative_ridge: float | None = None,
     method: str = "linear",
-    solver: str = "cholesky",
+    solver: str = "auto",
     center: bool = True,
+    tol: float = 1e-8,
+    max_iterations: int = 1000,
+    rank: int | None = None,
+    rng: Any = 0,
+    memory_budget: float | None = None,
+    callback: Callable[[Progress], object] | None = None,
 ) -> Fit:
     """Fit one gain a channel so that the covariance of the responses becomes the target.
 
@@ -54,7 +62,9 @@ def fit(
     Parameters
     ----------
     X : array_like, shape (N, D)
-        Responses: one row a channel, one column a condition. float32 halves the memory of the
+        Responses: one row a channel, one column a condition. It may be larger than memory: a
+        `numpy.memmap`, an HDF5 or a Zarr array, or anything with ``shape``, ``dtype`` and slices of
+        rows is read block by block, ahead of the work. float32 halves the memory and the time of the
         factorisation; the answer keeps the accuracy of float64.
     S : array_like, shape (D, D) or (T, D, D)
         Target covariance on the scale of X's, a sum over channels: from `target_covariance`, not
@@ -65,10 +75,25 @@ def fit(
         λ divided by the largest eigenvalue of GᵀG, instead of `ridge`. On real recordings 0.1 is
         cautious; below some 0.03 the linear fit tends to overshoot.
     method : {"linear", "diagonal"}
-    solver : {"cholesky"}
-        For ``method="linear"``.
+    solver : {"auto", "cholesky", "dual", "spectral", "pcg"}
+        For ``method="linear"``: "cholesky" factors GᵀG (N × N), "dual" GGᵀ (P × P for the
+        P = D(D+1)/2 pairs of conditions), "spectral" takes eigenvectors of the smaller of the two, and
+        "pcg" iterates without either. "auto" is the fastest that fits the memory, see `plan`; which
+        one and why is in `Fit.stats`.
     center : bool, default True
         Whether the covariance is that of responses less their mean over channels.
+    tol : float, default 1e-8
+        "pcg" stops at this relative residual, ‖b − Aδ‖ / ‖b‖ computed anew. The others solve to rounding.
+    max_iterations : int, default 1000
+        Of "pcg".
+    rank : int, optional
+        Of the preconditioner of "pcg", from 0 to N; as it pays by default.
+    rng : default 0
+        What `numpy.random.default_rng` takes: draws the pivots of the preconditioner.
+    memory_budget : float, optional
+        Bytes that the fit may take beyond X; what is available by default.
+    callback : callable, optional
+        Called with a `Progress` as the solver goes on. What it raises ends the fit.
 
     Returns
     -------
@@ -80,18 +105,19 @@ def fit(
         If an argument is not a real, finite array of the right shape, S is not symmetric, λ < 0, or
         not exactly one of `ridge` and `relative_ridge` is given.
     MemoryError
-        If the factorisation does not fit the memory that is available, before it is begun.
+        If the solver does not fit the memory that is available, before it is begun.
+    OSError
+        If X is in a file that cannot be read.
 
     Warns
     -----
     ConvergenceWarning
-        If the residual of the linear system is larger than rounding explains.
+        If the residual of the linear system is larger than `tol` or rounding explain.
 
     Notes
     -----
-    ``linear``: N²D + N³/3 flops and 8N² bytes, and 2N² + 7ND² flops more for each target; without a
-    ridge to speak of, some 9N³ flops and 32N² bytes. ``diagonal``: 8ND² flops and no memory to speak
-    of. A relative ridge takes some 10 to 20 products with GᵀG, 4ND² flops each.
+    ``linear``: what the solver takes (see `plan`), and 7ND² flops more for each target. ``diagonal``:
+    8ND² flops and no memory to speak of. A relative ridge takes 7 products with GᵀG, 4ND² flops each.
 
     The linear fit can be trusted while it lowers the exact loss: compare `Fit.loss` with
     `Fit.loss_at_one`, as the printed table does. At small λ it overshoots, and the exact loss at
@@ -107,25 +133,38 @@ def fit(
     """
     started = time.perf_counter()
     check_choice("method", method, METHODS)
-    check_choice("solver", solver, tuple(SOLVERS))
+    options = _options(tol, max_iterations, rank, rng)
     given = Problem.of(X, center=center)
-    problem = given.astype(np.float64)  # for all but the factorisation, whatever the dtype of X
+    problem = given.astype(np.float64)  # for all but the solver, whatever the dtype of X
     target = problem.target(S)
     N, D = problem.shape
+    if options.rank is not None and options.rank > N:
+        raise ValueError(f"Argument 'rank' must be at most the {N} channels, not {options.rank}.")
 
-    with blas_for(N * N * (D + N / 3)):
-        ridge, scaled_ridge = _ridges(problem, ridge, relative_ridge)
-        error = target - problem.covariance()  # e₀
+    with blas_for(N * N * (D + N / 3)), watching(callback) as watch:
+        at_one = problem.covariance()
+        error = target - at_one  # e₀
+        norms = squared_norms(problem)
+        ridge, scaled_ridge = _ridges(problem, norms, at_one, ridge, relative_ridge)
         overlaps = apply_adjoint(problem, error)  # Gᵀe₀
+        system = System(given, scaled_ridge, norms)
         if method == "linear":
-            chosen = SOLVERS[solver]
-            solution = chosen.solve(chosen.init(given, scaled_ridge), overlaps)
+            plan = choose(
+                N, D, solver, share=system.share, n_targets=len(target), tol=options.tol,
+                itemsize=given.dtype.itemsize, budget=memory_budget, rank=options.rank,
+            )  # fmt: skip
+            budget = factor_budget(N, D, len(target), plan.available, memory_budget)
+            options = dataclasses.replace(options, budget=budget, watch=watch)
+            chosen = SOLVERS[plan.solver]
+            solution = chosen.solve(chosen.init(system, options), overlaps)
+            stats = {"solver": plan.solver, "reason": plan.reason, **solution.stats}
         else:
-            solution = _diagonal(problem, scaled_ridge, overlaps)
+            solution = _diagonal(system, overlaps)
+            stats = {"solver": None}
         delta = solution.value
         delta[:, problem.sizes == 0] = 0.0  # the gain of a dead channel is exactly 1
 
-        residual, status = _certificate(problem, scaled_ridge, error, overlaps, solution)
+        residual, status = _certificate(system, error, overlaps, solution, options.tol)
         covariance = np.stack([problem.at(1.0 + row).covariance() for row in delta])
 
     one = slice(None) if np.ndim(S) == 3 else 0
@@ -141,8 +180,7 @@ def fit(
         "trace_ratio": traces[one],
         "dtype": str(given.dtype),
         "center": problem.center,
-        "solver": solver if method == "linear" else None,
-        **solution.stats,
+        **stats,
         "seconds": time.perf_counter() - started,
     }
     delta.flags.writeable = False  # the loss, and all else that a Fit says, is of these gains
@@ -186,11 +224,14 @@ class Fit:
     status : str
         ``"converged"``; ``"minimum-norm"`` where λ is below 1e-10 of the trace of GᵀG, or too small to
         make GᵀG + λI regular to working precision, with the rank that counts in `stats`;
-        ``"approximate"`` for the diagonal fit, whose residual is what it ignores; ``"inaccurate"``
-        where the residual is more than rounding explains.
+        ``"approximate"`` for the diagonal fit, whose residual is what it ignores. Where the residual is
+        more than `tol` or rounding explain: ``"max-iterations"``, ``"stagnated"`` (rounding keeps the
+        solver from gaining more digits), ``"breakdown"`` (what should be positive definite is not,
+        in the precision there is), or ``"inaccurate"``.
     method : str
     stats : dict
-        What the fit took: shape, dtype, solver, rank, seconds; and ``r2_at_one``, R² at gains of one, and
+        What the fit took: shape, dtype, seconds, solver and the reason for it, and what the solver says of
+        itself, as rank and iterations; and ``r2_at_one``, R² at gains of one, and
         ``trace_ratio``, the trace of the target over that of X's covariance.
     """
 
@@ -228,9 +269,10 @@ class Fit:
         relative = (
             "" if self.relative_ridge is None else f" ({self.relative_ridge:g} of the largest eigenvalue)"
         )
-        rank = f", rank {self.stats['rank']} of {N}" if "rank" in self.stats else ""
+        rank = f", rank {self.stats['rank']} of {N}" if self.status == "minimum-norm" else ""
+        solver = f" ({self.stats['solver']})" if self.stats["solver"] else ""
         rows = [
-            ("method", f"{self.method}: {self.status}{rank}"),
+            ("method", f"{self.method}{solver}: {self.status}{rank}"),
             ("data", f"{N} channels x {D} conditions" + _targets(self.r2)),
             ("ridge", f"{self.ridge:.4g}{relative}"),
             ("loss", _span(self.loss) + share),
@@ -270,7 +312,20 @@ def _squares(matrices: Array) -> Array:
     return np.square(matrices).sum(axis=(1, 2))
 
 
-def _ridges(problem: Problem, ridge: float | None, relative: float | None) -> tuple[float, float]:
+def _options(tol: float, max_iterations: int, rank: int | None, rng: Any) -> Options:
+    if not 0 < check_nonnegative("tol", tol) < 1:
+        raise ValueError(f"Argument 'tol' must lie between 0 and 1, not {tol!r}: 1e-8 is the default.")
+    return Options(
+        tol=float(tol),
+        max_iterations=check_whole("max_iterations", max_iterations, 1),
+        rank=None if rank is None else check_whole("rank", rank, 0),
+        rng=check_generator(rng),
+    )
+
+
+def _ridges(
+    problem: Problem, norms: Array, covariance: Array, ridge: float | None, relative: float | None
+) -> tuple[float, float]:
     """λ in the caller's units and in scaled ones."""
     if (ridge is None) == (relative is None):
         given = "neither" if ridge is None else "both"
@@ -279,7 +334,8 @@ def _ridges(problem: Problem, ridge: float | None, relative: float | None) -> tu
             "relative_ridge=0.1 is a cautious start."
         )
     if relative is not None:
-        scaled = check_nonnegative("relative_ridge", relative) * largest_eigenvalue(problem)
+        share = check_nonnegative("relative_ridge", relative)
+        scaled = share * largest_eigenvalue(problem, norms, covariance)
         with np.errstate(over="ignore"):
             ridge = float(problem.unscaled(scaled, y=4))
         if not np.isfinite(ridge):
@@ -291,22 +347,31 @@ def _ridges(problem: Problem, ridge: float | None, relative: float | None) -> tu
     return ridge, min(scaled, 1e300)  # so far above any eigenvalue all gains are one anyway
 
 
-def _diagonal(problem: Problem, ridge: float, overlaps: Array) -> Solution:
+def _diagonal(system: System, overlaps: Array) -> Solution:
     """δ_i = g_iᵀe₀ / (‖g_i‖² + λ); zero where both are."""
-    denominator = squared_norms(problem) + ridge
+    denominator = system.diagonal + system.ridge
     with np.errstate(invalid="ignore", divide="ignore"):
         delta = np.where(denominator > 0, overlaps / denominator, 0.0)
     return Solution(delta, "approximate", {})
 
 
+_CAUSES = {
+    "converged": "more than rounding explains: use a larger ridge",
+    "minimum-norm": "more than rounding explains: use a larger ridge",
+    "max-iterations": "when the iterations ended: allow more max_iterations, a larger rank or a larger ridge",
+    "stagnated": "where rounding stops it: use a larger ridge, a larger tol, or solver='cholesky'",
+    "breakdown": "where rounding has broken it: use a larger ridge, or solver='cholesky'",
+}
+
+
 def _certificate(
-    problem: Problem, ridge: float, error: Array, overlaps: Array, solution: Solution
+    system: System, error: Array, overlaps: Array, solution: Solution, tol: float
 ) -> tuple[Array, str]:
     """Relative residual of the linear system for each target, and the status it leaves."""
+    problem, ridge = system.problem.astype(np.float64), system.ridge
     left = apply_adjoint(problem, error - apply_atoms(problem, solution.value))
     left -= ridge * solution.value
-    size = np.linalg.norm(left, axis=1)
-    b = np.linalg.norm(overlaps, axis=1)
+    size, b = np.linalg.norm(left, axis=1), np.linalg.norm(overlaps, axis=1)
     residual = np.divide(size, b, out=np.zeros_like(b), where=b > 0)
     if solution.status == "approximate":
         return residual, solution.status
@@ -317,20 +382,22 @@ def _certificate(
             ConvergenceWarning,
             stacklevel=3,
         )
-    if np.all(residual <= BACKWARD_ERROR):
-        return residual, solution.status
+    reached = "minimum-norm" if solution.status == "minimum-norm" else "converged"
+    asked = 1.001 * tol if "iterations" in solution.stats else BACKWARD_ERROR
+    if np.all(residual <= asked):
+        return residual, reached
     # ‖GᵀG‖ is at most its trace. What a minimum-norm solution leaves out has singular values up to
     # √(N ε) of the largest.
-    norm = squared_norms(problem).sum()
+    norm = system.diagonal.sum()
     rounding = BACKWARD_ERROR * ((norm + ridge) * np.linalg.norm(solution.value, axis=1) + b)
     if solution.status == "minimum-norm":
         rounding += np.sqrt(len(solution.value[0]) * np.finfo(np.float64).eps * norm * _squares(error))
     if np.all(size <= rounding):
-        return residual, solution.status
+        return residual, reached
     warnings.warn(
-        f"The linear system is solved to a relative residual of {residual.max():.1e} only, more than "
-        "rounding explains: use a larger ridge.",
+        f"The linear system is solved to a relative residual of {residual.max():.1e} only, "
+        f"{_CAUSES[solution.status]}.",
         ConvergenceWarning,
         stacklevel=3,
     )
-    return residual, "inaccurate"
+    return residual, "inaccurate" if solution.status == reached else solution.status

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
+import importlib
 import os
 import pathlib
 import re
@@ -15,18 +15,26 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from ._tables import intact, read_table
+
 Array = NDArray[Any]
 
-READABLE = (".npy", ".npz", ".mat", ".csv", ".tsv")
+READABLE = (".npy", ".npz", ".mat", ".csv", ".tsv", ".h5", ".hdf5", ".zarr")
 # The path ends at the first readable suffix that a colon or nothing follows, so that the colon of a
-# Windows drive is part of the path.
-_SPEC = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, READABLE))}))(?::(.*))?", re.IGNORECASE | re.DOTALL)
+# Windows drive is part of the path. A shell puts a slash behind a folder.
+_SPEC = re.compile(
+    rf"(.+?(?:{'|'.join(map(re.escape, READABLE))}))(?:(?<=\.zarr)[/\\]+)?(?::(.*))?",
+    re.IGNORECASE | re.DOTALL,
+)
+
+# Keys that are named where none fits.
+LISTED = 20
 
 _MATLAB_NUMBERS = {"double", "single", "logical", *(f"{u}int{b}" for u in ("", "u") for b in (8, 16, 32, 64))}
 
 
 def read_array(spec: str | os.PathLike[str], *, name: str = "spec") -> Array:
-    """Array from "file.npy", "file.npz:key", "file.mat:key", "file.csv" or "file.tsv".
+    """Array from "file.npy", "file.npz:key", "file.mat:key", "file.csv", "file.h5:key" or "file.zarr".
 
     The key may be left out where the file holds one numeric array, or one numeric matrix beside
     vectors and scalars. A table in text may have a header row and a first column of names; comma,
@@ -35,6 +43,39 @@ def read_array(spec: str | os.PathLike[str], *, name: str = "spec") -> Array:
 
     Raises ValueError or an OSError that names the argument, what was found and the remedy.
     """
+    path, key = _located(spec, name)
+    suffix = path.suffix.lower()
+    if suffix in (".npz", ".mat"):
+        return (_read_npz if suffix == ".npz" else _read_mat)(path, key, name)
+    if suffix == ".npy":
+        return _read_npy(path, name)
+    if suffix in (".csv", ".tsv"):
+        return read_table(path, name)
+    array = open_array(spec, name=name)
+    with intact(path, name):
+        return np.asarray(array[...])
+
+
+def open_array(spec: str | os.PathLike[str], *, name: str = "spec") -> Any:
+    """Array that may be larger than memory: its shape and dtype are there, its rows are in the file.
+
+    "file.npy" is mapped. "file.h5:group/data" and "file.zarr:group/data" are opened read-only, as an
+    h5py.Dataset and a zarr.Array; an array at the root of a .zarr folder has no key. Files of other
+    kinds are read whole, by `read_array`, whose rules and errors hold here too.
+
+    Raises ImportError where h5py or zarr is needed and missing.
+    """
+    path, key = _located(spec, name)
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return _read_npy(path, name, mapped=True)
+    if suffix in (".h5", ".hdf5"):
+        return _open_h5(path, key, name)
+    return _open_zarr(path, key, name) if suffix == ".zarr" else read_array(spec, name=name)
+
+
+def _located(spec: str | os.PathLike[str], name: str) -> tuple[pathlib.Path, str | None]:
+    """Path, which is there, and key of a spec."""
     text = os.fspath(spec)
     match = _SPEC.fullmatch(text)
     if match is None:
@@ -42,33 +83,22 @@ def read_array(spec: str | os.PathLike[str], *, name: str = "spec") -> Array:
             f"Argument '{name}' must be a {_listed(READABLE)} file, not {text!r}: convert it first."
         )
     path, key = pathlib.Path(match[1]), match[2]
-    if path.is_dir() or not path.exists():
-        kind, found = (IsADirectoryError, "a folder") if path.is_dir() else (FileNotFoundError, "missing")
-        raise kind(f"Argument '{name}' must be a file, and {str(path)!r} is {found}: check the path.")
     suffix = path.suffix.lower()
-    if suffix in (".npz", ".mat"):
-        return (_read_npz if suffix == ".npz" else _read_mat)(path, key, name)
-    if key is not None:
-        raise ValueError(
-            f"Argument '{name}' must be without a key for a {suffix} file, not {text!r}: drop ':{key}'."
+    wanted = "folder" if suffix == ".zarr" else "file"
+    kind, found = (IsADirectoryError, "folder") if path.is_dir() else (NotADirectoryError, "file")
+    if not path.exists():
+        raise FileNotFoundError(
+            f"Argument '{name}' must be a {wanted}, and {str(path)!r} is missing: check the path."
         )
-    return _read_npy(path, name) if suffix == ".npy" else _read_table(path, name)
+    if found != wanted:
+        raise kind(f"Argument '{name}' must be a {wanted}, and {str(path)!r} is a {found}: check the path.")
+    if key is not None and suffix in (".npy", ".csv", ".tsv"):
+        _reject_key(f"a {suffix} file", text, key, name)
+    return path, key
 
 
-@contextlib.contextmanager
-def _intact(path: pathlib.Path, name: str) -> Iterator[None]:
-    """Whatever a reader makes of a damaged file becomes one ValueError."""
-    try:
-        yield
-    except MemoryError:
-        raise
-    except Exception as error:  # zlib, zipfile, NumPy and SciPy each raise errors of their own
-        if isinstance(error, OSError) and error.errno:  # the system's own word, as "permission denied"
-            raise
-        raise ValueError(
-            f"Argument '{name}' must be an intact file, and {str(path)!r} is not "
-            f"({' '.join(str(error).split()) or type(error).__name__}): write or copy it again."
-        ) from error
+def _reject_key(what: str, text: str, key: str, name: str) -> NoReturn:
+    raise ValueError(f"Argument '{name}' must be without a key for {what}, not {text!r}: drop ':{key}'.")
 
 
 def _reject_pickle(path: pathlib.Path, what: str, name: str) -> NoReturn:
@@ -85,9 +115,12 @@ def _npy_header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, dtype
 
 
-def _read_npy(path: pathlib.Path, name: str) -> Array:
-    with _intact(path, name), path.open("rb") as file:
+def _read_npy(path: pathlib.Path, name: str, *, mapped: bool = False) -> Array:
+    with intact(path, name), path.open("rb") as file:
         _, dtype = _npy_header(file)
+        if mapped and not dtype.hasobject:
+            array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+            return array
         if not dtype.hasobject:
             file.seek(0)
             return np.lib.format.read_array(file, allow_pickle=False)
@@ -95,7 +128,7 @@ def _read_npy(path: pathlib.Path, name: str) -> Array:
 
 
 def _read_npz(path: pathlib.Path, key: str | None, name: str) -> Array:
-    with _intact(path, name), zipfile.ZipFile(path) as archive:
+    with intact(path, name), zipfile.ZipFile(path) as archive:
         arrays = {}
         for member in archive.namelist():
             if member.endswith(".npy"):
@@ -105,7 +138,7 @@ def _read_npz(path: pathlib.Path, key: str | None, name: str) -> Array:
     key = _choose(path, key, {k: shape for k, (shape, _) in arrays.items()}, numeric, name)
     if arrays[key][1].hasobject:
         _reject_pickle(path, repr(key), name)
-    with _intact(path, name), zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
+    with intact(path, name), zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
@@ -118,13 +151,79 @@ def _read_mat(path: pathlib.Path, key: str | None, name: str) -> Array:
                 f"Argument '{name}' must be a MATLAB file up to version 7, and {str(path)!r} is 7.3: "
                 "save it in MATLAB with save(..., '-v7')."
             )
-    with _intact(path, name):
+    with intact(path, name):
         found = whosmat(path, appendmat=False)
     numeric = {k: shape for k, shape, kind in found if kind in _MATLAB_NUMBERS}
     key = _choose(path, key, {k: shape for k, shape, _ in found}, numeric, name)
-    with _intact(path, name):
+    with intact(path, name):
         array: Array = loadmat(path, variable_names=[key], appendmat=False)[key]
     return array
+
+
+def _open_h5(path: pathlib.Path, key: str | None, name: str) -> Any:
+    """The dataset, whose file is open for as long as it is held."""
+    h5py = _library("h5py", path, "h5")
+    arrays: dict[str, Any] = {}
+
+    def collect(place: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset) and node.shape is not None:
+            arrays[place] = node
+
+    with intact(path, name):
+        file = h5py.File(path, "r")
+        node = file.get(key) if key else None
+        if not isinstance(node, h5py.Dataset):
+            node = None
+            file.visititems(collect)
+    return _chosen(path, key, node, arrays, name)
+
+
+def _open_zarr(path: pathlib.Path, key: str | None, name: str) -> Any:
+    zarr = _library("zarr", path, "zarr")
+    arrays: dict[str, Any] = {}
+
+    def collect(group: Any, prefix: str = "") -> None:
+        arrays.update((prefix + place, array) for place, array in group.arrays())
+        for place, inner in group.groups():
+            collect(inner, f"{prefix}{place}/")
+
+    with intact(path, name):
+        node = root = zarr.open(str(path), mode="r")
+        at_root = isinstance(root, zarr.Array)
+        if not at_root:
+            node = root.get(key) if key else None
+            if not isinstance(node, zarr.Array):
+                node = None
+                collect(root)
+    if at_root and key is not None:
+        _reject_key("an array at the root", f"{path}:{key}", key, name)
+    return _chosen(path, key, node, arrays, name)
+
+
+def _library(module: str, path: pathlib.Path, extra: str) -> Any:
+    """The module, or an ImportError that says how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f'Reading {path.suffix.lower()} files needs {module}: pip install "fastcov-gains[{extra}]"'
+        ) from error
+
+
+def _chosen(path: pathlib.Path, key: str | None, node: Any, arrays: dict[str, Any], name: str) -> Any:
+    """The node that the key led to, or else the one of `arrays` that is meant; it holds numbers."""
+    if node is None:
+        shapes = {k: array.shape for k, array in arrays.items()}
+        numeric = {k: array.shape for k, array in arrays.items() if array.dtype.kind in "biuf"}
+        key = _choose(path, key, shapes, numeric, name)
+        node = arrays[key]
+    if node.shape is None or node.dtype.kind not in "biufc":  # complex is refused with all other arrays
+        found = "is empty" if node.shape is None else f"is of dtype {node.dtype}"
+        what = repr(key) if key else "the array"
+        raise ValueError(
+            f"Argument '{name}' must hold numbers, and {what} in {str(path)!r} {found}: name another array."
+        )
+    return node
 
 
 def _choose(
@@ -142,102 +241,13 @@ def _choose(
         for candidates in (list(numeric), matrices):
             if len(candidates) == 1:
                 return candidates[0]
-    there = ", ".join(f"{k} {' x '.join(map(str, shape))}".rstrip() for k, shape in shapes.items())
+    there = [f"{k} {' x '.join(map(str, shape))}".rstrip() for k, shape in shapes.items()]
+    if len(there) > LISTED:
+        there[LISTED:] = [f"{len(there) - LISTED} more"]
     asked = "none was given" if key is None else f"{key!r} is not one"
     raise ValueError(
         f"Argument '{name}' must name an array of {str(path)!r}, and {asked}: write '{path.name}:KEY' with "
-        f"one of {there or '(none: the file is empty)'}."
-    )
-
-
-def _read_table(path: pathlib.Path, name: str) -> Array:
-    # Names may be in any encoding and are dropped; numbers are ASCII in nearly all of them.
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file, _intact(path, name):
-        delimiter = _delimiter(file.read(1 << 16))
-        file.seek(0)
-        reader = csv.reader(file, delimiter=delimiter)
-        rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
-        lines = [(line, row) for line, row in rows if len(row) > 1 or any(row)]
-    if not lines:
-        raise ValueError(
-            f"Argument '{name}' must be a table of numbers, and {str(path)!r} is empty: fill it."
-        )
-    first, width = lines[0][0], len(lines[0][1])
-    for line, row in lines:
-        if len(row) != width:
-            raise ValueError(
-                f"Argument '{name}' must have as many cells in each row, not {width} in line {first} and "
-                f"{len(row)} in line {line} of {str(path)!r}: fill in or delete what is odd."
-            )
-    header, names = _labels(lines[0][1], [row[0] for _, row in lines[1:]], path, name)
-    if not header and len(lines) > 2 and _counts(lines[0][1]):
-        raise ValueError(
-            f"Argument '{name}' must say whether line {lines[0][0]} of {str(path)!r}, which counts its "
-            "columns, is a header: delete it if it is, write 1.0 for 1 if it is not."
-        )
-    body = lines[header:]
-    values = np.empty((len(body), width - names))
-    for i, (line, row) in enumerate(body):
-        try:
-            values[i] = row[names:]
-        except ValueError:
-            column = next(j for j in range(names, width) if not _is_number(row[j]))
-            _reject_cell(row[column], line, column + 1, path, name)
-    return values
-
-
-def _delimiter(sample: str) -> str:
-    """Tab before semicolon before comma, which may be in numbers too; a header may hold anything."""
-    lines = [line for line in sample.splitlines() if line.strip()][:2]
-    for delimiter in "\t;":
-        if lines and len(next(csv.reader(lines[-1:], delimiter=delimiter))) > 1:
-            return delimiter
-    return ","
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell  # Python reads 1_2 as a number, here it is a name
-
-
-def _counts(cells: Sequence[str]) -> bool:
-    """Whether at least three cells count 0, 1, 2, … or 1, 2, 3, …"""
-    return len(cells) > 2 and any(list(cells) == [str(i + k) for i in range(len(cells))] for k in (0, 1))
-
-
-def _labels(top: Sequence[str], below: Sequence[str], path: pathlib.Path, name: str) -> tuple[bool, bool]:
-    """Whether there is a header row and a first column of names.
-
-    `top` is the first row, `below` the first column without its first cell. Labels are words, or
-    count rows and columns under an empty or a worded corner.
-    """
-    corner, labels = top[0], top[1:]
-    words_below = bool(below) and all(below) and not any(map(_is_number, below))
-    header = not _is_number(corner) and (
-        (all(labels) and not any(map(_is_number, labels)))
-        or (_counts(labels) and not (corner and words_below))
-    )
-    if corner and words_below and _counts(labels):
-        raise ValueError(
-            f"Argument '{name}' must say whether line 1 of {str(path)!r} is a header: leave its first cell "
-            "empty if it is, write 1.0 for 1 if it is not."
-        )
-    if header:
-        return True, bool(labels) and (words_below or not corner or _counts(below))
-    return False, bool(labels) and bool(corner) and not _is_number(corner) and words_below
-
-
-def _reject_cell(cell: str, line: int, column: int, path: pathlib.Path, name: str) -> NoReturn:
-    found = f"{cell!r}" if cell else "an empty cell"
-    remedy = "fill it in" if not cell else "correct it"
-    if _is_number(cell.replace(",", ".", 1)):
-        remedy = "write decimals with a point"
-    raise ValueError(
-        f"Argument '{name}' must have a number in each cell, not {found} in line {line}, column {column} of "
-        f"{str(path)!r}: {remedy}."
+        f"one of {', '.join(there) or '(none: the file is empty)'}."
     )
 
 
@@ -254,7 +264,7 @@ def check_output(
 ) -> pathlib.Path:
     """`path`, if a file of one of these kinds can be written there; nothing is touched.
 
-    It must be none of the files that the specs in `read` name.
+    It must be none of the files, and in none of the folders, that the specs in `read` name.
 
     Raises ValueError or an OSError with the remedy: for the moment before a long computation.
     """
@@ -269,17 +279,17 @@ def check_output(
         )
     if target.exists() and not target.is_file():
         raise OSError(f"Argument '{name}' must be a file, not {str(target)!r}: choose another name.")
-    if target.exists():
-        inputs = (pathlib.Path(match[1]) for match in map(_SPEC.fullmatch, read) if match)
-        if any(source.exists() and target.samefile(source) for source in inputs):
+    inputs = (pathlib.Path(match[1]).resolve() for match in map(_SPEC.fullmatch, read) if match)
+    for source in filter(os.path.exists, inputs):
+        if (target.exists() and target.samefile(source)) or source in target.resolve().parents:
             raise ValueError(
-                f"Argument '{name}' must not be a file that is read, as {str(target)!r} is: "
-                "choose another name."
+                f"Argument '{name}' must not be {'in a folder' if source.is_dir() else 'a file'} that is "
+                f"read, as {str(target)!r} is: choose another name."
             )
-        if not os.access(target, os.W_OK):
-            raise PermissionError(
-                f"Argument '{name}' must be a file that can be written, not {str(target)!r}: choose another."
-            )
+    if target.exists() and not os.access(target, os.W_OK):
+        raise PermissionError(
+            f"Argument '{name}' must be a file that can be written, not {str(target)!r}: choose another."
+        )
     if not os.access(target.parent, os.W_OK):
         raise PermissionError(
             f"Argument '{name}' must lie in a folder that can be written to, not in {str(target.parent)!r}: "

@@ -201,3 +201,23 @@ def packed_products(packed, v, out):
                 out[k, b] += e * v[k, a]
                 packed[k, start + b - a] = 2.0 * e
             start += d - a
+
+
+@Kernel
+def pair_atoms(X, Y, out):
+    """out[i] = the upper triangle of x_i y_i^T + y_i x_i^T, row by row, off the diagonal times sqrt(2).
+
+    So scaled, inner products of rows are those of the matrices. X and Y (n, D), out (n, D (D + 1) / 2).
+    2 n D^2 flops.
+    """
+    n, d = X.shape
+    root = np.sqrt(2.0)
+    for i in prange(n):
+        start = 0
+        for a in range(d):
+            xa = root * X[i, a]
+            ya = root * Y[i, a]
+            out[i, start] = root * xa * Y[i, a]
+            for b in range(a + 1, d):
+                out[i, start + b - a] = xa * Y[i, b] + ya * X[i, b]
+            start += d - a

@@ -224,6 +224,16 @@ class Problem:
             self, X=self.X[channels], gains=self.gains[channels], sizes=self.sizes[channels]
         )
 
+    def parts(self, *, step: int = 0) -> Iterator[tuple[slice, Problem]]:
+        """Rows and the problem of these channels, in memory, with the mean of all; good until the next."""
+        for rows, block in self.blocks(step=step):
+            yield (
+                rows,
+                dataclasses.replace(
+                    self, X=block, gains=self.gains[rows], sizes=self.sizes[rows], exponent=0
+                ),
+            )
+
     def responses(self) -> Array:
         """All of scaled X (N, D), a copy."""
         out = np.empty(self.shape, self.dtype)

@@ -16,19 +16,24 @@ Array = NDArray[Any]
 
 # Bytes read at once: large beside the cost of a call, small beside any budget. Two such chunks are held.
 CHUNK_BYTES = 1 << 24
+# Bytes at either end of a mapped array that are compared with the file of its name.
+COMPARED_BYTES = 4096
 
 
 def is_stored(value: Any) -> bool:
     """Whether `value` is an array outside memory: a mapped file, or anything with rows to slice."""
     if isinstance(value, np.ndarray):
         return isinstance(value, np.memmap) and _file_place(value) is not None
-    return (
-        isinstance(getattr(value, "dtype", None), np.dtype)
-        and isinstance(getattr(value, "shape", None), tuple)
-        and hasattr(value, "__getitem__")
-        # NumPy's scalars, sparse matrices, and arrays of other libraries that are in memory
-        and not any(hasattr(value, name) for name in ("__array_interface__", "toarray", "__dlpack__"))
-    )
+    try:
+        return (
+            isinstance(getattr(value, "dtype", None), np.dtype)
+            and isinstance(getattr(value, "shape", None), tuple)
+            and hasattr(value, "__getitem__")
+            # NumPy's scalars, sparse arrays, and arrays of other libraries that are in memory
+            and not any(hasattr(value, name) for name in ("__array_interface__", "__dlpack__", "nnz"))
+        )
+    except (ValueError, RuntimeError):  # of a file that was closed: conversion to an array says so
+        return False
 
 
 class Stored:
@@ -40,34 +45,37 @@ class Stored:
 
     def __init__(self, name: str, array: Any) -> None:
         self.name = name
-        self.shape: tuple[int, ...] = tuple(array.shape)
+        self.shape: tuple[Any, ...] = tuple(array.shape)
         self.dtype = np.dtype(array.dtype)
         self.ndim, self.size = len(self.shape), math.prod(self.shape)
         self._rows = self.shape[1:]
-        self._read: Callable[[int, Array], None]
+        self._read: Callable[[int, Array], Array]
+        self._writeable = False
         if isinstance(array, np.memmap):
             path, offset = _file_place(array) or ("", 0)
             self._read = lambda start, out: _read_file(path, offset + start * self._row_bytes, out)
-            watched = path if array.mode == "r" else None
+            self._writeable = array.mode != "r"
+            watched: Any = path
         else:
-            self._read = lambda start, out: _read_slice(array, start, out)
+            self._read = lambda start, out: np.asanyarray(array[start : start + len(out)])
             file = getattr(array, "file", None)  # of h5py
-            watched = file.filename if getattr(file, "mode", "") == "r" else None
-        self._watched = watched if watched and os.path.exists(watched) else None
+            watched = getattr(file, "filename", None) if getattr(file, "mode", None) == "r" else None
+        self._watched = watched if isinstance(watched, str) and os.path.exists(watched) else None
         self._seen = self._state()
         chunks = getattr(array, "chunks", None)
-        self._stored_rows = chunks[0] if chunks and isinstance(chunks[0], int) else 1
+        together = chunks[0] if isinstance(chunks, tuple) and chunks else 1  # of Dask it is a tuple itself
+        self._stored_rows = max(1, together) if isinstance(together, int) else 1
 
     @property
     def _row_bytes(self) -> int:
         return self.dtype.itemsize * math.prod(self._rows)
 
     def _state(self) -> tuple[int, ...]:
-        """What changes when somebody else writes to the file; nothing where we might ourselves."""
+        """What changes when somebody else writes to the file; less of it where we might ourselves."""
         if self._watched is None:
             return ()
         stat = os.stat(self._watched)
-        return stat.st_ino, stat.st_size, stat.st_mtime_ns
+        return stat.st_ino, stat.st_size, 0 if self._writeable else stat.st_mtime_ns
 
     def changed(self, detail: str = "") -> ValueError:
         return ValueError(
@@ -77,30 +85,53 @@ class Stored:
 
     def _fill(self, start: int, out: Array) -> Array:
         try:
-            self._read(start, out)
-            if self._state() != self._seen:
-                raise self.changed()
-        except (OSError, RuntimeError, KeyError, EOFError) as error:
+            rows = self._read(start, out)
+            state = self._state()
+            if rows.shape != out.shape:
+                raise EOFError(f"shape {rows.shape} was found")
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a library makes of a damaged file
+            cause = " ".join(str(error).split()) or type(error).__name__
             raise OSError(
-                f"Argument '{self.name}' must be intact, and its rows {start} to {start + len(out) - 1} could "
-                f"not be read ({' '.join(str(error).split()) or type(error).__name__}): write or copy it again."
+                f"Argument '{self.name}' must be intact, and its rows {start} to {start + len(out) - 1} "
+                f"could not be read ({cause}): write or copy it again."
             ) from error
+        if state != self._seen:
+            raise self.changed()
+        if rows is not out:
+            self._take(rows, out)
         return out
+
+    def _take(self, rows: Array, out: Array) -> None:
+        if np.ma.is_masked(rows):
+            raise TypeError(
+                f"Argument '{self.name}' must be an array without a mask, not one with masked rows: "
+                "fill it with .filled(value), or drop what is masked."
+            )
+        if not np.can_cast(rows.dtype, out.dtype):
+            raise TypeError(
+                f"Argument '{self.name}' must have rows of its dtype {self.dtype}, not {rows.dtype}: "
+                "give it the dtype of its rows."
+            )
+        out[...] = rows
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> Array:
         """Rows as an array in memory: a slice, or an index of channels."""
-        if isinstance(key, slice):
-            start, stop, step = key.indices(len(self))
+        if isinstance(key, slice) and key.step in (None, 1):
+            start, stop, _ = key.indices(len(self))
             rows = np.empty((max(0, stop - start), *self._rows), self.dtype)
-            return self._fill(start, rows)[::step] if len(rows) else rows
+            return self._fill(start, rows) if len(rows) else rows
         index = np.arange(len(self))[key]
         distinct, inverse = np.unique(index, return_inverse=True)
         rows = np.empty((len(distinct), *self._rows), self.dtype)
-        for place, i in enumerate(distinct):
-            self._fill(int(i), rows[place : place + 1])
+        breaks = np.flatnonzero(np.diff(distinct) != 1) + 1
+        for first, last in zip([0, *breaks], [*breaks, len(distinct)], strict=True):
+            if first < last:
+                self._fill(int(distinct[first]), rows[first:last])
         return rows[inverse]
 
     def chunks(self, multiple: int = 1) -> Iterator[tuple[int, Array]]:
@@ -138,12 +169,31 @@ def _file_place(array: np.memmap[Any, Any]) -> tuple[str, int] | None:
     inside = array.__array_interface__["data"][0] - base
     if not 0 <= inside <= len(mapping) - array.nbytes:
         return None  # computed from a mapped array, no part of it
-    mapped_from = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
-    return os.fspath(path), mapped_from + inside
+    place = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY + inside
+    return (os.fspath(path), place) if _is_mapped(path, place, mapping, inside, array.nbytes) else None
 
 
-def _read_file(path: str, offset: int, out: Array) -> None:
-    target = memoryview(out).cast("B")
+def _is_mapped(path: Any, place: int, mapping: mmap.mmap, inside: int, nbytes: int) -> bool:
+    """Whether the file of this name is the one in the mapping: it may be deleted, or another by now."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != mapping.size():
+                return False
+            if place + nbytes > size:
+                return True  # it was cut short, which reading finds out; touching would end the process
+            count = min(nbytes, COMPARED_BYTES)
+            for skipped in (0, nbytes - count):
+                file.seek(place + skipped)
+                if file.read(count) != mapping[inside + skipped : inside + skipped + count]:
+                    return False
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _read_file(path: str, offset: int, out: Array) -> Array:
+    target = out.reshape(-1).view(np.uint8).data  # a memoryview of big-endian numbers has no bytes
     with open(path, "rb", buffering=0) as file:
         file.seek(offset)
         done = 0
@@ -152,10 +202,4 @@ def _read_file(path: str, offset: int, out: Array) -> None:
             if not read:
                 raise EOFError("the file ends before them")
             done += read
-
-
-def _read_slice(array: Any, start: int, out: Array) -> None:
-    rows = np.asarray(array[start : start + len(out)])
-    if rows.shape != out.shape:
-        raise EOFError(f"found {len(rows)} of them")
-    out[...] = rows
+    return out

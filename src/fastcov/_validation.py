@@ -123,6 +123,25 @@ def check_nonnegative(name: str, value: Any) -> float:
     raise (ValueError if real else TypeError)(f"Argument '{name}' must be a finite number >= 0, not {text}.")
 
 
+def check_whole(name: str, value: Any, least: int) -> int:
+    """A whole number >= least."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"Argument '{name}' must be a whole number, not {value!r}: pass an int.")
+    if value < least:
+        raise ValueError(f"Argument '{name}' must be at least {least}, not {value}: ask for more.")
+    return int(value)
+
+
+def check_generator(rng: Any) -> np.random.Generator:
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"Argument 'rng' must be what numpy.random.default_rng takes, not {rng!r}: pass a whole "
+            "number >= 0 or a Generator."
+        ) from None
+
+
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"Argument '{name}' must be one of {', '.join(map(repr, choices))}, not {value!r}.")

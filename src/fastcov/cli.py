@@ -199,9 +199,10 @@ def fit_command(
     X holds one row a channel, one column a condition. Y has the same conditions in the same order,
     and channels of its own.
 
-    Files: name.npy, name.npz:key, name.mat:key, name.csv or name.tsv. The key may be left out where
-    there is no choice. A table may have a header row and a first column of names; their order is not
-    compared, and numbers are data unless the corner is empty.
+    Files: name.npy, name.npz:key, name.mat:key, name.csv, name.tsv, name.h5:dataset, or a folder
+    name.zarr (name.zarr:array in a group). The key may be left out where there is no choice. X and Y in
+    .npy, .h5 and .zarr may be larger than memory. A table may have a header row and a first column of
+    names; their order is not compared, and numbers are data unless the corner is empty.
 
     \b
     fastcov fit data.npz:glomeruli --responses data.npz:mitral --relative-ridge 0.1 --plot fit.png
@@ -212,7 +213,7 @@ def fit_command(
     _exactly_one("--ridge", ridge, "--relative-ridge", relative_ridge)
 
     from ._fit import fit
-    from ._io import check_output, read_array
+    from ._io import check_output, open_array, read_array
     from ._problem import covariance, target_covariance
 
     read = [file for file in (x, responses, target) if file is not None]
@@ -222,10 +223,10 @@ def fit_command(
         from . import plot
 
         plot.require_matplotlib()
-    X = read_array(x, name="X")
+    X = open_array(x, name="X")
     if responses is not None:
         covariance(X, center=center)  # what is wrong with X is said of X
-        Y = read_array(responses, name="Y")
+        Y = open_array(responses, name="Y")
         if Y.ndim == 2 and Y.shape[1] != X.shape[1]:
             raise ValueError(
                 f"Argument 'Y' must have the {X.shape[1]} conditions of X in its columns, not {Y.shape[1]}: "

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ._problem import covariance
-from ._validation import check_nonnegative, require_memory
+from ._validation import check_generator, check_nonnegative, check_whole, require_memory
 
 # Shares of the variance of a channel's drive to a condition: how broadly the channel responds, how
 # much the condition drives, and what is private to the pair. The latent modes have the rest.
@@ -160,15 +159,15 @@ def simulate(
     >>> bool(np.allclose(sim.S, fc.covariance(sim.X, gains=sim.gains)))
     True
     """
-    N = _whole("n_channels", n_channels, 2)
-    D = _whole("n_conditions", n_conditions, 1)
-    K = _whole("n_latent", n_latent, 1)
+    N = check_whole("n_channels", n_channels, 2)
+    D = check_whole("n_conditions", n_conditions, 1)
+    K = check_whole("n_latent", n_latent, 1)
     spread = check_nonnegative("gain_spread", gain_spread)
     if spread > 3:
         raise ValueError(f"Argument 'gain_spread' must be at most 3, not {spread:g}: 0.5 is a good start.")
     noise = check_nonnegative("noise", noise)
     kind = _float_type(dtype)
-    generator = _generator(rng)
+    generator = check_generator(rng)
     require_memory(2 * N * D * kind.itemsize, f"A simulation of {N} x {D} {kind}", "ask for fewer channels")
 
     latent = np.arange(1.0, K + 1) ** -0.5
@@ -219,14 +218,6 @@ def _blocks(N: int, D: int) -> Iterator[slice]:
     return (slice(start, min(start + step, N)) for start in range(0, N, step))
 
 
-def _whole(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"Argument '{name}' must be a whole number, not {value!r}: pass an int.")
-    if value < least:
-        raise ValueError(f"Argument '{name}' must be at least {least}, not {value}: ask for more.")
-    return int(value)
-
-
 def _float_type(dtype: DTypeLike) -> np.dtype[Any]:
     try:
         kind = np.dtype(dtype)
@@ -235,13 +226,3 @@ def _float_type(dtype: DTypeLike) -> np.dtype[Any]:
     if kind not in (np.float32, np.float64):
         raise TypeError(f"Argument 'dtype' must be float32 or float64, not {dtype!r}: convert afterwards.")
     return np.dtype(kind)
-
-
-def _generator(rng: Any) -> np.random.Generator:
-    try:
-        return np.random.default_rng(rng)
-    except (TypeError, ValueError) as error:
-        raise type(error)(
-            f"Argument 'rng' must be what numpy.random.default_rng takes, not {rng!r}: pass a whole "
-            "number >= 0 or a Generator."
-        ) from None

@@ -1,12 +1,15 @@
 """Solvers of (GᵀG + λI) δ = b.
 
-Each is a module with ``init(problem, ridge) -> state``, which raises MemoryError before it allocates,
-and ``solve(state, rhs) -> Solution``: a state serves any number of right-hand sides.
+Each is a module with ``init(system, options) -> state``, which raises MemoryError before it allocates,
+and ``solve(state, rhs) -> Solution``: a state serves any number of right-hand sides. `plan` chooses.
 """
 
-from . import cholesky
-from ._solution import Solution
+from . import cholesky, dual, pcg, spectral
+from ._plan import NAMES, Plan, choose, factor_budget, plan
+from ._solution import Options, Progress, Solution, System
 
-SOLVERS = {"cholesky": cholesky}
+SOLVERS = dict(zip(NAMES, (cholesky, dual, spectral, pcg), strict=True))
 
-__all__ = ["SOLVERS", "Solution"]
+__all__ = [
+    "SOLVERS", "Options", "Plan", "Progress", "Solution", "System", "choose", "factor_budget", "plan",
+]  # fmt: skip

@@ -1,10 +1,103 @@
-"""What every solver returns."""
+"""What every solver is given, and what it returns."""
+
+from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+
+from .. import _blas
+from .._operators import apply_gram
+from .._problem import Problem
+
+Array = NDArray[np.float64]
+
+# With λ at this share of the trace of GᵀG, products in float32 are some hundred times finer than λ.
+SINGLE = 1e-5
+# A factor of GᵀG + λI divides by λ what rounding leaves of b outside the range of Gᵀ. With λ at this
+# share of the trace gains are still good to 1e-6 where GᵀG is singular (200 channels, 6 conditions;
+# 1e-15 where it is not). Below, they may be all wrong while the residual is tiny.
+RESOLVED = 1e-10
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+    """GᵀG + λI in the scaled units of a problem, and the diagonal of GᵀG."""
+
+    problem: Problem
+    ridge: float
+    diagonal: Array
+
+    @property
+    def share(self) -> float:
+        """λ over the trace of GᵀG, which is at least its largest eigenvalue."""
+        trace = float(self.diagonal.sum())
+        return self.ridge / trace if trace > 0 else float(np.inf if self.ridge > 0 else 0.0)
+
+    @property
+    def singular(self) -> bool:
+        """Whether the ridge is too small to make it regular in double precision."""
+        return self.share <= RESOLVED
+
+    @property
+    def single(self) -> bool:
+        """Whether float32 is fine enough to multiply with it."""
+        return self.share >= SINGLE and self.ridge < float(np.finfo(np.float32).max) / 2
+
+    def astype(self, dtype: DTypeLike) -> System:
+        """The same system with products of another precision."""
+        return dataclasses.replace(self, problem=self.problem.astype(dtype))
+
+    def product(self, V: Array) -> Array:
+        """(GᵀG + λI) v for the rows v of V (T, N)."""
+        out = apply_gram(self.problem, V)
+        _blas.add_scaled(out, np.full(len(V), self.ridge), V)
+        return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Where a long computation stands: what `callback` is called with.
+
+    Attributes
+    ----------
+    stage : str
+        What is being done, as "factor" or "iterate".
+    done : float
+        Share of the stage that is done, from 0 to 1; for iterations, by digits of the residual.
+    iteration : int or None
+        Iterations done.
+    residual : float or None
+        Largest relative residual so far.
+    """
+
+    stage: str
+    done: float
+    iteration: int | None = None
+    residual: float | None = None
+
+
+def unwatched(_: Progress) -> None:
+    """Nobody wants to know."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a user may ask of a solver; each takes what concerns it."""
+
+    tol: float = 1e-8  # relative residual ‖b − Aδ‖ / ‖b‖
+    max_iterations: int = 1000
+    rank: int | None = None  # of the preconditioner; None: as it pays
+    rng: Any = 0
+    budget: float = float("inf")  # bytes beyond X and the vectors over channels
+    watch: Callable[[Progress], object] = unwatched
+
+    def watch_factor(self, done: float) -> None:
+        """A share of a factorisation is done."""
+        self.watch(Progress("factor", done))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,200 @@
+"""The preconditioner of `pcg`: a randomly pivoted, partial Cholesky factorisation of GᵀG.
+
+With pivots I, A = GᵀG and A_II = L Lᵀ, the factor F = A[:, I] L⁻ᵀ (N, k) gives the Nyström
+approximation F Fᵀ ≈ A, and (F Fᵀ + μI)⁻¹ = (1/μ) [I − F (FᵀF + μI)⁻¹ Fᵀ] (Woodbury).
+
+Pivots are drawn one after another with probabilities proportional to the diagonal of what is left,
+A − F Fᵀ (Chen, Epperly, Tropp and Webber 2022). They are proposed from an old diagonal and accepted
+with the probability that corrects for it (Epperly, Tropp and Webber 2024): the law is the same, and
+the cost of finding them does not grow with N. F is then made in one pass over X. Where it does not
+fit the budget it is not kept: since F = Gᵀ G_I L⁻ᵀ, two halves of a product with GᵀG apply it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import blas, solve_triangular
+
+from .. import _blas
+from .._operators import apply_adjoint, apply_atoms, gram_block
+from .._problem import BLOCK_BYTES, Problem
+from ._solution import Options, System
+
+Array = NDArray[Any]
+
+# Proposals that are looked at together: enough for a BLAS call, few beside the pivots wanted.
+BATCH = 128
+# A pivot with less than this share of its diagonal left is rounding.
+ROUNDING = 1e-10
+# Reading a number of the factor costs as much as this many flops, in the caches and beyond them
+# (measured in float32: 28 and 100 GB/s, 150 GF/s).
+WORD_IN_CACHE, WORD_BEYOND, CACHE_BYTES = 6.0, 20.0, 2e7
+
+
+@dataclasses.dataclass
+class Pivots:
+    """Channels I with the Cholesky factor L of A_II, and what they leave of the trace of A."""
+
+    channels: NDArray[np.intp]  # (k,)
+    lower: NDArray[np.float64]  # (k, k)
+    left: float  # trace of A − F Fᵀ over that of A, estimated
+
+    def first(self, k: int) -> Pivots:
+        """Those that were drawn first."""
+        return self if k >= len(self.channels) else Pivots(self.channels[:k], self.lower[:k, :k], self.left)
+
+
+def choose_pivots(system: System, options: Options) -> Pivots:
+    """Draw `rank` pivots, or as many as pay for themselves in iterations that they save."""
+    problem, diagonal, rank = system.problem.astype(np.float64), system.diagonal, options.rank
+    random = np.random.default_rng(options.rng)
+    N, D = problem.shape
+    trace, at_ones = float(diagonal.sum()), problem.at_ones
+    pivots = Pivots(np.empty(0, np.intp), np.empty((0, 0)), 1.0)
+    most = N if rank is None else min(rank, N)
+    weights, cumulative, drawn = diagonal, np.cumsum(diagonal), 0
+    while (k := len(pivots.channels)) < most and cumulative[-1] > ROUNDING * trace:
+        if rank is None and not _pays(N, D, k, pivots.left / max(system.share, ROUNDING), options.tol):
+            break
+        u, accept = random.random((2, BATCH))
+        c = np.searchsorted(cumulative, u * cumulative[-1], side="right")
+        c = c.clip(max=np.flatnonzero(weights)[-1])
+        proposed, chosen = problem.take(c), problem.take(pivots.channels)
+        B = gram_block(proposed, proposed, at_ones=at_ones)
+        F = np.empty((BATCH, 0))
+        if k:
+            F = gram_block(proposed, chosen, at_ones=at_ones)
+            _divide(F, pivots.lower)
+            B -= _blas.product(F, F, tb=True)
+        share = np.clip(B.diagonal() / weights[c], 0.0, 1.0)
+        pivots.left = float(share.mean() * cumulative[-1] / trace)
+        _take(pivots, c, F, B, np.maximum(accept * weights[c], ROUNDING * diagonal[c]), most)
+        drawn += BATCH
+        if drawn >= N:  # as many were looked at as a pass over all looks at
+            weights, drawn = diagonal.copy(), 0
+            for rows, block in factor_blocks(problem, pivots):
+                weights[rows] -= np.square(block).sum(axis=1)
+            weights[weights < ROUNDING * diagonal] = 0.0
+            weights[pivots.channels] = 0.0
+            cumulative = np.cumsum(weights)
+            pivots.left = float(cumulative[-1] / trace)
+    return pivots
+
+
+def _pays(N: int, D: int, k: int, left: float, tol: float) -> bool:
+    """Whether one more pivot saves more flops than it costs, by the iterations to be expected.
+
+    The trace that is left falls about as 1/k, and the iterations as its root.
+    """
+    if k == 0:
+        return True
+    word = WORD_IN_CACHE if 4 * N * k < CACHE_BYTES else WORD_BEYOND
+    expected = iterations(left, tol)
+    saved = expected / (2 * k) * (4 * D * D + 2 * word * k)
+    return saved > 2 * D + 4 * k + 2 * word * expected
+
+
+def iterations(left: float, tol: float) -> float:
+    """Iterations to be expected where the trace of A − F Fᵀ is `left` times the ridge."""
+    return 0.035 * np.log(2 / tol) * np.sqrt(left)
+
+
+def _take(pivots: Pivots, c: Array, F: Array, B: Array, least: Array, most: int) -> None:
+    """Accept each proposal of which enough is left after those before it; B is used up."""
+    k = len(pivots.channels)
+    chosen: list[int] = []
+    columns: list[Array] = []
+    for j in range(len(c)):
+        if B[j, j] > least[j] and k + len(chosen) < most:
+            column = B[:, j] / np.sqrt(B[j, j])
+            B -= np.outer(column, column)
+            chosen.append(j)
+            columns.append(column)
+    n = len(chosen)
+    if n:
+        lower = np.zeros((k + n, k + n))
+        lower[:k, :k] = pivots.lower
+        lower[k:, :k] = F[chosen]
+        lower[k:, k:] = np.tril(np.stack(columns, axis=1)[chosen])
+        pivots.lower = lower
+        pivots.channels = np.concatenate([pivots.channels, c[chosen]])
+
+
+def _divide(rows: Array, lower: Array) -> None:
+    """rows L⁻ᵀ in place."""
+    trsm = blas.strsm if rows.dtype == np.float32 else blas.dtrsm
+    trsm(1.0, np.asfortranarray(lower, rows.dtype), rows.T, lower=1, overwrite_b=1)
+
+
+def factor_blocks(problem: Problem, pivots: Pivots) -> Iterator[tuple[slice, Array]]:
+    """Rows of F = A[:, I] L⁻ᵀ, block by block. N (2Dk + k²) flops, one pass over X."""
+    chosen, at_ones = problem.take(pivots.channels), problem.at_ones
+    step = max(1, min(problem.block_rows, BLOCK_BYTES // (8 * max(1, len(pivots.channels)))))
+    for rows, part in problem.parts(step=step):
+        block = gram_block(part, chosen, at_ones=at_ones)
+        _divide(block, pivots.lower)
+        yield rows, block
+
+
+@dataclasses.dataclass(frozen=True)
+class Preconditioner:
+    """(F Fᵀ + μI)⁻¹, with Fᵀ kept (k, N), or made again by two halves of a product with GᵀG."""
+
+    problem: Problem
+    pivots: Pivots
+    shift: float  # μ
+    core: NDArray[np.float64]  # Cholesky factor of FᵀF + μI
+    factor: Array | None
+
+    @classmethod
+    def of(cls, system: System, pivots: Pivots, *, keep: bool) -> Preconditioner:
+        problem = system.problem
+        N, k = problem.shape[0], len(pivots.channels)
+        # Without a ridge, the identity beside F Fᵀ stands for what F leaves.
+        shift = system.ridge or float(system.diagonal.sum()) * max(pivots.left, ROUNDING) / N
+        factor = np.empty((k, N), problem.dtype) if keep else None
+        inner = np.zeros((k, k))
+        for rows, block in factor_blocks(problem, pivots) if k else ():
+            _blas.add_self_product(inner, block)
+            if factor is not None:
+                factor[:, rows] = block.T
+        inner.flat[:: k + 1] += shift
+        if _blas.cholesky(inner):
+            raise np.linalg.LinAlgError("The preconditioner is not positive definite.")
+        return cls(problem, pivots, shift, inner, factor)
+
+    def __call__(self, R: Array) -> Array:
+        """(F Fᵀ + μI)⁻¹ r for the rows r of R (T, N)."""
+        if not len(self.core):
+            return R / self.shift
+        out = self._expand(_blas.cholesky_solve(self.core, self._shrink(R)))
+        np.subtract(R, out, out=out)
+        out /= self.shift
+        return out
+
+    def _shrink(self, R: Array) -> Array:
+        """Fᵀ r = L⁻¹ G_Iᵀ (G r), for each row (T, k)."""
+        if self.factor is not None:
+            return _scaled_product(R, self.factor, tb=True)
+        chosen = self.problem.take(self.pivots.channels)
+        products = apply_adjoint(chosen, apply_atoms(self.problem, R))
+        return solve_triangular(self.pivots.lower, products.T, lower=True).T
+
+    def _expand(self, W: Array) -> Array:
+        """F w = Gᵀ (G_I L⁻ᵀ w), for each row (T, N)."""
+        if self.factor is not None:
+            return _scaled_product(W, self.factor)
+        chosen = self.problem.take(self.pivots.channels)
+        weights = solve_triangular(self.pivots.lower, W.T, lower=True, trans=1).T
+        return apply_adjoint(self.problem, apply_atoms(chosen, np.ascontiguousarray(weights)))
+
+
+def _scaled_product(A: Array, B: Array, *, tb: bool = False) -> Array:
+    """A B in the precision of B, whatever the size of A."""
+    scale = np.abs(A).max() or 1.0
+    return _blas.product((A / scale).astype(B.dtype), B, tb=tb).astype(np.float64) * scale

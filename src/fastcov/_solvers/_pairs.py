@@ -1,0 +1,58 @@
+"""Symmetric matrices as vectors over the P = D(D+1)/2 pairs of conditions, and GGᵀ on them.
+
+Entries off the diagonal count twice in ⟨A, B⟩ = Σ A_ab B_ab, so they are scaled by √2: inner products
+are kept, and GGᵀ has the eigenvalues of GᵀG but for zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _blas, _kernels
+from .._problem import BLOCK_BYTES, Problem
+
+Array = NDArray[Any]
+
+# Rows of a block at least: a product of fewer reads and writes all of GGᵀ for little work.
+LEAST_ROWS = 256
+
+
+def n_pairs(D: int) -> int:
+    return D * (D + 1) // 2
+
+
+def pack(M: Array) -> Array:
+    """Symmetric matrices (T, D, D) as vectors (T, P)."""
+    i, j = np.triu_indices(M.shape[-1])
+    return np.ascontiguousarray(M[:, i, j] * np.where(i == j, 1.0, np.sqrt(2.0)))
+
+
+def unpack(V: Array, D: int) -> Array:
+    """Vectors (T, P) as symmetric matrices (T, D, D)."""
+    i, j = np.triu_indices(D)
+    M = np.empty((len(V), D, D))
+    M[:, i, j] = M[:, j, i] = V * np.where(i == j, 1.0, np.sqrt(0.5))
+    return M
+
+
+def block_rows(D: int) -> int:
+    """Rows of G that are made at once."""
+    return max(LEAST_ROWS, BLOCK_BYTES // (8 * n_pairs(D)))
+
+
+def dual_gram(problem: Problem, watch: Callable[[float], None]) -> Array:
+    """Lower triangle of GGᵀ (P, P), in the problem's dtype. NP² flops, one pass over X."""
+    N, D = problem.shape
+    step = min(N, block_rows(D))
+    K = np.zeros((n_pairs(D),) * 2, problem.dtype)
+    atoms, centred = np.empty((step, len(K)), problem.dtype), np.empty((step, D), problem.dtype)
+    for rows, block in problem.blocks(step=step):
+        part = atoms[: len(block)]
+        _kernels.pair_atoms(block, problem.centre(rows, block, centred), part, size=part.size)
+        _blas.self_product(part, transpose=True, out=K, add=True)
+        watch(rows.stop / N)
+    return K

@@ -1,0 +1,276 @@
+"""Which solver? Flops, bytes and seconds of each, and the fastest that fits the memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .._sources import CHUNK_BYTES
+from .._validation import SMALL, available_memory, check_choice, check_nonnegative, check_whole
+from ._nystrom import iterations
+from ._pairs import block_rows, n_pairs
+from ._solution import RESOLVED, SINGLE
+
+NAMES = ("cholesky", "dual", "spectral", "pcg")
+
+# Measured by `python bench/solvers.py` on two cores of an AMD EPYC with AVX-512 (SciPy 1.17 with its
+# OpenBLAS): flops per second in float64, twice that in float32 but for eigenvectors, which are float64.
+GEMM = 70e9  # products of X with D x D matrices
+SYRK = 45e9  # GᵀG, and GGᵀ from rows of G
+POTRF = 60e9
+EIGH = 16e9
+# Seconds a call, an iteration, and a proposed pivot take besides.
+CALL, ITERATION, PROPOSAL = 2e-4, 4e-4, 8e-6
+# Bytes per second of memory that is read once.
+BANDWIDTH = 13e9
+# Trace of GᵀG over its largest eigenvalue, in recordings and simulations 4 to 6; and the pivots after
+# which about half of the trace is left.
+TRACE, HALVED = 5.0, 25.0
+# What `pcg` may keep of its preconditioner unless told otherwise.
+FACTOR_BYTES = 1e9
+# Vectors over channels that a fit holds, and more for each target.
+VECTORS, VECTORS_A_TARGET = 5, 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one solver would take.
+
+    Attributes
+    ----------
+    solver : str
+    flops, nbytes, seconds : float
+        Estimates; bytes at the peak, beyond X.
+    fits : bool
+        Whether the bytes are available.
+    """
+
+    solver: str
+    flops: float
+    nbytes: float
+    seconds: float
+    fits: bool
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Plan:
+    """The solver of a linear fit and why, with the cost of every solver; prints itself as a table.
+
+    Attributes
+    ----------
+    solver, reason : str
+    shape : tuple of int
+        (N, D).
+    available : float
+        Bytes: the memory budget, or what the system has; infinite where next to nothing is needed.
+    costs : tuple of Cost
+    """
+
+    solver: str
+    reason: str
+    shape: tuple[int, int]
+    available: float
+    costs: tuple[Cost, ...]
+
+    def cost(self, solver: str) -> Cost:
+        return next(cost for cost in self.costs if cost.solver == solver)
+
+    def __repr__(self) -> str:
+        N, D = self.shape
+        memory = "" if math.isinf(self.available) else f", {self.available / 1e9:.3g} GB available"
+        rows = [f"Plan for {N} channels x {D} conditions{memory}"]
+        for c in self.costs:
+            mark = "*" if c.solver == self.solver else " "
+            seconds = f"{c.seconds:>10.3g} s" if math.isfinite(c.seconds) else f"{'singular':>12}"
+            rows.append(
+                f" {mark}{c.solver:<9}{c.flops:>10.2g} flops{c.nbytes / 1e9:>10.3g} GB{seconds}"
+                + ("" if c.fits else "  does not fit")
+            )
+        return "\n".join([*rows, f"  {self.solver}: {self.reason}"])
+
+
+def plan(
+    n_channels: int,
+    n_conditions: int,
+    *,
+    solver: str = "auto",
+    relative_ridge: float = 0.1,
+    n_targets: int = 1,
+    dtype: DTypeLike = np.float64,
+    tol: float = 1e-8,
+    memory_budget: float | None = None,
+) -> Plan:
+    """Estimate what a linear fit takes with each solver, and say which one `fit` would choose.
+
+    Parameters
+    ----------
+    n_channels, n_conditions : int
+        N and D.
+    solver : {"auto", "cholesky", "dual", "spectral", "pcg"}
+        "auto" chooses the fastest that fits.
+    relative_ridge : float, default 0.1
+        λ over the largest eigenvalue of GᵀG: the iterations of ``"pcg"`` go with its root.
+    n_targets : int, default 1
+    dtype : default float64
+        Of X.
+    tol : float, default 1e-8
+        Relative residual of ``"pcg"``.
+    memory_budget : float, optional
+        Bytes beyond X; by default what is available.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not of its kind, or the budget is below the least that would do.
+    MemoryError
+        If the solver that was asked for, or every one, needs more than there is.
+
+    Notes
+    -----
+    Nothing is allocated. Seconds come from a model fitted to measurements on two cores, and compare
+    solvers; on another machine they all shift. With P = D(D+1)/2:
+
+    ========= ================================= ==========================
+    solver    flops                             bytes
+    ========= ================================= ==========================
+    cholesky  N²D + N³/3                        8N²
+    dual      NP² + P³/3                        8P²
+    spectral  the smaller matrix, 9 min(N, P)³  24 min(N, P)²
+    pcg       4ND² an iteration                 4N·rank, or less if not kept
+    ========= ================================= ==========================
+
+    Examples
+    --------
+    >>> import fastcov as fc
+    >>> fc.plan(2_000, 187).solver, fc.plan(100_000, 100).solver
+    ('cholesky', 'pcg')
+    """
+    N, D = check_whole("n_channels", n_channels, 1), check_whole("n_conditions", n_conditions, 1)
+    share = check_nonnegative("relative_ridge", relative_ridge) / TRACE
+    itemsize = 4 if np.dtype(dtype) in (np.dtype(np.float32), np.dtype(np.float16)) else 8
+    T = check_whole("n_targets", n_targets, 1)
+    return choose(N, D, solver, share=share, n_targets=T, itemsize=itemsize, tol=tol, budget=memory_budget)
+
+
+def choose(
+    N: int,
+    D: int,
+    solver: str,
+    *,
+    share: float,
+    n_targets: int,
+    itemsize: int,
+    tol: float,
+    budget: float | None,
+    rank: int | None = None,
+) -> Plan:
+    """`plan` for a ridge that is `share` of the trace of GᵀG."""
+    check_choice("solver", solver, ("auto", *NAMES))
+    vectors = least_bytes(N, D, n_targets)
+    if budget is not None and budget < vectors:
+        raise ValueError(
+            f"Argument 'memory_budget' must be at least {math.ceil(vectors / 1e6) * 1e6:.4g} bytes for "
+            f"{N} channels and {n_targets} targets, not {budget:.4g}."
+        )
+    estimates = _estimates(N, D, share=share, T=n_targets, itemsize=itemsize, tol=tol, rank=rank)
+    largest = max(nbytes for _, nbytes, _ in estimates.values())
+    free = math.inf if largest + vectors < SMALL else available_memory()
+    available = free if budget is None else min(free, budget)
+    most = factor_budget(N, D, n_targets, available, budget)
+    costs = []
+    for name, (flops, nbytes, seconds) in estimates.items():
+        if name == "pcg" and nbytes > most:  # the preconditioner is made again at each iteration
+            nbytes, flops, seconds = most, 2 * flops, 2 * seconds
+        costs.append(Cost(name, flops, nbytes + vectors, seconds, nbytes + vectors <= available))
+    fitting = [c for c in costs if c.fits]
+    if solver != "auto":
+        asked = next(c for c in costs if c.solver == solver)
+        if not asked.fits:
+            would = ", ".join(f"solver={c.solver!r} ({c.nbytes / 1e9:.3g} GB)" for c in fitting)
+            raise _too_large(f"A {solver} fit", N, asked.nbytes, available, would)
+        return Plan(solver, "as asked for", (N, D), available, tuple(costs))
+    if not fitting:
+        raise _too_large("A fit", N, vectors, available, "")
+    # Eigenvectors are for many ridges, or for one that does not count; a state of one ridge is cheaper.
+    candidates = [c for c in fitting if c.solver != "spectral" or share <= RESOLVED]
+    best, *others = sorted(candidates, key=lambda c: c.seconds)
+    reason = f"the fastest that fits, {best.seconds:.2g} s by estimate"
+    if others and math.isfinite(others[0].seconds):
+        reason += f"; {others[0].solver} {others[0].seconds:.2g} s"
+    return Plan(best.solver, reason, (N, D), available, tuple(costs))
+
+
+def _too_large(what: str, N: int, nbytes: float, available: float, would: str) -> MemoryError:
+    return MemoryError(
+        f"{what} of {N} channels takes {nbytes / 1e9:.3g} GB, and {available / 1e9:.3g} GB are available: "
+        + (f"{would} would fit." if would else "fit fewer targets at a time, or use method='diagonal'.")
+    )
+
+
+def least_bytes(N: int, D: int, T: int) -> float:
+    """Bytes that a fit takes whatever the solver: vectors over channels, D x D matrices, what is read."""
+    vectors, matrices = N * (VECTORS + VECTORS_A_TARGET * T), D * D * (4 + 6 * T)
+    return 8.0 * (vectors + matrices) + min(2.5 * CHUNK_BYTES, 16.0 * N * D)
+
+
+def factor_budget(N: int, D: int, T: int, available: float, budget: float | None) -> float:
+    """Bytes that the preconditioner of `pcg` may take."""
+    left = available - least_bytes(N, D, T)
+    return max(0.0, left if budget is not None else min(left / 2, FACTOR_BYTES))
+
+
+def _estimates(
+    N: int, D: int, *, share: float, T: int, itemsize: int, tol: float, rank: int | None
+) -> dict[str, tuple[float, float, float]]:
+    """Flops, bytes beyond the vectors, and seconds of each solver."""
+    P = n_pairs(D)
+    n = min(N, P)
+    single, faster = share >= SINGLE, 8 / itemsize
+    product = 4.0 * N * D * D * T
+
+    gram, factor = 1.0 * N * N * D, N**3 / 3
+    seconds = CALL + (gram / SYRK + factor / POTRF + 16.0 * N * N / BANDWIDTH) / faster
+    refined = 0.0 if itemsize == 8 else 3 * product
+    cholesky = (gram + factor + refined, itemsize * N * (N + D), seconds + refined / GEMM)
+
+    gram, factor, refined = 1.0 * N * P * P, P**3 / 3, 5 * product
+    seconds = CALL + (gram / SYRK + factor / POTRF) / (faster if single else 1) + refined / GEMM
+    dual = (gram + factor + refined, itemsize * P * (P + block_rows(D)), seconds + 4 * ITERATION)
+
+    gram = N * P * P if P < N else N * N * D
+    seconds = CALL + gram / SYRK + 9 * n**3 / EIGH + 3 * product / GEMM
+    spectral = (gram + 9 * n**3 + 3 * product, 24 * n * n + 8 * (block_rows(D) * n), seconds)
+
+    pcg = _estimate_pcg(N, D, share=max(share, RESOLVED), T=T, tol=tol, rank=rank)
+    if share <= RESOLVED:
+        cholesky, dual = (*cholesky[:2], math.inf), (*dual[:2], math.inf)
+    return dict(zip(NAMES, (cholesky, dual, spectral, pcg), strict=True))
+
+
+def _estimate_pcg(
+    N: int, D: int, *, share: float, T: int, tol: float, rank: int | None
+) -> tuple[float, float, float]:
+    """Of the ranks tried, the one that takes least."""
+    n, single = min(N, n_pairs(D)), share >= SINGLE
+    rate = GEMM * (2 if single else 1)
+    product, itemsize = 4.0 * N * D * D * T, 4 if single else 8
+    best = (math.inf, math.inf, math.inf)
+    ranks = [min(rank, n)] if rank is not None else [0, *(2**j for j in range(4, 14) if 2**j < n)]
+    for k in ranks:
+        left = (1.0 + k / HALVED) ** -0.8 * (1.0 - k / n)
+        expected = 2.0 + iterations(left / share, tol)
+        setup = N * (2.0 * D * k + 2.0 * k * k)
+        flops = setup + expected * (product + 4.0 * N * k * T) + 3 * product
+        seconds = (setup + expected * product) / rate + 3 * product / GEMM
+        seconds += expected * (ITERATION + 2.0 * N * k * itemsize * T / BANDWIDTH)
+        seconds += CALL + PROPOSAL * k * (1.0 + k / HALVED) ** 0.8
+        if seconds < best[2]:
+            best = (flops, float(itemsize * N * k), seconds)
+    return best

@@ -1,0 +1,121 @@
+"""Tables in text files: labels told from numbers, and what is odd named with its place."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+@contextlib.contextmanager
+def intact(path: pathlib.Path, name: str) -> Iterator[None]:
+    """Whatever a reader makes of a damaged file becomes one ValueError."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:  # zlib, zipfile, NumPy and SciPy each raise errors of their own
+        if isinstance(error, OSError) and error.errno:  # the system's own word, as "permission denied"
+            raise
+        raise ValueError(
+            f"Argument '{name}' must be an intact file, and {str(path)!r} is not "
+            f"({' '.join(str(error).split()) or type(error).__name__}): write or copy it again."
+        ) from error
+
+
+def read_table(path: pathlib.Path, name: str) -> Array:
+    # Names may be in any encoding and are dropped; numbers are ASCII in nearly all of them.
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file, intact(path, name):
+        delimiter = _delimiter(file.read(1 << 16))
+        file.seek(0)
+        reader = csv.reader(file, delimiter=delimiter)
+        rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
+        lines = [(line, row) for line, row in rows if len(row) > 1 or any(row)]
+    if not lines:
+        raise ValueError(
+            f"Argument '{name}' must be a table of numbers, and {str(path)!r} is empty: fill it."
+        )
+    first, width = lines[0][0], len(lines[0][1])
+    for line, row in lines:
+        if len(row) != width:
+            raise ValueError(
+                f"Argument '{name}' must have as many cells in each row, not {width} in line {first} and "
+                f"{len(row)} in line {line} of {str(path)!r}: fill in or delete what is odd."
+            )
+    header, names = _labels(lines[0][1], [row[0] for _, row in lines[1:]], path, name)
+    if not header and len(lines) > 2 and _counts(lines[0][1]):
+        raise ValueError(
+            f"Argument '{name}' must say whether line {lines[0][0]} of {str(path)!r}, which counts its "
+            "columns, is a header: delete it if it is, write 1.0 for 1 if it is not."
+        )
+    body = lines[header:]
+    values = np.empty((len(body), width - names))
+    for i, (line, row) in enumerate(body):
+        try:
+            values[i] = row[names:]
+        except ValueError:
+            column = next(j for j in range(names, width) if not _is_number(row[j]))
+            _reject_cell(row[column], line, column + 1, path, name)
+    return values
+
+
+def _delimiter(sample: str) -> str:
+    """Tab before semicolon before comma, which may be in numbers too; a header may hold anything."""
+    lines = [line for line in sample.splitlines() if line.strip()][:2]
+    for delimiter in "\t;":
+        if lines and len(next(csv.reader(lines[-1:], delimiter=delimiter))) > 1:
+            return delimiter
+    return ","
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell  # Python reads 1_2 as a number, here it is a name
+
+
+def _counts(cells: Sequence[str]) -> bool:
+    """Whether at least three cells count 0, 1, 2, … or 1, 2, 3, …"""
+    return len(cells) > 2 and any(list(cells) == [str(i + k) for i in range(len(cells))] for k in (0, 1))
+
+
+def _labels(top: Sequence[str], below: Sequence[str], path: pathlib.Path, name: str) -> tuple[bool, bool]:
+    """Whether there is a header row and a first column of names.
+
+    `top` is the first row, `below` the first column without its first cell. Labels are words, or
+    count rows and columns under an empty or a worded corner.
+    """
+    corner, labels = top[0], top[1:]
+    words_below = bool(below) and all(below) and not any(map(_is_number, below))
+    header = not _is_number(corner) and (
+        (all(labels) and not any(map(_is_number, labels)))
+        or (_counts(labels) and not (corner and words_below))
+    )
+    if corner and words_below and _counts(labels):
+        raise ValueError(
+            f"Argument '{name}' must say whether line 1 of {str(path)!r} is a header: leave its first cell "
+            "empty if it is, write 1.0 for 1 if it is not."
+        )
+    if header:
+        return True, bool(labels) and (words_below or not corner or _counts(below))
+    return False, bool(labels) and bool(corner) and not _is_number(corner) and words_below
+
+
+def _reject_cell(cell: str, line: int, column: int, path: pathlib.Path, name: str) -> NoReturn:
+    found = f"{cell!r}" if cell else "an empty cell"
+    remedy = "fill it in" if not cell else "correct it"
+    if _is_number(cell.replace(",", ".", 1)):
+        remedy = "write decimals with a point"
+    raise ValueError(
+        f"Argument '{name}' must have a number in each cell, not {found} in line {line}, column {column} of "
+        f"{str(path)!r}: {remedy}."
+    )
