@@ -20,6 +20,8 @@ from scipy.linalg import blas, lapack
 
 SIZES = [(148, 48), (871, 52), (1004, 187), (2000, 187), (1000, 500), (4000, 500)]
 GROUPS = ("gram", "overlaps", "fit", "loss")
+# λ over the largest eigenvalue of GᵀG for `pcg`, 1e-3 elsewhere.
+RIDGES = {(8000, 187): 1e-3, (4000, 100): 1e-4}
 CANDIDATES = 256
 # The naive version holds G and two temporaries of its size.
 NAIVE_BYTES = 8e9
@@ -47,7 +49,7 @@ def data(shape: tuple[int, int]) -> fc.datasets.Simulation:
 
 
 def case(group: str, shape: tuple[int, int]) -> Case:
-    """The case of a group ("gram", "overlaps", "fit", "loss", "losses") at a size."""
+    """The case of a group ("gram", "overlaps", "fit", "loss", "losses", "pcg", "application") at a size."""
     sim = data(shape)
     made: Case = globals()[f"_{group}"](shape, sim.X, sim.S)
     return made
@@ -120,16 +122,53 @@ def _fit(shape, X, S) -> Case:
         factor, _ = lapack.dpotrf(A, lower=1, clean=0, overwrite_a=1)
         return lapack.dpotrs(factor, b, lower=1)
 
-    def check(fit):
-        assert fit.status == "converged"
-        c = X - X.mean(axis=0)
-        half = X.T @ (fit.delta[:, np.newaxis] * c)
-        left = _adjoint(X, S - c.T @ c - half - half.T) - ridge * fit.delta
-        assert np.linalg.norm(left) < 1e-12 * np.linalg.norm(_adjoint(X, S - c.T @ c))
+    return Case(
+        "fit", shape, lambda: fc.fit(X, S, ridge=ridge), floor, naive if _fits(shape) else None,
+        lambda fit: _check_fit(X, S, fit, 1e-8 if fit.stats["solver"] == "pcg" else 1e-12),
+    )  # fmt: skip
+
+
+def _check_fit(X, S, fit, tol) -> None:
+    """The relative residual of the linear system, in plain NumPy."""
+    assert fit.status == "converged"
+    c = X - X.mean(axis=0)
+    half = X.T @ (fit.delta[:, np.newaxis] * c)
+    left = _adjoint(X, S - c.T @ c - half - half.T) - fit.ridge * fit.delta
+    assert np.linalg.norm(left) < 1.01 * tol * np.linalg.norm(_adjoint(X, S - c.T @ c))
+
+
+def _pcg(shape, X, S) -> Case:
+    """To a residual of 1e-8, beside the bare direct solution."""
+    ridge = fc.fit(X, S, relative_ridge=RIDGES.get(shape, 1e-3), method="diagonal").ridge
+    centred, diagonal = X - X.mean(axis=0), np.arange(len(X))
+
+    def floor():
+        A = blas.dsyrk(1.0, centred.T, trans=1, lower=1)
+        A[diagonal, diagonal] += ridge
+        return lapack.dpotrf(A, lower=1, clean=0, overwrite_a=1)
 
     return Case(
-        "fit", shape, lambda: fc.fit(X, S, ridge=ridge), floor, naive if _fits(shape) else None, check
-    )
+        "pcg", shape, lambda: fc.fit(X, S, ridge=ridge, solver="pcg"), floor, None,
+        lambda fit: _check_fit(X, S, fit, 1e-8),
+    )  # fmt: skip
+
+
+def _application(shape, X, S) -> Case:
+    """One product with GᵀG, beside two GEMMs of N x D with D x D."""
+    operator, v = fc.GramOperator(X), np.random.default_rng(0).standard_normal(len(X))
+    half, out = np.empty((X.shape[1],) * 2, order="F"), np.empty_like(X)
+
+    def floor():
+        blas.dgemm(1.0, X.T, X.T, trans_b=1, c=half, overwrite_c=1)
+        return blas.dgemm(1.0, half, X.T, c=out.T, overwrite_c=1)
+
+    def check(product):
+        c = X - X.mean(axis=0)
+        half = X.T @ (v[:, np.newaxis] * c)
+        expected = _adjoint(X, half + half.T)
+        np.testing.assert_allclose(product, expected, rtol=1e-10, atol=1e-11 * abs(expected).max())
+
+    return Case("application", shape, lambda: operator.matvec(v), floor, None, check)
 
 
 def _one_loss(X, S, z):

@@ -1,7 +1,7 @@
-"""The measured table of the README: `python bench/table.py [--pairs 25]`, some ten minutes.
+"""The measured tables of the README: `python bench/table.py [--pairs 25]`, some fifteen minutes.
 
-Every ratio is the median over pairs of runs, interleaved A B B A in one process, so that whatever
-else the machine does falls on both.
+`--large` adds what takes a file of 4 GB and some minutes more. Every ratio is the median over pairs of
+runs, interleaved A B B A in one process, so that whatever else the machine does falls on both.
 """
 
 from __future__ import annotations
@@ -10,29 +10,73 @@ import fastcov as fc  # first, as in operations.py
 
 # isort: split
 import argparse
+import math
 import os
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from typing import Any
+import pathlib
+import tempfile
 
 import numpy as np
 
-from operations import case
+from measure import PEAK, child, paired
+from operations import RIDGES, SIZES, case, data
+from solvers import disagreement
 
-MEMORY = """
-import resource, sys
+MEMORY = (
+    PEAK
+    + """
 import numpy as np
 import fastcov as fc
 X = np.random.default_rng(0).random((4000, 500))
 fc.gram(X[:2200])  # large enough for every parallel kernel to be loaded
-open("/proc/self/clear_refs", "w").write("5")  # the peak starts from here
-status = lambda key: int(next(l for l in open("/proc/self/status") if l.startswith(key)).split()[1])
-before = status("VmRSS")
+start_peak()
 A = fc.gram(X)
-print((status("VmHWM") - before) * 1024 / A.nbytes)
+print(peak() / A.nbytes)
+"""
+)
+# All that a fit takes beyond X, in GB.
+FIT_MEMORY = (
+    PEAK
+    + """
+import numpy as np
+import fastcov as fc
+sim = fc.datasets.simulate(1_000_000, 100, dtype=np.float32)
+X, S = sim.X, sim.S
+del sim
+fc.fit(X[:20000], S, relative_ridge=1e-3)
+start_peak()
+fit = fc.fit(X, S, relative_ridge=1e-3)
+assert fit.status == "converged"
+print(peak() / 1e9)
+"""
+)
+# Anonymous memory alone: pages of the file that are cached are not the process's.
+FROM_FILE = """
+import sys, threading, time
+import numpy as np
+import fastcov as fc
+X = np.load({path!r}, mmap_mode="r")
+fc.fit(X[:20000], fc.covariance(X[:20000]), relative_ridge=1e-3)
+S = fc.target_covariance(X[1::20], like=X)
+peak = 0
+def watch():
+    global peak
+    while True:
+        anonymous = next(l for l in open("/proc/self/status") if l.startswith("RssAnon"))
+        peak = max(peak, 1024 * int(anonymous.split()[1]))
+        time.sleep(0.02)
+threading.Thread(target=watch, daemon=True).start()
+start = time.perf_counter()
+fit = fc.fit(X, S, relative_ridge=1e-3, memory_budget=1e9)
+seconds = time.perf_counter() - start
+assert fit.status == "converged", fit
+start = time.perf_counter()
+with open({path!r}, "rb", buffering=0) as file:
+    buffer = bytearray(1 << 24)
+    while file.readinto(buffer):
+        pass
+reading = time.perf_counter() - start
+print(fit.stats, "reading once", reading, file=sys.stderr)
+print({what})
 """
 IMPORT = "import time; t = time.perf_counter(); import fastcov; print(time.perf_counter() - t)"
 FIRST_FIT = """
@@ -46,39 +90,27 @@ print(time.perf_counter() - t)
 """
 
 
-def paired(a: Callable[[], Any], b: Callable[[], Any], pairs: int) -> float:
-    """Median of time(a) / time(b) over interleaved pairs."""
-    clock = time.perf_counter
-    a(), b()
-    ratios = []
-    for i in range(pairs):
-        took = {}
-        for name, run in ([("a", a), ("b", b)], [("b", b), ("a", a)])[i % 2]:
-            start = clock()
-            result = run()
-            took[name] = clock() - start
-            del result  # freed outside the clock
-        ratios.append(took["a"] / took["b"])
-    return statistics.median(ratios)
-
-
-def child(code: str, runs: int) -> float:
-    """Median of the number that a fresh process prints; the first run warms the caches."""
-    values = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-        for _ in range(runs + 1)
-    ]
-    return statistics.median(values[1:])
-
-
 def row(what: str, at: str, bound: str, value: float, form: str = ".2f") -> None:
     print(f"| {what} | {at} | {bound} | {value:{form}} |", flush=True)
+
+
+def large_file(folder: pathlib.Path) -> str:
+    """Ten million channels in float32: those of a simulation, over and over, at other levels."""
+    path = str(folder / "X.npy")
+    base, random = data((200_000, 100)).X, np.random.default_rng(0)
+    X = np.lib.format.open_memmap(path, "w+", np.float32, (10_000_000, 100))
+    for start in range(0, len(X), len(base)):
+        X[start : start + len(base)] = random.permutation(base) * random.lognormal(0, 0.3, (len(base), 1))
+    X.flush()
+    return path
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=25)
-    pairs = parser.parse_args().pairs
+    parser.add_argument("--large", action="store_true")
+    asked = parser.parse_args()
+    pairs = asked.pairs
 
     def at(shape: tuple[int, int]) -> str:
         return f"({shape[0]}, {shape[1]})"
@@ -106,6 +138,35 @@ def main() -> None:
     row("NumPy loop / `fc.loss` on 256 candidates", at((148, 48)), "≥ 4", to_naive("losses", (148, 48)))
     row("`import fastcov`, seconds", "", "≤ 0.1", child(IMPORT, 9), ".4f")
     row("first fit in a new process, warm cache, seconds", at((148, 48)), "≤ 1.2", child(FIRST_FIT, 9))
+    for shape, bound in [((8000, 187), "≥ 5"), ((4000, 100), "≥ 3")]:
+        found = case("pcg", shape)
+        found.check(found.ours())
+        row(
+            f"bare (`dsyrk` + `dpotrf`) / `fc.fit(solver=\"pcg\")`, λ/λ_max {RIDGES[shape]:g}",
+            at(shape), bound, paired(found.floor, found.ours, pairs), ".1f",
+        )  # fmt: skip
+    shape = (8000, 187)
+    row("one product with GᵀG / two bare `dgemm`", at(shape), "≤ 1.4", to_floor("application", shape))
+    shape = (200_000, 100)
+    fitted, product = case("pcg", shape), case("application", shape)
+    row("`fc.fit` / one product with GᵀG, λ/λ_max 1e-3", at(shape), "≤ 30",
+        paired(fitted.ours, product.ours, 5), ".1f")  # fmt: skip
+    small, large = (case("pcg", (N, 100)).ours for N in (50_000, 400_000))
+    row("growth of `fc.fit` from N = 50000 to 400000, as a power of N", "(…, 100)", "≤ 1.1",
+        math.log(paired(large, small, 5), 8))  # fmt: skip
+    data.cache_clear()
+    row("peak memory of `fc.fit` beyond X, GB, float32", "(1000000, 100)", "≤ 2", child(FIT_MEMORY))
+    row("solvers apart, largest relative difference at λ/λ_max 1e-6 to 0.1", "all sizes", "≤ 1e-6",
+        max(disagreement(shape) for shape in SIZES), ".1e")  # fmt: skip
+    if asked.large:
+        with tempfile.TemporaryDirectory() as folder:
+            path = large_file(pathlib.Path(folder))
+            for what, unit, bound in [
+                ("peak", "1e9", "≤ 1.5"),
+                ("seconds", "1", ""),
+            ]:
+                row(f"file of 4 GB, budget 1 GB: {what}", "(10000000, 100)", bound,
+                    child(FROM_FILE.format(path=path, what=f"{what} / {unit}")))  # fmt: skip
     if path := os.environ.get("FASTCOV_REAL_DATA"):
         with np.load(path) as real:
             X, Y = real["glomeruli"], real["mitral"]

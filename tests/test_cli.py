@@ -85,6 +85,36 @@ def test_json_is_one_object_with_the_numbers_and_gains_of_the_fit(run, method):
     assert found["version"] == fc.__version__
 
 
+@pytest.mark.parametrize("suffix", ["npy", "h5", "zarr"])
+def test_fits_from_files_that_are_read_by_rows_are_those_from_memory(run, suffix):
+    data = load()
+    if suffix == "npy":
+        for name in "XYS":
+            np.save(f"{name}.npy", data[name])
+        x, y, s = "X.npy", "Y.npy", "S.npy"
+    else:
+        library = pytest.importorskip({"h5": "h5py", "zarr": "zarr"}[suffix])
+        file = library.File("d.h5", "w") if suffix == "h5" else library.open_group("d.zarr", mode="w")
+        for name in "XYS":
+            make = file.create_array if hasattr(file, "create_array") else file.create_dataset
+            make(name, shape=data[name].shape, dtype="f8")[:] = data[name]
+        if suffix == "h5":
+            file.close()
+        x, y, s = (f"d.{suffix}:{name}" for name in "XYS")
+    for source, expected in (
+        (("--responses", y), ("--responses", "data.npz:Y")),
+        (("--target", s), ("--target", "data.npz:S")),
+    ):
+        result = run("fit", x, *source, "--plot", "fit.png", "--json")
+        assert result.exit_code == 0, result.output
+        found, wanted = (
+            json.loads(result.stdout),
+            json.loads(run("fit", "data.npz:X", *expected, "--json").stdout),
+        )
+        assert_allclose(found["gains"], wanted["gains"], rtol=1e-12)
+    refused(run("fit", x.replace("X", "Z"), "--target", s), "Argument 'X' must ")
+
+
 def test_nan_in_json_is_null(run):
     np.save("zero.npy", np.zeros((8, 8)))
     result = run("fit", "data.npz:X", "--target", "zero.npy", "--json")
@@ -244,12 +274,12 @@ def test_errors_from_below_are_one_line_and_code_2(run, monkeypatch, error, word
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr("fastcov._io.read_array", fail)
+    monkeypatch.setattr("fastcov._io.open_array", fail)
     refused(run("fit", "data.npz:X", "--target", "data.npz:S"), words)
 
 
 def test_outputs_are_refused_before_anything_is_read(run, monkeypatch):
-    monkeypatch.setattr("fastcov._io.read_array", lambda *a, **k: pytest.fail("read before the check"))
+    monkeypatch.setattr("fastcov._io.open_array", lambda *a, **k: pytest.fail("read before the check"))
     refused(run("fit", "data.npz:X", "--target", "data.npz:S", "--output", "no/x.npz"), "create it")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     refused(run("fit", "data.npz:X", "--target", "data.npz:S", "--plot", "x.png"), "fastcov-gains[plot]")
@@ -269,7 +299,7 @@ def test_errors_that_are_ours_are_not_hidden(run, monkeypatch):
     def fail(*args, **kwargs):
         raise AssertionError("a bug")
 
-    monkeypatch.setattr("fastcov._io.read_array", fail)
+    monkeypatch.setattr("fastcov._io.open_array", fail)
     assert isinstance(run("fit", "x.npy", "--target", "s.npy").exception, AssertionError)
 
 
@@ -381,7 +411,7 @@ def test_a_closed_pipe_gives_no_traceback_and_keeps_the_files(run):
 def test_a_real_ctrl_c_answers_with_one_line():
     code = (
         "import os, signal, fastcov._io as files, fastcov.cli\n"
-        "files.read_array = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGINT)\n"
+        "files.open_array = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGINT)\n"
         "fastcov.cli.main(['fit', 'x.npy', '--target', 's.npy'])\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

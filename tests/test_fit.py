@@ -11,8 +11,9 @@ from cases import LAYOUTS, absolute_error, data, gains_bound, rounding, target, 
 
 import fastcov as fc
 from fastcov import _fit, _validation
+from fastcov._operators import squared_norms
 from fastcov._problem import Problem
-from fastcov._solvers import Solution, cholesky
+from fastcov._solvers import Options, Solution, System, _refinement, cholesky
 
 SHAPES = [(1, 1), (1, 3), (2, 2), (5, 7), (12, 4), (33, 3), (65, 6), (257, 5)]
 EPS = np.finfo(np.float64).eps
@@ -37,10 +38,10 @@ def test_linear_fit_solves_its_system_backward_stably(shape, relative, dtype, ce
     N, D = shape
     X, S = data(N, D, dtype), target(D, size=N)
     ridge = relative * (largest_eigenvalue(X, center) or 1.0)
-    fit = fc.fit(X, S, ridge=ridge, center=center)
+    fit = fc.fit(X, S, ridge=ridge, center=center, solver="cholesky")
     # A float64 factor: 30, as in LAPACK's own tests. A refined float32 factor is left at a largest
     # residual of REFINED times the largest entry of b: √N REFINED in the norm.
-    limit = 30.0 if dtype == np.float64 else 30.0 + np.sqrt(N) * cholesky.REFINED / EPS
+    limit = 30.0 if dtype == np.float64 else 30.0 + np.sqrt(N) * _refinement.REFINED / EPS
     if N == 1 and center:  # one channel is its own mean: no atoms
         assert abs(fit.delta[0]) * ridge <= 1e-20
     else:
@@ -54,11 +55,11 @@ def test_linear_fit_is_the_dense_ridge_solution(shape, dtype, center):
     N, D = shape
     X, S = data(N, D, dtype), target(D, size=N)
     ridge = 0.1 * largest_eigenvalue(X, center) + 1e-3
-    delta = fc.fit(X, S, ridge=ridge, center=center).delta
+    delta = fc.fit(X, S, ridge=ridge, center=center, solver="cholesky").delta
     bound = gains_bound(X, S, ridge, center)
     if dtype == np.float32:
         size = np.linalg.norm(naive.overlaps(X, S, None, center))
-        bound += np.sqrt(N) * cholesky.REFINED * size / ridge
+        bound += np.sqrt(N) * _refinement.REFINED * size / ridge
     within(delta, naive.linear_fit(X, S, ridge, center), bound)
 
 
@@ -232,7 +233,7 @@ def test_a_stack_of_targets_equals_one_by_one(method, ridge, dtype):
         assert condition < 1e5
         tolerance = 10 * rounding(X, np.float64) * condition * size
         if dtype == np.float32:
-            tolerance += 3 * cholesky.REFINED * condition * size
+            tolerance += 3 * _refinement.REFINED * condition * size
         within(stack.delta[t], one.delta, tolerance)
         for name in ("loss", "loss_at_one", "r2"):
             np.testing.assert_allclose(getattr(stack, name)[t], getattr(one, name), rtol=1e-7)
@@ -361,14 +362,17 @@ def test_fits_can_be_compared_and_hashed_by_identity():
 
 
 def test_stats_say_what_the_fit_took(dtype, center):
-    fit = fc.fit(data(9, 4, dtype), target(4), ridge=30.0, center=center)
+    fit = fc.fit(data(9, 4, dtype), target(4), ridge=30.0, center=center, solver="cholesky")
     assert fit.stats["shape"] == (9, 4)
     assert fit.stats["dtype"] == np.dtype(dtype).name
     assert fit.stats["center"] is center
     assert fit.stats["seconds"] > 0
     assert fit.method == "linear"
     if dtype == np.float32:
-        assert 1 <= fit.stats["refinements"] < cholesky.MAX_REFINEMENTS
+        assert 1 <= fit.stats["refinements"] < _refinement.MAX_STEPS
+    assert fit.stats["solver"] == "cholesky"
+    assert fit.stats["reason"] == "as asked for"
+    assert "fastest that fits" in fc.fit(data(9, 4, dtype), target(4), ridge=30.0).stats["reason"]
 
 
 @pytest.mark.parametrize("method", ["linear", "diagonal"])
@@ -377,8 +381,9 @@ def test_printed_fit_has_the_key_numbers(method):
     fit = fc.fit(X, S, relative_ridge=0.25, method=method)
     text = repr(fit)
     assert str(fit) == text
+    solver = f" ({fit.stats['solver']})" if method == "linear" else ""
     for part in (
-        f"{method}: {fit.status}",
+        f"{method}{solver}: {fit.status}",
         "12 channels x 4 conditions",
         f"{fit.ridge:.4g} (0.25 of the largest eigenvalue)",
         f"{fit.loss:.4g} ({fit.loss / fit.loss_at_one:.4g} of the loss at gains of one)",
@@ -432,7 +437,7 @@ def garbage(state, rhs):
 def test_a_wrong_solution_is_noticed_by_the_certificate(monkeypatch):
     monkeypatch.setattr(cholesky, "solve", garbage)
     with pytest.warns(fc.ConvergenceWarning, match="relative residual of .*: use a larger ridge") as caught:
-        fit = fc.fit(data(12, 4), target(4), ridge=1.0)
+        fit = fc.fit(data(12, 4), target(4), ridge=1.0, solver="cholesky")
     assert caught[0].filename == __file__  # it points at the caller
     assert fit.status == "inaccurate"
     b = naive.overlaps(data(12, 4), target(4))
@@ -451,7 +456,7 @@ def test_one_wrong_solution_of_a_stack_is_noticed(monkeypatch):
 
     monkeypatch.setattr(cholesky, "solve", nearly)
     with pytest.warns(fc.ConvergenceWarning, match="relative residual"):
-        fit = fc.fit(data(12, 4), np.stack([target(4, s) for s in range(3)]), ridge=1.0)
+        fit = fc.fit(data(12, 4), np.stack([target(4, s) for s in range(3)]), ridge=1.0, solver="cholesky")
     assert fit.status == "inaccurate"
     assert fit.residual.argmax() == 1
 
@@ -461,14 +466,14 @@ def test_a_solution_of_nan_is_noticed(monkeypatch):
         cholesky, "solve", lambda state, rhs: Solution(np.full_like(rhs, np.nan), "converged", {})
     )
     with pytest.warns(fc.ConvergenceWarning, match="relative residual"):
-        fit = fc.fit(data(12, 4), target(4), ridge=1.0)
+        fit = fc.fit(data(12, 4), target(4), ridge=1.0, solver="cholesky")
     assert fit.status == "inaccurate"
 
 
 def test_a_refinement_that_does_not_converge_falls_back_to_float64(monkeypatch):
-    monkeypatch.setattr(cholesky, "MAX_REFINEMENTS", 1)
+    monkeypatch.setattr(_refinement, "MAX_STEPS", 0)
     X, S = data(12, 4, np.float32), target(4)
-    fit = fc.fit(X, S, ridge=100.0)
+    fit = fc.fit(X, S, ridge=100.0, solver="cholesky")
     assert "refinements" not in fit.stats
     assert backward_error(X, S, 100.0, fit.delta, True) < 30
     assert fit.status == "converged"
@@ -479,7 +484,7 @@ def test_a_refinement_that_does_not_converge_falls_back_to_float64(monkeypatch):
 def test_refinement_that_cannot_or_does_not_gain_digits_falls_back_to_float64(relative):
     X, S = data(40, 4, np.float32), target(4)
     ridge = relative * largest_eigenvalue(X)
-    fit = fc.fit(X, S, ridge=ridge)
+    fit = fc.fit(X, S, ridge=ridge, solver="cholesky")
     assert "refinements" not in fit.stats
     assert backward_error(X, S, ridge, fit.delta, True) < 30
     assert fit.status == "converged"
@@ -487,7 +492,7 @@ def test_refinement_that_cannot_or_does_not_gain_digits_falls_back_to_float64(re
 
 def test_a_solver_state_serves_several_right_hand_sides():
     problem = Problem.of(data(9, 4))
-    state = cholesky.init(problem, 30.0)
+    state = cholesky.init(System(problem, 30.0, squared_norms(problem)), Options())
     rhs = np.random.default_rng(0).standard_normal((2, 9))
     before = rhs.copy()
     first, second = cholesky.solve(state, rhs), cholesky.solve(state, rhs)

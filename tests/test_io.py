@@ -1,14 +1,17 @@
 """Reading arrays from files, and writing files whole or not at all."""
 
+import json
 import os
 import pathlib
+import shutil
+import sys
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from scipy.io import savemat
 
-from fastcov._io import check_output, read_array, writing
+from fastcov._io import check_output, open_array, read_array, writing
 
 X = np.array([[1.0, 2.5, -3.0], [0.0, 1e-3, 4.0]])
 
@@ -20,15 +23,19 @@ def table(tmp_path, text, name="x.csv", encoding="utf-8"):
 
 
 def refused(spec, *words, error=ValueError, name="X"):
-    """The message of the refusal, which is one line, names the argument and says `words`."""
-    with pytest.raises(error) as caught:
-        read_array(spec, name=name)
-    message = str(caught.value)
-    assert message.startswith(f"Argument '{name}' must ")
-    assert ": " in message
-    assert "\n" not in message
-    for word in words:
-        assert word in message
+    """The message of the refusal, which is one line, names the argument and says `words`.
+
+    So does that of opening the same.
+    """
+    for read in (open_array, read_array):
+        with pytest.raises(error) as caught:
+            read(spec, name=name)
+        message = str(caught.value)
+        assert message.startswith(f"Argument '{name}' must ")
+        assert ": " in message
+        assert "\n" not in message
+        for word in words:
+            assert word in message
     return message
 
 
@@ -115,7 +122,9 @@ def test_missing_files_folders_and_other_suffixes_are_refused(tmp_path):
     refused(tmp_path / "x.npy", "is missing: check the path", error=FileNotFoundError)
     (tmp_path / "d.npz").mkdir()
     refused(tmp_path / "d.npz", "a folder", error=IsADirectoryError)
-    refused(tmp_path / "x.xlsx", ".npy, .npz, .mat, .csv or .tsv", "convert it first", name="Y")
+    refused(
+        tmp_path / "x.xlsx", ".npy, .npz, .mat, .csv, .tsv, .h5, .hdf5 or .zarr", "convert it first", name="Y"
+    )
     refused("", "not ''")
 
 
@@ -158,6 +167,200 @@ def test_matlab_7_3_says_how_to_save(tmp_path):
     path = tmp_path / "x.mat"
     path.write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(600, b" "))
     refused(f"{path}:x", "7.3", "'-v7'")
+
+
+# ---- files that may be larger than memory
+
+
+def write_h5(path, arrays):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        for key, values in arrays.items():
+            file[key] = values
+
+
+def write_zarr(path, arrays):
+    zarr = pytest.importorskip("zarr")
+    group = zarr.open_group(str(path), mode="w")
+    for key, values in arrays.items():
+        values = np.asarray(values)
+        inner, _, last = key.rpartition("/")
+        inside = group.require_group(inner) if inner else group
+        make = inside.create_array if hasattr(inside, "create_array") else inside.create_dataset
+        make(last, shape=values.shape, dtype=values.dtype)[...] = values
+
+
+WRITE = {"h5": write_h5, "hdf5": write_h5, "zarr": write_zarr}
+stored = pytest.mark.parametrize("suffix", WRITE)
+
+
+@pytest.mark.parametrize("dtype", ["<f8", ">f8", "f4", "i2"])
+def test_npy_is_opened_without_reading_it(tmp_path, dtype):
+    np.save(tmp_path / "x.npy", X.astype(dtype))
+    found = open_array(tmp_path / "x.npy")
+    assert isinstance(found, np.memmap)
+    assert not found.flags.writeable
+    assert found.dtype == dtype
+    assert_array_equal(found, X.astype(dtype))
+
+
+def test_kinds_that_cannot_be_opened_are_read(tmp_path):
+    np.savez(tmp_path / "x.npz", a=X, b=X + 1)
+    assert_array_equal(open_array(f"{tmp_path}/x.npz:b"), X + 1)
+    assert_array_equal(open_array(table(tmp_path, PLAIN)), X)
+
+
+@stored
+@pytest.mark.parametrize("key", ["a", "group/a", "group/inner/a:b"])
+def test_key_picks_the_stored_array_which_is_opened_and_read(tmp_path, suffix, key):
+    path = tmp_path / f"x.{suffix}"
+    WRITE[suffix](path, {"a": X, "group/a": X + 1, "group/inner/a:b": X + 2})
+    expected = X + key.count("/")
+    opened, read = open_array(f"{path}:{key}"), read_array(f"{path}:{key}")
+    assert not isinstance(opened, np.ndarray)
+    assert type(read) is np.ndarray
+    assert opened.dtype == read.dtype == X.dtype
+    assert_array_equal(opened[1:], expected[1:])
+    assert_array_equal(read, expected)
+    with pytest.raises(Exception, match=r"(?i)write|read.?only|permission"):  # each library has its own
+        opened[0] = 0.0
+
+
+@stored
+def test_key_may_be_left_out_where_one_stored_matrix_stands_beside_vectors(tmp_path, suffix):
+    path = tmp_path / f"x.{suffix}"
+    WRITE[suffix](path, {"animal": np.arange(3.0), "day": 3.0, "group/responses": X})
+    assert_array_equal(open_array(path)[:], X)
+    assert_array_equal(read_array(path), X)
+
+
+@stored
+def test_missing_and_wrong_keys_and_groups_list_the_stored_arrays(tmp_path, suffix):
+    path = tmp_path / f"x.{suffix}"
+    WRITE[suffix](path, {"a": X, "group/b": X})
+    there = "a 2 x 3, group/b 2 x 3"
+    refused(path, "none was given", f"'x.{suffix}:KEY'", there)
+    refused(f"{path}:c", "'c' is not one", there)
+    refused(f"{path}:group", "'group' is not one", there)
+    refused(f"{path}:a/b", "'a/b' is not one", there)
+    refused(f"{path}:", "'' is not one", there)
+
+
+def test_a_file_of_many_arrays_names_some_of_them(tmp_path):
+    write_h5(tmp_path / "x.h5", {f"day{i:03}": X for i in range(100)})
+    assert refused(tmp_path / "x.h5", "day019", "80 more").count("day") == 20
+
+
+@stored
+def test_empty_groups_say_so(tmp_path, suffix):
+    path = tmp_path / f"x.{suffix}"
+    WRITE[suffix](path, {})
+    refused(path, "the file is empty")
+
+
+def test_stored_strings_and_records_and_nothing_are_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "x.h5"
+    records = np.zeros((2, 3), [("a", "f8")])
+    write_h5(path, {"text": ["p", "q"], "records": records, "nothing": h5py.Empty("f8")})
+    refused(f"{path}:text", "must hold numbers, and 'text'", "is of dtype object: name another array")
+    refused(f"{path}:records", "must hold numbers, and 'records'", "is of dtype [('a', '<f8')]")
+    refused(f"{path}:nothing", "must hold numbers, and 'nothing'", "is empty")
+    refused(path, "none was given")
+
+
+def test_stored_booleans_of_zarr_are_numbers_and_dates_are_not(tmp_path):
+    write_zarr(tmp_path / "x.zarr", {"a": X > 0})
+    assert_array_equal(read_array(tmp_path / "x.zarr"), X > 0)
+    (tmp_path / "y.zarr").mkdir()
+    fields = {"zarr_format": 2, "shape": [2], "chunks": [2], "dtype": "<M8[s]", "order": "C"}
+    fields |= {"compressor": None, "filters": None, "fill_value": 0}
+    (tmp_path / "y.zarr" / ".zarray").write_text(json.dumps(fields))
+    refused(tmp_path / "y.zarr", "must hold numbers, and the array", "is of dtype datetime64[s]")
+
+
+def test_a_zarr_array_at_the_root_has_no_key_and_a_slash_does_not_matter(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    path = tmp_path / "x.zarr"
+    zarr.save_array(str(path), X)
+    for spec in (path, f"{path}/", f"{path}//"):
+        assert_array_equal(open_array(spec)[:], X)
+    refused(f"{path}:a", "without a key for an array at the root", "drop ':a'")
+    write_zarr(tmp_path / "y.zarr", {"a": X, "b": X + 1})
+    assert_array_equal(open_array(f"{tmp_path}/y.zarr/:b")[:], X + 1)
+    np.save(tmp_path / "x.npy", X)
+    refused(f"{tmp_path}/x.npy/", "convert it first")
+
+
+@stored
+def test_a_missing_stored_file_or_a_folder_in_its_place_is_refused(tmp_path, suffix):
+    path = tmp_path / f"x.{suffix}"
+    refused(f"{path}:a", "is missing: check the path", error=FileNotFoundError)
+    if suffix == "zarr":
+        path.write_bytes(b"")
+        refused(path, "must be a folder", "is a file: check the path", error=NotADirectoryError)
+    else:
+        path.mkdir()
+        refused(path, "must be a file", "is a folder: check the path", error=IsADirectoryError)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100, 0.5, 0.99])
+def test_truncated_hdf5_is_refused_in_one_line(tmp_path, kept):
+    path = tmp_path / "x.h5"
+    write_h5(path, {"x": np.random.default_rng(0).normal(size=(50, 40))})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: kept if isinstance(kept, int) else int(kept * len(whole))])
+    for spec in (path, f"{path}:x"):
+        refused(spec, "must be an intact file", "write or copy it again")
+
+
+def test_damaged_chunks_are_refused_where_all_is_read(tmp_path):
+    h5py, zarr = pytest.importorskip("h5py"), pytest.importorskip("zarr")
+    big = np.random.default_rng(0).normal(size=(50, 40))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=big, chunks=(10, 40), compression="gzip", fletcher32=True)
+        place = file["x"].id.get_chunk_info(2).byte_offset
+    zarr.save_array(str(tmp_path / "x.zarr"), big)
+    (chunk,) = (p for p in (tmp_path / "x.zarr").rglob("*") if p.is_file() and p.stat().st_size > 4000)
+    for path, offset in ((tmp_path / "x.h5", place), (chunk, 0)):
+        data = bytearray(path.read_bytes())
+        data[offset : offset + 50] = b"\xff" * 50
+        path.write_bytes(data)
+    for name in ("x.h5", "x.zarr"):
+        with pytest.raises(ValueError, match=r"^Argument 'X' must be an intact file, and .*copy it again\.$"):
+            read_array(tmp_path / name, name="X")
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "gone"])
+def test_damaged_zarr_metadata_is_refused_in_one_line(tmp_path, damage):
+    zarr = pytest.importorskip("zarr")
+    path = tmp_path / "x.zarr"
+    zarr.save_array(str(path), X)
+    for file in path.iterdir():
+        if file.name in ("zarr.json", ".zarray"):
+            file.unlink() if damage == "gone" else file.write_text(damage)
+    refused(path, "must be an intact file", "write or copy it again")
+
+
+def test_a_file_that_was_read_is_not_held_open(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    write_h5(tmp_path / "x.h5", {"x": X})
+    read_array(tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5", "r+") as file:
+        file["y"] = X
+    shutil.move(tmp_path / "x.h5", tmp_path / "y.h5")
+
+
+@stored
+def test_a_missing_library_says_how_to_get_it(tmp_path, monkeypatch, suffix):
+    WRITE[suffix](tmp_path / f"x.{suffix}", {"x": X})
+    module = "zarr" if suffix == "zarr" else "h5py"
+    monkeypatch.setitem(sys.modules, module, None)
+    extra = "zarr" if suffix == "zarr" else "h5"
+    message = rf'^Reading \.{suffix} files needs {module}: pip install "fastcov-gains\[{extra}\]"$'
+    for read in (read_array, open_array):
+        with pytest.raises(ImportError, match=message):
+            read(tmp_path / f"x.{suffix}")
 
 
 # ---- tables
@@ -299,6 +502,18 @@ def test_an_output_that_cannot_be_written_is_refused_beforehand(tmp_path, monkey
     monkeypatch.setattr(os, "access", lambda *_: False)
     refuse(tmp_path / "x.npz", PermissionError, "written to")
     assert os.listdir(tmp_path) == ["d.npz"]
+
+
+def test_an_output_over_what_is_read_is_refused_for_files_and_folders(tmp_path):
+    (tmp_path / "x.zarr").mkdir()
+    (tmp_path / "x.h5").write_bytes(b"")
+    (tmp_path / "link.npz").symlink_to("x.h5")
+    read = [f"{tmp_path}/x.h5:a", f"{tmp_path}/x.zarr/:a"]
+    with pytest.raises(ValueError, match="must not be a file that is read"):
+        check_output(tmp_path / "link.npz", (".npz",), read=read)
+    with pytest.raises(ValueError, match="must not be in a folder that is read"):
+        check_output(tmp_path / "x.zarr" / "x.npz", (".npz",), read=read)
+    assert check_output(tmp_path / "x.npz", (".npz",), read=read) == tmp_path / "x.npz"
 
 
 def test_an_output_that_can_be_written_is_returned_and_not_made(tmp_path):

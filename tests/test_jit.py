@@ -46,6 +46,7 @@ def results(dtype=np.float64):
         "losses": losses,
         "gradients": gradients,
         "delta": fc.fit(X, S, ridge=1e5).delta,
+        "delta-dual": fc.fit(X, S, ridge=1e5, solver="dual").delta,
     }
 
 
@@ -64,6 +65,7 @@ def bounds():
         "losses": np.full(17, eps * np.sum(E**2)),
         "gradients": np.tile(eps * gradient, (17, 1)),
         "delta": 2 * gains_bound(X, S, 1e5),
+        "delta-dual": 2 * gains_bound(X, S, 1e5),
     }
 
 

@@ -193,7 +193,7 @@ def _is_mapped(path: Any, place: int, mapping: mmap.mmap, inside: int, nbytes: i
 
 
 def _read_file(path: str, offset: int, out: Array) -> Array:
-    target = out.reshape(-1).view(np.uint8).data  # a memoryview of big-endian numbers has no bytes
+    target = out.data.cast("B")
     with open(path, "rb", buffering=0) as file:
         file.seek(offset)
         done = 0

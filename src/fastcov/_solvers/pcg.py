@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 # Compute the residual again after so much of it has gone, for float32 products lose the next digits,
 # or after so many iterations.
-RENEWED, PATIENCE = 1e-3, 100
+RENEWED, PATIENCE = 1e-4, 100
 # A true residual that is not this much below the last one: rounding has the upper hand.
 STAGNANT = 0.5
 
