@@ -34,6 +34,8 @@ def set_block_rows(monkeypatch):
 
     def set_rows(rows, D):
         monkeypatch.setattr("fastcov._problem.BLOCK_BYTES", 8 * D * rows)
+        monkeypatch.setattr("fastcov._solvers._pairs.block_rows", lambda _: rows)
+        monkeypatch.setattr("fastcov._solvers._nystrom.PANEL_BYTES", 8 * D * rows)
 
     return set_rows
 
@@ -48,9 +50,10 @@ def parallel(monkeypatch):
 def little_memory(monkeypatch):
     """A function that calls another while 1 kB is available, and checks that it allocates little."""
 
-    def call(function):
-        monkeypatch.setattr("fastcov._validation.available_memory", lambda: 1000)
-        monkeypatch.setattr("fastcov._validation.SMALL", 0)
+    def call(function, available=1000):
+        for module in ("_validation", "_solvers._plan"):
+            monkeypatch.setattr(f"fastcov.{module}.available_memory", lambda: available)
+            monkeypatch.setattr(f"fastcov.{module}.SMALL", 0)
         tracemalloc.start()
         try:
             return function()

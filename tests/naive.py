@@ -68,6 +68,15 @@ def linear_fit(X, S, ridge, center=True):
     return np.linalg.solve(G.T @ G + ridge * np.eye(G.shape[1]), G.T @ e)
 
 
+def solve(X, b, ridge, gains=None, center=True):
+    """(GᵀG + λI)⁻¹ b for the rows b of `b`, and GᵀG's pseudoinverse times b for λ = 0."""
+    G = atoms(X, gains, center)
+    if ridge == 0:
+        inverse = np.linalg.pinv(G, rcond=1e-6)
+        return b @ inverse @ inverse.T
+    return np.linalg.solve(G.T @ G + ridge * np.eye(G.shape[1]), b.T).T
+
+
 def diagonal_fit(X, S, ridge, center=True):
     """δ_i = g_iᵀe₀ / (‖g_i‖² + λ), 0 where both are 0."""
     G, e = atoms(X, None, center), error(X, S, None, center)

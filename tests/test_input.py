@@ -482,7 +482,9 @@ def test_a_ridge_of_none_is_refused(call):
 @pytest.mark.parametrize("value", ["best", "Linear", "", None, 1, ["linear"], np.array([1, 2])], ids=repr)
 @pytest.mark.parametrize("name", ["method", "solver"])
 def test_an_unknown_method_or_solver_is_refused_with_the_choices(name, value):
-    choices = {"method": "'linear', 'diagonal'", "solver": "'auto', 'cholesky', 'dual', 'spectral', 'pcg'"}[name]
+    choices = {"method": "'linear', 'diagonal'", "solver": "'auto', 'cholesky', 'dual', 'spectral', 'pcg'"}[
+        name
+    ]
     with refused(ValueError, name, f"be one of {choices}.*, not "):
         fc.fit(X, S, ridge=1.0, **{name: value})
 

@@ -1,6 +1,7 @@
 """The package as such: lazy imports, names, documentation, layers."""
 
 import ast
+import dataclasses
 import doctest
 import importlib
 import importlib.util
@@ -96,8 +97,14 @@ def test_package_is_marked_as_typed():
 @pytest.mark.parametrize("name", fc.__all__)
 def test_public_docstrings_name_every_parameter(name):
     value = getattr(fc, name) if name in fc._NAMES else None
-    if value is None or name in ("Fit", "ConvergenceWarning"):
+    if value is None or name == "ConvergenceWarning":
         pytest.skip("takes no arguments from users")
+    if dataclasses.is_dataclass(value):  # a result: its fields are attributes
+        attributes = value.__doc__[value.__doc__.index("Attributes") :]
+        for field in dataclasses.fields(value):
+            if not field.name.startswith("_"):
+                assert re.search(rf"^ *([\w, ]+, )?{field.name}\b", attributes, re.MULTILINE), field.name
+        return
     for parameter in inspect.signature(value).parameters:
         assert re.search(rf"^ *([\w, ]+, )?{parameter}\b.*", value.__doc__, re.MULTILINE), parameter
         assert re.search(rf"\b{parameter}\b", value.__doc__[value.__doc__.index("Parameters") :]), parameter

@@ -161,6 +161,11 @@ def dots(A: NDArray[np.float64], B: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([blas.ddot(a, b) for a, b in zip(A, B, strict=True)])
 
 
+def norms(A: NDArray[np.float64]) -> NDArray[np.float64]:
+    """‖a_t‖ for the rows of A (T, n)."""
+    return np.array([blas.dnrm2(a) for a in A])
+
+
 def add_scaled(Y: NDArray[np.float64], scales: Any, X: NDArray[np.float64]) -> None:
     """y_t += s_t x_t for the rows of X and Y (T, n), in place."""
     for y, s, x in zip(Y, scales, X, strict=True):

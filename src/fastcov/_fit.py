@@ -15,8 +15,8 @@ from ._jit import blas_for
 from ._operators import apply_adjoint, apply_atoms, largest_eigenvalue, squared_norms
 from ._problem import Problem
 from ._progress import watching
-from ._solvers import SOLVERS, Options, Progress, Solution, System, choose, factor_budget
-from ._validation import check_choice, check_generator, check_nonnegative, check_whole
+from ._solvers import SOLVERS, Options, Progress, Solution, System, base_bytes, choose, solver_budget
+from ._validation import check_choice, check_generator, check_nonnegative, check_tolerance, check_whole
 
 Array = NDArray[np.float64]
 
@@ -153,7 +153,7 @@ def fit(
                 N, D, solver, share=system.share, n_targets=len(target), tol=options.tol,
                 itemsize=given.dtype.itemsize, budget=memory_budget, rank=options.rank,
             )  # fmt: skip
-            budget = factor_budget(N, D, len(target), plan.available, memory_budget)
+            budget = solver_budget(plan.available - base_bytes(N, D, len(target)), memory_budget)
             options = dataclasses.replace(options, budget=budget, watch=watch)
             chosen = SOLVERS[plan.solver]
             solution = chosen.solve(chosen.init(system, options), overlaps)
@@ -313,10 +313,8 @@ def _squares(matrices: Array) -> Array:
 
 
 def _options(tol: float, max_iterations: int, rank: int | None, rng: Any) -> Options:
-    if not 0 < check_nonnegative("tol", tol) < 1:
-        raise ValueError(f"Argument 'tol' must lie between 0 and 1, not {tol!r}: 1e-8 is the default.")
     return Options(
-        tol=float(tol),
+        tol=check_tolerance(tol),
         max_iterations=check_whole("max_iterations", max_iterations, 1),
         rank=None if rank is None else check_whole("rank", rank, 0),
         rng=check_generator(rng),

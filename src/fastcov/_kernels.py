@@ -221,3 +221,26 @@ def pair_atoms(X, Y, out):
             for b in range(a + 1, d):
                 out[i, start + b - a] = xa * Y[i, b] + ya * X[i, b]
             start += d - a
+
+
+@Kernel
+def pivoted_rows(B, least, accepted, rows):
+    """Pivoted Cholesky of B (n, n) in place, each pivot taken where B_jj, by then, is above least[j].
+
+    accepted[j] = 1 for those, whose columns of the factor are written to rows[j] (n, n); accepted[n] is
+    the most that may be taken. 2 n^2 flops a pivot; what B holds then is what they leave.
+    """
+    n = B.shape[0]
+    taken = 0
+    for j in range(n):
+        accepted[j] = 0
+        if B[j, j] > least[j] and taken < accepted[n]:
+            accepted[j] = 1
+            taken += 1
+            root = np.sqrt(B[j, j])
+            for i in range(n):
+                rows[j, i] = B[j, i] / root
+            for i in range(n):
+                c = rows[j, i]
+                for k in range(n):
+                    B[i, k] -= c * rows[j, k]

@@ -159,6 +159,17 @@ class Problem:
         """The same responses with products of another precision."""
         return self if self.dtype == dtype else dataclasses.replace(self, dtype=np.dtype(dtype))
 
+    def converted(self) -> Problem:
+        """The same with a copy of X as the products want it: for many passes over what is in memory."""
+        return dataclasses.replace(self, X=self.responses(), exponent=0)
+
+    def ready(self, X: Any) -> bool:
+        """Whether rows of X are as the kernels want them, without a copy."""
+        return (
+            isinstance(X, np.ndarray) and X.dtype == self.dtype and self.exponent == 0
+            and X.flags.c_contiguous and X.flags.aligned and X.flags.writeable
+        )  # fmt: skip
+
     @property
     def shape(self) -> tuple[int, int]:
         """Channels and conditions, (N, D)."""
@@ -173,7 +184,7 @@ class Problem:
     def block_rows(self) -> int:
         """Rows in a block: as many as fit, in blocks of the same size."""
         N, D = self.shape
-        blocks = -(-N // max(1, BLOCK_BYTES // (8 * D)))
+        blocks = -(-N // max(1, BLOCK_BYTES // (self.dtype.itemsize * D)))
         return -(-N // blocks)
 
     def _chunks(self) -> Iterator[tuple[int, Array]]:
@@ -193,8 +204,7 @@ class Problem:
         step = step or self.block_rows
         buffer = None
         for first, X in self._chunks():
-            as_is = (X.dtype == self.dtype and self.exponent == 0
-                     and X.flags.c_contiguous and X.flags.aligned and X.flags.writeable)  # fmt: skip
+            as_is = self.ready(X)
             length = len(X) if as_is and streamed else step
             if buffer is None and not as_is:
                 buffer = np.empty((min(step, len(X)), X.shape[1]), self.dtype)
@@ -202,9 +212,10 @@ class Problem:
                 part = X[start : start + length]
                 if buffer is not None:
                     block = buffer[: len(part)]
-                    np.copyto(block, part, casting="unsafe")
-                    if self.exponent:
-                        block *= self.dtype.type(2.0**self.exponent)
+                    if self.exponent:  # in float64, before the cast: the range of float32 may not do
+                        np.multiply(part, np.float64(2.0**self.exponent), out=block, casting="unsafe")
+                    else:
+                        np.copyto(block, part, casting="unsafe")
                     part = block
                 yield slice(first + start, first + start + len(part)), part
 

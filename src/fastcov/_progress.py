@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._solvers import Progress
@@ -23,19 +24,28 @@ def watching(callback: Callable[[Progress], object] | None) -> Iterator[Callable
         return
     from tqdm import tqdm
 
-    bar = tqdm(total=1.0, delay=DELAY, leave=False, file=sys.stderr, bar_format=_FORMAT)
+    started = time.monotonic()
+    bar: Any = None
 
     def watch(progress: Progress) -> None:
-        if progress.stage != bar.desc.strip(": ") or progress.done < bar.n:
-            bar.reset(total=1.0)
-            bar.set_description_str(progress.stage, refresh=False)
-        if progress.iteration is not None:
-            bar.set_postfix_str(
-                f"iteration {progress.iteration}, residual {progress.residual:.1e}", refresh=False
-            )
-        bar.update(progress.done - bar.n)
+        nonlocal bar
+        if bar is not None and bar.desc != progress.stage:
+            bar.close()
+            bar = None
+        if bar is None and time.monotonic() - started >= DELAY:
+            bar = tqdm(total=1.0, initial=progress.done, leave=False, file=sys.stderr, bar_format=_FORMAT)
+            bar.desc = progress.stage
+        if bar is not None:
+            if progress.iteration is not None:
+                bar.set_postfix_str(
+                    f"iteration {progress.iteration}, residual {progress.residual:.1e}", refresh=False
+                )
+            bar.update(progress.done - bar.n)
         if callback is not None:
             callback(progress)
 
-    with bar:
+    try:
         yield watch
+    finally:
+        if bar is not None:
+            bar.close()

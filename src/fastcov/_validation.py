@@ -132,6 +132,14 @@ def check_whole(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
+def check_tolerance(value: Any) -> float:
+    """A relative residual."""
+    tol = check_nonnegative("tol", value)
+    if not 0 < tol < 1:
+        raise ValueError(f"Argument 'tol' must lie between 0 and 1, not {value!r}: 1e-8 is the default.")
+    return tol
+
+
 def check_generator(rng: Any) -> np.random.Generator:
     try:
         return np.random.default_rng(rng)

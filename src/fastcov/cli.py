@@ -1,4 +1,4 @@
-"""The command line: `fastcov demo`, `fastcov fit`, `fastcov doctor`.
+"""The command line: `fastcov demo`, `fastcov fit`, `fastcov plan`, `fastcov doctor`.
 
 Results go to stdout, messages to stderr. Whatever is wrong with the input is one line and exit
 code 2. Numba, SciPy and matplotlib are imported by the commands that need them, so that --help is
@@ -11,6 +11,7 @@ import errno
 import json
 import math
 import pathlib
+import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,8 @@ DPI = 200
 # A cautious start on recordings and simulations; at smaller ones the linear fit may overshoot.
 RELATIVE_RIDGE = 0.1
 
+
+SOLVERS = ("auto", "cholesky", "dual", "spectral", "pcg")
 
 # What a user can put right, or has to know; anything else is a defect and keeps its traceback.
 _REPORTED = (ValueError, TypeError, KeyError, MemoryError, OSError, ImportError, RuntimeError)
@@ -76,6 +79,19 @@ class _Doors(click.Group):
                 _stop(ctx, str(error) or f"{type(error).__name__}: use smaller arrays.", 2)
 
 
+class _Bytes(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in newer versions only
+    """A number of bytes, as 2e9, 500MB, 1.5 GB or 2GiB."""
+
+    name = "BYTES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number, letter, binary = r"(\d+\.?\d*(?:e\d+)?)", "([kmgt]?)", "(i?)"
+        match = re.fullmatch(rf"{number}\s*{letter}{binary}b?", str(value).strip(), re.IGNORECASE)
+        if match is None:
+            self.fail(f"{value!r} is not a number of bytes such as 500MB or 2GB", param, ctx)
+        return float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2].lower() or " ")
+
+
 def _say(kind: str, message: str) -> None:
     click.echo(f"{kind}: {' '.join(message.split())}", err=True)
 
@@ -102,6 +118,7 @@ def main(ctx: click.Context) -> None:
     \b
     fastcov demo                                  what it does, on simulated responses
     fastcov fit X.npy --responses Y.npy           gains from two recordings
+    fastcov plan 100000 100                       what a fit of that size takes
     fastcov doctor                                what the installation is like
     """  # noqa: D301  (click ends a paragraph at a real backspace)
     if ctx.invoked_subcommand is None:
@@ -177,6 +194,14 @@ def _losses(X: NDArray[Any], S: NDArray[Any], linear: Fit, diagonal: Fit, true: 
 @click.option("--method", type=click.Choice(["linear", "diagonal"]), default="linear", show_default=True)
 @click.option("--center/--no-center", default=True, show_default=True,
               help="Remove the mean over channels, condition by condition.")  # fmt: skip
+@click.option("--solver", type=click.Choice(SOLVERS), default="auto", show_default=True,
+              help="Of the linear fit; auto is the fastest that fits, see 'fastcov plan'.")  # fmt: skip
+@click.option(
+    "--tol", type=float, default=1e-8, show_default=True, help="Relative residual at which pcg stops."
+)
+@click.option("--max-iterations", type=int, default=1000, show_default=True, help="Of pcg.")
+@click.option("--memory-budget", type=_Bytes(), help="What the fit may take beyond X, as 500MB or 2GB.  "
+              "[default: what is available]")  # fmt: skip
 @click.option("--output", metavar="FILE.npz", help="Save gains, delta, covariance, target and the "
               "numbers of the fit.")  # fmt: skip
 @click.option("--plot", "figure", metavar="FILE", help="Draw the covariances, and the gains of the "
@@ -190,6 +215,10 @@ def fit_command(
     relative_ridge: float | None,
     method: str,
     center: bool,
+    solver: str,
+    tol: float,
+    max_iterations: int,
+    memory_budget: float | None,
     output: str | None,
     figure: str | None,
     as_json: bool,
@@ -214,7 +243,7 @@ def fit_command(
 
     from ._fit import fit
     from ._io import check_output, open_array, read_array
-    from ._problem import covariance, target_covariance
+    from ._problem import Problem, target_covariance
 
     read = [file for file in (x, responses, target) if file is not None]
     results = check_output(output, (".npz",), name="--output", read=read) if output is not None else None
@@ -225,7 +254,7 @@ def fit_command(
         plot.require_matplotlib()
     X = open_array(x, name="X")
     if responses is not None:
-        covariance(X, center=center)  # what is wrong with X is said of X
+        Problem.of(X, center=center)  # what is wrong with X is said of X
         Y = open_array(responses, name="Y")
         if Y.ndim == 2 and Y.shape[1] != X.shape[1]:
             raise ValueError(
@@ -237,14 +266,18 @@ def fit_command(
         S = read_array(str(target), name="S")
         if S.ndim == 3 and picture is not None:
             raise click.UsageError("--plot draws one target, and --target holds a stack of them.")
-    fitted = fit(X, S, ridge=ridge, relative_ridge=relative_ridge, method=method, center=center)
+    options: dict[str, Any] = {
+        "center": center, "solver": solver, "tol": tol, "max_iterations": max_iterations,
+        "memory_budget": memory_budget,
+    }  # fmt: skip
+    fitted = fit(X, S, ridge=ridge, relative_ridge=relative_ridge, method=method, **options)
 
     # Files come first: a reader of stdout that leaves early costs nothing.
     if results is not None:
         _save_fit(fitted, S, results)
     if picture is not None:
         other = "diagonal" if method == "linear" else "linear"
-        fits = {method: fitted, other: fit(X, S, ridge=fitted.ridge, method=other, center=center)}
+        fits = {method: fitted, other: fit(X, S, ridge=fitted.ridge, method=other, **options)}
         _save_figure(plot.summary(X, S, fits, order="cluster"), picture)
     click.echo(json.dumps(_plain(_record(fitted)), allow_nan=False) if as_json else str(fitted))
 
@@ -300,6 +333,43 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # of NumPy
         return _plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@main.command("plan")
+@click.argument("channels", type=int)
+@click.argument("conditions", type=int)
+@click.option("--solver", type=click.Choice(SOLVERS), default="auto", show_default=True)
+@click.option("--relative-ridge", type=float, default=RELATIVE_RIDGE, show_default=True,
+              help="Ridge over the largest eigenvalue of the Gram matrix of the atoms.")  # fmt: skip
+@click.option("--targets", default=1, show_default=True, help="Target covariances fitted together.")
+@click.option("--float32", is_flag=True, help="Responses in single precision.")
+@click.option("--memory-budget", type=_Bytes(), help="What a fit may take beyond X, as 500MB or 2GB.  "
+              "[default: what is available]")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def plan_command(
+    channels: int,
+    conditions: int,
+    solver: str,
+    relative_ridge: float,
+    targets: int,
+    float32: bool,
+    memory_budget: float | None,
+    as_json: bool,
+) -> None:
+    """What a linear fit of so many CHANNELS and CONDITIONS takes with each solver, and which is chosen.
+
+    \b
+    fastcov plan 1000000 100 --relative-ridge 1e-3 --memory-budget 2GB
+    """  # noqa: D301
+    import dataclasses
+
+    from ._solvers import plan
+
+    found = plan(
+        channels, conditions, solver=solver, relative_ridge=relative_ridge, n_targets=targets,
+        dtype="float32" if float32 else "float64", memory_budget=memory_budget,
+    )  # fmt: skip
+    click.echo(json.dumps(_plain(dataclasses.asdict(found)), allow_nan=False) if as_json else str(found))
 
 
 @main.command()

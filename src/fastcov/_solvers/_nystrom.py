@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas, solve_triangular
 
-from .. import _blas
+from .. import _blas, _kernels
+from .._jit import blas_for
 from .._operators import apply_adjoint, apply_atoms, gram_block
 from .._problem import BLOCK_BYTES, Problem
 from ._solution import Options, System
@@ -29,11 +30,14 @@ Array = NDArray[Any]
 
 # Proposals that are looked at together: enough for a BLAS call, few beside the pivots wanted.
 BATCH = 128
+# Rows of the factor that are made together: a product of many, in the caches still.
+PANEL_BYTES = 1 << 20
 # A pivot with less than this share of its diagonal left is rounding.
 ROUNDING = 1e-10
-# Reading a number of the factor costs as much as this many flops, in the caches and beyond them
-# (measured in float32: 28 and 100 GB/s, 150 GF/s).
+# Costs in flops of float32 products (150 GF/s on two cores): of reading a number of the factor, in the
+# caches (100 GB/s) and beyond them (28 GB/s); of a proposal, and of an iteration, besides their flops.
 WORD_IN_CACHE, WORD_BEYOND, CACHE_BYTES = 6.0, 20.0, 2e7
+PROPOSAL, ITERATION = 1.4e6, 4.5e7
 
 
 @dataclasses.dataclass
@@ -57,46 +61,56 @@ def choose_pivots(system: System, options: Options) -> Pivots:
     trace, at_ones = float(diagonal.sum()), problem.at_ones
     pivots = Pivots(np.empty(0, np.intp), np.empty((0, 0)), 1.0)
     most = N if rank is None else min(rank, N)
+    while most > 1 and working_bytes(N, D, most) > options.budget:
+        most //= 2
     weights, cumulative, drawn = diagonal, np.cumsum(diagonal), 0
-    while (k := len(pivots.channels)) < most and cumulative[-1] > ROUNDING * trace:
-        if rank is None and not _pays(N, D, k, pivots.left / max(system.share, ROUNDING), options.tol):
-            break
-        u, accept = random.random((2, BATCH))
-        c = np.searchsorted(cumulative, u * cumulative[-1], side="right")
-        c = c.clip(max=np.flatnonzero(weights)[-1])
-        proposed, chosen = problem.take(c), problem.take(pivots.channels)
-        B = gram_block(proposed, proposed, at_ones=at_ones)
-        F = np.empty((BATCH, 0))
-        if k:
-            F = gram_block(proposed, chosen, at_ones=at_ones)
-            _divide(F, pivots.lower)
-            B -= _blas.product(F, F, tb=True)
-        share = np.clip(B.diagonal() / weights[c], 0.0, 1.0)
-        pivots.left = float(share.mean() * cumulative[-1] / trace)
-        _take(pivots, c, F, B, np.maximum(accept * weights[c], ROUNDING * diagonal[c]), most)
-        drawn += BATCH
-        if drawn >= N:  # as many were looked at as a pass over all looks at
-            weights, drawn = diagonal.copy(), 0
-            for rows, block in factor_blocks(problem, pivots):
-                weights[rows] -= np.square(block).sum(axis=1)
-            weights[weights < ROUNDING * diagonal] = 0.0
-            weights[pivots.channels] = 0.0
-            cumulative = np.cumsum(weights)
-            pivots.left = float(cumulative[-1] / trace)
+    with blas_for(0):  # products of a hundred rows, at which threads of a busy machine wait for each other
+        while (k := len(pivots.channels)) < most and cumulative[-1] > ROUNDING * trace:
+            if rank is None and not _pays(N, D, k, pivots.left, system.share, options.tol):
+                break
+            u, accept = random.random((2, BATCH))
+            u *= np.nextafter(cumulative[-1], 0.0)  # below the end, where there may be dead channels
+            c = np.searchsorted(cumulative, u, side="right")
+            proposed, chosen = problem.take(c), problem.take(pivots.channels)
+            B = gram_block(proposed, proposed, at_ones=at_ones)
+            F = np.empty((BATCH, 0))
+            if k:
+                F = gram_block(proposed, chosen, at_ones=at_ones)
+                blas.dtrsm(1.0, pivots.lower.T, F.T, lower=0, trans_a=1, overwrite_b=1)  # F L⁻ᵀ
+                B -= _blas.product(F, F, tb=True)
+            share = np.clip(B.diagonal() / weights[c], 0.0, 1.0)
+            pivots.left = float(share.mean() * cumulative[-1] / trace)
+            _take(pivots, c, F, B, np.maximum(accept * weights[c], ROUNDING * diagonal[c]), most)
+            drawn += BATCH
+            if drawn >= N:  # as many were looked at as a pass over all looks at
+                weights, drawn = diagonal.copy(), 0
+                for rows, block in factor_blocks(problem, pivots):
+                    weights[rows] -= np.square(block).sum(axis=1)
+                weights[weights < ROUNDING * diagonal] = 0.0
+                weights[pivots.channels] = 0.0
+                cumulative = np.cumsum(weights)
+                pivots.left = float(cumulative[-1] / trace)
     return pivots
 
 
-def _pays(N: int, D: int, k: int, left: float, tol: float) -> bool:
-    """Whether one more pivot saves more flops than it costs, by the iterations to be expected.
+def _pays(N: int, D: int, k: int, left: float, share: float, tol: float) -> bool:
+    """Whether one more pivot saves more time than it takes, by the iterations to be expected.
 
-    The trace that is left falls about as 1/k, and the iterations as its root.
+    The trace that is left falls about as 1/k, and the iterations as its root. A flop of the preparation
+    takes twice the time of one of the iterations.
     """
     if k == 0:
         return True
     word = WORD_IN_CACHE if 4 * N * k < CACHE_BYTES else WORD_BEYOND
-    expected = iterations(left, tol)
-    saved = expected / (2 * k) * (4 * D * D + 2 * word * k)
-    return saved > 2 * D + 4 * k + 2 * word * expected
+    expected = iterations(left / share, tol)
+    saved = expected / (2 * k) * (N * (4 * D * D + 2 * word * k) + ITERATION)
+    return saved > N * (4 * D + 8 * k + 2 * word * expected) + (PROPOSAL + 4 * k * k) / left
+
+
+def working_bytes(N: int, D: int, k: int) -> float:
+    """Bytes for a preconditioner of rank k besides the factor: matrices of order k, batches, panels."""
+    panels = min(5.0 * PANEL_BYTES, 8.0 * N * (2 * D + 3 * k)) + 2.0 * min(BLOCK_BYTES, 8 * N * D)
+    return 48.0 * k * k + 8.0 * k * D + max(panels, 24.0 * BATCH * (BATCH + k + D))
 
 
 def iterations(left: float, tol: float) -> float:
@@ -107,38 +121,25 @@ def iterations(left: float, tol: float) -> float:
 def _take(pivots: Pivots, c: Array, F: Array, B: Array, least: Array, most: int) -> None:
     """Accept each proposal of which enough is left after those before it; B is used up."""
     k = len(pivots.channels)
-    chosen: list[int] = []
-    columns: list[Array] = []
-    for j in range(len(c)):
-        if B[j, j] > least[j] and k + len(chosen) < most:
-            column = B[:, j] / np.sqrt(B[j, j])
-            B -= np.outer(column, column)
-            chosen.append(j)
-            columns.append(column)
-    n = len(chosen)
-    if n:
-        lower = np.zeros((k + n, k + n))
-        lower[:k, :k] = pivots.lower
-        lower[k:, :k] = F[chosen]
-        lower[k:, k:] = np.tril(np.stack(columns, axis=1)[chosen])
-        pivots.lower = lower
-        pivots.channels = np.concatenate([pivots.channels, c[chosen]])
-
-
-def _divide(rows: Array, lower: Array) -> None:
-    """rows L⁻ᵀ in place."""
-    trsm = blas.strsm if rows.dtype == np.float32 else blas.dtrsm
-    trsm(1.0, np.asfortranarray(lower, rows.dtype), rows.T, lower=1, overwrite_b=1)
+    rows, accepted = np.empty_like(B), np.full(len(c) + 1, most - k)
+    _kernels.pivoted_rows(B, least, accepted, rows, size=0)  # one thread
+    chosen = np.flatnonzero(accepted[:-1])
+    lower = np.zeros((k + len(chosen),) * 2)
+    lower[:k, :k] = pivots.lower
+    lower[k:, :k] = F[chosen]
+    lower[k:, k:] = np.tril(rows[np.ix_(chosen, chosen)].T)
+    pivots.lower = lower
+    pivots.channels = np.concatenate([pivots.channels, c[chosen]])
 
 
 def factor_blocks(problem: Problem, pivots: Pivots) -> Iterator[tuple[slice, Array]]:
     """Rows of F = A[:, I] L⁻ᵀ, block by block. N (2Dk + k²) flops, one pass over X."""
     chosen, at_ones = problem.take(pivots.channels), problem.at_ones
-    step = max(1, min(problem.block_rows, BLOCK_BYTES // (8 * max(1, len(pivots.channels)))))
-    for rows, part in problem.parts(step=step):
-        block = gram_block(part, chosen, at_ones=at_ones)
-        _divide(block, pivots.lower)
-        yield rows, block
+    # A product with the inverse is twice as fast as solving, and as good for a preconditioner.
+    inverse = solve_triangular(pivots.lower, np.eye(len(pivots.channels)), lower=True).astype(problem.dtype)
+    k = max(problem.shape[1], len(pivots.channels))
+    for rows, part in problem.parts(step=max(1, PANEL_BYTES // (problem.dtype.itemsize * k))):
+        yield rows, _blas.product(gram_block(part, chosen, at_ones=at_ones), inverse, tb=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,15 +149,14 @@ class Preconditioner:
     problem: Problem
     pivots: Pivots
     shift: float  # μ
-    core: NDArray[np.float64]  # Cholesky factor of FᵀF + μI
+    core: NDArray[np.float64]  # (FᵀF + μI)⁻¹
     factor: Array | None
 
     @classmethod
     def of(cls, system: System, pivots: Pivots, *, keep: bool) -> Preconditioner:
         problem = system.problem
         N, k = problem.shape[0], len(pivots.channels)
-        # Without a ridge, the identity beside F Fᵀ stands for what F leaves.
-        shift = system.ridge or float(system.diagonal.sum()) * max(pivots.left, ROUNDING) / N
+        shift = system.ridge
         factor = np.empty((k, N), problem.dtype) if keep else None
         inner = np.zeros((k, k))
         for rows, block in factor_blocks(problem, pivots) if k else ():
@@ -166,13 +166,14 @@ class Preconditioner:
         inner.flat[:: k + 1] += shift
         if _blas.cholesky(inner):
             raise np.linalg.LinAlgError("The preconditioner is not positive definite.")
-        return cls(problem, pivots, shift, inner, factor)
+        core = _blas.cholesky_solve(inner, np.eye(k)) if k else inner
+        return cls(problem, pivots, shift, core, factor)
 
     def __call__(self, R: Array) -> Array:
         """(F Fᵀ + μI)⁻¹ r for the rows r of R (T, N)."""
         if not len(self.core):
             return R / self.shift
-        out = self._expand(_blas.cholesky_solve(self.core, self._shrink(R)))
+        out = self._expand(_blas.product(self._shrink(R), self.core))
         np.subtract(R, out, out=out)
         out /= self.shift
         return out
@@ -183,7 +184,7 @@ class Preconditioner:
             return _scaled_product(R, self.factor, tb=True)
         chosen = self.problem.take(self.pivots.channels)
         products = apply_adjoint(chosen, apply_atoms(self.problem, R))
-        return solve_triangular(self.pivots.lower, products.T, lower=True).T
+        return np.ascontiguousarray(solve_triangular(self.pivots.lower, products.T, lower=True).T)
 
     def _expand(self, W: Array) -> Array:
         """F w = Gᵀ (G_I L⁻ᵀ w), for each row (T, N)."""

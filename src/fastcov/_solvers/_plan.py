@@ -9,8 +9,15 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .._sources import CHUNK_BYTES
-from .._validation import SMALL, available_memory, check_choice, check_nonnegative, check_whole
-from ._nystrom import iterations
+from .._validation import (
+    SMALL,
+    available_memory,
+    check_choice,
+    check_nonnegative,
+    check_tolerance,
+    check_whole,
+)
+from ._nystrom import iterations, working_bytes
 from ._pairs import block_rows, n_pairs
 from ._solution import RESOLVED, SINGLE
 
@@ -31,8 +38,10 @@ BANDWIDTH = 13e9
 TRACE, HALVED = 5.0, 25.0
 # What `pcg` may keep of its preconditioner unless told otherwise.
 FACTOR_BYTES = 1e9
+# A budget has room for a preconditioner of this rank at least.
+LEAST_RANK = 16
 # Vectors over channels that a fit holds, and more for each target.
-VECTORS, VECTORS_A_TARGET = 5, 8
+VECTORS, VECTORS_A_TARGET = 3, 7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,13 +158,16 @@ def plan(
     Examples
     --------
     >>> import fastcov as fc
-    >>> fc.plan(2_000, 187).solver, fc.plan(100_000, 100).solver
+    >>> fc.plan(500, 50).solver, fc.plan(100_000, 100).solver
     ('cholesky', 'pcg')
     """
     N, D = check_whole("n_channels", n_channels, 1), check_whole("n_conditions", n_conditions, 1)
     share = check_nonnegative("relative_ridge", relative_ridge) / TRACE
-    itemsize = 4 if np.dtype(dtype) in (np.dtype(np.float32), np.dtype(np.float16)) else 8
-    T = check_whole("n_targets", n_targets, 1)
+    kind = np.dtype(dtype)
+    if kind.kind not in "biuf":
+        raise TypeError(f"Argument 'dtype' must be one of real numbers, not {kind}.")
+    itemsize = 4 if kind.kind == "f" and kind.itemsize <= 4 else 8
+    T, tol = check_whole("n_targets", n_targets, 1), check_tolerance(tol)
     return choose(N, D, solver, share=share, n_targets=T, itemsize=itemsize, tol=tol, budget=memory_budget)
 
 
@@ -173,33 +185,40 @@ def choose(
 ) -> Plan:
     """`plan` for a ridge that is `share` of the trace of GᵀG."""
     check_choice("solver", solver, ("auto", *NAMES))
-    vectors = least_bytes(N, D, n_targets)
-    if budget is not None and budget < vectors:
-        raise ValueError(
-            f"Argument 'memory_budget' must be at least {math.ceil(vectors / 1e6) * 1e6:.4g} bytes for "
-            f"{N} channels and {n_targets} targets, not {budget:.4g}."
-        )
+    if budget is not None:
+        budget = check_nonnegative("memory_budget", budget)
+    base = base_bytes(N, D, n_targets)
     estimates = _estimates(N, D, share=share, T=n_targets, itemsize=itemsize, tol=tol, rank=rank)
-    largest = max(nbytes for _, nbytes, _ in estimates.values())
-    free = math.inf if largest + vectors < SMALL else available_memory()
+    largest = base + max(nbytes for _, nbytes, _ in estimates.values())
+    free = math.inf if largest < SMALL else available_memory()
     available = free if budget is None else min(free, budget)
-    most = factor_budget(N, D, n_targets, available, budget)
+    limit = solver_budget(available - base, budget)
     costs = []
     for name, (flops, nbytes, seconds) in estimates.items():
-        if name == "pcg" and nbytes > most:  # the preconditioner is made again at each iteration
-            nbytes, flops, seconds = most, 2 * flops, 2 * seconds
-        costs.append(Cost(name, flops, nbytes + vectors, seconds, nbytes + vectors <= available))
-    fitting = [c for c in costs if c.fits]
-    if solver != "auto":
+        if name == "pcg" and nbytes > limit:  # the preconditioner is made again at each iteration
+            least = working_bytes(N, D, LEAST_RANK)
+            nbytes, flops, seconds = max(limit, least), 2 * flops, 2 * seconds
+        costs.append(Cost(name, flops, base + nbytes, seconds, base + nbytes <= available))
+    fitting = [c for c in costs if c.fits and math.isfinite(c.seconds)]
+    if not fitting and budget is not None and budget < free:
+        least = math.ceil(min(c.nbytes for c in costs if math.isfinite(c.seconds)) / 1e6) * 1e6
+        raise ValueError(
+            f"Argument 'memory_budget' must be at least {least:.10g} bytes for {N} channels and {n_targets} "
+            f"targets, not {budget:.10g}."
+        )
+    if share <= RESOLVED or solver != "auto":
+        reason = "as asked for"
+        if share <= RESOLVED:
+            solver, reason = "spectral", "the ridge is too small to count beside GᵀG"
         asked = next(c for c in costs if c.solver == solver)
         if not asked.fits:
             would = ", ".join(f"solver={c.solver!r} ({c.nbytes / 1e9:.3g} GB)" for c in fitting)
-            raise _too_large(f"A {solver} fit", N, asked.nbytes, available, would)
-        return Plan(solver, "as asked for", (N, D), available, tuple(costs))
-    if not fitting:
-        raise _too_large("A fit", N, vectors, available, "")
+            raise _too_large(f"A {solver} fit", N, asked.nbytes, available, would, share)
+        return Plan(solver, reason, (N, D), available, tuple(costs))
     # Eigenvectors are for many ridges, or for one that does not count; a state of one ridge is cheaper.
-    candidates = [c for c in fitting if c.solver != "spectral" or share <= RESOLVED]
+    candidates = [c for c in fitting if c.solver != "spectral"]
+    if not candidates:
+        raise _too_large("A fit", N, min(c.nbytes for c in costs), available, "", share)
     best, *others = sorted(candidates, key=lambda c: c.seconds)
     reason = f"the fastest that fits, {best.seconds:.2g} s by estimate"
     if others and math.isfinite(others[0].seconds):
@@ -207,23 +226,25 @@ def choose(
     return Plan(best.solver, reason, (N, D), available, tuple(costs))
 
 
-def _too_large(what: str, N: int, nbytes: float, available: float, would: str) -> MemoryError:
+def _too_large(what: str, N: int, nbytes: float, available: float, would: str, share: float) -> MemoryError:
+    remedy = f"{would} would fit" if would else "fit fewer targets at a time, or use method='diagonal'"
+    if share <= RESOLVED:
+        remedy = "use a larger ridge, for which there are other solvers"
     return MemoryError(
         f"{what} of {N} channels takes {nbytes / 1e9:.3g} GB, and {available / 1e9:.3g} GB are available: "
-        + (f"{would} would fit." if would else "fit fewer targets at a time, or use method='diagonal'.")
+        f"{remedy}."
     )
 
 
-def least_bytes(N: int, D: int, T: int) -> float:
+def base_bytes(N: int, D: int, T: int) -> float:
     """Bytes that a fit takes whatever the solver: vectors over channels, D x D matrices, what is read."""
     vectors, matrices = N * (VECTORS + VECTORS_A_TARGET * T), D * D * (4 + 6 * T)
     return 8.0 * (vectors + matrices) + min(2.5 * CHUNK_BYTES, 16.0 * N * D)
 
 
-def factor_budget(N: int, D: int, T: int, available: float, budget: float | None) -> float:
-    """Bytes that the preconditioner of `pcg` may take."""
-    left = available - least_bytes(N, D, T)
-    return max(0.0, left if budget is not None else min(left / 2, FACTOR_BYTES))
+def solver_budget(left: float, asked: float | None) -> float:
+    """Bytes that `pcg` may take beside those of the fit, of what they leave."""
+    return max(0.0, left if asked is not None else min(left / 2, FACTOR_BYTES))
 
 
 def _estimates(
@@ -242,15 +263,16 @@ def _estimates(
 
     gram, factor, refined = 1.0 * N * P * P, P**3 / 3, 5 * product
     seconds = CALL + (gram / SYRK + factor / POTRF) / (faster if single else 1) + refined / GEMM
-    dual = (gram + factor + refined, itemsize * P * (P + block_rows(D)), seconds + 4 * ITERATION)
+    width = itemsize if single else 8
+    dual = (gram + factor + refined, width * P * (P + block_rows(D)), seconds + 4 * ITERATION)
 
     gram = N * P * P if P < N else N * N * D
     seconds = CALL + gram / SYRK + 9 * n**3 / EIGH + 3 * product / GEMM
     spectral = (gram + 9 * n**3 + 3 * product, 24 * n * n + 8 * (block_rows(D) * n), seconds)
 
     pcg = _estimate_pcg(N, D, share=max(share, RESOLVED), T=T, tol=tol, rank=rank)
-    if share <= RESOLVED:
-        cholesky, dual = (*cholesky[:2], math.inf), (*dual[:2], math.inf)
+    if share <= RESOLVED:  # only eigenvectors tell what counts
+        cholesky, dual, pcg = ((*cost[:2], math.inf) for cost in (cholesky, dual, pcg))
     return dict(zip(NAMES, (cholesky, dual, spectral, pcg), strict=True))
 
 
@@ -272,5 +294,5 @@ def _estimate_pcg(
         seconds += expected * (ITERATION + 2.0 * N * k * itemsize * T / BANDWIDTH)
         seconds += CALL + PROPOSAL * k * (1.0 + k / HALVED) ** 0.8
         if seconds < best[2]:
-            best = (flops, float(itemsize * N * k), seconds)
+            best = (flops, itemsize * N * k + working_bytes(N, D, k), seconds)
     return best

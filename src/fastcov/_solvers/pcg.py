@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _blas
-from ._nystrom import Preconditioner, choose_pivots
+from . import spectral
+from ._nystrom import Preconditioner, choose_pivots, working_bytes
 from ._solution import Options, Progress, Solution, System
 
 Array = NDArray[np.float64]
@@ -29,72 +30,94 @@ STAGNANT = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """GᵀG + λI, in the precision of the iterations, with its preconditioner."""
+    """GᵀG + λI, exact and in the precision of the iterations, with its preconditioner."""
 
+    exact: System
     system: System
     precondition: Preconditioner
     options: Options
 
 
-def init(system: System, options: Options) -> State:
+def init(system: System, options: Options) -> State | spectral.State:
     """Make the preconditioner for GᵀG + λI."""
-    N, _ = system.problem.shape
-    system = system.astype(np.float32 if system.single else np.float64)
-    pivots = choose_pivots(system, options)
-    fits = options.budget / (N * system.problem.dtype.itemsize)
+    if system.singular:
+        return spectral.init(system, options)
+    exact, system = system, system.astype(np.float32 if system.single else np.float64)
+    (N, D), itemsize = system.problem.shape, system.problem.dtype.itemsize
+    pivots = choose_pivots(exact, options)
+    left = options.budget - working_bytes(N, D, len(pivots.channels))
+    fits = max(0.0, left) / (N * itemsize)
     if fits < len(pivots.channels) <= 2 * fits:  # nearly as good, and half the work of making it again
         pivots = pivots.first(int(fits))
-    return State(system, Preconditioner.of(system, pivots, keep=fits >= len(pivots.channels)), options)
+    keep = fits >= len(pivots.channels)
+    X, convert = system.problem.X, len(pivots.channels) * keep + D <= fits
+    if convert and isinstance(X, np.ndarray) and not system.problem.ready(X):
+        system = dataclasses.replace(system, problem=system.problem.converted())
+    return State(exact, system, Preconditioner.of(system, pivots, keep=keep), options)
 
 
-def solve(state: State, rhs: Array) -> Solution:
+def solve(state: State | spectral.State, rhs: Array) -> Solution:
     """Solve for the rows of `rhs` (T, N), all at once: each pass over X serves those not yet solved."""
+    if isinstance(state, spectral.State):
+        return state.solve(rhs)
     options, system = state.options, state.system
-    exact = system.astype(np.float64)
-    scale = np.sqrt(_blas.dots(rhs, rhs))
+    exact = state.exact.astype(np.float64)
+    scale = _blas.norms(rhs)
     value = np.zeros_like(rhs)
     rows = np.flatnonzero(scale)  # of `rhs`, that the arrays below belong to
     b = rhs[rows] / scale[rows, np.newaxis]
     x, r = np.zeros_like(b), b.copy()
     z = state.precondition(r)
     p, rz = z, _blas.dots(r, z)
-    true = np.ones(len(b))  # ‖r‖ when it was last computed from x
-    iteration, renewals, since, status = 0, 0, 0, "converged"
+    true = np.ones(len(b))  # the least ‖r‖ of those computed from x
+    rounding = np.finfo(np.float64).eps * (exact.ridge + exact.diagonal.sum())  # in A x, beside ‖x‖
+    iteration, renewals, since, done, status = 0, 0, 0, 0.0, "converged"
     while len(rows):
         if iteration == options.max_iterations:
             status = "max-iterations"
             break
         q = system.product(p)
         curvature = _blas.dots(p, q)
-        if not np.all(curvature * rz > 0):  # NaN as well
-            status = "breakdown"
-            break
+        if not np.all((curvature > 0) & (rz > 0)):  # NaN as well
+            if system.problem.dtype == np.float64:
+                status = "breakdown"
+                break
+            system, p = exact, state.precondition(r)
+            rz = _blas.dots(r, p)
+            continue
         iteration, since = iteration + 1, since + 1
         step = rz / curvature
         _blas.add_scaled(x, step, p)
         _blas.add_scaled(r, -step, q)
-        size = np.sqrt(_blas.dots(r, r))
-        digits = math.log(max(size.max(), options.tol)) / math.log(min(options.tol, 0.5))
-        options.watch(Progress("iterate", min(max(digits, 0.0), 1.0), iteration, float(size.max())))
+        del q  # vectors over channels are what takes memory here
+        size = _blas.norms(r)
+        done = max(done, math.log(max(size.max(), options.tol)) / math.log(options.tol))
+        options.watch(Progress("iterate", done, iteration, float(size.max())))
 
         claimed = size <= np.maximum(options.tol, RENEWED * true)
         due = np.flatnonzero(claimed | (since >= PATIENCE))
         stagnant = np.zeros(len(rows), bool)
         if len(due):
-            r[due] = b[due] - exact.product(x[due])
-            left = np.sqrt(_blas.dots(r[due], r[due]))
+            every = slice(None) if len(due) == len(rows) else due  # a view, not a copy
+            product = exact.product(x[every])
+            r[every] = np.subtract(b[every], product, out=product)
+            left = _blas.norms(product)
+            del product
             single = system.problem.dtype == np.float32
-            stagnant[due] = (left > STAGNANT * true[due]) & (left > options.tol) & (claimed[due] | single)
-            true[due], renewals, since = left, renewals + 1, 0
-            solved = np.zeros(len(rows), bool)
-            solved[due] = left <= options.tol
+            better = due[left < true[due]]
+            value[rows[better]] = x[better]
+            # Without a claim, many iterations without any gain.
+            least = np.where(claimed[due] | single, STAGNANT, 1.0) * true[due]
+            stagnant[due] = (left > least) & (left > options.tol)
+            true[due], renewals, since = np.minimum(left, true[due]), renewals + 1, 0
+            ended = np.zeros(len(rows), bool)
+            ended[due] = left <= np.maximum(options.tol, rounding * _blas.norms(x[every]))
             if stagnant.any() and not single:
-                status, solved = "stagnated", solved | stagnant
-            if solved.any():
-                value[rows[solved]] = x[solved]
-                b, x, r, p = (vectors[~solved] for vectors in (b, x, r, p))
-                rz, true = rz[~solved], true[~solved]
-                rows, stagnant = rows[~solved], stagnant[~solved]
+                status, ended = "stagnated", ended | stagnant
+            if ended.any():
+                b, x, r, p = (vectors[~ended] for vectors in (b, x, r, p))
+                rz, true = rz[~ended], true[~ended]
+                rows, stagnant = rows[~ended], stagnant[~ended]
             if not len(rows):
                 break
             if stagnant.any():
@@ -104,7 +127,10 @@ def solve(state: State, rhs: Array) -> Solution:
         for t in range(len(rows)):
             p[t] *= 0.0 if stagnant[t] else rz[t] / last[t]
         p += z
-    value[rows] = x
+        del z
+    if len(rows):  # ended on the way: what is better than at the last renewal
+        gained = _blas.norms(b - exact.product(x)) < true
+        value[rows[gained]] = x[gained]
     value *= scale[:, np.newaxis]
     stats = {
         "iterations": iteration,
