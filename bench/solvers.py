@@ -22,7 +22,7 @@ MORE = [(300, 20), (3000, 8), (20000, 12), (100_000, 6), (3000, 30), (4000, 100)
 RIDGES = (0.1, 1e-3, 1e-6)
 SOLVERS = ("cholesky", "dual", "pcg")
 # Runs that would take longer than this, by estimate, are left out.
-LONGEST = 30.0
+LONGEST = 10.0
 
 
 def seconds(run, repeats: int = 5) -> float:

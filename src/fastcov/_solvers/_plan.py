@@ -23,14 +23,16 @@ from ._solution import RESOLVED, SINGLE
 
 NAMES = ("cholesky", "dual", "spectral", "pcg")
 
-# Measured by `python bench/solvers.py` on two cores of an AMD EPYC with AVX-512 (SciPy 1.17 with its
-# OpenBLAS): flops per second in float64, twice that in float32 but for eigenvectors, which are float64.
+# Fitted to what `python bench/solvers.py` measures, on two cores of an AMD EPYC with AVX-512 (SciPy 1.17
+# with its OpenBLAS). Flops per second in float64, twice that in float32 but for eigenvectors:
 GEMM = 70e9  # products of X with D x D matrices
-SYRK = 45e9  # GᵀG, and GGᵀ from rows of G
-POTRF = 60e9
+SYRK = 85e9  # GᵀG, and GGᵀ from rows of G
+POTRF, POTRF_HALF = 95e9, 400.0  # of large matrices; the order at which half of that is reached
 EIGH = 16e9
-# Seconds a call, an iteration, and a proposed pivot take besides.
+# Seconds of a call, an iteration and a proposed pivot besides, and of a product with GᵀG for each channel
+# and each element of X, which count where conditions are few.
 CALL, ITERATION, PROPOSAL = 2e-4, 4e-4, 8e-6
+CHANNEL, ELEMENT = 1.2e-8, 5e-10
 # Bytes per second of memory that is read once.
 BANDWIDTH = 13e9
 # Trace of GᵀG over its largest eigenvalue, in recordings and simulations 4 to 6; and the pivots after
@@ -255,25 +257,31 @@ def _estimates(
     n = min(N, P)
     single, faster = share >= SINGLE, 8 / itemsize
     product = 4.0 * N * D * D * T
+    multiply = product / GEMM + N * T * (CHANNEL + D * ELEMENT)
 
     gram, factor = 1.0 * N * N * D, N**3 / 3
-    seconds = CALL + (gram / SYRK + factor / POTRF + 16.0 * N * N / BANDWIDTH) / faster
-    refined = 0.0 if itemsize == 8 else 3 * product
-    cholesky = (gram + factor + refined, itemsize * N * (N + D), seconds + refined / GEMM)
+    seconds = CALL + (gram / SYRK + factor / _potrf(N) + 16.0 * N * N / BANDWIDTH) / faster
+    refinements = 0 if itemsize == 8 else 3
+    flops = gram + factor + refinements * product
+    cholesky = (flops, itemsize * N * (N + D), seconds + refinements * multiply)
 
     gram, factor, refined = 1.0 * N * P * P, P**3 / 3, 5 * product
-    seconds = CALL + (gram / SYRK + factor / POTRF) / (faster if single else 1) + refined / GEMM
+    seconds = CALL + (gram / SYRK + factor / _potrf(P)) / (faster if single else 1) + 5 * multiply
     width = itemsize if single else 8
     dual = (gram + factor + refined, width * P * (P + block_rows(D)), seconds + 4 * ITERATION)
 
     gram = N * P * P if P < N else N * N * D
-    seconds = CALL + gram / SYRK + 9 * n**3 / EIGH + 3 * product / GEMM
+    seconds = CALL + gram / SYRK + 9 * n**3 / EIGH + 3 * multiply
     spectral = (gram + 9 * n**3 + 3 * product, 24 * n * n + 8 * (block_rows(D) * n), seconds)
 
     pcg = _estimate_pcg(N, D, share=max(share, RESOLVED), T=T, tol=tol, rank=rank)
     if share <= RESOLVED:  # only eigenvectors tell what counts
         cholesky, dual, pcg = ((*cost[:2], math.inf) for cost in (cholesky, dual, pcg))
     return dict(zip(NAMES, (cholesky, dual, spectral, pcg), strict=True))
+
+
+def _potrf(n: int) -> float:
+    return POTRF * n / (n + POTRF_HALF)
 
 
 def _estimate_pcg(
@@ -287,10 +295,11 @@ def _estimate_pcg(
     ranks = [min(rank, n)] if rank is not None else [0, *(2**j for j in range(4, 14) if 2**j < n)]
     for k in ranks:
         left = (1.0 + k / HALVED) ** -0.8 * (1.0 - k / n)
-        expected = 2.0 + iterations(left / share, tol)
+        expected = 2.0 + min(iterations(left / share, tol), n)
         setup = N * (2.0 * D * k + 2.0 * k * k)
         flops = setup + expected * (product + 4.0 * N * k * T) + 3 * product
         seconds = (setup + expected * product) / rate + 3 * product / GEMM
+        seconds += (expected + 3) * N * T * (CHANNEL + D * ELEMENT)
         seconds += expected * (ITERATION + 2.0 * N * k * itemsize * T / BANDWIDTH)
         seconds += CALL + PROPOSAL * k * (1.0 + k / HALVED) ** 0.8
         if seconds < best[2]:
