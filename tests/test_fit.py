@@ -11,8 +11,8 @@ from cases import LAYOUTS, absolute_error, data, gains_bound, rounding, target, 
 
 import fastcov as fc
 from fastcov import _fit, _validation
-from fastcov._operators import squared_norms
 from fastcov._problem import Problem
+from fastcov._products import squared_norms
 from fastcov._solvers import Options, Solution, System, _refinement, cholesky
 
 SHAPES = [(1, 1), (1, 3), (2, 2), (5, 7), (12, 4), (33, 3), (65, 6), (257, 5)]

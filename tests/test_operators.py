@@ -7,7 +7,7 @@ from cases import LAYOUTS, absolute_atoms, absolute_error, data, rounding, targe
 from scipy.sparse.linalg import aslinearoperator, eigsh, lsqr, svds
 
 import fastcov as fc
-from fastcov import _operators
+from fastcov import _products
 from fastcov._problem import Problem
 
 # One channel; one condition; the dense switch of the largest eigenvalue (32); tiles of 64; panels of 256.
@@ -81,7 +81,7 @@ CHECKS = {"AtomOperator": check_atoms, "GramOperator": check_gram}
 
 
 def largest_eigenvalue(problem):
-    return _operators.largest_eigenvalue(problem, _operators.squared_norms(problem), problem.covariance())
+    return _products.largest_eigenvalue(problem, _products.squared_norms(problem), problem.covariance())
 
 
 @pytest.mark.parametrize("name", OPERATORS)

@@ -6,8 +6,8 @@ import pytest
 from cases import data, random_gains, target, within
 
 import fastcov as fc
-from fastcov._operators import squared_norms
 from fastcov._problem import Problem
+from fastcov._products import squared_norms
 from fastcov._solvers import Options, System, _nystrom, pcg
 from fastcov._solvers._nystrom import Preconditioner, choose_pivots, working_bytes
 from fastcov._solvers._solution import SINGLE

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastcov as fc
-from fastcov import _operators
+from fastcov import _products
 from fastcov._problem import Problem
 
 pytestmark = pytest.mark.skipif(
@@ -32,8 +32,8 @@ def test_the_file_is_the_one_the_numbers_are_of(recorded):
 
 def test_the_largest_eigenvalue_is_the_known_one(recorded):
     problem = Problem.of(recorded[0]).astype(np.float64)
-    norms = _operators.squared_norms(problem)
-    found = _operators.largest_eigenvalue(problem, norms, problem.covariance())
+    norms = _products.squared_norms(problem)
+    found = _products.largest_eigenvalue(problem, norms, problem.covariance())
     assert round(found) == 350864
 
 

@@ -8,8 +8,8 @@ import pytest
 from cases import LAYOUTS, data, target, within
 
 import fastcov as fc
-from fastcov._operators import squared_norms
 from fastcov._problem import Problem
+from fastcov._products import squared_norms
 from fastcov._solvers import SOLVERS, Options, System, _refinement, spectral
 
 EPS = np.finfo(np.float64).eps

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._jit import blas_for
-from ._operators import apply_adjoint, apply_atoms, largest_eigenvalue, squared_norms
 from ._problem import Problem
+from ._products import apply_adjoint, apply_atoms, largest_eigenvalue, squared_norms
 from ._progress import watching
 from ._solvers import SOLVERS, Options, Progress, Solution, System, base_bytes, choose, solver_budget
 from ._validation import check_choice, check_generator, check_nonnegative, check_tolerance, check_whole

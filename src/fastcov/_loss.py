@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _blas, _kernels
-from ._operators import apply_adjoint
 from ._problem import Problem, check_responses
+from ._products import apply_adjoint
 from ._validation import check_gains, check_nonnegative
 
 Array = NDArray[np.float64]

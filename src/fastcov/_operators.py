@@ -1,7 +1,7 @@
-"""G and GᵀG, from X by row blocks; neither G nor, for the operators, GᵀG is ever formed.
+"""What users see of G and GᵀG: SciPy operators that never form them, and the matrices themselves.
 
 Column i of G is the atom g_i = vec(x_i ỹ_iᵀ + ỹ_i x_iᵀ), the derivative of the covariance with
-respect to gain i. The functions work in the scaled units of a Problem, the operators in the user's.
+respect to gain i. All in the user's units.
 """
 
 from __future__ import annotations
@@ -10,151 +10,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import eigh
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import LinearOperator
 
-from . import _blas, _kernels
 from ._problem import Problem
+from ._products import (
+    PANEL,
+    apply_adjoint,
+    apply_atoms,
+    apply_gram,
+    gram_columns,
+    gram_triangle,
+    squared_norms,
+)  # fmt: skip
 from ._validation import check_array, require_memory
 
 Array = NDArray[Any]
-
-# Columns of GᵀG made together at a general expansion point: their four products fit the caches.
-PANEL = 256
-
-
-def apply_atoms(problem: Problem, V: NDArray[np.float64]) -> NDArray[np.float64]:
-    """G v = Xᵀ diag(v) Ỹ + its transpose for the rows v of V (T, N), as a stack (T, D, D).
-
-    2ND² flops for each v, one pass over X.
-    """
-    D = problem.shape[1]
-    half = np.zeros((len(V), D, D))
-    V, exponent = problem.safe(V)
-    buffer = np.empty((problem.block_rows, D), problem.dtype)
-    for rows, block in problem.blocks():
-        for v, total in zip(V, half, strict=True):
-            scaled = problem.centre(rows, block, buffer, v[rows])
-            _blas.add_product(total, block, scaled, ta=True)
-    half = half + half.transpose(0, 2, 1)
-    return np.ldexp(half, exponent) if exponent else half
-
-
-def apply_adjoint(problem: Problem, M: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gᵀ M = 2 rowsum((X M) ∘ Ỹ) for a stack of symmetric M (T, D, D), as rows (T, N).
-
-    2ND² flops for each M, one pass over X.
-    """
-    N, D = problem.shape
-    out = np.empty((len(M), N))
-    M, exponent = problem.safe(2.0 * M)
-    M = np.ascontiguousarray(M, problem.dtype)
-    buffer = np.empty((problem.block_rows, D), problem.dtype)
-    for rows, block in problem.blocks():
-        products = buffer[: len(block)]
-        for m, overlaps in zip(M, out, strict=True):
-            _blas.product(block, m, out=products)
-            _kernels.centred_dots(
-                products, block, problem.gains[rows], problem.mean, overlaps[rows], size=block.size
-            )
-    return np.ldexp(out, exponent, out=out) if exponent else out
-
-
-def apply_gram(problem: Problem, V: NDArray[np.float64]) -> NDArray[np.float64]:
-    """GᵀG v for the rows v of V (T, N). 4ND² flops for each, two passes over X."""
-    return apply_adjoint(problem, apply_atoms(problem, V))
-
-
-def squared_norms(problem: Problem) -> NDArray[np.float64]:
-    """‖g_i‖², the diagonal of GᵀG. 9ND flops, one pass over X."""
-    out = np.empty(problem.shape[0])
-    for rows, block in problem.blocks(streamed=True):
-        _kernels.squared_norms(block, problem.gains[rows], problem.mean, out[rows], size=block.size)
-    return out
-
-
-def gram_triangle(problem: Problem, *, mirror: bool = False) -> Array:
-    """GᵀG (N, N), its lower triangle or all of it, in the problem's dtype. N²D flops at z = 1.
-
-    At gains of one K = ỸỸᵀ alone is enough, and is turned into GᵀG in place. Centring comes before
-    the product: the other order cancels catastrophically when the mean is large.
-    """
-    N, _ = problem.shape
-    if problem.at_ones:
-        centred = problem.centred()
-        A = _blas.self_product(centred)
-        a, c = _mean_products(problem, centred)
-        _kernels.gram_from_product(A, a, c, mirror, size=A.size)
-    else:
-        A = np.empty((N, N), problem.dtype)
-        for start in range(0, N, PANEL):
-            columns = slice(start, min(start + PANEL, N))
-            tail = problem.take(slice(start, None))
-            A[start:, columns] = gram_block(tail, problem.take(columns), at_ones=False)
-            A[columns, start:] = A[start:, columns].T
-    dead = np.flatnonzero(problem.sizes == 0)
-    if len(dead):  # exactly zero, not what rounding leaves of it
-        A[dead] = 0.0
-        A[:, dead] = 0.0
-    return A
-
-
-def gram_columns(problem: Problem, index: Array) -> Array:
-    """GᵀG[:, index] (N, k), in the problem's dtype. 2NDk flops at z = 1, else four times that."""
-    out = np.empty((problem.shape[0], len(index)), problem.dtype)
-    columns, at_ones = problem.take(index), problem.at_ones
-    for rows, part in problem.parts(step=PANEL):
-        out[rows] = gram_block(part, columns, at_ones=at_ones)
-    out[problem.sizes == 0] = 0.0
-    out[:, columns.sizes == 0] = 0.0
-    return out
-
-
-def gram_block(rows: Problem, columns: Problem, *, at_ones: bool) -> Array:
-    """The block of GᵀG for two sets of channels; `at_ones` is that of all channels."""
-    Yr, Yc = rows.centred(), columns.centred()
-    YY = _blas.product(Yr, Yc, tb=True)
-    if at_ones:
-        ar, c = _mean_products(rows, Yr)
-        ac, _ = _mean_products(columns, Yc)
-        _kernels.block_from_product(YY, ar, ac, c, size=YY.size)
-        return YY
-    Xr, Xc = rows.responses(), columns.responses()
-    XX, XY, YX = (_blas.product(A, B, tb=True) for A, B in ((Xr, Xc), (Xr, Yc), (Yr, Xc)))
-    _kernels.block_from_products(XX, YX, XY, YY, size=YY.size)
-    return YY
-
-
-def _mean_products(problem: Problem, centred: Array) -> tuple[NDArray[np.float64], float]:
-    """a_i = ỹ_i·m and c = m·m."""
-    mean = problem.mean.astype(problem.dtype)
-    a = _blas.product(centred, mean[:, np.newaxis])[:, 0]
-    return a.astype(np.float64), float(problem.mean @ problem.mean)
-
-
-def largest_eigenvalue(
-    problem: Problem, diagonal: NDArray[np.float64], covariance: NDArray[np.float64]
-) -> float:
-    """λ_max(GᵀG), by Lanczos, from the diagonal of GᵀG and the covariance. Some 30ND² flops."""
-    N, _ = problem.shape
-    if not diagonal.any():
-        return 0.0
-    if N <= 32:
-        # only the lower triangle holds numbers, so the whole is not to be checked for NaN
-        A = gram_triangle(problem)
-        return float(eigh(A, lower=True, eigvals_only=True, check_finite=False)[-1])
-    # ARPACK compares with an absolute size near the rounding of one: bring the eigenvalue there.
-    top = diagonal.max()
-    operator = LinearOperator(
-        (N, N), matvec=lambda v: apply_gram(problem, v[np.newaxis])[0] / top, dtype=np.float64
-    )
-    # The top mode mostly scales the covariance. From there a basis of 6, with 7 products, has the
-    # eigenvalue to 1e-10 in all recordings and simulations tried; the error is the square of `tol`.
-    start = apply_adjoint(problem, covariance[np.newaxis])[0]
-    start /= np.abs(start).max()
-    (value,) = eigsh(operator, k=1, v0=start, tol=1e-5, ncv=6, return_eigenvectors=False)
-    value *= top
-    return float(value)
 
 
 class AtomOperator(LinearOperator):

@@ -125,8 +125,10 @@ class Stored:
             start, stop, _ = key.indices(len(self))
             rows = np.empty((max(0, stop - start), *self._rows), self.dtype)
             return self._fill(start, rows) if len(rows) else rows
-        index = np.arange(len(self))[key]
-        distinct, inverse = np.unique(index, return_inverse=True)
+        if isinstance(key, slice):
+            key = np.arange(*key.indices(len(self)))
+        index = np.flatnonzero(key) if np.asarray(key).dtype == bool else np.asarray(key)
+        distinct, inverse = np.unique(index % len(self), return_inverse=True)
         rows = np.empty((len(distinct), *self._rows), self.dtype)
         breaks = np.flatnonzero(np.diff(distinct) != 1) + 1
         for first, last in zip([0, *breaks], [*breaks, len(distinct)], strict=True):

@@ -22,8 +22,8 @@ from scipy.linalg import blas, solve_triangular
 
 from .. import _blas, _kernels
 from .._jit import blas_for
-from .._operators import apply_adjoint, apply_atoms, gram_block
 from .._problem import BLOCK_BYTES, Problem
+from .._products import apply_adjoint, apply_atoms, gram_block
 from ._solution import Options, System
 
 Array = NDArray[Any]

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .. import _blas
-from .._operators import apply_gram
 from .._problem import Problem
+from .._products import apply_gram
 
 Array = NDArray[np.float64]
 

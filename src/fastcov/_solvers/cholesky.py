@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _blas
-from .._operators import gram_triangle
+from .._products import gram_triangle
 from .._validation import require_memory
 from . import spectral
 from ._refinement import REFINED, refine

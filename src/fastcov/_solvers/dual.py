@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _blas
-from .._operators import apply_adjoint, apply_atoms
+from .._products import apply_adjoint, apply_atoms
 from .._validation import require_memory
 from . import spectral
 from ._pairs import block_rows, dual_gram, n_pairs, pack, unpack
