@@ -511,9 +511,7 @@ def test_a_solver_state_serves_several_right_hand_sides():
 def test_a_fit_that_does_not_fit_memory_says_so_before_allocating(solver, what, little_memory):
     X, S = data(2000, 3), np.eye(3)
     fc.fit(X[:9], S, ridge=1.0)  # compiles
-    match = (
-        rf"^{what} GB, and 1e-06 GB are available: fit fewer targets at a time, or use method='diagonal'\.$"
-    )
+    match = rf"^{what} GB, and 1e-06 GB are available: use method='diagonal', or fewer targets at a time\.$"
     with pytest.raises(MemoryError, match=match):
         little_memory(lambda: fc.fit(X, S, ridge=1.0, solver=solver))
 
@@ -601,3 +599,22 @@ def test_a_printed_fit_says_when_the_target_is_on_another_scale():
     S = fc.target_covariance(Y, like=X)
     assert "trace of the target" not in repr(fc.fit(X, S, ridge=1.0))
     assert "The trace of the target is 0.01 times" in repr(fc.fit(X, 0.01 * S, ridge=1.0))
+
+
+@pytest.mark.parametrize("options", [{"ridge": 0}, {"ridge": 1.0}, {"relative_ridge": 0.1}], ids=str)
+@pytest.mark.parametrize("solver", ["auto", "cholesky", "dual", "spectral", "pcg"])
+def test_channels_that_are_all_alike_have_gains_of_one(solver, options, dtype):
+    X = np.tile(np.random.default_rng(0).random(6), (50, 1)).astype(dtype)
+    fit = fc.fit(X, np.eye(6), solver=solver, **options)
+    np.testing.assert_array_equal(fit.gains, 1.0)
+    assert fit.status in ("converged", "minimum-norm")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [("solver", "best", ValueError), ("memory_budget", -5, ValueError), ("callback", 5, TypeError)],
+)
+@pytest.mark.parametrize("method", ["linear", "diagonal"])
+def test_what_a_method_does_not_need_is_checked_too(method, name, value, error):
+    with pytest.raises(error, match=f"^Argument '{name}' must be "):
+        fc.fit(data(5, 2), target(2), ridge=1.0, method=method, **{name: value})

@@ -243,11 +243,52 @@ def test_options_that_make_no_sense_are_refused(name, value, error, message):
         fc.fit(data(40, 4), target(4), ridge=1.0, solver="pcg", **{name: value})
 
 
+def one_hot(N, D, seed=0):
+    return 2.0 * np.eye(D)[np.random.default_rng(seed).integers(0, 2, N)]
+
+
+@pytest.mark.parametrize(
+    ("X", "S"),
+    [
+        (one_hot(300, 6), 300 * np.eye(6)),
+        (np.ones((1000, 1)), [[3000.0]]),
+        ([[5.0]], [[30.0]]),
+        ([[5.0, 1.0]], np.diag([30.0, 2.0])),
+    ],
+    ids=["one-hot", "equal", "one-number", "one-channel"],
+)
+@pytest.mark.parametrize("rank", [None, 1])
+def test_nothing_left_for_a_pivot_is_no_crash(X, S, rank):
+    fit = fc.fit(X, S, relative_ridge=0.1, center=False, solver="pcg", rank=rank)
+    assert fit.status == "converged"
+    np.testing.assert_allclose(fit.delta, naive.linear_fit(X, S, fit.ridge, center=False), rtol=1e-6)
+
+
+def test_slow_convergence_is_not_called_stagnation():
+    random = np.random.default_rng(1)
+    X = random.lognormal(0, 1, (200, 20))
+    S = 1.3 * fc.covariance(X) + np.diag(random.random(20)) * 50
+    ridge = 1e-6 * np.linalg.eigvalsh(naive.gram(X, center=False))[-1]
+    options = {"center": False, "ridge": ridge, "solver": "pcg", "rank": 0}
+    fit = fc.fit(X, S, max_iterations=5000, **options)
+    assert (fit.status, fit.residual <= 1.001e-8) == ("converged", True)
+    with pytest.warns(fc.ConvergenceWarning, match="when the iterations ended"):
+        assert fc.fit(X, S, max_iterations=300, **options).status == "max-iterations"
+
+
+@pytest.mark.parametrize("offset", [1e4, 1e5])
+def test_a_large_common_offset_costs_no_iterations(offset):
+    X = np.random.default_rng(0).lognormal(0, 1, (300, 12)) + offset
+    fit = fc.fit(X, 1.2 * fc.covariance(X), relative_ridge=0.1, solver="pcg")
+    assert (fit.status, fit.stats["products"]) == ("converged", "float64")
+    assert fit.stats["iterations"] <= 20
+
+
 # --- the preconditioner
 
 
 def factor_of(system, pivots):
-    return Preconditioner.of(system, pivots, keep=True).factor.astype(np.float64).T
+    return Preconditioner.of(system, pivots, Options(), keep=True).factor.astype(np.float64).T
 
 
 @pytest.mark.parametrize("rank", [1, 4, 9, 40])
@@ -353,7 +394,7 @@ def test_the_preconditioner_is_the_inverse_it_says_kept_or_not(gains, dtype):
     X = data(40, 4, dtype)
     system, _ = a_system(X, 1e-2, gains=gains)
     pivots = choose_pivots(system, Options(rank=6))
-    kept, again = (Preconditioner.of(system, pivots, keep=keep) for keep in (True, False))
+    kept, again = (Preconditioner.of(system, pivots, Options(), keep=keep) for keep in (True, False))
     assert again.factor is None
     F = kept.factor.astype(np.float64).T
     M = F @ F.T + system.ridge * np.eye(40)
@@ -371,6 +412,6 @@ def test_the_preconditioner_is_the_inverse_it_says_kept_or_not(gains, dtype):
 
 def test_a_preconditioner_without_pivots_divides_by_the_ridge():
     system, _ = a_system(data(9, 3), 1e-2)
-    none = Preconditioner.of(system, choose_pivots(system, Options(rank=0)), keep=True)
+    none = Preconditioner.of(system, choose_pivots(system, Options(rank=0)), Options(), keep=True)
     R = np.eye(9)
     np.testing.assert_array_equal(none(R), R / system.ridge)

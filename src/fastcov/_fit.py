@@ -16,7 +16,15 @@ from ._problem import Problem
 from ._products import apply_adjoint, apply_atoms, largest_eigenvalue, squared_norms
 from ._progress import watching
 from ._solvers import SOLVERS, Options, Progress, Solution, System, base_bytes, choose, solver_budget
-from ._validation import check_choice, check_generator, check_nonnegative, check_tolerance, check_whole
+from ._sources import Stored
+from ._validation import (
+    check_budget,
+    check_choice,
+    check_generator,
+    check_nonnegative,
+    check_tolerance,
+    check_whole,
+)
 
 Array = NDArray[np.float64]
 
@@ -133,7 +141,10 @@ def fit(
     """
     started = time.perf_counter()
     check_choice("method", method, METHODS)
-    options = _options(tol, max_iterations, rank, rng)
+    check_choice("solver", solver, ("auto", *SOLVERS))
+    options, memory_budget = _options(tol, max_iterations, rank, rng), check_budget(memory_budget)
+    if callback is not None and not callable(callback):
+        raise TypeError(f"Argument 'callback' must be a function of a Progress, not {callback!r}.")
     given = Problem.of(X, center=center)
     problem = given.astype(np.float64)  # for all but the solver, whatever the dtype of X
     target = problem.target(S)
@@ -142,11 +153,19 @@ def fit(
         raise ValueError(f"Argument 'rank' must be at most the {N} channels, not {options.rank}.")
 
     with blas_for(N * N * (D + N / 3)), watching(callback) as watch:
+        if isinstance(given.X, Stored):
+            given.X.watch = lambda done: watch(Progress("read", done))
         at_one = problem.covariance()
         error = target - at_one  # e₀
         norms = squared_norms(problem)
+        # What rounding leaves of channels that are all alike is no atom.
+        alike = norms.sum() <= N * (16.0 * D * np.finfo(np.float64).eps * problem.sizes.max() ** 2) ** 2
+        if alike:
+            norms[:] = 0.0
         ridge, scaled_ridge = _ridges(problem, norms, at_one, ridge, relative_ridge)
         overlaps = apply_adjoint(problem, error)  # Gᵀe₀
+        if alike:
+            overlaps[:] = 0.0
         system = System(given, scaled_ridge, norms)
         if method == "linear":
             plan = choose(
@@ -156,6 +175,8 @@ def fit(
             budget = solver_budget(plan.available - base_bytes(N, D, len(target)), memory_budget)
             options = dataclasses.replace(options, budget=budget, watch=watch)
             chosen = SOLVERS[plan.solver]
+            if isinstance(given.X, Stored):
+                given.X.watch = None  # the solver tells more
             solution = chosen.solve(chosen.init(system, options), overlaps)
             stats = {"solver": plan.solver, "reason": plan.reason, **solution.stats}
         else:

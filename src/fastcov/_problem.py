@@ -235,6 +235,15 @@ class Problem:
             self, X=self.X[channels], gains=self.gains[channels], sizes=self.sizes[channels]
         )
 
+    def joined(self, other: Problem) -> Problem:
+        """The channels of both, which are taken from one problem."""
+        return dataclasses.replace(
+            self,
+            X=np.concatenate([self.X[:], other.X[:]]),
+            gains=np.concatenate([self.gains, other.gains]),
+            sizes=np.concatenate([self.sizes, other.sizes]),
+        )
+
     def parts(self, *, step: int = 0) -> Iterator[tuple[slice, Problem]]:
         """Rows and the problem of these channels, in memory, with the mean of all; good until the next."""
         for rows, block in self.blocks(step=step):

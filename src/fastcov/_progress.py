@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Seconds of work before a bar appears.
 DELAY = 1.0
-_FORMAT = "fastcov {desc} {percentage:3.0f}% |{bar:30}|{postfix} [{elapsed}, {remaining} left]"
+_FORMAT = "fastcov {desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
 
 
 @contextlib.contextmanager
@@ -26,20 +26,23 @@ def watching(callback: Callable[[Progress], object] | None) -> Iterator[Callable
 
     started = time.monotonic()
     bar: Any = None
+    stage = ""
 
     def watch(progress: Progress) -> None:
-        nonlocal bar
-        if bar is not None and bar.desc != progress.stage:
+        nonlocal bar, stage
+        if bar is not None and stage != progress.stage:
             bar.close()
             bar = None
+        stage = progress.stage
+        text = stage
+        if progress.iteration is not None:
+            text += f" {progress.iteration}, residual {progress.residual:.1e}"
         if bar is None and time.monotonic() - started >= DELAY:
-            bar = tqdm(total=1.0, initial=progress.done, leave=False, file=sys.stderr, bar_format=_FORMAT)
-            bar.desc = progress.stage
+            bar = tqdm(
+                desc=text, total=1.0, initial=progress.done, leave=False, file=sys.stderr, bar_format=_FORMAT
+            )
         if bar is not None:
-            if progress.iteration is not None:
-                bar.set_postfix_str(
-                    f"iteration {progress.iteration}, residual {progress.residual:.1e}", refresh=False
-                )
+            bar.set_description_str(text, refresh=False)
             bar.update(progress.done - bar.n)
         if callback is not None:
             callback(progress)

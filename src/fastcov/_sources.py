@@ -25,15 +25,12 @@ def is_stored(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return isinstance(value, np.memmap) and _file_place(value) is not None
     try:
-        return (
-            isinstance(getattr(value, "dtype", None), np.dtype)
-            and isinstance(getattr(value, "shape", None), tuple)
-            and hasattr(value, "__getitem__")
-            # NumPy's scalars, sparse arrays, and arrays of other libraries that are in memory
-            and not any(hasattr(value, name) for name in ("__array_interface__", "__dlpack__", "nnz"))
-        )
-    except (ValueError, RuntimeError):  # of a file that was closed: conversion to an array says so
-        return False
+        np.dtype(value.dtype), tuple(value.shape)
+        # NumPy's scalars, sparse arrays, and arrays of other libraries that are in memory
+        known = any(hasattr(value, name) for name in ("__array_interface__", "__dlpack__", "nnz"))
+        return hasattr(value, "__getitem__") and not known
+    except (AttributeError, TypeError, ValueError, RuntimeError):
+        return False  # no array, or of a file that was closed: conversion to an array says so
 
 
 class Stored:
@@ -45,6 +42,7 @@ class Stored:
 
     def __init__(self, name: str, array: Any) -> None:
         self.name = name
+        self.watch: Callable[[float], object] | None = None  # is told what share of a pass is done
         self.shape: tuple[Any, ...] = tuple(array.shape)
         self.dtype = np.dtype(array.dtype)
         self.ndim, self.size = len(self.shape), math.prod(self.shape)
@@ -159,6 +157,8 @@ class Stored:
                 if start + step < len(self):
                     ahead = reader.submit(read, start + step)
                 yield start, rows
+                if self.watch is not None:
+                    self.watch(min(1.0, (start + step) / len(self)))
 
 
 def _file_place(array: np.memmap[Any, Any]) -> tuple[str, int] | None:

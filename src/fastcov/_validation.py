@@ -123,13 +123,22 @@ def check_nonnegative(name: str, value: Any) -> float:
     raise (ValueError if real else TypeError)(f"Argument '{name}' must be a finite number >= 0, not {text}.")
 
 
-def check_whole(name: str, value: Any, least: int) -> int:
-    """A whole number >= least."""
+def check_whole(name: str, value: Any, least: int, most: float = math.inf) -> int:
+    """A whole number from `least` to `most`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"Argument '{name}' must be a whole number, not {value!r}: pass an int.")
     if value < least:
         raise ValueError(f"Argument '{name}' must be at least {least}, not {value}: ask for more.")
+    if int(value) > most:
+        raise ValueError(f"Argument '{name}' must be at most {most:.3g}, not {float(value):.3g}.")
     return int(value)
+
+
+def check_budget(value: Any) -> float | None:
+    """A number of bytes; None and infinity for no limit."""
+    if value is None or (isinstance(value, numbers.Real) and value == math.inf):
+        return None
+    return check_nonnegative("memory_budget", value)
 
 
 def check_tolerance(value: Any) -> float:

@@ -88,7 +88,7 @@ class _Bytes(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gener
         number, letter, binary = r"(\d+\.?\d*(?:e\d+)?)", "([kmgt]?)", "(i?)"
         match = re.fullmatch(rf"{number}\s*{letter}{binary}b?", str(value).strip(), re.IGNORECASE)
         if match is None:
-            self.fail(f"{value!r} is not a number of bytes such as 500MB or 2GB", param, ctx)
+            self.fail(f"{value!r} is not a number of bytes such as 500MB or 2GB.", param, ctx)
         return float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2].lower() or " ")
 
 
@@ -341,6 +341,9 @@ def _plain(value: Any) -> Any:
 @click.option("--solver", type=click.Choice(SOLVERS), default="auto", show_default=True)
 @click.option("--relative-ridge", type=float, default=RELATIVE_RIDGE, show_default=True,
               help="Ridge over the largest eigenvalue of the Gram matrix of the atoms.")  # fmt: skip
+@click.option(
+    "--tol", type=float, default=1e-8, show_default=True, help="Relative residual at which pcg stops."
+)
 @click.option("--targets", default=1, show_default=True, help="Target covariances fitted together.")
 @click.option("--float32", is_flag=True, help="Responses in single precision.")
 @click.option("--memory-budget", type=_Bytes(), help="What a fit may take beyond X, as 500MB or 2GB.  "
@@ -351,6 +354,7 @@ def plan_command(
     conditions: int,
     solver: str,
     relative_ridge: float,
+    tol: float,
     targets: int,
     float32: bool,
     memory_budget: float | None,
@@ -366,7 +370,7 @@ def plan_command(
     from ._solvers import plan
 
     found = plan(
-        channels, conditions, solver=solver, relative_ridge=relative_ridge, n_targets=targets,
+        channels, conditions, solver=solver, relative_ridge=relative_ridge, tol=tol, n_targets=targets,
         dtype="float32" if float32 else "float64", memory_budget=memory_budget,
     )  # fmt: skip
     click.echo(json.dumps(_plain(dataclasses.asdict(found)), allow_nan=False) if as_json else str(found))

@@ -12,6 +12,7 @@ fit the budget it is not kept: since F = Gᵀ G_I L⁻ᵀ, two halves of a produ
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +25,7 @@ from .. import _blas, _kernels
 from .._jit import blas_for
 from .._problem import BLOCK_BYTES, Problem
 from .._products import apply_adjoint, apply_atoms, gram_block
-from ._solution import Options, System
+from ._solution import Options, Progress, System
 
 Array = NDArray[Any]
 
@@ -44,13 +45,16 @@ PROPOSAL, ITERATION = 1.4e6, 4.5e7
 class Pivots:
     """Channels I with the Cholesky factor L of A_II, and what they leave of the trace of A."""
 
+    problem: Problem  # of these channels, in memory
     channels: NDArray[np.intp]  # (k,)
     lower: NDArray[np.float64]  # (k, k)
     left: float  # trace of A − F Fᵀ over that of A, estimated
 
     def first(self, k: int) -> Pivots:
         """Those that were drawn first."""
-        return self if k >= len(self.channels) else Pivots(self.channels[:k], self.lower[:k, :k], self.left)
+        if k >= len(self.channels):
+            return self
+        return Pivots(self.problem.take(slice(k)), self.channels[:k], self.lower[:k, :k], self.left)
 
 
 def choose_pivots(system: System, options: Options) -> Pivots:
@@ -59,10 +63,11 @@ def choose_pivots(system: System, options: Options) -> Pivots:
     random = np.random.default_rng(options.rng)
     N, D = problem.shape
     trace, at_ones = float(diagonal.sum()), problem.at_ones
-    pivots = Pivots(np.empty(0, np.intp), np.empty((0, 0)), 1.0)
+    none = np.empty(0, np.intp)
+    pivots = Pivots(problem.take(none), none, np.empty((0, 0)), 1.0)
     most = N if rank is None else min(rank, N)
-    while most > 1 and working_bytes(N, D, most) > options.budget:
-        most //= 2
+    ranks = range(1, most + 1)
+    most = bisect.bisect_right(ranks, options.budget, key=lambda k: working_bytes(N, D, k))
     weights, cumulative, drawn = diagonal, np.cumsum(diagonal), 0
     with blas_for(0):  # products of a hundred rows, at which threads of a busy machine wait for each other
         while (k := len(pivots.channels)) < most and cumulative[-1] > ROUNDING * trace:
@@ -71,16 +76,17 @@ def choose_pivots(system: System, options: Options) -> Pivots:
             u, accept = random.random((2, BATCH))
             u *= np.nextafter(cumulative[-1], 0.0)  # below the end, where there may be dead channels
             c = np.searchsorted(cumulative, u, side="right")
-            proposed, chosen = problem.take(c), problem.take(pivots.channels)
+            proposed = problem.take(c)
             B = gram_block(proposed, proposed, at_ones=at_ones)
             F = np.empty((BATCH, 0))
             if k:
-                F = gram_block(proposed, chosen, at_ones=at_ones)
+                F = gram_block(proposed, pivots.problem, at_ones=at_ones)
                 blas.dtrsm(1.0, pivots.lower.T, F.T, lower=0, trans_a=1, overwrite_b=1)  # F L⁻ᵀ
                 B -= _blas.product(F, F, tb=True)
             share = np.clip(B.diagonal() / weights[c], 0.0, 1.0)
             pivots.left = float(share.mean() * cumulative[-1] / trace)
-            _take(pivots, c, F, B, np.maximum(accept * weights[c], ROUNDING * diagonal[c]), most)
+            least = np.maximum(accept * weights[c], ROUNDING * diagonal[c])
+            _take(pivots, c, proposed, F, B, least, most)
             drawn += BATCH
             if drawn >= N:  # as many were looked at as a pass over all looks at
                 weights, drawn = diagonal.copy(), 0
@@ -99,8 +105,8 @@ def _pays(N: int, D: int, k: int, left: float, share: float, tol: float) -> bool
     The trace that is left falls about as 1/k, and the iterations as its root. A flop of the preparation
     takes twice the time of one of the iterations.
     """
-    if k == 0:
-        return True
+    if k == 0 or left <= ROUNDING:
+        return k == 0
     word = WORD_IN_CACHE if 4 * N * k < CACHE_BYTES else WORD_BEYOND
     expected = iterations(left / share, tol)
     saved = expected / (2 * k) * (N * (4 * D * D + 2 * word * k) + ITERATION)
@@ -118,7 +124,7 @@ def iterations(left: float, tol: float) -> float:
     return 0.035 * np.log(2 / tol) * np.sqrt(left)
 
 
-def _take(pivots: Pivots, c: Array, F: Array, B: Array, least: Array, most: int) -> None:
+def _take(pivots: Pivots, c: Array, proposed: Problem, F: Array, B: Array, least: Array, most: int) -> None:
     """Accept each proposal of which enough is left after those before it; B is used up."""
     k = len(pivots.channels)
     rows, accepted = np.empty_like(B), np.full(len(c) + 1, most - k)
@@ -130,11 +136,12 @@ def _take(pivots: Pivots, c: Array, F: Array, B: Array, least: Array, most: int)
     lower[k:, k:] = np.tril(rows[np.ix_(chosen, chosen)].T)
     pivots.lower = lower
     pivots.channels = np.concatenate([pivots.channels, c[chosen]])
+    pivots.problem = pivots.problem.joined(proposed.take(chosen))
 
 
 def factor_blocks(problem: Problem, pivots: Pivots) -> Iterator[tuple[slice, Array]]:
     """Rows of F = A[:, I] L⁻ᵀ, block by block. N (2Dk + k²) flops, one pass over X."""
-    chosen, at_ones = problem.take(pivots.channels), problem.at_ones
+    chosen, at_ones = pivots.problem.astype(problem.dtype), problem.at_ones
     # A product with the inverse is twice as fast as solving, and as good for a preconditioner.
     inverse = solve_triangular(pivots.lower, np.eye(len(pivots.channels)), lower=True).astype(problem.dtype)
     k = max(problem.shape[1], len(pivots.channels))
@@ -153,7 +160,7 @@ class Preconditioner:
     factor: Array | None
 
     @classmethod
-    def of(cls, system: System, pivots: Pivots, *, keep: bool) -> Preconditioner:
+    def of(cls, system: System, pivots: Pivots, options: Options, *, keep: bool) -> Preconditioner:
         problem = system.problem
         N, k = problem.shape[0], len(pivots.channels)
         shift = system.ridge
@@ -163,6 +170,7 @@ class Preconditioner:
             _blas.add_self_product(inner, block)
             if factor is not None:
                 factor[:, rows] = block.T
+            options.watch(Progress("precondition", rows.stop / N))
         inner.flat[:: k + 1] += shift
         if _blas.cholesky(inner):
             raise np.linalg.LinAlgError("The preconditioner is not positive definite.")
@@ -182,7 +190,7 @@ class Preconditioner:
         """Fᵀ r = L⁻¹ G_Iᵀ (G r), for each row (T, k)."""
         if self.factor is not None:
             return _scaled_product(R, self.factor, tb=True)
-        chosen = self.problem.take(self.pivots.channels)
+        chosen = self.pivots.problem.astype(self.problem.dtype)
         products = apply_adjoint(chosen, apply_atoms(self.problem, R))
         return np.ascontiguousarray(solve_triangular(self.pivots.lower, products.T, lower=True).T)
 
@@ -190,12 +198,12 @@ class Preconditioner:
         """F w = Gᵀ (G_I L⁻ᵀ w), for each row (T, N)."""
         if self.factor is not None:
             return _scaled_product(W, self.factor)
-        chosen = self.problem.take(self.pivots.channels)
+        chosen = self.pivots.problem.astype(self.problem.dtype)
         weights = solve_triangular(self.pivots.lower, W.T, lower=True, trans=1).T
         return apply_adjoint(self.problem, apply_atoms(chosen, np.ascontiguousarray(weights)))
 
 
 def _scaled_product(A: Array, B: Array, *, tb: bool = False) -> Array:
     """A B in the precision of B, whatever the size of A."""
-    scale = np.abs(A).max() or 1.0
+    scale = np.abs(A).max(initial=0.0) or 1.0
     return _blas.product((A / scale).astype(B.dtype), B, tb=tb).astype(np.float64) * scale

@@ -12,6 +12,7 @@ from .._sources import CHUNK_BYTES
 from .._validation import (
     SMALL,
     available_memory,
+    check_budget,
     check_choice,
     check_nonnegative,
     check_tolerance,
@@ -20,6 +21,9 @@ from .._validation import (
 from ._nystrom import iterations, working_bytes
 from ._pairs import block_rows, n_pairs
 from ._solution import RESOLVED, SINGLE
+
+# Sizes above are mistakes, and their powers overflow.
+LARGEST = 10**15
 
 NAMES = ("cholesky", "dual", "spectral", "pcg")
 
@@ -40,6 +44,8 @@ BANDWIDTH = 13e9
 TRACE, HALVED = 5.0, 25.0
 # What `pcg` may keep of its preconditioner unless told otherwise.
 FACTOR_BYTES = 1e9
+# Refinement of a float32 factor may fail below this share of the trace.
+REFINABLE = 1e-6
 # A budget has room for a preconditioner of this rank at least.
 LEAST_RANK = 16
 # Vectors over channels that a fit holds, and more for each target.
@@ -163,14 +169,21 @@ def plan(
     >>> fc.plan(500, 50).solver, fc.plan(100_000, 100).solver
     ('cholesky', 'pcg')
     """
-    N, D = check_whole("n_channels", n_channels, 1), check_whole("n_conditions", n_conditions, 1)
+    N = check_whole("n_channels", n_channels, 1, LARGEST)
+    D = check_whole("n_conditions", n_conditions, 1, LARGEST)
     share = check_nonnegative("relative_ridge", relative_ridge) / TRACE
-    kind = np.dtype(dtype)
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        kind = np.dtype(object)
     if kind.kind not in "biuf":
-        raise TypeError(f"Argument 'dtype' must be one of real numbers, not {kind}.")
+        raise TypeError(f"Argument 'dtype' must be one of real numbers, not {dtype!r}.")
     itemsize = 4 if kind.kind == "f" and kind.itemsize <= 4 else 8
-    T, tol = check_whole("n_targets", n_targets, 1), check_tolerance(tol)
-    return choose(N, D, solver, share=share, n_targets=T, itemsize=itemsize, tol=tol, budget=memory_budget)
+    T, tol = check_whole("n_targets", n_targets, 1, LARGEST), check_tolerance(tol)
+    return choose(
+        N, D, solver, share=share, n_targets=T, itemsize=itemsize, tol=tol,
+        budget=check_budget(memory_budget),
+    )  # fmt: skip
 
 
 def choose(
@@ -187,8 +200,6 @@ def choose(
 ) -> Plan:
     """`plan` for a ridge that is `share` of the trace of GᵀG."""
     check_choice("solver", solver, ("auto", *NAMES))
-    if budget is not None:
-        budget = check_nonnegative("memory_budget", budget)
     base = base_bytes(N, D, n_targets)
     estimates = _estimates(N, D, share=share, T=n_targets, itemsize=itemsize, tol=tol, rank=rank)
     largest = base + max(nbytes for _, nbytes, _ in estimates.values())
@@ -198,7 +209,7 @@ def choose(
     costs = []
     for name, (flops, nbytes, seconds) in estimates.items():
         if name == "pcg" and nbytes > limit:  # the preconditioner is made again at each iteration
-            least = working_bytes(N, D, LEAST_RANK)
+            least = working_bytes(N, D, LEAST_RANK if rank is None else min(rank, N))
             nbytes, flops, seconds = max(limit, least), 2 * flops, 2 * seconds
         costs.append(Cost(name, flops, base + nbytes, seconds, base + nbytes <= available))
     fitting = [c for c in costs if c.fits and math.isfinite(c.seconds)]
@@ -229,7 +240,7 @@ def choose(
 
 
 def _too_large(what: str, N: int, nbytes: float, available: float, would: str, share: float) -> MemoryError:
-    remedy = f"{would} would fit" if would else "fit fewer targets at a time, or use method='diagonal'"
+    remedy = f"{would} would fit" if would else "use method='diagonal', or fewer targets at a time"
     if share <= RESOLVED:
         remedy = "use a larger ridge, for which there are other solvers"
     return MemoryError(
@@ -262,8 +273,11 @@ def _estimates(
     gram, factor = 1.0 * N * N * D, N**3 / 3
     seconds = CALL + (gram / SYRK + factor / _potrf(N) + 16.0 * N * N / BANDWIDTH) / faster
     refinements = 0 if itemsize == 8 else 3
-    flops = gram + factor + refinements * product
-    cholesky = (flops, itemsize * N * (N + D), seconds + refinements * multiply)
+    solves = 2.0 * N * N * T
+    flops = gram + factor + solves + refinements * product
+    seconds += solves / BANDWIDTH + refinements * multiply
+    width = itemsize if share >= REFINABLE else 8  # a float32 factor may be given up for another
+    cholesky = (flops, width * N * (N + D), seconds)
 
     gram, factor, refined = 1.0 * N * P * P, P**3 / 3, 5 * product
     seconds = CALL + (gram / SYRK + factor / _potrf(P)) / (faster if single else 1) + 5 * multiply

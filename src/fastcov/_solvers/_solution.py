@@ -65,7 +65,7 @@ class Progress:
     Attributes
     ----------
     stage : str
-        What is being done, as "factor" or "iterate".
+        What is being done: "read" (a pass over a file), "factor", "precondition" or "iteration".
     done : float
         Share of the stage that is done, from 0 to 1; for iterations, by digits of the residual.
     iteration : int or None

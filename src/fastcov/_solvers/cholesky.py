@@ -23,7 +23,7 @@ from ._solution import Options, Solution, System
 Array = NDArray[Any]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class State:
     """The lower triangle L of L Lᵀ = GᵀG + λI, in the precision of the problem."""
 
@@ -35,9 +35,13 @@ class State:
         if self.lower.dtype == np.float64:
             return Solution(self._approximate(rhs), "converged", {})
         value, steps, left = refine(self.system, rhs, self._approximate)
-        if left > REFINED:
-            return init(self.system.astype(np.float64), self.options).solve(rhs)
-        return Solution(value, "converged", {"refinements": steps})
+        if left <= REFINED:
+            return Solution(value, "converged", {"refinements": steps})
+        self.lower = np.empty((0, 0))  # both would not fit
+        other = init(self.system.astype(np.float64), self.options)
+        if isinstance(other, State):
+            self.system, self.lower = other.system, other.lower
+        return other.solve(rhs)
 
     def _approximate(self, rhs: Array) -> Array:
         return _blas.cholesky_solve(self.lower, rhs).astype(np.float64, copy=False)

@@ -15,17 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _blas
+from .._problem import Problem
 from . import spectral
 from ._nystrom import Preconditioner, choose_pivots, working_bytes
-from ._solution import Options, Progress, Solution, System
+from ._solution import SINGLE, Options, Progress, Solution, System
 
 Array = NDArray[np.float64]
 
 # Compute the residual again after so much of it has gone, for float32 products lose the next digits,
 # or after so many iterations.
-RENEWED, PATIENCE = 1e-4, 100
+RENEWED, PATIENCE = 1e-4, 50
 # A true residual that is not this much below the last one: rounding has the upper hand.
 STAGNANT = 0.5
+PARTED = 10.0
+# Channels whose offset is looked at.
+SAMPLE = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +46,8 @@ def init(system: System, options: Options) -> State | spectral.State:
     """Make the preconditioner for GᵀG + λI."""
     if system.singular:
         return spectral.init(system, options)
-    exact, system = system, system.astype(np.float32 if system.single else np.float64)
+    single = system.single and system.share >= SINGLE * _offset(system.problem)
+    exact, system = system, system.astype(np.float32 if single else np.float64)
     (N, D), itemsize = system.problem.shape, system.problem.dtype.itemsize
     pivots = choose_pivots(exact, options)
     left = options.budget - working_bytes(N, D, len(pivots.channels))
@@ -53,7 +58,17 @@ def init(system: System, options: Options) -> State | spectral.State:
     X, convert = system.problem.X, len(pivots.channels) * keep + D <= fits
     if convert and isinstance(X, np.ndarray) and not system.problem.ready(X):
         system = dataclasses.replace(system, problem=system.problem.converted())
-    return State(exact, system, Preconditioner.of(system, pivots, keep=keep), options)
+    return State(exact, system, Preconditioner.of(system, pivots, options, keep=keep), options)
+
+
+def _offset(problem: Problem) -> float:
+    """What a cast to float32 costs digits: responses over their centred selves, in a sample of channels."""
+    if problem.dtype == np.float32:
+        return 1.0
+    channels = np.linspace(0, problem.shape[0] - 1, min(SAMPLE, problem.shape[0])).astype(np.intp)
+    part = problem.take(channels)
+    centred = float(np.linalg.norm(part.centred()))
+    return float(np.linalg.norm(part.responses())) / centred if centred > 0 else 1.0
 
 
 def solve(state: State | spectral.State, rhs: Array) -> Solution:
@@ -92,7 +107,7 @@ def solve(state: State | spectral.State, rhs: Array) -> Solution:
         del q  # vectors over channels are what takes memory here
         size = _blas.norms(r)
         done = max(done, math.log(max(size.max(), options.tol)) / math.log(options.tol))
-        options.watch(Progress("iterate", done, iteration, float(size.max())))
+        options.watch(Progress("iteration", done, iteration, float(size.max())))
 
         claimed = size <= np.maximum(options.tol, RENEWED * true)
         due = np.flatnonzero(claimed | (since >= PATIENCE))
@@ -106,9 +121,9 @@ def solve(state: State | spectral.State, rhs: Array) -> Solution:
             single = system.problem.dtype == np.float32
             better = due[left < true[due]]
             value[rows[better]] = x[better]
-            # Without a claim, many iterations without any gain.
-            least = np.where(claimed[due] | single, STAGNANT, 1.0) * true[due]
-            stagnant[due] = (left > least) & (left > options.tol)
+            # Slow is not stagnant: there, what the recurrence says and what is true have parted.
+            parted = claimed[due] | (left > PARTED * size[due])
+            stagnant[due] = parted & (left > STAGNANT * true[due]) & (left > options.tol)
             true[due], renewals, since = np.minimum(left, true[due]), renewals + 1, 0
             ended = np.zeros(len(rows), bool)
             ended[due] = left <= np.maximum(options.tol, rounding * _blas.norms(x[every]))

@@ -23,6 +23,10 @@ from ._solution import Options, Solution, System
 Array = NDArray[np.float64]
 
 
+# 2n² numbers of work space have to be counted in 32 bits.
+LARGEST = 32_000
+
+
 @dataclasses.dataclass(frozen=True)
 class State:
     """Squared singular values of G above rounding (rank,), and the vectors, one a row.
@@ -70,6 +74,10 @@ def init(system: System, options: Options) -> State:
     N, D = system.problem.shape
     dual = n_pairs(D) < N
     n = min(n_pairs(D), N)
+    if n > LARGEST:
+        raise MemoryError(
+            f"Eigenvectors of order {n} are beyond LAPACK's work space: use a ridge large enough to count."
+        )
     nbytes = 24 * n * n + 8 * (block_rows(D) * n if dual else N * D)
     require_memory(nbytes, f"Eigenvectors of order {n}", "use a larger ridge, or solver='pcg'")
     A = dual_gram(system.problem, options.watch_factor) if dual else gram_triangle(system.problem)
