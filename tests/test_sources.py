@@ -14,6 +14,7 @@ from cases import (
     data,
     gains_bound,
     magnitudes,
+    needs_jit,
     random_gains,
     rounding,
     run_python,
@@ -279,6 +280,7 @@ def test_channels_that_are_neighbours_are_read_together():
     assert X.asked == [(3, 6), (9, 10)]
 
 
+@needs_jit  # interpreted, so many channels take long
 def test_memory_does_not_grow_with_the_channels(monkeypatch):
     monkeypatch.setattr(_sources, "CHUNK_BYTES", 1 << 18)
     shape = (20_000, 100)
