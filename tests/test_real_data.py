@@ -61,9 +61,13 @@ def test_loss_of_the_fit_is_that_of_the_reference(recorded, relative, method, ra
 
 def test_float32_and_float64_responses_give_the_same_gains(recorded):
     X, S = recorded
-    single, double = (fc.fit(x, S, ridge=35086.4).delta for x in (X, X.astype(np.float64)))
+    options = {"ridge": 35086.4, "solver": "cholesky"}
+    single, double = (fc.fit(x, S, **options).delta for x in (X, X.astype(np.float64)))
     # Refined to 1e-13 of the largest overlap; λ is a tenth of the largest eigenvalue.
     assert np.linalg.norm(single - double) <= 1e-10 * np.linalg.norm(double)
+    # The default tolerance, times the condition of 11.
+    iterated = fc.fit(X, S, ridge=35086.4, solver="pcg").delta
+    assert np.linalg.norm(iterated - double) <= 1.1e-7 * np.linalg.norm(double)
 
 
 def test_minimum_norm_uses_the_rank_of_the_atoms_of_living_channels(recorded):
