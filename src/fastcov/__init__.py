@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 # millisecond, Numba and SciPy half a second.
 _NAMES = {
     "AtomOperator": "_operators",
-    "ConvergenceWarning": "_fit",
+    "ConvergenceWarning": "_certificate",
     "Fit": "_fit",
     "GramOperator": "_operators",
     "Plan": "_solvers",
@@ -45,7 +45,7 @@ _MODULES = ("datasets", "plot")
 if TYPE_CHECKING:
     from . import datasets as datasets
     from . import plot as plot
-    from ._fit import ConvergenceWarning as ConvergenceWarning
+    from ._certificate import ConvergenceWarning as ConvergenceWarning
     from ._fit import Fit as Fit
     from ._fit import fit as fit
     from ._jit import threads as threads

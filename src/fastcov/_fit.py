@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._certificate import certificate, squares
 from ._jit import blas_for
 from ._problem import Problem
-from ._products import apply_adjoint, apply_atoms, largest_eigenvalue, squared_norms
+from ._products import apply_adjoint, largest_eigenvalue, squared_norms
 from ._progress import watching
 from ._solvers import SOLVERS, Options, Progress, Solution, System, base_bytes, choose, solver_budget
 from ._sources import Stored
@@ -30,14 +30,8 @@ Array = NDArray[np.float64]
 
 METHODS = ("linear", "diagonal")
 
-# A backward stable solver leaves a residual of a few units of rounding in ‖A‖‖δ‖ + ‖b‖.
-BACKWARD_ERROR = 1e-13
 # Traces of target and input further apart than this are a matter of units, not of gains.
 COMPARABLE = 10.0
-
-
-class ConvergenceWarning(UserWarning):
-    """A solver stopped short of its tolerance; `Fit.status` and `Fit.residual` say how far."""
 
 
 def fit(
@@ -185,15 +179,15 @@ def fit(
         delta = solution.value
         delta[:, problem.sizes == 0] = 0.0  # the gain of a dead channel is exactly 1
 
-        residual, status = _certificate(system, error, overlaps, solution, options.tol)
+        residual, status = certificate(system, error, overlaps, solution, options.tol)
         covariance = np.stack([problem.at(1.0 + row).covariance() for row in delta])
 
     one = slice(None) if np.ndim(S) == 3 else 0
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        left = _squares(covariance - target)
+        left = squares(covariance - target)
         losses = problem.unscaled(0.5 * left, y=4) + 0.5 * ridge * np.square(delta).sum(axis=1)
-        r2 = 1.0 - left / _squares(target)
-        r2_at_one = 1.0 - _squares(error) / _squares(target)
+        r2 = 1.0 - left / squares(target)
+        r2_at_one = 1.0 - squares(error) / squares(target)
         traces = np.trace(target, axis1=1, axis2=2) / np.trace(target - error, axis1=1, axis2=2)
     stats = {
         "shape": (N, D),
@@ -208,7 +202,7 @@ def fit(
     return Fit(
         delta=delta[one],
         loss=losses[one],
-        loss_at_one=problem.unscaled(0.5 * _squares(error), y=4)[one],
+        loss_at_one=problem.unscaled(0.5 * squares(error), y=4)[one],
         r2=r2[one],
         ridge=ridge,
         relative_ridge=relative_ridge,
@@ -328,11 +322,6 @@ def _span(values: Any, form: str = ".4g") -> str:
     return f"{low:{form}}" if np.ndim(values) == 0 else f"{low:{form}} to {high:{form}}"
 
 
-def _squares(matrices: Array) -> Array:
-    """‖·‖²_F of each matrix of a stack."""
-    return np.square(matrices).sum(axis=(1, 2))
-
-
 def _options(tol: float, max_iterations: int, rank: int | None, rng: Any) -> Options:
     return Options(
         tol=check_tolerance(tol),
@@ -372,51 +361,3 @@ def _diagonal(system: System, overlaps: Array) -> Solution:
     with np.errstate(invalid="ignore", divide="ignore"):
         delta = np.where(denominator > 0, overlaps / denominator, 0.0)
     return Solution(delta, "approximate", {})
-
-
-_CAUSES = {
-    "converged": "more than rounding explains: use a larger ridge",
-    "minimum-norm": "more than rounding explains: use a larger ridge",
-    "max-iterations": "when the iterations ended: allow more max_iterations, a larger rank or a larger ridge",
-    "stagnated": "where rounding stops it: use a larger ridge, a larger tol, or solver='cholesky'",
-    "breakdown": "where rounding has broken it: use a larger ridge, or solver='cholesky'",
-}
-
-
-def _certificate(
-    system: System, error: Array, overlaps: Array, solution: Solution, tol: float
-) -> tuple[Array, str]:
-    """Relative residual of the linear system for each target, and the status it leaves."""
-    problem, ridge = system.problem.astype(np.float64), system.ridge
-    left = apply_adjoint(problem, error - apply_atoms(problem, solution.value))
-    left -= ridge * solution.value
-    size, b = np.linalg.norm(left, axis=1), np.linalg.norm(overlaps, axis=1)
-    residual = np.divide(size, b, out=np.zeros_like(b), where=b > 0)
-    if solution.status == "approximate":
-        return residual, solution.status
-    if solution.status == "minimum-norm" and ridge > 0:
-        warnings.warn(
-            "The ridge is too small beside GᵀG to count in double precision: these are the gains of "
-            "minimum norm. Use a larger ridge, or ridge=0 if that is meant.",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
-    reached = "minimum-norm" if solution.status == "minimum-norm" else "converged"
-    asked = 1.001 * tol if "iterations" in solution.stats else BACKWARD_ERROR
-    if np.all(residual <= asked):
-        return residual, reached
-    # ‖GᵀG‖ is at most its trace. What a minimum-norm solution leaves out has singular values up to
-    # √(N ε) of the largest.
-    norm = system.diagonal.sum()
-    rounding = BACKWARD_ERROR * ((norm + ridge) * np.linalg.norm(solution.value, axis=1) + b)
-    if solution.status == "minimum-norm":
-        rounding += np.sqrt(len(solution.value[0]) * np.finfo(np.float64).eps * norm * _squares(error))
-    if np.all(size <= rounding):
-        return residual, reached
-    warnings.warn(
-        f"The linear system is solved to a relative residual of {residual.max():.1e} only, "
-        f"{_CAUSES[solution.status]}.",
-        ConvergenceWarning,
-        stacklevel=3,
-    )
-    return residual, "inaccurate" if solution.status == reached else solution.status
