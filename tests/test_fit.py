@@ -610,6 +610,12 @@ def test_channels_that_are_all_alike_have_gains_of_one(solver, options, dtype):
     assert fit.status in ("converged", "minimum-norm")
 
 
+@pytest.mark.parametrize("X", ["X.npy", {"X": np.eye(3)}], ids=["path", "group"])
+def test_what_holds_an_array_is_told_from_one(X):
+    with pytest.raises(TypeError, match=r"^Argument 'X' must be an array, not a .*(open it|name one)"):
+        fc.fit(X, np.eye(3), ridge=1.0)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "error"),
     [("solver", "best", ValueError), ("memory_budget", -5, ValueError), ("callback", 5, TypeError)],

@@ -108,7 +108,9 @@ def test_sparse_responses_are_a_type_error(name, call, form):
 def test_responses_that_are_no_array_are_a_type_error(name, call, value):
     if name == "like" and value is None:
         pytest.skip("None is the default")
-    with refused(TypeError, name, "hold real numbers, not dtype"):
+    # A path and a group of arrays have messages of their own.
+    messages = {str: "be an array, not a path: open it", dict: "be an array, not a dict: name one"}
+    with refused(TypeError, name, messages.get(type(value), "hold real numbers, not dtype")):
         call(value)
 
 

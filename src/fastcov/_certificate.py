@@ -18,7 +18,7 @@ BACKWARD_ERROR = 1e-13
 _CAUSES = {
     "converged": "more than rounding explains: use a larger ridge",
     "minimum-norm": "more than rounding explains: use a larger ridge",
-    "max-iterations": "when the iterations ended: allow more max_iterations, a larger rank or a larger ridge",
+    "max-iterations": "when the iterations ended: use another solver, more max_iterations or a larger ridge",
     "stagnated": "where rounding stops it: use a larger ridge, a larger tol, or solver='cholesky'",
     "breakdown": "where rounding has broken it: use a larger ridge, or solver='cholesky'",
 }

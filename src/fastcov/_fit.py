@@ -81,7 +81,8 @@ def fit(
         For ``method="linear"``: "cholesky" factors GᵀG (N × N), "dual" GGᵀ (P × P for the
         P = D(D+1)/2 pairs of conditions), "spectral" takes eigenvectors of the smaller of the two, and
         "pcg" iterates without either. "auto" is the fastest that fits the memory, see `plan`; which
-        one and why is in `Fit.stats`.
+        one and why is in `Fit.stats`. Where λ is below 1e-10 of the trace of GᵀG, "spectral" takes the
+        place of any: only eigenvectors tell what counts.
     center : bool, default True
         Whether the covariance is that of responses less their mean over channels.
     tol : float, default 1e-8
@@ -286,6 +287,7 @@ class Fit:
         )
         rank = f", rank {self.stats['rank']} of {N}" if self.status == "minimum-norm" else ""
         solver = f" ({self.stats['solver']})" if self.stats["solver"] else ""
+        iterations = f" after {self.stats['iterations']} iterations" if "iterations" in self.stats else ""
         rows = [
             ("method", f"{self.method}{solver}: {self.status}{rank}"),
             ("data", f"{N} channels x {D} conditions" + _targets(self.r2)),
@@ -296,7 +298,7 @@ class Fit:
                 "gains",
                 f"{self.gains.min():.3g} to {self.gains.max():.3g}, median {np.median(self.gains):.3g}",
             ),
-            ("residual", _span(self.residual, ".1e")),
+            ("residual", _span(self.residual, ".1e") + iterations),
         ]
         lines = ["Fit", *(f"  {name:<9}{value}" for name, value in rows)]
         if np.any(self.overshoots):

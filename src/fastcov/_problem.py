@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,6 +48,14 @@ def safe_exponent(size: float) -> int:
 def check_responses(name: str, X: Any) -> Array | Stored:
     """X as an array with two axes, or as one outside memory; what it holds is not looked at."""
     forms = ("channels", "conditions")
+    if isinstance(X, (str, bytes, os.PathLike)):
+        raise TypeError(
+            f"Argument '{name}' must be an array, not a path: open it, as with np.load(path, mmap_mode='r')."
+        )
+    if hasattr(X, "keys") and not hasattr(X, "__array__"):  # a file or group of HDF5 or Zarr, a dict
+        raise TypeError(
+            f"Argument '{name}' must be an array, not a {type(X).__name__}: name one that it holds."
+        )
     if not is_stored(X):
         return check_array(name, X, forms)
     stored = Stored(name, X)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -38,9 +39,11 @@ def watching(callback: Callable[[Progress], object] | None) -> Iterator[Callable
         if progress.iteration is not None:
             text += f" {progress.iteration}, residual {progress.residual:.1e}"
         if bar is None and time.monotonic() - started >= DELAY:
+            size = shutil.get_terminal_size()  # some terminals say they have no rows, and show nothing
             bar = tqdm(
-                desc=text, total=1.0, initial=progress.done, leave=False, file=sys.stderr, bar_format=_FORMAT
-            )
+                desc=text, total=1.0, initial=progress.done, leave=False, file=sys.stderr,
+                bar_format=_FORMAT, ncols=size.columns - 1, nrows=size.lines,
+            )  # fmt: skip
         if bar is not None:
             bar.set_description_str(text, refresh=False)
             bar.update(progress.done - bar.n)

@@ -138,6 +138,8 @@ def check_budget(value: Any) -> float | None:
     """A number of bytes; None and infinity for no limit."""
     if value is None or (isinstance(value, numbers.Real) and value == math.inf):
         return None
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"Argument 'memory_budget' must be a number of bytes, as 5e8, not {value!r}.")
     return check_nonnegative("memory_budget", value)
 
 

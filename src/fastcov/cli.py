@@ -298,6 +298,7 @@ def _record(fit: Fit) -> dict[str, Any]:
         "conditions": D,
         "center": fit.stats["center"],
         "method": fit.method,
+        **{name: fit.stats.get(name) for name in ("solver", "reason", "iterations", "seconds")},
         **{name: getattr(fit, name) for name in scalars},
         "gains": fit.gains,
     }
