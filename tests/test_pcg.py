@@ -45,7 +45,9 @@ def test_iterations_that_end_too_soon_are_said_to():
     options = {"relative_ridge": 1e-6, "solver": "pcg", "rank": 0}
     needed = fc.fit(X, S, **options).stats["iterations"]
     assert needed > 5
-    with pytest.warns(fc.ConvergenceWarning, match="when the iterations ended: use another solver, more max_iterations"):
+    with pytest.warns(
+        fc.ConvergenceWarning, match="when the iterations ended: use another solver, more max_iterations"
+    ):
         fit = fc.fit(X, S, max_iterations=needed - 1, **options)
     assert fit.status == "max-iterations"
     assert "max-iterations" in repr(fit)
