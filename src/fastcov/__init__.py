@@ -25,18 +25,22 @@ __version__ = "0.1.0"
 _NAMES = {
     "AtomOperator": "_operators",
     "ConvergenceWarning": "_certificate",
-    "Fit": "_fit",
+    "CrossValidation": "_scores",
+    "Fit": "_result",
     "GramOperator": "_operators",
     "Plan": "_solvers",
     "Progress": "_solvers",
+    "RidgePath": "_path",
     "atom_norms": "_operators",
     "covariance": "_problem",
+    "cross_validate": "_cross_validation",
     "fit": "_fit",
     "gram": "_operators",
     "loss": "_loss",
     "loss_and_gradient": "_loss",
     "overlaps": "_operators",
     "plan": "_solvers",
+    "ridge_path": "_path",
     "target_covariance": "_problem",
     "threads": "_jit",
 }
@@ -46,7 +50,7 @@ if TYPE_CHECKING:
     from . import datasets as datasets
     from . import plot as plot
     from ._certificate import ConvergenceWarning as ConvergenceWarning
-    from ._fit import Fit as Fit
+    from ._cross_validation import cross_validate as cross_validate
     from ._fit import fit as fit
     from ._jit import threads as threads
     from ._loss import loss as loss
@@ -56,8 +60,12 @@ if TYPE_CHECKING:
     from ._operators import atom_norms as atom_norms
     from ._operators import gram as gram
     from ._operators import overlaps as overlaps
+    from ._path import RidgePath as RidgePath
+    from ._path import ridge_path as ridge_path
     from ._problem import covariance as covariance
     from ._problem import target_covariance as target_covariance
+    from ._result import Fit as Fit
+    from ._scores import CrossValidation as CrossValidation
     from ._solvers import Plan as Plan
     from ._solvers import Progress as Progress
     from ._solvers import plan as plan

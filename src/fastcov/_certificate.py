@@ -1,12 +1,15 @@
-"""The certificate of a linear fit: what is left of its system, computed apart from the solver."""
+"""The certificate of a fit, computed apart from the solver: what is left of its system, or its gradient."""
 
 from __future__ import annotations
 
-import warnings
+import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._bounds import Bounds
+from ._objective import Objective
 from ._products import apply_adjoint, apply_atoms
 from ._solvers import Solution, System
 
@@ -23,33 +26,47 @@ _CAUSES = {
     "breakdown": "where rounding has broken it: use a larger ridge, or solver='cholesky'",
 }
 
+_ORDER = ("converged", "stagnated", "max-iterations")
+_ENDS = {
+    "converged": "more than rounding explains: use a larger ridge or a larger tol",
+    "stagnated": "where rounding stops it: use a larger tol or a larger ridge",
+    "max-iterations": "when the iterations ended: use more max_iterations, a larger ridge or a larger tol",
+}
+
 
 class ConvergenceWarning(UserWarning):
     """A solver stopped short of its tolerance; `Fit.status` and `Fit.residual` say how far."""
 
 
-def certificate(
-    system: System, error: Array, overlaps: Array, solution: Solution, tol: float
-) -> tuple[Array, str]:
-    """Relative residual of the linear system for each target, and the status it leaves."""
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+    """What was found for each target (T,), the status it leaves, and what to warn of."""
+
+    residual: Array
+    status: str
+    warning: str | None = None
+    covariance: Array | None = None  # of the exact loss (T, D, D)
+
+
+def certificate(system: System, error: Array, overlaps: Array, solution: Solution, tol: float) -> Certificate:
+    """Relative residual of the linear system for each target."""
     problem, ridge = system.problem.astype(np.float64), system.ridge
     left = apply_adjoint(problem, error - apply_atoms(problem, solution.value))
     left -= ridge * solution.value
     size, b = np.linalg.norm(left, axis=1), np.linalg.norm(overlaps, axis=1)
     residual = np.divide(size, b, out=np.zeros_like(b), where=b > 0)
     if solution.status == "approximate":
-        return residual, solution.status
+        return Certificate(residual, solution.status)
+    small = None
     if solution.status == "minimum-norm" and ridge > 0:
-        warnings.warn(
+        small = (
             "The ridge is too small beside GᵀG to count in double precision: these are the gains of "
-            "minimum norm. Use a larger ridge, or ridge=0 if that is meant.",
-            ConvergenceWarning,
-            stacklevel=3,
+            "minimum norm. Use a larger ridge, or ridge=0 if that is meant."
         )
     reached = "minimum-norm" if solution.status == "minimum-norm" else "converged"
     asked = 1.001 * tol if "iterations" in solution.stats else BACKWARD_ERROR
     if np.all(residual <= asked):
-        return residual, reached
+        return Certificate(residual, reached, small)
     # ‖GᵀG‖ is at most its trace. What a minimum-norm solution leaves out has singular values up to
     # √(N ε) of the largest.
     norm = system.diagonal.sum()
@@ -57,14 +74,44 @@ def certificate(
     if solution.status == "minimum-norm":
         rounding += np.sqrt(len(solution.value[0]) * np.finfo(np.float64).eps * norm * squares(error))
     if np.all(size <= rounding):
-        return residual, reached
-    warnings.warn(
+        return Certificate(residual, reached, small)
+    warning = (
         f"The linear system is solved to a relative residual of {residual.max():.1e} only, "
-        f"{_CAUSES[solution.status]}.",
-        ConvergenceWarning,
-        stacklevel=3,
+        f"{_CAUSES[solution.status]}."
     )
-    return residual, "inaccurate" if solution.status == reached else solution.status
+    return Certificate(residual, "inaccurate" if solution.status == reached else solution.status, warning)
+
+
+def stationarity(
+    objectives: Sequence[Objective],
+    gains: Array,
+    bounds: Bounds | None,
+    statuses: Sequence[str],
+    goals: Array,
+    scale: Array,
+) -> Certificate:
+    """Norm of the gradient for each target, less what bounds hold, over `scale`.
+
+    `goals` are what the minimiser was to reach, statuses how it ended.
+    """
+    points = [objective.at(z) for objective, z in zip(objectives, gains, strict=True)]
+    sizes = []
+    for point in points:
+        held = (
+            np.zeros(len(point.gains), bool) if bounds is None else bounds.held(point.gains, point.gradient)
+        )
+        sizes.append(np.linalg.norm(point.gradient[~held]))
+    size = np.array(sizes)
+    residual = np.divide(size, scale, out=np.zeros_like(size), where=scale > 0)
+    covariances = np.stack([p.error + o.target for p, o in zip(points, objectives, strict=True)])
+    # What the iterations found may lie a rounding apart from what is found here.
+    rounding = np.array([2.0 * point.rounding for point in points])
+    if np.all(size <= np.maximum(1.001 * goals, rounding)):
+        return Certificate(residual, "converged", None, covariances)
+    status = max(statuses, key=_ORDER.index)
+    short = f"at a gradient of {residual.max():.1e} of that at gains of one"
+    warning = f"The minimiser stopped {short}, {_ENDS[status]}."
+    return Certificate(residual, "inaccurate" if status == "converged" else status, warning, covariances)
 
 
 def squares(matrices: Array) -> Array:

@@ -17,6 +17,9 @@ from ._jit import Kernel
 SUM_ROWS = 256
 # Edge of a square tile: two float64 tiles of this edge fill a 64 KiB first-level cache.
 TILE = 64
+# Rows that meet a matrix at once: as many as are in the second-level cache, but no more than an eighth of
+# all, so that there is work for some threads, and no fewer than a BLAS call is worth.
+CHUNK_BYTES, CHUNKS, CHUNK_ROWS = 1 << 18, 8, 64
 
 
 @Kernel
@@ -52,15 +55,90 @@ def centred_rows(X, weights, mean, scales, out):
 
 
 @Kernel
-def centred_dots(P, X, weights, mean, out):
-    """out_i = sum_j p_ij (w_i x_ij - m_j), summed in float64. 4nD flops, one read of P and X."""
+def atom_products(X, first, weights, mean, V, parts, total):
+    """Adds sum_i v_ti x_i y_i^T to the first D rows of total_t (T, D + 1, D), and sum_i v_ti x_i to its last.
+
+    X (n, D) holds the channels from `first` on of weights (N,) and V (T, N). Each of `parts` (p, T, D + 1, D)
+    takes the sum over a part of the rows, in float64; what is in the caches at once is multiplied in the
+    precision of X. 2TnD^2 flops, one read of X.
+    """
     n, d = X.shape
-    for i in prange(n):
-        w = weights[i]
-        s = 0.0
-        for j in range(d):
-            s += P[i, j] * (w * X[i, j] - mean[j])
-        out[i] = s
+    step = max(CHUNK_ROWS, min(CHUNK_BYTES // (X.itemsize * d), (n + CHUNKS - 1) // CHUNKS))
+    for p in prange(len(parts)):
+        stop = (p + 1) * n // len(parts)
+        A = np.empty((step, d), X.dtype)
+        product = np.empty((d, d), X.dtype)
+        part = parts[p]
+        part[:] = 0.0
+        for start in range(p * n // len(parts), stop, step):
+            end = min(start + step, stop)
+            for t in range(len(V)):
+                for i in range(start, end):
+                    w, v = weights[first + i], V[t, first + i]
+                    for j in range(d):
+                        A[i - start, j] = v * (w * X[i, j] - mean[j])
+                        part[t, d, j] += v * X[i, j]
+                np.dot(X[start:end].T, A[: end - start], product)
+                for a in range(d):
+                    for b in range(d):
+                        part[t, a, b] += product[a, b]
+    for a in prange(d + 1):
+        for t in range(len(V)):
+            for p in range(len(parts)):
+                for b in range(d):
+                    total[t, a, b] += parts[p, t, a, b]
+
+
+@Kernel
+def adjoint_products(X, first, weights, mean, M, offsets, out, squares):
+    """out_ti = x_i^T M_t y_i - x_i.o_t and squares_ti = x_i^T M_t x_i, for symmetric M (T, D, D).
+
+    Rows as in `atom_products`; offsets o (T, D); out (T, N), and squares (T, N) or (T, 0) where they
+    are not wanted. 2TnD^2 flops, one read of X; the dots are summed in float64.
+    """
+    n, d = X.shape
+    step = max(CHUNK_ROWS, min(CHUNK_BYTES // (X.itemsize * d), (n + CHUNKS - 1) // CHUNKS))
+    for c in prange((n + step - 1) // step):
+        start, end = c * step, min((c + 1) * step, n)
+        A = np.empty((end - start, d), X.dtype)
+        for t in range(len(M)):
+            np.dot(X[start:end], M[t], A)
+            for i in range(start, end):
+                w = weights[first + i]
+                s, q = 0.0, 0.0
+                for j in range(d):
+                    s += A[i - start, j] * (w * X[i, j] - mean[j]) - X[i, j] * offsets[t, j]
+                    q += A[i - start, j] * X[i, j]
+                out[t, first + i] = s
+                if squares.shape[1]:
+                    squares[t, first + i] = q
+
+
+@Kernel
+def centred_products(X, first, weights, mean, parts, total):
+    """Adds sum_i y_i y_i^T to total (D, D); all else as in `atom_products`. 2nD^2 flops."""
+    n, d = X.shape
+    step = max(CHUNK_ROWS, min(CHUNK_BYTES // (X.itemsize * d), (n + CHUNKS - 1) // CHUNKS))
+    for p in prange(len(parts)):
+        part = parts[p]
+        part[:] = 0.0
+        stop = (p + 1) * n // len(parts)
+        A = np.empty((step, d), X.dtype)
+        product = np.empty((d, d), X.dtype)
+        for start in range(p * n // len(parts), stop, step):
+            end = min(start + step, stop)
+            for i in range(start, end):
+                w = weights[first + i]
+                for j in range(d):
+                    A[i - start, j] = w * X[i, j] - mean[j]
+            np.dot(A[: end - start].T, A[: end - start], product)
+            for a in range(d):
+                for b in range(d):
+                    part[a, b] += product[a, b]
+    for a in prange(d):
+        for p in range(len(parts)):
+            for b in range(d):
+                total[a, b] += parts[p, a, b]
 
 
 @Kernel

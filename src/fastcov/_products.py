@@ -14,12 +14,15 @@ from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from . import _blas, _kernels
-from ._problem import Problem
+from ._jit import blas_for
+from ._problem import Problem, n_parts
 
 Array = NDArray[Any]
 
 # Columns of GᵀG made together at a general expansion point: their four products fit the caches.
 PANEL = 256
+# Multiplications and additions of a matrix product in the time that a kernel takes for an element.
+ELEMENT_PRODUCTS = 1
 
 
 def apply_atoms(problem: Problem, V: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -27,16 +30,26 @@ def apply_atoms(problem: Problem, V: NDArray[np.float64]) -> NDArray[np.float64]
 
     2ND² flops for each v, one pass over X.
     """
-    D = problem.shape[1]
-    half = np.zeros((len(V), D, D))
+    return weighted_atoms(problem, V)[0]
+
+
+def weighted_atoms(
+    problem: Problem, V: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`apply_atoms`, and from the same pass the sums Σ v_i x_i (T, D)."""
+    D, T = problem.shape[1], len(V)
+    total = np.zeros((T, D + 1, D))
     V, exponent = problem.safe(V)
-    buffer = np.empty((problem.block_rows, D), problem.dtype)
-    for rows, block in problem.blocks():
-        for v, total in zip(V, half, strict=True):
-            scaled = problem.centre(rows, block, buffer, v[rows])
-            _blas.add_product(total, block, scaled, ta=True)
-    half = half + half.transpose(0, 2, 1)
-    return np.ldexp(half, exponent) if exponent else half
+    with blas_for(0):  # the kernels' own threads
+        for rows, block in problem.blocks(streamed=True):
+            _kernels.atom_products(
+                block, rows.start, problem.gains, problem.mean, V,
+                np.empty((n_parts(len(block), D), *total.shape)), total,
+                size=T * block.size * D // ELEMENT_PRODUCTS,
+            )  # fmt: skip
+    if exponent:
+        np.ldexp(total, exponent, out=total)
+    return total[:, :D] + total[:, :D].transpose(0, 2, 1), total[:, D]
 
 
 def apply_adjoint(problem: Problem, M: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -44,19 +57,32 @@ def apply_adjoint(problem: Problem, M: NDArray[np.float64]) -> NDArray[np.float6
 
     2ND² flops for each M, one pass over X.
     """
-    N, D = problem.shape
-    out = np.empty((len(M), N))
+    return weighted_adjoint(problem, M)[0]
+
+
+def weighted_adjoint(
+    problem: Problem,
+    M: NDArray[np.float64],
+    offsets: NDArray[np.float64] | None = None,
+    *,
+    squares: bool = False,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """`apply_adjoint` less 2 x_i·o_t for offsets o (T, D); from the same pass 2 x_iᵀ M x_i, if asked."""
+    (N, D), T = problem.shape, len(M)
+    out, quadratic = np.empty((T, N)), np.empty((T, N if squares else 0))
     M, exponent = problem.safe(2.0 * M)
+    offsets = np.zeros((T, D)) if offsets is None else np.ldexp(offsets, 1 - exponent)
     M = np.ascontiguousarray(M, problem.dtype)
-    buffer = np.empty((problem.block_rows, D), problem.dtype)
-    for rows, block in problem.blocks():
-        products = buffer[: len(block)]
-        for m, overlaps in zip(M, out, strict=True):
-            _blas.product(block, m, out=products)
-            _kernels.centred_dots(
-                products, block, problem.gains[rows], problem.mean, overlaps[rows], size=block.size
-            )
-    return np.ldexp(out, exponent, out=out) if exponent else out
+    with blas_for(0):
+        for rows, block in problem.blocks(streamed=True):
+            _kernels.adjoint_products(
+                block, rows.start, problem.gains, problem.mean, M, offsets, out, quadratic,
+                size=T * block.size * D // ELEMENT_PRODUCTS,
+            )  # fmt: skip
+    if exponent:
+        np.ldexp(out, exponent, out=out)
+        np.ldexp(quadratic, exponent, out=quadratic)
+    return out, quadratic
 
 
 def apply_gram(problem: Problem, V: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ from . import __version__
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ._fit import Fit
+    from ._result import Fit
 
 FIGURES = (".png", ".pdf", ".svg")
 # 9 inches at 200 dots each are sharp at twice the 900 pixels of a README.

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._fit import Fit
 from ._problem import Problem
+from ._result import Fit
 from ._validation import check_choice
 
 if TYPE_CHECKING:

@@ -21,6 +21,8 @@ SINGLE = 1e-5
 # share of the trace gains are still good to 1e-6 where GᵀG is singular (200 channels, 6 conditions;
 # 1e-15 where it is not). Below, they may be all wrong while the residual is tiny.
 RESOLVED = 1e-10
+# Channels whose offset is looked at.
+SAMPLE = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,11 @@ class System:
         """Whether float32 is fine enough to multiply with it."""
         return self.share >= SINGLE and self.ridge < float(np.finfo(np.float32).max) / 2
 
+    @property
+    def coarse(self) -> bool:
+        """Whether that holds for iterations, to which an offset common to all channels costs digits too."""
+        return self.single and self.share >= SINGLE * _offset(self.problem)
+
     def astype(self, dtype: DTypeLike) -> System:
         """The same system with products of another precision."""
         return dataclasses.replace(self, problem=self.problem.astype(dtype))
@@ -56,6 +63,16 @@ class System:
         out = apply_gram(self.problem, V)
         _blas.add_scaled(out, np.full(len(V), self.ridge), V)
         return out
+
+
+def _offset(problem: Problem) -> float:
+    """What a cast to float32 costs digits: responses over their centred selves, in a sample of channels."""
+    if problem.dtype == np.float32:
+        return 1.0
+    channels = np.linspace(0, problem.shape[0] - 1, min(SAMPLE, problem.shape[0])).astype(np.intp)
+    part = problem.take(channels)
+    centred = float(np.linalg.norm(part.centred()))
+    return float(np.linalg.norm(part.responses())) / centred if centred > 0 else 1.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _blas
-from .._problem import Problem
 from . import spectral
 from ._nystrom import Preconditioner, choose_pivots, working_bytes
-from ._solution import SINGLE, Options, Progress, Solution, System
+from ._solution import Options, Progress, Solution, System
 
 Array = NDArray[np.float64]
 
@@ -28,8 +27,6 @@ RENEWED, PATIENCE = 1e-4, 50
 # A true residual that is not this much below the last one: rounding has the upper hand.
 STAGNANT = 0.5
 PARTED = 10.0
-# Channels whose offset is looked at.
-SAMPLE = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +43,7 @@ def init(system: System, options: Options) -> State | spectral.State:
     """Make the preconditioner for GᵀG + λI."""
     if system.singular:
         return spectral.init(system, options)
-    single = system.single and system.share >= SINGLE * _offset(system.problem)
-    exact, system = system, system.astype(np.float32 if single else np.float64)
+    exact, system = system, system.astype(np.float32 if system.coarse else np.float64)
     (N, D), itemsize = system.problem.shape, system.problem.dtype.itemsize
     pivots = choose_pivots(exact, options)
     left = options.budget - working_bytes(N, D, len(pivots.channels))
@@ -59,16 +55,6 @@ def init(system: System, options: Options) -> State | spectral.State:
     if convert and isinstance(X, np.ndarray) and not system.problem.ready(X):
         system = dataclasses.replace(system, problem=system.problem.converted())
     return State(exact, system, Preconditioner.of(system, pivots, options, keep=keep), options)
-
-
-def _offset(problem: Problem) -> float:
-    """What a cast to float32 costs digits: responses over their centred selves, in a sample of channels."""
-    if problem.dtype == np.float32:
-        return 1.0
-    channels = np.linspace(0, problem.shape[0] - 1, min(SAMPLE, problem.shape[0])).astype(np.intp)
-    part = problem.take(channels)
-    centred = float(np.linalg.norm(part.centred()))
-    return float(np.linalg.norm(part.responses())) / centred if centred > 0 else 1.0
 
 
 def solve(state: State | spectral.State, rhs: Array) -> Solution:

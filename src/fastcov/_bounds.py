@@ -1,0 +1,92 @@
+"""Least and largest gains."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._validation import as_float64, check_array
+
+Array = NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """Least and largest gain of each channel (N,); where the two are equal the gain is fixed."""
+
+    lower: Array
+    upper: Array
+
+    @classmethod
+    def of(cls, bounds: Any, n: int) -> Bounds | None:
+        """A pair of numbers, or of one number a channel, checked; None for none."""
+        if bounds is None:
+            return None
+        try:
+            lower, upper = bounds
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"Argument 'bounds' must be a pair (lower, upper), not {bounds!r}: (0, None) keeps gains "
+                "from being negative."
+            ) from None
+        low = _side("lower", -np.inf if lower is None else lower, n)
+        high = _side("upper", np.inf if upper is None else upper, n)
+        crossed = np.flatnonzero(low > high)
+        if len(crossed):
+            i = crossed[0]
+            raise ValueError(
+                f"Argument 'bounds' must have lower <= upper, not {low[i]:g} > {high[i]:g} at channel {i} "
+                f"({len(crossed)} in all): exchange them."
+            )
+        empty = np.flatnonzero((low == np.inf) | (high == -np.inf))
+        if len(empty):
+            i = empty[0]
+            raise ValueError(
+                f"Argument 'bounds' must leave each channel a finite gain, not from {low[i]:g} to "
+                f"{high[i]:g} at channel {i}: None stands for no bound."
+            )
+        return cls(low, high)
+
+    def clip(self, gains: Array) -> Array:
+        """The nearest gains within."""
+        return np.clip(gains, self.lower, self.upper)
+
+    def at(self, gains: Array) -> NDArray[np.bool_]:
+        """Channels at a bound."""
+        return (gains <= self.lower) | (gains >= self.upper)
+
+    def held(self, gains: Array, gradient: Array, room: float = 0.0) -> NDArray[np.bool_]:
+        """Channels at a bound, or within `room` of it, that going downhill would take beyond."""
+        beyond = np.where(gradient > 0, gains <= self.lower + room, gains >= self.upper - room)
+        return (self.upper <= self.lower) | (beyond & (gradient != 0))
+
+    def longest(self, gains: Array, v: Array) -> float:
+        """Largest t for which gains + t v are within."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            room = np.where(v > 0, self.upper - gains, self.lower - gains) / v
+        return float(np.min(np.where(v == 0, np.inf, room)))
+
+
+def _side(name: str, values: Any, n: int) -> Array:
+    array = np.asarray(values)
+    if array.ndim:
+        array = check_array("bounds", values, ("channel",))
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"Argument 'bounds' must hold real numbers, not a {name} bound of dtype {array.dtype}."
+        )
+    if array.ndim and len(array) != n:
+        raise ValueError(
+            f"Argument 'bounds' must have one {name} bound for all, or one for each of the {n} channels, "
+            f"not {len(array)}."
+        )
+    side = as_float64(np.broadcast_to(array, n))
+    if np.isnan(side).any():
+        raise ValueError(
+            f"Argument 'bounds' must not be NaN, as the {name} bound of channel {np.isnan(side).argmax()}: "
+            "None stands for no bound."
+        )
+    return side

@@ -1,0 +1,363 @@
+"""cross_validate(): which ridge predicts the covariance of conditions that were held out."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._certificate import ConvergenceWarning
+from ._folds import Split, make_folds
+from ._jit import blas_for
+from ._methods import METHODS, Settings
+from ._path import check_ridges, outcomes
+from ._problem import Problem, check_responses, target_covariance
+from ._progress import watching
+from ._result import Fit, describe
+from ._scores import FINE, CrossValidation, Scores
+from ._solvers import Progress
+from ._sources import Stored
+from ._start import Ridge, Start
+from ._validation import available_memory, check_choice, check_generator, check_whole
+
+Array = NDArray[np.float64]
+
+# What a fold holds for each response of its training conditions: copies in float64 and float32, and what
+# is made of them.
+FOLD_BYTES = 24
+
+
+def cross_validate(
+    X: ArrayLike,
+    Y: ArrayLike,
+    *,
+    ridges: ArrayLike | None = None,
+    relative_ridges: ArrayLike | None = None,
+    folds: Any = 5,
+    method: str | Sequence[str] = "exact",
+    repeats: int = 1,
+    rng: Any = 0,
+    shuffles: int = 0,
+    refit: str | None = "best",
+    solver: str = "auto",
+    center: bool = True,
+    bounds: Any = None,
+    tol: float | None = None,
+    max_iterations: int = 1000,
+    memory_budget: float | None = None,
+    callback: Callable[[Progress], object] | None = None,
+) -> CrossValidation:
+    """Fit gains to some conditions, and predict the covariance of those that were held out.
+
+    For each fold with training conditions a and held-out conditions b, gains z are fitted to the block
+    X[:, a] with the target c·C_Y[a, a], c = tr C_X[a, a] / tr C_Y[a, a]: nothing of the held-out
+    conditions, not even their scale, is used. They are scored on the block that they predict,
+    C = X[:, b]ᵀ diag(z) J diag(z) X[:, b], against S = c·C_Y[b, b].
+
+    Parameters
+    ----------
+    X : array_like, shape (N, D)
+        Responses of the input channels.
+    Y : array_like, shape (M, D)
+        Responses of the other population to the same conditions, in the same order.
+    ridges, relative_ridges : array_like, shape (K,)
+        λ as for `ridge_path`; relative ones are of the largest eigenvalue of the training block, so that a
+        choice holds for any number of conditions. By default relative, 1e-4 to 1 in half decades.
+    folds : default 5
+        A number of folds, drawn with `rng`; a splitter of scikit-learn, whose samples are the
+        conditions; (train, test) pairs of indices or masks; or a label for each condition, of which
+        one after another is held out.
+    method : str or sequence of str, default "exact"
+        One of those of `fit`, or several to compare on the same folds.
+    repeats : int, default 1
+        Draw the folds so many times: one split says little.
+    rng : default 0
+        What `numpy.random.default_rng` takes: draws folds and shuffles.
+    shuffles : int, default 0
+        So many times, with the conditions of Y in random order: R² where there is nothing to find.
+    refit : {"best", "one-se", None}
+        Fit all conditions with `best_ridge` or `one_se_ridge`.
+    solver, center, bounds, tol, max_iterations, memory_budget, callback
+        As for `fit`.
+
+    Returns
+    -------
+    CrossValidation
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `fit`; if a fold has fewer than two conditions to train on or to hold out, or holds out what it
+        trains on.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Once, if fits stop short: `CrossValidation.status` says which. Their scores are kept.
+
+    Notes
+    -----
+    A fold is a `ridge_path` on its training conditions. Folds run side by side, one on each core with one
+    thread; where cores outnumber folds, so do parts of the path. `threads` limits them.
+
+    Examples
+    --------
+    >>> import fastcov as fc
+    >>> sim = fc.datasets.simulate(60, 20, rng=0)
+    >>> cv = fc.cross_validate(sim.X, sim.Y, relative_ridges=[1e-2, 1e-1, 1.0], folds=4)
+    >>> cv.r2.shape, cv.best_ridge in cv.ridges
+    ((4, 3), True)
+    """
+    started = time.perf_counter()
+    methods = [method] if isinstance(method, str) else list(method)
+    if not methods or len(set(methods)) < len(methods):
+        raise ValueError(f"Argument 'method' must name each method once, and at least one, not {method!r}.")
+    if refit is not None:
+        check_choice("refit", refit, ("best", "one-se"))
+    n_shuffles, random = check_whole("shuffles", shuffles, 0), check_generator(rng)
+    given = Problem.of(X, center=center)
+    D = given.shape[1]
+    settings = {
+        each: Settings.of(
+            each, given, solver=solver, tol=tol, max_iterations=max_iterations, rng=0,
+            memory_budget=memory_budget, bounds=bounds,
+        )
+        for each in methods
+    }  # fmt: skip
+    values, relative = check_ridges(ridges, relative_ridges)
+    other = check_responses("Y", Y)
+    if other.shape[1] != D:
+        raise ValueError(
+            f"Argument 'Y' must have the {D} conditions of X in its columns, not {other.shape[1]}: is one of "
+            "them conditions x channels?"
+        )
+    splits = make_folds(folds, repeats, D, random)
+    target = target_covariance(Y, center=center)
+    at_one = given.unscaled(given.astype(np.float64).covariance(), y=2)
+    orders = [np.arange(D)] + [random.permutation(D) for _ in range(n_shuffles)]
+    study = _Study(given, at_one, target, values, relative)
+    with watching(callback) as watch:
+        results = _run(study, splits, orders, settings, memory_budget, watch)
+    scores = {}
+    for each in methods:
+        F, K = len(splits), len(values)
+        table = np.empty((len(orders), F, K), dtype=object)
+        for (name, s, f), row in results.items():
+            if name == each:
+                for k, score in row.items():
+                    table[s, f, k] = score
+        scores[each] = Scores(
+            r2=_field(table[0], "r2"),
+            r2_over_one=_field(table[0], "r2_over_one"),
+            pearson=_field(table[0], "pearson"),
+            residual=_field(table[0], "residual"),
+            status=np.array([[score.status for score in row] for row in table[0]], dtype=object),
+            r2_shuffled=np.stack([_field(part, "r2") for part in table[1:]]) if n_shuffles else None,
+        )
+    ones = [study.score(split, np.ones(given.shape[0]), orders[0]) for split in splits]
+    result = CrossValidation(
+        ridges=np.array(values),
+        relative=relative,
+        folds=tuple(splits),
+        repeats=repeats,
+        scores=scores,
+        r2_at_one=np.array([one.r2 for one in ones]),
+        pearson_at_one=np.array([one.pearson for one in ones]),
+        fits={},
+        stats={"shape": given.shape, "center": given.center, "seconds": 0.0},
+    )
+    short = [s for each in scores.values() for s in each.status.ravel() if s not in FINE]
+    if short:
+        total = sum(each.status.size for each in scores.values())
+        warnings.warn(
+            f"{len(short)} of {total} fits stopped short ({', '.join(sorted(set(short)))}): see status.",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    if refit is not None:
+        scaled = target_covariance(Y, like=X, center=center)
+        with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
+            start = Start.of(given, scaled, watch)
+            for each in methods:
+                asked = dataclasses.replace(
+                    settings[each], options=dataclasses.replace(settings[each].options, watch=watch)
+                )
+                result.fits[each] = _refit(start, result, each, refit, asked)
+    result.stats["seconds"] = time.perf_counter() - started
+    return result
+
+
+def _field(table: NDArray[Any], name: str) -> Array:
+    return np.array([[getattr(score, name) for score in row] for row in table], np.float64)
+
+
+def _refit(start: Start, result: CrossValidation, method: str, choice: str, settings: Settings) -> Fit:
+    began = time.perf_counter()
+    chosen = result.choices(choice)[method]
+    ridge = start.ridge(None, chosen) if result.relative else start.ridge(chosen, None)
+    outcome = METHODS[method](start, ridge, settings)
+    seconds = time.perf_counter() - began
+    return describe(start, ridge, outcome, method=method, stacked=False, seconds=seconds)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Score:
+    """Of one fit, on what it did not see."""
+
+    r2: float
+    r2_over_one: float
+    pearson: float
+    residual: float = 0.0
+    status: str = ""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Study:
+    """What all folds share."""
+
+    given: Problem
+    at_one: Array  # covariance of X at gains of one (D, D)
+    target: Array  # covariance of Y (D, D)
+    ridges: list[float]
+    relative: bool
+
+    def block(self, conditions: NDArray[np.intp]) -> Problem:
+        """The responses to some conditions."""
+        X = self.given.X
+        part: Any = _Columns(X, conditions) if isinstance(X, Stored) else X[:, conditions]
+        return Problem.of(part, center=self.given.center)
+
+    def scale(self, train: NDArray[np.intp], target: Array) -> float:
+        """From the target's units to those of X, by the training conditions."""
+        trace = float(np.trace(target[np.ix_(train, train)]))
+        if not trace > 0:
+            raise ValueError(
+                "Argument 'Y' must respond to the training conditions of each fold, not have a covariance of "
+                "zero there."
+            )
+        return float(np.trace(self.at_one[np.ix_(train, train)])) / trace
+
+    def score(self, split: Split, gains: Array, order: NDArray[np.intp]) -> _Score:
+        """Of the covariance that gains predict for the held-out conditions."""
+        train, test = split
+        target = self.target[np.ix_(order, order)]
+        S = self.scale(train, target) * target[np.ix_(test, test)]
+        return _score(self.block(test).astype(np.float64), gains, S, self.at_one[np.ix_(test, test)])
+
+    def path(
+        self,
+        split: Split,
+        order: NDArray[np.intp],
+        method: str,
+        settings: Settings,
+        places: Sequence[int],
+    ) -> dict[int, _Score]:
+        """Scores of one method on one fold, at the ridges in these places."""
+        train, test = split
+        target = self.target[np.ix_(order, order)]
+        scale = self.scale(train, target)
+        start = Start.of(self.block(train), scale * target[np.ix_(train, train)])
+        grid = [self._ridge(start, self.ridges[k]) for k in places]
+        held_out = self.block(test).astype(np.float64)
+        S, at_one = scale * target[np.ix_(test, test)], self.at_one[np.ix_(test, test)]
+        scores = {}
+        for k, outcome in outcomes(start, grid, method, settings):
+            score = _score(held_out, 1.0 + outcome.delta[0], S, at_one)
+            scores[places[k]] = dataclasses.replace(
+                score, residual=float(outcome.residual[0]), status=outcome.status
+            )
+        return scores
+
+    def _ridge(self, start: Start, value: float) -> Ridge:
+        return start.ridge(None, value) if self.relative else start.ridge(value, None)
+
+
+def _score(problem: Problem, gains: Array, S: Array, at_one: Array) -> _Score:
+    C = problem.unscaled(problem.at(gains).covariance(), y=2)
+    above = np.triu_indices(len(S), 1)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        left = np.square(C - S).sum()
+        r2, over_one = 1.0 - left / np.square(S).sum(), 1.0 - left / np.square(at_one - S).sum()
+        a, b = C[above] - C[above].mean(), S[above] - S[above].mean()
+        pearson = (a @ b) / np.sqrt((a @ a) * (b @ b)) if len(a) > 2 else np.nan
+    return _Score(float(r2), float(over_one), float(pearson))
+
+
+class _Columns:
+    """Some of the columns of responses outside memory."""
+
+    def __init__(self, X: Stored, columns: NDArray[np.intp]) -> None:
+        self._X, self._columns = X, columns
+        self.shape, self.dtype = (X.shape[0], len(columns)), X.dtype
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        return self._X[rows][:, self._columns]
+
+
+class _Cancelled(BaseException):
+    """Ends a fit on another thread."""
+
+
+def _run(
+    study: _Study,
+    splits: list[Split],
+    orders: list[NDArray[np.intp]],
+    settings: Mapping[str, Settings],
+    budget: float | None,
+    watch: Callable[[Progress], object],
+) -> dict[tuple[str, int, int], dict[int, _Score]]:
+    """Every method on every fold, with the conditions in each of the orders, on all cores."""
+    cores = numba.get_num_threads()
+    whole = [(m, s, f) for s in range(len(orders)) for f in range(len(splits)) for m in settings]
+    parts = min(len(study.ridges), -(-cores // len(whole)))
+    # In parts of neighbours, so that each begins near where another would have ended.
+    places = np.array_split(np.argsort(study.ridges)[::-1], parts)
+    tasks = [(*each, part.tolist()) for part in reversed(places) for each in whole]  # the longest first
+    N, D = study.given.shape
+    free = available_memory() if budget is None else min(budget, available_memory())
+    workers = max(1, min(cores, len(tasks), int(free // (FOLD_BYTES * N * D))))
+    if isinstance(study.given.X, Stored):
+        workers = 1  # files are not read by many at once
+    results: dict[tuple[str, int, int], dict[int, _Score]] = {each: {} for each in whole}
+    cancelled = False
+
+    def check(_: Progress) -> None:
+        if cancelled:
+            raise _Cancelled
+
+    def work(m: str, s: int, f: int, part: list[int]) -> tuple[tuple[str, int, int], dict[int, _Score]]:
+        asked = dataclasses.replace(
+            settings[m], options=dataclasses.replace(settings[m].options, watch=check)
+        )
+        return (m, s, f), study.path(splits[f], orders[s], m, asked, part)
+
+    if workers == 1:
+        for done, task in enumerate(tasks, 1):
+            key, scores = work(*task)
+            results[key].update(scores)
+            watch(Progress("folds", done / len(tasks)))
+        return results
+    with (
+        blas_for(0),
+        concurrent.futures.ThreadPoolExecutor(
+            workers, "fastcov-fold", initializer=numba.set_num_threads, initargs=(1,)
+        ) as pool,
+    ):
+        futures = [pool.submit(work, *task) for task in tasks]
+        try:
+            for done, future in enumerate(concurrent.futures.as_completed(futures), 1):
+                key, scores = future.result()
+                results[key].update(scores)
+                watch(Progress("folds", done / len(tasks)))
+        except BaseException:  # of a fold, of a callback, or Ctrl-C
+            cancelled = True
+            pool.shutdown(cancel_futures=True)
+            raise
+    return results

@@ -1,0 +1,203 @@
+"""A minimiser for gains: trust-region Newton steps, scaled by the exact quartic, within bounds.
+
+A step minimises the quadratic model by conjugate gradients that stop at the trust region, at negative
+curvature, or when they are as good as the model is (Steihaug 1983, Toint 1981), preconditioned by the
+diagonal. Its length is then the minimum of the quartic along it, which has closed coefficients: so no
+step is ever refused, and the radius follows the lengths. With bounds, channels that are at one and
+pushed against it are held, those almost at it are sent there (Bertsekas 1982), and a step is projected
+and, where that raises the loss, halved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import blas
+
+from ._bounds import Bounds
+from ._objective import EPSILON, Objective, Point, best_step
+from ._products import apply_atoms
+from ._solvers import Progress
+
+Array = NDArray[np.float64]
+
+# Conjugate gradients end at this share of the gradient, or its root: a model that is far from the minimum
+# is not worth more, and the last steps converge faster than linearly.
+ACCURACY = 0.1
+# Products for one step at most.
+MOST_PRODUCTS = 500
+# A step along negative curvature, before its exact length is found, beside the step so far.
+LEAP = 10.0
+# Steps that end this far below their length were too long for the model.
+TOO_LONG = 0.7
+# The loss no longer falls, nor the gradient by half, in so many steps: rounding.
+STALE = 3
+# A projected step is taken if the loss falls by this share of what the gradient promises.
+SUFFICIENT = 1e-4
+HALVINGS = 20
+# Gains this near to a bound are sent there, at most.
+NEAR = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Minimum:
+    """Where it ended, and how."""
+
+    point: Point
+    residual: float  # norm of the gradient, less what bounds hold
+    status: str  # "converged", "max-iterations" or "stagnated"
+    iterations: int
+    products: int
+
+
+def minimise(
+    objective: Objective,
+    point: Point,
+    bounds: Bounds | None,
+    *,
+    goal: float,
+    max_iterations: int,
+    watch: Callable[[Progress], object],
+) -> Minimum:
+    """From a point within the bounds to a gradient of norm `goal`, or of rounding."""
+    radius, products, iteration, stale = math.inf, 0, 0, 0
+    least = first = math.inf
+    while True:
+        gradient = point.gradient if bounds is None else point.gradient * _free(bounds, point)
+        residual = float(blas.dnrm2(gradient))
+        goal, first, least = max(goal, point.rounding), min(first, residual), min(least, residual)
+        if residual <= goal:
+            status = "converged"
+            break
+        done = math.log(residual / first) / math.log(goal / first) if goal < first else 0.0
+        watch(Progress("iteration", max(0.0, done), iteration, residual))
+        if iteration == max_iterations:
+            status = "max-iterations"
+            break
+        if stale == STALE:
+            if objective.single is None:
+                status = "stagnated"
+                break
+            objective, stale = dataclasses.replace(objective, single=None), 0
+            point = dataclasses.replace(point, coarse=point.problem)
+
+        accuracy = max(min(ACCURACY, math.sqrt(residual / first)), 0.5 * goal / residual)
+        step = _step(objective, point, bounds, radius, accuracy)
+        coefficients = objective.along(point, step.v, step.slope)
+        t = best_step(coefficients)
+        if bounds is None:
+            gains = point.gains + t * step.v
+        else:
+            gains, t = _within(objective, point, bounds, step.v, t, coefficients)
+        if t < TOO_LONG:
+            radius = max(t, 0.25) * step.length
+        else:
+            radius = max(2.0 * t * step.length, 0.0 if radius == math.inf else radius)
+        last, point = point, objective.at(gains)
+        products, iteration = products + step.products, iteration + 1
+        still = last.value - point.value <= 10.0 * EPSILON * last.value
+        stale = stale + 1 if still and blas.dnrm2(point.gradient) > 0.5 * least else 0
+    return Minimum(point, residual, status, iteration, products)
+
+
+def _free(bounds: Bounds, point: Point, room: float = 0.0) -> NDArray[np.bool_]:
+    """Channels that no bound holds, be it `room` away."""
+    return ~bounds.held(point.gains, point.gradient, room)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    v: Array
+    slope: Array  # G v
+    length: float  # of v, in the norm of the diagonal
+    products: int
+
+
+def _step(objective: Objective, point: Point, bounds: Bounds | None, radius: float, accuracy: float) -> _Step:
+    """A step of the free channels, and of those almost at a bound to it."""
+    diagonal = point.diagonal(objective.ridge)
+    if bounds is None:
+        return _model_step(objective, point, None, diagonal, radius, accuracy)
+    moved = bounds.clip(point.gains - point.gradient / diagonal) - point.gains
+    room = min(NEAR, float(np.abs(moved).max()))  # no more than a short step moves
+    clear, free = _free(bounds, point, room), _free(bounds, point)
+    step = _model_step(objective, point, clear, diagonal, radius, accuracy)
+    sent = moved * (free & ~clear)
+    if not sent.any():
+        return step
+    slope = step.slope + apply_atoms(point.problem, sent[np.newaxis])[0]
+    return dataclasses.replace(step, v=step.v + sent, slope=slope)
+
+
+def _model_step(
+    objective: Objective,
+    point: Point,
+    free: NDArray[np.bool_] | None,
+    diagonal: Array,
+    radius: float,
+    accuracy: float,
+) -> _Step:
+    """Least of gᵀv + ½ vᵀHv in the trust region, over the free channels: Steihaug and Toint."""
+    r = point.gradient.copy() if free is None else point.gradient * free
+    v, slope = np.zeros_like(r), np.zeros_like(point.error)
+    enough = accuracy * float(blas.dnrm2(r))
+    if enough == 0.0:
+        return _Step(v, slope, 0.0, 0)
+    y = r / diagonal
+    d, ry = -y, float(blas.ddot(r, y))
+    vv, vd, dd = 0.0, 0.0, ry  # inner products of v and d in the norm of the diagonal
+    for products in range(1, MOST_PRODUCTS + 1):  # noqa: B007
+        Hd, Gd = objective.product(point, d)
+        if free is not None:
+            Hd *= free
+        curvature = float(blas.ddot(d, Hd))
+        alpha = ry / curvature if curvature > 0 else math.inf
+        ended = not vv + alpha * (2.0 * vd + alpha * dd) < radius * radius
+        if ended:  # at the edge, however far it is: the quartic knows the length
+            edge = radius if radius < math.inf else LEAP * math.sqrt(vv if vv > 0 else dd / LEAP**2)
+            left = edge * edge - vv
+            alpha = left / (vd + math.sqrt(vd * vd + dd * left)) if left > 0 else 0.0
+        blas.daxpy(d, v, a=alpha)
+        slope += alpha * Gd
+        vv += alpha * (2.0 * vd + alpha * dd)
+        if ended:
+            break
+        blas.daxpy(Hd, r, a=alpha)
+        if blas.dnrm2(r) <= enough:
+            break
+        y = r / diagonal
+        last, ry = ry, float(blas.ddot(r, y))
+        beta = ry / last
+        vd = beta * (vd + alpha * dd)
+        dd = ry + beta * beta * dd
+        d *= beta
+        d -= y
+    return _Step(v, slope, math.sqrt(vv), products)
+
+
+def _within(
+    objective: Objective,
+    point: Point,
+    bounds: Bounds,
+    v: Array,
+    t: float,
+    coefficients: tuple[float, ...],
+) -> tuple[Array, float]:
+    """A step t v projected on the bounds, t halved until that lowers the loss enough; with its t."""
+    for halvings in range(HALVINGS):
+        far = point.gains + t * v
+        gains = bounds.clip(far)
+        if not halvings and np.array_equal(gains, far):
+            return gains, t
+        promised = float(blas.ddot(point.gradient, gains - point.gains))
+        value = objective.value(gains)
+        if promised < 0 and value <= point.value + SUFFICIENT * promised + EPSILON * point.value:
+            return gains, t
+        t /= 2.0
+    longest = bounds.longest(point.gains, v)  # up to the first bound the quartic holds
+    first = best_step(coefficients, longest) if longest > 0 else 0.0
+    return bounds.clip(point.gains + first * v), first

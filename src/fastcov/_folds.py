@@ -1,0 +1,112 @@
+"""Which conditions are held out: folds in any of the ways that users have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._validation import check_whole
+
+Indices = NDArray[np.intp]
+Split = tuple[Indices, Indices]  # training and held-out conditions
+
+# A covariance of one condition says nothing about how conditions are arranged.
+LEAST = 2
+
+
+def make_folds(folds: Any, repeats: int, D: int, random: np.random.Generator) -> list[Split]:
+    """(train, test) for every fold of every repeat.
+
+    `folds` is a number, a splitter with a method ``split``, pairs of indices or masks, or a label for each
+    condition.
+    """
+    repeats = check_whole("repeats", repeats, 1)
+    if isinstance(folds, (int, np.integer)) and not isinstance(folds, bool):
+        splits = _numbered(int(folds), repeats, D, random)
+    elif callable(getattr(folds, "split", None)) and not isinstance(folds, (str, bytes)):
+        splits = [_pair(pair, D) for _ in range(repeats) for pair in folds.split(np.zeros((D, 1)))]
+    else:
+        if repeats > 1:
+            raise ValueError(
+                f"Argument 'repeats' must be 1 where folds are given one by one, not {repeats}: they would "
+                "be the same each time."
+            )
+        splits = _given(folds, D)
+    if not splits:
+        raise ValueError("Argument 'folds' must hold at least one fold, not none.")
+    for k, (train, test) in enumerate(splits):
+        for what, chosen in (("train on", train), ("hold out", test)):
+            if len(chosen) < LEAST:
+                raise ValueError(
+                    f"Argument 'folds' must {what} at least {LEAST} conditions in each fold, not "
+                    f"{len(chosen)} as in fold {k}: a covariance needs two. Use fewer folds."
+                )
+    return splits
+
+
+def _numbered(n: int, repeats: int, D: int, random: np.random.Generator) -> list[Split]:
+    """n folds of nearly the same size, drawn anew for each repeat."""
+    check_whole("folds", n, 2)
+    if n > D:
+        raise ValueError(f"Argument 'folds' must be at most half the {D} conditions, not {n}.")
+    tests = [test for _ in range(repeats) for test in np.array_split(random.permutation(D), n)]
+    return [(np.setdiff1d(np.arange(D), test), np.sort(test)) for test in tests]
+
+
+def _given(folds: Any, D: int) -> list[Split]:
+    if isinstance(folds, (str, bytes)) or not isinstance(folds, Iterable):
+        raise TypeError(
+            "Argument 'folds' must be a number, a splitter as of scikit-learn, (train, test) pairs of "
+            f"indices, or a label for each of the {D} conditions, not {folds!r}."
+        )
+    entries = list(folds)
+    if all(np.ndim(entry) == 0 for entry in entries):
+        labels = np.array([str(entry) for entry in entries])
+        if len(labels) != D:
+            raise ValueError(
+                f"Argument 'folds' must have a label for each of the {D} conditions, not {len(labels)}."
+            )
+        groups = np.unique(labels)
+        if len(groups) < 2:
+            raise ValueError("Argument 'folds' must have labels of at least two groups, not of one.")
+        return [(np.flatnonzero(labels != g), np.flatnonzero(labels == g)) for g in groups]
+    return [_pair(entry, D) for entry in entries]
+
+
+def _pair(entry: Any, D: int) -> Split:
+    try:
+        train, test = entry
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"Argument 'folds' must hold (train, test) pairs of indices, not {entry!r}."
+        ) from None
+    pair = (_indices(train, D), _indices(test, D))
+    both = np.intersect1d(*pair)
+    if len(both):
+        raise ValueError(
+            f"Argument 'folds' must keep training and held-out conditions apart, not have condition "
+            f"{both[0]} in both."
+        )
+    return pair
+
+
+def _indices(values: Any, D: int) -> Indices:
+    chosen = np.asarray(values)
+    if chosen.ndim == 1 and chosen.dtype == bool and len(chosen) == D:
+        return np.flatnonzero(chosen)
+    if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):
+        raise TypeError(
+            f"Argument 'folds' must hold indices of conditions or masks of length {D}, not {values!r}."
+        )
+    chosen = chosen.astype(np.intp)
+    if chosen.size and not (chosen.min() >= -D and chosen.max() < D):
+        wrong = chosen[(chosen < -D) | (chosen >= D)][0]
+        raise ValueError(f"Argument 'folds' must hold conditions from 0 to {D - 1}, not {wrong}.")
+    chosen = np.sort(chosen % D)
+    if (np.diff(chosen) == 0).any():
+        twice = chosen[:-1][np.diff(chosen) == 0][0]
+        raise ValueError(f"Argument 'folds' must hold each condition once in a fold, not {twice} twice.")
+    return chosen

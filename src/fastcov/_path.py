@@ -1,0 +1,256 @@
+"""ridge_path(): one fit for each of many ridges, each beginning where the one before ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._jit import blas_for
+from ._methods import METHODS, Outcome, Settings, certified, plan_for, stepped
+from ._problem import Problem
+from ._progress import watching
+from ._result import Fit, describe
+from ._solvers import SOLVERS, Progress
+from ._solvers._plan import BANDWIDTH
+from ._start import Ridge, Start
+from ._validation import as_float64, check_array, check_nonnegative
+
+Array = NDArray[np.float64]
+
+# λ over the largest eigenvalue, in half decades: from where gains hardly move to where held-out
+# covariances are long predicted worse.
+RELATIVE_RIDGES = tuple(float(10.0 ** (k / 2)) for k in range(-8, 1))
+
+
+def ridge_path(
+    X: ArrayLike,
+    S: ArrayLike,
+    *,
+    ridges: ArrayLike | None = None,
+    relative_ridges: ArrayLike | None = None,
+    method: str = "linear",
+    solver: str = "auto",
+    center: bool = True,
+    bounds: Any = None,
+    tol: float | None = None,
+    max_iterations: int = 1000,
+    rank: int | None = None,
+    rng: Any = 0,
+    memory_budget: float | None = None,
+    callback: Callable[[Progress], object] | None = None,
+) -> RidgePath:
+    """Fit gains for each of many ridges λ: how they leave one as λ falls.
+
+    Everything that does not depend on λ is computed once. The linear fits share one eigendecomposition of
+    the smaller of GᵀG and GGᵀ, G = U Σ Vᵀ, where that is faster than a solver for each:
+    δ(λ) = V (Σ² + λI)⁻¹ Σ Uᵀ e₀. Exact fits go from the largest λ to the smallest, each from the
+    minimum before: faster than from gains of one, and along one branch of minima.
+
+    Parameters
+    ----------
+    X, S
+        As for `fit`.
+    ridges : array_like, shape (K,)
+        λ ≥ 0, in units of X to the fourth, in any order.
+    relative_ridges : array_like, shape (K,), optional
+        λ over the largest eigenvalue of GᵀG, in place of `ridges`. By default 1e-4 to 1 in half decades.
+    method : {"linear", "line-search", "exact", "diagonal"}
+    solver, center, bounds, tol, max_iterations, rank, rng, memory_budget, callback
+        As for `fit`. ``solver="spectral"`` is the eigendecomposition; "auto" takes it where it pays.
+
+    Returns
+    -------
+    RidgePath
+        A `Fit` for each ridge, in the order given.
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError
+        As for `fit`.
+
+    Warns
+    -----
+    ConvergenceWarning
+        For each ridge at which the fit stops short; `RidgePath.status` says which.
+
+    Notes
+    -----
+    Spectral: 9n³ flops once for n = min(N, D(D+1)/2), then 12ND² + 8n² for each ridge.
+
+    Examples
+    --------
+    >>> import fastcov as fc
+    >>> sim = fc.datasets.simulate(60, 12, rng=0)
+    >>> path = fc.ridge_path(sim.X, sim.S, relative_ridges=[1e-3, 1e-2, 1e-1], method="exact")
+    >>> path.gains.shape, bool(path.loss[0] < path.loss[2])
+    ((3, 60), True)
+    """
+    given = Problem.of(X, center=center)
+    with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
+        settings = Settings.of(
+            method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
+            memory_budget=memory_budget, bounds=bounds, watch=watch,
+        )  # fmt: skip
+        values, relative = check_ridges(ridges, relative_ridges)
+        start = Start.of(given, S, watch)
+        grid = [start.ridge(None, value) if relative else start.ridge(value, None) for value in values]
+        fits: dict[int, Fit] = {}
+        started = time.perf_counter()
+        for k, outcome in outcomes(start, grid, method, settings):
+            seconds = time.perf_counter() - started
+            fits[k] = describe(
+                start, grid[k], outcome, method=method, stacked=np.ndim(S) == 3, seconds=seconds
+            )
+            outcome.warn()
+            watch(Progress("path", len(fits) / len(grid)))
+            started = time.perf_counter()
+    return RidgePath(tuple(fits[k] for k in range(len(grid))))
+
+
+def check_ridges(ridges: Any, relative: Any) -> tuple[list[float], bool]:
+    """The values of one of the two, and whether they are relative; by default those of RELATIVE_RIDGES."""
+    if ridges is not None and relative is not None:
+        raise ValueError("Argument 'ridges' or 'relative_ridges' must be given, one of the two, not both.")
+    if ridges is None and relative is None:
+        return list(RELATIVE_RIDGES), True
+    name, given = ("ridges", ridges) if relative is None else ("relative_ridges", relative)
+    array = as_float64(check_array(name, np.atleast_1d(given), ("ridge",)))
+    values = [check_nonnegative(name, value) for value in array.tolist()]
+    if len(set(values)) < len(values):
+        twice = next(value for value in values if values.count(value) > 1)
+        raise ValueError(f"Argument '{name}' must hold each value once, not {twice:g} twice.")
+    return values, ridges is None
+
+
+def outcomes(
+    start: Start, grid: Sequence[Ridge], method: str, settings: Settings
+) -> Iterator[tuple[int, Outcome]]:
+    """The outcome for each ridge with its place in the grid, from the largest to the smallest."""
+    order = sorted(range(len(grid)), key=lambda k: -grid[k].scaled)
+    linear = method in ("linear", "line-search") and settings.bounds is None
+    state = None
+    if linear and _spectral_pays(start, grid, settings):
+        state = SOLVERS["spectral"].init(start.system(grid[order[0]]), settings.options)
+    for k in order:
+        ridge = grid[k]
+        if state is None:
+            outcome = METHODS[method](start, ridge, settings)
+        else:
+            solution = state.at(ridge.scaled).solve(start.overlaps)
+            stats = {"solver": "spectral", "reason": "one decomposition for all ridges"}
+            outcome = certified(start, ridge, settings, solution, stats)
+            if method == "line-search":
+                outcome = stepped(start, ridge, settings, outcome)
+        if method == "exact":
+            settings = dataclasses.replace(settings, gains0=1.0 + outcome.delta)
+        yield k, outcome
+
+
+def _spectral_pays(start: Start, grid: Sequence[Ridge], settings: Settings) -> bool:
+    """Whether one eigendecomposition is faster than a solver for each ridge."""
+    plans = [plan_for(start, ridge, settings) for ridge in grid]
+    if settings.solver != "auto":
+        return settings.solver == "spectral"
+    spectral = next(cost for cost in plans[0].costs if cost.solver == "spectral")
+    (N, D) = start.problem.shape
+    n = min(N, D * (D + 1) // 2)
+    each = 32.0 * n * n / BANDWIDTH
+    others = sum(min(c.seconds for c in plan.costs if c.solver == plan.solver) for plan in plans)
+    return spectral.fits and spectral.seconds + len(grid) * each < others
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class RidgePath(Sequence[Fit]):
+    """Fits for several ridges, in the order they were asked for; prints itself as a table.
+
+    It is a sequence of `Fit`. Attributes stack theirs: with a stack of T targets each has a second axis
+    of length T.
+
+    Attributes
+    ----------
+    fits : tuple of Fit
+    """
+
+    fits: tuple[Fit, ...]
+
+    @overload
+    def __getitem__(self, k: int) -> Fit: ...
+    @overload
+    def __getitem__(self, k: slice) -> tuple[Fit, ...]: ...
+    def __getitem__(self, k: Any) -> Any:
+        return self.fits[k]
+
+    def __len__(self) -> int:
+        return len(self.fits)
+
+    @property
+    def ridges(self) -> Array:
+        """λ (K,), in units of X to the fourth."""
+        return np.array([fit.ridge for fit in self.fits])
+
+    @property
+    def relative_ridges(self) -> Array | None:
+        """λ over the largest eigenvalue of GᵀG (K,), where the path was asked for it."""
+        values = [fit.relative_ridge for fit in self.fits]
+        return None if None in values else np.array(values)
+
+    @property
+    def gains(self) -> Array:
+        """z, shape (K, N)."""
+        return np.stack([fit.gains for fit in self.fits])
+
+    @property
+    def delta(self) -> Array:
+        """z − 1, shape (K, N)."""
+        return np.stack([fit.delta for fit in self.fits])
+
+    @property
+    def loss(self) -> Array:
+        """Exact loss, ridge term included (K,)."""
+        return np.array([fit.loss for fit in self.fits])
+
+    @property
+    def loss_at_one(self) -> Any:
+        """Exact loss at gains of one, the same for all ridges."""
+        return self.fits[0].loss_at_one
+
+    @property
+    def r2(self) -> Array:
+        """R² of the covariance (K,)."""
+        return np.array([fit.r2 for fit in self.fits])
+
+    @property
+    def residual(self) -> Array:
+        """The certificate of each fit (K,)."""
+        return np.array([fit.residual for fit in self.fits])
+
+    @property
+    def status(self) -> list[str]:
+        """How each fit ended."""
+        return [fit.status for fit in self.fits]
+
+    def __repr__(self) -> str:
+        first = self.fits[0]
+        N, D = first.stats["shape"]
+        relative = first.relative_ridge is not None
+        head = ("ridge/largest" if relative else "ridge", "loss/at one", "R2", "gains", "residual", "status")
+        rows = []
+        for fit in self.fits:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                share = np.mean(np.divide(fit.loss, fit.loss_at_one))
+            rows.append((
+                f"{fit.relative_ridge if relative else fit.ridge:.4g}", f"{share:.4g}",
+                f"{np.mean(fit.r2):.4g}", f"{fit.gains.min():.3g} to {fit.gains.max():.3g}",
+                f"{np.max(fit.residual):.1e}", fit.status,
+            ))  # fmt: skip
+        widths = [max(len(row[j]) for row in (head, *rows)) for j in range(len(head))]
+        table = "\n".join(
+            "  " + "  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True))
+            for row in (head, *rows)
+        )
+        return f"RidgePath: {first.method}, {N} channels x {D} conditions\n{table}"

@@ -1,0 +1,184 @@
+"""Fit: gains with their certificate, as users see them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._certificate import squares
+from ._methods import Outcome
+from ._start import Ridge, Start
+
+Array = NDArray[np.float64]
+
+# Traces of target and input further apart than this are a matter of units, not of gains.
+COMPARABLE = 10.0
+
+
+def describe(
+    start: Start, ridge: Ridge, outcome: Outcome, *, method: str, stacked: bool, seconds: float
+) -> Fit:
+    """The Fit of an outcome: its exact loss and all else in the caller's units. ND² flops a target."""
+    problem, target, delta = start.problem, start.target, outcome.delta
+    covariance = outcome.covariance
+    if covariance is None:
+        covariance = np.stack([problem.at(1.0 + row).covariance() for row in delta])
+    one = slice(None) if stacked else 0
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        left = squares(covariance - target)
+        losses = problem.unscaled(0.5 * left, y=4) + 0.5 * ridge.value * np.square(delta).sum(axis=1)
+        r2 = 1.0 - left / squares(target)
+        r2_at_one = 1.0 - squares(start.error) / squares(target)
+        traces = np.trace(target, axis1=1, axis2=2) / np.trace(start.covariance)
+    numbers = {
+        name: value[one] for name, value in outcome.stats.items() if name in ("step", "losses", "at_bounds")
+    }
+    stats = {
+        "shape": problem.shape,
+        "r2_at_one": r2_at_one[one],
+        "trace_ratio": traces[one],
+        "dtype": str(start.given.dtype),
+        "center": problem.center,
+        **outcome.stats,
+        **numbers,
+        "seconds": seconds,
+    }
+    delta.flags.writeable = False  # the loss, and all else that a Fit says, is of these gains
+    return Fit(
+        delta=delta[one],
+        loss=losses[one],
+        loss_at_one=problem.unscaled(0.5 * squares(start.error), y=4)[one],
+        r2=r2[one],
+        ridge=ridge.value,
+        relative_ridge=ridge.relative,
+        residual=outcome.residual[one],
+        status=outcome.status,
+        method=method,
+        stats=stats,
+        _covariance=problem.unscaled(covariance, y=2)[one],
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Fit:
+    """Fitted gains with their certificate; prints itself as a short table.
+
+    For a stack of T targets every array has a leading axis of length T, and every number but
+    the ridge is an array (T,).
+
+    Attributes
+    ----------
+    delta : ndarray, shape (N,)
+        δ = z − 1.
+    loss, loss_at_one : float
+        Exact loss, ridge term included, at the gains and at gains of one; units of X to the fourth.
+    r2 : float
+        1 − ‖C(z) − S‖²_F / ‖S‖²_F; NaN or −∞ for a target of zero.
+    ridge : float
+        λ, in units of X to the fourth.
+    relative_ridge : float or None
+        λ over the largest eigenvalue of GᵀG, where the fit was asked for it.
+    residual : float
+        Certificate, computed from X, apart from the solver. Of a linear fit ‖Gᵀ(e₀ − Gδ) − λδ‖ / ‖Gᵀe₀‖;
+        the error of δ can be larger by the condition of GᵀG + λI. Of an exact fit ‖∇L(z)‖ / ‖∇L(1)‖.
+        With bounds, of either, the norm of the gradient without the channels that a bound holds (KKT),
+        over that at gains of one. Of a line search that of the linear fit that gave the direction.
+    status : str
+        ``"converged"``; ``"minimum-norm"`` where λ is below 1e-10 of the trace of GᵀG, or too small to
+        make GᵀG + λI regular to working precision, with the rank that counts in `stats`;
+        ``"approximate"`` for the diagonal fit, whose residual is what it ignores. Where the residual is
+        more than `tol` or rounding explain: ``"max-iterations"``, ``"stagnated"`` (rounding keeps the
+        solver from gaining more digits), ``"breakdown"`` (what should be positive definite is not,
+        in the precision there is), or ``"inaccurate"``.
+    method : str
+    stats : dict
+        What the fit took: shape, dtype, seconds, solver and the reason for it, and what the solver says of
+        itself, as rank, iterations and products with the curvature; and ``r2_at_one``, R² at gains of one,
+        ``trace_ratio``, the trace of the target over that of X's covariance, ``step``, the length of a line
+        search, ``at_bounds``, how many gains are at a bound, ``losses``, where each of several starts
+        ended, and ``cv``, the `CrossValidation` behind ``ridge="cv"``.
+    """
+
+    delta: Array
+    loss: Any
+    loss_at_one: Any
+    r2: Any
+    ridge: float
+    relative_ridge: float | None
+    residual: Any
+    status: str
+    method: str
+    stats: dict[str, Any]
+    _covariance: Array
+
+    @property
+    def gains(self) -> Array:
+        """z = 1 + δ, shape (N,) or (T, N)."""
+        return 1.0 + self.delta
+
+    @property
+    def overshoots(self) -> Any:
+        """Whether the exact loss is above that at gains of one: then a larger ridge is needed."""
+        return self.loss > self.loss_at_one
+
+    def covariance(self) -> Array:
+        """Covariance C(z) at the gains, shape (D, D) or (T, D, D), in units of X squared."""
+        return self._covariance.copy()
+
+    def __repr__(self) -> str:
+        N, D = self.stats["shape"]
+        share = ""
+        if np.all(self.loss_at_one > 0):
+            share = f" ({_span(self.loss / self.loss_at_one)} of the loss at gains of one)"
+        relative = (
+            "" if self.relative_ridge is None else f" ({self.relative_ridge:g} of the largest eigenvalue)"
+        )
+        rank = f", rank {self.stats['rank']} of {N}" if self.status == "minimum-norm" else ""
+        solver = f" ({self.stats['solver']})" if self.stats["solver"] else ""
+        iterations = f" after {self.stats['iterations']} iterations" if "iterations" in self.stats else ""
+        rows = [
+            ("method", f"{self.method}{solver}: {self.status}{rank}"),
+            ("data", f"{N} channels x {D} conditions" + _targets(self.r2)),
+            ("ridge", f"{self.ridge:.4g}{relative}"),
+            ("loss", _span(self.loss) + share),
+            ("R2", f"{_span(self.r2)} ({_span(self.stats['r2_at_one'])} at gains of one)"),
+            (
+                "gains",
+                f"{self.gains.min():.3g} to {self.gains.max():.3g}, median {np.median(self.gains):.3g}",
+            ),
+            (
+                "gradient" if self.method == "exact" else "residual",
+                _span(self.residual, ".1e")
+                + (" of that at gains of one" if self.method == "exact" else "")
+                + iterations,
+            ),
+        ]
+        if "at_bounds" in self.stats:
+            rows.insert(-1, ("bounds", f"{_span(self.stats['at_bounds'], 'd')} of {N} gains at a bound"))
+        if "step" in self.stats:
+            rows.insert(-1, ("step", f"{_span(self.stats['step'])} of the linear fit"))
+        lines = ["Fit", *(f"  {name:<9}{value}" for name, value in rows)]
+        if np.any(self.overshoots):
+            lines.append(
+                "  The exact loss is above that at gains of one: this fit overshoots. Use a larger ridge"
+                + (", or method='line-search' or 'exact'." if self.method != "exact" else ".")
+            )
+        ratio = np.ravel(self.stats["trace_ratio"])[0]
+        if ratio < 1 / COMPARABLE or ratio > COMPARABLE:
+            lines.append(
+                f"  The trace of the target is {ratio:.3g} times that of X's covariance. Covariances are\n"
+                "  sums over channels here, not means: target_covariance(Y, like=X) brings S to this scale."
+            )
+        return "\n".join(lines)
+
+
+def _targets(values: Any) -> str:
+    return f", {len(values)} targets" if np.ndim(values) else ""
+
+
+def _span(values: Any, form: str = ".4g") -> str:
+    low, high = np.min(values), np.max(values)
+    return f"{low:{form}}" if np.ndim(values) == 0 else f"{low:{form}} to {high:{form}}"

@@ -1,0 +1,182 @@
+"""CrossValidation: scores on held-out conditions, and the ridges they choose."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._folds import Split
+from ._result import Fit
+
+Array = NDArray[np.float64]
+
+# How a fit may end without having stopped short.
+FINE = ("converged", "minimum-norm", "approximate")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scores:
+    """Of one method on every fold (F) at every ridge (K), on the conditions held out.
+
+    Attributes
+    ----------
+    r2 : ndarray, shape (F, K)
+        1 − ‖C − S‖²_F / ‖S‖²_F.
+    r2_over_one : ndarray, shape (F, K)
+        1 − ‖C − S‖²_F / ‖C(1) − S‖²_F: 0 is no better than gains of one, 1 is perfect.
+    pearson : ndarray, shape (F, K)
+        Correlation of C and S over the pairs of conditions, above the diagonal; NaN for fewer than three
+        pairs.
+    residual : ndarray, shape (F, K)
+    status : ndarray of str, shape (F, K)
+        Certificate of each fit, as in `Fit`.
+    r2_shuffled : ndarray, shape (shuffles, F, K), or None
+        R² with the conditions of Y in random order.
+    """
+
+    r2: Array
+    r2_over_one: Array
+    pearson: Array
+    residual: Array
+    status: NDArray[Any]
+    r2_shuffled: Array | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class CrossValidation:
+    """Scores on held-out conditions; prints itself as a table.
+
+    `r2`, `r2_over_one`, `pearson`, `residual`, `status`, `r2_shuffled`, `best_ridge`, `one_se_ridge` and
+    `fit` are those of the one method, or with several a dict of them by method.
+
+    Attributes
+    ----------
+    ridges : ndarray, shape (K,)
+        λ in the order given: in units of X to the fourth, or where `relative`, over the largest eigenvalue
+        of GᵀG of the training block.
+    relative : bool
+    folds : tuple of (train, test)
+        Conditions of each of the F folds, all repeats one after another.
+    repeats : int
+    scores : dict of str to Scores
+        By method.
+    r2_at_one, pearson_at_one : ndarray, shape (F,)
+        Scores of gains of one: the baseline.
+    fits : dict of str to Fit
+        Fits of all conditions with the ridge that was chosen; empty without `refit`.
+    stats : dict
+    """
+
+    ridges: Array
+    relative: bool
+    folds: tuple[Split, ...]
+    repeats: int
+    scores: dict[str, Scores]
+    r2_at_one: Array
+    pearson_at_one: Array
+    fits: dict[str, Fit]
+    stats: dict[str, Any]
+
+    def _of(self, values: Mapping[str, Any]) -> Any:
+        return next(iter(values.values())) if len(self.scores) == 1 else dict(values)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return tuple(self.scores)
+
+    @property
+    def r2(self) -> Any:
+        """1 − ‖C − S‖²_F / ‖S‖²_F on the conditions held out, shape (F, K)."""
+        return self._of({name: s.r2 for name, s in self.scores.items()})
+
+    @property
+    def r2_over_one(self) -> Any:
+        """1 − ‖C − S‖²_F / ‖C(1) − S‖²_F, shape (F, K)."""
+        return self._of({name: s.r2_over_one for name, s in self.scores.items()})
+
+    @property
+    def pearson(self) -> Any:
+        """Correlation over pairs of conditions, shape (F, K)."""
+        return self._of({name: s.pearson for name, s in self.scores.items()})
+
+    @property
+    def residual(self) -> Any:
+        """The certificate of each fit, shape (F, K)."""
+        return self._of({name: s.residual for name, s in self.scores.items()})
+
+    @property
+    def status(self) -> Any:
+        """How each fit ended, shape (F, K)."""
+        return self._of({name: s.status for name, s in self.scores.items()})
+
+    @property
+    def r2_shuffled(self) -> Any:
+        """R² with the conditions of Y in random order, shape (shuffles, F, K), or None."""
+        return self._of({name: s.r2_shuffled for name, s in self.scores.items()})
+
+    @property
+    def best_ridge(self) -> Any:
+        """λ of the highest mean R²."""
+        return self._of(self.choices("best"))
+
+    @property
+    def one_se_ridge(self) -> Any:
+        """The largest λ whose mean R² is within one standard error of the highest."""
+        return self._of(self.choices("one-se"))
+
+    @property
+    def fit(self) -> Any:
+        """The fit of all conditions with the ridge that was chosen; None without `refit`."""
+        return self._of(self.fits) if self.fits else None
+
+    def choices(self, choice: str) -> dict[str, float]:
+        """The ridge that is ``"best"`` or the ``"one-se"`` choice, by method."""
+        return {name: self._choice(name, choice) for name in self.scores}
+
+    def summary(self, method: str) -> tuple[Array, Array]:
+        """Mean R² over all folds at each ridge (K,), and its standard error.
+
+        The error is the standard deviation over all folds by the root of the folds of one repeat: folds of
+        other repeats hold the same conditions, and do not make the mean surer.
+        """
+        r2 = self.scores[method].r2
+        each = len(r2) / self.repeats
+        spread = np.std(r2, axis=0, ddof=1) if len(r2) > 1 else np.zeros(r2.shape[1])
+        return r2.mean(axis=0), spread / np.sqrt(each)
+
+    def _choice(self, method: str, choice: str) -> float:
+        mean, error = self.summary(method)
+        if not np.isfinite(mean).any():
+            raise ValueError("No ridge has a finite mean R²: is the held-out target zero in some fold?")
+        best = int(np.nanargmax(np.where(np.isfinite(mean), mean, np.nan)))
+        if choice == "best":
+            return float(self.ridges[best])
+        return float(self.ridges[mean >= mean[best] - error[best]].max())
+
+    def __repr__(self) -> str:
+        N, D = self.stats["shape"]
+        folds = f"{len(self.folds)} folds" + (f" ({self.repeats} repeats)" if self.repeats > 1 else "")
+        width = 22
+        rows = ["  " + "ridge/largest" * self.relative + "ridge" * (not self.relative)]
+        rows[0] = f"{rows[0]:<16}" + "".join(f"{name:>{width}}" for name in self.methods)
+        summaries = {name: self.summary(name) for name in self.methods}
+        for k in np.argsort(self.ridges)[::-1]:
+            cells = []
+            for name, (mean, error) in summaries.items():
+                mark = "*" if self.ridges[k] == self.choices("best")[name] else " "
+                cells.append(f"{f'{mean[k]:.3f} +- {error[k]:.3f}{mark}':>{width}}")
+            rows.append(f"  {self.ridges[k]:<14.4g}" + "".join(cells))
+        chosen = ", ".join(f"{self.choices('one-se')[name]:.4g}" for name in self.methods)
+        lines = [
+            f"CrossValidation: {N} channels x {D} conditions, {folds}, held-out R2 and its standard error",
+            *rows,
+            f"  gains of one {self.r2_at_one.mean():.3f}; * best; largest within a standard error: {chosen}",
+        ]
+        short = sum(int(np.sum(~np.isin(s.status.astype(str), FINE))) for s in self.scores.values())
+        if short:
+            lines.append(f"  {short} fits stopped short: see status")
+        return "\n".join(lines)
