@@ -22,6 +22,7 @@ from ._bounds import Bounds
 from ._objective import EPSILON, Objective, Point, best_step
 from ._products import apply_atoms
 from ._solvers import Progress
+from ._steps import advance, begin, model_step
 
 Array = NDArray[np.float64]
 
@@ -30,8 +31,6 @@ Array = NDArray[np.float64]
 ACCURACY = 0.1
 # Products for one step at most.
 MOST_PRODUCTS = 500
-# A step along negative curvature, before its exact length is found, beside the step so far.
-LEAP = 10.0
 # Steps that end this far below their length were too long for the model.
 TOO_LONG = 0.7
 # The loss no longer falls, nor the gradient by half, in so many steps: rounding.
@@ -74,7 +73,7 @@ def minimise(
             status = "converged"
             break
         done = math.log(residual / first) / math.log(goal / first) if goal < first else 0.0
-        watch(Progress("iteration", max(0.0, done), iteration, residual))
+        watch(Progress("iteration", max(0.0, done), iteration, residual / first if first > 0 else 0.0))
         if iteration == max_iterations:
             status = "max-iterations"
             break
@@ -121,7 +120,8 @@ def _step(objective: Objective, point: Point, bounds: Bounds | None, radius: flo
     """A step of the free channels, and of those almost at a bound to it."""
     diagonal = point.diagonal(objective.ridge)
     if bounds is None:
-        return _model_step(objective, point, None, diagonal, radius, accuracy)
+        every = np.ones(len(diagonal), bool)
+        return _model_step(objective, point, every, diagonal, radius, accuracy)
     moved = bounds.clip(point.gains - point.gradient / diagonal) - point.gains
     room = min(NEAR, float(np.abs(moved).max()))  # no more than a short step moves
     clear, free = _free(bounds, point, room), _free(bounds, point)
@@ -136,47 +136,38 @@ def _step(objective: Objective, point: Point, bounds: Bounds | None, radius: flo
 def _model_step(
     objective: Objective,
     point: Point,
-    free: NDArray[np.bool_] | None,
+    free: NDArray[np.bool_],
     diagonal: Array,
     radius: float,
     accuracy: float,
 ) -> _Step:
     """Least of gᵀv + ½ vᵀHv in the trust region, over the free channels: Steihaug and Toint."""
-    r = point.gradient.copy() if free is None else point.gradient * free
-    v, slope = np.zeros_like(r), np.zeros_like(point.error)
-    enough = accuracy * float(blas.dnrm2(r))
-    if enough == 0.0:
-        return _Step(v, slope, 0.0, 0)
-    y = r / diagonal
-    d, ry = -y, float(blas.ddot(r, y))
-    vv, vd, dd = 0.0, 0.0, ry  # inner products of v and d in the norm of the diagonal
-    for products in range(1, MOST_PRODUCTS + 1):  # noqa: B007
-        Hd, Gd = objective.product(point, d)
-        if free is not None:
-            Hd *= free
-        curvature = float(blas.ddot(d, Hd))
-        alpha = ry / curvature if curvature > 0 else math.inf
-        ended = not vv + alpha * (2.0 * vd + alpha * dd) < radius * radius
-        if ended:  # at the edge, however far it is: the quartic knows the length
-            edge = radius if radius < math.inf else LEAP * math.sqrt(vv if vv > 0 else dd / LEAP**2)
-            left = edge * edge - vv
-            alpha = left / (vd + math.sqrt(vd * vd + dd * left)) if left > 0 else 0.0
-        blas.daxpy(d, v, a=alpha)
-        slope += alpha * Gd
-        vv += alpha * (2.0 * vd + alpha * dd)
-        if ended:
-            break
-        blas.daxpy(Hd, r, a=alpha)
-        if blas.dnrm2(r) <= enough:
-            break
-        y = r / diagonal
-        last, ry = ry, float(blas.ddot(r, y))
-        beta = ry / last
-        vd = beta * (vd + alpha * dd)
-        dd = ry + beta * beta * dd
-        d *= beta
-        d -= y
-    return _Step(v, slope, math.sqrt(vv), products)
+    N, D = point.problem.shape
+    slope, vectors, state = np.empty((D, D)), np.empty((3, N)), np.zeros(6)
+    v, r, p = vectors
+    begin(point.gradient, free, diagonal, state, v, r, p, slope)
+    limits = np.array([radius, accuracy * state[4], MOST_PRODUCTS])
+    problem, products = point.coarse, 0
+    if state[4] == 0.0:
+        pass
+    elif objective.short and problem.ready(problem.X):
+        bends = np.zeros(N) if point.bends is None else point.bends
+        error = point.error if problem.center and point.bends is not None else np.zeros((D, D))
+        model_step(
+            problem.X, problem.gains, problem.mean, error, bends, objective.ridge, free, diagonal, limits,
+            state, vectors, slope, size=N * D * D,
+        )  # fmt: skip
+        products = int(state[5])
+        if not np.isfinite(slope).all():  # beyond float32
+            point = dataclasses.replace(point, coarse=point.problem)
+            return _model_step(objective, point, free, diagonal, radius, accuracy)
+    else:
+        ended = False
+        while not ended and products < MOST_PRODUCTS:
+            products += 1
+            Hp, Gp = objective.product(point, p)
+            ended = advance(Hp, Gp, free, diagonal, limits, state, v, r, p, slope)
+    return _Step(v.copy(), slope, math.sqrt(state[1]), products)
 
 
 def _within(

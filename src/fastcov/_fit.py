@@ -17,7 +17,6 @@ from ._progress import watching
 from ._result import Fit, describe
 from ._solvers import Progress
 from ._start import Start
-from ._validation import check_choice
 
 Array = NDArray[np.float64]
 
@@ -154,9 +153,8 @@ def fit(
             raise ValueError("Argument 'S' or 'responses' must be given, one of the two, not both.")
         S = target_covariance(responses, like=X, center=center)
     elif S is None:
-        raise ValueError("Argument 'S' must be a target covariance, or 'responses' those it is made of.")
-    if isinstance(ridge, str):
-        check_choice("ridge", ridge, ("cv",))
+        raise TypeError("Argument 'S' must be a target covariance, not None: pass one, or responses=Y.")
+    if isinstance(ridge, str) and ridge == "cv":
         if responses is None or relative_ridge is not None or gains0 is not None:
             raise ValueError(
                 "Argument 'ridge' must be a number, not 'cv', where S, relative_ridge or gains0 is given: "

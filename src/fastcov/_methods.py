@@ -32,6 +32,7 @@ from ._solvers import (
 from ._sources import Stored
 from ._start import Ridge, Start
 from ._validation import (
+    SMALL,
     available_memory,
     check_budget,
     check_choice,
@@ -185,7 +186,7 @@ def stepped(start: Start, ridge: Ridge, settings: Settings, found: Outcome) -> O
     """A linear outcome with the best length."""
     steps = []
     for target, delta in zip(start.target, found.delta, strict=True):
-        objective = Objective(start.problem, target, ridge.scaled, start.covariance)
+        objective = Objective(start.problem, target, ridge.scaled, start.covariance, start.norms)
         at_one = objective.at(np.ones(len(delta)))
         slope = apply_atoms(start.problem, delta[np.newaxis])[0]
         longest = math.inf
@@ -226,7 +227,7 @@ def _minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) 
     best: list[Minimum] = []
     tried: list[list[float]] = []
     for target, gains, goal in zip(start.target, first, goals, strict=True):
-        objective = Objective(problem, target, ridge.scaled, start.covariance, single, linear)
+        objective = Objective(problem, target, ridge.scaled, start.covariance, start.norms, single, linear)
         minima = []
         for k in range(1 if linear else settings.n_starts):
             z = gains if k == 0 else gains * np.exp(START_SPREAD * random.standard_normal(N))
@@ -251,7 +252,8 @@ def _minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) 
     if bounds is not None:
         stats["at_bounds"] = np.array([bounds.at(m.point.gains).sum() for m in best])
     gains = np.stack([m.point.gains for m in best])
-    plain = [Objective(start.problem, S, ridge.scaled, start.covariance, None, linear) for S in start.target]
+    shared = (ridge.scaled, start.covariance, start.norms, None, linear)
+    plain = [Objective(start.problem, S, *shared) for S in start.target]
     found = stationarity(plain, gains, bounds, [m.status for m in best], goals, scale)
     covariance = None if linear else found.covariance
     return Outcome(gains - 1.0, found.residual, found.status, stats, found.warning, covariance)
@@ -264,7 +266,9 @@ def _in_memory(start: Start, budget: float | None, coarse: bool) -> tuple[Proble
     if isinstance(X, Stored):
         return problem, single
     N, D = problem.shape
-    room = available_memory() / 2 if budget is None else min(available_memory(), budget) - base_bytes(N, D, 1)
+    room = math.inf if 12 * N * D < SMALL else available_memory() / 2
+    if budget is not None:
+        room = min(room, budget - base_bytes(N, D, 1))
     if not problem.ready(X) and room >= 8 * N * D:
         problem, room = problem.converted(), room - 8 * N * D
     if single is not None and not single.ready(X) and room >= 4 * N * D:

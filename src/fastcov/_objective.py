@@ -19,12 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas
 
+from ._jit import blas_for
 from ._problem import SAFE_EXPONENT, Problem
 from ._products import apply_atoms, squared_norms, weighted_adjoint, weighted_atoms
+from ._steps import evaluate
 
 Array = NDArray[np.float64]
 
 EPSILON = float(np.finfo(np.float64).eps)
+# Up to so many multiplications a product, all of a step is one compiled call: some 0.2 s at most.
+COMPILED = 20_000_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,33 +62,46 @@ class Objective:
     target: Array  # (D, D)
     ridge: float
     at_one: Array  # the covariance at gains of one
+    norms: Array  # ‖g_i‖² at gains of one
     single: Problem | None = None  # the same with products in float32, for those of curvature
     linear: bool = False
 
+    @property
+    def short(self) -> bool:
+        """Whether a pass over X is one compiled call."""
+        N, D = self.problem.shape
+        return not self.linear and N * D * D < COMPILED and self.problem.ready(self.problem.X)
+
     def at(self, gains: Array) -> Point:
         """Value, gradient and what the curvature needs. 3ND² flops."""
-        delta = gains - 1.0
+        (N, D), delta = self.problem.shape, gains - 1.0
         if self.linear:
-            problem = self.problem
+            problem, norms, bends = self.problem, self.norms, None
             change = apply_atoms(problem, delta[np.newaxis])[0]
-            error, size = change - (self.target - self.at_one), math.sqrt(_inner(change, change))
+            error = change - (self.target - self.at_one)
+            gradient = weighted_adjoint(problem, error[np.newaxis])[0][0]
+        elif self.short:
+            mean, error, rows = np.empty(D), np.empty((D, D)), np.empty((3, N))
+            with blas_for(0):
+                evaluate(
+                    self.problem.X, gains, self.problem.center, self.target, mean, error, rows,
+                    size=N * D * D,
+                )  # fmt: skip
+            problem = dataclasses.replace(self.problem, gains=gains, mean=mean)
+            gradient, bends, norms = rows
         else:
             problem = self.problem.at(gains)
-            C = problem.covariance()
-            error, size = C - self.target, math.sqrt(_inner(C, C))
-        gradients, bends = weighted_adjoint(problem, error[np.newaxis], squares=not self.linear)
-        gradient = gradients[0]
+            error, norms = problem.covariance() - self.target, squared_norms(problem)
+            gradients, squares = weighted_adjoint(problem, error[np.newaxis], squares=True)
+            gradient, bends = gradients[0], squares[0]
         blas.daxpy(delta, gradient, a=self.ridge)
         value = 0.5 * _inner(error, error) + 0.5 * self.ridge * blas.ddot(delta, delta)
-        norms = squared_norms(problem)
-        size += math.sqrt(_inner(self.target, self.target))
+        size = 2.0 * _norm(self.target) + _norm(error)  # at least that of what E is the difference of
         rounding = EPSILON * size * math.sqrt(norms.sum())
         coarse = problem
         if self.single is not None and np.abs(gains).max() < 2.0**SAFE_EXPONENT:
             coarse = dataclasses.replace(self.single, gains=problem.gains, mean=problem.mean)
-        return Point(
-            gains, problem, coarse, error, value, gradient, None if self.linear else bends[0], norms, rounding
-        )
+        return Point(gains, problem, coarse, error, value, gradient, bends, norms, rounding)
 
     def product(self, point: Point, v: Array) -> tuple[Array, Array]:
         """H v (N,), and G v (D, D), the slope of the covariance along v. 4ND² flops."""
@@ -104,7 +121,8 @@ class Objective:
 
     def along(self, point: Point, v: Array, slope: Array) -> tuple[float, ...]:
         """Coefficients of the loss at z + t v, from t⁰ to t⁴. ND² flops."""
-        bend = np.zeros_like(slope) if self.linear else self.problem.at(v).covariance()
+        # Of the precision of the slope, which comes from the same products.
+        bend = np.zeros_like(slope) if self.linear else point.coarse.at(v).covariance()
         E = point.error
         return (
             point.value,
@@ -124,6 +142,10 @@ class Objective:
 
 def _inner(A: Array, B: Array) -> float:
     return float(blas.ddot(A.ravel(), B.ravel()))
+
+
+def _norm(A: Array) -> float:
+    return float(blas.dnrm2(A.ravel()))
 
 
 def best_step(coefficients: tuple[float, ...], longest: float = math.inf) -> float:

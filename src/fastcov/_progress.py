@@ -20,6 +20,8 @@ _FORMAT = "fastcov {desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left
 @contextlib.contextmanager
 def watching(callback: Callable[[Progress], object] | None) -> Iterator[Callable[[Progress], object]]:
     """What to tell of progress: a bar if stderr is a terminal, and `callback`."""
+    if callback is not None and not callable(callback):
+        raise TypeError(f"Argument 'callback' must be a function of a Progress, not {callback!r}.")
     if sys.stderr is None or not sys.stderr.isatty():
         yield (lambda _: None) if callback is None else callback
         return

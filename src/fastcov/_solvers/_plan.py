@@ -32,7 +32,7 @@ NAMES = ("cholesky", "dual", "spectral", "pcg")
 GEMM = 70e9  # products of X with D x D matrices
 SYRK = 85e9  # GᵀG, and GGᵀ from rows of G
 POTRF, POTRF_HALF = 95e9, 400.0  # of large matrices; the order at which half of that is reached
-EIGH = 16e9
+EIGH = 80e9
 # Seconds of a call, an iteration and a proposed pivot besides, and of a product with GᵀG for each channel
 # and each element of X, which count where conditions are few.
 CALL, ITERATION, PROPOSAL = 2e-4, 4e-4, 8e-6

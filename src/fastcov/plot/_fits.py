@@ -1,10 +1,4 @@
-"""Figures of a fit: covariances side by side, and the gains.
-
-    figure = fastcov.plot.summary(X, S, {"linear": fit, "diagonal": other})
-    figure.savefig("fit.png")
-
-Needs matplotlib: pip install "fastcov-gains[plot]".
-"""
+"""Figures of a fit: covariances side by side, and the gains."""
 
 from __future__ import annotations
 
@@ -14,9 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._problem import Problem
-from ._result import Fit
-from ._validation import check_choice
+from .._problem import Problem
+from .._result import Fit
+from .._validation import check_choice
+from ._style import (
+    CARET_DOWN,
+    CARET_UP,
+    by_name,
+    finish,
+    legend_above,
+    look,
+    new_figure,
+    r2_text,
+    require_matplotlib,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,9 +31,6 @@ Array = NDArray[np.float64]
 
 ORDERS = ("input", "cluster")
 
-# Wong, Nature Methods 8:441 (2011): told apart with any colour vision, and in grey.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-_MARKERS = ("o", "s", "D", "^")
 # Red and blue, both dark at the ends, white at zero: no colour vision deficiency confuses them.
 _COLOUR_MAP = "RdBu_r"
 # The few largest variances, and all of a wild fit, would leave everything else white.
@@ -94,7 +96,7 @@ def covariances(
             f"Argument 'labels' must name the {D} conditions, not {len(labels)}: pass one for each."
         )
     if axes is None:
-        axes = list(_figure(9.0, 3.4).subplots(1, 3))
+        axes = list(new_figure(9.0, 3.4).subplots(1, 3))
     if len(axes) != 3:
         raise ValueError(f"Argument 'axes' must be three Axes, not {len(axes)}: use subplots(1, 3).")
 
@@ -102,9 +104,9 @@ def covariances(
     limit = _limit(given, target)
     places = _clustered(target) if order == "cluster" else np.arange(D)
     panels = (
-        (given, f"Input\nall gains 1: {_r2_text(_r2(given, target))}"),
+        (given, f"Input\nall gains 1: {r2_text(_r2(given, target))}"),
         (target, "Target\nwhat the gains should give"),
-        (fitted, f"Fitted\n{fit.method} gains: {_r2_text(fit.r2)}"),
+        (fitted, f"Fitted\n{fit.method} gains: {r2_text(fit.r2)}"),
     )
     for axis, (matrix, title) in zip(axes, panels, strict=True):
         image = axis.imshow(
@@ -155,11 +157,11 @@ def gains(fits: Fit | Mapping[str, Fit], *, ax: Axes | None = None) -> Axes:
     """
     named = _named(fits)
     if ax is None:
-        ax = _figure(9.0, 3.0).subplots()
+        ax = new_figure(9.0, 3.0).subplots()
     leader, first = next(iter(named.items()))
     sorting = np.argsort(first.delta, kind="stable")
     low, high = min(1.0, first.gains.min()), max(1.0, first.gains.max())
-    room = (0.6 if len(named) > 1 else 0.1) * (high - low) or 0.5
+    room = (0.4 if len(named) > 1 else 0.1) * (high - low) or 0.5
     low, high = low - room, high + room
     N = len(sorting)
     channels = np.arange(1, N + 1)
@@ -168,12 +170,12 @@ def gains(fits: Fit | Mapping[str, Fit], *, ax: Axes | None = None) -> Axes:
         values = fit.gains[sorting]
         above, below = values > high, values < low
         inside, outside = ~(above | below), int(np.count_nonzero(above | below))
-        label = f"{name}: {_r2_text(fit.r2)}" + (f", {outside} of {N} off the scale" if outside else "")
-        style: dict[str, Any] = {"color": _COLOURS[k % len(_COLOURS)], "markeredgewidth": 0}
+        label = f"{name}: {r2_text(fit.r2)}" + (f", {outside} of {N} off the scale" if outside else "")
+        colour, marker = look(k)
+        style: dict[str, Any] = {"color": colour, "markeredgewidth": 0}
         style |= {"linestyle": "none", "clip_on": False, "zorder": 3 - 0.1 * k}  # the first on top
-        marker = _MARKERS[k % len(_MARKERS)]
         ax.plot(channels[inside], values[inside], marker=marker, markersize=size, label=label, **style)
-        for beyond, edge, caret in ((above, high, 6), (below, low, 7)):  # tips at the edge
+        for beyond, edge, caret in ((above, high, CARET_UP), (below, low, CARET_DOWN)):  # tips at the edge
             if beyond.any():
                 at_edge = np.full(np.count_nonzero(beyond), edge)
                 ax.plot(channels[beyond], at_edge, marker=caret, markersize=size + 2, **style)
@@ -182,12 +184,8 @@ def gains(fits: Fit | Mapping[str, Fit], *, ax: Axes | None = None) -> Axes:
     ax.set_ylim(low, high)
     ax.set_xlabel(f"channel, in order of its {leader} gain", fontsize=9)
     ax.set_ylabel("gain (output / input)", fontsize=9)
-    ax.tick_params(labelsize=8)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(
-        loc="lower left", bbox_to_anchor=(0.0, 1.04), borderaxespad=0, ncols=2 if len(named) > 2 else 3,
-        frameon=False, fontsize=9, handletextpad=0.4, columnspacing=1.5, markerscale=6 / size,
-    )  # fmt: skip
+    finish(ax)
+    legend_above(ax, 2 if len(named) > 2 else 3, markerscale=6 / size)
     return ax
 
 
@@ -219,7 +217,7 @@ def summary(
         As for `covariances` and `gains`.
     """
     named = _named(fits)
-    figure = _figure(9.0, 6.0)
+    figure = new_figure(9.0, 6.0)
     grid = figure.add_gridspec(2, 3, height_ratios=(1.25, 1.0))
     panels = [figure.add_subplot(grid[0, i]) for i in range(3)]
     covariances(X, S, next(iter(named.values())), axes=panels, labels=labels, order=order)
@@ -233,32 +231,10 @@ def summary(
     return figure
 
 
-def require_matplotlib() -> type[Figure]:
-    """matplotlib's Figure, or an ImportError that says how to get it."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('Figures need matplotlib: pip install "fastcov-gains[plot]"') from error
-    return Figure
-
-
-def _figure(width: float, height: float) -> Figure:
-    """Return a figure that pyplot does not know and so never has to close."""
-    return require_matplotlib()(figsize=(width, height), layout="constrained")
-
-
 def _named(fits: Any) -> dict[str, Fit]:
     """Fits by name: at least one, each of one target, all of the same channels."""
-    named = (
-        {fits.method: fits} if isinstance(fits, Fit) else dict(fits) if isinstance(fits, Mapping) else None
-    )
-    if named is None or not all(isinstance(fit, Fit) for fit in named.values()):
-        raise TypeError(
-            f"Argument 'fits' must be a Fit or a mapping of names to Fits, not {type(fits).__name__}: "
-            "pass {'linear': fit}."
-        )
-    if not named:
-        raise ValueError("Argument 'fits' must hold at least one Fit, not be empty: pass {'linear': fit}.")
+    name = fits.method if isinstance(fits, Fit) else ""
+    named = by_name("fits", fits, Fit, name, "{'linear': fit}")
     for name, fit in named.items():
         _require_one_target(f"fits[{name!r}]", fit)
     sizes = {name: len(fit.delta) for name, fit in named.items()}
@@ -296,10 +272,6 @@ def _checked(X: ArrayLike, S: ArrayLike, fit: Fit) -> tuple[Array, Array]:
 def _r2(C: Array, S: Array) -> float:
     size = np.square(S).sum()
     return float(1.0 - np.square(C - S).sum() / size) if size > 0 else float("nan")
-
-
-def _r2_text(r2: float) -> str:
-    return f"R² = {r2:{'.2f' if abs(r2) < 100 else '.2e'}}".replace("-", "−")
 
 
 def _limit(*matrices: Array) -> float:

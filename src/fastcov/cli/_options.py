@@ -1,0 +1,149 @@
+"""Options that commands share, and the kinds of their values."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# A cautious start on recordings and simulations; at smaller ones the linear fit may overshoot.
+RELATIVE_RIDGE = 0.1
+FIGURES = (".png", ".pdf", ".svg")
+SOLVERS = ("auto", "cholesky", "dual", "spectral", "pcg")
+METHODS = ("linear", "line-search", "exact", "diagonal")
+
+
+class Bytes(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in newer versions only
+    """A number of bytes, as 2e9, 500MB, 1.5 GB or 2GiB."""
+
+    name = "BYTES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number, letter, binary = r"(\d+\.?\d*(?:e\d+)?)", "([kmgt]?)", "(i?)"
+        match = re.fullmatch(rf"{number}\s*{letter}{binary}b?", str(value).strip(), re.IGNORECASE)
+        if match is None:
+            self.fail(f"{value!r} is not a number of bytes such as 500MB or 2GB.", param, ctx)
+        return float(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2].lower() or " ")
+
+
+class Ridges(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """Ridges, as 0.01,0.1,1."""
+
+    name = "LIST"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
+        parts = [part for part in re.split(r"[,\s]+", str(value).strip()) if part]
+        try:
+            ridges = [float(part) for part in parts]
+        except ValueError:
+            ridges = []
+        if not ridges or not all(math.isfinite(ridge) and ridge >= 0 for ridge in ridges):
+            self.fail(f"{value!r} is not a list of numbers >= 0 such as 0.01,0.1,1.", param, ctx)
+        if len(set(ridges)) < len(ridges):
+            self.fail(f"{value!r} holds a ridge twice.", param, ctx)
+        return ridges
+
+
+class RidgeOrCv(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """A ridge, or the word that asks for the best on held-out conditions."""
+
+    name = "FLOAT|cv"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        if value == "cv":
+            return "cv"
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number, nor 'cv'.", param, ctx)
+
+
+def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """One decorator of several, in the order in which --help lists them."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+responses_option = click.option(
+    "--responses", metavar="Y", help="Responses of the other population. Their covariance, its trace scaled "
+    "to that of X, is the target.",
+)  # fmt: skip
+target_option = click.option(
+    "--target", metavar="S", help="The target covariance itself, conditions x conditions, on the scale of "
+    "X's: a sum over channels, not a mean.",
+)  # fmt: skip
+center_option = click.option(
+    "--center/--no-center", default=True, show_default=True,
+    help="Remove the mean over channels, condition by condition.",
+)  # fmt: skip
+method_option = click.option("--method", type=click.Choice(METHODS), default="linear", show_default=True)
+grid_options = _together(
+    click.option("--ridges", type=Ridges(), help="Ridges, in units of X to the fourth."),
+    click.option("--relative-ridges", type=Ridges(), help="Ridges over the largest eigenvalue of the Gram "
+                 "matrix of the atoms.  [default: 1e-4 to 1 in half decades]"),
+)  # fmt: skip
+bound_options = _together(
+    click.option("--lower", type=float, help="Least gain; 0 keeps gains from being negative."),
+    click.option("--upper", type=float, help="Largest gain."),
+)
+solver_option = click.option(
+    "--solver", type=click.Choice(SOLVERS), default="auto", show_default=True,
+    help="Of the linear fit; auto is the fastest that fits, see 'fastcov plan'.",
+)  # fmt: skip
+limit_options = _together(
+    click.option("--tol", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Where pcg stops, as "
+                 "a relative residual, and the exact fit, as a gradient over that at gains of one.  [default: "
+                 "1e-8 and 1e-6]"),
+    click.option("--max-iterations", type=click.IntRange(1), default=1000, show_default=True,
+                 help="Of pcg and of the exact fit."),
+    click.option("--memory-budget", type=Bytes(), help="What the fit may take beyond X, as 500MB or 2GB.  "
+                 "[default: what is available]"),
+)  # fmt: skip
+seed_option = click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn at random."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def output_option(what: str) -> Callable[[F], F]:
+    return click.option("--output", metavar="FILE.npz", help=f"Save {what}.")
+
+
+def plot_option(what: str) -> Callable[[F], F]:
+    return click.option("--plot", "figure", metavar="FILE", help=f"Draw {what}: .png, .pdf or .svg.")
+
+
+def exactly_one(first: str, value: Any, second: str, other: Any) -> None:
+    if (value is None) == (other is None):
+        given = "neither" if value is None else "both"
+        raise click.UsageError(f"Give one of {first} and {second}, not {given}.")
+
+
+def at_most_one(first: str, value: Any, second: str, other: Any) -> None:
+    if value is not None and other is not None:
+        raise click.UsageError(f"Give one of {first} and {second}, not both.")
+
+
+def bounds_of(lower: float | None, upper: float | None) -> tuple[float | None, float | None] | None:
+    """Bounds as `fit` takes them."""
+    for name, value in (("--lower", lower), ("--upper", upper)):
+        if value is not None and math.isnan(value):
+            raise click.UsageError(f"{name} must be a number, not NaN: leave it out for no bound.")
+    if lower is not None and upper is not None and lower > upper:
+        raise click.UsageError(f"--lower must be at most --upper, not {lower:g} > {upper:g}.")
+    return None if lower is None and upper is None else (lower, upper)
+
+
+def methods_of(methods: tuple[str, ...]) -> list[str]:
+    """Each method once, in the order given."""
+    return list(dict.fromkeys(methods))

@@ -1,0 +1,75 @@
+"""What all figures share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+T = TypeVar("T")
+
+# Wong, Nature Methods 8:441 (2011): told apart with any colour vision, and in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+MARKERS = ("o", "s", "D", "^")
+# matplotlib's carets whose tips are at the point that they mark.
+CARET_UP, CARET_DOWN = 6, 7
+
+
+def require_matplotlib() -> type[Figure]:
+    """matplotlib's Figure, or an ImportError that says how to get it."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('Figures need matplotlib: pip install "fastcov-gains[plot]"') from error
+    return Figure
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return a figure that pyplot does not know and so never has to close."""
+    return require_matplotlib()(figsize=(width, height), layout="constrained")
+
+
+def look(k: int) -> tuple[str, str]:
+    """Colour and marker of the k-th thing that is compared."""
+    return COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
+
+
+def by_name(argument: str, given: Any, kind: type[T], name: str, source: str) -> dict[str, T]:
+    """One `kind` under its own name, or at least one by the names of a mapping."""
+    found = {name: given} if isinstance(given, kind) else given
+    article = f"a {kind.__name__}"
+    if not isinstance(found, Mapping) or not all(isinstance(value, kind) for value in found.values()):
+        raise TypeError(
+            f"Argument '{argument}' must be {article} or a mapping of names to {kind.__name__}s, not "
+            f"{type(given).__name__}: pass {source}."
+        )
+    if not found:
+        raise ValueError(
+            f"Argument '{argument}' must hold at least one {kind.__name__}, not be empty: pass {source}."
+        )
+    return dict(found)
+
+
+def r2_text(r2: float) -> str:
+    return f"R² = {number(r2)}"
+
+
+def number(value: float) -> str:
+    """Two decimals, or an exponent where that would be long, with a minus sign."""
+    return f"{value:{'.2f' if abs(value) < 100 else '.2e'}}".replace("-", "−")
+
+
+def finish(ax: Axes) -> None:
+    """The frame that all curves have."""
+    ax.tick_params(labelsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def legend_above(ax: Axes, columns: int, **options: Any) -> None:
+    ax.legend(
+        loc="lower left", bbox_to_anchor=(0.0, 1.04), borderaxespad=0, ncols=columns,
+        frameon=False, fontsize=9, handletextpad=0.4, columnspacing=1.5, **options,
+    )  # fmt: skip
