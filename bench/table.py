@@ -19,6 +19,7 @@ import tempfile
 
 import numpy as np
 
+import study
 from measure import PEAK, child, paired
 from operations import RIDGES, SIZES, case, data
 from solvers import disagreement
@@ -177,6 +178,8 @@ def main() -> None:
             fit = fc.fit(X, S, relative_ridge=0.1, method=method)
             name = f"real data, relative ridge 0.1: {method}, loss / loss at gains of one"
             row(name, at(X.shape), bound, fit.loss / fit.loss_at_one, ".4f")
+    for what, where, bound, value, form in study.rows(pairs):
+        row(what, where, bound, value, form)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ _NAMES = {
     "Progress": "_solvers",
     "RidgePath": "_path",
     "atom_norms": "_operators",
-    "covariance": "_problem",
+    "covariance": "_covariance",
     "cross_validate": "_cross_validation",
     "fit": "_fit",
     "gram": "_operators",
@@ -41,7 +41,7 @@ _NAMES = {
     "overlaps": "_operators",
     "plan": "_solvers",
     "ridge_path": "_path",
-    "target_covariance": "_problem",
+    "target_covariance": "_covariance",
     "threads": "_jit",
 }
 _MODULES = ("datasets", "plot")
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from . import datasets as datasets
     from . import plot as plot
     from ._certificate import ConvergenceWarning as ConvergenceWarning
+    from ._covariance import covariance as covariance
+    from ._covariance import target_covariance as target_covariance
     from ._cross_validation import cross_validate as cross_validate
     from ._fit import fit as fit
     from ._jit import threads as threads
@@ -62,8 +64,6 @@ if TYPE_CHECKING:
     from ._operators import overlaps as overlaps
     from ._path import RidgePath as RidgePath
     from ._path import ridge_path as ridge_path
-    from ._problem import covariance as covariance
-    from ._problem import target_covariance as target_covariance
     from ._result import Fit as Fit
     from ._scores import CrossValidation as CrossValidation
     from ._solvers import Plan as Plan

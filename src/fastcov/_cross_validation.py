@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._certificate import ConvergenceWarning
+from ._covariance import target_covariance
 from ._folds import Split, make_folds
 from ._jit import blas_for
 from ._methods import METHODS, Settings
 from ._path import check_ridges, outcomes
-from ._problem import Problem, check_responses, target_covariance
+from ._problem import Problem, check_responses
 from ._progress import watching
 from ._result import Fit, describe
 from ._scores import FINE, CrossValidation, Scores

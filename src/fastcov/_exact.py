@@ -68,11 +68,12 @@ def minimise(
     while True:
         gradient = point.gradient if bounds is None else point.gradient * _free(bounds, point)
         residual = float(blas.dnrm2(gradient))
-        goal, first, least = max(goal, point.rounding), min(first, residual), min(least, residual)
-        if residual <= goal:
+        enough, least = max(goal, point.rounding), min(least, residual)
+        first = residual if first == math.inf else first
+        if residual <= enough:
             status = "converged"
             break
-        done = math.log(residual / first) / math.log(goal / first) if goal < first else 0.0
+        done = math.log(residual / first) / math.log(enough / first) if 0 < enough < first else 0.0
         watch(Progress("iteration", max(0.0, done), iteration, residual / first if first > 0 else 0.0))
         if iteration == max_iterations:
             status = "max-iterations"
@@ -84,7 +85,7 @@ def minimise(
             objective, stale = dataclasses.replace(objective, single=None), 0
             point = dataclasses.replace(point, coarse=point.problem)
 
-        accuracy = max(min(ACCURACY, math.sqrt(residual / first)), 0.5 * goal / residual)
+        accuracy = max(min(ACCURACY, math.sqrt(residual / first)), 0.5 * enough / residual)
         step = _step(objective, point, bounds, radius, accuracy)
         coefficients = objective.along(point, step.v, step.slope)
         t = best_step(coefficients)
@@ -158,7 +159,7 @@ def _model_step(
             state, vectors, slope, size=N * D * D,
         )  # fmt: skip
         products = int(state[5])
-        if not np.isfinite(slope).all():  # beyond float32
+        if problem is not point.problem and not np.isfinite(slope).all():  # beyond float32
             point = dataclasses.replace(point, coarse=point.problem)
             return _model_step(objective, point, free, diagonal, radius, accuracy)
     else:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._covariance import target_covariance
 from ._cross_validation import cross_validate
 from ._jit import blas_for
 from ._methods import METHODS, Settings
-from ._problem import Problem, target_covariance
+from ._problem import Problem
 from ._progress import watching
 from ._result import Fit, describe
 from ._solvers import Progress

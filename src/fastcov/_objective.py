@@ -43,7 +43,7 @@ class Point:
     gradient: Array  # (N,)
     bends: Array | None  # 2 x_iᵀ E x_i: curvature along each gain that is not of GᵀG; None: not any
     norms: Array  # ‖g_i‖²
-    rounding: float  # norm of a gradient that rounding of E alone explains
+    rounding: float  # norm of a gradient that rounding of E and z explains
 
     def diagonal(self, ridge: float) -> Array:
         """Of the Hessian, less what makes it negative there: GᵀG + λI with the positive bends."""
@@ -97,7 +97,7 @@ class Objective:
         blas.daxpy(delta, gradient, a=self.ridge)
         value = 0.5 * _inner(error, error) + 0.5 * self.ridge * blas.ddot(delta, delta)
         size = 2.0 * _norm(self.target) + _norm(error)  # at least that of what E is the difference of
-        rounding = EPSILON * size * math.sqrt(norms.sum())
+        rounding = EPSILON * (size * math.sqrt(norms.sum()) + self.ridge * _norm(gains))
         coarse = problem
         if self.single is not None and np.abs(gains).max() < 2.0**SAFE_EXPONENT:
             coarse = dataclasses.replace(self.single, gains=problem.gains, mean=problem.mean)

@@ -57,7 +57,7 @@ def advance(
         if radius == np.inf:
             edge = LEAP * np.sqrt(vv) if vv > 0.0 else np.sqrt(pp)
         left = edge * edge - vv
-        alpha = left / (vp + np.sqrt(vp * vp + pp * left)) if left > 0.0 else 0.0
+        alpha = left / (vp + np.hypot(vp, np.sqrt(pp) * np.sqrt(left))) if left > 0.0 else 0.0
     slope += alpha * Gp
     ry, rr, before = 0.0, 0.0, ry
     for i in range(len(p)):
