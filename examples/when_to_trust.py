@@ -22,7 +22,7 @@ S = fc.target_covariance(Y, like=X)
 
 print("| λ / λ_max |", *(f"{ridge:g} |" for ridge in RIDGES))
 print("|---|" + "---|" * len(RIDGES))
-for method in ("linear", "diagonal"):
+for method in ("linear", "line-search", "exact", "diagonal"):
     fits = [fc.fit(X, S, relative_ridge=ridge, method=method) for ridge in RIDGES]
     print(f"| {method} |", *(f"{fit.loss / fit.loss_at_one:.3g} |" for fit in fits))
     print(f"| R², {method} |", *(f"{fit.r2:.2g} |" for fit in fits))

@@ -17,9 +17,7 @@ from scipy.io import savemat
 import fastcov as fc
 from fastcov import cli
 
-compiled = pytest.mark.skipif(
-    os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="a process of its own is slow without compiling"
-)
+compiled = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="slow without compiling")
 PNG = b"\x89PNG"
 
 
@@ -69,7 +67,7 @@ def test_fit_prints_the_table_of_the_fit(run):
     assert result.stderr == ""
 
 
-@pytest.mark.parametrize("method", ["linear", "diagonal"])
+@pytest.mark.parametrize("method", ["linear", "line-search", "exact", "diagonal"])
 def test_json_is_one_object_with_the_numbers_and_gains_of_the_fit(run, method):
     result = run("fit", "data.npz:X", "--target", "data.npz:S", "--ridge", 7, "--method", method, "--json")
     data = load()
@@ -181,6 +179,10 @@ def test_plot_draws_both_fits(run, suffix, monkeypatch):
     assert os.path.getsize(f"fit.{suffix}") > 10_000
     assert list(drawn) == ["linear", "diagonal"]
     assert drawn["linear"].ridge == drawn["diagonal"].ridge
+    drawn.clear()
+    run("fit", "data.npz:X", "--target", "data.npz:S", "--method", "exact", "--plot", "fit.svg", "--lower", 0)
+    assert list(drawn) == ["exact", "linear", "diagonal"]
+    assert all(fit.gains.min() >= 0 for fit in drawn.values())
 
 
 def test_files_of_every_kind_can_be_mixed(run):
@@ -217,6 +219,56 @@ def test_a_convergence_warning_is_one_line_on_stderr(run, monkeypatch):
     assert result.stderr == "Warning: The solver stopped short.\n"
 
 
+def test_options_of_a_fit_reach_it(run):
+    data = load()
+    arguments = ("fit", "data.npz:X", "--target", "data.npz:S", "--ridge", 5, "--json")
+    exact = {"method": "exact", "bounds": (0.9, 1.2), "n_starts": 3, "rng": 4, "tol": 1e-4}
+    command = "--method exact --lower 0.9 --upper 1.2 --n-starts 3 --seed 4 --tol 1e-4"
+    pcg = {"solver": "pcg", "rank": 3, "rng": 4}
+    for options, given in ((exact, command), (pcg, "--solver pcg --rank 3 --seed 4")):
+        found = json.loads(run(*arguments, *given.split()).stdout)
+        fit = fc.fit(data["X"], data["S"], ridge=5, **options)
+        assert_array_equal(found["gains"], fit.gains)
+        assert found["iterations"] == fit.stats["iterations"]
+    one_sided = json.loads(run(*arguments, "--upper", 1).stdout)
+    assert_array_equal(one_sided["gains"], fc.fit(data["X"], data["S"], ridge=5, bounds=(None, 1)).gains)
+
+
+def test_tol_is_by_default_that_of_the_method(run):
+    data = load()
+    S = fc.target_covariance(data["Y"], like=data["X"])
+    for method in ("exact", "linear"):
+        arguments = ("--ridge", 5, "--method", method, "--solver", "pcg", "--json")
+        found = json.loads(run("fit", "data.npz:X", "--responses", "data.npz:Y", *arguments).stdout)
+        assert_array_equal(found["gains"], fc.fit(data["X"], S, ridge=5, method=method, solver="pcg").gains)
+
+
+def test_a_fit_that_stops_short_says_so_in_its_table_and_on_stderr_and_is_no_error(run):
+    arguments = ("--method", "exact", "--relative-ridge", 1e-3, "--max-iterations", 1)
+    result = run("fit", "data.npz:X", "--responses", "data.npz:Y", *arguments)
+    assert result.exit_code == 0
+    assert "exact: max-iterations" in result.stdout
+    assert result.stderr.startswith("Warning: The minimiser stopped")
+    assert result.stderr.count("\n") == 1
+
+
+def test_ridge_cv_is_the_best_on_held_out_conditions_and_shows_why(run):
+    data = load()
+    arguments = ("fit", "data.npz:X", "--responses", "data.npz:Y", "--ridge", "cv", "--seed", 2)
+    refused(run(*arguments), "at least 2 conditions in each fold")  # 8 conditions, and 5 folds
+    np.savez("wide.npz", **{name: np.tile(data[name], 2) for name in "XY"})
+    wide = [str(word).replace("data.npz", "wide.npz") for word in arguments]
+    X, Y = load("wide.npz")["X"], load("wide.npz")["Y"]
+    cv = fc.cross_validate(X, Y, method="linear", rng=2, refit=None)
+    found = json.loads(run(*wide, "--json", "--output", "fit.npz").stdout)
+    assert found["relative_ridge"] == cv.best_ridge
+    assert_array_equal(found["cv"]["r2"], cv.r2)
+    assert_array_equal(load("fit.npz")["cv_r2"], cv.r2)
+    table = run(*wide).stdout
+    assert f"({cv.best_ridge:g} of the largest eigenvalue)" in table
+    assert table.endswith(f"\n\n{cv}\n")
+
+
 # ---- bad input
 
 
@@ -239,6 +291,17 @@ def test_a_convergence_warning_is_one_line_on_stderr(run, monkeypatch):
         (["data.npz:X", "--target", "data.npz:S", "--ridge", "nan"], ["'ridge'", "not nan"]),
         (["data.npz:X", "--target", "data.npz:S", "--ridge", "much"], ["'--ridge'", "much"]),
         (["data.npz:X", "--target", "data.npz:S", "--method", "cubic"], ["'cubic'", "linear"]),
+        (["data.npz:X", "--target", "data.npz:S", "--ridge", "cv"], ["--ridge cv", "--responses"]),
+        (["data.npz:X", "--target", "data.npz:S", "--n-starts", 2], ["--n-starts", "--method exact"]),
+        (["data.npz:X", "--target", "data.npz:S", "--n-starts", 0], ["'--n-starts'", "x>=1"]),
+        (
+            ["data.npz:X", "--target", "data.npz:S", "--lower", 2, "--upper", 1],
+            ["--lower", "--upper", "2 > 1"],
+        ),
+        (["data.npz:X", "--target", "data.npz:S", "--lower", "nan"], ["--lower", "NaN"]),
+        (["data.npz:X", "--target", "data.npz:S", "--tol", 1], ["'--tol'", "0<x<1"]),
+        (["data.npz:X", "--target", "data.npz:S", "--rank", -1], ["'--rank'", "x>=0"]),
+        (["data.npz:X", "--target", "data.npz:S", "--rank", 41], ["'rank'", "40 channels"]),
         (["data.npz:X", "--target", "data.npz:S", "--output", "no/x.npz"], ["--output", "create it"]),
         (["data.npz:X", "--target", "data.npz:S", "--output", "x.csv"], ["--output", ".npz"]),
         (["data.npz:X", "--target", "data.npz:S", "--plot", "x.gif"], ["--plot", ".png, .pdf or .svg"]),
@@ -303,25 +366,195 @@ def test_errors_that_are_ours_are_not_hidden(run, monkeypatch):
     assert isinstance(run("fit", "x.npy", "--target", "s.npy").exception, AssertionError)
 
 
+# ---- cv
+
+
+def study(data, **options):
+    """What the commands of these tests ask for."""
+    asked = {"method": ["exact", "linear"], "folds": 3, "repeats": 2, "shuffles": 2, "rng": 5}
+    return fc.cross_validate(data["X"], data["Y"], relative_ridges=[1e-2, 1.0], **(asked | options))
+
+
+WORDS = (
+    "cv data.npz:X --responses data.npz:Y --relative-ridges 1e-2,1 --method exact --method linear --folds 3 "
+    "--repeats 2 --shuffles 2 --seed 5"
+)
+STUDY = WORDS.split()
+
+
+def test_cv_prints_the_table_of_the_study(run):
+    result = run(*STUDY)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"{study(load())}\n"
+
+
+def test_cv_json_has_all_scores_by_method_and_the_refits(run):
+    found = json.loads(run(*STUDY, "--json").stdout)
+    cv = study(load())
+    assert found["held_out"] == [test.tolist() for _, test in cv.folds]
+    assert (found["channels"], found["conditions"], found["repeats"], found["relative"]) == (40, 8, 2, True)
+    assert_array_equal(found["r2_at_one"], cv.r2_at_one)
+    for method, scores in cv.scores.items():
+        one = found["methods"][method]
+        for name in ("r2", "r2_over_one", "pearson", "residual", "status", "r2_shuffled"):
+            values = np.array(one[name], dtype=object if name == "status" else float)  # null is NaN
+            assert_array_equal(values, getattr(scores, name), err_msg=name)
+        assert one["best_ridge"] == cv.best_ridge[method]
+        assert one["one_se_ridge"] == cv.one_se_ridge[method]
+        assert one["r2_mean"] == cv.summary(method)[0].tolist()
+        assert one["r2_standard_error"] == cv.summary(method)[1].tolist()
+        assert_array_equal(one["fit"]["gains"], cv.fits[method].gains)
+
+
+def test_cv_output_has_one_array_of_each_score_with_methods_first(run):
+    result = run(*STUDY, "--output", "cv.npz", "--refit", "one-se", "--lower", 0, "--no-center")
+    assert result.stderr == "Saved the scores to cv.npz\n"
+    cv = study(load(), refit="one-se", bounds=(0, None), center=False)
+    saved = load("cv.npz")
+    assert saved["methods"].tolist() == ["exact", "linear"]
+    assert saved["r2"].shape == (2, 6, 2)
+    assert saved["r2_shuffled"].shape == (2, 2, 6, 2)
+    for k, (method, scores) in enumerate(cv.scores.items()):
+        assert_array_equal(saved["r2"][k], scores.r2)
+        assert_array_equal(saved["status"][k], scores.status.astype(str))
+        assert_array_equal(saved["gains"][k], cv.fits[method].gains)
+        assert saved["fit_ridge"][k] == cv.fits[method].ridge
+    assert [np.flatnonzero(row).tolist() for row in saved["held_out"]] == [t.tolist() for _, t in cv.folds]
+    assert saved["one_se_ridge"].tolist() == list(cv.one_se_ridge.values())
+
+
+def test_cv_plot_draws_the_study(run):
+    result = run(*STUDY, "--plot", "cv.png")
+    assert result.stderr == "Saved the figure to cv.png\n"
+    assert pathlib.Path("cv.png").read_bytes()[:4] == PNG
+
+
+def test_cv_holds_out_one_group_after_another(run):
+    labels = ["a", "b", "a", "c", "b", "c", "a", "a"]
+    pathlib.Path("groups.txt").write_text("\n".join(labels) + "\n\n")
+    arguments = ("cv", "data.npz:X", "--responses", "data.npz:Y", "--ridges", "3 5", "--json")
+    found = json.loads(run(*arguments, "--groups", "groups.txt").stdout)
+    assert found["held_out"] == [[0, 2, 6, 7], [1, 4], [3, 5]]
+    assert found["ridges"] == [3, 5]
+    assert not found["relative"]
+    data = load()
+    cv = fc.cross_validate(data["X"], data["Y"], ridges=[3, 5], folds=labels)
+    assert_array_equal(found["methods"]["exact"]["r2"], cv.r2)
+
+
+def test_a_study_whose_fits_stop_short_says_so_and_is_no_error(run):
+    result = run(*STUDY, "--max-iterations", 1, "--tol", 1e-9, "--json")
+    assert result.exit_code == 0
+    assert "fits stopped short" in result.stderr
+    assert "max-iterations" in np.array(json.loads(result.stdout)["methods"]["exact"]["status"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["cv"], ["Missing argument 'X'"]),
+        (["cv", "data.npz:X"], ["Missing option '--responses'"]),
+        ([*STUDY, "--ridges", "1"], ["one of --ridges and --relative-ridges, not both"]),
+        ([*STUDY, "--relative-ridges", "1,much"], ["'--relative-ridges'", "'1,much'", "0.01,0.1,1"]),
+        ([*STUDY, "--relative-ridges", "1,-1"], ["'--relative-ridges'", ">= 0"]),
+        ([*STUDY, "--relative-ridges", "1,nan"], ["'--relative-ridges'", ">= 0"]),
+        ([*STUDY, "--relative-ridges", ","], ["'--relative-ridges'", "list of numbers"]),
+        ([*STUDY, "--relative-ridges", "1,1.0"], ["'--relative-ridges'", "twice"]),
+        ([*STUDY, "--folds", "1"], ["'--folds'", "x>=2"]),
+        ([*STUDY, "--folds", "9"], ["'folds'", "half the 8 conditions"]),
+        ([*STUDY, "--repeats", "0"], ["'--repeats'", "x>=1"]),
+        ([*STUDY, "--shuffles", "-1"], ["'--shuffles'", "x>=0"]),
+        ([*STUDY, "--method", "cubic"], ["'--method'", "'cubic'"]),
+        ([*STUDY, "--lower", "2", "--upper", "1"], ["--lower", "2 > 1"]),
+        ([*STUDY, "--groups", "groups.txt"], ["one of --folds and --groups, not both"]),
+        ([*STUDY[:4], "--groups", "groups.txt", "--repeats", "2"], ["--repeats", "--groups"]),
+        ([*STUDY[:4], "--groups", "groups.txt"], ["--groups", "8 conditions", "holds 2"]),
+        ([*STUDY[:4], "--groups", "data.npz"], ["--groups", "text file"]),
+        ([*STUDY[:4], "--groups", "no.txt"], ["no.txt"]),
+        ([*STUDY, "--output", "data.npz"], ["--output", "a file that is read"]),
+        ([*STUDY, "--plot", "x.gif"], ["--plot", ".png, .pdf or .svg"]),
+        (["cv", "data.npz:X", "--responses", "data.npz:S[1]"], ["'S[1]' is not one"]),
+        (["path", "data.npz:X"], ["one of --responses and --target, not neither"]),
+        (["path", "data.npz:X", "--target", "data.npz:S", "--ridges", "a"], ["'--ridges'", "'a'"]),
+        (["path", "data.npz:X", "--target", "data.npz:S", "--upper", "nan"], ["--upper", "NaN"]),
+        (["path", "data.npz:X", "--target", "data.npz:X"], ["'S' must be 8 x 8"]),
+        (["path", "data.npz:X", "--target", "data.npz:S", "--output", "x.csv"], ["--output", ".npz"]),
+    ],
+)
+def test_bad_input_to_studies_is_one_line_and_code_2(run, arguments, words):
+    pathlib.Path("groups.txt").write_text("a\nb\n")
+    refused(run(*arguments), *words)
+
+
+def test_studies_refuse_outputs_before_anything_is_read(run, monkeypatch):
+    monkeypatch.setattr("fastcov._io.open_array", lambda *a, **k: pytest.fail("read before the check"))
+    refused(run(*STUDY, "--output", "no/x.npz"), "create it")
+    refused(run("path", "data.npz:X", "--target", "data.npz:S", "--plot", "no/x.png"), "create it")
+
+
+# ---- path
+
+
+def test_path_prints_a_table_for_each_method(run):
+    arguments = ("path", "data.npz:X", "--responses", "data.npz:Y", "--method", "exact", "--method", "linear")
+    result = run(*arguments)
+    data = load()
+    S = fc.target_covariance(data["Y"], like=data["X"])
+    tables = [str(fc.ridge_path(data["X"], S, method=method)) for method in ("exact", "linear")]
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == "\n\n".join(tables) + "\n"
+
+
+def test_path_saves_draws_and_prints_the_same_fits(run):
+    command = "path data.npz:X --target data.npz:S --ridges 9,3 --upper 1.1 --no-center --method linear"
+    result = run(*command.split(), "--output", "path.npz", "--plot", "path.png", "--json")
+    assert result.stderr == "Saved the path to path.npz\nSaved the figure to path.png\n"
+    assert pathlib.Path("path.png").read_bytes()[:4] == PNG
+    data = load()
+    path = fc.ridge_path(data["X"], data["S"], ridges=[9, 3], bounds=(None, 1.1), center=False)
+    found = json.loads(result.stdout)["methods"]["linear"]
+    saved = load("path.npz")
+    assert saved["ridges"].tolist() == [9, 3]
+    assert np.isnan(saved["relative_ridges"])
+    assert saved["gains"].shape == (1, 2, 40)
+    for k, fit in enumerate(path):
+        assert_array_equal(found[k]["gains"], fit.gains)
+        assert (found[k]["ridge"], found[k]["status"]) == (fit.ridge, fit.status)
+        for name in ("gains", "loss", "r2", "residual", "status"):
+            assert_array_equal(saved[name][0, k], getattr(fit, name))
+
+
+def test_path_fits_a_stack_of_targets_and_draws_one(run):
+    S = load()["S"]
+    np.save("stack.npy", np.stack([S, 2 * S]))
+    arguments = ("path", "data.npz:X", "--target", "stack.npy", "--relative-ridges", "0.1,1")
+    assert run(*arguments, "--output", "path.npz").exit_code == 0
+    assert load("path.npz")["gains"].shape == (1, 2, 2, 40)
+    refused(run(*arguments, "--plot", "x.png"), "draws one target")
+
+
 # ---- demo
 
 
 def test_demo_compares_losses_and_draws(run):
     result = run("demo", "--channels", 60, "--conditions", 10, "--seed", 3)
     assert result.exit_code == 0
-    assert result.stderr == "Saved the figure to demo.png\n"
-    with open("demo.png", "rb") as file:
-        assert file.read(4) == PNG
-    sim = fc.datasets.simulate(60, 10, rng=3)
-    linear = fc.fit(sim.X, sim.S, relative_ridge=0.1)
-    diagonal = fc.fit(sim.X, sim.S, ridge=linear.ridge, method="diagonal")
+    assert result.stderr == "Saved the figure to demo.png\nSaved the figure to demo_cv.png\n"
+    for name in ("demo.png", "demo_cv.png"):
+        with open(name, "rb") as file:
+            assert file.read(4) == PNG
+    sim = fc.datasets.simulate(60, 10, rng=3, noise=0.5)
+    fits = {
+        method: fc.fit(sim.X, sim.S, relative_ridge=0.1, method=method)
+        for method in ("diagonal", "linear", "line-search", "exact")
+    }
+    linear = fits["linear"]
     assert result.stdout.startswith(repr(sim))
-    lines = {line[2:16].strip(): line[16:].split() for line in result.stdout.splitlines()}
+    lines = {line[2:18].strip(): line[18:].split() for line in result.stdout.splitlines()}
     size = np.square(sim.S).sum()
     for name, gains in (
         ("all one", np.ones(60)),
-        ("diagonal fit", diagonal.gains),
-        ("linear fit", linear.gains),
+        *((f"{method} fit", fit.gains) for method, fit in fits.items()),
         ("true gains", sim.gains),
     ):
         loss, ratio, r2 = map(float, lines[name])
@@ -331,10 +564,38 @@ def test_demo_compares_losses_and_draws(run):
         assert r2 == pytest.approx(1 - 2 * fc.loss(sim.X, sim.S, gains) / size, abs=1e-3)
 
 
-def test_the_default_demo_shows_a_linear_fit_that_helps_and_a_diagonal_one_that_harms(run):
-    lines = {line[2:16].strip(): line[16:].split() for line in run("demo").stdout.splitlines()}
-    assert float(lines["linear fit"][1]) < 0.6
-    assert float(lines["diagonal fit"][1]) > 3
+@compiled
+def test_the_default_demo_shows_which_fits_help_and_that_the_diagonal_one_harms(run):
+    output = run("demo").stdout
+    lines = {line[2:18].strip(): line[18:].split() for line in output.splitlines()}
+    diagonal, linear, line_search, exact = (
+        float(lines[f"{method} fit"][1]) for method in ("diagonal", "linear", "line-search", "exact")
+    )
+    assert exact < line_search < linear < 0.6
+    assert diagonal > 3
+    sim = fc.datasets.simulate(noise=0.5)
+    cv = fc.cross_validate(sim.X, sim.Y, method=["exact", "linear", "diagonal"])
+    assert output.endswith(f"{cv}\n")
+    exact, linear, diagonal = (cv.summary(method)[0].max() for method in cv.methods)
+    assert exact > linear > diagonal
+    assert cv.ridges.min() < cv.best_ridge["exact"] < cv.ridges.max()
+
+
+def test_demo_saves_what_it_simulates_for_the_commands_in_its_help(run):
+    arguments = ("--channels", 20, "--conditions", 9, "--data", "demo.npz", "--cv-output", "other.svg")
+    assert run("demo", *arguments).exit_code == 0
+    assert {*os.listdir()} == {"data.npz", "demo.npz", "demo.png", "other.svg"}
+    sim = fc.datasets.simulate(20, 9, noise=0.5)
+    saved = load("demo.npz")
+    for name in ("X", "Y", "S", "gains"):
+        assert_array_equal(saved[name], getattr(sim, name))
+    command = "cv demo.npz:X --responses demo.npz:Y --folds 2 --method exact --method linear --plot cv.png"
+    assert run(*command.split()).exit_code == 0
+
+
+def test_demo_takes_as_few_conditions_as_can_be_held_out(run):
+    assert run("demo", "--channels", 10, "--conditions", 4).exit_code == 0
+    refused(run("demo", "--conditions", 3), "'--conditions'", "x>=4")
 
 
 def test_demo_without_matplotlib_prints_the_table_and_says_how_to_get_the_figure(run, monkeypatch):
@@ -348,9 +609,12 @@ def test_demo_without_matplotlib_prints_the_table_and_says_how_to_get_the_figure
 
 
 def test_demo_refuses_what_cannot_be_simulated_or_saved(run):
-    refused(run("demo", "--channels", 1), "'n_channels' must be at least 2")
-    refused(run("demo", "--seed", -1), "'rng'")
+    refused(run("demo", "--channels", 1), "'--channels'", "x>=2")
+    refused(run("demo", "--seed", -1), "'--seed'")
+    refused(run("demo", "--noise", -1), "'--noise'")
     refused(run("demo", "--output", "no/demo.png"), "--output", "create it")
+    refused(run("demo", "--cv-output", "no/demo.png"), "--cv-output", "create it")
+    refused(run("demo", "--data", "demo.csv"), "--data", ".npz")
 
 
 # ---- the group
@@ -360,7 +624,9 @@ def test_help_lists_the_commands_and_nothing_else_is_needed(run):
     for arguments in ([], ["--help"], ["-h"]):
         result = run(*arguments)
         assert result.exit_code == 0
-        assert all(f"\n  {command} " in result.stdout for command in ("demo", "doctor", "fit"))
+        assert all(
+            f"\n  {command} " in result.stdout for command in ("cv", "demo", "doctor", "fit", "path", "plan")
+        )
     refused(run("cook"), "No such command 'cook'", "fastcov --help")
 
 
@@ -379,7 +645,8 @@ def test_group_can_be_called_from_python(run):
 def test_help_imports_nothing_heavy():
     code = (
         "import sys, fastcov.cli\n"
-        "fastcov.cli.main(['fit', '--help'], standalone_mode=False)\n"
+        "for command in fastcov.cli.main.commands:\n"
+        "    fastcov.cli.main([command, '--help'], standalone_mode=False)\n"
         "assert not {'numpy', 'numba', 'scipy', 'matplotlib'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
@@ -424,11 +691,18 @@ def test_real_recordings_are_fitted_as_written_in_the_help(tmp_path):
     if not path:
         pytest.skip("FASTCOV_REAL_DATA is not set")
     os.symlink(os.path.abspath(path), tmp_path / "data.npz")
-    command = "fit data.npz:glomeruli --responses data.npz:mitral --relative-ridge 0.1 --plot fit.png"
-    result = process(*command.split(), cwd=tmp_path)
-    assert result.returncode == 0
-    assert "0.6633 of the loss at gains of one" in result.stdout
-    assert (tmp_path / "fit.png").read_bytes()[:4] == PNG
+    recordings = "data.npz:glomeruli --responses data.npz:mitral"
+    for command, words in (
+        (f"fit {recordings} --relative-ridge 0.1 --plot fit.png", "0.6633 of the loss at gains of one"),
+        (f"fit {recordings} --method exact --ridge cv --lower 0", "exact: converged"),
+        (f"cv {recordings} --method exact --method linear --plot cv.png", "largest within a standard error"),
+        (f"path {recordings} --method exact --plot path.png", "0.6213"),
+    ):
+        result = process(*command.split(), cwd=tmp_path)
+        assert (result.returncode, "Error" in result.stderr) == (0, False)
+        assert words in result.stdout
+    for name in ("fit.png", "cv.png", "path.png"):
+        assert (tmp_path / name).read_bytes()[:4] == PNG
 
 
 def test_a_file_that_is_read_is_never_written_over(run):

@@ -241,6 +241,283 @@ def test_the_ax_that_is_given_is_drawn_on(fits):
     assert plot.gains(fits, ax=ax) is ax
 
 
+def test_exact_linear_and_diagonal_gains_are_told_apart_in_one_legible_figure(sim):
+    fits = {m: fc.fit(sim.X, sim.S, relative_ridge=0.03, method=m) for m in ("exact", "linear", "diagonal")}
+    figure = plot.summary(sim.X, sim.S, fits, order="cluster")
+    assert_legible(figure)
+    (gains,) = (ax for ax in figure.axes if ax.get_legend())
+    labels = [text.get_text() for text in gains.get_legend().get_texts()]
+    assert [label.split(":")[0] for label in labels] == ["exact", "linear", "diagonal", "gain 1"]
+    assert "exact gains" in figure.axes[2].get_title()
+    first = gains.lines[0]
+    assert_array_equal(first.get_ydata(), np.sort(fits["exact"].gains))
+
+
+# ---- cross-validation
+
+METHODS = ("exact", "linear", "diagonal")
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    return fc.datasets.simulate(60, 16, noise=0.7, rng=3)
+
+
+@pytest.fixture(scope="module")
+def cv(noisy):
+    return fc.cross_validate(noisy.X, noisy.Y, method=METHODS, folds=4, shuffles=3)
+
+
+def entries(ax):
+    """Texts of a legend."""
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def means(ax):
+    """The lines with error bars."""
+    return [container.lines[0] for container in ax.containers]
+
+
+def carets(ax, edge):
+    """Places marked at one edge of the picture, a list for each line that marks some."""
+    return [line.get_xdata() for line in ax.lines if len(line.get_ydata()) and line.get_marker() in (6, 7)
+            and set(line.get_ydata()) == {edge}]  # fmt: skip
+
+
+def near(places, ridges):
+    """Whether points that are set aside to be seen are at these ridges."""
+    return np.allclose(np.log10(places), np.log10(ridges), atol=0.1)
+
+
+def test_means_and_standard_errors_are_those_of_the_study(cv):
+    ax = plot.cross_validation(cv)
+    low, _ = ax.get_ylim()
+    order = np.argsort(cv.ridges)
+    for line, container, method in zip(means(ax), ax.containers, METHODS, strict=True):
+        mean, error = (values[order] for values in cv.summary(method))
+        assert near(line.get_xdata(), cv.ridges[order])
+        shown = mean >= low
+        assert_allclose(np.asarray(line.get_ydata())[shown], mean[shown])
+        assert (np.asarray(line.get_ydata())[~shown] < low).all()
+        segments = [s for s in container.lines[2][0].get_segments() if len(s) and np.isfinite(s).all()]
+        assert_allclose([np.ptp(s[:, 1]) for s in segments], 2 * error[shown])
+
+
+def test_each_fold_is_a_thin_line_of_the_colour_of_its_method(cv):
+    ax = plot.cross_validation(cv)
+    order = np.argsort(cv.ridges)
+    for line, method in zip(means(ax), METHODS, strict=True):
+        thin = [other for other in ax.lines if other.get_color() == line.get_color()
+                and other.get_linewidth() < 1 and len(other.get_xdata())]  # fmt: skip
+        assert len(thin) == 4
+        for other, r2 in zip(thin, cv.scores[method].r2[:, order], strict=True):
+            inside = r2 > ax.get_ylim()[0]
+            assert_allclose(np.asarray(other.get_ydata())[inside], r2[inside])
+
+
+def test_wild_scores_do_not_squash_the_picture_and_are_marked_at_the_edge_and_counted(cv):
+    ax = plot.cross_validation(cv)
+    low, high = ax.get_ylim()
+    assert min(cv.summary("diagonal")[0]) < -100
+    assert -4 < low < min(0, cv.r2_at_one.mean())
+    assert max(cv.summary(m)[0].max() for m in METHODS) < high < 1.2
+    below = {m: np.sort(cv.ridges[cv.summary(m)[0] < low]) for m in METHODS}
+    marked = carets(ax, low)
+    wild = [m for m in METHODS if len(below[m])]
+    assert "diagonal" in wild
+    for m, places in zip(wild, marked, strict=True):
+        assert near(places, below[m])
+    for m, label in zip(METHODS, entries(ax), strict=False):
+        assert (f", {len(below[m])} of 9 below the scale" in label) == bool(len(below[m]))
+    hidden = sum(int(np.sum(s.r2 < low)) for s in cv.scores.values())
+    assert f"single folds ({hidden} of 108 values below the scale)" in entries(ax)
+
+
+def test_the_best_of_a_study_that_is_wild_throughout_is_in_the_picture(noisy):
+    cv = fc.cross_validate(noisy.X, noisy.Y, method="diagonal", relative_ridges=[1e-4, 3e-4, 1e-3])
+    best = cv.summary("diagonal")[0].max()
+    assert best < -5
+    low, high = plot.cross_validation(cv).get_ylim()
+    assert low < best < cv.r2_at_one.mean() < high
+
+
+def test_chosen_ridges_are_ringed_and_named(cv):
+    ax = plot.cross_validation(cv)
+    rings = [line for line in ax.lines if len(line.get_xdata()) == 1 and line.get_markerfacecolor() == "none"]
+    assert len(rings) == 6
+    for k, method in enumerate(METHODS):
+        mean, error = cv.summary(method)
+        best = int(np.argmax(mean))
+        assert (
+            f"{method}: {mean[best]:.2f} ± {error[best]:.2f} at λ = {cv.ridges[best]:.3g}" in entries(ax)[k]
+        )
+        for ring, ridge in zip(
+            rings[2 * k : 2 * k + 2], (cv.best_ridge[method], cv.one_se_ridge[method]), strict=True
+        ):
+            assert near(ring.get_xdata(), [ridge])
+            assert ring.get_ydata()[0] == mean[np.flatnonzero(cv.ridges == ridge)[0]]
+    assert {"best ridge", "largest ridge within one standard error"} <= set(entries(ax))
+
+
+def test_gains_of_one_are_a_line_with_its_value_and_error(cv):
+    ax = plot.cross_validation(cv)
+    base, error = cv.r2_at_one.mean(), cv.r2_at_one.std(ddof=1) / 2
+    assert [base, base] in [list(line.get_ydata()) for line in ax.lines]
+    assert f"gains of one: {base:.2f} ± {error:.2f}".replace("-", "−") in entries(ax)
+    assert any(np.isclose(p.get_y(), base - error) and np.isclose(p.get_height(), 2 * error)
+               for p in ax.patches)  # fmt: skip
+
+
+def test_shuffles_are_dotted_with_their_range(cv, noisy):
+    ax = plot.cross_validation(cv)
+    dotted = [line for line in ax.lines if line.get_linestyle() == ":" and len(line.get_xdata())]
+    order = np.argsort(cv.ridges)
+    exact = cv.r2_shuffled["exact"].mean(axis=(0, 1))[order]
+    inside = exact > ax.get_ylim()[0]
+    assert len(dotted) == 3
+    assert_allclose(np.asarray(dotted[0].get_ydata())[inside], exact[inside])
+    assert "conditions of Y shuffled 3 times, mean and range" in entries(ax)
+    plain = plot.cross_validation(fc.cross_validate(noisy.X, noisy.Y, relative_ridges=[0.1], refit=None))
+    assert not any("shuffled" in text for text in entries(plain))
+
+
+def test_a_ridge_of_zero_has_a_place_of_its_own_left_of_all_others(noisy):
+    cv = fc.cross_validate(noisy.X, noisy.Y, relative_ridges=[1e-1, 0, 1e-3], folds=2)
+    ax = plot.cross_validation(cv)
+    (line,) = means(ax)
+    zero, *others = line.get_xdata()
+    assert_allclose(others, [1e-3, 1e-1])
+    assert 1e-5 < zero < 1e-3
+    labels = [text.get_text() for text in ax.get_xticklabels()]
+    assert labels[0] == "0"
+    assert ax.get_xticks()[0] == zero
+    assert_legible(ax.figure)
+    alone = plot.cross_validation(fc.cross_validate(noisy.X, noisy.Y, ridges=[0], method="linear", folds=2))
+    assert [text.get_text() for text in alone.get_xticklabels()] == ["0"]
+
+
+def test_axes_say_what_ridge_and_score_are(cv, noisy):
+    ax = plot.cross_validation(cv)
+    assert ax.get_xlabel() == "ridge λ / largest eigenvalue (larger: gains closer to 1)"
+    assert ax.get_ylabel() == "R² of held-out conditions\nmean of 4 folds ± standard error"
+    assert "60 channels, 16 conditions, 4 folds" in ax.figure.get_suptitle()
+    absolute = fc.cross_validate(noisy.X, noisy.Y, ridges=[10, 20], refit=None, repeats=2)
+    ax = plot.cross_validation(absolute)
+    assert ax.get_xlabel() == "ridge λ (larger: gains closer to 1)"
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["10", "20"]
+    assert ax.figure.get_suptitle().endswith("10 folds (2 repeats)")
+
+
+@pytest.mark.parametrize(
+    ("N", "D", "options"),
+    [
+        (3, 12, {"method": ["exact", "linear", "line-search", "diagonal"], "shuffles": 1}),
+        (60, 10, {"folds": 2}),
+        (60, 20, {"relative_ridges": [1e-2]}),
+        (60, 20, {"relative_ridges": np.logspace(-12, 3, 31).tolist(), "method": "linear", "repeats": 3}),
+        (60, 20, {"folds": [np.arange(20) < 10], "method": "linear"}),
+    ],
+)
+def test_studies_of_every_shape_are_legible(N, D, options):
+    sim = fc.datasets.simulate(N, D, noise=0.5)
+    if isinstance(options.get("folds"), list):  # one fold: no standard error
+        (half,) = options["folds"]
+        options = options | {"folds": [(half, ~half)]}
+    ax = plot.cross_validation(fc.cross_validate(sim.X, sim.Y, refit=None, **options))
+    assert_legible(ax.figure)
+    assert ("±" in ax.get_ylabel()) == ("single folds" in " ".join(entries(ax)))
+
+
+def test_scores_that_are_not_finite_are_said_not_to_be(noisy):
+    Y = noisy.Y.copy()
+    Y[:, ::2] = 0.0  # nothing to predict where the even ones are held out
+    odd = np.arange(16) % 2 == 1
+    folds = [(odd, ~odd), (np.arange(16) < 8, np.arange(16) >= 8)]
+    cv = fc.cross_validate(noisy.X, Y, folds=folds, method=["exact", "linear"], refit=None)
+    assert not np.isfinite(cv.r2["exact"][0]).any()
+    ax = plot.cross_validation(cv)
+    assert entries(ax)[:3] == [f"{name}: R² is not finite" for name in ("exact", "linear", "gains of one")]
+    assert_legible(ax.figure)
+
+
+# ---- the path
+
+
+@pytest.fixture(scope="module")
+def paths(noisy):
+    return {method: fc.ridge_path(noisy.X, noisy.S, method=method) for method in METHODS}
+
+
+def test_the_path_shows_losses_relative_to_gains_of_one_and_the_range_of_gains(paths):
+    losses, spread = plot.ridge_path(paths["exact"])
+    path = paths["exact"]
+    assert_allclose(losses.lines[0].get_xdata(), np.sort(path.relative_ridges))
+    assert_allclose(losses.lines[0].get_ydata(), path.loss / path.loss_at_one)
+    quantiles = np.quantile(path.gains, [0.05, 0.95, 0.5], axis=1)
+    for line, values in zip(spread.lines, quantiles, strict=False):
+        assert_allclose(line.get_ydata(), values)
+    assert [1, 1] in [list(line.get_ydata()) for line in losses.lines]
+    assert [1, 1] in [list(line.get_ydata()) for line in spread.lines]
+    assert entries(losses) == ["exact", "gains of one"]
+
+
+def test_paths_in_any_order_of_ridges_are_drawn_alike(noisy):
+    ridges = [3.0, 100.0, 30.0, 0.0]
+    forth, back = (
+        plot.ridge_path(fc.ridge_path(noisy.X, noisy.S, ridges=r, method="exact"))[0].lines[0]
+        for r in (ridges, sorted(ridges))
+    )
+    assert_array_equal(forth.get_xdata(), back.get_xdata())
+    assert_allclose(forth.get_ydata(), back.get_ydata())
+    assert (np.diff(forth.get_ydata()) > 0).all()
+
+
+def test_losses_off_the_scale_are_marked_at_the_edge(paths):
+    losses, spread = plot.ridge_path(paths)
+    top = losses.get_ylim()[1]
+    assert top < 2
+    wild = {name: np.sort(p.relative_ridges[p.loss / p.loss_at_one > top]) for name, p in paths.items()}
+    marked = carets(losses, top)
+    for places, expected in zip(marked, [w for w in wild.values() if len(w)], strict=True):
+        assert_allclose(np.log10(places), np.log10(expected), atol=0.2)
+    assert len(wild["diagonal"])
+    assert not len(wild["exact"])
+    assert entries(losses) == [*METHODS, "gains of one", "off the scale"]
+    low, high = spread.get_ylim()
+    assert high - low < 3 * np.ptp(np.quantile(paths["exact"].gains, [0.05, 0.95], axis=1))
+
+
+@pytest.mark.parametrize("N", [3, 60])
+@pytest.mark.parametrize("ridges", [[1.0], [0.0], [0.0, 1e-3, 1.0], [0.01, 0.02]])
+def test_paths_of_every_shape_are_legible(N, ridges):
+    sim = fc.datasets.simulate(N, 8)
+    path = fc.ridge_path(sim.X, sim.S, relative_ridges=ridges, method="line-search")
+    assert_legible(plot.ridge_path(path)[0].figure)
+    assert_legible(plot.ridge_path({f"a rather long name of a path {k}": path for k in range(3)})[0].figure)
+
+
+def test_a_path_that_has_nothing_to_gain_stays_at_the_loss_of_gains_of_one():
+    X = np.diag([1.0, 2.0, 4.0])
+    losses, _ = plot.ridge_path(fc.ridge_path(X, fc.covariance(X), relative_ridges=[0.1, 1.0]))
+    assert_allclose(losses.lines[0].get_ydata(), 1.0)
+
+
+def test_a_study_is_one_legible_figure_of_three_panels(cv, paths):
+    figure = plot.study(cv, paths)
+    assert len(figure.axes) == 3
+    assert tuple(figure.get_size_inches()) == (9.0, 8.0)
+    assert_legible(figure)
+
+
+def test_studies_are_drawn_on_the_axes_that_are_given(cv, paths):
+    figure = Figure()
+    ax, *two = figure.subplots(1, 3)
+    assert plot.cross_validation(cv, ax=ax) is ax
+    assert list(plot.ridge_path(paths, axes=two)) == two
+    assert len(figure.axes) == 3
+    assert figure.get_suptitle() == ""
+
+
 # ---- the whole figure
 
 
@@ -295,11 +572,34 @@ def test_without_matplotlib_the_error_says_what_to_install(sim, fits, monkeypatc
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r'pip install "fastcov-gains\[plot\]"'):
         plot.summary(sim.X, sim.S, fits)
+    with pytest.raises(ImportError, match="fastcov-gains"):
+        plot.cross_validation(None)
+    with pytest.raises(ImportError, match="fastcov-gains"):
+        plot.ridge_path(fc.ridge_path(sim.X, sim.S))
 
 
 def test_module_is_imported_without_matplotlib():
     code = "import sys, fastcov.plot; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_studies_refuse_what_is_none(sim, cv, paths):
+    stack = fc.ridge_path(sim.X, np.stack([sim.S, sim.S]), relative_ridges=[1.0])
+    for error, words, call in (
+        (TypeError, "'cv' must be a CrossValidation, not dict: pass what fastcov.cross_validate",
+         lambda: plot.cross_validation({})),
+        (TypeError, "'path' must be a RidgePath or a mapping of names to RidgePaths, not list",
+         lambda: plot.ridge_path([paths["exact"]])),
+        (TypeError, "'path' must be a RidgePath or a mapping", lambda: plot.ridge_path({"exact": cv})),
+        (ValueError, "'path' must hold at least one RidgePath", lambda: plot.ridge_path({})),
+        (ValueError, r"'path\['linear'\]' must be a path to one target, not to 2",
+         lambda: plot.ridge_path(stack)),
+        (ValueError, "'axes' must be two Axes, not 1",
+         lambda: plot.ridge_path(paths, axes=Figure().subplots(1, 1, squeeze=False)[0])),
+    ):  # fmt: skip
+        with pytest.raises(error, match=words) as caught:
+            call()
+        assert str(caught.value).startswith("Argument '")
 
 
 def test_what_does_not_belong_together_is_refused(sim, fits):

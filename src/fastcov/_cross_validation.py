@@ -205,8 +205,14 @@ def _field(table: NDArray[Any], name: str) -> Array:
 def _refit(start: Start, result: CrossValidation, method: str, choice: str, settings: Settings) -> Fit:
     began = time.perf_counter()
     chosen = result.choices(choice)[method]
+    if np.isnan(chosen):
+        raise ValueError(
+            "Argument 'folds' must hold out conditions to which Y responds in every fold, for a ridge to be "
+            "chosen: pass others, or refit=None."
+        )
     ridge = start.ridge(None, chosen) if result.relative else start.ridge(chosen, None)
     outcome = METHODS[method](start, ridge, settings)
+    outcome.warn()
     seconds = time.perf_counter() - began
     return describe(start, ridge, outcome, method=method, stacked=False, seconds=seconds)
 

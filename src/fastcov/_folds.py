@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ def _given(folds: Any, D: int) -> list[Split]:
             f"indices, or a label for each of the {D} conditions, not {folds!r}."
         )
     entries = list(folds)
-    if all(np.ndim(entry) == 0 for entry in entries):
+    if not any(isinstance(entry, (Sequence, np.ndarray)) and not isinstance(entry, str) for entry in entries):
         labels = np.array([str(entry) for entry in entries])
         if len(labels) != D:
             raise ValueError(

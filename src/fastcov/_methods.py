@@ -15,7 +15,7 @@ from ._bounds import Bounds
 from ._certificate import ConvergenceWarning, certificate, stationarity
 from ._exact import Minimum, minimise
 from ._jit import blas_for
-from ._objective import Objective, best_step
+from ._objective import COMPILED, Objective, best_step
 from ._problem import Problem
 from ._products import apply_atoms
 from ._solvers import (
@@ -269,7 +269,9 @@ def _in_memory(start: Start, budget: float | None, coarse: bool) -> tuple[Proble
     room = math.inf if 12 * N * D < SMALL else available_memory() / 2
     if budget is not None:
         room = min(room, budget - base_bytes(N, D, 1))
-    if not problem.ready(X) and room >= 8 * N * D:
+    # Most passes are products of curvature: those of float64 are few where float32 does for these.
+    often = single is None or N * D * D < COMPILED
+    if often and not problem.ready(X) and room >= 8 * N * D:
         problem, room = problem.converted(), room - 8 * N * D
     if single is not None and not single.ready(X) and room >= 4 * N * D:
         single = single.converted()

@@ -120,7 +120,7 @@ class CrossValidation:
 
     @property
     def best_ridge(self) -> Any:
-        """λ of the highest mean R²."""
+        """λ of the highest mean R²; NaN if none is finite, as where a held-out target is zero."""
         return self._of(self.choices("best"))
 
     @property
@@ -145,14 +145,16 @@ class CrossValidation:
         """
         r2 = self.scores[method].r2
         each = len(r2) / self.repeats
-        spread = np.std(r2, axis=0, ddof=1) if len(r2) > 1 else np.zeros(r2.shape[1])
+        with np.errstate(invalid="ignore"):  # infinite where a held-out target is zero
+            spread = np.std(r2, axis=0, ddof=1) if len(r2) > 1 else np.zeros(r2.shape[1])
         return r2.mean(axis=0), spread / np.sqrt(each)
 
     def _choice(self, method: str, choice: str) -> float:
         mean, error = self.summary(method)
-        if not np.isfinite(mean).any():
-            raise ValueError("No ridge has a finite mean R²: is the held-out target zero in some fold?")
-        best = int(np.nanargmax(np.where(np.isfinite(mean), mean, np.nan)))
+        finite = np.isfinite(mean)
+        if not finite.any():
+            return float("nan")
+        best = int(np.argmax(np.where(finite, mean, -np.inf)))
         if choice == "best":
             return float(self.ridges[best])
         return float(self.ridges[mean >= mean[best] - error[best]].max())
@@ -167,7 +169,7 @@ class CrossValidation:
         for k in np.argsort(self.ridges)[::-1]:
             cells = []
             for name, (mean, error) in summaries.items():
-                mark = "*" if self.ridges[k] == self.choices("best")[name] else " "
+                mark = "*" if self.ridges[k] == self._choice(name, "best") else " "
                 cells.append(f"{f'{mean[k]:.3f} +- {error[k]:.3f}{mark}':>{width}}")
             rows.append(f"  {self.ridges[k]:<14.4g}" + "".join(cells))
         chosen = ", ".join(f"{self.choices('one-se')[name]:.4g}" for name in self.methods)

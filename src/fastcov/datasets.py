@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ._problem import covariance
+from ._covariance import covariance
 from ._validation import check_generator, check_nonnegative, check_whole, require_memory
 
 # Shares of the variance of a channel's drive to a condition: how broadly the channel responds, how

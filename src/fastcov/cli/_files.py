@@ -21,13 +21,6 @@ if TYPE_CHECKING:
 # 9 inches at 200 dots each are sharp at twice the 900 pixels of a README.
 DPI = 200
 
-FILES_HELP = """
-    Files: name.npy, name.npz:key, name.mat:key, name.csv, name.tsv, name.h5:dataset, or a folder
-    name.zarr (name.zarr:array in a group). The key may be left out where there is no choice. X and Y in
-    .npy, .h5 and .zarr may be larger than memory. A table may have a header row and a first column of
-    names; their order is not compared, and numbers are data unless the corner is empty.
-"""
-
 
 def outputs(
     results: str | None, figure: str | None, read: Sequence[str | None]
@@ -67,8 +60,8 @@ def open_target(
     x: str, responses: str | None, target: str | None, center: bool, *, drawn: bool
 ) -> tuple[Any, Any, NDArray[Any]]:
     """X, Y if it is given, and the target."""
+    from .._covariance import target_covariance
     from .._io import read_array
-    from .._problem import target_covariance
 
     X, Y = open_responses(x, responses, center)
     if Y is not None:
@@ -84,7 +77,9 @@ def read_labels(path: str, n: int) -> list[str]:
     try:
         text = pathlib.Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"--groups must be a text file, and {path!r} is not: write a label a line.") from None
+        raise ValueError(
+            f"--groups must be a text file, and {path!r} is not: write a label a line."
+        ) from None
     labels = [line.strip() for line in text.splitlines() if line.strip()]
     if len(labels) != n:
         raise ValueError(
@@ -117,7 +112,7 @@ def save_arrays(path: pathlib.Path, what: str, record: Mapping[str, Any]) -> Non
 
     from .._io import writing
 
-    arrays = {name: np.nan if value is None else value for name, value in record.items()}
+    arrays: dict[str, Any] = {name: np.nan if value is None else value for name, value in record.items()}
     with writing(path) as draft:
         np.savez(draft, **arrays)
     click.echo(f"Saved {what} to {path}", err=True)

@@ -52,7 +52,7 @@ class Ridges(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 class RidgeOrCv(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """A ridge, or the word that asks for the best on held-out conditions."""
 
-    name = "FLOAT|cv"
+    name = "RIDGE"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
         if value == "cv":
@@ -101,9 +101,9 @@ solver_option = click.option(
     help="Of the linear fit; auto is the fastest that fits, see 'fastcov plan'.",
 )  # fmt: skip
 limit_options = _together(
-    click.option("--tol", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Where pcg stops, as "
-                 "a relative residual, and the exact fit, as a gradient over that at gains of one.  [default: "
-                 "1e-8 and 1e-6]"),
+    click.option("--tol", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+                 help="Where pcg stops, as a relative residual, and the exact fit and any with bounds, as a "
+                 "gradient over that at gains of one.  [default: 1e-8 and 1e-6]"),
     click.option("--max-iterations", type=click.IntRange(1), default=1000, show_default=True,
                  help="Of pcg and of the exact fit."),
     click.option("--memory-budget", type=Bytes(), help="What the fit may take beyond X, as 500MB or 2GB.  "

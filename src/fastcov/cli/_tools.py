@@ -9,7 +9,7 @@ from ._group import say
 from ._options import RELATIVE_RIDGE, SOLVERS, Bytes, json_option
 
 
-@click.command("plan")
+@click.command("plan", short_help="What a linear fit of some size takes.")
 @click.argument("channels", type=int)
 @click.argument("conditions", type=int)
 @click.option("--solver", type=click.Choice(SOLVERS), default="auto", show_default=True)

@@ -152,7 +152,8 @@ def ridge_path(
     if axes is None:
         figure = new_figure(9.0, 3.8)
         first = next(iter(named.values()))
-        figure.suptitle("{} channels, {} conditions".format(*first[0].stats["shape"]), fontsize=10)
+        N, D = first[0].stats["shape"]
+        figure.suptitle(f"Fits from large ridges to small: {N} channels, {D} conditions", fontsize=10)
         axes = list(figure.subplots(1, 2))
     if len(axes) != 2:
         raise ValueError(f"Argument 'axes' must be two Axes, not {len(axes)}: use subplots(1, 2).")
@@ -238,7 +239,7 @@ def _cv_title(cv: CrossValidation) -> str:
     N, D = cv.stats["shape"]
     repeats = f" ({cv.repeats} repeats)" if cv.repeats > 1 else ""
     folds = f"{len(cv.folds)} fold{'s' * (len(cv.folds) > 1)}"
-    return f"{N} channels, {D} conditions, {folds}{repeats}"
+    return f"Prediction of conditions that were held out: {N} channels, {D} conditions, {folds}{repeats}"
 
 
 def _error(r2: Array, repeats: int) -> Array:
