@@ -40,5 +40,13 @@ def test_the_example_that_makes_the_table_of_ridges_runs(monkeypatch, capsys):
     monkeypatch.delenv("FASTCOV_REAL_DATA", raising=False)
     runpy.run_path(str(README.parent / "examples" / "when_to_trust.py"))
     printed = capsys.readouterr().out
-    assert printed.count("\n") == 7
+    assert printed.count("\n") == 11
+    assert printed.startswith("| λ / λ_max | 1 | 0.3 | 0.1 |")
+
+
+def test_the_example_that_makes_the_table_of_held_out_conditions_runs(monkeypatch, capsys):
+    monkeypatch.delenv("FASTCOV_REAL_DATA", raising=False)
+    runpy.run_path(str(README.parent / "examples" / "held_out.py"))
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 6
     assert printed.startswith("| λ / λ_max | 1 | 0.3 | 0.1 |")
