@@ -202,14 +202,20 @@ def _field(table: NDArray[Any], name: str) -> Array:
     return np.array([[getattr(score, name) for score in row] for row in table], np.float64)
 
 
-def _refit(start: Start, result: CrossValidation, method: str, choice: str, settings: Settings) -> Fit:
-    began = time.perf_counter()
+def chosen_ridge(result: CrossValidation, method: str, choice: str) -> float:
+    """The ridge to fit all conditions with."""
     chosen = result.choices(choice)[method]
     if np.isnan(chosen):
         raise ValueError(
             "Argument 'folds' must hold out conditions to which Y responds in every fold, for a ridge to be "
             "chosen: pass others, or refit=None."
         )
+    return chosen
+
+
+def _refit(start: Start, result: CrossValidation, method: str, choice: str, settings: Settings) -> Fit:
+    began = time.perf_counter()
+    chosen = chosen_ridge(result, method, choice)
     ridge = start.ridge(None, chosen) if result.relative else start.ridge(chosen, None)
     outcome = METHODS[method](start, ridge, settings)
     outcome.warn()

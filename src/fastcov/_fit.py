@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._covariance import target_covariance
-from ._cross_validation import cross_validate
+from ._cross_validation import chosen_ridge, cross_validate
 from ._jit import blas_for
 from ._methods import METHODS, Settings
 from ._problem import Problem
@@ -166,7 +166,7 @@ def fit(
             max_iterations=max_iterations, rng=rng, memory_budget=memory_budget,
             refit=None, callback=callback,
         )  # fmt: skip
-        ridge, relative_ridge = None, cv.best_ridge
+        ridge, relative_ridge = None, chosen_ridge(cv, method, "best")
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         settings = Settings.of(
             method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
