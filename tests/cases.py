@@ -14,6 +14,7 @@ import naive
 import numba
 import numpy as np
 import pytest
+import scipy.optimize
 
 import fastcov as fc
 
@@ -131,6 +132,40 @@ def gains_bound(X, S, ridge, center=True):
     delta = naive.linear_fit(X, S, ridge, center)
     A = np.linalg.norm(G) ** 2 + ridge
     return rounding(X, np.float64) * (A * np.linalg.norm(delta) + np.linalg.norm(b)) / ridge
+
+
+def gradient_rounding(X, S, z, ridge, center=True, *, linear=False):
+    """What rounding may leave of a gradient, in norm: 30 ε (‖G‖ ‖E‖ + λ ‖z‖), as in LAPACK's tests.
+
+    ‖E‖ stands for the norms of the terms that E is the difference of.
+    """
+    at = None if linear else z
+    G, sizes = naive.atoms(X, at, center), [naive.covariance(X, at, center), S]
+    if linear:
+        sizes.append(G @ (z - 1.0))
+    size = np.linalg.norm(G) * sum(map(np.linalg.norm, sizes)) + ridge * np.linalg.norm(np.abs(z) + 1)
+    return 30 * np.finfo(np.float64).eps * size
+
+
+def minimum(X, S, ridge, center=True, *, start=None, bounds=None, linear=False):
+    """Gains at a minimum of the exact or the linearised loss, from a start: L-BFGS-B."""
+    value, slope = naive.loss, naive.loss_gradient
+    if linear:
+        value, slope = naive.linear_loss, naive.linear_loss_gradient
+    z = np.ones(len(X)) if start is None else np.asarray(start, np.float64)
+    if bounds is not None:
+        z = np.clip(z, *bounds)
+        bounds = scipy.optimize.Bounds(*bounds)
+    unit = value(X, S, np.ones(len(X)), ridge, center) or 1.0
+    found = scipy.optimize.minimize(
+        lambda z: value(X, S, z, ridge, center) / unit,
+        z,
+        jac=lambda z: slope(X, S, z, ridge, center) / unit,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"maxiter": 5000, "maxfun": 20000, "ftol": 1e-15, "gtol": 1e-10},
+    )
+    return found.x
 
 
 def within(actual, expected, bound):

@@ -82,3 +82,61 @@ def diagonal_fit(X, S, ridge, center=True):
     G, e = atoms(X, None, center), error(X, S, None, center)
     top, bottom = G.T @ e, np.sum(G**2, axis=0) + ridge
     return np.array([t / b if b > 0 else 0.0 for t, b in zip(top, bottom, strict=True)])
+
+
+# --- curvature, the linearised loss, bounds
+
+
+def hessian(X, S, gains, ridge=0.0, center=True, dtype=np.float64):
+    """GᵀG + 2 J ∘ (X E Xᵀ) + λI: ∂²C/∂z_i∂z_j = J_ij (x_i x_jᵀ + x_j x_iᵀ), E = C − S."""
+    X = np.asarray(X).astype(dtype)
+    N, D = X.shape
+    J = np.eye(N, dtype=dtype) - (np.ones((N, N), dtype) / N if center else 0)
+    E = -error(X, S, gains, center, dtype).reshape(D, D)
+    return gram(X, gains, center, dtype) + 2 * J * (X @ E @ X.T) + ridge * np.eye(N, dtype=dtype)
+
+
+def linear_loss(X, S, gains, ridge=0.0, center=True, dtype=np.float64):
+    """½‖Gδ − e₀‖² + (λ/2)‖δ‖², G and e₀ at gains of one."""
+    delta = np.asarray(gains).astype(dtype) - 1
+    left = atoms(X, None, center, dtype) @ delta - error(X, S, None, center, dtype)
+    return (left @ left + ridge * delta @ delta) / 2
+
+
+def linear_loss_gradient(X, S, gains, ridge=0.0, center=True, dtype=np.float64):
+    """Gᵀ(Gδ − e₀) + λδ."""
+    delta = np.asarray(gains).astype(dtype) - 1
+    G = atoms(X, None, center, dtype)
+    return G.T @ (G @ delta - error(X, S, None, center, dtype)) + ridge * delta
+
+
+def projected(gradient, gains, lower, upper):
+    """What is left of a gradient within bounds: nothing of what would take a gain at one beyond it."""
+    left = np.where(gains <= lower, np.minimum(gradient, 0.0), gradient)
+    left = np.where(gains >= upper, np.maximum(left, 0.0), left)
+    return np.where(np.equal(lower, upper), 0.0, left)
+
+
+# --- held-out conditions
+
+
+def prediction_scores(C, S, at_one):
+    """R², R² over gains of one, and the correlation above the diagonal."""
+    left = np.sum((C - S) ** 2)
+    above = np.triu_indices(len(S), 1)
+    pearson = np.corrcoef(C[above], S[above])[0, 1] if len(above[0]) > 2 else np.nan
+    return 1 - left / np.sum(S**2), 1 - left / np.sum((at_one - S) ** 2), pearson
+
+
+def cross_validation(X, Y, ridges, folds, fit, *, relative=False, center=True):
+    """(3, F, K): the scores on every fold at every ridge of gains fit(X_train, S_train, λ, center)."""
+    table = np.empty((3, len(folds), len(ridges)))
+    for f, (train, test) in enumerate(folds):
+        A, B = X[:, train], X[:, test]
+        scale = np.trace(covariance(A, None, center)) / np.trace(covariance(Y[:, train], None, center))
+        top = np.linalg.norm(atoms(A, None, center), 2) ** 2 if relative else 1.0
+        for k, ridge in enumerate(ridges):
+            z = fit(A, scale * covariance(Y[:, train], None, center), ridge * top, center)
+            S = scale * covariance(Y[:, test], None, center)
+            table[:, f, k] = prediction_scores(covariance(B, z, center), S, covariance(B, None, center))
+    return table

@@ -7,10 +7,10 @@ import naive
 import numpy as np
 import psutil
 import pytest
-from cases import LAYOUTS, absolute_error, data, gains_bound, rounding, target, within
+from cases import LAYOUTS, absolute_error, data, gains_bound, gradient_rounding, rounding, target, within
 
 import fastcov as fc
-from fastcov import _fit, _validation
+from fastcov import _methods, _validation
 from fastcov._problem import Problem
 from fastcov._products import squared_norms
 from fastcov._solvers import Options, Solution, System, _refinement, cholesky
@@ -92,15 +92,29 @@ def test_diagonal_and_linear_fits_agree_where_atoms_are_orthogonal():
 def test_residual_is_that_of_the_linear_system(dtype, center):
     X, S = data(12, 4, dtype), target(4)
     ridge = 0.1 * largest_eigenvalue(X, center)
-    for method in _fit.METHODS:
+    b = naive.overlaps(X, S, None, center)
+    noise = 100 * rounding(X, np.float64)
+    for method in ("linear", "line-search", "diagonal"):
         fit = fc.fit(X, S, ridge=ridge, method=method, center=center)
-        b = naive.overlaps(X, S, None, center)
-        left = b - naive.gram(X, None, center) @ fit.delta - ridge * fit.delta
-        noise = 100 * rounding(X, np.float64)
+        direction = fit.delta / fit.stats.get("step", 1.0)  # of a line search: that of its direction
+        left = b - naive.gram(X, None, center) @ direction - ridge * direction
         np.testing.assert_allclose(
             fit.residual, np.linalg.norm(left) / np.linalg.norm(b), rtol=1e-6, atol=noise
         )
     assert fit.residual > 0.1  # the last one, diagonal, ignores the correlations of the atoms
+
+
+def test_residual_of_an_exact_fit_is_its_gradient_over_that_at_gains_of_one(dtype, center):
+    X, S = data(12, 4, dtype), target(4)
+    ridge = 0.1 * largest_eigenvalue(X, center)
+    fit = fc.fit(X, S, ridge=ridge, method="exact", center=center)
+    left, at_one = (
+        np.linalg.norm(naive.loss_gradient(X, S, z, ridge, center, np.longdouble).astype(float))
+        for z in (fit.gains, np.ones(12))
+    )
+    noise = gradient_rounding(X, S, fit.gains, ridge, center) / at_one
+    np.testing.assert_allclose(fit.residual, left / at_one, rtol=1e-6, atol=noise)
+    assert noise < fit.residual <= 1e-6
 
 
 def test_linear_fit_of_a_target_that_is_met_is_one(center):
@@ -566,7 +580,9 @@ def test_available_memory_respects_the_limit_of_a_container(
 
 
 def test_methods_are_those_in_the_documentation():
-    assert _fit.METHODS == ("linear", "diagonal")
+    assert tuple(_methods.METHODS) == ("linear", "diagonal", "line-search", "exact")
+    for method in _methods.METHODS:
+        assert f'"{method}"' in fc.fit.__doc__
 
 
 @pytest.mark.parametrize("exponent", [-50, -24, -16, 16, 50])

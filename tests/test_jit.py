@@ -26,7 +26,7 @@ from cases import (
 )
 
 import fastcov as fc
-from fastcov import _jit, _kernels
+from fastcov import _jit, _kernels, _steps
 
 LIMIT = numba.config.NUMBA_NUM_THREADS
 N, D = 300, 4
@@ -39,6 +39,7 @@ def results(dtype=np.float64):
     losses, gradients = fc.loss_and_gradient(X, S, Z)
     return {
         "covariance": fc.covariance(X, gains=z),
+        "covariance-wide": fc.covariance(data(9, 129, dtype)),
         "gram": fc.gram(X),
         "gram-at-gains": fc.gram(X, gains=z),
         "columns": fc.GramOperator(X).columns([0, 5, N - 1]),
@@ -49,6 +50,7 @@ def results(dtype=np.float64):
         "delta": fc.fit(X, S, ridge=1e5).delta,
         "delta-dual": fc.fit(X, S, ridge=1e5, solver="dual").delta,
         "delta-pcg": fc.fit(X, S, ridge=1e5, solver="pcg", tol=1e-13).delta,
+        "delta-exact": fc.fit(X, S, ridge=1e5, method="exact", tol=1e-12).delta,
     }
 
 
@@ -57,8 +59,12 @@ def bounds():
     X, S, z = data(N, D), target(D, size=N), random_gains(N)
     at_one, G, E, eps = absolute_atoms(X), absolute_atoms(X, z), absolute_error(X, S, z), 2 * rounding(X)
     gradient = G.T @ E.ravel()
+    wide = data(9, 129)
+    exact = fc.fit(X, S, ridge=1e5, method="exact", tol=1e-12).gains
+    curvature = np.linalg.eigvalsh(naive.hessian(X, S, exact, 1e5))[0]
     return {
         "covariance": eps * E,
+        "covariance-wide": 2 * rounding(wide) * absolute_error(wide, 0.0),
         "gram": eps * (at_one.T @ at_one),
         "gram-at-gains": eps * (G.T @ G),
         "columns": eps * (at_one.T @ at_one)[:, [0, 5, N - 1]],
@@ -70,11 +76,16 @@ def bounds():
         "delta-dual": 2 * gains_bound(X, S, 1e5),
         # the tolerance, relative to Gᵀe₀, over λ
         "delta-pcg": 2 * (gains_bound(X, S, 1e5) + 1e-13 * np.linalg.norm(naive.overlaps(X, S)) / 1e5),
+        # two gradients of the tolerance, over the least curvature
+        "delta-exact": 2
+        * (1e-12 * np.linalg.norm(naive.overlaps(X, S)) + np.linalg.norm(eps * gradient))
+        / curvature,
     }
 
 
 def kernels():
-    return {name: kernel for name, kernel in vars(_kernels).items() if isinstance(kernel, _jit.Kernel)}
+    both = {**vars(_kernels), **vars(_steps)}
+    return {name: kernel for name, kernel in both.items() if isinstance(kernel, _jit.Kernel)}
 
 
 # --- threads
@@ -133,6 +144,10 @@ def test_no_kernel_is_compiled_twice_under_one_name():
         fc.fit(X, S, ridge=1.0, center=False)
         fc.fit(X, S[np.newaxis], ridge=0)
         fc.fit(X, S, relative_ridge=0.1, method="diagonal")
+        for bounds in (None, (0, None)):
+            fc.fit(X, S, relative_ridge=0.1, method="exact", bounds=bounds, gains0=np.ones(9))
+            fc.fit(X, S, ridge=0, method="exact", bounds=bounds)
+            fc.fit(X, S[np.newaxis], ridge=1.0, method="exact", bounds=bounds, center=False)
         fc.AtomOperator(X, gains=z).matvec(z)
         fc.AtomOperator(X).rmatvec(np.broadcast_to(1.0, 9))
     twice = {

@@ -16,7 +16,8 @@ from cases import (
 )
 
 import fastcov as fc
-from fastcov import _blas
+from fastcov import _blas, _jit, _kernels, _products
+from fastcov._problem import NARROW, Problem, n_parts
 
 # One channel and one condition, either side of a tile (64), of a panel and of a summed group of rows (256).
 SHAPES = [(1, 1), (1, 4), (2, 1), (2, 3), (33, 5), (63, 2), (64, 3), (65, 3), (129, 2), (257, 3)]
@@ -309,3 +310,165 @@ def test_one_gain_far_above_the_others_costs_no_digits_in_the_gram():
     norms = np.sqrt(np.diag(exact))
     assert (np.abs(A - exact) / np.outer(norms, norms)).max() < 100 * np.finfo(float).eps
     np.testing.assert_allclose(np.diag(A), fc.GramOperator(X, gains=z).diagonal(), rtol=1e-13)
+
+
+# --- products of blocks of rows with matrices
+
+
+def whole_numbers(n, d, N, dtype, seed=0):
+    """A block of n rows, and weights of N channels and a mean, small enough for sums without rounding."""
+    rng = np.random.default_rng(seed)
+    X = rng.integers(-3, 4, (n, d)).astype(dtype)
+    return X, rng.integers(-2, 3, N).astype(float), rng.integers(-2, 3, d).astype(float), rng
+
+
+# One row and one condition; either side of a chunk (64 rows); several chunks, the last one short.
+BLOCKS = [(1, 1), (1, 3), (5, 2), (63, 2), (64, 3), (65, 3), (200, 3)]
+
+
+@pytest.fixture(params=["serial", "parallel"])
+def size(request):
+    """What a kernel is told of its work: little, or enough for threads."""
+    return {"serial": 1, "parallel": _jit.PARALLEL_SIZE}[request.param]
+
+
+@pytest.mark.parametrize("shape", BLOCKS, ids=str)
+@pytest.mark.parametrize("first", [0, 7])
+@pytest.mark.parametrize("T", [1, 3])
+@pytest.mark.parametrize("p", [1, 3, 8])
+def test_atom_products_add_the_sums_of_a_block(shape, first, T, p, size, dtype):
+    n, d = shape
+    X, weights, mean, rng = whole_numbers(n, d, first + n + 4, dtype)
+    V = rng.integers(-2, 3, (T, first + n + 4)).astype(float)
+    before = rng.integers(-9, 10, (T, d + 1, d)).astype(float)
+    total, parts = before.copy(), np.full((p, T, d + 1, d), np.nan)
+    kept = [a.copy() for a in (X, weights, mean, V)]
+    _kernels.atom_products(X, first, weights, mean, V, parts, total, size=size)
+    rows, x = slice(first, first + n), X.astype(float)
+    y = weights[rows, np.newaxis] * x - mean
+    np.testing.assert_array_equal(total[:, :d], before[:, :d] + np.einsum("ti,ia,ib->tab", V[:, rows], x, y))
+    np.testing.assert_array_equal(total[:, d], before[:, d] + V[:, rows] @ x)
+    for old, new in zip(kept, (X, weights, mean, V), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("shape", BLOCKS, ids=str)
+@pytest.mark.parametrize("first", [0, 7])
+@pytest.mark.parametrize("T", [1, 3])
+@pytest.mark.parametrize("wanted", [True, False], ids=["squares", "no-squares"])
+def test_adjoint_products_fill_the_rows_of_a_block(shape, first, T, wanted, size, dtype):
+    n, d = shape
+    X, weights, mean, rng = whole_numbers(n, d, first + n + 4, dtype)
+    M = rng.integers(-2, 3, (T, d, d))
+    M = np.ascontiguousarray(M + M.transpose(0, 2, 1), dtype)
+    offsets = rng.integers(-5, 6, (T, d)).astype(float)
+    out = np.full((T, first + n + 4), np.nan)
+    squares = np.full((T, first + n + 4 if wanted else 0), np.nan)
+    _kernels.adjoint_products(X, first, weights, mean, M, offsets, out, squares, size=size)
+    rows, x = slice(first, first + n), X.astype(float)
+    y = weights[rows, np.newaxis] * x - mean
+    expected = np.einsum("ia,tab,ib->ti", x, M, y) - offsets @ x.T
+    np.testing.assert_array_equal(out[:, rows], expected)
+    if wanted:
+        np.testing.assert_array_equal(squares[:, rows], np.einsum("ia,tab,ib->ti", x, M, x))
+    for array in (out, squares):  # and no others
+        assert np.isnan(np.delete(array, np.arange(array.shape[1])[rows], axis=1)).all()
+
+
+@pytest.mark.parametrize("shape", BLOCKS, ids=str)
+@pytest.mark.parametrize("first", [0, 7])
+@pytest.mark.parametrize("p", [1, 3, 8])
+def test_centred_products_add_the_sum_of_a_block(shape, first, p, size, dtype):
+    n, d = shape
+    X, weights, mean, rng = whole_numbers(n, d, first + n + 4, dtype)
+    before = rng.integers(-9, 10, (d, d)).astype(float)
+    total, parts = before.copy(), np.full((p, d, d), np.nan)
+    _kernels.centred_products(X, first, weights, mean, parts, total, size=size)
+    y = weights[first : first + n, np.newaxis] * X - mean
+    np.testing.assert_array_equal(total, before + y.T @ y)
+
+
+@pytest.mark.parametrize("kernel", ["atom_products", "centred_products"])
+def test_sums_over_chunks_are_float64_for_float32_blocks(kernel, size):
+    # 2²⁴ of the first chunk of 64 rows and 1 of the second: their sum is no float32.
+    X = np.zeros((512, 1), np.float32)
+    X[0], X[64] = 2.0**12, 1.0
+    one, mean = np.ones(512), np.zeros(1)
+    if kernel == "atom_products":
+        total = np.zeros((1, 2, 1))
+        parts = np.empty((1, 1, 2, 1))
+        _kernels.atom_products(X, 0, one, mean, one[np.newaxis], parts, total, size=size)
+        assert total[0, 1, 0] == 2.0**12 + 1
+    else:
+        total = np.zeros((1, 1))
+        _kernels.centred_products(X, 0, one, mean, np.empty((1, 1, 1)), total, size=size)
+    assert total.ravel()[0] == 2.0**24 + 1
+
+
+@pytest.mark.parametrize("parts", [1, 3, 64])
+@pytest.mark.parametrize("rows", [1, 7, 29])
+def test_products_do_not_depend_on_blocks_and_parts(
+    parts, rows, dtype, center, at, parallel, set_block_rows, monkeypatch
+):
+    N, D, T = 29, 4, 2
+    X, z, rng = data(N, D, dtype), at(N), np.random.default_rng(0)
+    V, M = rng.standard_normal((T, N)), np.stack([target(D, seed) for seed in range(T)])
+    offsets = rng.standard_normal((T, D))
+    set_block_rows(rows, D)
+    monkeypatch.setattr("fastcov._problem.STREAMED_FLOPS", 1)  # in memory too
+    for module in ("_problem", "_products"):
+        monkeypatch.setattr(f"fastcov.{module}.n_parts", lambda n, D: parts)
+    problem = Problem.of(X, gains=z, center=center)
+    assert len(list(problem.blocks(streamed=True))) == -(-N // problem.block_rows)
+    G, x = absolute_atoms(X, z, center), np.abs(X.astype(float))
+    eps = 2 * rounding(X)
+    slopes, sums = _products.weighted_atoms(problem, V)
+    for v, slope, total in zip(V, slopes, sums, strict=True):
+        bound = (G @ np.abs(v)).reshape(D, D)
+        within(slope, (naive.atoms(X, z, center) @ v).reshape(D, D), eps * bound)
+        within(total, v @ X.astype(float), eps * np.abs(v) @ x)
+    out, squares = _products.weighted_adjoint(problem, M, offsets, squares=True)
+    for m, o, found, quadratic in zip(M, offsets, out, squares, strict=True):
+        bound = G.T @ np.abs(m).ravel() + 2 * x @ np.abs(o)
+        expected = naive.atoms(X, z, center).T @ m.ravel() - 2 * X.astype(float) @ o
+        within(found, expected, eps * bound)
+        expected = 2 * np.einsum("ia,ab,ib->i", X.astype(float), m, X.astype(float))
+        within(quadratic, expected, eps * 2 * np.einsum("ia,ab,ib->i", x, np.abs(m), x))
+    _, y = magnitudes(X, z, center)
+    within(problem.covariance(), naive.covariance(X, z, center), eps * (y.T @ y))
+
+
+@pytest.mark.parametrize("exponent", [-100, -40, 40, 100])
+def test_products_in_float32_bear_vectors_and_matrices_of_any_size(exponent, center, at):
+    X, z, rng = data(29, 4, np.float32), at(29), np.random.default_rng(0)
+    problem = Problem.of(X, gains=z, center=center)
+    V, M, o = rng.standard_normal((2, 29)), target(4)[np.newaxis], rng.standard_normal((1, 4))
+    factor = 2.0**exponent
+    for one, other in zip(
+        _products.weighted_atoms(problem, V), _products.weighted_atoms(problem, factor * V), strict=True
+    ):
+        size = np.abs(one).max()
+        within(other / factor, one, np.full(one.shape, rounding(X) * 29 * size))
+    for one, other in zip(
+        _products.weighted_adjoint(problem, M, o, squares=True),
+        _products.weighted_adjoint(problem, factor * M, factor * o, squares=True),
+        strict=True,
+    ):
+        within(other / factor, one, np.full(one.shape, rounding(X) * 29 * np.abs(one).max()))
+
+
+@pytest.mark.parametrize("D", [NARROW, NARROW + 1])
+def test_covariance_is_its_definition_either_side_of_the_switch_to_syrk(D, dtype, center, at):
+    X, z = data(5, D, dtype), at(5)
+    _, y = magnitudes(X, z, center)
+    C = fc.covariance(X, gains=z, center=center)
+    within(C, naive.covariance(X, z, center), rounding(X) * (y.T @ y))
+    np.testing.assert_array_equal(C, C.T)
+
+
+def test_parts_take_less_memory_than_the_rows():
+    for n in (1, 100, 129, 1000, 10**5, 10**7):
+        for D in (1, 2, 32, 100, 1000):
+            parts = n_parts(n, D)
+            assert 1 <= parts <= 64
+            assert parts == 1 or parts * D * D <= n * D

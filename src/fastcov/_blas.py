@@ -2,8 +2,8 @@
 
 NumPy and SciPy wheels each bring an OpenBLAS with a thread pool of its own, and the two spin against
 each other: `X.T @ X` followed by a SciPy factorisation is six times slower than SciPy alone. So no
-NumPy product stands on a hot path; Numba's `np.dot` is not used either. A C-ordered array is the
-transpose of a Fortran-ordered one, so nothing here is ever copied.
+NumPy product stands on a hot path. (Numba's `np.dot`, in kernels, is SciPy's; it has one thread there.) A
+C-ordered array is the transpose of a Fortran-ordered one, so nothing here is ever copied.
 """
 
 import ctypes

@@ -71,7 +71,7 @@ class Bounds:
 
 
 def _side(name: str, values: Any, n: int) -> Array:
-    array = np.asarray(values)
+    array = np.asarray(values, object if isinstance(values, (list, tuple)) else None)
     if array.ndim:
         array = check_array("bounds", values, ("channel",))
     if array.dtype.kind not in "biuf":

@@ -82,10 +82,16 @@ def target_covariance(
             f"Argument 'Y' must have the {reference.shape[1]} conditions of 'like', not {output.shape[1]}."
         )
     trace = np.trace(S)
-    # What rounding leaves of channels that are all alike.
-    largest = output.unscaled(output.sizes.max(), x=1)
-    noise = output.X.size * output.shape[1] * (np.finfo(output.dtype).eps * largest) ** 2
-    if not trace > noise:
+    if not trace > dust(output, output.shape[1]):
         raise ValueError("Argument 'Y' must vary over its channels, not have a covariance of zero.")
     wanted = reference.unscaled(np.trace(reference.covariance()), y=2)
     return S * (wanted / trace)
+
+
+def dust(problem: Problem, n_conditions: int) -> float:
+    """The trace that rounding may leave of so many conditions, to which all channels respond alike."""
+    return (
+        problem.shape[0]
+        * n_conditions
+        * float(problem.unscaled(problem.dust * problem.sizes.max(), x=1)) ** 2
+    )

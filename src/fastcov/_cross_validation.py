@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._certificate import ConvergenceWarning
-from ._covariance import target_covariance
+from ._covariance import dust, target_covariance
 from ._folds import Split, make_folds
 from ._jit import blas_for
 from ._methods import METHODS, Settings
@@ -120,6 +120,8 @@ def cross_validate(
     ((4, 3), True)
     """
     started = time.perf_counter()
+    if not isinstance(method, (str, Sequence)):
+        raise TypeError(f"Argument 'method' must be a method or a list of methods, not {method!r}.")
     methods = [method] if isinstance(method, str) else list(method)
     if not methods or len(set(methods)) < len(methods):
         raise ValueError(f"Argument 'method' must name each method once, and at least one, not {method!r}.")
@@ -143,10 +145,9 @@ def cross_validate(
             "them conditions x channels?"
         )
     splits = make_folds(folds, repeats, D, random)
-    target = target_covariance(Y, center=center)
-    at_one = given.unscaled(given.astype(np.float64).covariance(), y=2)
+    output = Problem.of(other, center=center, name="Y")
     orders = [np.arange(D)] + [random.permutation(D) for _ in range(n_shuffles)]
-    study = _Study(given, at_one, target, values, relative)
+    study = _Study(given, output, _covariance(given), _covariance(output), values, relative)
     with watching(callback) as watch:
         results = _run(study, splits, orders, settings, memory_budget, watch)
     scores = {}
@@ -190,12 +191,14 @@ def cross_validate(
         with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
             start = Start.of(given, scaled, watch)
             for each in methods:
-                asked = dataclasses.replace(
-                    settings[each], options=dataclasses.replace(settings[each].options, watch=watch)
-                )
+                asked = settings[each].watched(watch)
                 result.fits[each] = _refit(start, result, each, refit, asked)
     result.stats["seconds"] = time.perf_counter() - started
     return result
+
+
+def _covariance(problem: Problem) -> Array:
+    return problem.unscaled(problem.astype(np.float64).covariance(), y=2)
 
 
 def _field(table: NDArray[Any], name: str) -> Array:
@@ -239,6 +242,7 @@ class _Study:
     """What all folds share."""
 
     given: Problem
+    output: Problem
     at_one: Array  # covariance of X at gains of one (D, D)
     target: Array  # covariance of Y (D, D)
     ridges: list[float]
@@ -252,13 +256,15 @@ class _Study:
 
     def scale(self, train: NDArray[np.intp], target: Array) -> float:
         """From the target's units to those of X, by the training conditions."""
-        trace = float(np.trace(target[np.ix_(train, train)]))
-        if not trace > 0:
-            raise ValueError(
-                "Argument 'Y' must respond to the training conditions of each fold, not have a covariance of "
-                "zero there."
-            )
-        return float(np.trace(self.at_one[np.ix_(train, train)])) / trace
+        traces = []
+        for name, problem, C in (("X", self.given, self.at_one), ("Y", self.output, target)):
+            traces.append(float(np.trace(C[np.ix_(train, train)])))
+            if not traces[-1] > dust(problem, len(train)):
+                raise ValueError(
+                    f"Argument '{name}' must vary over its channels in the training conditions of each fold, "
+                    "not have a covariance of zero there: pass other folds."
+                )
+        return traces[0] / traces[1]
 
     def score(self, split: Split, gains: Array, order: NDArray[np.intp]) -> _Score:
         """Of the covariance that gains predict for the held-out conditions."""
@@ -285,7 +291,7 @@ class _Study:
         S, at_one = scale * target[np.ix_(test, test)], self.at_one[np.ix_(test, test)]
         scores = {}
         for k, outcome in outcomes(start, grid, method, settings):
-            score = _score(held_out, 1.0 + outcome.delta[0], S, at_one)
+            score = _score(held_out, outcome.gains[0], S, at_one)
             scores[places[k]] = dataclasses.replace(
                 score, residual=float(outcome.residual[0]), status=outcome.status
             )
@@ -350,9 +356,7 @@ def _run(
             raise _Cancelled
 
     def work(m: str, s: int, f: int, part: list[int]) -> tuple[tuple[str, int, int], dict[int, _Score]]:
-        asked = dataclasses.replace(
-            settings[m], options=dataclasses.replace(settings[m].options, watch=check)
-        )
+        asked = settings[m].watched(check, rng=np.random.default_rng(0))
         return (m, s, f), study.path(splits[f], orders[s], m, asked, part)
 
     if workers == 1:

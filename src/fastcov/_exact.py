@@ -31,6 +31,8 @@ Array = NDArray[np.float64]
 ACCURACY = 0.1
 # Products for one step at most.
 MOST_PRODUCTS = 500
+# Less curvature along one gain than this share of the largest is a saddle's, not rounding's.
+SADDLE = 1e-6
 # Steps that end this far below their length were too long for the model.
 TOO_LONG = 0.7
 # The loss no longer falls, nor the gradient by half, in so many steps: rounding.
@@ -63,18 +65,21 @@ def minimise(
     watch: Callable[[Progress], object],
 ) -> Minimum:
     """From a point within the bounds to a gradient of norm `goal`, or of rounding."""
-    radius, products, iteration, stale = math.inf, 0, 0, 0
-    least = first = math.inf
+    radius, products, iteration, stale, still = math.inf, 0, 0, 0, False
+    least, most = math.inf, 0.0  # of the residuals so far
     while True:
         gradient = point.gradient if bounds is None else point.gradient * _free(bounds, point)
         residual = float(blas.dnrm2(gradient))
-        enough, least = max(goal, point.rounding), min(least, residual)
-        first = residual if first == math.inf else first
-        if residual <= enough:
+        enough = max(goal, point.rounding)
+        stale = stale + still if residual > 0.5 * least else 0
+        least, most = min(least, residual), max(most, residual)
+        step = _escape(objective, point, bounds) if residual <= enough else None
+        if residual <= enough and step is None:
             status = "converged"
             break
-        done = math.log(residual / first) / math.log(enough / first) if 0 < enough < first else 0.0
-        watch(Progress("iteration", max(0.0, done), iteration, residual / first if first > 0 else 0.0))
+        if residual > 0.0:
+            done = math.log(residual / most) / math.log(enough / most) if 0.0 < enough < most else 0.0
+            watch(Progress("iteration", done, iteration, residual / most))
         if iteration == max_iterations:
             status = "max-iterations"
             break
@@ -85,8 +90,9 @@ def minimise(
             objective, stale = dataclasses.replace(objective, single=None), 0
             point = dataclasses.replace(point, coarse=point.problem)
 
-        accuracy = max(min(ACCURACY, math.sqrt(residual / first)), 0.5 * enough / residual)
-        step = _step(objective, point, bounds, radius, accuracy)
+        if step is None:
+            accuracy = max(min(ACCURACY, math.sqrt(residual / most)), 0.5 * enough / residual)
+            step = _step(objective, point, bounds, radius, accuracy)
         coefficients = objective.along(point, step.v, step.slope)
         t = best_step(coefficients)
         if bounds is None:
@@ -99,9 +105,24 @@ def minimise(
             radius = max(2.0 * t * step.length, 0.0 if radius == math.inf else radius)
         last, point = point, objective.at(gains)
         products, iteration = products + step.products, iteration + 1
-        still = last.value - point.value <= 10.0 * EPSILON * last.value
-        stale = stale + 1 if still and blas.dnrm2(point.gradient) > 0.5 * least else 0
+        still = last.value - point.value <= 10.0 * EPSILON * last.value  # all but rounding
     return Minimum(point, residual, status, iteration, products)
+
+
+def _escape(objective: Objective, point: Point, bounds: Bounds | None) -> _Step | None:
+    """From where the gradient vanishes, a step along the gain that the loss is most concave in, if any."""
+    if point.bends is None:
+        return None
+    share = 1.0 - 1.0 / len(point.gains) if point.problem.center else 1.0
+    curvature = point.norms + objective.ridge + share * point.bends
+    if bounds is not None:
+        curvature[bounds.at(point.gains)] = 0.0
+    i = int(np.argmin(curvature))
+    if curvature[i] >= -SADDLE * float(np.abs(point.bends).max()):
+        return None
+    v = np.zeros_like(curvature)
+    v[i] = -1.0 if point.gradient[i] > 0 else 1.0
+    return _Step(v, apply_atoms(point.problem, v[np.newaxis])[0], math.inf, 0)
 
 
 def _free(bounds: Bounds, point: Point, room: float = 0.0) -> NDArray[np.bool_]:
@@ -144,7 +165,7 @@ def _model_step(
 ) -> _Step:
     """Least of gᵀv + ½ vᵀHv in the trust region, over the free channels: Steihaug and Toint."""
     N, D = point.problem.shape
-    slope, vectors, state = np.empty((D, D)), np.empty((3, N)), np.zeros(6)
+    slope, vectors, state = np.empty((D, D)), np.empty((3, N)), np.zeros(7)
     v, r, p = vectors
     begin(point.gradient, free, diagonal, state, v, r, p, slope)
     limits = np.array([radius, accuracy * state[4], MOST_PRODUCTS])

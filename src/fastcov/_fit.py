@@ -155,23 +155,25 @@ def fit(
         S = target_covariance(responses, like=X, center=center)
     elif S is None:
         raise TypeError("Argument 'S' must be a target covariance, not None: pass one, or responses=Y.")
+    settings = Settings.of(
+        method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
+        memory_budget=memory_budget, bounds=bounds, gains0=gains0, n_starts=n_starts,
+    )  # fmt: skip
     if isinstance(ridge, str) and ridge == "cv":
-        if responses is None or relative_ridge is not None or gains0 is not None:
+        D = given.shape[1]
+        if responses is None or relative_ridge is not None or gains0 is not None or D < 4:
             raise ValueError(
-                "Argument 'ridge' must be a number, not 'cv', where S, relative_ridge or gains0 is given: "
-                "conditions are held out of responses=Y."
+                "Argument 'ridge' must be a number, not 'cv', where S, relative_ridge or gains0 is given, or "
+                "fewer than four conditions: some are held out of responses=Y."
             )
         cv = cross_validate(
-            X, responses, method=method, solver=solver, center=center, bounds=bounds, tol=tol,
-            max_iterations=max_iterations, rng=rng, memory_budget=memory_budget,
-            refit=None, callback=callback,
+            X, responses, folds=min(5, D // 2), method=method, solver=solver, center=center, bounds=bounds,
+            tol=tol, max_iterations=max_iterations, rng=rng, memory_budget=memory_budget, refit=None,
+            callback=callback,
         )  # fmt: skip
         ridge, relative_ridge = None, chosen_ridge(cv, method, "best")
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
-        settings = Settings.of(
-            method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
-            memory_budget=memory_budget, bounds=bounds, gains0=gains0, n_starts=n_starts, watch=watch,
-        )  # fmt: skip
+        settings = settings.watched(watch)
         start = Start.of(given, S, watch)
         chosen = start.ridge(ridge, relative_ridge)
         outcome = METHODS[method](start, chosen, settings)

@@ -24,10 +24,18 @@ def make_folds(folds: Any, repeats: int, D: int, random: np.random.Generator) ->
     condition.
     """
     repeats = check_whole("repeats", repeats, 1)
+    if isinstance(folds, np.ndarray) and folds.ndim == 0:
+        folds = folds.item()
     if isinstance(folds, (int, np.integer)) and not isinstance(folds, bool):
         splits = _numbered(int(folds), repeats, D, random)
     elif callable(getattr(folds, "split", None)) and not isinstance(folds, (str, bytes)):
-        splits = [_pair(pair, D) for _ in range(repeats) for pair in folds.split(np.zeros((D, 1)))]
+        rounds = [_split(folds, D) for _ in range(repeats)]
+        if repeats > 1 and str(rounds[0]) == str(rounds[1]):
+            raise ValueError(
+                f"Argument 'repeats' must be 1 where folds are the same each time, not {repeats}: pass a "
+                "splitter that shuffles."
+            )
+        splits = [pair for each in rounds for pair in each]
     else:
         if repeats > 1:
             raise ValueError(
@@ -45,6 +53,17 @@ def make_folds(folds: Any, repeats: int, D: int, random: np.random.Generator) ->
                     f"{len(chosen)} as in fold {k}: a covariance needs two. Use fewer folds."
                 )
     return splits
+
+
+def _split(splitter: Any, D: int) -> list[Split]:
+    try:
+        pairs = list(splitter.split(np.zeros((D, 1))))
+    except Exception as error:  # whatever a splitter makes of conditions
+        raise ValueError(
+            f"Argument 'folds' must split {D} conditions without y or groups, and it could not "
+            f"({' '.join(str(error).split())}): pass list(splitter.split(X.T, y, groups))."
+        ) from error
+    return [_pair(pair, D) for pair in pairs]
 
 
 def _numbered(n: int, repeats: int, D: int, random: np.random.Generator) -> list[Split]:
@@ -94,7 +113,10 @@ def _pair(entry: Any, D: int) -> Split:
 
 
 def _indices(values: Any, D: int) -> Indices:
-    chosen = np.asarray(values)
+    try:
+        chosen = np.asarray(values)
+    except ValueError:  # ragged
+        chosen = np.asarray(None)
     if chosen.ndim == 1 and chosen.dtype == bool and len(chosen) == D:
         return np.flatnonzero(chosen)
     if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):

@@ -110,6 +110,15 @@ def _compiled(function: Callable[..., None], signature: Any, parallel: bool) -> 
     return compiled
 
 
+def inner(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile what kernels of the same file call, and Python too: of one signature, without threads."""
+    flags = {"nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **flags)(function)
+    except RuntimeError:  # no place to keep the cache
+        return numba.njit(**flags)(function)
+
+
 @contextlib.contextmanager
 def _launch() -> Iterator[None]:
     """Guard a parallel kernel: Numba's `workqueue` layer aborts when two threads enter it."""

@@ -15,7 +15,7 @@ from ._bounds import Bounds
 from ._certificate import ConvergenceWarning, certificate, stationarity
 from ._exact import Minimum, minimise
 from ._jit import blas_for
-from ._objective import COMPILED, Objective, best_step
+from ._objective import COMPILED, Objective, Point, best_step
 from ._problem import Problem
 from ._products import apply_atoms
 from ._solvers import (
@@ -27,7 +27,6 @@ from ._solvers import (
     base_bytes,
     choose,
     solver_budget,
-    unwatched,
 )
 from ._sources import Stored
 from ._start import Ridge, Start
@@ -77,7 +76,6 @@ class Settings:
         bounds: Any = None,
         gains0: Any = None,
         n_starts: int = 1,
-        watch: Callable[[Progress], object] = unwatched,
     ) -> Settings:
         """Checked, for responses of this shape."""
         N = given.shape[0]
@@ -90,7 +88,7 @@ class Settings:
         limits = Bounds.of(bounds, N)
         options = Options(
             tol=tol or LINEAR_TOL, max_iterations=check_whole("max_iterations", max_iterations, 1),
-            rank=rank, rng=check_generator(rng), watch=watch,
+            rank=rank, rng=check_generator(rng),
         )  # fmt: skip
         if gains0 is not None:
             gains0 = check_gains("gains0", gains0, N, batch=True)
@@ -115,12 +113,17 @@ class Settings:
         budget = check_budget(memory_budget)
         return cls(solver, options, tol or EXACT_TOL, budget, limits, gains0, n_starts)
 
+    def watched(self, watch: Callable[[Progress], object], **options: Any) -> Settings:
+        """The same, told where; and with other options of solvers."""
+        return dataclasses.replace(self, options=dataclasses.replace(self.options, watch=watch, **options))
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """Gains of each target with their certificate."""
 
-    delta: Array  # (T, N)
+    gains: Array  # (T, N)
+    delta: Array  # gains less one, with more digits where they are near one
     residual: Array  # (T,)
     status: str
     stats: dict[str, Any]
@@ -162,9 +165,14 @@ def certified(
     start: Start, ridge: Ridge, settings: Settings, solution: Solution, stats: dict[str, Any]
 ) -> Outcome:
     """The outcome of a linear system."""
-    solution.value[:, start.problem.sizes == 0] = 0.0  # the gain of a dead channel is exactly 1
+    delta = solution.value
+    delta[:, start.problem.sizes == 0] = 0.0  # the gain of a dead channel is exactly 1
+    gains = 1.0 + delta
+    if settings.bounds is not None:
+        gains = settings.bounds.clip(gains)
+        delta[:] = gains - 1.0
     found = certificate(start.system(ridge), start.error, start.overlaps, solution, settings.options.tol)
-    return Outcome(solution.value, found.residual, found.status, {**stats, **solution.stats}, found.warning)
+    return Outcome(gains, delta, found.residual, found.status, {**stats, **solution.stats}, found.warning)
 
 
 def diagonal(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
@@ -172,8 +180,6 @@ def diagonal(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
     denominator = start.norms + ridge.scaled
     with np.errstate(invalid="ignore", divide="ignore"):
         delta = np.where(denominator > 0, start.overlaps / denominator, 0.0)
-    if settings.bounds is not None:
-        delta = settings.bounds.clip(1.0 + delta) - 1.0
     return certified(start, ridge, settings, Solution(delta, "approximate", {}), {"solver": None})
 
 
@@ -195,9 +201,11 @@ def stepped(start: Start, ridge: Ridge, settings: Settings, found: Outcome) -> O
         steps.append(best_step(objective.along(at_one, delta, slope), longest))
     step = np.array(steps)
     delta = found.delta * step[:, np.newaxis]
+    gains = 1.0 + delta
     if settings.bounds is not None:
-        delta = settings.bounds.clip(1.0 + delta) - 1.0
-    return dataclasses.replace(found, delta=delta, stats={**found.stats, "step": step})
+        gains = settings.bounds.clip(gains)
+        delta = gains - 1.0
+    return dataclasses.replace(found, gains=gains, delta=delta, stats={**found.stats, "step": step})
 
 
 def exact(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
@@ -216,9 +224,18 @@ METHODS: dict[str, Callable[[Start, Ridge, Settings], Outcome]] = {
 def _minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -> Outcome:
     """The minimum for each target, from the start that leads lowest."""
     N, T = start.problem.shape[0], len(start.target)
-    problem, single = _in_memory(start, settings.memory_budget, start.system(ridge).coarse)
-    first = np.ones((T, N)) if settings.gains0 is None else np.broadcast_to(settings.gains0, (T, N))
     bounds, options, watch = settings.bounds, settings.options, settings.options.watch
+    if settings.gains0 is not None and settings.gains0.ndim == 2 and len(settings.gains0) != T:
+        raise ValueError(
+            f"Argument 'gains0' must hold one start, or one for each of the {T} targets, not "
+            f"{len(settings.gains0)}."
+        )
+    ones = np.ones(N) if bounds is None else bounds.clip(np.ones(N))
+    if not start.norms.any():  # channels that are all alike, or dead: nothing but the ridge
+        gains = np.tile(ones, (T, 1))
+        return Outcome(gains, gains - 1.0, np.zeros(T), "converged", {"solver": None, "iterations": 0})
+    problem, single = _in_memory(start, settings.memory_budget, start.system(ridge).coarse)
+    first = np.broadcast_to(ones if settings.gains0 is None else settings.gains0, (T, N))
     if isinstance(start.given.X, Stored):
         start.given.X.watch = None
     random = np.random.default_rng(options.rng)
@@ -231,7 +248,8 @@ def _minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) 
         minima = []
         for k in range(1 if linear else settings.n_starts):
             z = gains if k == 0 else gains * np.exp(START_SPREAD * random.standard_normal(N))
-            point = objective.at(np.array(z if bounds is None else bounds.clip(z)))
+            z = np.where(start.problem.sizes == 0, 1.0, z)  # the gain of a dead channel
+            point = _begin(objective, z if bounds is None else bounds.clip(z))
             with blas_for(0):  # products are the kernels', and vectors not worth threads
                 minima.append(
                     minimise(
@@ -256,7 +274,18 @@ def _minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) 
     plain = [Objective(start.problem, S, *shared) for S in start.target]
     found = stationarity(plain, gains, bounds, [m.status for m in best], goals, scale)
     covariance = None if linear else found.covariance
-    return Outcome(gains - 1.0, found.residual, found.status, stats, found.warning, covariance)
+    return Outcome(gains, gains - 1.0, found.residual, found.status, stats, found.warning, covariance)
+
+
+def _begin(objective: Objective, gains: Array) -> Point:
+    with np.errstate(over="ignore", invalid="ignore"):
+        point = objective.at(gains)
+    if not (math.isfinite(point.value) and np.isfinite(point.gradient).all()):
+        raise ValueError(
+            f"Argument 'gains0' must be gains of a finite loss, not as large as {np.abs(gains).max():.3g}: "
+            "begin nearer to one."
+        )
+    return point
 
 
 def _in_memory(start: Start, budget: float | None, coarse: bool) -> tuple[Problem, Problem | None]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,36 +156,44 @@ def best_step(coefficients: tuple[float, ...], longest: float = math.inf) -> flo
     def gain(t: float) -> float:
         return (((c4 * t + c3) * t + c2) * t + c1) * t
 
+    def slope(t: float) -> float:
+        return ((4.0 * c4 * t + 3.0 * c3) * t + 2.0 * c2) * t + c1
+
+    def bend(t: float) -> float:
+        return (12.0 * c4 * t + 6.0 * c3) * t + 2.0 * c2
+
+    # Between the points where it bends neither way, the slope rises or falls throughout.
     candidates = [longest] if longest < math.inf else []
-    for t in _stationary(4.0 * c4, 3.0 * c3, 2.0 * c2, c1):
-        for _ in range(3):  # closed forms lose digits where the coefficients are far apart
-            slope = ((4.0 * c4 * t + 3.0 * c3) * t + 2.0 * c2) * t + c1
-            bend = (12.0 * c4 * t + 6.0 * c3) * t + 2.0 * c2
-            if not bend > 0:
-                break
-            t -= slope / bend
-        if 0 < t <= longest:
-            candidates.append(t)
-    return min(candidates, key=gain, default=0.0)
+    knots = [0.0, *_positive_roots(12.0 * c4, 6.0 * c3, 2.0 * c2)]
+    for low, high in zip(knots, [*knots[1:], math.inf], strict=True):
+        if high == math.inf:
+            high = 2.0 * low or 1.0
+            while slope(high) < 0.0 and high < 1e300:
+                high *= 4.0
+        if slope(low) < 0.0 <= slope(high):
+            candidates.append(_root(slope, bend, low, high))
+    return min((t for t in candidates if 0.0 < t <= longest), key=gain, default=0.0)
 
 
-def _stationary(a: float, b: float, c: float, d: float) -> list[float]:
-    """Real roots of a t³ + b t² + c t + d, in closed form, and -d / c where c > 0."""
-    roots = [-d / c] if c > 0 else []
-    if not a > 0:  # then b is zero too: both are products with the same matrix
-        return roots
-    # In units of a bound on the roots all coefficients are at most one.
-    size = max(abs(b / a), math.sqrt(abs(c / a)), abs(d / a) ** (1 / 3))
-    if not 0 < size < math.inf:
-        return roots
-    b, c, d = b / a / size, c / a / size / size, d / a / size / size / size
-    p, q = c - b * b / 3.0, (2.0 * b * b - 9.0 * c) * b / 27.0 + d
-    inside = q * q / 4.0 + p * p * p / 27.0
-    if inside > 0:
-        root = math.sqrt(inside)
-        found = [math.cbrt(-q / 2.0 + root) + math.cbrt(-q / 2.0 - root)]
-    else:
-        radius = 2.0 * math.sqrt(max(-p / 3.0, 0.0))
-        angle = math.acos(max(-1.0, min(1.0, -4.0 * q / radius**3))) if radius > 0 else 0.0
-        found = [radius * math.cos((angle - 2.0 * math.pi * k) / 3.0) for k in range(3)]
-    return roots + [size * (u - b / 3.0) for u in found]
+def _positive_roots(a: float, b: float, c: float) -> list[float]:
+    """Positive roots of a t² + b t + c, ascending."""
+    inside = b * b - 4.0 * a * c
+    if not inside >= 0.0:
+        return []
+    q = -0.5 * (b + math.copysign(math.sqrt(inside), b))
+    roots = [t for top, bottom in ((q, a), (c, q)) if bottom and 0.0 < (t := top / bottom) < math.inf]
+    return sorted(set(roots))
+
+
+def _root(f: Callable[[float], float], df: Callable[[float], float], low: float, high: float) -> float:
+    """The root of a function that rises from low to high: Newton's steps, halving where these leave."""
+    t = 0.5 * (low + high)
+    for _ in range(200):
+        value, rise = f(t), df(t)
+        low, high = (t, high) if value < 0.0 else (low, t)
+        last, t = t, t - value / rise if rise > 0.0 else high
+        if not low < t < high:
+            t = 0.5 * (low + high)
+        if abs(t - last) <= EPSILON * abs(t) or value == 0.0:
+            return last if value == 0.0 else t
+    return t

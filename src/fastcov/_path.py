@@ -91,12 +91,13 @@ def ridge_path(
     ((3, 60), True)
     """
     given = Problem.of(X, center=center)
+    settings = Settings.of(
+        method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
+        memory_budget=memory_budget, bounds=bounds,
+    )  # fmt: skip
+    values, relative = check_ridges(ridges, relative_ridges)
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
-        settings = Settings.of(
-            method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
-            memory_budget=memory_budget, bounds=bounds, watch=watch,
-        )  # fmt: skip
-        values, relative = check_ridges(ridges, relative_ridges)
+        settings = settings.watched(watch)
         start = Start.of(given, S, watch)
         grid = [start.ridge(None, value) if relative else start.ridge(value, None) for value in values]
         fits: dict[int, Fit] = {}
@@ -119,7 +120,11 @@ def check_ridges(ridges: Any, relative: Any) -> tuple[list[float], bool]:
     if ridges is None and relative is None:
         return list(RELATIVE_RIDGES), True
     name, given = ("ridges", ridges) if relative is None else ("relative_ridges", relative)
-    array = as_float64(check_array(name, np.atleast_1d(given), ("ridge",)))
+    array = as_float64(
+        check_array(
+            name, [given] if np.isscalar(given) or getattr(given, "ndim", 1) == 0 else given, ("ridge",)
+        )
+    )
     values = [check_nonnegative(name, value) for value in array.tolist()]
     if len(set(values)) < len(values):
         twice = next(value for value in values if values.count(value) > 1)
@@ -147,7 +152,7 @@ def outcomes(
             if method == "line-search":
                 outcome = stepped(start, ridge, settings, outcome)
         if method == "exact":
-            settings = dataclasses.replace(settings, gains0=1.0 + outcome.delta)
+            settings = dataclasses.replace(settings, gains0=outcome.gains)
         yield k, outcome
 
 

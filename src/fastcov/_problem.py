@@ -205,6 +205,16 @@ class Problem:
         return self.gain_exponent == 0 and bool((self.gains == 1.0).all())
 
     @property
+    def dust(self) -> float:
+        """What rounding may leave of |y_ij| of channels that are all alike, relative to the largest |x_ij|.
+
+        Sums of SUM_ROWS rows, and then of these, are off by as many roundings at most.
+        """
+        N = self.shape[0]
+        terms = min(N, _kernels.SUM_ROWS) + N / _kernels.SUM_ROWS + 8.0
+        return terms * float(np.finfo(self.dtype).eps)
+
+    @property
     def block_rows(self) -> int:
         """Rows in a block: as many as fit, in blocks of the same size."""
         N, D = self.shape

@@ -25,7 +25,7 @@ def describe(
     problem, target, delta = start.problem, start.target, outcome.delta
     covariance = outcome.covariance
     if covariance is None:
-        covariance = np.stack([problem.at(1.0 + row).covariance() for row in delta])
+        covariance = np.stack([problem.at(row).covariance() for row in outcome.gains])
     one = slice(None) if stacked else 0
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         left = squares(covariance - target)
@@ -58,6 +58,7 @@ def describe(
         status=outcome.status,
         method=method,
         stats=stats,
+        _gains=outcome.gains[one],
         _covariance=problem.unscaled(covariance, y=2)[one],
     )
 
@@ -112,12 +113,13 @@ class Fit:
     status: str
     method: str
     stats: dict[str, Any]
+    _gains: Array
     _covariance: Array
 
     @property
     def gains(self) -> Array:
         """z = 1 + δ, shape (N,) or (T, N)."""
-        return 1.0 + self.delta
+        return self._gains.copy()
 
     @property
     def overshoots(self) -> Any:

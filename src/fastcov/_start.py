@@ -58,7 +58,7 @@ class Start:
         norms = squared_norms(problem)
         overlaps = apply_adjoint(problem, target - covariance)
         # What rounding leaves of channels that are all alike is no atom.
-        if norms.sum() <= N * (16.0 * D * np.finfo(np.float64).eps * problem.sizes.max() ** 2) ** 2:
+        if norms.sum() <= N * (2.0 * D * problem.dust * problem.sizes.max() ** 2) ** 2:
             norms[:] = 0.0
             overlaps[:] = 0.0
         return cls(given, problem, target, covariance, norms, overlaps)

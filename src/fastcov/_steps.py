@@ -9,40 +9,46 @@ one; and Python's own share, 70 us a product, was as much again.
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from ._jit import FASTMATH, Kernel
+from ._jit import Kernel, inner
 from ._kernels import CHUNK_BYTES, CHUNK_ROWS, CHUNKS
 
 # A step along negative curvature, before its exact length is found, beside the step so far.
 LEAP = 10.0
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner
 def begin(gradient: Any, free: Any, diagonal: Any, state: Any, v: Any, r: Any, p: Any, slope: Any) -> None:
     """v = 0, r = g where free, p = -r / diagonal.
 
-    state = (r.y, ||v||^2, v.p, ||p||^2, ||r||), all but the last in the norm of the diagonal.
+    state = (r.y, ||v||^2, v.p, ||p||^2, ||r|| / largest, count, largest), with y = r / diagonal, norms of v
+    and p those of the diagonal, and `largest` the largest of |r|.
     """
     slope[:] = 0.0
-    ry, rr = 0.0, 0.0
+    largest, ry, rr = 0.0, 0.0, 0.0
     for i in range(len(r)):
         v[i] = 0.0
         r[i] = gradient[i] if free[i] else 0.0
         p[i] = -r[i] / diagonal[i]
         ry -= r[i] * p[i]
-        rr += r[i] * r[i]
-    state[0], state[1], state[2], state[3], state[4] = ry, 0.0, 0.0, ry, np.sqrt(rr)
+        largest = max(largest, abs(r[i]))
+    if largest > 0.0:
+        for i in range(len(r)):
+            rr += (r[i] / largest) ** 2
+    state[0], state[1], state[2], state[3] = ry, 0.0, 0.0, ry
+    state[4], state[5], state[6] = np.sqrt(rr), 0.0, largest
 
 
-@njit(cache=True, nogil=True, fastmath=FASTMATH, error_model="numpy")
+@inner
 def advance(
     Hp: Any, Gp: Any, free: Any, diagonal: Any, limits: Any, state: Any, v: Any, r: Any, p: Any, slope: Any
 ) -> bool:
     """One iteration of Steihaug and Toint, given H p and G p; True where it is the last.
 
-    limits = (radius, ‖r‖ that is enough). A step goes to the edge of the trust region where it would leave
-    it, or where the curvature along p is not positive: if there is no edge, LEAP times as far as it came.
+    limits = (radius, ||r|| / largest that is enough, iterations at most). A step goes to the edge of the
+    trust region where it would leave it, or where the curvature along p is not positive: if there is no
+    edge, LEAP times as far as it came.
     """
     radius, enough = limits[0], limits[1]
     ry, vv, vp, pp = state[0], state[1], state[2], state[3]
@@ -64,8 +70,8 @@ def advance(
         v[i] += alpha * p[i]
         if free[i]:
             r[i] += alpha * Hp[i]
-        rr += r[i] * r[i]
-        ry += r[i] * r[i] / diagonal[i]
+        rr += (r[i] / state[6]) ** 2
+        ry += r[i] * (r[i] / diagonal[i])
     beta = ry / before
     for i in range(len(p)):
         p[i] = beta * p[i] - r[i] / diagonal[i]
