@@ -386,3 +386,13 @@ def test_held_are_those_that_downhill_would_take_beyond():
     near = np.array([0.01, 0.2, 1.0, 1.99, 1.0, 1.0])
     np.testing.assert_array_equal(bounds.held(near, gradient, 0.1), [True, False, False, True, False, False])
     assert Bounds.of((1, 1), 2).held(np.ones(2), np.array([-1.0, 0.0])).all()
+
+
+@pytest.mark.parametrize("method", ["exact", "linear"])
+@pytest.mark.parametrize("box", [(0.9995, 1.0005), (1, 1.0008), (0.9, 1.0001)])
+@pytest.mark.parametrize("relative_ridge", [0.1, 10, 100])
+def test_bounds_that_are_near_everywhere_still_converge(method, box, relative_ridge):
+    sim = fc.datasets.simulate(60, 12, rng=0)
+    fit = fc.fit(sim.X, sim.S, relative_ridge=relative_ridge, bounds=box, method=method)
+    assert fit.status == "converged"
+    assert fit.residual <= 1.001e-6

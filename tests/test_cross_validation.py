@@ -372,9 +372,9 @@ def made_up(r2, ridges=(1.0, 10.0, 100.0), repeats=1):
     fine = np.full(r2.shape, "converged", object)
     table = _cross_validation.Scores(r2, r2, r2, np.zeros_like(r2), fine, None)
     return _cross_validation.CrossValidation(
-        ridges=np.array(ridges), relative=False, folds=(None,) * len(r2), repeats=repeats,
+        ridges=np.array(ridges), relative=False, folds=(([], [0, 1]),) * len(r2), repeats=repeats,
         scores={"exact": table}, r2_at_one=np.zeros(len(r2)), pearson_at_one=np.zeros(len(r2)), fits={},
-        stats={"shape": (3, 3)},
+        stats={"shape": (3, 2 * len(r2) // repeats)},
     )  # fmt: skip
 
 
@@ -405,10 +405,18 @@ def test_repeats_do_not_make_the_standard_error_smaller():
     np.testing.assert_allclose(ratio, np.sqrt((8 / 7) / (4 / 3)), rtol=1e-12)  # of n − 1 for n
 
 
+def test_repeats_that_a_splitter_makes_do_not_either():
+    X, Y = pair()
+    cv = study(X, Y, folds=3, repeats=4)
+    given = study(X, Y, folds=list(cv.folds))
+    np.testing.assert_array_equal(given.r2, cv.r2)
+    np.testing.assert_allclose(given.summary("exact")[1], cv.summary("exact")[1], rtol=1e-12)
+
+
 def test_one_fold_has_no_spread_and_its_best_ridge_is_the_choice():
     cv = made_up([[0.1, 0.5, 0.4]])
     assert cv.best_ridge == cv.one_se_ridge == 10.0
-    assert "0.500 +- 0.000" in repr(cv)
+    assert "0.500 +- nan" in repr(cv)  # nobody knows
 
 
 def test_ridges_without_a_finite_score_are_passed_over():

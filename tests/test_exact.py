@@ -752,3 +752,17 @@ def test_an_exact_saddle_is_left_along_its_negative_curvature(bounds):
     fit = fc.fit(X, S, ridge=0, gains0=np.zeros(12), bounds=bounds, method="exact")
     assert fit.status == "converged"
     assert fit.loss < 0.9 * naive.loss(X, S, np.zeros(12))
+
+
+@pytest.mark.parametrize("method", ["exact", "linear"])
+def test_a_memory_budget_that_a_minimiser_does_not_fit_is_refused(method):
+    X, S = data(12, 4), target(4)
+    with pytest.raises(ValueError, match=r"^Argument 'memory_budget' must be at least "):
+        fc.fit(X, S, ridge=1.0, method=method, bounds=(0, None), memory_budget=1)
+
+
+def test_a_start_from_which_the_loss_overflows_on_the_way_says_so():
+    sim = fc.datasets.simulate(60, 12, rng=0)
+    with pytest.warns(fc.ConvergenceWarning, match="begin nearer to one|use "):
+        fit = fc.fit(sim.X, sim.S, relative_ridge=0.1, method="exact", gains0=np.full(60, 1e70))
+    assert fit.status in ("breakdown", "stagnated", "max-iterations")

@@ -591,3 +591,18 @@ def test_a_closed_file_is_refused_in_one_line(tmp_path):
     stored.file.close()
     with pytest.raises((ValueError, RuntimeError), match=r"^Argument 'X' must be an array of real numbers, "):
         fc.covariance(stored)
+
+
+@pytest.mark.parametrize("method", ["exact", "line-search"])
+def test_a_file_of_float64_that_float32_cannot_hold_is_fitted_as_from_memory(tmp_path, method):
+    X = data(40, 5) + np.pi * 1e-9  # products of curvature are in float32
+    S = target(5, size=40)
+    np.save(tmp_path / "X.npy", X)
+    stored = np.load(tmp_path / "X.npy", mmap_mode="r")
+    for bounds in (None, (0.9, 1.1)):
+        expected = fc.fit(X, S, relative_ridge=0.1, method=method, bounds=bounds)
+        fit = fc.fit(stored, S, relative_ridge=0.1, method=method, bounds=bounds)
+        assert fit.status == "converged"
+        np.testing.assert_allclose(fit.loss, expected.loss, rtol=1e-9)
+    path = fc.ridge_path(stored, S, relative_ridges=[0.1, 0.2], method=method)
+    assert path.status == ["converged", "converged"]

@@ -26,11 +26,12 @@ _CAUSES = {
     "breakdown": "where rounding has broken it: use a larger ridge, or solver='cholesky'",
 }
 
-_ORDER = ("converged", "stagnated", "max-iterations")
+_ORDER = ("converged", "stagnated", "max-iterations", "breakdown")
 _ENDS = {
     "converged": "more than rounding explains: use a larger ridge or a larger tol",
     "stagnated": "where rounding stops it: use a larger tol or a larger ridge",
     "max-iterations": "when the iterations ended: use more max_iterations, a larger ridge or a larger tol",
+    "breakdown": "where the loss is beyond double precision: begin nearer to one",
 }
 
 

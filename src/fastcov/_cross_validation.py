@@ -18,12 +18,12 @@ from ._covariance import dust, target_covariance
 from ._folds import Split, make_folds
 from ._jit import blas_for
 from ._methods import METHODS, Settings
-from ._path import check_ridges, outcomes
+from ._path import RELATIVE_RIDGES, check_ridges, outcomes
 from ._problem import Problem, check_responses
 from ._progress import watching
 from ._result import Fit, describe
 from ._scores import FINE, CrossValidation, Scores
-from ._solvers import Progress
+from ._solvers import Progress, plan
 from ._sources import Stored
 from ._start import Ridge, Start
 from ._validation import available_memory, check_choice, check_generator, check_whole
@@ -191,8 +191,15 @@ def cross_validate(
         with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
             start = Start.of(given, scaled, watch)
             for each in methods:
-                asked = settings[each].watched(watch)
-                result.fits[each] = _refit(start, result, each, refit, asked)
+                if np.isnan(result.choices(refit)[each]):
+                    warnings.warn(
+                        f"No ridge has a finite mean R² with method={each!r}: is the held-out target of some "
+                        "fold zero? There is no fit of all conditions.",
+                        ConvergenceWarning,
+                        stacklevel=2,
+                    )
+                    continue
+                result.fits[each] = _refit(start, result, each, refit, settings[each].watched(watch))
     result.stats["seconds"] = time.perf_counter() - started
     return result
 
@@ -205,23 +212,12 @@ def _field(table: NDArray[Any], name: str) -> Array:
     return np.array([[getattr(score, name) for score in row] for row in table], np.float64)
 
 
-def chosen_ridge(result: CrossValidation, method: str, choice: str) -> float:
-    """The ridge to fit all conditions with."""
-    chosen = result.choices(choice)[method]
-    if np.isnan(chosen):
-        raise ValueError(
-            "Argument 'folds' must hold out conditions to which Y responds in every fold, for a ridge to be "
-            "chosen: pass others, or refit=None."
-        )
-    return chosen
-
-
 def _refit(start: Start, result: CrossValidation, method: str, choice: str, settings: Settings) -> Fit:
     began = time.perf_counter()
-    chosen = chosen_ridge(result, method, choice)
+    chosen = result.choices(choice)[method]
     ridge = start.ridge(None, chosen) if result.relative else start.ridge(chosen, None)
     outcome = METHODS[method](start, ridge, settings)
-    outcome.warn()
+    outcome.warn(stacklevel=4)
     seconds = time.perf_counter() - began
     return describe(start, ridge, outcome, method=method, stacked=False, seconds=seconds)
 
@@ -235,6 +231,20 @@ class _Score:
     pearson: float
     residual: float = 0.0
     status: str = ""
+
+
+def _bytes(study: _Study, method: str, n_conditions: int, settings: Settings) -> float:
+    """What a fold takes, as far as it is known before."""
+    N, dtype = study.given.shape[0], study.given.dtype
+    copies = FOLD_BYTES * N * n_conditions
+    if method not in ("linear", "line-search") or settings.bounds is not None:
+        return copies
+    smallest = min((ridge for ridge in study.ridges if study.relative), default=RELATIVE_RIDGES[0])
+    found = plan(
+        N, n_conditions, solver=settings.solver, relative_ridge=smallest, dtype=dtype,
+        tol=settings.options.tol, memory_budget=settings.memory_budget,
+    )  # fmt: skip
+    return copies + next(cost.nbytes for cost in found.costs if cost.solver == found.solver)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -251,7 +261,7 @@ class _Study:
     def block(self, conditions: NDArray[np.intp]) -> Problem:
         """The responses to some conditions."""
         X = self.given.X
-        part: Any = _Columns(X, conditions) if isinstance(X, Stored) else X[:, conditions]
+        part: Any = _Columns(X, conditions) if isinstance(X, Stored) else np.take(X, conditions, axis=1)
         return Problem.of(part, center=self.given.center)
 
     def scale(self, train: NDArray[np.intp], target: Array) -> float:
@@ -307,7 +317,8 @@ def _score(problem: Problem, gains: Array, S: Array, at_one: Array) -> _Score:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         left = np.square(C - S).sum()
         r2, over_one = 1.0 - left / np.square(S).sum(), 1.0 - left / np.square(at_one - S).sum()
-        a, b = C[above] - C[above].mean(), S[above] - S[above].mean()
+        a, b = (M[above] / np.abs(M).max() for M in (C, S))  # products of any scale stay in range
+        a, b = a - a.mean(), b - b.mean()
         pearson = (a @ b) / np.sqrt((a @ a) * (b @ b)) if len(a) > 2 else np.nan
     return _Score(float(r2), float(over_one), float(pearson))
 
@@ -343,9 +354,10 @@ def _run(
     chains = {m: cut[::-1] if m == "exact" else [falling] for m in settings}
     tasks = [(*each, chain.tolist()) for each in whole for chain in chains[each[0]]]
     tasks.sort(key=lambda task: study.ridges[task[-1][-1]])  # small ridges take longest
-    N, D = study.given.shape
+    most = max(len(train) for train, _ in splits)
+    needed = max(_bytes(study, m, most, asked) for m, asked in settings.items())
     free = available_memory() if budget is None else min(budget, available_memory())
-    workers = max(1, min(cores, len(tasks), int(free // (FOLD_BYTES * N * D))))
+    workers = max(1, min(cores, len(tasks), int(free // needed)))
     if isinstance(study.given.X, Stored):
         workers = 1  # files are not read by many at once
     results: dict[tuple[str, int, int], dict[int, _Score]] = {each: {} for each in whole}

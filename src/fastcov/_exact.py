@@ -22,7 +22,7 @@ from ._bounds import Bounds
 from ._objective import EPSILON, Objective, Point, best_step
 from ._products import apply_atoms
 from ._solvers import Progress
-from ._steps import advance, begin, model_step
+from ._steps import COUNT, ENOUGH, LEFT, MOST, NUMBERS, RADIUS, VV, advance, begin, model_step
 
 Array = NDArray[np.float64]
 
@@ -50,7 +50,7 @@ class Minimum:
 
     point: Point
     residual: float  # norm of the gradient, less what bounds hold
-    status: str  # "converged", "max-iterations" or "stagnated"
+    status: str  # "converged", "stagnated", "max-iterations" or "breakdown"
     iterations: int
     products: int
 
@@ -77,9 +77,12 @@ def minimise(
         if residual <= enough and step is None:
             status = "converged"
             break
-        if residual > 0.0:
-            done = math.log(residual / most) / math.log(enough / most) if 0.0 < enough < most else 0.0
-            watch(Progress("iteration", done, iteration, residual / most))
+        if not math.isfinite(point.value + residual):
+            status = "breakdown"
+            break
+        known = 0.0 < enough < most and residual > 0.0
+        done = math.log(residual / most) / math.log(enough / most) if known else 0.0
+        watch(Progress("iteration", done, iteration, residual / most if most > 0.0 else 0.0))
         if iteration == max_iterations:
             status = "max-iterations"
             break
@@ -142,54 +145,44 @@ def _step(objective: Objective, point: Point, bounds: Bounds | None, radius: flo
     """A step of the free channels, and of those almost at a bound to it."""
     diagonal = point.diagonal(objective.ridge)
     if bounds is None:
-        every = np.ones(len(diagonal), bool)
-        return _model_step(objective, point, every, diagonal, radius, accuracy)
+        return _model_step(objective, point, diagonal, radius, accuracy)
     moved = bounds.clip(point.gains - point.gradient / diagonal) - point.gains
     room = min(NEAR, float(np.abs(moved).max()))  # no more than a short step moves
     clear, free = _free(bounds, point, room), _free(bounds, point)
-    step = _model_step(objective, point, clear, diagonal, radius, accuracy)
+    step = _model_step(objective, point, np.where(clear, diagonal, np.inf), radius, accuracy)
     sent = moved * (free & ~clear)
     if not sent.any():
         return step
-    slope = step.slope + apply_atoms(point.problem, sent[np.newaxis])[0]
-    return dataclasses.replace(step, v=step.v + sent, slope=slope)
+    v, slope = step.v + sent, step.slope + apply_atoms(point.problem, sent[np.newaxis])[0]
+    length = float(blas.dnrm2(np.sqrt(diagonal) * v))
+    return dataclasses.replace(step, v=v, slope=slope, length=length)
 
 
-def _model_step(
-    objective: Objective,
-    point: Point,
-    free: NDArray[np.bool_],
-    diagonal: Array,
-    radius: float,
-    accuracy: float,
-) -> _Step:
-    """Least of gᵀv + ½ vᵀHv in the trust region, over the free channels: Steihaug and Toint."""
+def _model_step(objective: Objective, point: Point, diagonal: Array, radius: float, accuracy: float) -> _Step:
+    """Least of gᵀv + ½ vᵀHv in the trust region: Steihaug and Toint. An infinite diagonal holds a channel."""
     N, D = point.problem.shape
-    slope, vectors, state = np.empty((D, D)), np.empty((3, N)), np.zeros(7)
-    v, r, p = vectors
-    begin(point.gradient, free, diagonal, state, v, r, p, slope)
-    limits = np.array([radius, accuracy * state[4], MOST_PRODUCTS])
-    problem, products = point.coarse, 0
-    if state[4] == 0.0:
+    slope, vectors, numbers = np.empty((D, D)), np.empty((3, N)), np.zeros(NUMBERS)
+    begin(point.gradient, diagonal, numbers, vectors, slope)
+    numbers[RADIUS], numbers[ENOUGH], numbers[MOST] = radius, accuracy * numbers[LEFT], MOST_PRODUCTS
+    problem = point.coarse
+    if numbers[LEFT] == 0.0:
         pass
     elif objective.short and problem.ready(problem.X):
-        bends = np.zeros(N) if point.bends is None else point.bends
+        own = np.full(N, objective.ridge) if point.bends is None else point.bends + objective.ridge
         error = point.error if problem.center and point.bends is not None else np.zeros((D, D))
         model_step(
-            problem.X, problem.gains, problem.mean, error, bends, objective.ridge, free, diagonal, limits,
-            state, vectors, slope, size=N * D * D,
+            problem.X, problem.gains, problem.mean, error, own, diagonal, numbers, vectors, slope,
+            size=N * D * D,
         )  # fmt: skip
-        products = int(state[5])
         if problem is not point.problem and not np.isfinite(slope).all():  # beyond float32
             point = dataclasses.replace(point, coarse=point.problem)
-            return _model_step(objective, point, free, diagonal, radius, accuracy)
+            return _model_step(objective, point, diagonal, radius, accuracy)
     else:
         ended = False
-        while not ended and products < MOST_PRODUCTS:
-            products += 1
-            Hp, Gp = objective.product(point, p)
-            ended = advance(Hp, Gp, free, diagonal, limits, state, v, r, p, slope)
-    return _Step(v.copy(), slope, math.sqrt(state[1]), products)
+        while not ended and numbers[COUNT] < MOST_PRODUCTS:
+            Hp, Gp = objective.product(point, vectors[2])
+            ended = advance(Hp, Gp, diagonal, numbers, vectors, slope)
+    return _Step(vectors[0].copy(), slope, math.sqrt(numbers[VV]), int(numbers[COUNT]))
 
 
 def _within(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._covariance import target_covariance
-from ._cross_validation import chosen_ridge, cross_validate
+from ._cross_validation import cross_validate
 from ._jit import blas_for
 from ._methods import METHODS, Settings
 from ._problem import Problem
@@ -69,8 +70,9 @@ def fit(
     responses : array_like, shape (M, D)
         In place of S, the responses Y whose `target_covariance` it is.
     ridge : float or "cv"
-        λ ≥ 0, in units of X to the fourth. 0 gives the solution of minimum norm. With `responses`, "cv" is
-        the best of 1e-4 to 1 times the largest eigenvalue on held-out conditions, see `cross_validate`.
+        λ ≥ 0, in units of X to the fourth. 0 gives the linear solution of minimum norm. With `responses`,
+        "cv" is the best of 1e-4 to 1 times the largest eigenvalue on held-out conditions, see
+        `cross_validate`.
     relative_ridge : float
         λ divided by the largest eigenvalue of GᵀG, instead of `ridge`. On real recordings 0.1 is
         cautious; below some 0.03 the linear fit tends to overshoot.
@@ -171,7 +173,11 @@ def fit(
             tol=tol, max_iterations=max_iterations, rng=rng, memory_budget=memory_budget, refit=None,
             callback=callback,
         )  # fmt: skip
-        ridge, relative_ridge = None, chosen_ridge(cv, method, "best")
+        ridge, relative_ridge = None, cv.best_ridge
+        if math.isnan(relative_ridge):
+            raise ValueError(
+                "Argument 'responses' must not be zero in any fold for ridge='cv': give a number."
+            )
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         settings = settings.watched(watch)
         start = Start.of(given, S, watch)

@@ -30,7 +30,13 @@ def make_folds(folds: Any, repeats: int, D: int, random: np.random.Generator) ->
         splits = _numbered(int(folds), repeats, D, random)
     elif callable(getattr(folds, "split", None)) and not isinstance(folds, (str, bytes)):
         rounds = [_split(folds, D) for _ in range(repeats)]
-        if repeats > 1 and str(rounds[0]) == str(rounds[1]):
+        first, second = rounds[0], rounds[-1]
+        same = len(first) == len(second) and all(
+            np.array_equal(a, b)
+            for one, other in zip(first, second, strict=True)
+            for a, b in zip(one, other, strict=True)
+        )
+        if repeats > 1 and same:
             raise ValueError(
                 f"Argument 'repeats' must be 1 where folds are the same each time, not {repeats}: pass a "
                 "splitter that shuffles."

@@ -10,7 +10,7 @@ Callers and callees stay in this file: Numba's cache does not notice an edited c
 import numpy as np
 from numba import prange
 
-from ._jit import Kernel
+from ._jit import Kernel, inner
 
 # Rows that one thread sums on its own. Partial sums are added in fixed order, so that a result does
 # not depend on the number of threads.
@@ -54,6 +54,12 @@ def centred_rows(X, weights, mean, scales, out):
             out[i, j] = s * (w * X[i, j] - mean[j])
 
 
+@inner
+def chunk_rows(n, d, itemsize):
+    """Rows of X (n, D) that meet a matrix at once."""
+    return max(CHUNK_ROWS, min(CHUNK_BYTES // (itemsize * d), (n + CHUNKS - 1) // CHUNKS))
+
+
 @Kernel
 def atom_products(X, first, weights, mean, V, parts, total):
     """Adds sum_i v_ti x_i y_i^T to the first D rows of total_t (T, D + 1, D), and sum_i v_ti x_i to its last.
@@ -63,7 +69,7 @@ def atom_products(X, first, weights, mean, V, parts, total):
     precision of X. 2TnD^2 flops, one read of X.
     """
     n, d = X.shape
-    step = max(CHUNK_ROWS, min(CHUNK_BYTES // (X.itemsize * d), (n + CHUNKS - 1) // CHUNKS))
+    step = chunk_rows(n, d, X.itemsize)
     for p in prange(len(parts)):
         stop = (p + 1) * n // len(parts)
         A = np.empty((step, d), X.dtype)
@@ -97,7 +103,7 @@ def adjoint_products(X, first, weights, mean, M, offsets, out, squares):
     are not wanted. 2TnD^2 flops, one read of X; the dots are summed in float64.
     """
     n, d = X.shape
-    step = max(CHUNK_ROWS, min(CHUNK_BYTES // (X.itemsize * d), (n + CHUNKS - 1) // CHUNKS))
+    step = chunk_rows(n, d, X.itemsize)
     for c in prange((n + step - 1) // step):
         start, end = c * step, min((c + 1) * step, n)
         A = np.empty((end - start, d), X.dtype)
@@ -118,7 +124,7 @@ def adjoint_products(X, first, weights, mean, M, offsets, out, squares):
 def centred_products(X, first, weights, mean, parts, total):
     """Adds sum_i y_i y_i^T to total (D, D); all else as in `atom_products`. 2nD^2 flops."""
     n, d = X.shape
-    step = max(CHUNK_ROWS, min(CHUNK_BYTES // (X.itemsize * d), (n + CHUNKS - 1) // CHUNKS))
+    step = chunk_rows(n, d, X.itemsize)
     for p in prange(len(parts)):
         part = parts[p]
         part[:] = 0.0

@@ -39,12 +39,15 @@ from ._validation import (
     check_generator,
     check_tolerance,
     check_whole,
+    require_memory,
 )
 
 Array = NDArray[np.float64]
 
 # Of the residual of a linear system, and of the gradient of the exact loss.
 LINEAR_TOL, EXACT_TOL = 1e-8, 1e-6
+# What a minimiser holds at once, of N and of D x D numbers, beside what a fit holds.
+MINIMISER_VECTORS, MINIMISER_MATRICES = 24, 16
 # Spread of the logarithms of random starts: most lie within a factor of three of the first.
 START_SPREAD = 0.5
 
@@ -130,10 +133,10 @@ class Outcome:
     warning: str | None = None  # that it stopped short
     covariance: Array | None = None  # at the gains, if it is there anyway
 
-    def warn(self) -> None:
+    def warn(self, stacklevel: int = 3) -> None:
         """What `fit` says to its caller."""
         if self.warning is not None:
-            warnings.warn(self.warning, ConvergenceWarning, stacklevel=3)
+            warnings.warn(self.warning, ConvergenceWarning, stacklevel=stacklevel)
 
 
 def linear(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
@@ -171,6 +174,7 @@ def certified(
     if settings.bounds is not None:
         gains = settings.bounds.clip(gains)
         delta[:] = gains - 1.0
+        stats = {**stats, **_at_bounds(settings.bounds, gains)}
     found = certificate(start.system(ridge), start.error, start.overlaps, solution, settings.options.tol)
     return Outcome(gains, delta, found.residual, found.status, {**stats, **solution.stats}, found.warning)
 
@@ -205,7 +209,8 @@ def stepped(start: Start, ridge: Ridge, settings: Settings, found: Outcome) -> O
     if settings.bounds is not None:
         gains = settings.bounds.clip(gains)
         delta = gains - 1.0
-    return dataclasses.replace(found, gains=gains, delta=delta, stats={**found.stats, "step": step})
+    stats = {**found.stats, "step": step, **_at_bounds(settings.bounds, gains)}
+    return dataclasses.replace(found, gains=gains, delta=delta, stats=stats)
 
 
 def exact(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
@@ -230,6 +235,7 @@ def _minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) 
             f"Argument 'gains0' must hold one start, or one for each of the {T} targets, not "
             f"{len(settings.gains0)}."
         )
+    _require(start, settings.memory_budget)
     ones = np.ones(N) if bounds is None else bounds.clip(np.ones(N))
     if not start.norms.any():  # channels that are all alike, or dead: nothing but the ridge
         gains = np.tile(ones, (T, 1))
@@ -249,7 +255,8 @@ def _minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) 
         for k in range(1 if linear else settings.n_starts):
             z = gains if k == 0 else gains * np.exp(START_SPREAD * random.standard_normal(N))
             z = np.where(start.problem.sizes == 0, 1.0, z)  # the gain of a dead channel
-            point = _begin(objective, z if bounds is None else bounds.clip(z))
+            name = "bounds" if settings.gains0 is None else "gains0"
+            point = _begin(objective, z if bounds is None else bounds.clip(z), name)
             with blas_for(0):  # products are the kernels', and vectors not worth threads
                 minima.append(
                     minimise(
@@ -267,23 +274,38 @@ def _minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) 
     }
     if settings.n_starts > 1:
         stats["losses"] = start.problem.unscaled(np.array(tried), y=4)
-    if bounds is not None:
-        stats["at_bounds"] = np.array([bounds.at(m.point.gains).sum() for m in best])
     gains = np.stack([m.point.gains for m in best])
-    shared = (ridge.scaled, start.covariance, start.norms, None, linear)
+    stats |= _at_bounds(bounds, gains)
+    shared = (ridge.scaled, start.covariance, start.norms, None, linear, False)
     plain = [Objective(start.problem, S, *shared) for S in start.target]
     found = stationarity(plain, gains, bounds, [m.status for m in best], goals, scale)
     covariance = None if linear else found.covariance
     return Outcome(gains, gains - 1.0, found.residual, found.status, stats, found.warning, covariance)
 
 
-def _begin(objective: Objective, gains: Array) -> Point:
+def _at_bounds(bounds: Bounds | None, gains: Array) -> dict[str, Any]:
+    return {} if bounds is None else {"at_bounds": bounds.at(gains).sum(axis=1)}
+
+
+def _require(start: Start, budget: float | None) -> None:
+    """Room for the vectors and matrices of a minimiser, before they are made."""
+    (N, D), T = start.problem.shape, len(start.target)
+    least = base_bytes(N, D, T) + 8.0 * (MINIMISER_VECTORS * N + MINIMISER_MATRICES * D * D)
+    if budget is not None and budget < least:
+        raise ValueError(
+            f"Argument 'memory_budget' must be at least {math.ceil(least / 1e6) * 10**6} bytes for {N} "
+            f"channels and {T} targets, not {budget:.10g}."
+        )
+    require_memory(int(least), f"A minimiser of {N} gains", "fit fewer targets at a time")
+
+
+def _begin(objective: Objective, gains: Array, name: str) -> Point:
     with np.errstate(over="ignore", invalid="ignore"):
         point = objective.at(gains)
     if not (math.isfinite(point.value) and np.isfinite(point.gradient).all()):
         raise ValueError(
-            f"Argument 'gains0' must be gains of a finite loss, not as large as {np.abs(gains).max():.3g}: "
-            "begin nearer to one."
+            f"Argument '{name}' must have gains of a finite loss to begin at, not as large as "
+            f"{np.abs(gains).max():.3g}: begin nearer to one."
         )
     return point
 

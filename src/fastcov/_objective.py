@@ -66,12 +66,13 @@ class Objective:
     norms: Array  # ‖g_i‖² at gains of one
     single: Problem | None = None  # the same with products in float32, for those of curvature
     linear: bool = False
+    compiled: bool = True  # whether short passes may be one call
 
     @property
     def short(self) -> bool:
         """Whether a pass over X is one compiled call."""
         N, D = self.problem.shape
-        return not self.linear and N * D * D < COMPILED and self.problem.ready(self.problem.X)
+        return self.compiled and N * D * D < COMPILED and self.problem.ready(self.problem.X)
 
     def at(self, gains: Array) -> Point:
         """Value, gradient and what the curvature needs. 3ND² flops."""

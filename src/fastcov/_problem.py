@@ -36,6 +36,8 @@ BLOCK_BYTES = 1 << 21
 # Flops of a pass over a block at most: some 0.1 s, so that Ctrl-C is answered in between.
 STREAMED_FLOPS = 10**10
 
+# What all parts of a sum of D x D products take, unless one alone takes more.
+PART_BYTES = 1 << 24
 # Up to so many conditions a kernel that multiplies blocks of rows on all threads is faster than SYRK, which
 # has half the work (1.3 times at 52 and 100 conditions, 1000 to 50000 channels; even at 187).
 NARROW = 128
@@ -50,7 +52,7 @@ LARGEST_EXPONENT = 240
 
 def n_parts(n: int, D: int) -> int:
     """Parts of n rows whose D x D products are held apart, for as many threads; less than X itself."""
-    return min(max(1, n // (4 * max(D, 32))), 64)
+    return max(1, min(n // (4 * max(D, 32)), 64, PART_BYTES // (8 * D * (D + 1))))
 
 
 def safe_exponent(size: float) -> int:
@@ -158,8 +160,10 @@ class Problem:
         """The same responses around other gains, all in the units of this problem."""
         sizes = np.empty_like(self.sizes)
         total = self._sums(gains, sizes)
-        if isinstance(self.X, Stored) and not np.array_equal(sizes, self.sizes):
-            raise self.X.changed(f", first at channel {np.flatnonzero(sizes != self.sizes)[0]}")
+        if isinstance(self.X, Stored):
+            moved = np.flatnonzero(sizes != self.sizes.astype(self.dtype))  # as blocks are rounded
+            if len(moved):
+                raise self.X.changed(f", first at channel {moved[0]}")
         return dataclasses.replace(self, gains=gains, mean=total / len(gains) if self.center else self.mean)
 
     def safe(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:

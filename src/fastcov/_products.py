@@ -15,7 +15,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 from . import _blas, _kernels
 from ._jit import blas_for
-from ._problem import Problem, n_parts
+from ._problem import PART_BYTES, Problem, n_parts
 
 Array = NDArray[Any]
 
@@ -42,11 +42,15 @@ def weighted_atoms(
     V, exponent = problem.safe(V)
     with blas_for(0):  # the kernels' own threads
         for rows, block in problem.blocks(streamed=True):
-            _kernels.atom_products(
-                block, rows.start, problem.gains, problem.mean, V,
-                np.empty((n_parts(len(block), D), *total.shape)), total,
-                size=T * block.size * D // ELEMENT_PRODUCTS,
-            )  # fmt: skip
+            parts = n_parts(len(block), D)
+            together = max(1, PART_BYTES // (8 * parts * D * (D + 1)))
+            for t in range(0, T, together):
+                some = slice(t, min(t + together, T))
+                _kernels.atom_products(
+                    block, rows.start, problem.gains, problem.mean, V[some],
+                    np.empty((parts, *total[some].shape)), total[some],
+                    size=len(V[some]) * block.size * D // ELEMENT_PRODUCTS,
+                )  # fmt: skip
     if exponent:
         np.ldexp(total, exponent, out=total)
     return total[:, :D] + total[:, :D].transpose(0, 2, 1), total[:, D]

@@ -84,9 +84,10 @@ class Fit:
         λ over the largest eigenvalue of GᵀG, where the fit was asked for it.
     residual : float
         Certificate, computed from X, apart from the solver. Of a linear fit ‖Gᵀ(e₀ − Gδ) − λδ‖ / ‖Gᵀe₀‖;
-        the error of δ can be larger by the condition of GᵀG + λI. Of an exact fit ‖∇L(z)‖ / ‖∇L(1)‖.
-        With bounds, of either, the norm of the gradient without the channels that a bound holds (KKT),
-        over that at gains of one. Of a line search that of the linear fit that gave the direction.
+        the error of δ can be larger by the condition of GᵀG + λI. Of an exact fit ‖∇L(z)‖ / ‖∇L(1)‖; at
+        very large gains rounding alone may be more than that. With bounds, of either, the norm of the
+        gradient without the channels that a bound holds (KKT), over that at gains of one. Of a line search
+        that of the linear fit that gave the direction.
     status : str
         ``"converged"``; ``"minimum-norm"`` where λ is below 1e-10 of the trace of GᵀG, or too small to
         make GᵀG + λI regular to working precision, with the rank that counts in `stats`;

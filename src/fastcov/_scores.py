@@ -67,7 +67,8 @@ class CrossValidation:
     r2_at_one, pearson_at_one : ndarray, shape (F,)
         Scores of gains of one: the baseline.
     fits : dict of str to Fit
-        Fits of all conditions with the ridge that was chosen; empty without `refit`.
+        Fits of all conditions with the ridge that was chosen; empty without `refit`, or where no mean R² is
+        finite.
     stats : dict
     """
 
@@ -130,7 +131,7 @@ class CrossValidation:
 
     @property
     def fit(self) -> Any:
-        """The fit of all conditions with the ridge that was chosen; None without `refit`."""
+        """The fit of all conditions with the ridge that was chosen; None without one."""
         return self._of(self.fits) if self.fits else None
 
     def choices(self, choice: str) -> dict[str, float]:
@@ -140,14 +141,23 @@ class CrossValidation:
     def summary(self, method: str) -> tuple[Array, Array]:
         """Mean R² over all folds at each ridge (K,), and its standard error.
 
-        The error is the standard deviation over all folds by the root of the folds of one repeat: folds of
-        other repeats hold the same conditions, and do not make the mean surer.
+        See `standard_error`; NaN for one fold.
         """
         r2 = self.scores[method].r2
-        each = len(r2) / self.repeats
+        return r2.mean(axis=0), self.standard_error(r2)
+
+    def standard_error(self, scores: Array) -> Array:
+        """Of the mean over folds, the first axis.
+
+        The standard deviation over all folds by the root of how many hold out every condition once: folds
+        beyond these hold the same conditions, and do not make the mean surer.
+        """
+        D = self.stats["shape"][1]
+        times = max(1.0, sum(len(test) for _, test in self.folds) / D)
+        if len(scores) < 2:
+            return np.full(scores.shape[1:], np.nan)
         with np.errstate(invalid="ignore"):  # infinite where a held-out target is zero
-            spread = np.std(r2, axis=0, ddof=1) if len(r2) > 1 else np.zeros(r2.shape[1])
-        return r2.mean(axis=0), spread / np.sqrt(each)
+            return np.asarray(np.std(scores, axis=0, ddof=1) / np.sqrt(len(scores) / times))
 
     def _choice(self, method: str, choice: str) -> float:
         mean, error = self.summary(method)
@@ -157,7 +167,7 @@ class CrossValidation:
         best = int(np.argmax(np.where(finite, mean, -np.inf)))
         if choice == "best":
             return float(self.ridges[best])
-        return float(self.ridges[mean >= mean[best] - error[best]].max())
+        return float(self.ridges[mean >= mean[best] - np.nan_to_num(error[best])].max())
 
     def __repr__(self) -> str:
         N, D = self.stats["shape"]

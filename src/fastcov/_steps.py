@@ -16,46 +16,43 @@ from ._kernels import CHUNK_BYTES, CHUNK_ROWS, CHUNKS
 
 # A step along negative curvature, before its exact length is found, beside the step so far.
 LEAP = 10.0
+# Places in the numbers that a step is made of, with y = r / diagonal and norms of v and p those of the
+# diagonal: r.y, ||v||^2, v.p, ||p||^2, ||r|| / max |g|, max |g|, iterations; then what ends it: the radius,
+# ||r|| / max |g| that is enough, iterations at most.
+RY, VV, VP, PP, LEFT, LARGEST, COUNT, RADIUS, ENOUGH, MOST, NUMBERS = range(11)
 
 
 @inner
-def begin(gradient: Any, free: Any, diagonal: Any, state: Any, v: Any, r: Any, p: Any, slope: Any) -> None:
-    """v = 0, r = g where free, p = -r / diagonal.
-
-    state = (r.y, ||v||^2, v.p, ||p||^2, ||r|| / largest, count, largest), with y = r / diagonal, norms of v
-    and p those of the diagonal, and `largest` the largest of |r|.
-    """
+def begin(gradient: Any, diagonal: Any, numbers: Any, vectors: Any, slope: Any) -> None:
+    """v = 0, r = g, p = -r / diagonal, the rows of vectors (3, n); zero where the diagonal is infinite."""
+    v, r, p = vectors[0], vectors[1], vectors[2]
     slope[:] = 0.0
     largest, ry, rr = 0.0, 0.0, 0.0
     for i in range(len(r)):
         v[i] = 0.0
-        r[i] = gradient[i] if free[i] else 0.0
+        r[i] = gradient[i] if diagonal[i] < np.inf else 0.0
         p[i] = -r[i] / diagonal[i]
         ry -= r[i] * p[i]
         largest = max(largest, abs(r[i]))
     if largest > 0.0:
         for i in range(len(r)):
             rr += (r[i] / largest) ** 2
-    state[0], state[1], state[2], state[3] = ry, 0.0, 0.0, ry
-    state[4], state[5], state[6] = np.sqrt(rr), 0.0, largest
+    numbers[RY], numbers[VV], numbers[VP], numbers[PP] = ry, 0.0, 0.0, ry
+    numbers[LEFT], numbers[LARGEST], numbers[COUNT] = np.sqrt(rr), largest, 0.0
 
 
 @inner
-def advance(
-    Hp: Any, Gp: Any, free: Any, diagonal: Any, limits: Any, state: Any, v: Any, r: Any, p: Any, slope: Any
-) -> bool:
+def advance(Hp: Any, Gp: Any, diagonal: Any, numbers: Any, vectors: Any, slope: Any) -> bool:
     """One iteration of Steihaug and Toint, given H p and G p; True where it is the last.
 
-    limits = (radius, ||r|| / largest that is enough, iterations at most). A step goes to the edge of the
-    trust region where it would leave it, or where the curvature along p is not positive: if there is no
-    edge, LEAP times as far as it came.
+    A step goes to the edge of the trust region where it would leave it, or where the curvature along p is
+    not positive: if there is no edge, LEAP times as far as it came.
     """
-    radius, enough = limits[0], limits[1]
-    ry, vv, vp, pp = state[0], state[1], state[2], state[3]
+    v, r, p = vectors[0], vectors[1], vectors[2]
+    radius, ry, vv, vp, pp = numbers[RADIUS], numbers[RY], numbers[VV], numbers[VP], numbers[PP]
     curvature = 0.0
     for i in range(len(p)):
-        if free[i]:
-            curvature += p[i] * Hp[i]
+        curvature += p[i] * Hp[i]
     alpha = ry / curvature if curvature > 0.0 else np.inf
     last = not vv + alpha * (2.0 * vp + alpha * pp) < radius * radius
     if last:
@@ -68,19 +65,24 @@ def advance(
     ry, rr, before = 0.0, 0.0, ry
     for i in range(len(p)):
         v[i] += alpha * p[i]
-        if free[i]:
+        if diagonal[i] < np.inf:
             r[i] += alpha * Hp[i]
-        rr += (r[i] / state[6]) ** 2
+        rr += (r[i] / numbers[LARGEST]) ** 2
         ry += r[i] * (r[i] / diagonal[i])
     beta = ry / before
     for i in range(len(p)):
         p[i] = beta * p[i] - r[i] / diagonal[i]
-    state[0] = ry
-    state[1] = vv + alpha * (2.0 * vp + alpha * pp)
-    state[2] = beta * (vp + alpha * pp)
-    state[3] = ry + beta * beta * pp
-    state[4] = np.sqrt(rr)
-    return last or state[4] <= enough
+    numbers[RY], numbers[VV] = ry, vv + alpha * (2.0 * vp + alpha * pp)
+    numbers[VP], numbers[PP] = beta * (vp + alpha * pp), ry + beta * beta * pp
+    numbers[LEFT] = np.sqrt(rr)
+    numbers[COUNT] += 1.0
+    return last or numbers[LEFT] <= numbers[ENOUGH]
+
+
+@inner
+def chunk_rows(n: Any, d: Any, itemsize: Any) -> int:
+    """Rows that meet a matrix at once, as in `_kernels`; here, for the sake of Numba's cache."""
+    return max(CHUNK_ROWS, min(CHUNK_BYTES // (itemsize * d), (n + CHUNKS - 1) // CHUNKS))
 
 
 @Kernel
@@ -90,7 +92,7 @@ def evaluate(X, weights, center, target, mean, error, rows):
     rows = 2 x_i^T E y_i, the gradient; 2 x_i^T E x_i; and ||g_i||^2. 4nD^2 flops, three reads of X.
     """
     n, d = X.shape
-    step = max(CHUNK_ROWS, min(CHUNK_BYTES // (X.itemsize * d), (n + CHUNKS - 1) // CHUNKS))
+    step = chunk_rows(n, d, X.itemsize)
     chunks = (n + step - 1) // step
     parts, sums = np.empty((chunks, d, d)), np.zeros((chunks, d))
     mean[:] = 0.0
@@ -140,22 +142,21 @@ def evaluate(X, weights, center, target, mean, error, rows):
 
 
 @Kernel
-def model_step(X, weights, mean, error, bends, ridge, free, diagonal, limits, state, vectors, slope):
-    """Iterates `advance` from what `begin` left, at most limits[2] times; state[5] counts.
+def model_step(X, weights, mean, error, own, diagonal, numbers, vectors, slope):
+    """Iterates `advance` from what `begin` left.
 
-    H p = 2 [rowsum((X M) * Y) - X (E m)] + (bends + ridge) p with M = G p = X^T diag(p) Y + its transpose
-    and m = X^T p / n; error E is zero where there is no mean. X (n, D) is all that there is; vectors (3, n)
-    holds v, r and p. 4nD^2 flops and two reads of X each time.
+    H p = 2 [rowsum((X M) * Y) - X (E m)] + own * p with M = G p = X^T diag(p) Y + its transpose and
+    m = X^T p / n; E is zero where there is no mean; own (n,), the bends and the ridge. X (n, D) is all that
+    there is. 4nD^2 flops and two reads of X each time.
     """
     n, d = X.shape
-    step = max(CHUNK_ROWS, min(CHUNK_BYTES // (X.itemsize * d), (n + CHUNKS - 1) // CHUNKS))
+    step = chunk_rows(n, d, X.itemsize)
     chunks = (n + step - 1) // step
-    v, r, p = vectors[0], vectors[1], vectors[2]
+    p = vectors[2]
     parts = np.empty((chunks, d + 1, d))
     half, Gp, M = np.empty((d + 1, d)), np.empty((d, d)), np.empty((d, d), X.dtype)
     offset, Hp = np.empty(d), np.empty(n)
-    while state[5] < limits[2]:
-        state[5] += 1.0
+    while numbers[COUNT] < numbers[MOST]:
         for c in prange(chunks):
             start, end = c * step, min((c + 1) * step, n)
             part, A = parts[c], np.empty((end - start, d), X.dtype)
@@ -187,6 +188,6 @@ def model_step(X, weights, mean, error, bends, ridge, free, diagonal, limits, st
                 s = 0.0
                 for j in range(d):
                     s += A[i - start, j] * (weights[i] * X[i, j] - mean[j]) - X[i, j] * offset[j]
-                Hp[i] = s + (bends[i] + ridge) * p[i]
-        if advance(Hp, Gp, free, diagonal, limits, state, v, r, p, slope):
+                Hp[i] = s + own[i] * p[i]
+        if advance(Hp, Gp, diagonal, numbers, vectors, slope):
             break

@@ -79,7 +79,7 @@ def cross_validation(cv: CrossValidation, *, ax: Axes | None = None) -> Axes:
     ridges, F, K, M = cv.ridges[order], len(cv.folds), len(cv.ridges), len(cv.methods)
     with np.errstate(all="ignore"):  # folds may have no finite R²
         summaries = {name: [values[order] for values in cv.summary(name)] for name in cv.methods}
-        base, base_error = float(cv.r2_at_one.mean()), float(_error(cv.r2_at_one, cv.repeats))
+        base, base_error = float(cv.r2_at_one.mean()), float(cv.standard_error(cv.r2_at_one))
     low, high = _r2_range(cv, summaries, base, base_error)
 
     entries: dict[str, Any] = {}  # of the legend, in its order
@@ -242,12 +242,6 @@ def _cv_title(cv: CrossValidation) -> str:
     return f"Prediction of conditions that were held out: {N} channels, {D} conditions, {folds}{repeats}"
 
 
-def _error(r2: Array, repeats: int) -> Array:
-    """Standard error of the mean over folds, as `CrossValidation.summary` has it."""
-    spread = np.std(r2, axis=0, ddof=1) if len(r2) > 1 else np.zeros(r2.shape[1:])
-    return np.asarray(spread / np.sqrt(len(r2) / repeats))
-
-
 def _with_error(mean: float, error: float, n_folds: int) -> str:
     if not np.isfinite(mean):
         return "R² is not finite"
@@ -333,7 +327,7 @@ def _mark_choices(
     if not np.isfinite(mean).any():
         return
     for choice, (marker, size) in _SIGNS.items():
-        k = int(np.flatnonzero(ridges == cv._choice(name, choice))[0])
+        k = int(np.flatnonzero(ridges == cv.choices(choice)[name])[0])
         if mean[k] >= low:
             ax.plot(places[k : k + 1], mean[k : k + 1], marker=marker, markersize=size, color=colour, **_RING)
 
