@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _blas, _kernels
-from ._problem import Problem, check_responses
+from ._jit import blas_for
+from ._problem import NARROW, Problem, check_responses
 from ._products import apply_adjoint
 from ._validation import check_gains, check_nonnegative
 
@@ -160,12 +161,13 @@ def exact_losses(
             S = target if len(target) == 1 else target[group]
             part = None if gradients is None else gradients[group]
             alone[group] = _by_pairs(problem, S, Z[group], losses[group], part)
-    for k in np.flatnonzero(alone):
-        at_k = problem if K == 1 else problem.at(Z[k])
-        error = at_k.covariance() - target[k if len(target) > 1 else 0]
-        losses[k] = 0.5 * np.square(error).sum()
-        if gradients is not None:
-            gradients[k] = apply_adjoint(at_k, error[np.newaxis])[0]
+    with blas_for(0.0 if D <= NARROW else np.inf):  # entered once, where all products are of kernels
+        for k in np.flatnonzero(alone):
+            at_k = problem if K == 1 else problem.at(Z[k])
+            error = at_k.covariance() - target[k if len(target) > 1 else 0]
+            losses[k] = 0.5 * np.square(error).sum()
+            if gradients is not None:
+                gradients[k] = apply_adjoint(at_k, error[np.newaxis])[0]
     return losses, gradients
 
 
