@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastcov as fc
-from fastcov import _cross_validation
+from fastcov import _cross_validation, _study
 from fastcov._folds import make_folds
 from fastcov._jit import blas
 
@@ -112,13 +112,13 @@ class Recorder:
 
     def __init__(self, monkeypatch):
         self.gains = []
-        score = _cross_validation._score
+        score = _study.score_of
 
         def record(problem, gains, *rest):
             self.gains.append(np.array(gains))
             return score(problem, gains, *rest)
 
-        monkeypatch.setattr(_cross_validation, "_score", record)
+        monkeypatch.setattr(_study, "score_of", record)
 
     def of(self, *args, **options):
         self.gains.clear()
@@ -582,7 +582,7 @@ def test_what_a_callback_raises_ends_all_and_leaves_no_thread(error, threads):
 @pytest.mark.parametrize("threads", [1, pytest.param(2, marks=needs_two_threads)])
 def test_an_error_of_one_fold_is_raised_once_and_leaves_no_thread(threads, monkeypatch):
     calls = []
-    score = _cross_validation._score
+    score = _study.score_of
 
     def fail(*args):
         calls.append(1)
@@ -590,7 +590,7 @@ def test_an_error_of_one_fold_is_raised_once_and_leaves_no_thread(threads, monke
             raise Stop("in a fold")
         return score(*args)
 
-    monkeypatch.setattr(_cross_validation, "_score", fail)
+    monkeypatch.setattr(_study, "score_of", fail)
     with fc.threads(threads), pytest.raises(Stop, match=r"^in a fold$") as caught:
         study(*pair(), repeats=5)
     assert caught.value.__cause__ is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import dataclasses
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -14,18 +13,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._certificate import ConvergenceWarning
-from ._covariance import dust, target_covariance
+from ._covariance import target_covariance
 from ._folds import Split, make_folds
 from ._jit import blas_for
-from ._methods import METHODS, Settings
-from ._path import RELATIVE_RIDGES, check_ridges, outcomes
+from ._methods import METHODS
+from ._path import RELATIVE_RIDGES, check_ridges
 from ._problem import Problem, check_responses
 from ._progress import watching
 from ._result import Fit, describe
 from ._scores import FINE, CrossValidation, Scores
+from ._settings import Settings
 from ._solvers import Progress, plan
 from ._sources import Stored
-from ._start import Ridge, Start
+from ._start import Start
+from ._study import Score, Study
 from ._validation import available_memory, check_choice, check_generator, check_whole
 
 Array = NDArray[np.float64]
@@ -147,25 +148,13 @@ def cross_validate(
     splits = make_folds(folds, repeats, D, random)
     output = Problem.of(other, center=center, name="Y")
     orders = [np.arange(D)] + [random.permutation(D) for _ in range(n_shuffles)]
-    study = _Study(given, output, _covariance(given), _covariance(output), values, relative)
+    study = Study(given, output, _covariance(given), _covariance(output), values, relative)
     with watching(callback) as watch:
         results = _run(study, splits, orders, settings, memory_budget, watch)
-    scores = {}
-    for each in methods:
-        F, K = len(splits), len(values)
-        table = np.empty((len(orders), F, K), dtype=object)
-        for (name, s, f), row in results.items():
-            if name == each:
-                for k, score in row.items():
-                    table[s, f, k] = score
-        scores[each] = Scores(
-            r2=_field(table[0], "r2"),
-            r2_over_one=_field(table[0], "r2_over_one"),
-            pearson=_field(table[0], "pearson"),
-            residual=_field(table[0], "residual"),
-            status=np.array([[score.status for score in row] for row in table[0]], dtype=object),
-            r2_shuffled=np.stack([_field(part, "r2") for part in table[1:]]) if n_shuffles else None,
-        )
+    scores = {
+        each: _table([[results[each, s, f] for f in range(len(splits))] for s in range(len(orders))])
+        for each in methods
+    }
     ones = [study.score(split, np.ones(given.shape[0]), orders[0]) for split in splits]
     result = CrossValidation(
         ridges=np.array(values),
@@ -208,8 +197,19 @@ def _covariance(problem: Problem) -> Array:
     return problem.unscaled(problem.astype(np.float64).covariance(), y=2)
 
 
-def _field(table: NDArray[Any], name: str) -> Array:
-    return np.array([[getattr(score, name) for score in row] for row in table], np.float64)
+def _table(rows: list[list[dict[int, Score]]]) -> Scores:
+    """Of one method, from the scores of each order, fold and ridge; those after the first are shuffled."""
+
+    def field(part: list[dict[int, Score]], name: str) -> Array:
+        return np.array([[getattr(row[k], name) for k in range(len(row))] for row in part], np.float64)
+
+    plain, *shuffled = rows
+    status = np.array([[row[k].status for k in range(len(row))] for row in plain], dtype=object)
+    return Scores(
+        **{name: field(plain, name) for name in ("r2", "r2_over_one", "pearson", "residual")},
+        status=status,
+        r2_shuffled=np.stack([field(part, "r2") for part in shuffled]) if shuffled else None,
+    )
 
 
 def _refit(start: Start, result: CrossValidation, method: str, choice: str, settings: Settings) -> Fit:
@@ -222,18 +222,7 @@ def _refit(start: Start, result: CrossValidation, method: str, choice: str, sett
     return describe(start, ridge, outcome, method=method, stacked=False, seconds=seconds)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Score:
-    """Of one fit, on what it did not see."""
-
-    r2: float
-    r2_over_one: float
-    pearson: float
-    residual: float = 0.0
-    status: str = ""
-
-
-def _bytes(study: _Study, method: str, n_conditions: int, settings: Settings) -> float:
+def _bytes(study: Study, method: str, n_conditions: int, settings: Settings) -> float:
     """What a fold takes, as far as it is known before."""
     N, dtype = study.given.shape[0], study.given.dtype
     copies = FOLD_BYTES * N * n_conditions
@@ -247,105 +236,18 @@ def _bytes(study: _Study, method: str, n_conditions: int, settings: Settings) ->
     return copies + next(cost.nbytes for cost in found.costs if cost.solver == found.solver)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Study:
-    """What all folds share."""
-
-    given: Problem
-    output: Problem
-    at_one: Array  # covariance of X at gains of one (D, D)
-    target: Array  # covariance of Y (D, D)
-    ridges: list[float]
-    relative: bool
-
-    def block(self, conditions: NDArray[np.intp]) -> Problem:
-        """The responses to some conditions."""
-        X = self.given.X
-        part: Any = _Columns(X, conditions) if isinstance(X, Stored) else np.take(X, conditions, axis=1)
-        return Problem.of(part, center=self.given.center)
-
-    def scale(self, train: NDArray[np.intp], target: Array) -> float:
-        """From the target's units to those of X, by the training conditions."""
-        traces = []
-        for name, problem, C in (("X", self.given, self.at_one), ("Y", self.output, target)):
-            traces.append(float(np.trace(C[np.ix_(train, train)])))
-            if not traces[-1] > dust(problem, len(train)):
-                raise ValueError(
-                    f"Argument '{name}' must vary over its channels in the training conditions of each fold, "
-                    "not have a covariance of zero there: pass other folds."
-                )
-        return traces[0] / traces[1]
-
-    def score(self, split: Split, gains: Array, order: NDArray[np.intp]) -> _Score:
-        """Of the covariance that gains predict for the held-out conditions."""
-        train, test = split
-        target = self.target[np.ix_(order, order)]
-        S = self.scale(train, target) * target[np.ix_(test, test)]
-        return _score(self.block(test).astype(np.float64), gains, S, self.at_one[np.ix_(test, test)])
-
-    def path(
-        self,
-        split: Split,
-        order: NDArray[np.intp],
-        method: str,
-        settings: Settings,
-        places: Sequence[int],
-    ) -> dict[int, _Score]:
-        """Scores of one method on one fold, at the ridges in these places."""
-        train, test = split
-        target = self.target[np.ix_(order, order)]
-        scale = self.scale(train, target)
-        start = Start.of(self.block(train), scale * target[np.ix_(train, train)])
-        grid = [self._ridge(start, self.ridges[k]) for k in places]
-        held_out = self.block(test).astype(np.float64)
-        S, at_one = scale * target[np.ix_(test, test)], self.at_one[np.ix_(test, test)]
-        scores = {}
-        for k, outcome in outcomes(start, grid, method, settings):
-            score = _score(held_out, outcome.gains[0], S, at_one)
-            scores[places[k]] = dataclasses.replace(
-                score, residual=float(outcome.residual[0]), status=outcome.status
-            )
-        return scores
-
-    def _ridge(self, start: Start, value: float) -> Ridge:
-        return start.ridge(None, value) if self.relative else start.ridge(value, None)
-
-
-def _score(problem: Problem, gains: Array, S: Array, at_one: Array) -> _Score:
-    C = problem.unscaled(problem.at(gains).covariance(), y=2)
-    above = np.triu_indices(len(S), 1)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        left = np.square(C - S).sum()
-        r2, over_one = 1.0 - left / np.square(S).sum(), 1.0 - left / np.square(at_one - S).sum()
-        a, b = (M[above] / np.abs(M).max() for M in (C, S))  # products of any scale stay in range
-        a, b = a - a.mean(), b - b.mean()
-        pearson = (a @ b) / np.sqrt((a @ a) * (b @ b)) if len(a) > 2 else np.nan
-    return _Score(float(r2), float(over_one), float(pearson))
-
-
-class _Columns:
-    """Some of the columns of responses outside memory."""
-
-    def __init__(self, X: Stored, columns: NDArray[np.intp]) -> None:
-        self._X, self._columns = X, columns
-        self.shape, self.dtype = (X.shape[0], len(columns)), X.dtype
-
-    def __getitem__(self, rows: slice) -> NDArray[Any]:
-        return self._X[rows][:, self._columns]
-
-
 class _Cancelled(BaseException):
     """Ends a fit on another thread."""
 
 
 def _run(
-    study: _Study,
+    study: Study,
     splits: list[Split],
     orders: list[NDArray[np.intp]],
     settings: Mapping[str, Settings],
     budget: float | None,
     watch: Callable[[Progress], object],
-) -> dict[tuple[str, int, int], dict[int, _Score]]:
+) -> dict[tuple[str, int, int], dict[int, Score]]:
     """Every method on every fold, with the conditions in each of the orders, on all cores."""
     cores = numba.get_num_threads()
     whole = [(m, s, f) for s in range(len(orders)) for f in range(len(splits)) for m in settings]
@@ -360,14 +262,14 @@ def _run(
     workers = max(1, min(cores, len(tasks), int(free // needed)))
     if isinstance(study.given.X, Stored):
         workers = 1  # files are not read by many at once
-    results: dict[tuple[str, int, int], dict[int, _Score]] = {each: {} for each in whole}
+    results: dict[tuple[str, int, int], dict[int, Score]] = {each: {} for each in whole}
     cancelled = False
 
     def check(_: Progress) -> None:
         if cancelled:
             raise _Cancelled
 
-    def work(m: str, s: int, f: int, part: list[int]) -> tuple[tuple[str, int, int], dict[int, _Score]]:
+    def work(m: str, s: int, f: int, part: list[int]) -> tuple[tuple[str, int, int], dict[int, Score]]:
         asked = settings[m].watched(check, rng=np.random.default_rng(0))
         return (m, s, f), study.path(splits[f], orders[s], m, asked, part)
 
@@ -377,20 +279,17 @@ def _run(
             results[key].update(scores)
             watch(Progress("folds", done / len(tasks)))
         return results
-    with (
-        blas_for(0),
-        concurrent.futures.ThreadPoolExecutor(
-            workers, "fastcov-fold", initializer=numba.set_num_threads, initargs=(1,)
-        ) as pool,
-    ):
-        futures = [pool.submit(work, *task) for task in tasks]
+    pool = concurrent.futures.ThreadPoolExecutor(
+        workers, "fastcov-fold", initializer=numba.set_num_threads, initargs=(1,)
+    )
+    with blas_for(0):
         try:
+            futures = [pool.submit(work, *task) for task in tasks]
             for done, future in enumerate(concurrent.futures.as_completed(futures), 1):
                 key, scores = future.result()
                 results[key].update(scores)
                 watch(Progress("folds", done / len(tasks)))
-        except BaseException:  # of a fold, of a callback, or Ctrl-C
+        finally:  # after an error of a fold or a callback, or Ctrl-C, what is under way ends at once
             cancelled = True
             pool.shutdown(cancel_futures=True)
-            raise
     return results

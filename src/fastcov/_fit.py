@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from ._covariance import target_covariance
 from ._cross_validation import cross_validate
 from ._jit import blas_for
-from ._methods import METHODS, Settings
+from ._methods import METHODS
 from ._problem import Problem
 from ._progress import watching
 from ._result import Fit, describe
+from ._settings import Settings
 from ._solvers import Progress
 from ._start import Start
 

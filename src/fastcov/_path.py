@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._jit import blas_for
-from ._methods import METHODS, Outcome, Settings, certified, plan_for, stepped
+from ._methods import METHODS, certified, plan_for, stepped
 from ._problem import Problem
 from ._progress import watching
 from ._result import Fit, describe
+from ._settings import Outcome, Settings
 from ._solvers import SOLVERS, Progress
 from ._solvers._plan import BANDWIDTH
 from ._start import Ridge, Start

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._certificate import squares
-from ._methods import Outcome
+from ._settings import Outcome
 from ._start import Ridge, Start
 
 Array = NDArray[np.float64]

@@ -1,0 +1,117 @@
+"""What a user may ask of a fit, checked; and what a method makes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._bounds import Bounds
+from ._certificate import ConvergenceWarning
+from ._problem import Problem
+from ._solvers import SOLVERS, Options, Progress
+from ._validation import (
+    check_budget,
+    check_choice,
+    check_gains,
+    check_generator,
+    check_tolerance,
+    check_whole,
+)
+
+Array = NDArray[np.float64]
+
+NAMES = ("linear", "diagonal", "line-search", "exact")
+# Of the residual of a linear system, and of the gradient of the exact loss.
+LINEAR_TOL, EXACT_TOL = 1e-8, 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a user may ask of a method; each takes what concerns it."""
+
+    solver: str
+    options: Options
+    tol: float  # relative norm of the gradient of the exact loss
+    memory_budget: float | None
+    bounds: Bounds | None
+    gains0: Array | None  # (N,) or (T, N)
+    n_starts: int
+
+    @classmethod
+    def of(
+        cls,
+        method: str,
+        given: Problem,
+        *,
+        solver: str = "auto",
+        tol: float | None = None,
+        max_iterations: int = 1000,
+        rank: int | None = None,
+        rng: Any = 0,
+        memory_budget: float | None = None,
+        bounds: Any = None,
+        gains0: Any = None,
+        n_starts: int = 1,
+    ) -> Settings:
+        """Checked, for responses of this shape."""
+        N = given.shape[0]
+        check_choice("method", method, NAMES)
+        check_choice("solver", solver, ("auto", *SOLVERS))
+        if rank is not None and check_whole("rank", rank, 0) > N:
+            raise ValueError(f"Argument 'rank' must be at most the {N} channels, not {rank}.")
+        if tol is not None:
+            check_tolerance(tol)
+        limits = Bounds.of(bounds, N)
+        options = Options(
+            tol=tol or LINEAR_TOL, max_iterations=check_whole("max_iterations", max_iterations, 1),
+            rank=rank, rng=check_generator(rng),
+        )  # fmt: skip
+        if gains0 is not None:
+            gains0 = check_gains("gains0", gains0, N, batch=True)
+            outside = np.zeros(gains0.shape, bool) if limits is None else gains0 != limits.clip(gains0)
+            if outside.any():
+                i = int(np.argwhere(outside)[0][-1])
+                raise ValueError(
+                    f"Argument 'gains0' must lie within the bounds, not at {gains0[..., i].ravel()[0]:g} for "
+                    f"channel {i}: clip it."
+                )
+        n_starts = check_whole("n_starts", n_starts, 1)
+        if method != "exact" and (gains0 is not None or n_starts > 1):
+            raise ValueError(
+                f"Argument 'method' must be 'exact' where gains0 or n_starts are given, not {method!r}: the "
+                "others do not depend on where they start."
+            )
+        if method == "line-search" and limits is not None and not np.all(limits.clip(np.ones(N)) == 1.0):
+            raise ValueError(
+                "Argument 'bounds' must allow gains of one for method='line-search', whose line begins "
+                "there: use method='exact'."
+            )
+        budget = check_budget(memory_budget)
+        return cls(solver, options, tol or EXACT_TOL, budget, limits, gains0, n_starts)
+
+    def watched(self, watch: Callable[[Progress], object], **options: Any) -> Settings:
+        """The same, told where; and with other options of solvers."""
+        return dataclasses.replace(self, options=dataclasses.replace(self.options, watch=watch, **options))
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """Gains of each target with their certificate."""
+
+    gains: Array  # (T, N)
+    delta: Array  # gains less one, with more digits where they are near one
+    residual: Array  # (T,)
+    status: str
+    stats: dict[str, Any]
+    warning: str | None = None  # that it stopped short
+    covariance: Array | None = None  # at the gains, if it is there anyway
+
+    def warn(self, stacklevel: int = 3) -> None:
+        """What `fit` says to its caller."""
+        if self.warning is not None:
+            warnings.warn(self.warning, ConvergenceWarning, stacklevel=stacklevel)
