@@ -25,4 +25,6 @@ print("|---|" + "---|" * len(RIDGES))
 for method in METHODS:
     cells = (f"{mean:.2f} ± {error:.2f} |" for mean, error in zip(*cv.summary(method), strict=True))
     print(f"| {method} |", *cells)
-print(f"R² at gains of one: {cv.r2_at_one.mean():.2f}")
+print(
+    f"R² at gains of one: mean {cv.r2_at_one.mean():.2f}, median {sorted(cv.r2_at_one)[len(cv.folds) // 2]:.2f}"
+)
