@@ -289,3 +289,12 @@ def test_both_kinds_of_ridges_at_once_are_refused():
 def test_other_options_of_the_wrong_form_are_refused(name, value, error):
     with pytest.raises(error, match=f"^Argument '{name}' must "):
         fc.ridge_path(data(6, 3), target(3), **{name: value})
+
+
+def test_responses_stand_for_their_target_covariance():
+    sim = fc.datasets.simulate(20, 6, rng=0)
+    path = fc.ridge_path(sim.X, responses=sim.Y, relative_ridges=[0.1])
+    alone = fc.ridge_path(sim.X, fc.target_covariance(sim.Y, like=sim.X), relative_ridges=[0.1])
+    np.testing.assert_array_equal(path.gains, alone.gains)
+    with pytest.raises(ValueError, match=r"^Argument 'S' or 'responses' must be given"):
+        fc.ridge_path(sim.X, sim.S, responses=sim.Y)

@@ -349,7 +349,8 @@ def test_chosen_ridges_are_ringed_and_named(cv):
         mean, error = cv.summary(method)
         best = int(np.argmax(mean))
         assert (
-            f"{method}: {mean[best]:.2f} ± {error[best]:.2f} at λ = {cv.ridges[best]:.3g}" in entries(ax)[k]
+            f"{method}: {mean[best]:.2f} ± {error[best]:.2f} at λ/λ_max = {cv.ridges[best]:.3g}"
+            in entries(ax)[k]
         )
         for ring, ridge in zip(
             rings[2 * k : 2 * k + 2], (cv.best_ridge[method], cv.one_se_ridge[method]), strict=True

@@ -29,8 +29,8 @@ class Bounds:
             lower, upper = bounds
         except (TypeError, ValueError):
             raise ValueError(
-                f"Argument 'bounds' must be a pair (lower, upper), not {bounds!r}: (0, None) keeps gains "
-                "from being negative."
+                f"Argument 'bounds' must be a pair (lower, upper), not {_short(bounds)}: (0, None) keeps "
+                "gains from being negative."
             ) from None
         low = _side("lower", -np.inf if lower is None else lower, n)
         high = _side("upper", np.inf if upper is None else upper, n)
@@ -68,6 +68,11 @@ class Bounds:
         with np.errstate(divide="ignore", invalid="ignore"):
             room = np.where(v > 0, self.upper - gains, self.lower - gains) / v
         return float(np.min(np.where(v == 0, np.inf, room)))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 40 else text[:37] + "..."
 
 
 def _side(name: str, values: Any, n: int) -> Array:

@@ -88,6 +88,17 @@ def target_covariance(
     return S * (wanted / trace)
 
 
+def target_of(S: ArrayLike | None, responses: ArrayLike | None, X: ArrayLike, center: bool) -> ArrayLike:
+    """What a fit was given of the two: S, or the responses whose target covariance it is."""
+    if responses is None:
+        if S is None:
+            raise TypeError("Argument 'S' must be a target covariance, not None: pass one, or responses=Y.")
+        return S
+    if S is not None:
+        raise ValueError("Argument 'S' or 'responses' must be given, one of the two, not both.")
+    return target_covariance(responses, like=X, center=center)
+
+
 def dust(problem: Problem, n_conditions: int) -> float:
     """The trace that rounding may leave of so many conditions, to which all channels respond alike."""
     return (

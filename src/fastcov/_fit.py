@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._covariance import target_covariance
+from ._covariance import target_of
 from ._cross_validation import cross_validate
 from ._jit import blas_for
 from ._methods import METHODS
@@ -152,23 +152,22 @@ def fit(
     started = time.perf_counter()
     given = Problem.of(X, center=center)
     cv = None
-    if responses is not None:
-        if S is not None:
-            raise ValueError("Argument 'S' or 'responses' must be given, one of the two, not both.")
-        S = target_covariance(responses, like=X, center=center)
-    elif S is None:
-        raise TypeError("Argument 'S' must be a target covariance, not None: pass one, or responses=Y.")
+    S = target_of(S, responses, X, center)
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
         memory_budget=memory_budget, bounds=bounds, gains0=gains0, n_starts=n_starts,
     )  # fmt: skip
     if isinstance(ridge, str) and ridge == "cv":
         D = given.shape[1]
-        if responses is None or relative_ridge is not None or gains0 is not None or D < 4:
-            raise ValueError(
-                "Argument 'ridge' must be a number, not 'cv', where S, relative_ridge or gains0 is given, or "
-                "fewer than four conditions: some are held out of responses=Y."
-            )
+        for wrong, why in (
+            (responses is None, "where S is given: conditions are held out of responses=Y"),
+            (relative_ridge is not None, "where relative_ridge is given: it is chosen"),
+            (gains0 is not None, "where gains0 is given: folds begin at gains of one"),
+            (D < 4, f"for {D} conditions: two are held out, and two trained on"),
+        ):
+            if wrong:
+                raise ValueError(f"Argument 'ridge' must be a number, not 'cv', {why}.")
+        assert responses is not None
         cv = cross_validate(
             X, responses, folds=min(5, D // 2), method=method, solver=solver, center=center, bounds=bounds,
             tol=tol, max_iterations=max_iterations, rng=rng, memory_budget=memory_budget, refit=None,

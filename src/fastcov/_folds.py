@@ -56,7 +56,7 @@ def make_folds(folds: Any, repeats: int, D: int, random: np.random.Generator) ->
             if len(chosen) < LEAST:
                 raise ValueError(
                     f"Argument 'folds' must {what} at least {LEAST} conditions in each fold, not "
-                    f"{len(chosen)} as in fold {k}: a covariance needs two. Use fewer folds."
+                    f"{len(chosen)} as in fold {k}: a covariance needs two. Use fewer or larger folds."
                 )
     return splits
 

@@ -10,6 +10,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._covariance import target_of
 from ._jit import blas_for
 from ._methods import METHODS, certified, plan_for, stepped
 from ._problem import Problem
@@ -30,8 +31,9 @@ RELATIVE_RIDGES = tuple(float(10.0 ** (k / 2)) for k in range(-8, 1))
 
 def ridge_path(
     X: ArrayLike,
-    S: ArrayLike,
+    S: ArrayLike | None = None,
     *,
+    responses: ArrayLike | None = None,
     ridges: ArrayLike | None = None,
     relative_ridges: ArrayLike | None = None,
     method: str = "linear",
@@ -54,7 +56,7 @@ def ridge_path(
 
     Parameters
     ----------
-    X, S
+    X, S, responses
         As for `fit`.
     ridges : array_like, shape (K,)
         λ ≥ 0, in units of X to the fourth, in any order.
@@ -92,6 +94,7 @@ def ridge_path(
     ((3, 60), True)
     """
     given = Problem.of(X, center=center)
+    S = target_of(S, responses, X, center)
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
         memory_budget=memory_budget, bounds=bounds,

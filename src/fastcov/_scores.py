@@ -121,7 +121,10 @@ class CrossValidation:
 
     @property
     def best_ridge(self) -> Any:
-        """λ of the highest mean R²; NaN if none is finite, as where a held-out target is zero."""
+        """λ of the highest mean R²; NaN if none is finite, as where a held-out target is zero.
+
+        Where `relative`, to be passed on as ``relative_ridge``.
+        """
         return self._of(self.choices("best"))
 
     @property
@@ -169,6 +172,17 @@ class CrossValidation:
             return float(self.ridges[best])
         return float(self.ridges[mean >= mean[best] - np.nan_to_num(error[best])].max())
 
+    def _shuffled(self) -> list[str]:
+        """What is found where there is nothing to find, at the best ridge of each method."""
+        texts = []
+        for name, table in self.scores.items():
+            best = np.flatnonzero(self.ridges == self._choice(name, "best"))
+            if table.r2_shuffled is not None and len(best):
+                means = table.r2_shuffled[:, :, best[0]].mean(axis=1)
+                texts.append(f"{means.mean():.3f} ({means.min():.3f} to {means.max():.3f})")
+        shuffles = f"  conditions of Y shuffled, at the best ridge, mean and range: {', '.join(texts)}"
+        return [shuffles] if texts else []
+
     def __repr__(self) -> str:
         N, D = self.stats["shape"]
         folds = f"{len(self.folds)} folds" + (f" ({self.repeats} repeats)" if self.repeats > 1 else "")
@@ -186,7 +200,9 @@ class CrossValidation:
         lines = [
             f"CrossValidation: {N} channels x {D} conditions, {folds}, held-out R2 and its standard error",
             *rows,
-            f"  gains of one {self.r2_at_one.mean():.3f}; * best; largest within a standard error: {chosen}",
+            f"  gains of one {self.r2_at_one.mean():.3f} +- {self.standard_error(self.r2_at_one):.3f}; "
+            f"* best; largest within a standard error: {chosen}",
+            *self._shuffled(),
         ]
         short = sum(int(np.sum(~np.isin(s.status.astype(str), FINE))) for s in self.scores.values())
         if short:

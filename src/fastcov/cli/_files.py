@@ -112,7 +112,10 @@ def save_arrays(path: pathlib.Path, what: str, record: Mapping[str, Any]) -> Non
 
     from .._io import writing
 
-    arrays: dict[str, Any] = {name: np.nan if value is None else value for name, value in record.items()}
+    texts = ("solver", "reason")  # empty where there is none, as numbers are NaN
+    arrays: dict[str, Any] = {
+        name: ("" if name in texts else np.nan) if value is None else value for name, value in record.items()
+    }
     with writing(path) as draft:
         np.savez(draft, **arrays)
     click.echo(f"Saved {what} to {path}", err=True)

@@ -248,12 +248,16 @@ def _with_error(mean: float, error: float, n_folds: int) -> str:
     return number(mean) + (f" ± {number(error)}" if n_folds > 1 else "")
 
 
+def _ridge_name(cv: CrossValidation) -> str:
+    return "λ/λ_max" if cv.relative else "λ"
+
+
 def _cv_label(cv: CrossValidation, name: str, mean: Array, error: Array, below: NDArray[Any]) -> str:
     if not np.isfinite(mean).any():
         return f"{name}: R² is not finite"
     best = int(np.nanargmax(np.where(np.isfinite(mean), mean, np.nan)))
     ridge = np.sort(cv.ridges)[best]
-    text = f"{name}: {_with_error(mean[best], error[best], len(cv.folds))} at λ = {ridge:.3g}"
+    text = f"{name}: {_with_error(mean[best], error[best], len(cv.folds))} at {_ridge_name(cv)} = {ridge:.3g}"
     return text + (f", {below.sum()} of {len(mean)} below the scale" if below.any() else "")
 
 
