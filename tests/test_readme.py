@@ -1,9 +1,13 @@
 """The README's Python example runs as it stands."""
 
+import os
 import pathlib
 import re
 import runpy
 
+import pytest
+
+compiled = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="slow without compiling")
 README = pathlib.Path(__file__).parents[1] / "README.md"
 
 
@@ -11,6 +15,7 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
 
+@compiled
 def test_python_examples_run_one_after_another_and_print_converged_fits(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # they may write files
     scope, printed = {}, []
@@ -36,6 +41,7 @@ def test_no_text_tells_users_to_install_the_unrelated_package():
     assert not offending
 
 
+@compiled
 def test_the_example_that_makes_the_table_of_ridges_runs(monkeypatch, capsys):
     monkeypatch.delenv("FASTCOV_REAL_DATA", raising=False)
     runpy.run_path(str(README.parent / "examples" / "when_to_trust.py"))
@@ -44,6 +50,7 @@ def test_the_example_that_makes_the_table_of_ridges_runs(monkeypatch, capsys):
     assert printed.startswith("| λ / λ_max | 1 | 0.3 | 0.1 |")
 
 
+@compiled
 def test_the_example_that_makes_the_table_of_held_out_conditions_runs(monkeypatch, capsys):
     monkeypatch.delenv("FASTCOV_REAL_DATA", raising=False)
     runpy.run_path(str(README.parent / "examples" / "held_out.py"))

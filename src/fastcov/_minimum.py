@@ -59,7 +59,8 @@ def minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -
             z = np.where(start.problem.sizes == 0, 1.0, z)  # the gain of a dead channel
             name = "bounds" if settings.gains0 is None else "gains0"
             point = _begin(objective, z if bounds is None else bounds.clip(z), name)
-            with blas_for(0):  # products are the kernels', and vectors not worth threads
+            # Products are the kernels, and vectors not worth threads; a loss that overflows is a breakdown.
+            with blas_for(0), np.errstate(over="ignore", invalid="ignore"):
                 minima.append(
                     minimise(
                         objective, point, bounds,
