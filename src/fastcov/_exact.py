@@ -3,9 +3,10 @@
 A step minimises the quadratic model by conjugate gradients that stop at the trust region, at negative
 curvature, or when they are as good as the model is (Steihaug 1983, Toint 1981), preconditioned by the
 diagonal. Its length is then the minimum of the quartic along it, which has closed coefficients: so no
-step is ever refused, and the radius follows the lengths. With bounds, channels that are at one and
-pushed against it are held, those almost at it are sent there (Bertsekas 1982), and a step is projected
-and, where that raises the loss, halved.
+step is ever refused, and the radius follows the lengths. With bounds, channels that are at a bound and
+pushed against it are held, those almost there are sent to it (Bertsekas 1982), and a step is projected
+and, where that raises the loss, halved. Where the gradient vanishes but the loss is concave in some gain,
+it goes on along that one.
 """
 
 from __future__ import annotations

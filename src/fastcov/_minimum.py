@@ -67,7 +67,7 @@ def minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -
                         goal=goal, max_iterations=options.max_iterations, watch=watch,
                     )
                 )  # fmt: skip
-        best.append(min(minima, key=lambda minimum: minimum.point.value))
+        best.append(min(minima, key=lambda m: m.point.value if math.isfinite(m.point.value) else math.inf))
         tried.append([m.point.value for m in minima])
     stats: dict[str, Any] = {
         "solver": None,
