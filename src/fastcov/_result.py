@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._certificate import squares
+from ._labels import UNLABELLED, Labels
 from ._settings import Outcome
 from ._start import Ridge, Start
 
@@ -19,8 +20,9 @@ COMPARABLE = 10.0
 
 
 def describe(
-    start: Start, ridge: Ridge, outcome: Outcome, *, method: str, stacked: bool, seconds: float
-) -> Fit:
+    start: Start, ridge: Ridge, outcome: Outcome, *, method: str, stacked: bool, seconds: float,
+    labels: Labels = UNLABELLED,
+) -> Fit:  # fmt: skip
     """The Fit of an outcome: its exact loss and all else in the caller's units. ND² flops a target."""
     problem, target, delta = start.problem, start.target, outcome.delta
     covariance = outcome.covariance
@@ -58,8 +60,12 @@ def describe(
         status=outcome.status,
         method=method,
         stats=stats,
+        channels=labels.channels,
+        conditions=labels.conditions,
         _gains=outcome.gains[one],
         _covariance=problem.unscaled(covariance, y=2)[one],
+        _target=problem.unscaled(target, y=2)[one],
+        _covariance_at_one=problem.unscaled(start.covariance, y=2),
     )
 
 
@@ -102,6 +108,8 @@ class Fit:
         ``trace_ratio``, the trace of the target over that of X's covariance, ``step``, the length of a line
         search, ``at_bounds``, how many gains are at a bound, ``losses``, where each of several starts
         ended, and ``cv``, the `CrossValidation` behind ``ridge="cv"``.
+    channels, conditions : tuple or None
+        Names of the N channels and D conditions, where X has them.
     """
 
     delta: Array
@@ -114,8 +122,12 @@ class Fit:
     status: str
     method: str
     stats: dict[str, Any]
+    channels: tuple[Any, ...] | None
+    conditions: tuple[Any, ...] | None
     _gains: Array
     _covariance: Array
+    _target: Array
+    _covariance_at_one: Array
 
     @property
     def gains(self) -> Array:
@@ -130,6 +142,14 @@ class Fit:
     def covariance(self) -> Array:
         """Covariance C(z) at the gains, shape (D, D) or (T, D, D), in units of X squared."""
         return self._covariance.copy()
+
+    def target(self) -> Array:
+        """The target S that was fitted, shape (D, D) or (T, D, D), in units of X squared."""
+        return self._target.copy()
+
+    def covariance_at_one(self) -> Array:
+        """Covariance C(1) at gains of one, shape (D, D), in units of X squared."""
+        return self._covariance_at_one.copy()
 
     def __repr__(self) -> str:
         N, D = self.stats["shape"]
