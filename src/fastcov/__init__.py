@@ -27,7 +27,9 @@ __version__ = "0.1.0"
 _NAMES = {
     "AtomOperator": "_operators",
     "ConvergenceWarning": "_certificate",
+    "Contributions": "_contributions",
     "CrossValidation": "_scores",
+    "Explanation": "_explanation",
     "Fit": "_result",
     "GramOperator": "_operators",
     "Plan": "_solvers",
@@ -36,6 +38,7 @@ _NAMES = {
     "atom_norms": "_operators",
     "covariance": "_covariance",
     "cross_validate": "_cross_validation",
+    "explain": "_explain",
     "fit": "_fit",
     "gram": "_operators",
     "loss": "_loss",
@@ -52,9 +55,12 @@ if TYPE_CHECKING:
     from . import datasets as datasets
     from . import plot as plot
     from ._certificate import ConvergenceWarning as ConvergenceWarning
+    from ._contributions import Contributions as Contributions
     from ._covariance import covariance as covariance
     from ._covariance import target_covariance as target_covariance
     from ._cross_validation import cross_validate as cross_validate
+    from ._explain import explain as explain
+    from ._explanation import Explanation as Explanation
     from ._fit import fit as fit
     from ._jit import threads as threads
     from ._loss import loss as loss
