@@ -132,6 +132,11 @@ def explain(
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         start = Start.of(given, S, watch)
         chosen = start.ridge(ridge, relative_ridge)
+        if not chosen.penalty.uniform:
+            raise ValueError(
+                "Argument 'ridge' must be one number for all channels, not one for each or a matrix: modes "
+                "are those of the plain norm."
+            )
         system = start.system(chosen).astype(np.float64)
         found: Complete | Truncated
         if wanted >= n or not start.norms.any():
@@ -162,7 +167,7 @@ def _solved(start: Start, ridge: Ridge, modes: Complete | Truncated, parts: Part
     """δ, from the modes."""
     if isinstance(modes, Complete):
         return modes.state.solve(start.overlaps)
-    delta = parts.function(lambda t: 1.0 / (t + ridge.scaled))
+    delta = parts.function(lambda t: 1.0 / (t + ridge.penalty.largest))
     status = "converged" if parts.left <= ENOUGH else "max-iterations"
     return Solution(delta[np.newaxis], status, {"iterations": modes.applications})
 
