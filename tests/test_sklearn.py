@@ -1,4 +1,4 @@
-"""GainModel: scikit-learn's own checks, fits and scores against fastcov and the oracle, pipelines, searches."""
+"""GainModel: scikit-learn's checks, gains and scores against fastcov and the oracle, pipelines, searches."""
 
 import pickle
 
@@ -61,9 +61,10 @@ class TwoOutputs(GainModel):
         return np.column_stack([y, np.zeros_like(y)]) if y.ndim == 1 or y.shape[1] == 1 else y
 
 
-# Checks that fit one output, whatever the tag `single_output` says: the covariance of one output less its mean
-# over outputs is zero, and a GainModel with center=True says so in a ValueError. They all pass with
+# Checks that fit one output, whatever the tag `single_output` says: the covariance of one output less its
+# mean over outputs is zero, and a GainModel with center=True says so in a ValueError. They all pass with
 # center=False, and for TwoOutputs, which differs in a second column alone. Nothing else is excepted.
+# (check_array_api_input is skipped where SCIPY_ARRAY_API is not set.)
 ONE_OUTPUT = "y has one output, and with center=True a covariance needs two: ValueError"
 WITH_ONE_OUTPUT = [
     "check_fit_score_takes_y", "check_estimators_overwrite_params", "check_dont_overwrite_parameters",
@@ -75,7 +76,7 @@ WITH_ONE_OUTPUT = [
     "check_transformer_preserve_dtypes", "check_methods_sample_order_invariance",
     "check_methods_subset_invariance", "check_fit2d_1sample", "check_fit2d_1feature",
     "check_dict_unchanged", "check_fit_idempotent", "check_fit_check_is_fitted", "check_n_features_in",
-    "check_fit2d_predict1d",
+    "check_fit2d_predict1d", "check_array_api_input",
 ]  # fmt: skip
 
 
