@@ -114,6 +114,7 @@ def test_tags_say_what_y_may_be():
         assert tags.target_tags.multi_output
         assert tags.target_tags.single_output is not center
         assert tags.requires_fit
+        assert tags.transformer_tags.preserves_dtype == ["float64", "float32"]
         assert not tags.input_tags.sparse
         assert not tags.non_deterministic
 
@@ -138,6 +139,13 @@ def test_the_score_of_other_conditions_is_its_definition(X, y, center):
     S = c * naive.covariance(y[test].T, None, center)
     expected, *_ = naive.prediction_scores(C, S, naive.covariance(X[test].T, None, center))
     assert model.score(X[test], y[test]) == pytest.approx(expected, rel=1e-10)
+
+
+def test_scores_of_float32_are_as_good_as_those_of_float64(X, y):
+    model = GainModel().fit(X, y)  # responses are exact in float32
+    assert model.score(X.astype(np.float32), y.astype(np.float32)) == pytest.approx(
+        model.score(X, y), rel=1e-12
+    )
 
 
 def test_the_score_of_what_was_fitted_is_that_of_the_fit(X, y):

@@ -27,7 +27,7 @@ from ._validation import check_choice, check_unmasked
 
 # What a user gets who says nothing of the ridge: cautious on real recordings, see `fit`.
 RELATIVE_RIDGE = 0.1
-FLOATS = [np.float64, np.float32]  # kept as they are; anything else becomes the first
+FLOATS = [np.float64, np.float32]  # X is kept in these; in any other dtype it becomes the first
 
 
 class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -43,8 +43,8 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     ridge : float, array_like or "cv", optional
-        λ ≥ 0 as for `fit`, in units of X to the fourth; "cv" is the best on held-out conditions, chosen
-        within each call of `fit` and only for responses.
+        λ ≥ 0 as for `fastcov.fit`, in units of X to the fourth; "cv" is the best on held-out conditions, chosen
+        in each call of `fit`, for responses only.
     relative_ridge : float, optional
         λ over the largest eigenvalue of GᵀG, instead of `ridge`; 0.1 where neither is given.
     method : {"linear", "line-search", "exact", "diagonal"}
@@ -58,11 +58,11 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     solver : {"auto", "cholesky", "dual", "spectral", "pcg"}
     tol : float, optional
     max_iterations : int, default 1000
-        As for `fit`.
+        As for `fastcov.fit`.
     random_state : int, RandomState, Generator or None, default 0
-        `rng` of `fit`: draws pivots of a preconditioner, random starts, and the folds of ``ridge="cv"``.
+        `rng` of `fastcov.fit`: draws pivots of a preconditioner, random starts, and the folds of ``ridge="cv"``.
     n_starts : int, default 1
-        As for `fit`.
+        As for `fastcov.fit`.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     delta_ : ndarray, shape (n_channels,)
         z − 1, with more digits where gains are near one.
     fit_ : Fit
-        What `fit` returned, with loss, R², certificate and covariance.
+        What `fastcov.fit` returned, with loss, R², certificate and covariance.
     target_scale_ : float
         c, by which the covariance of responses was multiplied; 1 for a precomputed target.
     n_features_in_ : int
@@ -88,8 +88,8 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     A covariance S becomes responses for cross-validation by its eigenvectors, with each column once more
     with the other sign, so that their mean is zero: ``w, V = np.linalg.eigh(S)``,
-    ``R = V * np.sqrt(w.clip(0))``, ``y = np.hstack([R, -R])``. Their covariance is 2S, and the scale does
-    not matter.
+    ``R = V * np.sqrt(w.clip(0))``, ``y = np.hstack([R, -R])``. Their covariance is 2S, which c then brings
+    to the scale of X's.
 
     Examples
     --------
@@ -254,7 +254,7 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_unmasked("y", y)
         x, other = validate_data(
             self, X, y, reset=reset,
-            validate_separately=({"dtype": FLOATS, **x_checks}, {"dtype": FLOATS, "ensure_2d": False}),
+            validate_separately=({"dtype": FLOATS, **x_checks}, {"dtype": np.float64, "ensure_2d": False}),
         )  # fmt: skip
         check_consistent_length(x, other)
         if other.ndim == 1:
