@@ -25,7 +25,7 @@ from ._fit import fit
 from ._problem import Problem
 from ._validation import check_choice, check_unmasked
 
-# What a user gets who says nothing of the ridge: cautious on real recordings, see `fit`.
+# What a user gets who says nothing of the ridge: cautious on real recordings, see `fastcov.fit`.
 RELATIVE_RIDGE = 0.1
 FLOATS = [np.float64, np.float32]  # X is kept in these; in any other dtype it becomes the first
 
@@ -33,7 +33,7 @@ FLOATS = [np.float64, np.float32]  # X is kept in these; in any other dtype it b
 class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """One gain a channel, so that the covariance of X over conditions becomes that of y.
 
-    With X of shape (n_conditions, n_channels) the gains z are those of `fastcov.fit` for X.T: they minimise
+    With X of shape (n_conditions, n_channels) the gains z are those of `fastcov.fit` for X.T, of the loss
 
         L(z) = ½‖X diag(z) J diag(z) Xᵀ − S‖²_F + (λ/2)‖z − 1‖²
 
