@@ -50,10 +50,14 @@ _NAMES = {
     "threads": "_jit",
 }
 _MODULES = ("datasets", "plot")
+# Modules by the name of a library that they need, in neither __all__ nor dir(): `from fastcov import *` must
+# not hide that library, and neither this nor help(fastcov) may fail where it is missing.
+_DOORS = ("sklearn",)
 
 if TYPE_CHECKING:
     from . import datasets as datasets
     from . import plot as plot
+    from . import sklearn as sklearn
     from ._certificate import ConvergenceWarning as ConvergenceWarning
     from ._contributions import Contributions as Contributions
     from ._covariance import covariance as covariance
@@ -82,7 +86,7 @@ __all__ = [*_NAMES, *_MODULES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in (*_MODULES, *_DOORS):
         return importlib.import_module(f"{__name__}.{name}")
     if name not in _NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
