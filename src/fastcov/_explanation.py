@@ -100,6 +100,11 @@ class Explanation:
         """Names of the channels, or their numbers."""
         return self.fit.channels or tuple(range(len(self.overlaps)))
 
+    @property
+    def stats(self) -> dict[str, Any]:
+        """Products with GᵀG so far, ``applications``, and what the fit took."""
+        return {"applications": self._modes.applications, **self.fit.stats}
+
     # --- channel by channel
 
     @property
