@@ -86,10 +86,23 @@ def covariances(
     ND² flops for the covariance of X, and D² log D for ``order="cluster"``.
     """
     require_matplotlib()
+    given, target = _checked(X, S, fit)
+    return draw_covariances(given, target, fit, axes=axes, labels=labels, order=order)
+
+
+def draw_covariances(
+    given: Array,
+    target: Array,
+    fit: Fit,
+    *,
+    axes: Sequence[Axes] | None = None,
+    labels: Sequence[Any] | None = None,
+    order: str = "input",
+) -> NDArray[Any]:
+    """Draw what `covariances` does, of the covariance of the input and the target themselves."""
     from matplotlib.ticker import MaxNLocator
 
     check_choice("order", order, ORDERS)
-    given, target = _checked(X, S, fit)
     D = len(target)
     if labels is not None and len(labels) != D:
         raise ValueError(
