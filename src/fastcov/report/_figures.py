@@ -32,7 +32,7 @@ def pictures(fit: Fit) -> list[Picture]:
             "respond in opposite ways. The better the fit, the more the last looks like the target. "
             "Conditions that are alike in the target stand together.",
             lambda figure: _covariances(figure, fit),
-            (3.4, 9.0),
+            (3.4, 10.2),
         ),
         Picture(
             "Gains of all channels",

@@ -28,6 +28,7 @@ from ._words import (
     plural,
     score,
     share,
+    span,
     verdict,
 )
 
@@ -89,13 +90,10 @@ def page(fit: Fit, *, explanation: Any = None, title: str | None = None) -> str:
 
 def _overview(fits: list[Fit]) -> Section:
     """All targets of a stack, one a row."""
-    rows = [
-        (
-            f"Target {k}", verdict(fit)[0], share(fit), f"{score(fit.r2)} ({score(fit.stats['r2_at_one'])})",
-            f"{score(fit.gains.min())} to {score(fit.gains.max())}",
-        )
-        for k, fit in enumerate(fits, 1)
-    ]  # fmt: skip
+    rows = []
+    for k, fit in enumerate(fits, 1):
+        scores = f"{score(fit.r2)} ({score(fit.stats['r2_at_one'])})"
+        rows.append((f"Target\u00a0{k}", verdict(fit)[0], share(fit), scores, span(fit.gains)))
     head = ("Target", "Verdict", "Loss, of that at gains of one", "R² (at gains of one)", "Gains")
     return Section("All targets", tables=[Table("Fits of all targets, one a row", head, rows)])
 

@@ -64,7 +64,9 @@ def share(fit: Fit) -> str:
     if not fit.loss_at_one > 0:
         return f"{number(fit.loss)}, and {number(fit.loss_at_one)}"
     ratio = fit.loss / fit.loss_at_one
-    return f"{100 * ratio:.0f}\u00a0%" if 0.01 <= ratio < 2 else f"{number(ratio)} times"
+    if ratio < 2:
+        return f"{f'{100 * ratio:.0f}' if ratio > 0.1 else number(100 * ratio)}\u00a0%"
+    return f"{number(ratio)} times"
 
 
 def decimals(value: Any) -> str:
@@ -72,10 +74,14 @@ def decimals(value: Any) -> str:
     return f"{value:.3f}".replace("-", "−") if abs(value) < 100 else number(value)
 
 
+def span(gains: np.ndarray[Any, Any]) -> str:
+    return f"{score(gains.min())} to {score(gains.max())}"
+
+
 def lead(fit: Fit) -> str:
     """What was done, in a sentence for those who have never heard of it."""
     N, D = fit.stats["shape"]
-    to = "a target" if fit.delta.ndim == 1 else f"{len(fit.delta)} targets, one after another"
+    to = "a target" if fit.delta.ndim == 1 else f"each of {plural(len(fit.delta), 'target')}"
     return (
         f"One gain was fitted to each of {plural(N, 'channel')}, so that the covariance of their responses "
         f"over {plural(D, 'condition')} comes close to {to}."
@@ -116,7 +122,7 @@ def headline(fit: Fit) -> Headline:
     tiles = [
         Row("R² of the covariance", score(fit.r2), f"{score(at_one)} with all gains at one; 1 is perfect"),
         Row("Loss", share(fit), "distance from the target, with the ridge; 100\u00a0% with all gains at one"),
-        Row("Gains", _range(fit.gains), f"median {median}; 1 is unchanged"),
+        Row("Gains", span(fit.gains), f"median {median}; 1 is unchanged"),
     ]  # fmt: skip
     sentences = [_does_it_help(fit)]
     if held is None:
@@ -128,7 +134,7 @@ def headline(fit: Fit) -> Headline:
         mean, error, base = held
         spread = f" ± {score(error)}" if math.isfinite(error) else ""
         compared = f"{score(base)} with all gains at one; mean of folds"
-        tiles.append(Row("R², held out", f"{score(mean)}{spread}", compared))
+        tiles.insert(1, Row("R², held out", f"{score(mean)}{spread}", compared))
         sentences.append(
             f"Of conditions that were held out, gains fitted to the others reached an R² of {score(mean)}"
             f"{spread}, and gains of one {score(base)}. The ridge was chosen by these scores, which flatters "
@@ -172,7 +178,7 @@ def fit_rows(fit: Fit) -> list[Row]:
         Row("R²", f"{score(fit.r2)}; {score(stats['r2_at_one'])} with all gains at one",
             "1 − ‖C − S‖² / ‖S‖² of the fitted covariance C and the target S: 1 is perfect, 0 no better than "
             "zeros, below 0 worse."),
-        Row("Gains", f"{_range(gains)}; median {median}; 90\u00a0% from {low} to {high}", "Output "
+        Row("Gains", f"{span(gains)}; median {median}; 90\u00a0% from {low} to {high}", "Output "
             "over input of a channel: 1 leaves it unchanged, 2 doubles it, 0 silences it. " + _signs(gains)),
         Row("Trace of the target", f"{score(stats['trace_ratio'])} times that of the input",
             "Total variance of the target over that of the input. Far from 1 it is a matter of units, not of "
@@ -189,10 +195,6 @@ def fit_rows(fit: Fit) -> list[Row]:
         losses = ", ".join(number(loss) for loss in np.ravel(stats["losses"]))
         rows.append(Row("Losses of all starts", losses, "Where each start ended; the lowest was taken."))
     return rows
-
-
-def _range(gains: np.ndarray[Any, Any]) -> str:
-    return f"{score(gains.min())} to {score(gains.max())}"
 
 
 def _signs(gains: np.ndarray[Any, Any]) -> str:
