@@ -164,7 +164,8 @@ class Fit:
     ) -> pathlib.Path:
         """Write a report: one HTML page with figures, tables, and what each number means.
 
-        The page needs no other file, no network and no scripts; it can be read on a phone, and printed.
+        The page needs no other file, no network and no scripts; it can be read on a phone, and printed. A
+        stack of targets has a part for each.
 
         Parameters
         ----------
@@ -189,7 +190,7 @@ class Fit:
 
         Notes
         -----
-        Some 0.3 MB and a few seconds; as much again for each further target of a stack.
+        Some 0.4 MB and a second or two; as much again for each further target of a stack.
         """
         from .report import write
 

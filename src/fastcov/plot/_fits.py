@@ -16,6 +16,7 @@ from ._style import (
     CARET_UP,
     by_name,
     finish,
+    is_narrow,
     legend_above,
     look,
     new_figure,
@@ -133,9 +134,11 @@ def draw_covariances(
     axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_ylabel("condition" + (", clustered" if order == "cluster" else ""), fontsize=9)
     beyond = np.mean([np.mean(np.abs(matrix) > limit) for matrix, _ in panels])
+    narrow = is_narrow(axes[0].figure)  # the panels then need the width
     bar = axes[0].figure.colorbar(
-        image, ax=list(axes), extend="both" if beyond else "neither", fraction=0.02, pad=0.015
-    )
+        image, ax=list(axes), extend="both" if beyond else "neither", fraction=0.02, pad=0.015,
+        location="bottom" if narrow else "right",
+    )  # fmt: skip
     clipped = f"\n{beyond:.1%} of entries beyond the ends" if beyond else ""
     bar.set_label(f"covariance (units of X squared){clipped}", fontsize=9)
     bar.ax.tick_params(labelsize=8)

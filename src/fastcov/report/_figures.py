@@ -16,6 +16,9 @@ from ._words import held_out, number, score
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Of the names of conditions, that leave room for the panels of a wide and of a narrow figure.
+_LETTERS = (24, 14)
+
 
 def pictures(fit: Fit) -> list[Picture]:
     """Of the covariances and the gains."""
@@ -32,7 +35,7 @@ def pictures(fit: Fit) -> list[Picture]:
             "respond in opposite ways. The better the fit, the more the last looks like the target. "
             "Conditions that are alike in the target stand together.",
             lambda figure: _covariances(figure, fit),
-            (3.4, 10.2),
+            (3.4, 9.8),
         ),
         Picture(
             "Gains of all channels",
@@ -66,6 +69,15 @@ def study_picture(fit: Fit) -> Picture:
 def _covariances(figure: Figure, fit: Fit) -> None:
     narrow = is_narrow(figure)
     axes = figure.subplots(3, 1) if narrow else figure.subplots(1, 3)
+    names = None
+    if fit.conditions is not None:
+        names = [_short(str(name), _LETTERS[narrow]) for name in fit.conditions]
     draw_covariances(
-        fit.covariance_at_one(), fit.target(), fit, axes=list(axes), labels=fit.conditions, order="cluster"
+        fit.covariance_at_one(), fit.target(), fit, axes=list(axes), labels=names, order="cluster"
     )
+
+
+def _short(name: str, letters: int) -> str:
+    """A name without its middle where it is long: what tells names apart is mostly at an end."""
+    half = letters // 2
+    return name if len(name) <= letters else f"{name[:half]}…{name[-half:]}"

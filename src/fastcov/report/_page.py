@@ -92,10 +92,11 @@ def _overview(fits: list[Fit]) -> Section:
     """All targets of a stack, one a row."""
     rows = []
     for k, fit in enumerate(fits, 1):
-        scores = f"{score(fit.r2)} ({score(fit.stats['r2_at_one'])})"
-        rows.append((f"Target\u00a0{k}", verdict(fit)[0], share(fit), scores, span(fit.gains)))
-    head = ("Target", "Verdict", "Loss, of that at gains of one", "R² (at gains of one)", "Gains")
-    return Section("All targets", tables=[Table("Fits of all targets, one a row", head, rows)])
+        word = verdict(fit)[0].partition(":")[0]
+        rows.append((f"Target\u00a0{k}", word, share(fit), score(fit.r2), span(fit.gains)))
+    caption = "Fits of all targets; the loss is compared to that with all gains at one"
+    head = ("Target", "Verdict", "Loss", "R²", "Gains")
+    return Section("All targets", tables=[Table(caption, head, rows)])
 
 
 def _sections(fit: Fit) -> list[Section]:

@@ -60,9 +60,9 @@ def score(value: Any) -> str:
 
 
 def share(fit: Fit) -> str:
-    """The loss as a share of that at gains of one."""
+    """The loss as a share of that at gains of one, or itself where that is zero."""
     if not fit.loss_at_one > 0:
-        return f"{number(fit.loss)}, and {number(fit.loss_at_one)}"
+        return number(fit.loss)
     ratio = fit.loss / fit.loss_at_one
     if ratio < 2:
         return f"{f'{100 * ratio:.0f}' if ratio > 0.1 else number(100 * ratio)}\u00a0%"
@@ -121,7 +121,7 @@ def headline(fit: Fit) -> Headline:
     median = score(np.median(fit.gains))
     tiles = [
         Row("R² of the covariance", score(fit.r2), f"{score(at_one)} with all gains at one; 1 is perfect"),
-        Row("Loss", share(fit), "distance from the target, with the ridge; 100\u00a0% with all gains at one"),
+        Row("Loss", share(fit), _loss_is(fit)),
         Row("Gains", span(fit.gains), f"median {median}; 1 is unchanged"),
     ]  # fmt: skip
     sentences = [_does_it_help(fit)]
@@ -132,7 +132,7 @@ def headline(fit: Fit) -> Headline:
         )
     else:
         mean, error, base = held
-        spread = f" ± {score(error)}" if math.isfinite(error) else ""
+        spread = f"\u00a0±\u00a0{score(error)}" if math.isfinite(error) else ""
         compared = f"{score(base)} with all gains at one; mean of folds"
         tiles.insert(1, Row("R², held out", f"{score(mean)}{spread}", compared))
         sentences.append(
@@ -146,15 +146,24 @@ def headline(fit: Fit) -> Headline:
     return Headline(words, kind, sentences, tiles, warnings)
 
 
+def _loss_is(fit: Fit) -> str:
+    """What the loss is, behind its share."""
+    of = "of " if share(fit).endswith("%") else ""
+    compared = f"{of}that with all gains at one: " if fit.loss_at_one > 0 else ""
+    return f"{compared}squared distance from the target, and the ridge"
+
+
 def _does_it_help(fit: Fit) -> str:
     at_one = fit.stats["r2_at_one"]
     if not (math.isfinite(fit.r2) and math.isfinite(at_one)):
         return "R² is not defined: the target has no size. The loss says how far the covariance is from it."
     scores = f"R² is {score(fit.r2)}, and was {score(at_one)} with all gains at one"
-    if not fit.loss < fit.loss_at_one:
-        return f"The exact loss is {share(fit)} of that at gains of one: {scores}."
+    if not fit.loss_at_one > 0:
+        return "With all gains at one the covariance is the target: there is nothing to fit."
+    falls = "falls to" if fit.loss < HARDLY * fit.loss_at_one else "is"
+    of = "of that" if share(fit).endswith("%") else "that"
     below = " Below 0, the covariance is further from the target than none at all." if fit.r2 < 0 else ""
-    return f"The exact loss falls to {share(fit)} of that at gains of one: {scores}.{below}"
+    return f"The exact loss {falls} {share(fit)} {of} at gains of one: {scores}.{below}"
 
 
 def fit_rows(fit: Fit) -> list[Row]:
