@@ -10,6 +10,7 @@ import platform
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import _doctor
 from .._io import check_output, writing
@@ -120,18 +121,23 @@ def _channels(fit: Fit) -> Section:
     """Channels with the largest and the smallest gains, by name; all of them where they are few."""
     gains = fit.gains
     order = np.argsort(-gains, kind="stable")
-    head = ("Channel", "Gain")
-    named = fit.channels is not None
     names = fit.channels if fit.channels is not None else range(len(gains))
-    rows = [(str(names[i]), decimals(gains[i])) for i in order]
-    if len(rows) <= 2 * LISTED:
-        tables = [Table("All gains", head, rows)]
+
+    def listed(caption: str, places: NDArray[np.intp]) -> Table:
+        return Table(caption, ("Channel", "Gain"), [(str(names[i]), decimals(gains[i])) for i in places])
+
+    if len(order) <= 2 * LISTED:
+        tables = [listed("All gains", order)]
     else:
         tables = [
-            Table("Largest gains", head, rows[:LISTED]),
-            Table("Smallest gains", head, rows[: -LISTED - 1 : -1]),
+            listed("Largest gains", order[:LISTED]),
+            listed("Smallest gains", order[: -LISTED - 1 : -1]),
         ]
-    notes = [] if named else ["Channels are numbered by their row in the responses; the first is 0."]
+    notes = (
+        []
+        if fit.channels is not None
+        else ["Channels are numbered by their row in the responses; the first is 0."]
+    )
     notes.append("A single gain is not a measurement of its channel: other gains may do nearly as well.")
     return Section("Which channels change most", tables=tables, notes=notes)
 
