@@ -532,6 +532,11 @@ def test_every_kind_of_page_fits_the_screen(browser, sim, chosen, tmp_path, widt
         opened(browser, fit.report(tmp_path / "x.html", title="title" * 30), width)
         assert browser.get_log("browser") == []
         assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        hidden = browser.execute_script(
+            "return [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth)"
+            ".map(e => e.innerText)"
+        )
+        assert hidden == []
 
 
 @compiled

@@ -190,7 +190,8 @@ class Fit:
 
         Notes
         -----
-        Some 0.4 MB and a second or two; as much again for each further target of a stack.
+        Some 0.4 MB and a second or two, 2 MB for hundreds of conditions; as much again for each further
+        target of a stack.
         """
         from .report import write
 

@@ -94,7 +94,7 @@ def _overview(fits: list[Fit]) -> Section:
     rows = []
     for k, fit in enumerate(fits, 1):
         word = verdict(fit)[0].partition(":")[0]
-        rows.append((f"Target\u00a0{k}", word, share(fit), score(fit.r2), span(fit.gains)))
+        rows.append((str(k), word, share(fit), score(fit.r2), span(fit.gains)))
     caption = "Fits of all targets; the loss is compared to that with all gains at one"
     head = ("Target", "Verdict", "Loss", "R²", "Gains")
     return Section("All targets", tables=[Table(caption, head, rows)])

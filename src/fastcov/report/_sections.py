@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 WIDE, NARROW = 9.0, 4.2
 # Sharp where a screen has two dots for each pixel of a page 860 wide, or of a phone.
 DPI = 180
+# Letters of a cell, of which four fit beside each other on a phone.
+_SHORT = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +79,11 @@ class Section:
     @property
     def slim(self) -> bool:
         """Whether two of its tables have room beside each other on a phone."""
-        return all(len(table.head) <= 2 for table in self.tables)
+        return all(
+            len(row) <= 2 and all(len(cell) <= _SHORT for cell in row)
+            for table in self.tables
+            for row in (table.head, *table.rows)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
