@@ -114,6 +114,25 @@ seed_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
+fit_options = _together(
+    responses_option,
+    target_option,
+    click.option("--ridge", type=RidgeOrCv(), metavar="FLOAT|cv", help="Ridge, in units of X to the fourth; "
+                 "cv: the best on conditions held out of --responses."),
+    click.option("--relative-ridge", type=float, help="Ridge over the largest eigenvalue of the Gram matrix "
+                 f"of the atoms.  [default: {RELATIVE_RIDGE}]"),
+    method_option,
+    bound_options,
+    center_option,
+    solver_option,
+    limit_options,
+    click.option("--rank", type=click.IntRange(0), help="Of the preconditioner of pcg.  [default: as it "
+                 "pays]"),
+    click.option("--n-starts", type=click.IntRange(1), default=1, show_default=True,
+                 help="Minima to look for with the exact fit, of which the lowest is taken."),
+    seed_option,
+)  # fmt: skip
+
 
 def output_option(what: str) -> Callable[[F], F]:
     return click.option("--output", metavar="FILE.npz", help=f"Save {what}.")
