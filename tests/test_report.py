@@ -549,3 +549,17 @@ def test_report_of_real_recordings_is_below_two_megabytes_and_says_which_fit_hel
     assert path.stat().st_size < 2e6
     words = {"exact": "Helps: closer to the target", "linear": "Overshoots: worse than with all gains at one"}
     assert words[method] in Page(path.read_text(encoding="utf-8")).text
+
+
+@pytest.mark.parametrize(
+    ("ridge", "expected"),
+    [
+        (np.linspace(1.0, 2.0, 30), "1 to 2, one for each channel"),
+        (np.eye(30)[:20] + 0.1 * np.eye(20, 30, 3), "a matrix, 20 × 30"),
+    ],
+    ids=["by channel", "matrix"],
+)
+def test_other_ridges_than_one_number_are_described(tmp_path, ridge, expected):
+    X = np.random.default_rng(0).standard_normal((30, 12))
+    fit = fc.fit(X, fc.covariance(1.1 * X), ridge=ridge)
+    assert expected in fit.report(tmp_path / "report.html").read_text(encoding="utf-8")

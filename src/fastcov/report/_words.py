@@ -166,21 +166,41 @@ def _does_it_help(fit: Fit) -> str:
     return f"The exact loss {falls} {share(fit)} {of} at gains of one: {scores}.{below}"
 
 
+def _numbers(values: Any) -> str:
+    """One number, or from which to which."""
+    low, high = number(np.min(values)), number(np.max(values))
+    return low if np.ndim(values) == 0 else f"{low} to {high}"
+
+
+def _ridge_row(fit: Fit) -> Row:
+    """One ridge for all channels, one for each, or a matrix."""
+    if np.ndim(fit.ridge) == 2:
+        rows, columns = fit.ridge.shape
+        return Row(
+            "Penalty Γ", f"a matrix, {rows} × {columns}", "Gains pay half the squared norm of Γδ for leaving one "
+            "by δ. Entries are in units of the responses squared.",
+        )  # fmt: skip
+    relative = ""
+    if fit.relative_ridge is not None:
+        relative = f" ({_numbers(fit.relative_ridge)} of the largest eigenvalue of GᵀG)"
+    each = ", one for each channel" if np.ndim(fit.ridge) else ""
+    return Row(
+        "Ridge λ", _numbers(fit.ridge) + relative + each, "What a gain pays for leaving one. The larger, the nearer "
+        "it stays to one. In units of the responses to the fourth.",
+    )  # fmt: skip
+
+
 def fit_rows(fit: Fit) -> list[Row]:
     """The table of a fit, with what each number means."""
     N, D = fit.stats["shape"]
     gains, stats = fit.gains, fit.stats
-    relative = ""
-    if fit.relative_ridge is not None:
-        relative = f" ({number(fit.relative_ridge)} of the largest eigenvalue of GᵀG)"
     low, median, high = (score(q) for q in np.quantile(gains, [0.05, 0.5, 0.95]))
     rows = [
         Row("Method", fit.method, METHODS[fit.method]),
         Row("Data", f"{plural(N, 'channel')} × {plural(D, 'condition')}", "Responses that were fitted. "
             + ("Their mean over channels is removed, condition by condition." if stats["center"]
                else "Their mean over channels is kept.")),
-        Row("Ridge λ", number(fit.ridge) + relative, "What a gain pays for leaving one. The larger, the "
-            "nearer all gains stay to one. In units of the responses to the fourth."),
+        _ridge_row(fit),
         Row("Loss", f"{number(fit.loss)}; {number(fit.loss_at_one)} with all gains at one",
             "Half the squared distance from covariance to target, over all pairs of conditions, and what the "
             "ridge adds. A fit that helps has the smaller one."),
