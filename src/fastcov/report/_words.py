@@ -177,16 +177,16 @@ def _ridge_row(fit: Fit) -> Row:
     if np.ndim(fit.ridge) == 2:
         rows, columns = fit.ridge.shape
         return Row(
-            "Penalty Γ", f"a matrix, {rows} × {columns}", "Gains pay half the squared norm of Γδ for leaving one "
-            "by δ. Entries are in units of the responses squared.",
+            "Penalty Γ", f"a matrix, {rows} × {columns}", "Gains pay half the squared norm of Γδ for leaving "
+            "one by δ. Entries are in units of the responses squared.",
         )  # fmt: skip
     relative = ""
     if fit.relative_ridge is not None:
         relative = f" ({_numbers(fit.relative_ridge)} of the largest eigenvalue of GᵀG)"
     each = ", one for each channel" if np.ndim(fit.ridge) else ""
     return Row(
-        "Ridge λ", _numbers(fit.ridge) + relative + each, "What a gain pays for leaving one. The larger, the nearer "
-        "it stays to one. In units of the responses to the fourth.",
+        "Ridge λ", _numbers(fit.ridge) + relative + each, "What a gain pays for leaving one. The larger, the "
+        "nearer it stays to one. In units of the responses to the fourth.",
     )  # fmt: skip
 
 
