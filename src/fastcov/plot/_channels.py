@@ -22,8 +22,10 @@ _SHORT, _LONG = 18, 28
 _EXTREMES, _APART = 4, 0.07
 # Above so many points a drawing of lines and curves becomes slow to open: they become pixels.
 _MANY = 2000
-# Room for numbers at both ends of the bars, as a share of their range.
-_ROOM = 0.2
+# Values that vary by less than this share are one value and rounding.
+_CONSTANT = 1e-12
+# Room for a letter of the numbers at either end of the bars, as a share of their range.
+_LETTER = 0.04
 
 
 def overlaps(explanation: Explanation, *, axes: Sequence[Axes] | None = None) -> NDArray[Any]:
@@ -85,7 +87,8 @@ def overlaps(explanation: Explanation, *, axes: Sequence[Axes] | None = None) ->
         ax.set_ylabel("δ = gain − 1", fontsize=9)
         ax.set_title(f"{word}: {_correlation(values, delta)}\n{below}", fontsize=9)
         finish(ax)
-        ax.xaxis.get_offset_text().set_fontsize(8)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.get_offset_text().set_fontsize(8)
     _draw_alone(axes[0], explanation)
     return np.array(axes, dtype=object)
 
@@ -132,7 +135,8 @@ def contributions(explanation: Explanation, channel: Any, n: int = 6, *, ax: Axe
     starts = np.concatenate([[0.0], ends[:-1], [0.0]])
     ends = np.append(ends, found.delta)
     last = len(rows) - 1
-    for k, (start, end) in enumerate(zip(starts, ends, strict=True)):
+    texts = [decimals(value, None) for _, value in rows]
+    for k, (start, end, text) in enumerate(zip(starts, ends, texts, strict=True)):
         change = end - start
         total = k in (0, last)
         colour = "0.4" if total else COLOURS[1] if change > 0 else COLOURS[0]
@@ -140,21 +144,22 @@ def contributions(explanation: Explanation, channel: Any, n: int = 6, *, ax: Axe
         if k < last:  # from where one bar ends to where the next begins
             ax.plot([end, end], [k, k + 1], color="0.6", linewidth=0.8, zorder=1)
         ax.annotate(
-            decimals(rows[k][1], None), (end, k), (3 if change >= 0 else -3, 0), textcoords="offset points",
+            text, (end, k), (3 if change >= 0 else -3, 0), textcoords="offset points",
             ha="left" if change >= 0 else "right", va="center", fontsize=8,
         )  # fmt: skip
     ax.axvline(0.0, color="0.35", linewidth=1, zorder=1)
     low, high = min(0.0, ends.min()), max(0.0, ends.max())
-    room = _ROOM * (high - low) or 0.5
+    room = _LETTER * max(map(len, texts)) * (high - low) or 0.5
     ax.set_xlim(low - room, high + room)
     ax.set_ylim(last + 0.6, -0.6)
     ax.set_yticks(range(len(rows)), [name for name, _ in rows])
-    ax.set_xlabel("δ = gain − 1: orange raises it, blue lowers it", fontsize=9)
+    ax.set_xlabel("δ = gain − 1\norange raises it, blue lowers it", fontsize=9)
     gain, alone = number(1.0 + found.delta), number(1.0 + found.diagonal)
     ax.set_title(
         f"{_channel(found.channel, _LONG)}\ngain {gain}; alone it would be {alone}", fontsize=9, loc="left"
     )
     finish(ax)
+    ax.xaxis.get_offset_text().set_fontsize(8)
     return ax
 
 
@@ -199,10 +204,12 @@ def _name(
 
 
 def _correlation(a: Array, b: Array) -> str:
-    a, b = (values - values.mean() for values in (a, b))
     a, b = (values / (np.abs(values).max() or 1.0) for values in (a, b))
-    size = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return f"correlation {decimals(float(a @ b) / size, 2)}" if size > 0 else "no correlation"
+    a, b = (values - values.mean() for values in (a, b))
+    sizes = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+    if min(sizes) < _CONSTANT:
+        return "no correlation"
+    return f"correlation {decimals(float(a @ b) / sizes[0] / sizes[1], 2)}"
 
 
 def _draw_alone(ax: Axes, explanation: Explanation) -> None:

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-# Shares of a mode that the right-hand axis of a spectrum names; the few where all would lie over each other.
-_SHARES, _FEW_SHARES = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999), (0.01, 0.5, 0.99)
-# Decades of the spectrum above which only the few are named, and decades that a ridge may lie beyond it.
-_MANY_DECADES, _BEYOND = 16, 3
+# Shares of a mode that the right-hand axis of a spectrum names, by the decades that it spans at most.
+_SHARES = {
+    1.5: (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99),
+    16: (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999),
+    np.inf: (0.01, 0.5, 0.99),
+}
+# Decades below which powers of ten alone are too few, and decades that a ridge may lie beyond the spectrum.
+_FEW_DECADES, _BEYOND = 1.5, 3
 # Modes above which the first few would be crowded on an even axis.
 _FEW_MODES = 20
 # Letters of a condition's name that there is room for.
@@ -58,9 +62,9 @@ def spectrum(explanation: Explanation, *, ax: Axes | None = None) -> Axes:
     TypeError
         If `explanation` is something else.
     """
+    checked(explanation)
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-    checked(explanation)
     if ax is None:
         ax = new_figure(6.0, 4.0).subplots()
     K = _known(explanation)
@@ -93,6 +97,10 @@ def spectrum(explanation: Explanation, *, ax: Axes | None = None) -> Axes:
         ax.axhline(ridge, color=COLOURS[1], linestyle="--", linewidth=1.4, zorder=1)
     ax.set_yscale("log")
     ax.set_ylim(low, high)
+    if np.log10(high / low) < _FEW_DECADES:
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
     if K > _FEW_MODES:
         ax.set_xscale("log")
         ax.set_xlim(0.9, 1.1 * K)
@@ -119,7 +127,8 @@ def _name_shares(ax: Axes, ridge: float, low: float, high: float) -> None:
     """The right-hand axis: where σ² / (σ² + λ) has which value."""
     from matplotlib.ticker import NullLocator
 
-    shares = np.array(_SHARES if np.log10(high / low) < _MANY_DECADES else _FEW_SHARES)
+    decades = np.log10(high / low)
+    shares = np.array(next(shares for most, shares in _SHARES.items() if decades <= most))
     places = ridge * shares / (1.0 - shares)
     inside = (places > low) & (places < high)
     if not inside.any():
@@ -172,9 +181,9 @@ def covariance_modes(
     TypeError, ValueError
         If `explanation` is something else, or there are not n axes or D labels.
     """
+    checked(explanation)
     from matplotlib.ticker import MaxNLocator
 
-    checked(explanation)
     check_whole("n", n, 1)
     check_choice("order", order, ORDERS)
     target = explanation.fit.target()
@@ -216,7 +225,7 @@ def covariance_modes(
     axes[0].set_ylabel("condition" + (", clustered" if order == "cluster" else ""), fontsize=9)
     beyond = float(np.mean(np.abs(modes) > limit))
     bar = axes[0].figure.colorbar(
-        image, ax=list(axes[:K]), extend="both" if beyond else "neither", fraction=0.02, pad=0.015
+        image, ax=list(axes), extend="both" if beyond else "neither", fraction=0.02, pad=0.015
     )
     clipped = f"\n{beyond:.1%} of entries beyond the ends" if beyond else ""
     bar.set_label(f"covariance mode, of norm one{clipped}", fontsize=8)
@@ -321,7 +330,7 @@ def explanation(explanation: Explanation, channel: Any = None, *, labels: Any = 
         ridge = f"{fit.relative_ridge:g} of the largest eigenvalue"
     worse = ": it overshoots" if fit.overshoots else ""
     figure.suptitle(
-        f"Linear fit of {N} channels, {D} conditions, ridge {ridge}\n"
+        f"Linear fit of {_plural(N, 'channel')}, {_plural(D, 'condition')}, ridge {ridge}\n"
         f"loss at gains of one {fit.loss_at_one:.3g}; of the fit "
         f"{explanation.linear_loss:.3g} to first order, {fit.loss:.3g} exactly{worse}",
         fontsize=10,
