@@ -76,9 +76,9 @@ def number(value: float) -> str:
 
 def decimals(value: float, places: int | None) -> str:
     """So many decimals, or three digits and the sign where `places` is None, with a minus sign; no −0."""
-    text = f"{value:+.3g}" if places is None else f"{value:.{places}f}"
+    text = f"{value:+#.3g}".rstrip(".") if places is None else f"{value:.{places}f}"
     if float(text) == 0:
-        text = text.lstrip("+-")
+        text = "0" if places is None else text.lstrip("-")
     return text.replace("-", "−")
 
 
