@@ -460,6 +460,14 @@ def test_the_summary_holds_every_part_for_the_channel_that_moves_most(why):
     assert_legible(figure)
 
 
+def test_the_channel_that_moves_most_may_move_down(sim):
+    why = fc.explain(sim.X, 0.1 * sim.S, relative_ridge=0.3)
+    lowest = int(np.argmin(why.delta))
+    assert why.delta.max() < -why.delta[lowest]
+    words = [text for text, _ in shown(plot.explanation(why))]
+    assert any(text.startswith(f"channel {lowest}\ngain") for text in words)
+
+
 def test_the_summary_is_of_the_channel_and_has_the_labels_that_are_given(why):
     words = [text for text, _ in shown(plot.explanation(named(why, channels=CHANNELS), CHANNELS[2]))]
     assert any(text.startswith("mouse_0_left_") and "gain" in text for text in words)
