@@ -20,6 +20,7 @@ import fastcov as fc
 from fastcov import cli
 from fastcov.plot._style import new_figure
 from fastcov.report import _page, _sections, _words
+from fastcov.report._explanation import explanation_sections
 
 compiled = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="slow without compiling")
 VOID = {"meta", "link", "img", "br", "hr"}
@@ -284,6 +285,37 @@ def test_figures_are_legible_at_both_widths(which, request):
             assert_legible(figure)
 
 
+@pytest.mark.parametrize("modes", [None, 5])
+def test_figures_of_an_explanation_are_legible_at_both_widths(named, sim, modes):
+    why = fc.explain(sim.X, sim.S, named.ridge, modes=modes)
+    (section,) = explanation_sections(why, named)
+    assert len(section.pictures) == 5
+    for picture in section.pictures:
+        for width, height in zip((_sections.WIDE, _sections.NARROW), picture.heights, strict=True):
+            figure = new_figure(width, height)
+            FigureCanvasAgg(figure)
+            picture.draw(figure)
+            assert_legible(figure)
+
+
+def test_an_explanation_tells_who_changed_a_gain_most(named, sim):
+    why = fc.explain(sim.X, sim.S, named.ridge)
+    (section,) = explanation_sections(why, named)
+    first = section.tables[0].rows[0]
+    i = int(np.argmax(np.abs(why.delta)))
+    contributions = -fc.gram(sim.X)[i] * why.delta
+    contributions[i] = 0.0
+    assert first[0] == str(i)
+    assert first[3].startswith(f"{np.argmax(np.abs(contributions))} (")
+    assert f"{why.unreachable / why.total:.1%}" in section.sentences[1]
+
+
+def test_an_explanation_of_other_responses_is_refused(named, sim):
+    why = fc.explain(sim.X[:-1], sim.S, named.ridge)
+    with pytest.raises(ValueError, match="Argument 'explanation' must be of the responses that were fitted"):
+        read(named, explanation=why)
+
+
 def test_covariances_are_drawn_from_the_fit_alone(named, sim):
     figure = new_figure(9.0, 3.4)
     _page.pictures(named)[0].draw(figure)
@@ -336,7 +368,7 @@ def test_names_that_utf8_cannot_write_are_no_obstacle(named, tmp_path):
 
 
 def test_what_is_no_explanation_is_refused(named):
-    with pytest.raises(TypeError, match="Argument 'explanation' must be None, not dict"):
+    with pytest.raises(TypeError, match="Argument 'explanation' must be an Explanation, not dict"):
         read(named, explanation={})
 
 
@@ -346,7 +378,7 @@ def test_sections_are_rendered_whatever_they_hold(named, monkeypatch):
         "Explained", ["A <sentence>."], [picture], [_sections.Row("name", "value")],
         [_sections.Table("numbers", ("a", "b", "c"), [("1", "2", "3")])], ["A note."],
     )  # fmt: skip
-    monkeypatch.setattr(_page, "explanation_sections", lambda explanation: [section] * explanation)
+    monkeypatch.setattr(_page, "explanation_sections", lambda explanation, _: [section] * explanation)
     page = read(named, explanation=1)
     for words in ("Explained", "A <sentence>.", "Head. A caption.", "name value", "a b c 1 2 3", "A note."):
         assert words in page.text

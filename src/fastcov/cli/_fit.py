@@ -130,11 +130,13 @@ def fit_command(x: str, output: str | None, figure: str | None, as_json: bool, *
 @fit_options
 @click.option("--output", metavar="FILE.html", default="report.html", show_default=True, help="The page.")
 @click.option("--title", help="Of the page.  [default: the names of the files]")
-def report_command(x: str, output: str, title: str | None, **given: Any) -> None:
+@click.option("--explain/--no-explain", default=True, show_default=True, help="Whether to say why gains are "
+              "what they are, from the linear fit with the same ridge.")  # fmt: skip
+def report_command(x: str, output: str, title: str | None, explain: bool, **given: Any) -> None:
     """Fit gains to a file of responses, and write a report: one HTML page that needs nothing else.
 
-    It says whether the gains help, shows covariances and gains, and what each number means; it can be read
-    on a phone, and printed. X, Y and the files they are in are as for 'fastcov fit'.
+    It says whether the gains help, shows covariances, gains, and why these gains, and says what each number
+    means; it can be read on a phone, and printed. X, Y and the files they are in are as for 'fastcov fit'.
 
     \b
     fastcov report data.npz:glomeruli --responses data.npz:mitral --method exact --ridge cv
@@ -149,7 +151,11 @@ def report_command(x: str, output: str, title: str | None, **given: Any) -> None
     require()
     X, Y, S = open_target(x, asked.responses, asked.target, asked.center, drawn=False)
     names = [pathlib.Path(file).name for file in read]
-    fitted = asked.fit(X, Y, S)
-    fitted.report(page, title=title or f"Gains from {names[0]} to {names[1]}")
+    fitted, why = asked.fit(X, Y, S), None
+    if explain and S.ndim == 2:
+        from .._explain import explain as explained
+
+        why = explained(X, S, fitted.ridge, center=asked.center, memory_budget=asked.memory_budget)
+    fitted.report(page, explanation=why, title=title or f"Gains from {names[0]} to {names[1]}")
     click.echo(f"Saved the report to {page}", err=True)
     click.echo(str(fitted))

@@ -67,7 +67,7 @@ def spectrum(explanation: Explanation, *, ax: Axes | None = None) -> Axes:
 
     if ax is None:
         ax = new_figure(6.0, 4.0).subplots()
-    K = _known(explanation)
+    K = len(explanation.spectrum)
     if K == 0:
         return _say(ax, "No modes: no gain changes the covariance.")
     largest = explanation.spectrum[0]
@@ -202,7 +202,7 @@ def covariance_modes(
         axes = axes[:n]
     if len(axes) != n:
         raise ValueError(f"Argument 'axes' must be {n} Axes, not {len(axes)}: one for each mode.")
-    K = min(n, _known(explanation))
+    K = min(n, len(explanation.spectrum))
     for axis in axes[K:]:
         axis.set_axis_off()
     if K == 0:
@@ -336,13 +336,6 @@ def explanation(explanation: Explanation, channel: Any = None, *, labels: Any = 
         fontsize=10,
     )
     return figure
-
-
-def _known(explanation: Explanation) -> int:
-    """How many modes are above rounding: the first few may hold more than the rank."""
-    values = explanation.spectrum
-    rounding = len(explanation.overlaps) * np.finfo(np.float64).eps * values.max(initial=0.0)
-    return int(np.count_nonzero(values > rounding))
 
 
 def _pairs(explanation: Explanation) -> int:

@@ -83,7 +83,11 @@ def page(fit: Fit, *, explanation: Any = None, title: str | None = None) -> str:
             Part(f"Target {k} of {len(fits)}" if several else "", headline(one), _sections(one))
             for k, one in enumerate(fits, 1)
         ],
-        after=[*explanation_sections(explanation), _made(fit), Section("What the words mean", rows=GLOSSARY)],
+        after=[
+            *explanation_sections(explanation, fit),
+            _made(fit),
+            Section("What the words mean", rows=GLOSSARY),
+        ],
         version=_doctor.versions()["fastcov"],
     )
     return text
