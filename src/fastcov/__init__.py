@@ -25,11 +25,13 @@ __version__ = "0.1.0"
 # Name -> module. Everything is imported when it is first used (PEP 562): `import fastcov` takes a
 # millisecond, Numba and SciPy half a second.
 _NAMES = {
+    "Applied": "_applied",
     "AtomOperator": "_operators",
     "ConvergenceWarning": "_certificate",
     "CrossValidation": "_scores",
     "Fit": "_result",
     "GramOperator": "_operators",
+    "LabelWarning": "_labels",
     "Plan": "_solvers",
     "Progress": "_solvers",
     "RidgePath": "_path",
@@ -38,6 +40,7 @@ _NAMES = {
     "cross_validate": "_cross_validation",
     "fit": "_fit",
     "gram": "_operators",
+    "load": "_saved",
     "loss": "_loss",
     "loss_and_gradient": "_loss",
     "overlaps": "_operators",
@@ -51,12 +54,14 @@ _MODULES = ("datasets", "plot")
 if TYPE_CHECKING:
     from . import datasets as datasets
     from . import plot as plot
+    from ._applied import Applied as Applied
     from ._certificate import ConvergenceWarning as ConvergenceWarning
     from ._covariance import covariance as covariance
     from ._covariance import target_covariance as target_covariance
     from ._cross_validation import cross_validate as cross_validate
     from ._fit import fit as fit
     from ._jit import threads as threads
+    from ._labels import LabelWarning as LabelWarning
     from ._loss import loss as loss
     from ._loss import loss_and_gradient as loss_and_gradient
     from ._operators import AtomOperator as AtomOperator
@@ -67,6 +72,7 @@ if TYPE_CHECKING:
     from ._path import RidgePath as RidgePath
     from ._path import ridge_path as ridge_path
     from ._result import Fit as Fit
+    from ._saved import load as load
     from ._scores import CrossValidation as CrossValidation
     from ._solvers import Plan as Plan
     from ._solvers import Progress as Progress

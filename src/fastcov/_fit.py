@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._covariance import target_of
+from ._covariance import Target, aligned
 from ._cross_validation import cross_validate
 from ._jit import blas_for
 from ._methods import METHODS
@@ -152,7 +152,9 @@ def fit(
     started = time.perf_counter()
     given = Problem.of(X, center=center)
     cv = None
-    S = target_of(S, responses, X, center)
+    if responses is not None:
+        responses = aligned("responses", responses, given.labels)
+    target = Target.of(S, responses, given)
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
         memory_budget=memory_budget, bounds=bounds, gains0=gains0, n_starts=n_starts,
@@ -180,13 +182,13 @@ def fit(
             )
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         settings = settings.watched(watch)
-        start = Start.of(given, S, watch)
+        start = Start.of(given, target.S, watch)
         chosen = start.ridge(ridge, relative_ridge)
         outcome = METHODS[method](start, chosen, settings)
         outcome.warn()
         if cv is not None:
             outcome.stats["cv"] = cv
         return describe(
-            start, chosen, outcome, method=method, stacked=np.ndim(S) == 3,
-            seconds=time.perf_counter() - started,
+            start, chosen, outcome, method=method, stacked=np.ndim(target.S) == 3, labels=target.labels,
+            extra=target.stats, seconds=time.perf_counter() - started,
         )  # fmt: skip

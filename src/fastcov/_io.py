@@ -162,7 +162,7 @@ def _read_mat(path: pathlib.Path, key: str | None, name: str) -> Array:
 
 def _open_h5(path: pathlib.Path, key: str | None, name: str) -> Any:
     """The dataset, whose file is open for as long as it is held."""
-    h5py = _library("h5py", path, "h5")
+    h5py = library("h5py", path, "h5")
     arrays: dict[str, Any] = {}
 
     def collect(place: str, node: Any) -> None:
@@ -179,7 +179,7 @@ def _open_h5(path: pathlib.Path, key: str | None, name: str) -> Any:
 
 
 def _open_zarr(path: pathlib.Path, key: str | None, name: str) -> Any:
-    zarr = _library("zarr", path, "zarr")
+    zarr = library("zarr", path, "zarr")
     arrays: dict[str, Any] = {}
 
     def collect(group: Any, prefix: str = "") -> None:
@@ -200,13 +200,13 @@ def _open_zarr(path: pathlib.Path, key: str | None, name: str) -> Any:
     return _chosen(path, key, node, arrays, name)
 
 
-def _library(module: str, path: pathlib.Path, extra: str) -> Any:
+def library(module: str, path: pathlib.Path, extra: str, what: str = "Reading") -> Any:
     """The module, or an ImportError that says how to get it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f'Reading {path.suffix.lower()} files needs {module}: pip install "fastcov-gains[{extra}]"'
+            f'{what} {path.suffix.lower()} files needs {module}: pip install "fastcov-gains[{extra}]"'
         ) from error
 
 

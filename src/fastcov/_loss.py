@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _blas, _kernels
 from ._jit import blas_for
+from ._labels import Labels, by_channel
 from ._problem import NARROW, Problem, check_responses
 from ._products import apply_adjoint
 from ._validation import check_gains, check_nonnegative
@@ -120,9 +122,11 @@ def _evaluate(
 ) -> tuple[Any, Array | None]:
     ridge = check_nonnegative("ridge", ridge)
     responses = check_responses("X", X)
-    given = check_gains("gains", gains, len(responses), batch=True)
+    labels = Labels.of("X", X)
+    given = check_gains("gains", by_channel("gains", gains, labels), len(responses), batch=True)
     Z = np.atleast_2d(given)
     problem = Problem.measured(responses, Z[0], center=center, largest_gain=float(np.abs(Z).max()))
+    problem = dataclasses.replace(problem, labels=labels)
     target = problem.target(S)
     K, T = len(Z), len(target)
     if K != T and K > 1 and T > 1:
