@@ -263,7 +263,8 @@ def test_ridge_cv_is_the_best_on_held_out_conditions_and_shows_why(run):
     found = json.loads(run(*wide, "--json", "--output", "fit.npz").stdout)
     assert found["relative_ridge"] == cv.best_ridge
     assert_array_equal(found["cv"]["r2"], cv.r2)
-    assert_array_equal(load("fit.npz")["cv_r2"], cv.r2)
+    assert_array_equal(fc.load("fit.npz").stats["cv"].r2, cv.r2)
+    assert_array_equal(load("fit.npz")["stats.cv.scores.linear.r2"], cv.r2)
     table = run(*wide).stdout
     assert f"({cv.best_ridge:g} of the largest eigenvalue)" in table
     assert table.endswith(f"\n\n{cv}\n")
@@ -303,7 +304,7 @@ def test_ridge_cv_is_the_best_on_held_out_conditions_and_shows_why(run):
         (["data.npz:X", "--target", "data.npz:S", "--rank", -1], ["'--rank'", "x>=0"]),
         (["data.npz:X", "--target", "data.npz:S", "--rank", 41], ["'rank'", "40 channels"]),
         (["data.npz:X", "--target", "data.npz:S", "--output", "no/x.npz"], ["--output", "create it"]),
-        (["data.npz:X", "--target", "data.npz:S", "--output", "x.csv"], ["--output", ".npz"]),
+        (["data.npz:X", "--target", "data.npz:S", "--output", "x.txt"], ["--output", ".npz, .csv, .h5"]),
         (["data.npz:X", "--target", "data.npz:S", "--plot", "x.gif"], ["--plot", ".png, .pdf or .svg"]),
         (["data.npz:X", "--target", "data.npz:S", "--rigde", 1], ["--rigde"]),
         ([], ["Missing argument 'X'"]),
@@ -478,7 +479,7 @@ def test_a_study_whose_fits_stop_short_says_so_and_is_no_error(run):
         (["path", "data.npz:X", "--target", "data.npz:S", "--ridges", "a"], ["'--ridges'", "'a'"]),
         (["path", "data.npz:X", "--target", "data.npz:S", "--upper", "nan"], ["--upper", "NaN"]),
         (["path", "data.npz:X", "--target", "data.npz:X"], ["'S' must be 8 x 8"]),
-        (["path", "data.npz:X", "--target", "data.npz:S", "--output", "x.csv"], ["--output", ".npz"]),
+        (["path", "data.npz:X", "--target", "data.npz:S", "--output", "x.mat"], ["--output", ".npz"]),
     ],
 )
 def test_bad_input_to_studies_is_one_line_and_code_2(run, arguments, words):

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ._files import fit_record, open_target, outputs, print_json, save_arrays, save_figure
+from ._files import Naming, fit_record, open_target, outputs, print_json, save_figure, save_fit
 from ._options import (
     RELATIVE_RIDGE,
     RidgeOrCv,
@@ -17,6 +17,7 @@ from ._options import (
     json_option,
     limit_options,
     method_option,
+    naming_options,
     output_option,
     plot_option,
     responses_option,
@@ -30,6 +31,7 @@ from ._options import (
 @click.argument("x", metavar="X")
 @responses_option
 @target_option
+@naming_options
 @click.option("--ridge", type=RidgeOrCv(), metavar="FLOAT|cv", help="Ridge, in units of X to the fourth; "
               "cv: the best on conditions held out of --responses.")  # fmt: skip
 @click.option("--relative-ridge", type=float, help="Ridge over the largest eigenvalue of the Gram matrix "
@@ -43,13 +45,16 @@ from ._options import (
 @click.option("--n-starts", type=click.IntRange(1), default=1, show_default=True,
               help="Minima to look for with the exact fit, of which the lowest is taken.")  # fmt: skip
 @seed_option
-@output_option("gains, delta, covariance, target and the numbers of the fit")
+@output_option("the whole fit, which fastcov.load reads, or a table of the gains")
 @plot_option("the covariances, and the gains beside those of the linear and the diagonal fit")
 @json_option
 def fit_command(
     x: str,
     responses: str | None,
     target: str | None,
+    channels: str | None,
+    conditions: str | None,
+    id_column: bool,
     ridge: float | str | None,
     relative_ridge: float | None,
     method: str,
@@ -69,13 +74,14 @@ def fit_command(
 ) -> None:
     """Fit gains to a file of responses.
 
-    X holds one row a channel, one column a condition. Y has the same conditions in the same order,
-    and channels of its own.
+    X holds one row a channel, one column a condition. Y has the same conditions, and channels of its
+    own: the conditions in the same order or, where X and Y both name them, in any.
 
     Files: name.npy, name.npz:key, name.mat:key, name.csv, name.tsv, name.h5:dataset, or a folder
     name.zarr (name.zarr:array in a group). The key may be left out where there is no choice. X and Y in
-    .npy, .h5 and .zarr may be larger than memory. A table may have a header row and a first column of
-    names; their order is not compared, and numbers are data unless the corner is empty.
+    .npy, .h5 and .zarr may be larger than memory. A table may have a header row, of names of conditions,
+    and a first column of names of channels; numbers there are data, unless the corner is empty or, in the
+    first column, --id-column is given. Names that only count from 0 are none.
 
     \b
     fastcov fit data.npz:glomeruli --responses data.npz:mitral --relative-ridge 0.1 --plot fit.png
@@ -93,13 +99,13 @@ def fit_command(
 
     from .._fit import fit
 
-    results, picture = outputs(output, figure, (x, responses, target))
-    X, Y, S = open_target(x, responses, target, center, drawn=picture is not None)
+    results, picture = outputs(output, figure, (x, responses, target, channels, conditions))
+    naming = Naming(channels, conditions, id_column)
+    X, of = open_target(x, responses, target, center, naming, drawn=picture is not None)
     options: dict[str, Any] = {
         "center": center, "solver": solver, "tol": tol, "max_iterations": max_iterations, "bounds": bounds,
         "memory_budget": memory_budget, "rank": rank, "rng": seed,
     }  # fmt: skip
-    of = {"responses": Y} if ridge == "cv" else {"S": S}
     fitted = fit(
         X, **of, ridge=ridge, relative_ridge=relative_ridge, method=method, n_starts=n_starts, **options
     )
@@ -107,17 +113,18 @@ def fit_command(
 
     # Files come first: a reader of stdout that leaves early costs nothing.
     if results is not None:
-        covariances = {"delta": fitted.delta, "covariance": fitted.covariance(), "target": S}
-        chosen = {} if cv is None else {"cv_relative_ridges": cv.ridges, "cv_r2": cv.r2}
-        save_arrays(results, "the fit", fit_record(fitted) | covariances | chosen)
+        given: dict[str, Any] = {"X": x, "responses": responses, "target": target, "channels": channels}
+        given |= {"conditions": conditions, "bounds": bounds, "seed": seed, "n_starts": n_starts}
+        fitted.stats["source"] = {name: value for name, value in given.items() if value is not None}
+        save_fit(results, fitted)
     if picture is not None:
         from .. import plot
 
         others = [other for other in ("linear", "diagonal") if other != method]
         fits = {method: fitted} | {
-            other: fit(X, S, ridge=fitted.ridge, method=other, **options) for other in others
+            other: fit(X, **of, ridge=fitted.ridge, method=other, **options) for other in others
         }
-        save_figure(plot.summary(X, S, fits, order="cluster"), picture)
+        save_figure(plot.summary(X, fitted.target(), fits, order="cluster"), picture)
     if as_json:
         chosen = {} if cv is None else {"cv": {"relative_ridges": cv.ridges, "r2": cv.r2}}
         print_json(fit_record(fitted) | chosen)

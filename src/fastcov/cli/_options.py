@@ -14,6 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # A cautious start on recordings and simulations; at smaller ones the linear fit may overshoot.
 RELATIVE_RIDGE = 0.1
 FIGURES = (".png", ".pdf", ".svg")
+RESULTS = (".npz", ".csv", ".h5", ".hdf5")
 SOLVERS = ("auto", "cholesky", "dual", "spectral", "pcg")
 METHODS = ("linear", "line-search", "exact", "diagonal")
 
@@ -115,8 +116,18 @@ seed_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
+naming_options = _together(
+    click.option("--channels", metavar="FILE", help="Names of the channels of X, for results: a text file "
+                 "with one a line, or a vector in name.npy, name.npz:key or name.h5:dataset."),
+    click.option("--conditions", metavar="FILE", help="Names of the conditions of X, as for --channels, for "
+                 "results and figures; those of Y and S are aligned with them."),
+    click.option("--id-column", is_flag=True, help="The first column of tables (.csv, .tsv) is names, not "
+                 "numbers, whatever it looks like."),
+)  # fmt: skip
+
+
 def output_option(what: str) -> Callable[[F], F]:
-    return click.option("--output", metavar="FILE.npz", help=f"Save {what}.")
+    return click.option("--output", metavar="FILE", help=f"Save {what}: .npz, .h5 or .csv.")
 
 
 def plot_option(what: str) -> Callable[[F], F]:
