@@ -64,7 +64,9 @@ def fit(
         Responses: one row a channel, one column a condition. It may be larger than memory: a
         `numpy.memmap`, an HDF5 or a Zarr array, or anything with ``shape``, ``dtype`` and slices of
         rows is read block by block, ahead of the work. float32 halves the memory and the time of the
-        factorisation; the answer keeps the accuracy of float64.
+        factorisation; the answer keeps the accuracy of float64. A DataFrame of pandas (index: channels,
+        columns: conditions) or a DataArray of xarray gives its names to `Fit.channels` and
+        `Fit.conditions`; all that has other names is refused, and what has them in another order aligned.
     S : array_like, shape (D, D) or (T, D, D)
         Target covariance on the scale of X's, a sum over channels: from `target_covariance`, not
         `numpy.cov`. A stack of T targets shares one factorisation.
@@ -117,7 +119,8 @@ def fit(
     ------
     TypeError, ValueError
         If an argument is not a real, finite array of the right shape, S is not symmetric, λ < 0, or
-        not exactly one of `ridge` and `relative_ridge` is given; if bounds cross, or `gains0` is outside.
+        not exactly one of `ridge` and `relative_ridge` is given; if bounds cross, or `gains0` is outside; if
+        names repeat, or are not those of X.
     MemoryError
         If the solver does not fit the memory that is available, before it is begun.
     OSError
@@ -127,6 +130,9 @@ def fit(
     -----
     ConvergenceWarning
         If the residual or the gradient is larger than `tol` or rounding explain.
+    LabelWarning
+        If conditions of S or `responses`, or channels of `gains0` or `bounds`, are in another order than
+        those of X: they are aligned by name.
 
     Notes
     -----

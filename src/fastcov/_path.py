@@ -81,6 +81,8 @@ def ridge_path(
     -----
     ConvergenceWarning
         For each ridge at which the fit stops short; `RidgePath.status` says which.
+    LabelWarning
+        As for `fit`.
 
     Notes
     -----
