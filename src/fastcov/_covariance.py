@@ -146,6 +146,7 @@ class Target:
             return cls(S, None, given.labels.or_conditions(conditions_of(S)))
         if S is not None:
             raise ValueError("Argument 'S' or 'responses' must be given, one of the two, not both.")
+        responses = aligned("responses", responses, given.labels)
         target, scale = scaled_target(responses, given, "'X'")
         return cls(target, scale, given.labels.or_conditions(Labels.of("responses", responses)))
 

@@ -334,7 +334,7 @@ class Problem:
         D = self.shape[1]
         forms = (("condition", "condition"), ("target", "condition", "condition"))
         given = check_array(name, S, *forms)
-        if given.shape[-2:] == (D, D):
+        if given.shape[-2] == given.shape[-1]:
             given = check_array(name, by_condition(name, S, self.labels), *forms)
         if given.shape[-2:] != (D, D):
             raise ValueError(
