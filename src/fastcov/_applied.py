@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._covariance import aligned
-from ._labels import Names, conditions_of, kind_of, order_of
+from ._labels import Names, by_condition, conditions_of, kind_of, order_of
 from ._problem import Problem
 from ._result import Fit
 from ._study import score_between
@@ -122,8 +122,9 @@ def apply(fit: Fit, X_new: Any, S: Any, responses: Any) -> Applied:
     if S is not None and responses is not None:
         raise ValueError("Argument 'S' or 'responses' must be given, at most one of the two, not both.")
     if S is not None:
-        target = exact.unscaled(exact.target(S), y=2)
         labels = labels.or_conditions(conditions_of(S))
+        S = by_condition("S", S, problem.labels, like="'X_new'")
+        target = exact.unscaled(exact.target(S), y=2)
         if len(target) not in (1, len(C)):
             raise ValueError(
                 f"Argument 'S' must be one target, or one for each of the {len(C)} of the fit, not "

@@ -202,16 +202,16 @@ def by_channel(name: str, values: Any, labels: Labels, *, like: str = "'X'") -> 
     return values if order is None else np.asarray(values)[..., order]
 
 
-def by_condition(name: str, S: Any, labels: Labels) -> Any:
+def by_condition(name: str, S: Any, labels: Labels, *, like: str = "'X'") -> Any:
     """Matrices over conditions, with names or without, in the order of those of X."""
     if isinstance(S, (list, tuple)) and any(_has_names(each) for each in S):
-        return [by_condition(name, each, labels) for each in S]
+        return [by_condition(name, each, labels, like=like) for each in S]
     rows, columns = (_unique(name, "condition", names) for names in axis_names(S, 2))
     if rows is None and columns is None:
         return S
     if rows is None or columns is None:
         rows = columns = rows or columns
-    down = order_of(rows, labels.conditions, "condition", name, "'X'")
+    down = order_of(rows, labels.conditions, "condition", name, like)
     across = order_of(columns, rows, "condition", name, "its rows", quiet=down is not None)
     if across is None and down is None:
         return S
