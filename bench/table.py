@@ -10,6 +10,7 @@ import fastcov as fc  # first, as in operations.py
 
 # isort: split
 import argparse
+import itertools
 import math
 import os
 import pathlib
@@ -19,6 +20,7 @@ import tempfile
 
 import numpy as np
 
+import explain
 import study
 from measure import PEAK, child, paired
 from operations import RIDGES, SIZES, case, data
@@ -178,7 +180,7 @@ def main() -> None:
             fit = fc.fit(X, S, relative_ridge=0.1, method=method)
             name = f"real data, relative ridge 0.1: {method}, loss / loss at gains of one"
             row(name, at(X.shape), bound, fit.loss / fit.loss_at_one, ".4f")
-    for what, where, bound, value, form in study.rows(pairs):
+    for what, where, bound, value, form in itertools.chain(study.rows(pairs), explain.rows(pairs)):
         row(what, where, bound, value, form)
 
 

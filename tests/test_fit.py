@@ -11,6 +11,7 @@ from cases import LAYOUTS, absolute_error, data, gains_bound, gradient_rounding,
 
 import fastcov as fc
 from fastcov import _methods, _validation
+from fastcov._penalty import Penalty
 from fastcov._problem import Problem
 from fastcov._products import squared_norms
 from fastcov._solvers import Options, Solution, System, _refinement, cholesky
@@ -506,7 +507,7 @@ def test_refinement_that_cannot_or_does_not_gain_digits_falls_back_to_float64(re
 
 def test_a_solver_state_serves_several_right_hand_sides():
     problem = Problem.of(data(9, 4))
-    state = cholesky.init(System(problem, 30.0, squared_norms(problem)), Options())
+    state = cholesky.init(System(problem, Penalty(30.0), squared_norms(problem)), Options())
     rhs = np.random.default_rng(0).standard_normal((2, 9))
     before = rhs.copy()
     first, second = cholesky.solve(state, rhs), cholesky.solve(state, rhs)

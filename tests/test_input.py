@@ -447,11 +447,18 @@ def test_a_ridge_that_is_negative_or_not_finite_is_a_value_error(call, ridge):
 
 
 @ridge_calls
-@pytest.mark.parametrize(
-    "ridge", ["1", b"1", [1.0], np.ones(2), 1j, np.array("a"), np.array(1j), {}], ids=repr
-)
+@pytest.mark.parametrize("ridge", ["1", b"1", 1j, np.array("a"), np.array(1j), {}], ids=repr)
 def test_a_ridge_that_is_no_number_is_a_type_error(call, ridge):
     with refused(TypeError, "ridge", "be a finite number >= 0, not "):
+        call(ridge)
+
+
+@ridge_calls
+@pytest.mark.parametrize("ridge", [[1.0], np.ones(2)], ids=repr)
+def test_ridges_that_are_not_one_a_channel_are_a_value_error(call, ridge):
+    with refused(
+        ValueError, "ridge", "be a number, one for each of the 6 channels, or a matrix with 6 columns"
+    ):
         call(ridge)
 
 

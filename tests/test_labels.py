@@ -222,6 +222,33 @@ def test_vectors_over_channels_with_names_are_aligned():
         fc.fit(XF, responses=YF, ridge=1, method="exact", gains0=pd.Series(z0, range(5, 5 + N)))
 
 
+def test_ridges_with_names_are_aligned():
+    ridges = np.linspace(10, 1000, N)
+    order = np.random.default_rng(2).permutation(N)
+    series = pd.Series(ridges, CHANNELS).iloc[order]
+    for name, call in (
+        ("ridge", lambda X, ridge: fc.fit(X, SIM.S, ridge=ridge).gains),
+        ("relative_ridge", lambda X, ridge: fc.fit(X, SIM.S, relative_ridge=ridge).gains),
+        ("ridge", lambda X, ridge: fc.loss(X, SIM.S, np.linspace(0, 2, N), ridge=ridge)),
+    ):
+        with aligned(name, axis="channels"):
+            found = call(XF, series)
+        assert_allclose(found, call(X, ridges), rtol=1e-9)
+    matrix = pd.DataFrame(np.diag(ridges**0.5), columns=CHANNELS).iloc[:, order]
+    with aligned("ridge", axis="channels"):
+        fit = fc.fit(XF, SIM.S, ridge=matrix)
+    assert_allclose(fit.gains, fc.fit(X, SIM.S, ridge=ridges).gains, rtol=1e-6)
+    assert fc.fit(XF, SIM.S, ridge=ridges).to_xarray().ridge.dims == ("channel",)
+
+
+def test_an_explanation_names_channels_and_aligns_conditions():
+    with aligned("responses"):
+        why = fc.explain(XF, responses=YF.iloc[:, ORDER], relative_ridge=0.1)
+    assert (why.fit.channels, why.fit.conditions) == (CHANNELS, ODOURS)
+    assert_allclose(why.delta, FIT.delta, rtol=1e-6, atol=1e-9)
+    assert why.contributions(CHANNELS[3]).channel == CHANNELS[3]
+
+
 def test_the_warning_can_be_silenced_by_its_category():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -352,7 +379,7 @@ def test_the_dataset_of_a_fit_has_all_of_it_by_name():
         assert_array_equal(data[name], getattr(fit, name)())
     for name in ("loss", "loss_at_one", "r2", "residual", "ridge", "delta"):
         assert_array_equal(data[name], getattr(fit, name))
-    assert (data.attrs["method"], data.attrs["status"], data.attrs["relative_ridge"]) == (
+    assert (data.attrs["method"], data.attrs["status"], data.relative_ridge) == (
         "linear",
         "converged",
         0.1,

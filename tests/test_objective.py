@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fastcov._objective import Objective, best_step
+from fastcov._penalty import Penalty
 from fastcov._problem import Problem
 from fastcov._products import squared_norms
 
@@ -38,7 +39,13 @@ def objective(X, S, center=True, *, linear=False, single=False, ridge=RIDGE):
     assert problem.exponent == 0  # so that its units are those of the oracle
     coarse = problem.astype(np.float32) if single else None
     return Objective(
-        problem, problem.target(S)[0], ridge, problem.covariance(), squared_norms(problem), coarse, linear
+        problem,
+        problem.target(S)[0],
+        Penalty(ridge),
+        problem.covariance(),
+        squared_norms(problem),
+        coarse,
+        linear,
     )
 
 

@@ -41,7 +41,7 @@ def test_listing_the_names_loads_nothing_heavy():
 
 
 def test_a_fit_loads_no_door():
-    doors = "matplotlib", "click", "fastcov.plot", "fastcov.cli", "fastcov.datasets"
+    doors = "matplotlib", "click", "sklearn", *(f"fastcov.{m}" for m in (*fc._MODULES, *fc._DOORS, "cli"))
     script = (
         "import sys, fastcov; fastcov.fit([[1.0, 2.0], [3.0, 5.0]], [[1.0, 0.0], [0.0, 1.0]], ridge=1);"
         f"print([m for m in {doors} if m in sys.modules])"
@@ -62,14 +62,14 @@ def test_every_public_name_resolves_and_is_documented(name):
 
 def test_public_names_are_unique_and_do_not_hide_each_other():
     assert len(fc.__all__) == len(set(fc.__all__))
-    assert not set(fc._NAMES) & set(fc._MODULES)
+    assert not set(fc._NAMES) & {*fc._MODULES, *fc._DOORS}
 
 
 def test_names_for_type_checkers_are_those_at_run_time():
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     typed = {alias.asname for node in block.body for alias in node.names}
-    assert typed == {*fc._NAMES, *fc._MODULES}
+    assert typed == {*fc._NAMES, *fc._MODULES, *fc._DOORS}
 
 
 def test_star_import_gives_the_public_names():
@@ -78,6 +78,23 @@ def test_star_import_gives_the_public_names():
     scope = {}
     exec("from fastcov import *", scope)
     assert set(fc.__all__) <= set(scope)
+
+
+@pytest.mark.parametrize("name", fc._DOORS)
+def test_a_door_needs_its_library_only_where_it_is_opened(name):
+    script = f"""
+import sys
+sys.modules[{name!r}] = None  # as if it were not installed
+import pydoc, fastcov
+from fastcov import *
+assert {name!r} not in globals() and {name!r} not in dir(fastcov)
+pydoc.render_doc(fastcov)
+try:
+    fastcov.{name}
+except ImportError as error:
+    print(error)
+"""
+    assert 'pip install "fastcov-gains[' + name + ']"' in run_python(script)
 
 
 def test_an_unknown_name_is_an_attribute_error():
@@ -112,8 +129,9 @@ def test_public_docstrings_name_every_parameter(name):
 
 @pytest.mark.parametrize("name", [n for n in MODULES if n.rpartition(".")[2] != "__main__"])
 def test_examples_in_docstrings_are_true(name):
-    if name.endswith(".plot") and importlib.util.find_spec("matplotlib") is None:
-        pytest.skip("matplotlib is not installed")
+    needed = {"fastcov.plot": "matplotlib", "fastcov.sklearn": "sklearn"}.get(name)
+    if needed and importlib.util.find_spec(needed) is None:
+        pytest.skip(f"{needed} is not installed")
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     found = [test for test in finder.find(module(name)) if test.examples]
     for test in found:

@@ -6,6 +6,7 @@ import pytest
 from cases import data, random_gains, target, within
 
 import fastcov as fc
+from fastcov._penalty import Penalty
 from fastcov._problem import Problem
 from fastcov._products import squared_norms
 from fastcov._solvers import Options, System, _nystrom, pcg
@@ -19,7 +20,7 @@ def a_system(X, relative, center=True, gains=None):
     """GᵀG + λI and the oracle's GᵀG."""
     A = naive.gram(X, gains, center)
     problem = Problem.of(X, gains=gains, center=center)
-    return System(problem, relative * np.linalg.norm(A, 2), squared_norms(problem)), A
+    return System(problem, Penalty(relative * np.linalg.norm(A, 2)), squared_norms(problem)), A
 
 
 def run(system, b, **options):
@@ -160,7 +161,7 @@ def test_near_the_least_ridge_of_float32_the_tolerance_is_still_reached(share, d
     X = data(65, 6, dtype)
     problem = Problem.of(X)
     diagonal, A = squared_norms(problem), naive.gram(X)
-    system = System(problem, share * SINGLE * diagonal.sum(), diagonal)
+    system = System(problem, Penalty(share * SINGLE * diagonal.sum()), diagonal)
     assert system.single
     b = inside(X, 3)
     for rank in (None, 0, 65):

@@ -9,6 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -38,6 +39,9 @@ def fits():
     yield "stack", fc.fit(SIM.X, STACK, relative_ridge=0.1, method="exact")  # R² of a target of zero
     yield "minimum-norm", fc.fit(SIM.X.astype(np.float32), SIM.S, ridge=0)
     yield "line-search", fc.fit(SIM.X, STACK, ridge=7, method="line-search")
+    yield "by channel", fc.fit(NAMED, SIM.S, relative_ridge=np.linspace(0.1, 1, N))
+    differences = sp.diags([1.0, -1.0], [0, 1], shape=(N - 1, N))
+    yield "sparse", fc.fit(NAMED, SIM.S, ridge=sp.csr_array(differences))
     yield "diagonal", fc.fit(SIM.X, SIM.S, ridge=7, method="diagonal", center=False)
     yield "cv", fc.fit(NAMED, responses=SIM.Y, ridge="cv", method="exact")
 
@@ -64,6 +68,9 @@ def same(one, other, where="fit"):
         assert one.tolist() == other.tolist() if one.dtype == object else one.tobytes() == other.tobytes(), (
             where
         )
+    elif sp.issparse(one):
+        parts = ("data", "indices", "indptr", "shape")
+        same(*([getattr(each, part) for part in parts] for each in (one, other)), where)
     elif isinstance(one, float):
         assert repr(one) == repr(other), where  # all NaN of Python are one
     else:
@@ -135,7 +142,9 @@ def test_whatever_stats_hold_comes_back(tmp_path, suffix):
     same(fit, fc.load(tmp_path / f"fit.{suffix}"))
 
 
-@pytest.mark.parametrize("ridge", [np.linspace(0, 1, N), np.eye(N), np.float64(3), None])
+@pytest.mark.parametrize(
+    "ridge", [np.linspace(0, 1, N), np.eye(N), np.float64(3), None, sp.csr_matrix(np.eye(3))]
+)
 @suffixes
 def test_a_ridge_of_any_kind_comes_back(tmp_path, suffix, ridge):
     fit = dataclasses.replace(FITS["linear"], ridge=ridge)

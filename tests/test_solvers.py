@@ -8,6 +8,7 @@ import pytest
 from cases import LAYOUTS, data, target, within
 
 import fastcov as fc
+from fastcov._penalty import Penalty
 from fastcov._problem import Problem
 from fastcov._products import squared_norms
 from fastcov._solvers import SOLVERS, Options, System, _refinement, spectral
@@ -36,7 +37,7 @@ def a_system(X, relative, gains=None, center=True):
     problem = Problem.of(X, gains=gains, center=center)
     assert problem.exponent == problem.gain_exponent == 0  # or the units are not those of the oracle
     A = naive.gram(X, gains, center, np.longdouble) + ridge * np.eye(len(X))
-    return System(problem, ridge, squared_norms(problem)), A, top
+    return System(problem, Penalty(ridge), squared_norms(problem)), A, top
 
 
 def right_hand_sides(X, gains=None, center=True):
@@ -103,7 +104,7 @@ def test_no_solver_depends_on_memory_layout(name, layout, dtype, center, tmp_pat
     system, A, _ = a_system(plain, 1e-3, None, center)
     b = right_hand_sides(plain, None, center)
     problem = Problem.of(X, center=center)
-    found = solve(name, System(problem, system.ridge, squared_norms(problem)), b)
+    found = solve(name, System(problem, system.penalty, squared_norms(problem)), b)
     limit = allowed(name, A, found.value, b)
     within(residuals(A, found.value, b), 0.0 * limit, limit)
 
@@ -182,7 +183,7 @@ def test_no_solver_depends_on_how_a_file_is_read(name, rows, dtype, set_block_ro
     set_block_rows(rows, 4)
     monkeypatch.setattr("fastcov._sources.CHUNK_BYTES", 2 * rows * 4 * plain.itemsize)
     problem = Problem.of(LAYOUTS["memory-map"](plain, tmp_path))
-    found = solve(name, System(problem, system.ridge, squared_norms(problem)), b)
+    found = solve(name, System(problem, system.penalty, squared_norms(problem)), b)
     limit = allowed(name, A, found.value, b)
     within(residuals(A, found.value, b), 0.0 * limit, limit)
 
@@ -210,7 +211,7 @@ def test_one_spectral_state_serves_all_ridges(shape, dtype, center, at):
     assert state.dual == (shape[0] > shape[1] * (shape[1] + 1) // 2)
     for relative in RELATIVE:
         _, A, _ = a_system(X, relative, gains, center)
-        solution = spectral.solve(state.at(relative * top), b)
+        solution = spectral.solve(state.at(Penalty(relative * top)), b)
         assert solution.status == "converged"
         limit = allowed("spectral", A, solution.value, b)
         within(residuals(A, solution.value, b), 0.0 * limit, limit)
@@ -231,7 +232,7 @@ def test_spectral_without_a_ridge_is_the_pseudoinverse(shape, rank_of_x, dtype, 
     assert rank < min(N, D * (D + 1) // 2) or rank_of_x == D
     system, _, _ = a_system(X, 1.0, None, center)
     b = right_hand_sides(X, None, center)
-    solution = spectral.solve(spectral.init(system, Options()).at(0.0), b)
+    solution = spectral.solve(spectral.init(system, Options()).at(Penalty(0.0)), b)
     assert solution.status == "minimum-norm"
     assert solution.stats["rank"] == rank
     # Vectors of GᵀG are good to N ε times its largest eigenvalue over the smallest that counts, and

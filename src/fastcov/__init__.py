@@ -28,7 +28,9 @@ _NAMES = {
     "Applied": "_applied",
     "AtomOperator": "_operators",
     "ConvergenceWarning": "_certificate",
+    "Contributions": "_contributions",
     "CrossValidation": "_scores",
+    "Explanation": "_explanation",
     "Fit": "_result",
     "GramOperator": "_operators",
     "LabelWarning": "_labels",
@@ -38,6 +40,7 @@ _NAMES = {
     "atom_norms": "_operators",
     "covariance": "_covariance",
     "cross_validate": "_cross_validation",
+    "explain": "_explain",
     "fit": "_fit",
     "gram": "_operators",
     "load": "_saved",
@@ -50,15 +53,22 @@ _NAMES = {
     "threads": "_jit",
 }
 _MODULES = ("datasets", "plot")
+# Modules by the name of a library that they need, in neither __all__ nor dir(): `from fastcov import *` must
+# not hide that library, and neither this nor help(fastcov) may fail where it is missing.
+_DOORS = ("sklearn",)
 
 if TYPE_CHECKING:
     from . import datasets as datasets
     from . import plot as plot
+    from . import sklearn as sklearn
     from ._applied import Applied as Applied
     from ._certificate import ConvergenceWarning as ConvergenceWarning
+    from ._contributions import Contributions as Contributions
     from ._covariance import covariance as covariance
     from ._covariance import target_covariance as target_covariance
     from ._cross_validation import cross_validate as cross_validate
+    from ._explain import explain as explain
+    from ._explanation import Explanation as Explanation
     from ._fit import fit as fit
     from ._jit import threads as threads
     from ._labels import LabelWarning as LabelWarning
@@ -82,7 +92,7 @@ __all__ = [*_NAMES, *_MODULES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in (*_MODULES, *_DOORS):
         return importlib.import_module(f"{__name__}.{name}")
     if name not in _NAMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

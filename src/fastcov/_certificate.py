@@ -51,15 +51,15 @@ class Certificate:
 
 def certificate(system: System, error: Array, overlaps: Array, solution: Solution, tol: float) -> Certificate:
     """Relative residual of the linear system for each target."""
-    problem, ridge = system.problem.astype(np.float64), system.ridge
+    problem, penalty = system.problem.astype(np.float64), system.penalty
     left = apply_adjoint(problem, error - apply_atoms(problem, solution.value))
-    left -= ridge * solution.value
+    left -= penalty.products(solution.value)
     size, b = np.linalg.norm(left, axis=1), np.linalg.norm(overlaps, axis=1)
     residual = np.divide(size, b, out=np.zeros_like(b), where=b > 0)
     if solution.status == "approximate":
         return Certificate(residual, solution.status)
     small = None
-    if solution.status == "minimum-norm" and ridge > 0:
+    if solution.status == "minimum-norm" and penalty.largest > 0:
         small = (
             "The ridge is too small beside GᵀG to count in double precision: these are the gains of "
             "minimum norm. Use a larger ridge, or ridge=0 if that is meant."
@@ -71,7 +71,7 @@ def certificate(system: System, error: Array, overlaps: Array, solution: Solutio
     # ‖GᵀG‖ is at most its trace. What a minimum-norm solution leaves out has singular values up to
     # √(N ε) of the largest.
     norm = system.diagonal.sum()
-    rounding = BACKWARD_ERROR * ((norm + ridge) * np.linalg.norm(solution.value, axis=1) + b)
+    rounding = BACKWARD_ERROR * ((norm + penalty.largest) * np.linalg.norm(solution.value, axis=1) + b)
     if solution.status == "minimum-norm":
         rounding += np.sqrt(len(solution.value[0]) * np.finfo(np.float64).eps * norm * squares(error))
     if np.all(size <= rounding):

@@ -118,7 +118,7 @@ def _escape(objective: Objective, point: Point, bounds: Bounds | None) -> _Step 
     if point.bends is None:
         return None
     share = 1.0 - 1.0 / len(point.gains) if point.problem.center else 1.0
-    curvature = point.norms + objective.ridge + share * point.bends
+    curvature = point.norms + objective.penalty.weights + share * point.bends
     if bounds is not None:
         curvature[bounds.at(point.gains)] = 0.0
     i = int(np.argmin(curvature))
@@ -144,7 +144,7 @@ class _Step:
 
 def _step(objective: Objective, point: Point, bounds: Bounds | None, radius: float, accuracy: float) -> _Step:
     """A step of the free channels, and of those almost at a bound to it."""
-    diagonal = point.diagonal(objective.ridge)
+    diagonal = point.diagonal(objective.penalty.weights)
     if bounds is None:
         return _model_step(objective, point, diagonal, radius, accuracy)
     moved = bounds.clip(point.gains - point.gradient / diagonal) - point.gains
@@ -169,7 +169,7 @@ def _model_step(objective: Objective, point: Point, diagonal: Array, radius: flo
     if numbers[LEFT] == 0.0:
         pass
     elif objective.short and problem.ready(problem.X):
-        own = np.full(N, objective.ridge) if point.bends is None else point.bends + objective.ridge
+        own = objective.penalty.own + (np.zeros(N) if point.bends is None else point.bends)
         error = point.error if problem.center and point.bends is not None else np.zeros((D, D))
         model_step(
             problem.X, problem.gains, problem.mean, error, own, diagonal, numbers, vectors, slope,

@@ -29,8 +29,8 @@ def fit(
     S: ArrayLike | None = None,
     *,
     responses: ArrayLike | None = None,
-    ridge: float | str | None = None,
-    relative_ridge: float | None = None,
+    ridge: Any = None,
+    relative_ridge: Any = None,
     method: str = "linear",
     solver: str = "auto",
     center: bool = True,
@@ -72,11 +72,14 @@ def fit(
         `numpy.cov`. A stack of T targets shares one factorisation.
     responses : array_like, shape (M, D)
         In place of S, the responses Y whose `target_covariance` it is.
-    ridge : float or "cv"
-        λ ≥ 0, in units of X to the fourth. 0 gives the linear solution of minimum norm. With `responses`,
-        "cv" is the best of 1e-4 to 1 times the largest eigenvalue on held-out conditions, see
+    ridge : float, array_like of shape (N,) or (K, N), sparse matrix, or "cv"
+        λ ≥ 0, in units of X to the fourth. 0 gives the linear solution of minimum norm. One λ a channel,
+        (N,), gives ½ Σ λ_i δ_i² in place of (λ/2)‖δ‖²: the larger, the nearer a gain is kept to one. A
+        matrix Γ with N columns, which may be sparse, gives ½‖Γδ‖²: with rows of differences, gains that are
+        alike among neighbours. Entries of Γ are in units of X squared, and √λ I is the plain ridge. With
+        `responses`, "cv" is the best of 1e-4 to 1 times the largest eigenvalue on held-out conditions, see
         `cross_validate`.
-    relative_ridge : float
+    relative_ridge : float, or array_like of shape (N,)
         λ divided by the largest eigenvalue of GᵀG, instead of `ridge`. On real recordings 0.1 is
         cautious; below some 0.03 the linear fit tends to overshoot.
     method : {"linear", "line-search", "exact", "diagonal"}
@@ -85,7 +88,8 @@ def fit(
         P = D(D+1)/2 pairs of conditions), "spectral" takes eigenvectors of the smaller of the two, and
         "pcg" iterates without either. "auto" is the fastest that fits the memory, see `plan`; which
         one and why is in `Fit.stats`. Where λ is below 1e-10 of the trace of GᵀG, "spectral" takes the
-        place of any: only eigenvectors tell what counts.
+        place of any: only eigenvectors tell what counts. All serve one λ a channel as well; a matrix Γ, or
+        channels without a penalty beside others, are for "cholesky" and "pcg".
     center : bool, default True
         Whether the covariance is that of responses less their mean over channels.
     bounds : (lower, upper), optional
@@ -119,8 +123,9 @@ def fit(
     ------
     TypeError, ValueError
         If an argument is not a real, finite array of the right shape, S is not symmetric, λ < 0, or
-        not exactly one of `ridge` and `relative_ridge` is given; if bounds cross, or `gains0` is outside; if
-        names repeat, or are not those of X.
+        not exactly one of `ridge` and `relative_ridge` is given; if bounds cross, or `gains0` is outside;
+        if a penalty and G share a null space, so that there is no one solution; if names repeat, or are
+        not those of X.
     MemoryError
         If the solver does not fit the memory that is available, before it is begun.
     OSError

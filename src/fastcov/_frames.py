@@ -103,14 +103,15 @@ def fit_dataset(fit: Fit) -> Any:
     }
     for name in ("loss", "loss_at_one", "r2", "residual"):
         variables[name] = (target, np.asarray(getattr(fit, name)))
-    ridge = np.asarray(fit.ridge)
-    variables["ridge"] = (("channel", "channel_2")[: ridge.ndim], ridge)
+    dims = {0: (), 1: ("channel",), 2: ("penalty", "channel")}
+    for name in ("ridge", "relative_ridge"):
+        value = getattr(fit, name)
+        if value is not None and not hasattr(value, "nnz"):  # a sparse matrix stays where it is
+            variables[name] = (dims[np.ndim(value)], np.asarray(value))
     coordinates = {"channel": fit.channels, **dict.fromkeys(square, fit.conditions)}
     if target:  # a variable of the name of a dimension would be its coordinate
         variables["target_covariance"] = variables.pop("target")
     attributes = {"method": fit.method, "status": fit.status, "center": int(fit.stats["center"])}
-    if fit.relative_ridge is not None and np.ndim(fit.relative_ridge) == 0:
-        attributes["relative_ridge"] = float(fit.relative_ridge)
     return xarray.Dataset(
         variables,
         coords={dim: list(names) for dim, names in coordinates.items() if names is not None},

@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from . import _blas, _kernels
 from ._jit import blas_for
 from ._labels import Labels, by_channel
+from ._penalty import Penalty
 from ._problem import NARROW, Problem, check_responses
 from ._products import apply_adjoint
-from ._validation import check_gains, check_nonnegative
+from ._validation import check_gains
 
 Array = NDArray[np.float64]
 
@@ -32,7 +33,7 @@ GROUP_BYTES = 1 << 27
 CANCELLATION = 1e-3
 
 
-def loss(X: ArrayLike, S: ArrayLike, gains: ArrayLike, *, ridge: float = 0.0, center: bool = True) -> Any:
+def loss(X: ArrayLike, S: ArrayLike, gains: ArrayLike, *, ridge: Any = 0.0, center: bool = True) -> Any:
     """Exact loss of gains: L(z) = ½‖Xᵀ diag(z) J diag(z) X − S‖²_F + (λ/2)‖z − 1‖².
 
     Parameters
@@ -43,8 +44,9 @@ def loss(X: ArrayLike, S: ArrayLike, gains: ArrayLike, *, ridge: float = 0.0, ce
         Target covariance; a stack goes with T vectors of gains, pair by pair, or with one.
     gains : array_like, shape (N,) or (K, N)
         Gains z, or K candidates, which are evaluated in parallel.
-    ridge : float, default 0.0
-        λ ≥ 0, in units of X to the fourth.
+    ridge : float, or array_like of shape (N,) or (K, N), default 0.0
+        λ ≥ 0 in units of X to the fourth, λ of each channel, or Γ with ½‖Γ(z − 1)‖² as the last term, as
+        for `fit`.
     center : bool, default True
         Whether the covariance is that of responses less their mean over channels.
 
@@ -77,7 +79,7 @@ def loss(X: ArrayLike, S: ArrayLike, gains: ArrayLike, *, ridge: float = 0.0, ce
 
 
 def loss_and_gradient(
-    X: ArrayLike, S: ArrayLike, gains: ArrayLike, *, ridge: float = 0.0, center: bool = True
+    X: ArrayLike, S: ArrayLike, gains: ArrayLike, *, ridge: Any = 0.0, center: bool = True
 ) -> tuple[Any, Array]:
     """Exact loss of gains and its gradient, ∇L = 2 rowsum(X ∘ (Ỹ E)) + λ(z − 1).
 
@@ -118,11 +120,11 @@ def loss_and_gradient(
 
 
 def _evaluate(
-    X: ArrayLike, S: ArrayLike, gains: ArrayLike, ridge: float, center: bool, *, gradient: bool
+    X: ArrayLike, S: ArrayLike, gains: ArrayLike, ridge: Any, center: bool, *, gradient: bool
 ) -> tuple[Any, Array | None]:
-    ridge = check_nonnegative("ridge", ridge)
     responses = check_responses("X", X)
     labels = Labels.of("X", X)
+    penalty = Penalty.of("ridge", by_channel("ridge", ridge, labels), len(responses))
     given = check_gains("gains", by_channel("gains", gains, labels), len(responses), batch=True)
     Z = np.atleast_2d(given)
     problem = Problem.measured(responses, Z[0], center=center, largest_gain=float(np.abs(Z).max()))
@@ -138,9 +140,9 @@ def _evaluate(
     scaled = np.ldexp(Z, -problem.gain_exponent) if problem.gain_exponent else Z
     losses, gradients = exact_losses(problem, target, scaled, gradient=gradient)
     with np.errstate(over="ignore"):  # a loss beyond float64 is infinite
-        losses = problem.unscaled(losses, y=4) + 0.5 * ridge * np.square(Z - 1.0).sum(axis=1)
+        losses = problem.unscaled(losses, y=4) + 0.5 * penalty.quadratic(Z - 1.0)
         if gradients is not None:
-            gradients = problem.unscaled(gradients, x=1, y=3) + ridge * (Z - 1.0)
+            gradients = problem.unscaled(gradients, x=1, y=3) + penalty.products(Z - 1.0)
     if given.ndim == 1 and np.ndim(S) == 2:
         return float(losses[0]), None if gradients is None else gradients[0]
     return losses, gradients

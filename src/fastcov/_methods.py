@@ -15,11 +15,15 @@ from ._minimum import at_bounds, minimised
 from ._objective import Objective, best_step
 from ._products import apply_atoms
 from ._settings import NAMES, Outcome, Settings
-from ._solvers import SOLVERS, Plan, Solution, base_bytes, choose, solver_budget
+from ._solvers import FOR_ANY_PENALTY, SOLVERS, Plan, Solution, System, base_bytes, choose, solver_budget
+from ._solvers._solution import RESOLVED, shared_null_space
 from ._sources import Stored
 from ._start import Ridge, Start
 
 Array = NDArray[np.float64]
+
+# Relative residual to which a system is solved to see whether it can be.
+PROBE_TOL = 1e-4
 
 
 def linear(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
@@ -32,9 +36,29 @@ def linear(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
     chosen = SOLVERS[plan.solver]
     if isinstance(start.given.X, Stored):
         start.given.X.watch = None  # the solver tells more
-    state = chosen.init(start.system(ridge), dataclasses.replace(options, budget=budget))
+    system = start.system(ridge)
+    state = chosen.init(system, dataclasses.replace(options, budget=budget))
     stats = {"solver": plan.solver, "reason": plan.reason}
-    return certified(start, ridge, settings, chosen.solve(state, start.overlaps), stats)
+    solution = chosen.solve(state, start.overlaps)
+    if not system.penalty.definite:
+        loose = dataclasses.replace(state, options=dataclasses.replace(options, tol=PROBE_TOL))
+        _require_regular(system, lambda rhs: chosen.solve(loose, rhs))
+    return certified(start, ridge, settings, solution, stats)
+
+
+def _require_regular(system: System, solve: Callable[[Array], Solution]) -> None:
+    """Raise where the system A has no inverse that double precision can tell: one solve more.
+
+    A random r has some 1/√N of its length in a null space. There A x = r has no solution, which iterations
+    find; or x is as long as ‖r‖ over an eigenvalue that is rounding.
+    """
+    r = np.random.default_rng(0).standard_normal((1, len(system.diagonal)))
+    with np.errstate(all="ignore"):
+        found = solve(r)
+        least = np.linalg.norm(r) / np.linalg.norm(found.value)
+    unsolved = found.status in ("stagnated", "breakdown")
+    if unsolved or not least > RESOLVED * (system.diagonal.sum() + system.penalty.largest):
+        raise shared_null_space()
 
 
 def plan_for(start: Start, ridge: Ridge, settings: Settings) -> Plan:
@@ -43,7 +67,7 @@ def plan_for(start: Start, ridge: Ridge, settings: Settings) -> Plan:
     return choose(
         N, D, settings.solver, share=start.system(ridge).share, n_targets=len(start.target),
         tol=settings.options.tol, itemsize=start.given.dtype.itemsize, budget=settings.memory_budget,
-        rank=settings.options.rank,
+        rank=settings.options.rank, solvers=tuple(SOLVERS) if ridge.penalty.definite else FOR_ANY_PENALTY,
     )  # fmt: skip
 
 
@@ -63,8 +87,8 @@ def certified(
 
 
 def diagonal(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
-    """δ_i = g_iᵀe₀ / (‖g_i‖² + λ), zero where both are; within bounds, the nearest value."""
-    denominator = start.norms + ridge.scaled
+    """δ_i = g_iᵀe₀ / (‖g_i‖² + P_ii), zero where both are; within bounds, the nearest value."""
+    denominator = start.norms + ridge.penalty.weights
     with np.errstate(invalid="ignore", divide="ignore"):
         delta = np.where(denominator > 0, start.overlaps / denominator, 0.0)
     return certified(start, ridge, settings, Solution(delta, "approximate", {}), {"solver": None})
@@ -79,7 +103,7 @@ def stepped(start: Start, ridge: Ridge, settings: Settings, found: Outcome) -> O
     """A linear outcome with the best length."""
     steps = []
     for target, delta in zip(start.target, found.delta, strict=True):
-        objective = Objective(start.problem, target, ridge.scaled, start.covariance, start.norms)
+        objective = Objective(start.problem, target, ridge.penalty, start.covariance, start.norms)
         at_one = objective.at(np.ones(len(delta)))
         slope = apply_atoms(start.problem, delta[np.newaxis])[0]
         longest = math.inf

@@ -52,7 +52,7 @@ def minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -
     best: list[Minimum] = []
     tried: list[list[float]] = []
     for target, gains, goal in zip(start.target, first, goals, strict=True):
-        objective = Objective(problem, target, ridge.scaled, start.covariance, start.norms, single, linear)
+        objective = Objective(problem, target, ridge.penalty, start.covariance, start.norms, single, linear)
         minima = []
         for k in range(1 if linear else settings.n_starts):
             z = gains if k == 0 else gains * np.exp(START_SPREAD * random.standard_normal(N))
@@ -79,7 +79,7 @@ def minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -
         stats["losses"] = start.problem.unscaled(np.array(tried), y=4)
     gains = np.stack([m.point.gains for m in best])
     stats |= at_bounds(bounds, gains)
-    shared = (ridge.scaled, start.covariance, start.norms, None, linear, False)
+    shared = (ridge.penalty, start.covariance, start.norms, None, linear, False)
     plain = [Objective(start.problem, S, *shared) for S in start.target]
     found = stationarity(plain, gains, bounds, [m.status for m in best], goals, scale)
     covariance = None if linear else found.covariance

@@ -2,8 +2,8 @@
 
 With ỹ_i the weighted, centred responses at gains z and E the error of the covariance there:
 
-    L = ½‖E‖² + (λ/2)‖z − 1‖²,    ∇L = Gᵀ E + λ(z − 1),    G at z,
-    H v = Gᵀ(G v) + λ v + 2 rowsum(X ∘ (Ṽ E)),             Ṽ = J diag(v) X
+    L = ½‖E‖² + ½ δᵀPδ,    ∇L = Gᵀ E + P δ,    δ = z − 1,    G at z,
+    H v = Gᵀ(G v) + P v + 2 rowsum(X ∘ (Ṽ E)),             Ṽ = J diag(v) X
 
 Along a line z + t v the error is E + t G v + t² ṼᵀṼ, so that the loss is a quartic in t. The linearised
 loss has E = G δ − e₀ and G at gains of one throughout, and no terms of second order. Scaled units of a
@@ -15,12 +15,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas
 
 from ._jit import blas_for
+from ._penalty import Penalty
 from ._problem import SAFE_EXPONENT, Problem
 from ._products import apply_atoms, squared_norms, weighted_adjoint, weighted_atoms
 from ._steps import evaluate
@@ -46,9 +48,9 @@ class Point:
     norms: Array  # ‖g_i‖²
     rounding: float  # norm of a gradient that rounding of E and z explains
 
-    def diagonal(self, ridge: float) -> Array:
-        """Of the Hessian, less what makes it negative there: GᵀG + λI with the positive bends."""
-        out = self.norms + ridge
+    def diagonal(self, weights: Any) -> Array:
+        """Of the Hessian, less what makes it negative there: GᵀG + P with the positive bends."""
+        out = self.norms + weights
         if self.bends is not None:
             out += np.maximum(self.bends, 0.0)
         out[out <= 0.0] = 1.0  # a dead channel, without a ridge
@@ -61,7 +63,7 @@ class Objective:
 
     problem: Problem  # at gains of one, with products in float64
     target: Array  # (D, D)
-    ridge: float
+    penalty: Penalty
     at_one: Array  # the covariance at gains of one
     norms: Array  # ‖g_i‖² at gains of one
     single: Problem | None = None  # the same with products in float32, for those of curvature
@@ -72,7 +74,8 @@ class Objective:
     def short(self) -> bool:
         """Whether a pass over X is one compiled call."""
         N, D = self.problem.shape
-        return self.compiled and N * D * D < COMPILED and self.problem.ready(self.problem.X)
+        plain = self.compiled and self.penalty.root is None
+        return plain and N * D * D < COMPILED and self.problem.ready(self.problem.X)
 
     def at(self, gains: Array) -> Point:
         """Value, gradient and what the curvature needs. 3ND² flops."""
@@ -96,10 +99,11 @@ class Objective:
             error, norms = problem.covariance() - self.target, squared_norms(problem)
             gradients, squares = weighted_adjoint(problem, error[np.newaxis], squares=True)
             gradient, bends = gradients[0], squares[0]
-        blas.daxpy(delta, gradient, a=self.ridge)
-        value = 0.5 * _inner(error, error) + 0.5 * self.ridge * blas.ddot(delta, delta)
+        pull = self.penalty.products(delta)
+        gradient += pull
+        value = 0.5 * _inner(error, error) + 0.5 * float(blas.ddot(pull, delta))
         size = 2.0 * _norm(self.target) + _norm(error)  # at least that of what E is the difference of
-        rounding = EPSILON * (size * math.sqrt(norms.sum()) + self.ridge * _norm(gains))
+        rounding = EPSILON * (size * math.sqrt(norms.sum()) + self.penalty.largest * _norm(gains))
         coarse = problem
         if self.single is not None and np.abs(gains).max() < 2.0**SAFE_EXPONENT:
             coarse = dataclasses.replace(self.single, gains=problem.gains, mean=problem.mean)
@@ -118,7 +122,7 @@ class Objective:
                 offsets = blas.dgemv(1.0 / len(v), point.error.T, sums[0])[np.newaxis]
             out = weighted_adjoint(problem, slope, offsets)[0][0]
             out += point.bends * v
-        blas.daxpy(v, out, a=self.ridge)
+        out += self.penalty.products(v)
         return out, slope[0]
 
     def along(self, point: Point, v: Array, slope: Array) -> tuple[float, ...]:
@@ -129,7 +133,7 @@ class Objective:
         return (
             point.value,
             float(blas.ddot(point.gradient, v)),  # near a minimum a slope in float32 has not the digits
-            0.5 * _inner(slope, slope) + _inner(E, bend) + 0.5 * self.ridge * blas.ddot(v, v),
+            0.5 * _inner(slope, slope) + _inner(E, bend) + 0.5 * float(self.penalty.quadratic(v)),
             _inner(slope, bend),
             0.5 * _inner(bend, bend),
         )
@@ -139,7 +143,7 @@ class Objective:
         if self.linear:
             return self.at(gains).value
         error, delta = self.problem.at(gains).covariance() - self.target, gains - 1.0
-        return 0.5 * _inner(error, error) + 0.5 * self.ridge * float(blas.ddot(delta, delta))
+        return 0.5 * _inner(error, error) + 0.5 * float(self.penalty.quadratic(delta))
 
 
 def _inner(A: Array, B: Array) -> float:

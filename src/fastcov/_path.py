@@ -144,7 +144,7 @@ def outcomes(
     start: Start, grid: Sequence[Ridge], method: str, settings: Settings
 ) -> Iterator[tuple[int, Outcome]]:
     """The outcome for each ridge with its place in the grid, from the largest to the smallest."""
-    order = sorted(range(len(grid)), key=lambda k: -grid[k].scaled)
+    order = sorted(range(len(grid)), key=lambda k: -grid[k].penalty.largest)
     linear = method in ("linear", "line-search") and settings.bounds is None
     state = None
     if linear and _spectral_pays(start, grid, settings):
@@ -154,7 +154,7 @@ def outcomes(
         if state is None:
             outcome = METHODS[method](start, ridge, settings)
         else:
-            solution = state.at(ridge.scaled).solve(start.overlaps)
+            solution = state.at(ridge.penalty).solve(start.overlaps)
             stats = {"solver": "spectral", "reason": "one decomposition for all ridges"}
             outcome = certified(start, ridge, settings, solution, stats)
             if method == "line-search":

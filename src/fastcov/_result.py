@@ -36,7 +36,7 @@ def describe(
     one = slice(None) if stacked else 0
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         left = squares(covariance - target)
-        losses = problem.unscaled(0.5 * left, y=4) + 0.5 * ridge.value * np.square(delta).sum(axis=1)
+        losses = problem.unscaled(0.5 * left, y=4) + ridge.term(problem, delta)
         r2 = 1.0 - left / squares(target)
         r2_at_one = 1.0 - squares(start.error) / squares(target)
         traces = np.trace(target, axis1=1, axis2=2) / np.trace(start.covariance)
@@ -90,9 +90,9 @@ class Fit:
         Exact loss, ridge term included, at the gains and at gains of one; units of X to the fourth.
     r2 : float
         1 − ‖C(z) − S‖²_F / ‖S‖²_F; NaN or −∞ for a target of zero.
-    ridge : float
-        λ, in units of X to the fourth.
-    relative_ridge : float or None
+    ridge : float, ndarray of shape (N,), or matrix (K, N)
+        λ in units of X to the fourth, λ of each channel, or Γ; a Γ with one entry a row at most as λ of each.
+    relative_ridge : float, ndarray or None
         λ over the largest eigenvalue of GᵀG, where the fit was asked for it.
     residual : float
         Certificate, computed from X, apart from the solver. Of a linear fit ‖Gᵀ(e₀ − Gδ) − λδ‖ / ‖Gᵀe₀‖;
@@ -124,8 +124,8 @@ class Fit:
     loss: Any
     loss_at_one: Any
     r2: Any
-    ridge: float
-    relative_ridge: float | None
+    ridge: Any
+    relative_ridge: Any
     residual: Any
     status: str
     method: str
@@ -234,9 +234,9 @@ class Fit:
         """A Dataset of xarray with all arrays and numbers of the fit.
 
         gains and delta over (channel), covariance, target and covariance_at_one over (condition,
-        condition_2), with the names there are; loss, loss_at_one, r2, residual and ridge; method and status
-        are attributes. For T targets the first axis is target, and S is ``"target_covariance"``. Raises
-        ImportError without xarray.
+        condition_2), with the names there are; loss, loss_at_one, r2, residual, ridge and relative_ridge,
+        but no sparse matrix; method and status are attributes. For T targets the first axis is target, and
+        S is ``"target_covariance"``. Raises ImportError without xarray.
         """
         return fit_dataset(self)
 
@@ -245,16 +245,13 @@ class Fit:
         share = ""
         if np.all(self.loss_at_one > 0):
             share = f" ({_span(self.loss / self.loss_at_one)} of the loss at gains of one)"
-        relative = (
-            "" if self.relative_ridge is None else f" ({self.relative_ridge:g} of the largest eigenvalue)"
-        )
         rank = f", rank {self.stats['rank']} of {N}" if self.status == "minimum-norm" else ""
         solver = f" ({self.stats['solver']})" if self.stats["solver"] else ""
         iterations = f" after {self.stats['iterations']} iterations" if "iterations" in self.stats else ""
         rows = [
             ("method", f"{self.method}{solver}: {self.status}{rank}"),
             ("data", f"{N} channels x {D} conditions" + _targets(self.r2)),
-            ("ridge", f"{self.ridge:.4g}{relative}"),
+            ("ridge", ridge_text(self.ridge, self.relative_ridge)),
             ("loss", _span(self.loss) + share),
             ("R2", f"{_span(self.r2)} ({_span(self.stats['r2_at_one'])} at gains of one)"),
             (
@@ -285,6 +282,15 @@ class Fit:
                 "  sums over channels here, not means: target_covariance(Y, like=X) brings S to this scale."
             )
         return "\n".join(lines)
+
+
+def ridge_text(ridge: Any, relative: Any) -> str:
+    """A ridge in words: a number, one for each channel, or a matrix."""
+    if np.ndim(ridge) == 2:
+        return f"a matrix, {ridge.shape[0]} x {ridge.shape[1]}"
+    each = " by channel" if np.ndim(ridge) else ""
+    share = "" if relative is None else f" ({_span(relative, 'g')} of the largest eigenvalue)"
+    return f"{_span(ridge)}{share}{each}"
 
 
 def _targets(values: Any) -> str:

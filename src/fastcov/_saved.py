@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from . import __version__
@@ -31,6 +32,8 @@ FORMAT = "fastcov.Fit"
 FORMAT_VERSION = 1
 SUFFIXES = (".npz", ".h5", ".hdf5")
 
+_SPARSE: dict[str, Any] = {"csr_array": sp.csr_array, "csr_matrix": sp.csr_matrix}
+_PARTS = ("data", "indices", "indptr")
 _CLASSES: dict[str, Any] = {"Fit": Fit, "CrossValidation": CrossValidation, "Scores": Scores}
 
 
@@ -62,7 +65,7 @@ def _readable(fit: Fit, arrays: Mapping[str, Array]) -> dict[str, Any]:
     for name in ("channels", "conditions"):
         if (names := getattr(fit, name)) is not None:
             found[name] = np.array([str(each) for each in names])
-    return {name: value for name, value in found.items() if name not in arrays}
+    return {name: value for name, value in found.items() if name not in arrays and not sp.issparse(value)}
 
 
 def load(path: str | os.PathLike[str]) -> Fit:
@@ -183,6 +186,9 @@ def _encoded(value: Any, place: str, arrays: dict[str, Array]) -> Any:
         }
     if value is None or isinstance(value, (bool, int, str)):
         return value
+    if name in _SPARSE and sp.issparse(value):
+        parts = {part: _encoded(getattr(value, part), _join(place, part), arrays) for part in _PARTS}
+        return {"sparse": name, "shape": list(value.shape), **parts}
     if isinstance(value, (np.ndarray, np.generic)):
         if value.dtype.kind in "biufc":
             while place in arrays:
@@ -223,6 +229,9 @@ def _decoded(value: Any, entries: Mapping[str, Any], places: set[str]) -> Any:
         return _CLASSES[value["class"]](**{k: inside(v) for k, v in value["fields"].items()})
     if "texts" in value:
         return np.array(value["texts"], value["dtype"]).reshape(value["shape"])
+    if "sparse" in value:
+        parts = tuple(inside(value[part]) for part in _PARTS)
+        return _SPARSE[value["sparse"]](parts, shape=tuple(value["shape"]))
     ((kind, content),) = value.items()
     if kind in ("array", "scalar"):
         places.add(content)

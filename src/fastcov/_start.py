@@ -10,24 +10,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._labels import by_channel
+from ._penalty import Penalty
 from ._problem import Problem
 from ._products import apply_adjoint, largest_eigenvalue, squared_norms
 from ._solvers import Progress, System
 from ._sources import Stored
-from ._validation import check_nonnegative
 
 Array = NDArray[np.float64]
-
-LARGEST_RIDGE = 1e300
 
 
 @dataclasses.dataclass(frozen=True)
 class Ridge:
-    """λ as asked for, in the caller's units and in those of the problem."""
+    """A ridge as asked for, and the penalty in the units of the problem."""
 
-    value: float
-    scaled: float
-    relative: float | None
+    value: Any  # λ, λ of each channel, or Γ, in the caller's units
+    penalty: Penalty
+    relative: Any  # to the largest eigenvalue of GᵀG, where that was asked for
+
+    def term(self, problem: Problem, delta: Array) -> Array:
+        """½ δᵀPδ for the rows of δ (T, N), in the caller's units."""
+        if self.penalty.uniform:
+            return 0.5 * self.value * np.square(delta).sum(axis=1)
+        return problem.unscaled(0.5 * self.penalty.quadratic(delta), y=4)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,7 +79,7 @@ class Start:
         return largest_eigenvalue(self.problem, self.norms, self.covariance)
 
     def system(self, ridge: Ridge) -> System:
-        return System(self.given, ridge.scaled, self.norms)
+        return System(self.given, ridge.penalty, self.norms)
 
     def ridge(self, ridge: Any, relative: Any) -> Ridge:
         """One of the two, checked."""
@@ -84,15 +89,19 @@ class Start:
                 f"Argument 'ridge' or 'relative_ridge' must be given, one of the two, not {given}: "
                 "relative_ridge=0.1 is a cautious start."
             )
-        if relative is not None:
-            share = check_nonnegative("relative_ridge", relative)
-            scaled = share * self.largest
-            with np.errstate(over="ignore"):
-                value = float(self.problem.unscaled(scaled, y=4))
-            if not np.isfinite(value):
-                raise ValueError(f"Argument 'relative_ridge' must give a finite ridge, not {relative!r}.")
-            return Ridge(value, min(scaled, LARGEST_RIDGE), share)
-        value = check_nonnegative("ridge", ridge)
-        with np.errstate(over="ignore", under="ignore"):
-            scaled = float(np.ldexp(value, 4 * self.problem.exponent))
-        return Ridge(value, min(scaled, LARGEST_RIDGE), None)  # all gains are one anyway
+        dead = self.problem.sizes == 0
+        name, given = ("ridge", ridge) if relative is None else ("relative_ridge", relative)
+        penalty = Penalty.of(name, by_channel(name, given, self.problem.labels), self.problem.shape[0])
+        if relative is None:
+            return Ridge(penalty.value, penalty.scaled(self.problem.exponent, dead), None)
+        if penalty.root is not None:
+            raise ValueError(
+                "Argument 'relative_ridge' must be a number, or one for each channel, not a matrix: scale it "
+                "and pass it as ridge."
+            )
+        scaled = penalty.own * self.largest
+        with np.errstate(over="ignore"):
+            value = self.problem.unscaled(scaled, y=4)
+        if not np.isfinite(value).all():
+            raise ValueError(f"Argument 'relative_ridge' must give a finite ridge, not {relative!r}.")
+        return Ridge(value if np.ndim(value) else float(value), Penalty(scaled).scaled(0, dead), penalty.own)

@@ -37,12 +37,7 @@ def check_array(name: str, value: Any, *forms: Sequence[str]) -> Array:
 
     Each of `forms` names the axes of a shape that will do.
     """
-    parts = value if isinstance(value, (list, tuple)) else (value,)
-    if any(isinstance(part, np.ma.MaskedArray) for part in parts):
-        raise TypeError(
-            f"Argument '{name}' must be an array without a mask, not a masked array: "
-            "fill it with .filled(value), or drop what is masked."
-        )
+    check_unmasked(name, value)
     if hasattr(value, "nnz") and hasattr(value, "toarray"):
         raise TypeError(
             f"Argument '{name}' must be a dense array, not {type(value).__name__}: call .toarray() on it."
@@ -53,6 +48,16 @@ def check_array(name: str, value: Any, *forms: Sequence[str]) -> Array:
         raise type(error)(f"Argument '{name}' must be an array of real numbers, not this: {error}") from None
     check_form(name, array, *forms)
     return array
+
+
+def check_unmasked(name: str, value: Any) -> None:
+    """Raise for an array with a mask, which conversion to an array would drop."""
+    parts = value if isinstance(value, (list, tuple)) else (value,)
+    if any(isinstance(part, np.ma.MaskedArray) for part in parts):
+        raise TypeError(
+            f"Argument '{name}' must be an array without a mask, not a masked array: "
+            "fill it with .filled(value), or drop what is masked."
+        )
 
 
 def check_form(name: str, array: Any, *forms: Sequence[str]) -> None:

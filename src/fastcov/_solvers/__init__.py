@@ -5,12 +5,12 @@ and ``solve(state, rhs) -> Solution``: a state serves any number of right-hand s
 """
 
 from . import cholesky, dual, pcg, spectral
-from ._plan import NAMES, Plan, base_bytes, choose, plan, solver_budget
+from ._plan import FOR_ANY_PENALTY, NAMES, Plan, base_bytes, choose, plan, solver_budget
 from ._solution import Options, Progress, Solution, System
 
 SOLVERS = dict(zip(NAMES, (cholesky, dual, spectral, pcg), strict=True))
 
 __all__ = [
-    "SOLVERS", "Options", "Plan", "Progress", "Solution", "System", "base_bytes", "choose", "plan",
-    "solver_budget",
+    "FOR_ANY_PENALTY", "SOLVERS", "Options", "Plan", "Progress", "Solution", "System", "base_bytes", "choose",
+    "plan", "solver_budget",
 ]  # fmt: skip

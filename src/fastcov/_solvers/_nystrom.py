@@ -8,6 +8,8 @@ A − F Fᵀ (Chen, Epperly, Tropp and Webber 2022). They are proposed from an o
 with the probability that corrects for it (Epperly, Tropp and Webber 2024): the law is the same, and
 the cost of finding them does not grow with N. F is then made in one pass over X. Where it does not
 fit the budget it is not kept: since F = Gᵀ G_I L⁻ᵀ, two halves of a product with GᵀG apply it.
+
+With a penalty of its own for each channel all of this is of the scaled system, S GᵀG S + μI.
 """
 
 from __future__ import annotations
@@ -59,7 +61,8 @@ class Pivots:
 
 def choose_pivots(system: System, options: Options) -> Pivots:
     """Draw `rank` pivots, or as many as pay for themselves in iterations that they save."""
-    problem, diagonal, rank = system.problem.astype(np.float64), system.diagonal, options.rank
+    problem, scales, rank = system.problem.astype(np.float64), system.scales, options.rank
+    diagonal = system.scaled(system.scaled(system.diagonal))
     random = np.random.default_rng(options.rng)
     N, D = problem.shape
     trace, at_ones = float(diagonal.sum()), problem.at_ones
@@ -77,10 +80,10 @@ def choose_pivots(system: System, options: Options) -> Pivots:
             u *= np.nextafter(cumulative[-1], 0.0)  # below the end, where there may be dead channels
             c = np.searchsorted(cumulative, u, side="right")
             proposed = problem.take(c)
-            B = gram_block(proposed, proposed, at_ones=at_ones)
+            B = _scaled(gram_block(proposed, proposed, at_ones=at_ones), scales, c, c)
             F = np.empty((BATCH, 0))
             if k:
-                F = gram_block(proposed, pivots.problem, at_ones=at_ones)
+                F = _scaled(gram_block(proposed, pivots.problem, at_ones=at_ones), scales, c, pivots.channels)
                 blas.dtrsm(1.0, pivots.lower.T, F.T, lower=0, trans_a=1, overwrite_b=1)  # F L⁻ᵀ
                 B -= _blas.product(F, F, tb=True)
             share = np.clip(B.diagonal() / weights[c], 0.0, 1.0)
@@ -90,7 +93,7 @@ def choose_pivots(system: System, options: Options) -> Pivots:
             drawn += BATCH
             if drawn >= N:  # as many were looked at as a pass over all looks at
                 weights, drawn = diagonal.copy(), 0
-                for rows, block in factor_blocks(problem, pivots):
+                for rows, block in factor_blocks(problem, pivots, scales):
                     weights[rows] -= np.square(block).sum(axis=1)
                 weights[weights < ROUNDING * diagonal] = 0.0
                 weights[pivots.channels] = 0.0
@@ -139,21 +142,40 @@ def _take(pivots: Pivots, c: Array, proposed: Problem, F: Array, B: Array, least
     pivots.problem = pivots.problem.joined(proposed.take(chosen))
 
 
-def factor_blocks(problem: Problem, pivots: Pivots) -> Iterator[tuple[slice, Array]]:
+def _scaled(block: Array, scales: Array | None, rows: Any, columns: Any) -> Array:
+    """A block of GᵀG as one of S GᵀG S, in place."""
+    if scales is not None:
+        block *= scales[rows, np.newaxis]
+        block *= scales[columns]
+    return block
+
+
+def factor_blocks(
+    problem: Problem, pivots: Pivots, scales: Array | None = None
+) -> Iterator[tuple[slice, Array]]:
     """Rows of F = A[:, I] L⁻ᵀ, block by block. N (2Dk + k²) flops, one pass over X."""
     chosen, at_ones = pivots.problem.astype(problem.dtype), problem.at_ones
     # A product with the inverse is twice as fast as solving, and as good for a preconditioner.
-    inverse = solve_triangular(pivots.lower, np.eye(len(pivots.channels)), lower=True).astype(problem.dtype)
+    inverse = solve_triangular(pivots.lower, np.eye(len(pivots.channels)), lower=True)
+    inverse = np.ascontiguousarray(_at(scales, pivots) * inverse, problem.dtype)
     k = max(problem.shape[1], len(pivots.channels))
     for rows, part in problem.parts(step=max(1, PANEL_BYTES // (problem.dtype.itemsize * k))):
-        yield rows, _blas.product(gram_block(part, chosen, at_ones=at_ones), inverse, tb=True)
+        block = _blas.product(gram_block(part, chosen, at_ones=at_ones), inverse, tb=True)
+        if scales is not None:
+            block *= scales[rows, np.newaxis].astype(block.dtype)
+        yield rows, block
+
+
+def _at(scales: Array | None, pivots: Pivots) -> Any:
+    """Scales of the pivots."""
+    return 1.0 if scales is None else scales[pivots.channels]
 
 
 @dataclasses.dataclass(frozen=True)
 class Preconditioner:
-    """(F Fᵀ + μI)⁻¹, with Fᵀ kept (k, N), or made again by two halves of a product with GᵀG."""
+    """S (F Fᵀ + μI)⁻¹ S, with Fᵀ kept (k, N), or made again by two halves of a product with GᵀG."""
 
-    problem: Problem
+    system: System
     pivots: Pivots
     shift: float  # μ
     core: NDArray[np.float64]  # (FᵀF + μI)⁻¹
@@ -166,7 +188,7 @@ class Preconditioner:
         shift = system.ridge
         factor = np.empty((k, N), problem.dtype) if keep else None
         inner = np.zeros((k, k))
-        for rows, block in factor_blocks(problem, pivots) if k else ():
+        for rows, block in factor_blocks(problem, pivots, system.scales) if k else ():
             _blas.add_self_product(inner, block)
             if factor is not None:
                 factor[:, rows] = block.T
@@ -175,32 +197,37 @@ class Preconditioner:
         if _blas.cholesky(inner):
             raise np.linalg.LinAlgError("The preconditioner is not positive definite.")
         core = _blas.cholesky_solve(inner, np.eye(k)) if k else inner
-        return cls(problem, pivots, shift, core, factor)
+        return cls(system, pivots, shift, core, factor)
 
     def __call__(self, R: Array) -> Array:
-        """(F Fᵀ + μI)⁻¹ r for the rows r of R (T, N)."""
+        """S (F Fᵀ + μI)⁻¹ S r for the rows r of R (T, N)."""
+        R = self.system.scaled(R)
         if not len(self.core):
-            return R / self.shift
+            return self.system.scaled(R / self.shift)
         out = self._expand(_blas.product(self._shrink(R), self.core))
         np.subtract(R, out, out=out)
         out /= self.shift
-        return out
+        return self.system.scaled(out)
 
     def _shrink(self, R: Array) -> Array:
         """Fᵀ r = L⁻¹ G_Iᵀ (G r), for each row (T, k)."""
         if self.factor is not None:
             return _scaled_product(R, self.factor, tb=True)
-        chosen = self.pivots.problem.astype(self.problem.dtype)
-        products = apply_adjoint(chosen, apply_atoms(self.problem, R))
+        problem = self.system.problem
+        chosen = self.pivots.problem.astype(problem.dtype)
+        products = apply_adjoint(chosen, apply_atoms(problem, self.system.scaled(R)))
+        products *= _at(self.system.scales, self.pivots)
         return np.ascontiguousarray(solve_triangular(self.pivots.lower, products.T, lower=True).T)
 
     def _expand(self, W: Array) -> Array:
         """F w = Gᵀ (G_I L⁻ᵀ w), for each row (T, N)."""
         if self.factor is not None:
             return _scaled_product(W, self.factor)
-        chosen = self.pivots.problem.astype(self.problem.dtype)
+        problem = self.system.problem
+        chosen = self.pivots.problem.astype(problem.dtype)
         weights = solve_triangular(self.pivots.lower, W.T, lower=True, trans=1).T
-        return apply_adjoint(self.problem, apply_atoms(chosen, np.ascontiguousarray(weights)))
+        weights = np.ascontiguousarray(weights * _at(self.system.scales, self.pivots))
+        return self.system.scaled(apply_adjoint(problem, apply_atoms(chosen, weights)))
 
 
 def _scaled_product(A: Array, B: Array, *, tb: bool = False) -> Array:

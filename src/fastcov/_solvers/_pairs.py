@@ -44,8 +44,13 @@ def block_rows(D: int) -> int:
     return max(LEAST_ROWS, BLOCK_BYTES // (8 * n_pairs(D)))
 
 
-def dual_gram(problem: Problem, watch: Callable[[float], None]) -> Array:
-    """Lower triangle of GGᵀ (P, P), in the problem's dtype. NP² flops, one pass over X."""
+def dual_gram(
+    problem: Problem, watch: Callable[[float], None], scales: NDArray[np.float64] | None = None
+) -> Array:
+    """Lower triangle of GGᵀ (P, P), of G diag(s)² Gᵀ with scales s (N,), in the problem's dtype.
+
+    NP² flops, one pass over X.
+    """
     N, D = problem.shape
     step = min(N, block_rows(D))
     K = np.zeros((n_pairs(D),) * 2, problem.dtype)
@@ -53,6 +58,8 @@ def dual_gram(problem: Problem, watch: Callable[[float], None]) -> Array:
     for rows, block in problem.blocks(step=step):
         part = atoms[: len(block)]
         _kernels.pair_atoms(block, problem.centre(rows, block, centred), part, size=part.size)
+        if scales is not None:
+            part *= scales[rows, np.newaxis].astype(part.dtype)
         _blas.self_product(part, transpose=True, out=K, add=True)
         watch(rows.stop / N)
     return K

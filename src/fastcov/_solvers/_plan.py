@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -26,6 +27,8 @@ from ._solution import RESOLVED, SINGLE
 LARGEST = 10**15
 
 NAMES = ("cholesky", "dual", "spectral", "pcg")
+# Those that need no more of a penalty than its products; the others, an inverse that is diagonal.
+FOR_ANY_PENALTY = ("cholesky", "pcg")
 
 # Fitted to what `python bench/solvers.py` measures, on two cores of an AMD EPYC with AVX-512 (SciPy 1.17
 # with its OpenBLAS). Flops per second in float64, twice that in float32 but for eigenvectors:
@@ -197,9 +200,15 @@ def choose(
     tol: float,
     budget: float | None,
     rank: int | None = None,
+    solvers: Sequence[str] = NAMES,
 ) -> Plan:
-    """`plan` for a ridge that is `share` of the trace of GᵀG."""
+    """`plan` for a ridge that is `share` of the trace of GᵀG, among the solvers that serve the penalty."""
     check_choice("solver", solver, ("auto", *NAMES))
+    if solver not in ("auto", *solvers):
+        raise ValueError(
+            f"Argument 'solver' must be 'auto', {' or '.join(map(repr, solvers))} for a penalty that is a "
+            f"matrix or leaves a channel free, not {solver!r}."
+        )
     base = base_bytes(N, D, n_targets)
     estimates = _estimates(N, D, share=share, T=n_targets, itemsize=itemsize, tol=tol, rank=rank)
     largest = base + max(nbytes for _, nbytes, _ in estimates.values())
@@ -208,6 +217,8 @@ def choose(
     limit = solver_budget(available - base, budget)
     costs = []
     for name, (flops, nbytes, seconds) in estimates.items():
+        if name not in solvers:
+            continue
         if name == "pcg" and nbytes > limit:  # the preconditioner is made again at each iteration
             least = working_bytes(N, D, LEAST_RANK if rank is None else min(rank, N))
             nbytes, flops, seconds = max(limit, least), 2 * flops, 2 * seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .. import _blas
+from .._penalty import Penalty
 from .._problem import Problem
 from .._products import apply_gram
 
@@ -21,22 +23,48 @@ SINGLE = 1e-5
 # share of the trace gains are still good to 1e-6 where GᵀG is singular (200 channels, 6 conditions;
 # 1e-15 where it is not). Below, they may be all wrong while the residual is tiny.
 RESOLVED = 1e-10
+# A channel without a penalty, in a preconditioner: as if it had this share of the trace of GᵀG.
+LEAST_WEIGHT = 1e-6
 # Channels whose offset is looked at.
 SAMPLE = 512
 
 
 @dataclasses.dataclass(frozen=True)
 class System:
-    """GᵀG + λI in the scaled units of a problem, and the diagonal of GᵀG."""
+    """GᵀG + P in the scaled units of a problem, P = λI or any other penalty, and the diagonal of GᵀG.
+
+    Where P is diagonal, with the scales s_i = √(λ / P_ii), the scaled system S GᵀG S + λI has a ridge again;
+    to precondition, the diagonal of P stands for it.
+    """
 
     problem: Problem
-    ridge: float
+    penalty: Penalty
     diagonal: Array
 
-    @property
+    @functools.cached_property
+    def _weights(self) -> Any:
+        """The diagonal of P, above zero where it is to be divided by."""
+        weights = self.penalty.weights
+        return weights if self.penalty.definite else np.maximum(weights, LEAST_WEIGHT * self.diagonal.sum())
+
+    @functools.cached_property
+    def ridge(self) -> float:
+        """λ of the scaled system."""
+        return float(np.min(self._weights))
+
+    @functools.cached_property
+    def scales(self) -> Array | None:
+        """s (N,), or None where all are one."""
+        return None if self.penalty.uniform else np.sqrt(self.ridge / self._weights)
+
+    def scaled(self, V: Array) -> Array:
+        """S v for the rows of V."""
+        return V if self.scales is None else V * self.scales
+
+    @functools.cached_property
     def share(self) -> float:
-        """λ over the trace of GᵀG, which is at least its largest eigenvalue."""
-        trace = float(self.diagonal.sum())
+        """λ over the trace of S GᵀG S, which is at least its largest eigenvalue."""
+        trace = float(self.scaled(self.scaled(self.diagonal)).sum())
         return self.ridge / trace if trace > 0 else float(np.inf if self.ridge > 0 else 0.0)
 
     @property
@@ -47,7 +75,8 @@ class System:
     @property
     def single(self) -> bool:
         """Whether float32 is fine enough to multiply with it."""
-        return self.share >= SINGLE and self.ridge < float(np.finfo(np.float32).max) / 2
+        fine = self.penalty.definite and self.share >= SINGLE
+        return fine and self.penalty.largest < float(np.finfo(np.float32).max) / 2
 
     @property
     def coarse(self) -> bool:
@@ -59,9 +88,12 @@ class System:
         return dataclasses.replace(self, problem=self.problem.astype(dtype))
 
     def product(self, V: Array) -> Array:
-        """(GᵀG + λI) v for the rows v of V (T, N)."""
+        """(GᵀG + P) v for the rows v of V (T, N)."""
         out = apply_gram(self.problem, V)
-        _blas.add_scaled(out, np.full(len(V), self.ridge), V)
+        if self.penalty.uniform:
+            _blas.add_scaled(out, np.full(len(V), self.ridge), V)
+        else:
+            out += self.penalty.products(V)
         return out
 
 
@@ -125,3 +157,12 @@ class Solution:
     value: NDArray[np.float64]  # (T, N)
     status: str
     stats: dict[str, Any]
+
+
+def shared_null_space() -> ValueError:
+    """What is wrong with a penalty that, with GᵀG, leaves a system without an inverse."""
+    return ValueError(
+        "Argument 'ridge' must not leave a direction of gains free that the covariance does not determine "
+        "either: the penalty and G share a null space, or nearly. Add a small ridge: λ to that of each "
+        "channel, or rows of √λ I below Γ."
+    )

@@ -1,7 +1,7 @@
-"""The direct solver: one Cholesky factorisation of GᵀG + λI, in place.
+"""The direct solver: one Cholesky factorisation of GᵀG + P, in place.
 
 N²D + N³/3 flops and 8N² bytes; half the bytes for float32 X, whose factor is refined with float64
-residuals to the accuracy of a float64 one. Where GᵀG + λI is singular to working precision, the
+residuals to the accuracy of a float64 one. Where GᵀG + P is singular to working precision, the
 spectral solver takes its place.
 """
 
@@ -18,14 +18,14 @@ from .._products import gram_triangle
 from .._validation import require_memory
 from . import spectral
 from ._refinement import REFINED, refine
-from ._solution import Options, Solution, System
+from ._solution import Options, Solution, System, shared_null_space
 
 Array = NDArray[Any]
 
 
 @dataclasses.dataclass
 class State:
-    """The lower triangle L of L Lᵀ = GᵀG + λI, in the precision of the problem."""
+    """The lower triangle L of L Lᵀ = GᵀG + P, in the precision of the problem."""
 
     system: System
     lower: Array
@@ -48,22 +48,24 @@ class State:
 
 
 def init(system: System, options: Options) -> State | spectral.State:
-    """Factor GᵀG + λI."""
+    """Factor GᵀG + P."""
     if system.singular:
         return spectral.init(system, options)
-    if system.ridge > float(np.finfo(system.problem.dtype).max) / 2:
+    if system.penalty.largest > float(np.finfo(system.problem.dtype).max) / 2:
         system = system.astype(np.float64)
     N, D = system.problem.shape
     dtype = system.problem.dtype
     require_memory(dtype.itemsize * N * (N + D), f"A Cholesky factor of {N} channels", "use solver='pcg'")
     A = gram_triangle(system.problem)
     with np.errstate(over="ignore"):  # beyond float32: the factorisation finds it
-        A.flat[:: N + 1] += dtype.type(system.ridge)
+        system.penalty.add_to(A)
     if _blas.cholesky(A, options.watch_factor) == 0:
         return State(system, A, options)
     del A
     if dtype == np.float32:
         return init(system.astype(np.float64), options)
+    if not system.penalty.definite:
+        raise shared_null_space()
     return spectral.init(system, options)
 
 

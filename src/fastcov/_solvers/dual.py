@@ -36,10 +36,11 @@ class State:
         return Solution(value, "converged", {"refinements": steps})
 
     def _approximate(self, rhs: Array) -> Array:
-        problem = self.system.problem.astype(np.float64)
-        packed = _blas.cholesky_solve(self.lower, pack(apply_atoms(problem, rhs)))
+        system, problem = self.system, self.system.problem.astype(np.float64)
+        scaled = system.scaled(rhs)
+        packed = _blas.cholesky_solve(self.lower, pack(apply_atoms(problem, system.scaled(scaled))))
         errors = unpack(packed, problem.shape[1])
-        return (rhs - apply_adjoint(problem, errors)) / self.system.ridge
+        return system.scaled(scaled - system.scaled(apply_adjoint(problem, errors))) / system.ridge
 
 
 def init(system: System, options: Options) -> State | spectral.State:
@@ -52,7 +53,7 @@ def init(system: System, options: Options) -> State | spectral.State:
     P = n_pairs(D)
     nbytes = dtype.itemsize * P * (P + block_rows(D))
     require_memory(nbytes, f"A factor over the {P} pairs of {D} conditions", "use solver='pcg'")
-    K = dual_gram(system.problem, options.watch_factor)
+    K = dual_gram(system.problem, options.watch_factor, system.scales)
     K.flat[:: P + 1] += dtype.type(system.ridge)
     if _blas.cholesky(K) == 0:
         return State(system, K)

@@ -1,4 +1,4 @@
-"""Preconditioned conjugate gradients on GᵀG + λI, which is never formed.
+"""Preconditioned conjugate gradients on GᵀG + P, which is never formed.
 
 4ND² flops an iteration, and memory for some vectors over channels and the preconditioner
 (`_nystrom`). Products are in float32 where the ridge is well above its rounding, at twice the speed;
@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from .. import _blas
 from . import spectral
 from ._nystrom import Preconditioner, choose_pivots, working_bytes
-from ._solution import Options, Progress, Solution, System
+from ._solution import RESOLVED, Options, Progress, Solution, System
 
 Array = NDArray[np.float64]
 
 # Compute the residual again after so much of it has gone, for float32 products lose the next digits,
 # or after so many iterations.
 RENEWED, PATIENCE = 1e-4, 50
+# Curvature below this share of ‖GᵀG‖ + ‖P‖ is rounding: there is no inverse that can be told.
+BREAKDOWN = 0.1 * RESOLVED
 # A true residual that is not this much below the last one: rounding has the upper hand.
 STAGNANT = 0.5
 PARTED = 10.0
@@ -31,7 +33,7 @@ PARTED = 10.0
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """GᵀG + λI, exact and in the precision of the iterations, with its preconditioner."""
+    """GᵀG + P, exact and in the precision of the iterations, with its preconditioner."""
 
     exact: System
     system: System
@@ -40,7 +42,7 @@ class State:
 
 
 def init(system: System, options: Options) -> State | spectral.State:
-    """Make the preconditioner for GᵀG + λI."""
+    """Make the preconditioner for GᵀG + P."""
     if system.singular:
         return spectral.init(system, options)
     exact, system = system, system.astype(np.float32 if system.coarse else np.float64)
@@ -71,7 +73,8 @@ def solve(state: State | spectral.State, rhs: Array) -> Solution:
     z = state.precondition(r)
     p, rz = z, _blas.dots(r, z)
     true = np.ones(len(b))  # the least ‖r‖ of those computed from x
-    rounding = np.finfo(np.float64).eps * (exact.ridge + exact.diagonal.sum())  # in A x, beside ‖x‖
+    rounding = np.finfo(np.float64).eps * (exact.penalty.largest + exact.diagonal.sum())  # in A x, to ‖x‖
+    least = BREAKDOWN * (exact.penalty.largest + exact.diagonal.sum())
     iteration, renewals, since, done, status = 0, 0, 0, 0.0, "converged"
     while len(rows):
         if iteration == options.max_iterations:
@@ -79,7 +82,7 @@ def solve(state: State | spectral.State, rhs: Array) -> Solution:
             break
         q = system.product(p)
         curvature = _blas.dots(p, q)
-        if not np.all((curvature > 0) & (rz > 0)):  # NaN as well
+        if not np.all((curvature > least * _blas.dots(p, p)) & (rz > 0)):  # NaN as well
             if system.problem.dtype == np.float64:
                 status = "breakdown"
                 break

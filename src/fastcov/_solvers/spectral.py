@@ -4,6 +4,8 @@ With G = U Σ Vᵀ, (GᵀG + λI)⁻¹ b = V (Σ² + λI)⁻¹ Vᵀ b + (b − V
 for n = min(N, D(D+1)/2), beside those of the matrix. Where λ does not count beside GᵀG in double
 precision, what lies outside the range of Gᵀ is rounding and is left out: for λ = 0, the solution of
 minimum norm.
+
+For a penalty of its own for each channel, all of this is of G diag(s) (see `System`), and the norm ‖δ / s‖.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _blas
+from .._penalty import Penalty
 from .._products import apply_adjoint, apply_atoms, gram_triangle
 from .._validation import require_memory
 from ._pairs import block_rows, dual_gram, n_pairs, pack, unpack
@@ -39,21 +42,22 @@ class State:
     vectors: Array
     dual: bool
 
-    def at(self, ridge: float) -> State:
-        """The same decomposition with another ridge."""
-        return dataclasses.replace(self, system=dataclasses.replace(self.system, ridge=ridge))
+    def at(self, penalty: Penalty) -> State:
+        """The same decomposition with another ridge, the same for all channels as this one is."""
+        return dataclasses.replace(self, system=dataclasses.replace(self.system, penalty=penalty))
 
     def solve(self, rhs: Array) -> Solution:
         stats = {"rank": len(self.values)}
         if self.system.singular:
-            inside, _ = self._split(rhs)
-            return Solution(inside, "minimum-norm", stats)
+            inside, _ = self._split(self.system.scaled(rhs))
+            return Solution(self.system.scaled(inside), "minimum-norm", stats)
         value, steps, _ = refine(self.system, rhs, self._regular)
         return Solution(value, "converged", {**stats, "refinements": steps})
 
     def _regular(self, rhs: Array) -> Array:
-        inside, projection = self._split(rhs)
-        return inside + (rhs - projection) / self.system.ridge
+        scaled = self.system.scaled(rhs)
+        inside, projection = self._split(scaled)
+        return self.system.scaled(inside + (scaled - projection) / self.system.ridge)
 
     def _split(self, rhs: Array) -> tuple[Array, Array]:
         """V (Σ² + λI)⁻¹ Vᵀ b, and V Vᵀ b."""
@@ -62,9 +66,10 @@ class State:
             parts = _blas.product(rhs, self.vectors, tb=True)
             return _blas.product(parts / divisor, self.vectors), _blas.product(parts, self.vectors)
         # V = Gᵀ U Σ⁻¹
-        parts = _blas.product(pack(apply_atoms(problem, rhs)), self.vectors, tb=True) / self.values
+        image = apply_atoms(problem, self.system.scaled(rhs))
+        parts = _blas.product(pack(image), self.vectors, tb=True) / self.values
         packed = _blas.product(np.concatenate([parts / divisor, parts]), self.vectors)
-        both = apply_adjoint(problem, unpack(packed, problem.shape[1]))
+        both = self.system.scaled(apply_adjoint(problem, unpack(packed, problem.shape[1])))
         return both[: len(rhs)], both[len(rhs) :]
 
 
@@ -80,7 +85,13 @@ def init(system: System, options: Options) -> State:
         )
     nbytes = 24 * n * n + 8 * (block_rows(D) * n if dual else N * D)
     require_memory(nbytes, f"Eigenvectors of order {n}", "use a larger ridge, or solver='pcg'")
-    A = dual_gram(system.problem, options.watch_factor) if dual else gram_triangle(system.problem)
+    if dual:
+        A = dual_gram(system.problem, options.watch_factor, system.scales)
+    else:
+        A = gram_triangle(system.problem)
+        if system.scales is not None:
+            A *= system.scales
+            A *= system.scales[:, np.newaxis]
     values = _blas.eigh(A)
     rounding = max(N, n) * np.finfo(np.float64).eps * max(values[-1], 0.0)
     first = int(np.searchsorted(values, rounding, "right"))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._problem import Problem
-from .._result import Fit
+from .._result import Fit, ridge_text
 from .._validation import check_choice
 from ._style import (
     CARET_DOWN,
@@ -226,8 +226,8 @@ def summary(
     gains(named, ax=figure.add_subplot(grid[1, :]))
     first = next(iter(named.values()))
     N, D = first.stats["shape"]
-    ridge = f"{first.ridge:.3g}"
-    if first.relative_ridge is not None:
+    ridge = ridge_text(first.ridge, None) if np.ndim(first.ridge) else f"{first.ridge:.3g}"
+    if first.relative_ridge is not None and np.ndim(first.relative_ridge) == 0:
         ridge = f"{first.relative_ridge:g} of the largest eigenvalue"
     figure.suptitle(f"{N} channels, {D} conditions, ridge {ridge}", fontsize=10)
     return figure

@@ -1,0 +1,219 @@
+"""explain(): why a linear fit has the gains it has."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._covariance import Target
+from ._explanation import Explanation
+from ._jit import blas_for
+from ._methods import certified
+from ._modes import Complete, Parts, Truncated
+from ._problem import Problem
+from ._products import apply_adjoint, apply_atoms
+from ._progress import watching
+from ._result import Fit, describe
+from ._settings import Settings
+from ._solvers import Progress, Solution, System
+from ._solvers._pairs import n_pairs
+from ._start import Ridge, Start
+from ._validation import check_whole
+
+Array = NDArray[np.float64]
+
+# Up to this order all modes are computed by default: eigenvectors of some seconds.
+ALL_MODES = 2500
+# Of larger problems, so many.
+FIRST_MODES = 50
+# A Krylov space that leaves more than this of the overlaps is warned of.
+ENOUGH = 1e-10
+_STATS = {"solver": "modes", "reason": "they are computed anyway"}
+EPSILON = float(np.finfo(np.float64).eps)
+# The solution in modes is one in exact arithmetic; rounding of small singular values is corrected so often.
+CORRECTIONS = 2
+
+
+def explain(
+    X: ArrayLike,
+    S: ArrayLike | None = None,
+    ridge: float | None = None,
+    *,
+    responses: ArrayLike | None = None,
+    relative_ridge: float | None = None,
+    center: bool = True,
+    modes: int | None = None,
+    rng: Any = 0,
+    memory_budget: float | None = None,
+    callback: Callable[[Progress], object] | None = None,
+) -> Explanation:
+    """Explain the linear fit: which errors it corrects, through which modes, and why each gain moves.
+
+    With the atoms G = [vec(x_i x̃_iᵀ + x̃_i x_iᵀ)] and the error e₀ = vec(S − XᵀJX), the linear fit is
+    δ = (GᵀG + λI)⁻¹ Gᵀe₀. Seen in turn:
+
+    * each gain is the inner product of a filter, row i of (GᵀG + λI)⁻¹, and the overlaps Gᵀe₀; or, split
+      evenly, of a whitened filter W e_i and the whitened overlaps W Gᵀe₀, W = (GᵀG + λI)^(−1/2);
+    * in the modes G = U Σ Vᵀ, δ = Σ_k v_k σ_k (u_kᵀe₀) / (σ_k² + λ): a covariance mode u_k of the error is
+      corrected by the gain mode v_k, shrunk by σ_k² / (σ_k² + λ);
+    * what of e₀ lies outside the range of G no gains can reach, to first order;
+    * each channel's gain is that of the diagonal fit and what other channels with like atoms take from it
+      or add to it.
+
+    Parameters
+    ----------
+    X, S, responses
+        As for `fit`; one target.
+    ridge, relative_ridge : float
+        λ, or λ over the largest eigenvalue of GᵀG, as for `fit`. 0 is the solution of minimum norm, and its
+        filters the rows of the pseudoinverse.
+    center : bool, default True
+        Whether the covariance is that of responses less their mean over channels.
+    modes : int, optional
+        How many modes to compute, the largest first. By default all where min(N, D(D+1)/2) is at most 2500,
+        and 50 beyond. With fewer than all, no N x N matrix is formed: what lies outside the modes is found in
+        a Krylov space for each vector, and what needs all modes is a bound, as said in `Explanation`.
+    rng : default 0
+        What `numpy.random.default_rng` takes: the vector that Lanczos begins with.
+    memory_budget : float, optional
+        Bytes for solvers of filters beyond X, where not all modes are computed.
+    callback : callable, optional
+        Called with a `Progress` as the work goes on. What it raises ends it.
+
+    Returns
+    -------
+    Explanation
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `fit`; for several targets, for a ridge that is no number, or for one that does not count
+        beside GᵀG where not all modes are asked for.
+    MemoryError
+        If the modes do not fit the memory that is available.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the Krylov space of the overlaps is too small for so small a ridge.
+
+    Notes
+    -----
+    All modes: N²D + 9n³ flops for n = min(N, P), P = D(D+1)/2 (NP² in place of N²D where P < N), and 24n²
+    bytes. K modes: some 3 to 5 products with GᵀG (4ND² flops) for each, and 8N(6K + 200) bytes at most.
+    X is not copied: later parts, as filters, read it again, so it has to stay as it is.
+
+    Examples
+    --------
+    >>> import fastcov as fc
+    >>> sim = fc.datasets.simulate(60, 12, rng=0)
+    >>> why = fc.explain(sim.X, sim.S, relative_ridge=0.1)
+    >>> bool(abs(why.filter(3) @ why.overlaps - why.delta[3]) < 1e-12)
+    True
+    >>> bool(why.unreachable < 0.1 * why.total)
+    True
+    """
+    started = time.perf_counter()
+    given = Problem.of(X, center=center)
+    target = Target.of(S, responses, given)
+    if np.ndim(target.S) != 2:
+        raise ValueError(
+            f"Argument 'S' must be one target, not of shape {np.shape(target.S)}: explain them one by one."
+        )
+    settings = Settings.of("linear", given, rng=rng, tol=ENOUGH, memory_budget=memory_budget)
+    N, D = given.shape
+    n = min(N, n_pairs(D))
+    wanted = (n if n <= ALL_MODES else FIRST_MODES) if modes is None else check_whole("modes", modes, 1)
+    with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
+        start = Start.of(given, target.S, watch)
+        chosen = start.ridge(ridge, relative_ridge)
+        if not chosen.penalty.uniform:
+            raise ValueError(
+                "Argument 'ridge' must be one number for all channels, not one for each or a matrix: modes "
+                "are those of the plain norm."
+            )
+        system = start.system(chosen).astype(np.float64)
+        found: Complete | Truncated
+        if wanted >= n or not start.norms.any():
+            found = Complete.of(system, watch)
+        elif system.singular:
+            raise ValueError(
+                f"Argument 'ridge' must be larger for {wanted} modes of {n}, not {chosen.value:.3g}, which "
+                "is too small beside GᵀG to count: leave modes out for all of them."
+            )
+        else:
+            found = Truncated.of(system, wanted, settings.options.rng, watch)
+        parts = found.parts(start.overlaps[0], within=True)
+        outcome = certified(start, chosen, settings, _solved(start, chosen, found, parts), _STATS)
+        if outcome.status == "max-iterations":
+            few = f"The Krylov space of the overlaps leaves a relative residual of {outcome.residual[0]:.1e}"
+            outcome = dataclasses.replace(
+                outcome,
+                warning=f"{few}: use a larger ridge or more modes, or leave modes out for all of them.",
+            )
+        outcome.warn()
+        fit = describe(
+            start, chosen, outcome, method="linear", stacked=False, labels=target.labels, extra=target.stats,
+            seconds=time.perf_counter() - started,
+        )  # fmt: skip
+        return _explanation(start, system, settings, found, parts, fit)
+
+
+def _solved(start: Start, ridge: Ridge, modes: Complete | Truncated, parts: Parts) -> Solution:
+    """δ, from the modes."""
+    if isinstance(modes, Complete):
+        return modes.state.solve(start.overlaps)
+    delta = parts.function(lambda t: 1.0 / (t + ridge.penalty.largest))
+    status = "converged" if parts.left <= ENOUGH else "max-iterations"
+    return Solution(delta[np.newaxis], status, {"iterations": modes.applications})
+
+
+def _explanation(
+    start: Start, system: System, settings: Settings, modes: Complete | Truncated, parts: Parts, fit: Fit
+) -> Explanation:
+    """What takes all of the error, or of the spectrum."""
+    problem, error, values = start.problem, start.error[0], modes.values
+    image = _reachable(start, modes, parts)
+    fitted = apply_atoms(problem, fit.delta.copy()[np.newaxis])[0]
+    matrices = (error, image, error - image, image - fitted, error - fitted)
+    total, reachable, unreachable, left_by_ridge, left = (
+        float(problem.unscaled(np.square(M).sum(), y=4)) for M in matrices
+    )
+    # The modes that are not known share what they leave of the trace: unevenly at worst, evenly at best.
+    n = min(problem.shape[0], n_pairs(problem.shape[1])) - len(values)
+    rest = 0.0 if modes.complete else max(0.0, float(start.norms.sum() - values.sum()))
+    dof = float((values / (values + system.ridge)).sum())
+    return Explanation(
+        fit=fit,
+        overlaps=problem.unscaled(start.overlaps[0], y=4),
+        norms=problem.unscaled(start.norms, y=4),
+        spectrum=problem.unscaled(values, y=4),
+        complete=modes.complete,
+        total=total, reachable=reachable, unreachable=unreachable, left_by_ridge=left_by_ridge,
+        linear_loss=0.5 * (left + fit.ridge * float(np.square(fit.delta).sum())),
+        dof=dof + (rest / (values[-1] + system.ridge) if rest else 0.0),
+        dof_upper=dof + (rest / (rest / n + system.ridge) if rest else 0.0),
+        _start=start, _system=system, _modes=modes, _parts=parts, _settings=settings,
+    )  # fmt: skip
+
+
+def _reachable(start: Start, modes: Complete | Truncated, parts: Parts) -> Array:
+    """e₀ projected on the range of G, as a matrix: what the least-squares solution without a ridge gives."""
+    problem, error = start.problem, start.error[0]
+    rounding = problem.shape[0] * EPSILON * float(parts.values.max(initial=0.0))
+
+    def inverse(t: Any) -> Any:
+        return np.divide(1.0, t, out=np.zeros_like(t), where=t > rounding)
+
+    best = parts.function(inverse)
+    image = apply_atoms(problem, best[np.newaxis])[0]
+    for _ in range(CORRECTIONS if modes.complete else 0):
+        missed = apply_adjoint(problem, (error - image)[np.newaxis])[0]
+        best += modes.parts(missed, within=True).function(inverse)
+        image = apply_atoms(problem, best[np.newaxis])[0]
+    return image

@@ -1,0 +1,339 @@
+"""Explanation: a linear fit taken apart, as users see it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _blas
+from ._contributions import Contributions
+from ._modes import Complete, Parts, Truncated
+from ._products import gram_columns, gram_triangle
+from ._result import Fit
+from ._settings import Settings
+from ._solvers import SOLVERS, System, choose
+from ._solvers._pairs import n_pairs
+from ._start import Start
+from ._validation import check_whole, require_memory
+
+Array = NDArray[np.float64]
+
+# Rows of the inverse that are solved for together.
+TOGETHER = 256
+# Filters are solved for to this relative residual.
+FILTER_TOL = 1e-12
+# Modes that the printed table shows.
+SHOWN = 6
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Explanation:
+    """Why a linear fit δ = (GᵀG + λI)⁻¹ Gᵀe₀ has the gains it has; prints itself as a table.
+
+    Of the modes G = U Σ Vᵀ it knows K: all above rounding where `complete`, otherwise the largest. Channels
+    are asked for by name, or by number from 0. Units are X to the fourth for overlaps, σ² and squared norms
+    of errors. It reads X again for what is asked of it later, so X has to stay as it is.
+
+    Attributes
+    ----------
+    fit : Fit
+        The linear fit, with its certificate.
+    overlaps : ndarray, shape (N,)
+        Gᵀe₀: downhill of the loss at gains of one.
+    norms : ndarray, shape (N,)
+        ‖g_i‖², the diagonal of GᵀG.
+    spectrum : ndarray, shape (K,)
+        σ_k², from the largest to the smallest: eigenvalues of GᵀG.
+    complete : bool
+    total : float
+        ‖e₀‖² = ‖S − XᵀJX‖²_F. It is the sum of the next two.
+    reachable, unreachable : float
+        Squared norms of e₀ projected on the range of G, and on its left null space. The linear loss cannot
+        fall below half of the second. Not complete, they are bounds from a Krylov space: there may be more to
+        reach.
+    left_by_ridge : float
+        Squared norm of what is reachable and, for the sake of λ, not corrected. The fit leaves
+        ‖e₀ − Gδ‖² = unreachable + left_by_ridge.
+    linear_loss : float
+        ½‖e₀ − Gδ‖² + (λ/2)‖δ‖².
+    dof : float
+        Effective degrees of freedom, Σ σ² / (σ² + λ) over all modes. Not complete, a lower bound.
+    dof_upper : float
+        An upper bound, from the trace of GᵀG; `dof` where complete.
+    """
+
+    fit: Fit
+    overlaps: Array
+    norms: Array
+    spectrum: Array
+    complete: bool
+    total: float
+    reachable: float
+    unreachable: float
+    left_by_ridge: float
+    linear_loss: float
+    dof: float
+    dof_upper: float
+    _start: Start
+    _system: System
+    _modes: Complete | Truncated
+    _parts: Parts
+    _settings: Settings
+
+    @property
+    def ridge(self) -> float:
+        """λ, in units of X to the fourth."""
+        return self.fit.ridge
+
+    @property
+    def delta(self) -> Array:
+        """δ = z − 1, shape (N,)."""
+        return self.fit.delta.copy()
+
+    @property
+    def channels(self) -> tuple[Any, ...]:
+        """Names of the channels, or their numbers."""
+        return self.fit.channels or tuple(range(len(self.overlaps)))
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """Products with GᵀG so far, ``applications``, and what the fit took."""
+        return {"applications": self._modes.applications, **self.fit.stats}
+
+    # --- channel by channel
+
+    @property
+    def diagonal_delta(self) -> Array:
+        """δ of the diagonal fit, g_iᵀe₀ / (‖g_i‖² + λ), shape (N,)."""
+        below = self.norms + self.ridge
+        return np.divide(self.overlaps, below, out=np.zeros_like(below), where=below > 0)
+
+    def filter(self, channel: Any) -> Array:
+        """Row of (GᵀG + λI)⁻¹ (N,), of which ``@ overlaps`` is the channel's δ. One solve.
+
+        It weighs the overlaps of all channels so that what others correct is not corrected twice. Units: X to
+        the power of −4.
+        """
+        return self._unscaled(self._solve(self._unit(self._index(channel))), -4)[0]
+
+    def filters(self) -> Array:
+        """(GᵀG + λI)⁻¹, shape (N, N): all filters, one a row. MemoryError where that does not fit."""
+        N = len(self.overlaps)
+        require_memory(8 * N * (N + 6 * TOGETHER), f"Filters of {N} channels", "ask for filter(i) one by one")
+        out = np.empty((N, N))
+        for first in range(0, N, TOGETHER):
+            rows = np.arange(first, min(first + TOGETHER, N))
+            out[rows] = self._solve(self._unit(rows))
+        return self._unscaled(out, -4)
+
+    @functools.cached_property
+    def whitened_overlaps(self) -> Array:
+        """W Gᵀe₀ with W = (GᵀG + λI)^(−1/2), shape (N,), in units of X squared."""
+        return self._unscaled(self._parts.function(self._whiten), 2)
+
+    def whitened_filter(self, channel: Any) -> Array:
+        """W e_i (N,), whose inner product with `whitened_overlaps` is the channel's δ; units X^−2.
+
+        The even split of a filter: seen through W atoms are no longer correlated, so that a gain is what its
+        own filter and the error share.
+        """
+        parts = self._modes.parts(self._unit(self._index(channel))[0])
+        return self._unscaled(parts.function(self._whiten), -2)
+
+    def whitened_filters(self) -> Array:
+        """W = (GᵀG + λI)^(−1/2), shape (N, N). MemoryError where that does not fit."""
+        N, K = len(self.overlaps), len(self.spectrum)
+        require_memory(
+            8 * N * (N + 2 * K), f"Filters of {N} channels", "ask for whitened_filter(i) one by one"
+        )
+        if not self.complete:
+            return np.stack([self.whitened_filter(name) for name in self.channels])
+        V, outside = self._modes.gain_modes(K), self._whiten(0.0)
+        W = _blas.product(V * (self._whiten(self._modes.values) - outside)[:, np.newaxis], V, ta=True)
+        W.flat[:: N + 1] += outside
+        return self._unscaled(W, -2)
+
+    def coherence(self, channel: Any) -> Array:
+        """Cosines of the channel's atom and all atoms, g_i·g_j / ‖g_i‖‖g_j‖, shape (N,); 0 of dead channels.
+
+        The diagonal fit holds where all but the channel's own are near zero. 2ND flops.
+        """
+        index = self._index(channel)
+        return self._cosines(index, self._column(index))
+
+    def coherences(self) -> Array:
+        """The cosines of all pairs of atoms, shape (N, N). N²D flops; MemoryError where it does not fit."""
+        N, D = self.fit.stats["shape"]
+        require_memory(8 * N * (N + D), f"Coherences of {N} channels", "ask for coherence(i) one by one")
+        A = gram_triangle(self._start.problem, mirror=True)
+        sizes = np.sqrt(self._start.norms)
+        inverse = np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+        A *= inverse
+        A *= inverse[:, np.newaxis]
+        return A
+
+    def contributions(self, channel: Any) -> Contributions:
+        """What the gain would be alone, and what each other channel adds to it: −(GᵀG)_ij δ_j. 2ND flops."""
+        i = self._index(channel)
+        column = self._column(i)
+        below = float(self._start.norms[i]) + self._system.ridge
+        others = np.zeros_like(column) if below == 0 else -column * self.fit.delta / below
+        others[i] = 0.0
+        names = self.channels
+        return Contributions(
+            names[i], i, float(self.fit.delta[i]), float(self.diagonal_delta[i]), others,
+            self._cosines(i, column), names,
+        )  # fmt: skip
+
+    # --- mode by mode
+
+    @property
+    def shrinkage(self) -> Array:
+        """σ_k² / (σ_k² + λ), shape (K,): the share of each mode of the error that is corrected."""
+        return self._modes.values / (self._modes.values + self._system.ridge)
+
+    @property
+    def coefficients(self) -> Array:
+        """σ_k (u_kᵀe₀) / (σ_k² + λ), shape (K,), so that δ is the sum of these times the gain modes."""
+        return self._parts.weights[: len(self.spectrum)] / (self._modes.values + self._system.ridge)
+
+    @property
+    def delta_shares(self) -> Array:
+        """Share of ‖δ‖² in each mode, shape (K,). All modes make up 1."""
+        size = float(np.square(self.fit.delta).sum())
+        return np.square(self.coefficients) / (size or 1.0)
+
+    @property
+    def loss_shares(self) -> Array:
+        """Share of each mode in what the fit takes off the linear loss, shape (K,). All modes make up 1.
+
+        Mode k takes off ½ (u_kᵀe₀)² σ_k² / (σ_k² + λ); all, ½ δᵀGᵀe₀.
+        """
+        removed = self._parts.weights**2 / (self._parts.values + self._system.ridge)
+        return removed[: len(self.spectrum)] / (float(removed.sum()) or 1.0)
+
+    def gain_modes(self, n: int | None = None) -> Array:
+        """The first n columns of V as rows (n, N), of norm one; the largest entry of each is positive."""
+        V = self._modes.gain_modes(self._count(n))
+        return V * _signs(V)
+
+    def covariance_modes(self, n: int | None = None) -> Array:
+        """The first n columns of U as symmetric matrices (n, D, D), of norm one, with the signs of V.
+
+        Moving gains along gain mode k changes the covariance along covariance mode k, σ_k times as far.
+        2ND² flops each.
+        """
+        n = self._count(n)
+        return self._modes.covariance_modes(n) * _signs(self._modes.gain_modes(n))[:, :, np.newaxis]
+
+    # --- the loss
+
+    @property
+    def linearisation_error(self) -> float:
+        """The exact loss at the linear solution less the linear one: what second order adds."""
+        return float(self.fit.loss - self.linear_loss)
+
+    # --- inside
+
+    def _unscaled(self, values: Any, power: int) -> Any:
+        return self._start.problem.unscaled(values, y=power)
+
+    def _whiten(self, t: Any) -> Any:
+        """1/√(σ² + λ); 0 where both are, for the solution of minimum norm."""
+        with np.errstate(divide="ignore"):
+            inverse = 1.0 / np.sqrt(t + self._system.ridge)
+        return np.where((t == 0.0) & self._system.singular, 0.0, inverse)
+
+    @functools.cached_property
+    def _solver(self) -> tuple[Any, Any]:
+        """Module and state that filters are solved with."""
+        if isinstance(self._modes, Complete):
+            return SOLVERS["spectral"], self._modes.state
+        N, D = self._system.problem.shape
+        options = dataclasses.replace(self._settings.options, tol=FILTER_TOL)
+        plan = choose(
+            N, D, "auto", share=self._system.share, n_targets=1, itemsize=8, tol=FILTER_TOL,
+            budget=self._settings.memory_budget,
+        )  # fmt: skip
+        return SOLVERS[plan.solver], SOLVERS[plan.solver].init(self._system, options)
+
+    def _solve(self, rhs: Array) -> Array:
+        module, state = self._solver
+        solution = module.solve(state, rhs)
+        return solution.value
+
+    def _column(self, index: int) -> Array:
+        return gram_columns(self._start.problem, np.array([index]))[:, 0]
+
+    def _cosines(self, index: int, column: Array) -> Array:
+        sizes = np.sqrt(self._start.norms * self._start.norms[index])
+        return np.divide(column, sizes, out=np.zeros_like(column), where=sizes > 0)
+
+    def _unit(self, index: Any) -> Array:
+        """Rows of the identity."""
+        rows = np.atleast_1d(index)
+        out = np.zeros((len(rows), len(self.overlaps)))
+        out[np.arange(len(rows)), rows] = 1.0
+        return out
+
+    def _index(self, channel: Any) -> int:
+        names, N = self.fit.channels, len(self.overlaps)
+        if names is not None and channel in names:
+            return names.index(channel)
+        try:
+            index = operator.index(channel)
+        except TypeError:
+            index = -1
+        if not 0 <= index < N:
+            known = "" if names is None else " or a name as " + ", ".join(map(repr, names[:3]))
+            raise ValueError(
+                f"Argument 'channel' must be a number from 0 to {N - 1}{known}, not {channel!r}."
+            )
+        return index
+
+    def _count(self, n: int | None) -> int:
+        K = len(self.spectrum)
+        if n is None:
+            return K
+        if check_whole("n", n, 1) > K:
+            raise ValueError(f"Argument 'n' must be at most the {K} modes there are, not {n}.")
+        return n
+
+    def __repr__(self) -> str:
+        N, D = self.fit.stats["shape"]
+        K, n = len(self.spectrum), min(N, n_pairs(D))
+        relative = self.fit.relative_ridge
+        share = "" if relative is None else f" ({relative:g} of the largest eigenvalue)"
+        total = self.total or 1.0
+        bound = "" if self.complete else "at most "
+        modes = f"all {K} above rounding" if self.complete else f"the first {K} of {n}"
+        dof = f"{self.dof:.4g}" if self.complete else f"{self.dof:.4g} to {self.dof_upper:.4g}"
+        lines = [
+            f"Explanation of a linear fit: {N} channels x {D} conditions, ridge {self.ridge:.4g}{share}",
+            f"  error          ||e0||^2 = {self.total:.4g}",
+            f"    corrected    {1 - (self.unreachable + self.left_by_ridge) / total:8.2%}",
+            f"    left         {self.left_by_ridge / total:8.2%}  reachable, but held back by the ridge",
+            f"    unreachable  {self.unreachable / total:8.2%}  {bound}beyond any gains, to first order",
+            f"  loss           {self.linear_loss:.4g} linear, {self.fit.loss:.4g} exact",
+            f"  modes          {modes}; {dof} effective degrees of freedom",
+            "    mode   sigma^2/largest   corrected   of delta   of the loss removed",
+        ]
+        sizes = self.spectrum / (self.spectrum[0] if K else 1.0)
+        columns = zip(sizes, self.shrinkage, self.delta_shares, self.loss_shares, strict=True)
+        lines += [
+            f"    {k + 1:>4}   {size:15.3g}   {shrink:9.1%}   {of_delta:8.1%}   {of_loss:19.1%}"
+            for k, (size, shrink, of_delta, of_loss) in enumerate(columns)
+            if k < SHOWN
+        ]
+        return "\n".join(lines)
+
+
+def _signs(V: Array) -> Array:
+    """1 or −1 for each row, so that its entry largest in magnitude becomes positive; as a column."""
+    largest = np.take_along_axis(V, np.abs(V).argmax(axis=1)[:, np.newaxis], axis=1)
+    return np.where(largest < 0, -1.0, 1.0)

@@ -1,0 +1,217 @@
+"""The modes of the atoms, G = U Σ Vᵀ: all of them, or the first, with Krylov spaces for the rest.
+
+Either gives functions of GᵀG times a vector, f(GᵀG) b = V f(Σ²) Vᵀ b + f(0) (b − V Vᵀ b), with
+f(t) = 1/(t + λ) for filters and 1/√(t + λ) for whitening. All in float64 and in the scaled units of a
+Problem.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigh_tridiagonal
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from . import _blas
+from ._products import apply_adjoint, apply_atoms, apply_gram
+from ._solvers import SOLVERS, Options, Progress, System
+from ._solvers._pairs import pack, unpack
+from ._validation import require_memory
+
+Array = NDArray[np.float64]
+
+# A Krylov space is large enough where (GᵀG + λI)⁻¹ b is known to this share of b.
+KRYLOV_TOL = 1e-13
+# Its vectors at most: so many for each mode that is held, or so many.
+KRYLOV_A_MODE, KRYLOV_LEAST = 6, 200
+# Vectors that Lanczos holds for k modes; fewer restart more often, more go further than there is need.
+LANCZOS_A_MODE = 2
+# Products with GᵀG for each mode, to show progress by.
+PRODUCTS_A_MODE = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """A vector b (N,) = Σ_k w_k v_k + outside, for eigenvectors v of GᵀG, or Ritz vectors that do for b."""
+
+    values: Array  # σ² of each
+    weights: Array  # w
+    expand: Callable[[Array], Array]  # Σ_k w_k v_k of any weights
+    outside: Array | None  # of which GᵀG is zero
+    left: float = 0.0  # ‖b − (GᵀG + λI) x‖ / ‖b‖ of the solution x, as far as the space allows
+
+    def function(self, f: Callable[[Any], Any]) -> Array:
+        """f(GᵀG) b (N,)."""
+        out = self.expand(self.weights * f(self.values))
+        if self.outside is not None:
+            _blas.add_scaled(out[np.newaxis], [float(f(0.0))], self.outside[np.newaxis])
+        return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Complete:
+    """All modes that are not rounding, from eigenvectors of the smaller of GᵀG and GGᵀ."""
+
+    system: System
+    state: Any  # of the spectral solver, from the largest eigenvalue to the smallest
+
+    complete = True
+    applications = 0
+
+    @classmethod
+    def of(cls, system: System, watch: Callable[[Progress], object]) -> Complete:
+        """9n³ flops and 24n² bytes for n = min(N, D(D+1)/2)."""
+        state = SOLVERS["spectral"].init(system, Options(watch=watch))
+        values, vectors = (np.ascontiguousarray(a[::-1]) for a in (state.values, state.vectors))
+        return cls(state.system, dataclasses.replace(state, values=values, vectors=vectors))
+
+    @property
+    def values(self) -> Array:
+        """σ² (K,), from the largest to the smallest."""
+        return self.state.values
+
+    def gain_modes(self, n: int) -> Array:
+        """The first n rows of Vᵀ (n, N)."""
+        if not self.state.dual:
+            return self.state.vectors[:n].copy()
+        scaled = self.state.vectors[:n] / np.sqrt(self.values[:n, np.newaxis])
+        return apply_adjoint(self.system.problem, unpack(scaled, self.system.problem.shape[1]))
+
+    def covariance_modes(self, n: int) -> Array:
+        """The first n columns of U, as symmetric matrices of norm one (n, D, D)."""
+        if self.state.dual:
+            return unpack(self.state.vectors[:n], self.system.problem.shape[1])
+        return _images(self.system, self.state.vectors[:n], self.values[:n])
+
+    def parts(self, b: Array, *, within: bool = False) -> Parts:
+        """b (N,), which is in the range of Gᵀ where `within`."""
+        weights = self._weights(b)
+        outside = None if within else b - self._expand(weights)
+        return Parts(self.values, weights, self._expand, outside)
+
+    def _weights(self, b: Array) -> Array:
+        """Vᵀ b (K,)."""
+        if not self.state.dual:
+            return _times(self.state.vectors, b)
+        image = pack(apply_atoms(self.system.problem, b[np.newaxis]))[0]
+        return _times(self.state.vectors, image) / np.sqrt(self.values)
+
+    def _expand(self, weights: Array) -> Array:
+        """V w (N,)."""
+        if not self.state.dual:
+            return _combined(weights, self.state.vectors)
+        packed = _combined(weights / np.sqrt(self.values), self.state.vectors)[np.newaxis]
+        return apply_adjoint(self.system.problem, unpack(packed, self.system.problem.shape[1]))[0]
+
+
+@dataclasses.dataclass
+class Truncated:
+    """The first K modes by Lanczos, and a Krylov space for the rest of each vector."""
+
+    system: System
+    values: Array  # σ² (K,), from the largest to the smallest
+    vectors: Array  # Vᵀ (K, N)
+    applications: int  # of GᵀG, so far
+
+    complete = False
+
+    @classmethod
+    def of(cls, system: System, k: int, rng: Any, watch: Callable[[Progress], object]) -> Truncated:
+        """Some 3 to 5 products with GᵀG for each mode, and 8N(4k + 2) bytes."""
+        N, _ = system.problem.shape
+        held = min(N - 1, LANCZOS_A_MODE * k + 1)
+        require_memory(8 * N * (held + k), f"{k} modes of {N} channels", "ask for fewer modes")
+        top, applications = float(system.diagonal.max()), 0
+
+        def multiply(v: Array) -> Array:
+            nonlocal applications
+            applications += 1
+            watch(Progress("modes", min(0.99, applications / (PRODUCTS_A_MODE * k))))
+            return apply_gram(system.problem, np.ascontiguousarray(v).reshape(1, N))[0] / top
+
+        operator = LinearOperator((N, N), matvec=multiply, dtype=np.float64)
+        start = np.random.default_rng(rng).standard_normal(N) * (system.diagonal > 0)
+        values, vectors = eigsh(operator, k=k, v0=start, ncv=held)
+        order = np.argsort(values)[::-1]
+        return cls(system, top * values[order], np.ascontiguousarray(vectors.T[order]), applications)
+
+    def gain_modes(self, n: int) -> Array:
+        """The first n rows of Vᵀ (n, N)."""
+        return self.vectors[:n].copy()
+
+    def covariance_modes(self, n: int) -> Array:
+        """The first n columns of U, as symmetric matrices of norm one (n, D, D)."""
+        return _images(self.system, self.vectors[:n], self.values[:n])
+
+    def parts(self, b: Array, *, within: bool = False) -> Parts:
+        """b (N,) in the modes, and in the Krylov space of what they leave of it."""
+        K, size = len(self.values), float(np.linalg.norm(b))
+        weights = _times(self.vectors, b)
+        rest = b - _combined(weights, self.vectors)
+        space = self._krylov(rest, KRYLOV_TOL * size)
+
+        def expand(w: Array) -> Array:
+            return _combined(w[:K], self.vectors) + _combined(space.ritz @ w[K:], space.basis)
+
+        values, weights = (
+            np.concatenate(pair) for pair in ((self.values, space.values), (weights, space.weights))
+        )
+        return Parts(values, weights, expand, None, space.left / size if size > 0 else 0.0)
+
+    def _krylov(self, c: Array, enough: float) -> _Space:
+        """The space of c, GᵀG c, (GᵀG)² c, … in which (GᵀG + λI) x = c is solved to a residual of `enough`.
+
+        Every vector is made orthogonal to the modes and to those before it, twice: Lanczos without the
+        copies of converged vectors that rounding brings.
+        """
+        N, ridge = len(c), self.system.ridge
+        size = float(np.linalg.norm(c))
+        most = min(N - len(self.values), max(KRYLOV_A_MODE * len(self.values), KRYLOV_LEAST))
+        require_memory(8 * N * most, f"A Krylov space of {N} channels", "ask for fewer modes")
+        basis = np.empty((most, N))
+        diagonal, beside = np.empty(most), np.empty(most)
+        m, left, pivot = 0, size, 1.0  # of the LDLᵀ factorisation of the tridiagonal matrix
+        while m < most and left > enough:
+            basis[m] = c / (beside[m - 1] if m else size)
+            c = apply_gram(self.system.problem, basis[m : m + 1])[0]
+            self.applications += 1
+            diagonal[m] = c @ basis[m]
+            for _ in range(2):
+                c -= _combined(_times(self.vectors, c), self.vectors)
+                c -= _combined(_times(basis[: m + 1], c), basis[: m + 1])
+            beside[m] = np.linalg.norm(c)
+            pivot = diagonal[m] + ridge - (beside[m - 1] ** 2 / pivot if m else 0.0)
+            left *= beside[m] / pivot
+            m += 1
+        if m == 0:
+            return _Space(np.empty(0), np.empty(0), np.empty((0, 0)), basis[:0], left)
+        values, ritz = eigh_tridiagonal(diagonal[:m], beside[: m - 1])
+        return _Space(np.maximum(values, 0.0), size * ritz[0], ritz, basis[:m], left)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Space:
+    values: Array  # Ritz values (m,)
+    weights: Array  # of Ritz vectors in c
+    ritz: Array  # eigenvectors of the tridiagonal matrix, one a column (m, m)
+    basis: Array  # (m, N)
+    left: float  # ‖c − (GᵀG + λI) x‖
+
+
+def _times(rows: Array, b: Array) -> Array:
+    """Products with each row."""
+    return _blas.product(b[np.newaxis], rows, tb=True)[0]
+
+
+def _combined(weights: Array, rows: Array) -> Array:
+    """Sum of weighted rows."""
+    return _blas.product(np.ascontiguousarray(weights)[np.newaxis], rows)[0]
+
+
+def _images(system: System, vectors: Array, values: Array) -> Array:
+    """u = G v / σ as matrices."""
+    return apply_atoms(system.problem, vectors) / np.sqrt(values)[:, np.newaxis, np.newaxis]

@@ -1,0 +1,176 @@
+"""What keeps gains near one: ½ δᵀPδ with P = λI, diag(λ_i) or ΓᵀΓ."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from . import _blas
+from ._validation import as_float64, check_array, check_nonnegative, nonfinite
+
+Array = NDArray[np.float64]
+
+# Columns of ΓᵀΓ that are made together.
+PANEL = 256
+# Penalties beyond are as good as this: gains are one anyway.
+LARGEST = 1e300
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Penalty:
+    """P = diag(own) + ΓᵀΓ, with one number for all channels or one for each, and Γ or none."""
+
+    own: float | Array
+    root: Any = None  # Γ (K, N), an array or in compressed rows
+
+    @classmethod
+    def of(cls, name: str, value: Any, n: int) -> Penalty:
+        """From what a user gives: a number, one for each of n channels, or Γ with n columns."""
+        if sp.issparse(value):
+            return _of_matrix(name, _checked_sparse(name, value, n))
+        if value is None or np.ndim(value) == 0:
+            return cls(check_nonnegative(name, value))
+        array = check_array(name, value, ("channel",), ("penalty", "channel"))
+        _check_columns(name, array.shape, n)
+        values = as_float64(array)
+        axes = ("channel",) if array.ndim == 1 else ("penalty", "channel")
+        if not np.isfinite(values).all() and (error := nonfinite(name, array, axes)):
+            raise error
+        if array.ndim == 2:
+            return _of_matrix(name, values.copy() if np.may_share_memory(values, array) else values)
+        if (values < 0).any():
+            i = int(np.argmax(values < 0))
+            raise ValueError(
+                f"Argument '{name}' must be >= 0 for each channel, not {values[i]:g} for channel {i}."
+            )
+        return cls(_one_or_each(values))
+
+    def scaled(self, exponent: int, dead: NDArray[np.bool_]) -> Penalty:
+        """The same in units in which X is 2**exponent times as large; dead channels are on their own."""
+        with np.errstate(over="ignore", under="ignore"):
+            own = np.minimum(np.ldexp(self.own, 4 * exponent), LARGEST)
+            if self.uniform:
+                return Penalty(float(own))
+            root = self.root
+            if root is not None:
+                factors = np.where(dead, 0.0, np.ldexp(1.0, 2 * exponent))
+                root = root.multiply(factors).tocsr() if sp.issparse(root) else root * factors
+        own = np.array(np.broadcast_to(own, dead.shape))
+        largest = float(Penalty(own, root).weights.max())
+        own[dead & (own == 0.0)] = largest or 1.0
+        return Penalty(own, root)
+
+    @property
+    def value(self) -> Any:
+        """λ, λ of each channel, or Γ."""
+        return self.own if self.root is None else self.root
+
+    @property
+    def uniform(self) -> bool:
+        """Whether it is λI."""
+        return self.root is None and np.ndim(self.own) == 0
+
+    @property
+    def definite(self) -> bool:
+        """Whether it is λI, or has an inverse that is diagonal."""
+        return self.root is None and bool(np.min(self.own) > 0 or self.uniform)
+
+    @functools.cached_property
+    def weights(self) -> Any:
+        """The diagonal of P: one number where it is uniform, otherwise (N,)."""
+        if self.root is None:
+            return self.own
+        squares = self.root.multiply(self.root) if sp.issparse(self.root) else np.square(self.root)
+        return self.own + squares.sum(axis=0)
+
+    @functools.cached_property
+    def largest(self) -> float:
+        """A bound of its largest eigenvalue, reached where it is diagonal."""
+        return float(np.max(self.own) if self.root is None else self.weights.sum())
+
+    def products(self, V: Array) -> Array:
+        """P v for the rows v of V (T, N)."""
+        out = self.own * V
+        if self.root is not None:
+            rows, images = np.atleast_2d(out), self._images(V)
+            if sp.issparse(self.root):
+                rows += (self.root.T @ images.T).T
+            else:
+                _blas.product(images, self.root, out=rows, add=True)
+        return out
+
+    def _images(self, V: Array) -> Array:
+        """Γ v for the rows v of V (T, N) or of one vector."""
+        rows = np.atleast_2d(V)
+        return (self.root @ rows.T).T if sp.issparse(self.root) else _blas.product(rows, self.root, tb=True)
+
+    def quadratic(self, V: Array) -> Array:
+        """vᵀPv for the rows v of V (T, N)."""
+        out = np.square(V) @ self.own if np.ndim(self.own) else self.own * np.square(V).sum(axis=-1)
+        if self.root is not None:
+            squares = np.square(self._images(V)).sum(axis=1)
+            out = out + (squares if np.ndim(V) == 2 else squares[0])
+        return out
+
+    def add_to(self, A: NDArray[Any]) -> None:
+        """A += P, at least its lower triangle."""
+        n = len(A)
+        A.flat[:: n + 1] += np.asarray(self.own).astype(A.dtype)
+        for first in range(0, n if self.root is not None else 0, PANEL):
+            columns = slice(first, min(first + PANEL, n))
+            if sp.issparse(self.root):
+                panel = (self.root[:, first:].T @ self.root[:, columns]).toarray()
+            else:
+                left, right = (
+                    np.ascontiguousarray(self.root[:, some]) for some in (slice(first, n), columns)
+                )
+                panel = _blas.product(left, right, ta=True)
+            with np.errstate(invalid="ignore"):  # above the diagonal may be anything
+                A[first:, columns] += panel
+
+
+def _one_or_each(values: Array) -> float | Array:
+    return float(values[0]) if np.all(values == values[0]) else values.copy()
+
+
+def _of_matrix(name: str, root: Any) -> Penalty:
+    """ΓᵀΓ; diagonal where no row of Γ has two entries."""
+    values = root.data if sp.issparse(root) else root
+    if np.abs(values).max(initial=0.0) > 1e150:
+        raise ValueError(f"Argument '{name}' must have entries below 1e150, not {np.abs(values).max():.3g}.")
+    counts = root.count_nonzero(axis=1) if sp.issparse(root) else np.count_nonzero(root, axis=1)
+    penalty = Penalty(0.0, root)
+    return Penalty(_one_or_each(penalty.weights)) if counts.max(initial=0) <= 1 else penalty
+
+
+def _checked_sparse(name: str, value: Any, n: int) -> Any:
+    """A copy in compressed rows."""
+    if value.dtype.kind not in "biuf":
+        raise TypeError(f"Argument '{name}' must hold real numbers, not dtype {value.dtype}.")
+    if value.ndim != 2:
+        raise ValueError(f"Argument '{name}' must be a matrix if it is sparse, not of shape {value.shape}.")
+    _check_columns(name, value.shape, n)
+    root = sp.csr_array(value, dtype=np.float64, copy=True)
+    root.sum_duplicates()
+    bad = np.flatnonzero(~np.isfinite(root.data))
+    if len(bad):
+        place = root.tocoo()
+        i, j = place.coords[0][bad[0]], place.coords[1][bad[0]]
+        raise ValueError(
+            f"Argument '{name}' must be finite, not NaN or infinite in {len(bad)} places, first at penalty "
+            f"{i}, channel {j} (counted from 0)."
+        )
+    return root
+
+
+def _check_columns(name: str, shape: tuple[int, ...], n: int) -> None:
+    if shape[-1] != n:
+        raise ValueError(
+            f"Argument '{name}' must be a number, one for each of the {n} channels, or a matrix with {n} "
+            f"columns, not of shape {shape}."
+        )
