@@ -219,6 +219,13 @@ def test_h5py_reads_the_numbers_by_name(tmp_path):
 # ---- writing
 
 
+@suffixes
+def test_objects_are_never_pickled(tmp_path, suffix):
+    with pytest.raises(TypeError, match=r"not objects in \['mine'\]"):
+        _saved.write_entries(tmp_path / f"x.{suffix}", {"mine": [None]})
+    assert not os.listdir(tmp_path)
+
+
 def test_other_suffixes_and_folders_are_refused_before_anything_is_written(tmp_path):
     fit = FITS["linear"]
     for path, error, words in (

@@ -136,8 +136,8 @@ def fit(
     ConvergenceWarning
         If the residual or the gradient is larger than `tol` or rounding explain.
     LabelWarning
-        If conditions of S or `responses`, or channels of `gains0` or `bounds`, are in another order than
-        those of X: they are aligned by name.
+        If conditions of S or `responses`, or channels of `gains0`, `bounds` or a ridge by channel, are in
+        another order than those of X: they are aligned by name.
 
     Notes
     -----

@@ -273,6 +273,8 @@ def _text(entry: Any) -> str | None:
 def write_entries(path: pathlib.Path, entries: Mapping[str, Any]) -> None:
     """Arrays, numbers and texts to a .npz or HDF5 file, which takes its place at the end."""
     arrays: dict[str, Any] = {name: np.asarray(value) for name, value in entries.items()}
+    if objects := [name for name, values in arrays.items() if values.dtype.hasobject]:
+        raise TypeError(f"Argument 'entries' must hold arrays of numbers or texts, not objects in {objects}.")
     with writing(path) as draft:
         if path.suffix.lower() == ".npz":
             np.savez(draft, **arrays)
