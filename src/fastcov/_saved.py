@@ -249,7 +249,7 @@ def _entry(entries: Mapping[str, Any], name: str) -> Any:
 
 
 def _checksum(metadata: bytes, arrays: Mapping[str, Array]) -> str:
-    found = hashlib.sha256(f"{FORMAT_VERSION} ".encode() + metadata)
+    found = hashlib.sha256(metadata)
     for name in sorted(arrays):
         found.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape}".encode("utf-8", "surrogatepass"))
         found.update(arrays[name].tobytes())
