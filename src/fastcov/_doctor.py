@@ -27,7 +27,7 @@ def examine() -> dict[str, Any]:
     check = _self_check()
     folder = _cache_folder()
     report: dict[str, Any] = {
-        "versions": {"fastcov": __version__, "python": platform.python_version(), **_versions()},
+        "versions": versions(),
         "platform": platform.platform(),
         "cores": {"total": os.cpu_count(), "usable": _usable_cores()},
         "numba": {
@@ -35,12 +35,7 @@ def examine() -> dict[str, Any]:
             "layer": _threading_layer(),
             "compiles": not numba.config.DISABLE_JIT,
         },
-        "blas": [
-            {key: pool.get(key) for key in ("internal_api", "version", "num_threads", "threading_layer")}
-            | {"file": os.path.basename(pool["filepath"])}
-            for pool in threadpool_info()
-            if pool["user_api"] == "blas"
-        ],
+        "blas": blas_pools(),
         "cache": {"folder": folder, "writable": folder is not None and _writable(folder)},
         "memory": {"available_gb": round(available_memory() / 1e9, 2)},
         "wait_policy": os.environ.get("OMP_WAIT_POLICY"),
@@ -111,12 +106,24 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(f"{name:<15}{'not installed' if value is None else value}" for name, value in rows)
 
 
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = dict.fromkeys(PACKAGES)
+def versions() -> dict[str, str | None]:
+    """Of fastcov, Python and the packages it stands on; None for what is not installed."""
+    found: dict[str, str | None] = dict.fromkeys(("fastcov", "python", *PACKAGES))
+    found |= {"fastcov": __version__, "python": platform.python_version()}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
+
+
+def blas_pools() -> list[dict[str, Any]]:
+    """The BLAS libraries of this process."""
+    return [
+        {key: pool.get(key) for key in ("internal_api", "version", "num_threads", "threading_layer")}
+        | {"file": os.path.basename(pool["filepath"])}
+        for pool in threadpool_info()
+        if pool["user_api"] == "blas"
+    ]
 
 
 def _usable_cores() -> int:

@@ -199,8 +199,8 @@ class Explanation:
 
     @property
     def coefficients(self) -> Array:
-        """σ_k (u_kᵀe₀) / (σ_k² + λ), shape (K,), so that δ is the sum of these times the gain modes."""
-        return self._parts.weights[: len(self.spectrum)] / (self._modes.values + self._system.ridge)
+        """σ_k u_kᵀe₀ / (σ_k² + λ) ≥ 0, shape (K,), so that δ is the sum of these times the gain modes."""
+        return np.abs(self._parts.weights[: len(self.spectrum)]) / (self._modes.values + self._system.ridge)
 
     @property
     def delta_shares(self) -> Array:
@@ -218,18 +218,18 @@ class Explanation:
         return removed[: len(self.spectrum)] / (float(removed.sum()) or 1.0)
 
     def gain_modes(self, n: int | None = None) -> Array:
-        """The first n columns of V as rows (n, N), of norm one; the largest entry of each is positive."""
-        V = self._modes.gain_modes(self._count(n))
-        return V * _signs(V)
+        """The first n columns of V as rows (n, N), of norm one; their signs are those in which δ has them."""
+        n = self._count(n)
+        return self._modes.gain_modes(n) * self._signs(n)[:, np.newaxis]
 
     def covariance_modes(self, n: int | None = None) -> Array:
-        """The first n columns of U as symmetric matrices (n, D, D), of norm one, with the signs of V.
+        """The first n columns of U as symmetric matrices (n, D, D), of norm one: u_kᵀe₀ ≥ 0.
 
         Moving gains along gain mode k changes the covariance along covariance mode k, σ_k times as far.
         2ND² flops each.
         """
         n = self._count(n)
-        return self._modes.covariance_modes(n) * _signs(self._modes.gain_modes(n))[:, :, np.newaxis]
+        return self._modes.covariance_modes(n) * self._signs(n)[:, np.newaxis, np.newaxis]
 
     # --- the loss
 
@@ -296,6 +296,10 @@ class Explanation:
             )
         return index
 
+    def _signs(self, n: int) -> Array:
+        """1 or −1 for each mode, so that it adds to δ with a positive coefficient."""
+        return np.where(self._parts.weights[:n] < 0, -1.0, 1.0)
+
     def _count(self, n: int | None) -> int:
         K = len(self.spectrum)
         if n is None:
@@ -316,7 +320,7 @@ class Explanation:
         lines = [
             f"Explanation of a linear fit: {N} channels x {D} conditions, ridge {self.ridge:.4g}{share}",
             f"  error          ||e0||^2 = {self.total:.4g}",
-            f"    corrected    {1 - (self.unreachable + self.left_by_ridge) / total:8.2%}",
+            f"    corrected    {(self.total - self.unreachable - self.left_by_ridge) / total:8.2%}",
             f"    left         {self.left_by_ridge / total:8.2%}  reachable, but held back by the ridge",
             f"    unreachable  {self.unreachable / total:8.2%}  {bound}beyond any gains, to first order",
             f"  loss           {self.linear_loss:.4g} linear, {self.fit.loss:.4g} exact",
@@ -331,9 +335,3 @@ class Explanation:
             if k < SHOWN
         ]
         return "\n".join(lines)
-
-
-def _signs(V: Array) -> Array:
-    """1 or −1 for each row, so that its entry largest in magnitude becomes positive; as a column."""
-    largest = np.take_along_axis(V, np.abs(V).argmax(axis=1)[:, np.newaxis], axis=1)
-    return np.where(largest < 0, -1.0, 1.0)

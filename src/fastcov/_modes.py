@@ -24,6 +24,7 @@ from ._validation import require_memory
 
 Array = NDArray[np.float64]
 
+EPSILON = float(np.finfo(np.float64).eps)
 # A Krylov space is large enough where (GᵀG + λI)⁻¹ b is known to this share of b.
 KRYLOV_TOL = 1e-13
 # Its vectors at most: so many for each mode that is held, or so many.
@@ -116,14 +117,13 @@ class Truncated:
     values: Array  # σ² (K,), from the largest to the smallest
     vectors: Array  # Vᵀ (K, N)
     applications: int  # of GᵀG, so far
-
-    complete = False
+    complete: bool  # whether there are fewer above rounding than were asked for
 
     @classmethod
     def of(cls, system: System, k: int, rng: Any, watch: Callable[[Progress], object]) -> Truncated:
         """Some 3 to 5 products with GᵀG for each mode, and 8N(4k + 2) bytes."""
         N, _ = system.problem.shape
-        held = min(N - 1, LANCZOS_A_MODE * k + 1)
+        held = min(N, LANCZOS_A_MODE * k + 1)
         require_memory(8 * N * (held + k), f"{k} modes of {N} channels", "ask for fewer modes")
         top, applications = float(system.diagonal.max()), 0
 
@@ -137,7 +137,9 @@ class Truncated:
         start = np.random.default_rng(rng).standard_normal(N) * (system.diagonal > 0)
         values, vectors = eigsh(operator, k=k, v0=start, ncv=held)
         order = np.argsort(values)[::-1]
-        return cls(system, top * values[order], np.ascontiguousarray(vectors.T[order]), applications)
+        kept = order[values[order] > N * EPSILON * values[order[0]]]
+        found = top * values[kept], np.ascontiguousarray(vectors.T[kept])
+        return cls(system, *found, applications, complete=len(kept) < k)
 
     def gain_modes(self, n: int) -> Array:
         """The first n rows of Vᵀ (n, N)."""

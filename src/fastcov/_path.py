@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._covariance import Target
 from ._frames import frame, path_table
+from ._html import html_table
 from ._jit import blas_for
 from ._methods import METHODS, certified, plan_for, stepped
 from ._problem import Problem
@@ -255,11 +256,27 @@ class RidgePath(Sequence[Fit]):
         return frame(path_table(self))
 
     def __repr__(self) -> str:
-        first = self.fits[0]
-        N, D = first.stats["shape"]
-        relative = first.relative_ridge is not None
+        head, rows = self._table()
+        widths = [max(len(row[j]) for row in (head, *rows)) for j in range(len(head))]
+        table = "\n".join(
+            "  " + "  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True))
+            for row in (head, *rows)
+        )
+        return f"{self._title()}\n{table}"
+
+    def _repr_html_(self) -> str:
+        head, rows = self._table()
+        return html_table(self._title(), rows, head=head)
+
+    def _title(self) -> str:
+        N, D = self.fits[0].stats["shape"]
+        return f"RidgePath: {self.fits[0].method}, {N} channels x {D} conditions"
+
+    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Head and rows of the table that a path shows itself as."""
+        relative = self.fits[0].relative_ridge is not None
         head = ("ridge/largest" if relative else "ridge", "loss/at one", "R2", "gains", "residual", "status")
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for fit in self.fits:
             with np.errstate(divide="ignore", invalid="ignore"):
                 share = np.mean(np.divide(fit.loss, fit.loss_at_one))
@@ -268,9 +285,4 @@ class RidgePath(Sequence[Fit]):
                 f"{np.mean(fit.r2):.4g}", f"{fit.gains.min():.3g} to {fit.gains.max():.3g}",
                 f"{np.max(fit.residual):.1e}", fit.status,
             ))  # fmt: skip
-        widths = [max(len(row[j]) for row in (head, *rows)) for j in range(len(head))]
-        table = "\n".join(
-            "  " + "  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True))
-            for row in (head, *rows)
-        )
-        return f"RidgePath: {first.method}, {N} channels x {D} conditions\n{table}"
+        return head, rows

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ._folds import Split
 from ._frames import cv_table, frame
+from ._html import html_table
 from ._result import Fit
 
 Array = NDArray[np.float64]
@@ -189,31 +190,48 @@ class CrossValidation:
             if table.r2_shuffled is not None and len(best):
                 means = table.r2_shuffled[:, :, best[0]].mean(axis=1)
                 texts.append(f"{means.mean():.3f} ({means.min():.3f} to {means.max():.3f})")
-        shuffles = f"  conditions of Y shuffled, at the best ridge, mean and range: {', '.join(texts)}"
+        shuffles = f"conditions of Y shuffled, at the best ridge, mean and range: {', '.join(texts)}"
         return [shuffles] if texts else []
 
     def __repr__(self) -> str:
+        width = 22
+        (ridge, *names), rows = self._table()
+        lines = [self._title(), f"  {ridge:<14}" + "".join(f"{name:>{width}}" for name in names)]
+        for value, *cells in rows:
+            starred = (cell if cell.endswith("*") else f"{cell} " for cell in cells)  # beside the column
+            lines.append(f"  {value:<14}" + "".join(f"{cell:>{width}}" for cell in starred))
+        return "\n".join([*lines, *(f"  {note}" for note in self._notes())])
+
+    def _repr_html_(self) -> str:
+        head, rows = self._table()
+        return html_table(self._title(), rows, head=head, notes=self._notes())
+
+    def _title(self) -> str:
         N, D = self.stats["shape"]
         folds = f"{len(self.folds)} folds" + (f" ({self.repeats} repeats)" if self.repeats > 1 else "")
-        width = 22
-        rows = ["  " + "ridge/largest" * self.relative + "ridge" * (not self.relative)]
-        rows[0] = f"{rows[0]:<16}" + "".join(f"{name:>{width}}" for name in self.methods)
+        return f"CrossValidation: {N} channels x {D} conditions, {folds}, held-out R2 and its standard error"
+
+    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Head and rows of the table that a study shows itself as: R² at each ridge, the best marked."""
         summaries = {name: self.summary(name) for name in self.methods}
+        best = self.choices("best")
+        rows = []
         for k in np.argsort(self.ridges)[::-1]:
-            cells = []
-            for name, (mean, error) in summaries.items():
-                mark = "*" if self.ridges[k] == self._choice(name, "best") else " "
-                cells.append(f"{f'{mean[k]:.3f} +- {error[k]:.3f}{mark}':>{width}}")
-            rows.append(f"  {self.ridges[k]:<14.4g}" + "".join(cells))
+            cells = [
+                f"{mean[k]:.3f} +- {error[k]:.3f}" + "*" * bool(self.ridges[k] == best[name])
+                for name, (mean, error) in summaries.items()
+            ]
+            rows.append((f"{self.ridges[k]:.4g}", *cells))
+        return ("ridge/largest" if self.relative else "ridge", *self.methods), rows
+
+    def _notes(self) -> list[str]:
         chosen = ", ".join(f"{self.choices('one-se')[name]:.4g}" for name in self.methods)
-        lines = [
-            f"CrossValidation: {N} channels x {D} conditions, {folds}, held-out R2 and its standard error",
-            *rows,
-            f"  gains of one {self.r2_at_one.mean():.3f} +- {self.standard_error(self.r2_at_one):.3f}; "
+        notes = [
+            f"gains of one {self.r2_at_one.mean():.3f} +- {self.standard_error(self.r2_at_one):.3f}; "
             f"* best; largest within a standard error: {chosen}",
             *self._shuffled(),
         ]
         short = sum(int(np.sum(~np.isin(s.status.astype(str), FINE))) for s in self.scores.values())
         if short:
-            lines.append(f"  {short} fits stopped short: see status")
-        return "\n".join(lines)
+            notes.append(f"{short} fits stopped short: see status")
+        return notes

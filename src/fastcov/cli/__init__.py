@@ -1,4 +1,4 @@
-"""The command line: `fastcov demo`, `fit`, `cv`, `path`, `plan` and `doctor`.
+"""The command line: `fastcov demo`, `fit`, `report`, `cv`, `path`, `plan` and `doctor`.
 
 Results go to stdout, messages to stderr. Whatever is wrong with the input is one line and exit
 code 2. Numba, SciPy and matplotlib are imported by the commands that need them, so that --help is
@@ -11,7 +11,7 @@ import click
 
 from .. import __version__
 from ._demo import demo
-from ._fit import fit_command
+from ._fit import fit_command, report_command
 from ._group import Doors
 from ._options import RELATIVE_RIDGE as RELATIVE_RIDGE
 from ._studies import cv_command, path_command
@@ -31,6 +31,7 @@ def main(ctx: click.Context) -> None:
     \b
     fastcov demo                                  what it does, on simulated responses
     fastcov fit X.npy --responses Y.npy           gains from two recordings
+    fastcov report X.npy --responses Y.npy        the same, as a page that explains it
     fastcov cv X.npy --responses Y.npy            which ridge and method predict held-out conditions
     fastcov path X.npy --responses Y.npy          how gains leave one as the ridge falls
     fastcov plan 100000 100                       what a fit of that size takes
@@ -40,5 +41,5 @@ def main(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (demo, fit_command, cv_command, path_command, plan_command, doctor):
+for _command in (demo, fit_command, report_command, cv_command, path_command, plan_command, doctor):
     main.add_command(_command)

@@ -1,77 +1,109 @@
-"""`fastcov fit`."""
+"""`fastcov fit` and `fastcov report`."""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import pathlib
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ._files import Naming, fit_record, open_target, outputs, print_json, save_figure, save_fit
 from ._options import (
     RELATIVE_RIDGE,
-    RidgeOrCv,
-    bound_options,
     bounds_of,
-    center_option,
     exactly_one,
+    fit_options,
     json_option,
-    limit_options,
-    method_option,
-    naming_options,
     output_option,
     plot_option,
-    responses_option,
-    seed_option,
-    solver_option,
-    target_option,
 )
+
+if TYPE_CHECKING:
+    from .._result import Fit
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A fit as the command line asks for it, by the names of `fit_options`."""
+
+    responses: str | None
+    target: str | None
+    channels: str | None
+    conditions: str | None
+    id_column: bool
+    ridge: float | str | None
+    relative_ridge: float | None
+    method: str
+    lower: float | None
+    upper: float | None
+    center: bool
+    solver: str
+    tol: float | None
+    max_iterations: int
+    memory_budget: float | None
+    rank: int | None
+    n_starts: int
+    seed: int
+
+    @classmethod
+    def of(cls, **given: Any) -> Request:
+        """What was asked for, if it makes sense, with the default ridge."""
+        asked = cls(**given)
+        exactly_one("--responses", asked.responses, "--target", asked.target)
+        if asked.ridge is None and asked.relative_ridge is None:
+            asked = dataclasses.replace(asked, relative_ridge=RELATIVE_RIDGE)
+        exactly_one("--ridge", asked.ridge, "--relative-ridge", asked.relative_ridge)
+        if asked.ridge == "cv" and asked.responses is None:
+            raise click.UsageError("--ridge cv holds out conditions of --responses, not of --target.")
+        if asked.n_starts > 1 and asked.method != "exact":
+            raise click.UsageError(f"--n-starts is for --method exact, not for {asked.method}.")
+        bounds_of(asked.lower, asked.upper)
+        return asked
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What fits of any method and ridge share."""
+        return {
+            "center": self.center, "solver": self.solver, "tol": self.tol, "rank": self.rank,
+            "max_iterations": self.max_iterations, "bounds": bounds_of(self.lower, self.upper),
+            "memory_budget": self.memory_budget, "rng": self.seed,
+        }  # fmt: skip
+
+    def files(self, x: str) -> list[str]:
+        """What is read, X and its target first."""
+        files = (x, self.responses, self.target, self.channels, self.conditions)
+        return [file for file in files if file is not None]
+
+    def open(self, x: str, *, drawn: bool) -> tuple[Any, dict[str, Any]]:
+        """X, and what its gains are fitted to."""
+        naming = Naming(self.channels, self.conditions, self.id_column)
+        return open_target(x, self.responses, self.target, self.center, naming, drawn=drawn)
+
+    def fit(self, x: str, X: Any, of: dict[str, Any]) -> Fit:
+        """The fit, which keeps what it was made from."""
+        from .._fit import fit
+
+        fitted = fit(
+            X, **of, ridge=self.ridge, relative_ridge=self.relative_ridge, method=self.method,
+            n_starts=self.n_starts, **self.options,
+        )  # fmt: skip
+        source = {
+            "X": x, "responses": self.responses, "target": self.target, "channels": self.channels,
+            "conditions": self.conditions, "bounds": self.options["bounds"], "seed": self.seed,
+            "n_starts": self.n_starts,
+        }  # fmt: skip
+        fitted.stats["source"] = {name: value for name, value in source.items() if value is not None}
+        return fitted
 
 
 @click.command("fit")
 @click.argument("x", metavar="X")
-@responses_option
-@target_option
-@naming_options
-@click.option("--ridge", type=RidgeOrCv(), metavar="FLOAT|cv", help="Ridge, in units of X to the fourth; "
-              "cv: the best on conditions held out of --responses.")  # fmt: skip
-@click.option("--relative-ridge", type=float, help="Ridge over the largest eigenvalue of the Gram matrix "
-              f"of the atoms.  [default: {RELATIVE_RIDGE}]")  # fmt: skip
-@method_option
-@bound_options
-@center_option
-@solver_option
-@limit_options
-@click.option("--rank", type=click.IntRange(0), help="Of the preconditioner of pcg.  [default: as it pays]")
-@click.option("--n-starts", type=click.IntRange(1), default=1, show_default=True,
-              help="Minima to look for with the exact fit, of which the lowest is taken.")  # fmt: skip
-@seed_option
+@fit_options
 @output_option("the whole fit, which fastcov.load reads, or a table of the gains")
 @plot_option("the covariances, and the gains beside those of the linear and the diagonal fit")
 @json_option
-def fit_command(
-    x: str,
-    responses: str | None,
-    target: str | None,
-    channels: str | None,
-    conditions: str | None,
-    id_column: bool,
-    ridge: float | str | None,
-    relative_ridge: float | None,
-    method: str,
-    lower: float | None,
-    upper: float | None,
-    center: bool,
-    solver: str,
-    tol: float | None,
-    max_iterations: int,
-    memory_budget: float | None,
-    rank: int | None,
-    n_starts: int,
-    seed: int,
-    output: str | None,
-    figure: str | None,
-    as_json: bool,
-) -> None:
+def fit_command(x: str, output: str | None, figure: str | None, as_json: bool, **given: Any) -> None:
     """Fit gains to a file of responses.
 
     X holds one row a channel, one column a condition. Y has the same conditions, and channels of its
@@ -87,42 +119,22 @@ def fit_command(
     fastcov fit data.npz:glomeruli --responses data.npz:mitral --relative-ridge 0.1 --plot fit.png
     fastcov fit data.npz:glomeruli --responses data.npz:mitral --method exact --ridge cv --lower 0
     """  # noqa: D301
-    exactly_one("--responses", responses, "--target", target)
-    if ridge is None and relative_ridge is None:
-        relative_ridge = RELATIVE_RIDGE
-    exactly_one("--ridge", ridge, "--relative-ridge", relative_ridge)
-    if ridge == "cv" and responses is None:
-        raise click.UsageError("--ridge cv holds out conditions of --responses, not of --target.")
-    if n_starts > 1 and method != "exact":
-        raise click.UsageError(f"--n-starts is for --method exact, not for {method}.")
-    bounds = bounds_of(lower, upper)
-
-    from .._fit import fit
-
-    results, picture = outputs(output, figure, (x, responses, target, channels, conditions))
-    naming = Naming(channels, conditions, id_column)
-    X, of = open_target(x, responses, target, center, naming, drawn=picture is not None)
-    options: dict[str, Any] = {
-        "center": center, "solver": solver, "tol": tol, "max_iterations": max_iterations, "bounds": bounds,
-        "memory_budget": memory_budget, "rank": rank, "rng": seed,
-    }  # fmt: skip
-    fitted = fit(
-        X, **of, ridge=ridge, relative_ridge=relative_ridge, method=method, n_starts=n_starts, **options
-    )
+    asked = Request.of(**given)
+    results, picture = outputs(output, figure, asked.files(x))
+    X, of = asked.open(x, drawn=picture is not None)
+    fitted = asked.fit(x, X, of)
     cv = fitted.stats.get("cv")
 
     # Files come first: a reader of stdout that leaves early costs nothing.
     if results is not None:
-        given: dict[str, Any] = {"X": x, "responses": responses, "target": target, "channels": channels}
-        given |= {"conditions": conditions, "bounds": bounds, "seed": seed, "n_starts": n_starts}
-        fitted.stats["source"] = {name: value for name, value in given.items() if value is not None}
         save_fit(results, fitted)
     if picture is not None:
         from .. import plot
+        from .._fit import fit
 
-        others = [other for other in ("linear", "diagonal") if other != method]
-        fits = {method: fitted} | {
-            other: fit(X, **of, ridge=fitted.ridge, method=other, **options) for other in others
+        others = [other for other in ("linear", "diagonal") if other != asked.method]
+        fits = {asked.method: fitted} | {
+            other: fit(X, **of, ridge=fitted.ridge, method=other, **asked.options) for other in others
         }
         save_figure(plot.summary(X, fitted.target(), fits, order="cluster"), picture)
     if as_json:
@@ -130,3 +142,33 @@ def fit_command(
         print_json(fit_record(fitted) | chosen)
     else:
         click.echo(str(fitted) if cv is None else f"{fitted}\n\n{cv}")
+
+
+@click.command("report", short_help="Fit, and write a page that shows and explains it.")
+@click.argument("x", metavar="X")
+@fit_options
+@click.option("--output", metavar="FILE.html", default="report.html", show_default=True, help="The page.")
+@click.option("--title", help="Of the page.  [default: the names of the files]")
+def report_command(x: str, output: str, title: str | None, **given: Any) -> None:
+    """Fit gains to a file of responses, and write a report: one HTML page that needs nothing else.
+
+    It says whether the gains help, shows covariances and gains, and what each number means; it can be read
+    on a phone, and printed. X, Y and the files they are in are as for 'fastcov fit'.
+
+    \b
+    fastcov report data.npz:glomeruli --responses data.npz:mitral --method exact --ridge cv
+    """  # noqa: D301
+    asked = Request.of(**given)
+
+    from .._io import check_output
+    from ..report import require
+
+    read = asked.files(x)
+    page = check_output(output, (".html",), name="--output", read=read)
+    require()
+    X, of = asked.open(x, drawn=False)
+    names = [pathlib.Path(file).name for file in read]
+    fitted = asked.fit(x, X, of)
+    fitted.report(page, title=title or f"Gains from {names[0]} to {names[1]}")
+    click.echo(f"Saved the report to {page}", err=True)
+    click.echo(str(fitted))

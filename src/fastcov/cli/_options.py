@@ -115,7 +115,6 @@ seed_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
-
 naming_options = _together(
     click.option("--channels", metavar="FILE", help="Names of the channels of X, for results: a text file "
                  "with one a line, or a vector in name.npy, name.npz:key or name.h5:dataset."),
@@ -123,6 +122,25 @@ naming_options = _together(
                  "results and figures; those of Y and S are aligned with them."),
     click.option("--id-column", is_flag=True, help="The first column of tables (.csv, .tsv) is names, not "
                  "numbers, whatever it looks like."),
+)  # fmt: skip
+fit_options = _together(
+    responses_option,
+    target_option,
+    naming_options,
+    click.option("--ridge", type=RidgeOrCv(), metavar="FLOAT|cv", help="Ridge, in units of X to the fourth; "
+                 "cv: the best on conditions held out of --responses."),
+    click.option("--relative-ridge", type=float, help="Ridge over the largest eigenvalue of the Gram matrix "
+                 f"of the atoms.  [default: {RELATIVE_RIDGE}]"),
+    method_option,
+    bound_options,
+    center_option,
+    solver_option,
+    limit_options,
+    click.option("--rank", type=click.IntRange(0), help="Of the preconditioner of pcg.  [default: as it "
+                 "pays]"),
+    click.option("--n-starts", type=click.IntRange(1), default=1, show_default=True,
+                 help="Minima to look for with the exact fit, of which the lowest is taken."),
+    seed_option,
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from ._style import (
     CARET_UP,
     by_name,
     finish,
+    is_narrow,
     legend_above,
     look,
     new_figure,
@@ -87,10 +88,23 @@ def covariances(
     ND² flops for the covariance of X, and D² log D for ``order="cluster"``.
     """
     require_matplotlib()
+    given, target = _checked(X, S, fit)
+    return draw_covariances(given, target, fit, axes=axes, labels=labels, order=order)
+
+
+def draw_covariances(
+    given: Array,
+    target: Array,
+    fit: Fit,
+    *,
+    axes: Sequence[Axes] | None = None,
+    labels: Sequence[Any] | None = None,
+    order: str = "input",
+) -> NDArray[Any]:
+    """Draw what `covariances` does, of the covariance of the input and the target themselves."""
     from matplotlib.ticker import MaxNLocator
 
     check_choice("order", order, ORDERS)
-    given, target = _checked(X, S, fit)
     D = len(target)
     labels = fit.conditions if labels is None else labels
     if labels is not None and len(labels) != D:
@@ -122,9 +136,11 @@ def covariances(
     axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].set_ylabel("condition" + (", clustered" if order == "cluster" else ""), fontsize=9)
     beyond = np.mean([np.mean(np.abs(matrix) > limit) for matrix, _ in panels])
+    narrow = is_narrow(axes[0].figure)  # the panels then need the width
     bar = axes[0].figure.colorbar(
-        image, ax=list(axes), extend="both" if beyond else "neither", fraction=0.02, pad=0.015
-    )
+        image, ax=list(axes), extend="both" if beyond else "neither", fraction=0.02, pad=0.015,
+        location="bottom" if narrow else "right",
+    )  # fmt: skip
     clipped = f"\n{beyond:.1%} of entries beyond the ends" if beyond else ""
     bar.set_label(f"covariance (units of X squared){clipped}", fontsize=9)
     bar.ax.tick_params(labelsize=8)

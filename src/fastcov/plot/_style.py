@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 T = TypeVar("T")
 
@@ -16,6 +16,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 MARKERS = ("o", "s", "D", "^")
 # matplotlib's carets whose tips are at the point that they mark.
 CARET_UP, CARET_DOWN = 6, 7
+# Inches below which two columns of a legend lie over each other.
+NARROW = 6.0
 
 
 def require_matplotlib() -> type[Figure]:
@@ -68,8 +70,15 @@ def finish(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
+def is_narrow(figure: Figure | SubFigure) -> bool:
+    """Whether a figure is for a phone, and has no room for columns."""
+    return bool(figure.bbox.width / figure.dpi < NARROW)
+
+
 def legend_above(ax: Axes, columns: int, **options: Any) -> None:
+    """A legend on top, in one column where the figure is narrow."""
     ax.legend(
-        loc="lower left", bbox_to_anchor=(0.0, 1.04), borderaxespad=0, ncols=columns,
+        loc="lower left", bbox_to_anchor=(0.0, 1.04), borderaxespad=0,
+        ncols=1 if is_narrow(ax.figure) else columns,
         frameon=False, fontsize=9, handletextpad=0.4, columnspacing=1.5, **options,
     )  # fmt: skip

@@ -1,0 +1,26 @@
+"""Results as notebooks show them: small tables without a colour of their own, so that every theme fits."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+# Notebooks set all cells to the right, which suits neither names nor sentences.
+_LEFT = ' style="text-align: left"'
+
+
+def html_table(
+    caption: str, rows: Sequence[Sequence[str]], *, head: Sequence[str] = (), notes: Sequence[str] = ()
+) -> str:
+    """A table whose first column names the rows, with `notes` below it; everything is escaped."""
+    lines = [f"<table><caption{_LEFT}><strong>{html.escape(caption)}</strong></caption>"]
+    if head:
+        cells = "".join(f'<th scope="col"{_LEFT}>{html.escape(text)}</th>' for text in head)
+        lines.append(f"<thead><tr>{cells}</tr></thead>")
+    lines.append("<tbody>")
+    for name, *values in rows:
+        cells = "".join(f"<td{_LEFT}>{html.escape(text)}</td>" for text in values)
+        lines.append(f'<tr><th scope="row"{_LEFT}>{html.escape(name)}</th>{cells}</tr>')
+    lines.append("</tbody></table>")
+    lines += [f"<p>{html.escape(note)}</p>" for note in notes]
+    return "\n".join(lines)

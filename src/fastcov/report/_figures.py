@@ -1,0 +1,83 @@
+"""Figures of a report, drawn from the fit alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import plot
+from .._result import Fit
+from ..plot._fits import draw_covariances
+from ..plot._style import is_narrow
+from ._sections import Picture
+from ._words import held_out, number, score
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Of the names of conditions, that leave room for the panels of a wide and of a narrow figure.
+_LETTERS = (24, 14)
+
+
+def pictures(fit: Fit) -> list[Picture]:
+    """Of the covariances and the gains."""
+    r2, at_one = score(fit.r2), score(fit.stats["r2_at_one"])
+    gains = fit.gains
+    share = np.mean(np.abs(fit.delta) < 0.1)
+    return [
+        Picture(
+            "Covariance of the input, the target, and the fit",
+            f"Three matrices with a row and a column for each condition, in one colour scale: the covariance "
+            f"with all gains at one (R² {at_one}), the target, and the covariance with the fitted gains "
+            f"(R² {r2}).",
+            "Each square is a pair of conditions: red where channels respond alike to both, blue where they "
+            "respond in opposite ways. The better the fit, the more the last looks like the target. "
+            "Conditions that are alike in the target stand together.",
+            lambda figure: _covariances(figure, fit),
+            (3.4, 9.8),
+        ),
+        Picture(
+            "Gains of all channels",
+            f"Gains in rising order, from {number(gains.min())} to {number(gains.max())} with a median of "
+            f"{number(np.median(gains))}; {share:.0%} are within 0.1 of one.",
+            "Each point is a channel, in the order of the gains. The line at 1 is a channel that is left as "
+            "it is; above it the channel is amplified, below it damped.",
+            lambda figure: plot.gains(fit, ax=figure.subplots()),
+            (3.2, 3.2),
+        ),
+    ]
+
+
+def study_picture(fit: Fit) -> Picture:
+    """Of the scores that chose the ridge."""
+    cv, held = fit.stats["cv"], held_out(fit)
+    assert held is not None
+    mean, _, base = held
+    return Picture(
+        "R² of held-out conditions against the ridge",
+        f"A curve of the mean R² over {len(cv.folds)} folds against the ridge. Its highest point is "
+        f"{score(mean)}, at {number(cv.best_ridge)}; gains of one reach {score(base)}.",
+        "Each fold was predicted by gains that were fitted to the other conditions. Where the curve is above "
+        "the dashed line, gains predict better than no gains. To the right gains stay near one, to the left "
+        "they fit what is peculiar to the conditions they saw.",
+        lambda figure: plot.cross_validation(cv, ax=figure.subplots()),
+        (4.6, 5.2),
+    )
+
+
+def _covariances(figure: Figure, fit: Fit) -> None:
+    narrow = is_narrow(figure)
+    axes = figure.subplots(3, 1) if narrow else figure.subplots(1, 3)
+    names = None
+    if fit.conditions is not None:
+        names = [_short(str(name), _LETTERS[narrow]) for name in fit.conditions]
+    draw_covariances(
+        fit.covariance_at_one(), fit.target(), fit, axes=list(axes), labels=names, order="cluster"
+    )
+
+
+def _short(name: str, letters: int) -> str:
+    """A name without its middle where it is long: what tells names apart is mostly at an end."""
+    half = letters // 2
+    return name if len(name) <= letters else f"{name[:half]}…{name[-half:]}"

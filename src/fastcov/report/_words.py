@@ -1,0 +1,284 @@
+"""Numbers of a fit in the words of those who read them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .._result import Fit, remarks
+from .._scores import FINE, CrossValidation
+from ._sections import Headline, Row
+
+# A loss above this share of that at gains of one is hardly an improvement.
+HARDLY = 0.95
+# Digits that a reader takes in at once, and sizes that are written out.
+_DIGITS, _SMALLEST, _LARGEST = 3, 1e-3, 1e6
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+METHODS = {
+    "linear": "The gains of the problem linearised at gains of one: they explain, and hold while gains stay "
+    "near one.",
+    "line-search": "The direction of the linear fit, with the length at which the exact loss is least.",
+    "exact": "A minimum of the exact loss, reached from gains of one or from where the fit was begun. There "
+    "may be others.",
+    "diagonal": "Each gain by itself, as if channels were not correlated. A baseline: with correlated "
+    "channels all correct the same error, and overshoot together.",
+}
+STATUSES = {
+    "converged": "The solver reached what it was asked for, or what rounding allows.",
+    "minimum-norm": "The ridge is zero or too small to count: of all gains that solve the linear problem "
+    "these are the nearest to one.",
+    "approximate": "The diagonal fit does not solve the linear system; the residual is what it ignores.",
+    "max-iterations": "The iterations ended before the tolerance was reached.",
+    "stagnated": "Rounding kept the solver from coming closer.",
+    "breakdown": "Numbers went beyond the precision there is.",
+    "inaccurate": "The residual is larger than the tolerance or rounding explain.",
+}
+
+
+def number(value: Any) -> str:
+    """Three digits, whole numbers in full, powers of ten as such, and a minus sign."""
+    value = float(value)
+    if not math.isfinite(value):
+        return "not defined" if math.isnan(value) else "∞" if value > 0 else "−∞"
+    size = abs(value)
+    if 10**_DIGITS <= size < _LARGEST:
+        text = f"{value:.0f}"
+    elif _SMALLEST <= size < _LARGEST or size == 0:
+        text = f"{value:.{_DIGITS}g}"
+    else:
+        mantissa, _, power = f"{value:.{_DIGITS - 1}e}".partition("e")
+        text = f"{mantissa} × 10{str(int(power)).translate(_SUPERSCRIPTS)}"
+    return text.replace("-", "−")
+
+
+def score(value: Any) -> str:
+    """R² to two decimals, as long as these say something."""
+    return f"{value:.2f}".replace("-", "−") if abs(value) < 100 else number(value)
+
+
+def share(fit: Fit) -> str:
+    """The loss as a share of that at gains of one, or itself where that is zero."""
+    if not fit.loss_at_one > 0:
+        return number(fit.loss)
+    ratio = fit.loss / fit.loss_at_one
+    if ratio < 2:
+        return f"{f'{100 * ratio:.0f}' if ratio > 0.1 else number(100 * ratio)}\u00a0%"
+    return f"{number(ratio)} times"
+
+
+def decimals(value: Any) -> str:
+    """A gain to three decimals, as in a column."""
+    return f"{value:.3f}".replace("-", "−") if abs(value) < 100 else number(value)
+
+
+def span(gains: np.ndarray[Any, Any]) -> str:
+    return f"{score(gains.min())} to {score(gains.max())}"
+
+
+def lead(fit: Fit) -> str:
+    """What was done, in a sentence for those who have never heard of it."""
+    N, D = fit.stats["shape"]
+    to = "a target" if fit.delta.ndim == 1 else f"each of {plural(len(fit.delta), 'target')}"
+    return (
+        f"One gain was fitted to each of {plural(N, 'channel')}, so that the covariance of their responses "
+        f"over {plural(D, 'condition')} comes close to {to}."
+    )
+
+
+def plural(count: int, word: str) -> str:
+    return f"{count} {word}" + "s" * (count != 1)
+
+
+def held_out(fit: Fit) -> tuple[float, float, float] | None:
+    """R² of held-out conditions, its standard error, and R² at gains of one, where folds chose the ridge."""
+    cv: CrossValidation | None = fit.stats.get("cv")
+    if cv is None:
+        return None
+    mean, error = cv.summary(fit.method)
+    k = int(np.argmin(np.abs(cv.ridges - cv.choices("best")[fit.method])))
+    return float(mean[k]), float(error[k]), float(cv.r2_at_one.mean())
+
+
+def verdict(fit: Fit) -> tuple[str, str]:
+    """Whether the gains do what they should in a few words, and whether that is good, bad or open."""
+    if fit.overshoots:
+        return "Overshoots: worse than with all gains at one", "bad"
+    if fit.status not in FINE:
+        return "Stopped short: not the gains that were asked for", "bad"
+    if not fit.loss < fit.loss_at_one:
+        return "Changes nothing: no better than all gains at one", "open"
+    if fit.loss > HARDLY * fit.loss_at_one:
+        return "Hardly helps: little closer to the target than with all gains at one", "open"
+    return "Helps: closer to the target than with all gains at one", "good"
+
+
+def headline(fit: Fit) -> Headline:
+    words, kind = verdict(fit)
+    at_one, held = fit.stats["r2_at_one"], held_out(fit)
+    median = score(np.median(fit.gains))
+    tiles = [
+        Row("R² of the covariance", score(fit.r2), f"{score(at_one)} with all gains at one; 1 is perfect"),
+        Row("Loss", share(fit), _loss_is(fit)),
+        Row("Gains", span(fit.gains), f"median {median}; 1 is unchanged"),
+    ]  # fmt: skip
+    sentences = [_does_it_help(fit)]
+    if held is None:
+        sentences.append(
+            "This is said of the conditions that were fitted. Whether the gains predict others, only "
+            "conditions that are held out can tell: fastcov.cross_validate."
+        )
+    else:
+        mean, error, base = held
+        spread = f"\u00a0±\u00a0{score(error)}" if math.isfinite(error) else ""
+        compared = f"{score(base)} with all gains at one; mean of folds"
+        tiles.insert(1, Row("R², held out", f"{score(mean)}{spread}", compared))
+        sentences.append(
+            f"Of conditions that were held out, gains fitted to the others reached an R² of {score(mean)}"
+            f"{spread}, and gains of one {score(base)}. The ridge was chosen by these scores, which flatters "
+            "them a little."
+        )
+    warnings = remarks(fit)
+    if fit.status not in FINE:
+        warnings.append(f"The fit stopped short ({fit.status}). {STATUSES[fit.status]}")
+    return Headline(words, kind, sentences, tiles, warnings)
+
+
+def _loss_is(fit: Fit) -> str:
+    """What the loss is, behind its share."""
+    of = "of " if share(fit).endswith("%") else ""
+    compared = f"{of}that with all gains at one: " if fit.loss_at_one > 0 else ""
+    return f"{compared}squared distance from the target, and the ridge"
+
+
+def _does_it_help(fit: Fit) -> str:
+    at_one = fit.stats["r2_at_one"]
+    if not (math.isfinite(fit.r2) and math.isfinite(at_one)):
+        return "R² is not defined: the target has no size. The loss says how far the covariance is from it."
+    scores = f"R² is {score(fit.r2)}, and was {score(at_one)} with all gains at one"
+    if not fit.loss_at_one > 0:
+        return "With all gains at one the covariance is the target: there is nothing to fit."
+    falls = "falls to" if fit.loss < HARDLY * fit.loss_at_one else "is"
+    of = "of that" if share(fit).endswith("%") else "that"
+    below = " Below 0, the covariance is further from the target than none at all." if fit.r2 < 0 else ""
+    return f"The exact loss {falls} {share(fit)} {of} at gains of one: {scores}.{below}"
+
+
+def _numbers(values: Any) -> str:
+    """One number, or from which to which."""
+    low, high = number(np.min(values)), number(np.max(values))
+    return low if np.ndim(values) == 0 else f"{low} to {high}"
+
+
+def _ridge_row(fit: Fit) -> Row:
+    """One ridge for all channels, one for each, or a matrix."""
+    if np.ndim(fit.ridge) == 2:
+        rows, columns = fit.ridge.shape
+        return Row(
+            "Penalty Γ", f"a matrix, {rows} × {columns}", "Gains pay half the squared norm of Γδ for leaving "
+            "one by δ. Entries are in units of the responses squared.",
+        )  # fmt: skip
+    relative = ""
+    if fit.relative_ridge is not None:
+        relative = f" ({_numbers(fit.relative_ridge)} of the largest eigenvalue of GᵀG)"
+    each = ", one for each channel" if np.ndim(fit.ridge) else ""
+    return Row(
+        "Ridge λ", _numbers(fit.ridge) + relative + each, "What a gain pays for leaving one. The larger, the "
+        "nearer it stays to one. In units of the responses to the fourth.",
+    )  # fmt: skip
+
+
+def fit_rows(fit: Fit) -> list[Row]:
+    """The table of a fit, with what each number means."""
+    N, D = fit.stats["shape"]
+    gains, stats = fit.gains, fit.stats
+    low, median, high = (score(q) for q in np.quantile(gains, [0.05, 0.5, 0.95]))
+    rows = [
+        Row("Method", fit.method, METHODS[fit.method]),
+        Row("Data", f"{plural(N, 'channel')} × {plural(D, 'condition')}", "Responses that were fitted. "
+            + ("Their mean over channels is removed, condition by condition." if stats["center"]
+               else "Their mean over channels is kept.")),
+        _ridge_row(fit),
+        Row("Loss", f"{number(fit.loss)}; {number(fit.loss_at_one)} with all gains at one",
+            "Half the squared distance from covariance to target, over all pairs of conditions, and what the "
+            "ridge adds. A fit that helps has the smaller one."),
+        Row("R²", f"{score(fit.r2)}; {score(stats['r2_at_one'])} with all gains at one",
+            "1 − ‖C − S‖² / ‖S‖² of the fitted covariance C and the target S: 1 is perfect, 0 no better than "
+            "zeros, below 0 worse."),
+        Row("Gains", f"{span(gains)}; median {median}; 90\u00a0% from {low} to {high}", "Output "
+            "over input of a channel: 1 leaves it unchanged, 2 doubles it, 0 silences it. " + _signs(gains)),
+        Row("Trace of the target", f"{score(stats['trace_ratio'])} times that of the input",
+            "Total variance of the target over that of the input. Far from 1 it is a matter of units, not of "
+            "gains."),
+    ]  # fmt: skip
+    if "at_bounds" in stats:
+        held = f"{stats['at_bounds']} of {N} gains"
+        rows.append(Row("At a bound", held, "Gains that would go further if they were allowed to."))
+    if "step" in stats:
+        rows.append(
+            Row("Step", f"{number(stats['step'])} of the linear fit", "Below 1 the linear fit goes too far.")
+        )
+    if "losses" in stats:
+        losses = ", ".join(number(loss) for loss in np.ravel(stats["losses"]))
+        rows.append(Row("Losses of all starts", losses, "Where each start ended; the lowest was taken."))
+    return rows
+
+
+def _signs(gains: np.ndarray[Any, Any]) -> str:
+    negative = int(np.count_nonzero(gains < 0))
+    if not negative:
+        return "None is negative."
+    verb = "is" if negative == 1 else "are"
+    return f"{negative} {verb} negative: these turn responses around, and bounds=(0, None) prevents it."
+
+
+def certificate_rows(fit: Fit) -> list[Row]:
+    """How the fit ended, and what that does and does not say."""
+    iterations = fit.stats.get("iterations")
+    after = f" after {plural(int(iterations), 'iteration')}" if iterations is not None else ""
+    if fit.method == "exact":
+        name, meaning = "Gradient", "Norm of the gradient of the exact loss over that at gains of one"
+        says = "the gains are a minimum of the exact loss, to within that gradient"
+        silent = "that there is no lower minimum elsewhere, nor that the gains predict conditions not fitted"
+    else:
+        name, meaning = "Residual", "What is left of the linear system over its right-hand side"
+        says = "the linearised problem was solved, and how exactly"
+        silent = (
+            "that the linearisation holds (compare the losses above), nor that the gains predict conditions "
+            "not fitted"
+        )
+    if "at_bounds" in fit.stats and fit.method != "exact":
+        name, meaning = (
+            "Gradient",
+            "Norm of the gradient, without channels that a bound holds, over that at one",
+        )
+    rank = f" (rank {fit.stats['rank']})" if fit.status == "minimum-norm" and "rank" in fit.stats else ""
+    return [
+        Row("Status", fit.status + rank, STATUSES[fit.status]),
+        Row(name, number(fit.residual) + after, f"{meaning}, computed from the responses apart from the "
+            "solver: 0 is a perfect solution."),
+        Row("It says", f"that {says}."),
+        Row("It does not say", f"{silent}."),
+    ]  # fmt: skip
+
+
+GLOSSARY = (
+    Row("Channel", "One row of the responses: a glomerulus, a neuron, a unit of a network."),
+    Row("Condition", "One column of the responses: an odour, an image, an input."),
+    Row("Gain", "The factor that multiplies all responses of a channel. The fit finds one for each."),
+    Row("Covariance", "For each pair of conditions, how alike the channels respond to both: the sum over "
+        "channels of the products of their responses. A sum, not a mean."),
+    Row("Target", "The covariance that the gains should give, mostly that of another population under the "
+        "same conditions."),
+    Row("Loss", "L(z) = ½‖Xᵀ diag(z) J diag(z) X − S‖² + ½λ‖z − 1‖² for responses X, gains z, target S and "
+        "ridge λ. J removes the mean over channels, or does nothing where that is kept."),
+    Row("Linear and exact", "The covariance is quadratic in the gains. The linear fit takes it for linear, "
+        "which holds near gains of one; the exact fit does not."),
+    Row("Overshoot", "Gains go further than the linearisation holds, and the exact loss ends above that at "
+        "gains of one."),
+    Row("Shrinkage", "The ridge draws gains to one, and several sets of gains give much the same covariance: "
+        "a single gain is not a measurement of its channel."),
+    Row("Held out", "Left out of the fit and predicted by it: the only test of prediction."),
+)  # fmt: skip
