@@ -92,6 +92,9 @@ def test_it_prints_its_scores():
     text = repr(found)
     assert f"R2       {found.r2:.4g} ({found.r2_at_one:.4g} at gains of one)" in text
     assert f"pearson  {found.pearson:.4g}" in text
+    page = found._repr_html_()
+    assert f"{found.r2:.4g} ({found.r2_at_one:.4g} at gains of one)" in page
+    assert "Applied: 30 channels x 5 conditions" in page
 
 
 def test_each_target_of_a_stack_has_its_prediction():

@@ -856,6 +856,15 @@ def test_names_come_from_files_of_every_kind(run, kind):
     assert load("path.npz")["condition_names"].tolist() == odours
 
 
+def test_a_report_takes_names_and_does_not_write_over_their_file(run):
+    pytest.importorskip("jinja2")
+    pathlib.Path("o.txt").write_text("\n".join(ODOURS))
+    command = ["report", "data.npz:X", "--responses", "data.npz:Y", "--conditions", "o.txt"]
+    assert run(*command).stderr == "Saved the report to report.html\n"
+    pathlib.Path("o.html").write_text("\n".join(ODOURS))
+    refused(run(*command[:-1], "o.html", "--output", "o.html"), "must not be a file that is read")
+
+
 def test_names_from_files_are_aligned_with_those_of_a_table(run):
     data = load()
     pathlib.Path("o.txt").write_text("\n".join(ODOURS))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._covariance import aligned
+from ._html import html_table
 from ._labels import Names, by_condition, conditions_of, kind_of, order_of
 from ._problem import Problem
 from ._result import Fit
@@ -85,18 +86,26 @@ class Applied:
         return values
 
     def __repr__(self) -> str:
+        rows = [f"  {name:<9}{value}" for name, value in self._rows()]
+        return "\n".join([self._title(), *rows, *(f"  {note}" for note in self._notes())])
+
+    def _repr_html_(self) -> str:
+        return html_table(self._title(), self._rows(), notes=self._notes())
+
+    def _title(self) -> str:
         N, D = self._problem.shape
         targets = f", {len(self._gains)} targets" if self._gains.ndim == 2 else ""
-        lines = [f"Applied: {N} channels x {D} conditions{targets}"]
+        return f"Applied: {N} channels x {D} conditions{targets}"
+
+    def _rows(self) -> list[tuple[str, str]]:
         if self.r2 is None:
-            lines.append("  no target to compare with: pass S or responses")
-        else:
-            lines += [
-                f"  R2       {_mean(self.r2)} ({_mean(self.r2_at_one)} at gains of one), "
-                f"{_mean(self.r2_over_one)} over gains of one",
-                f"  pearson  {_mean(self.pearson)}",
-            ]
-        return "\n".join(lines)
+            return []
+        one, over_one = _mean(self.r2_at_one), _mean(self.r2_over_one)
+        r2 = f"{_mean(self.r2)} ({one} at gains of one), {over_one} over gains of one"
+        return [("R2", r2), ("pearson", _mean(self.pearson))]
+
+    def _notes(self) -> list[str]:
+        return ["no target to compare with: pass S or responses"] if self.r2 is None else []
 
 
 def _mean(values: Any) -> str:

@@ -300,7 +300,8 @@ def check_output(
         )
     if target.exists() and not target.is_file():
         raise OSError(f"Argument '{name}' must be a file, not {str(target)!r}: choose another name.")
-    inputs = (pathlib.Path(match[1]).resolve() for match in map(SPEC.fullmatch, read) if match)
+    specs = ((spec, SPEC.fullmatch(spec)) for spec in read)
+    inputs = (pathlib.Path(match[1] if match else spec).resolve() for spec, match in specs)
     for source in filter(os.path.exists, inputs):
         if (target.exists() and target.samefile(source)) or source in target.resolve().parents:
             raise ValueError(
