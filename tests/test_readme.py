@@ -57,3 +57,20 @@ def test_the_example_that_makes_the_table_of_held_out_conditions_runs(monkeypatc
     printed = capsys.readouterr().out
     assert printed.count("\n") == 6
     assert printed.startswith("| λ / λ_max | 1 | 0.3 | 0.1 |")
+
+
+@compiled
+def test_the_example_that_explains_a_gain_says_why_and_draws_the_readmes_figure(
+    monkeypatch, capsys, tmp_path
+):
+    pytest.importorskip("matplotlib")
+    script, figure = README.parent / "examples" / "explain.py", tmp_path / "why.png"
+    monkeypatch.setattr("sys.argv", [str(script), str(figure)])
+    runpy.run_path(str(script))
+    printed = capsys.readouterr().out
+    assert "The gain of channel 23 goes up to 2.59" in printed
+    assert "- Alone it would be 3.50. Others change that by -0.92:" in printed
+    assert "+1.06 comes through mode 2, as does 64% of what the fit takes off the loss" in printed
+    assert f"Saved the figure to {figure}" in printed
+    sizes = [path.read_bytes()[16:24] for path in (figure, README.parent / "docs" / "explain.png")]
+    assert sizes[0] == sizes[1]

@@ -187,12 +187,17 @@ def _explanation(
     # The modes that are not known share what they leave of the trace: unevenly at worst, evenly at best.
     n = min(problem.shape[0], n_pairs(problem.shape[1])) - len(values)
     rest = 0.0 if modes.complete else max(0.0, float(start.norms.sum() - values.sum()))
+
+    def read_only(array: Array) -> Array:
+        """A copy in the caller's units."""
+        copy = np.array(problem.unscaled(array, y=4))
+        copy.flags.writeable = False
+        return copy
+
     dof = float((values / (values + system.ridge)).sum())
     return Explanation(
         fit=fit,
-        overlaps=problem.unscaled(start.overlaps[0], y=4),
-        norms=problem.unscaled(start.norms, y=4),
-        spectrum=problem.unscaled(values, y=4),
+        overlaps=read_only(start.overlaps[0]), norms=read_only(start.norms), spectrum=read_only(values),
         complete=modes.complete,
         total=total, reachable=reachable, unreachable=unreachable, left_by_ridge=left_by_ridge,
         linear_loss=0.5 * (left + fit.ridge * float(np.square(fit.delta).sum())),

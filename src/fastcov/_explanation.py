@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import operator
+import numbers
 from typing import Any
 
 import numpy as np
@@ -134,7 +134,9 @@ class Explanation:
     @functools.cached_property
     def whitened_overlaps(self) -> Array:
         """W Gᵀe₀ with W = (GᵀG + λI)^(−1/2), shape (N,), in units of X squared."""
-        return self._unscaled(self._parts.function(self._whiten), 2)
+        values = self._unscaled(self._parts.function(self._whiten), 2)
+        values.flags.writeable = False
+        return values
 
     def whitened_filter(self, channel: Any) -> Array:
         """W e_i (N,), whose inner product with `whitened_overlaps` is the channel's δ; units X^−2.
@@ -282,19 +284,16 @@ class Explanation:
         return out
 
     def _index(self, channel: Any) -> int:
-        names, N = self.fit.channels, len(self.overlaps)
-        if names is not None and channel in names:
+        names, N = self.fit.channels or (), len(self.overlaps)
+        plain = isinstance(channel, (str, numbers.Integral)) and not isinstance(channel, bool)
+        if plain and channel in names:
             return names.index(channel)
-        try:
-            index = operator.index(channel)
-        except TypeError:
-            index = -1
-        if not 0 <= index < N:
-            known = "" if names is None else " or a name as " + ", ".join(map(repr, names[:3]))
-            raise ValueError(
-                f"Argument 'channel' must be a number from 0 to {N - 1}{known}, not {channel!r}."
-            )
-        return index
+        numbered = not any(isinstance(name, numbers.Integral) for name in names)  # names are no numbers
+        if plain and numbered and not isinstance(channel, str) and 0 <= int(channel) < N:
+            return int(channel)
+        known = [f"a number from 0 to {N - 1}"] * numbered
+        known += ["a name, as " + ", ".join(map(repr, names[:3]))] * bool(names)
+        raise ValueError(f"Argument 'channel' must be {' or '.join(known)}, not {channel!r}.")
 
     def _signs(self, n: int) -> Array:
         """1 or −1 for each mode, so that it adds to δ with a positive coefficient."""
@@ -314,7 +313,7 @@ class Explanation:
         relative = self.fit.relative_ridge
         share = "" if relative is None else f" ({relative:g} of the largest eigenvalue)"
         total = self.total or 1.0
-        bound = "" if self.complete else "at most "
+        bound = "" if self.complete else "at most; "
         modes = f"all {K} above rounding" if self.complete else f"the first {K} of {n}"
         dof = f"{self.dof:.4g}" if self.complete else f"{self.dof:.4g} to {self.dof_upper:.4g}"
         lines = [
@@ -322,7 +321,7 @@ class Explanation:
             f"  error          ||e0||^2 = {self.total:.4g}",
             f"    corrected    {(self.total - self.unreachable - self.left_by_ridge) / total:8.2%}",
             f"    left         {self.left_by_ridge / total:8.2%}  reachable, but held back by the ridge",
-            f"    unreachable  {self.unreachable / total:8.2%}  {bound}beyond any gains, to first order",
+            f"    unreachable  {self.unreachable / total:8.2%}  {bound}no gains correct it, to first order",
             f"  loss           {self.linear_loss:.4g} linear, {self.fit.loss:.4g} exact",
             f"  modes          {modes}; {dof} effective degrees of freedom",
             "    mode   sigma^2/largest   corrected   of delta   of the loss removed",

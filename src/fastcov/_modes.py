@@ -8,6 +8,7 @@ Problem.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -151,18 +152,15 @@ class Truncated:
 
     def parts(self, b: Array, *, within: bool = False) -> Parts:
         """b (N,) in the modes, and in the Krylov space of what they leave of it."""
-        K, size = len(self.values), float(np.linalg.norm(b))
-        weights = _times(self.vectors, b)
-        rest = b - _combined(weights, self.vectors)
-        space = self._krylov(rest, KRYLOV_TOL * size)
-
-        def expand(w: Array) -> Array:
-            return _combined(w[:K], self.vectors) + _combined(space.ritz @ w[K:], space.basis)
-
-        values, weights = (
-            np.concatenate(pair) for pair in ((self.values, space.values), (weights, space.weights))
+        size, weights = float(np.linalg.norm(b)), _times(self.vectors, b)
+        space = self._krylov(b - _combined(weights, self.vectors), KRYLOV_TOL * size)
+        return Parts(
+            values=np.concatenate([self.values, space.values]),
+            weights=np.concatenate([weights, space.weights]),
+            expand=functools.partial(_expanded, self.vectors, space),
+            outside=None,
+            left=space.left / size if size > 0 else 0.0,
         )
-        return Parts(values, weights, expand, None, space.left / size if size > 0 else 0.0)
 
     def _krylov(self, c: Array, enough: float) -> _Space:
         """The space of c, GᵀG c, (GᵀG)² c, … in which (GᵀG + λI) x = c is solved to a residual of `enough`.
@@ -202,6 +200,12 @@ class _Space:
     ritz: Array  # eigenvectors of the tridiagonal matrix, one a column (m, m)
     basis: Array  # (m, N)
     left: float  # ‖c − (GᵀG + λI) x‖
+
+
+def _expanded(vectors: Array, space: _Space, weights: Array) -> Array:
+    """Σ w_k v_k, of modes and then of Ritz vectors."""
+    K = len(vectors)
+    return _combined(weights[:K], vectors) + _combined(space.ritz @ weights[K:], space.basis)
 
 
 def _times(rows: Array, b: Array) -> Array:

@@ -1,16 +1,20 @@
-"""Figures: of a fit, of fits along a path of ridges, and of scores on held-out conditions.
+"""Figures: of a fit and why it is so, of fits along a path of ridges, and of scores on held-out conditions.
 
     figure = fastcov.plot.summary(X, S, {"exact": fit, "linear": other})
     figure.savefig("fit.png")
     fastcov.plot.cross_validation(cv).figure.savefig("cv.png")
+    fastcov.plot.explanation(fastcov.explain(X, S, relative_ridge=0.1)).savefig("why.png")
 
 Needs matplotlib: pip install "fastcov-gains[plot]".
 """
 
+from ._channels import contributions, overlaps
+from ._explanations import covariance_modes, explanation, reachable, spectrum
 from ._fits import covariances, gains, summary
 from ._studies import cross_validation, ridge_path, study
 from ._style import require_matplotlib
 
 __all__ = [
-    "covariances", "cross_validation", "gains", "require_matplotlib", "ridge_path", "study", "summary",
+    "contributions", "covariance_modes", "covariances", "cross_validation", "explanation", "gains",
+    "overlaps", "reachable", "require_matplotlib", "ridge_path", "spectrum", "study", "summary",
 ]  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .._explanation import Explanation
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
@@ -55,6 +57,16 @@ def by_name(argument: str, given: Any, kind: type[T], name: str, source: str) ->
     return dict(found)
 
 
+def checked(explanation: Any) -> None:
+    """Refuse what cannot be drawn, and say so before anything else where there is nothing to draw with."""
+    require_matplotlib()
+    if not isinstance(explanation, Explanation):
+        raise TypeError(
+            f"Argument 'explanation' must be an Explanation, not {type(explanation).__name__}: pass what "
+            "fastcov.explain returns."
+        )
+
+
 def r2_text(r2: float) -> str:
     return f"R² = {number(r2)}"
 
@@ -62,6 +74,20 @@ def r2_text(r2: float) -> str:
 def number(value: float) -> str:
     """Two decimals, or an exponent where that would be long, with a minus sign."""
     return f"{value:{'.2f' if abs(value) < 100 else '.2e'}}".replace("-", "−")
+
+
+def decimals(value: float, places: int | None) -> str:
+    """So many decimals, or three digits and the sign where `places` is None, with a minus sign; no −0."""
+    text = f"{value:+#.3g}".rstrip(".") if places is None else f"{value:.{places}f}"
+    if float(text) == 0:
+        text = "0" if places is None else text.lstrip("-")
+    return text.replace("-", "−")
+
+
+def shorten(text: str, most: int) -> str:
+    """So many letters at most, with the middle left out: ends tell names apart."""
+    tail = most // 2
+    return text if len(text) <= most else f"{text[: most - tail - 1]}…{text[-tail:]}"
 
 
 def finish(ax: Axes) -> None:
