@@ -1,8 +1,10 @@
 """The command line: results to stdout, messages to stderr, one line and code 2 for bad input."""
 
+import csv
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import warnings
@@ -263,7 +265,8 @@ def test_ridge_cv_is_the_best_on_held_out_conditions_and_shows_why(run):
     found = json.loads(run(*wide, "--json", "--output", "fit.npz").stdout)
     assert found["relative_ridge"] == cv.best_ridge
     assert_array_equal(found["cv"]["r2"], cv.r2)
-    assert_array_equal(load("fit.npz")["cv_r2"], cv.r2)
+    assert_array_equal(fc.load("fit.npz").stats["cv"].r2, cv.r2)
+    assert_array_equal(load("fit.npz")["stats.cv.scores.linear.r2"], cv.r2)
     table = run(*wide).stdout
     assert f"({cv.best_ridge:g} of the largest eigenvalue)" in table
     assert table.endswith(f"\n\n{cv}\n")
@@ -303,7 +306,7 @@ def test_ridge_cv_is_the_best_on_held_out_conditions_and_shows_why(run):
         (["data.npz:X", "--target", "data.npz:S", "--rank", -1], ["'--rank'", "x>=0"]),
         (["data.npz:X", "--target", "data.npz:S", "--rank", 41], ["'rank'", "40 channels"]),
         (["data.npz:X", "--target", "data.npz:S", "--output", "no/x.npz"], ["--output", "create it"]),
-        (["data.npz:X", "--target", "data.npz:S", "--output", "x.csv"], ["--output", ".npz"]),
+        (["data.npz:X", "--target", "data.npz:S", "--output", "x.txt"], ["--output", ".npz, .csv, .h5"]),
         (["data.npz:X", "--target", "data.npz:S", "--plot", "x.gif"], ["--plot", ".png, .pdf or .svg"]),
         (["data.npz:X", "--target", "data.npz:S", "--rigde", 1], ["--rigde"]),
         ([], ["Missing argument 'X'"]),
@@ -478,7 +481,7 @@ def test_a_study_whose_fits_stop_short_says_so_and_is_no_error(run):
         (["path", "data.npz:X", "--target", "data.npz:S", "--ridges", "a"], ["'--ridges'", "'a'"]),
         (["path", "data.npz:X", "--target", "data.npz:S", "--upper", "nan"], ["--upper", "NaN"]),
         (["path", "data.npz:X", "--target", "data.npz:X"], ["'S' must be 8 x 8"]),
-        (["path", "data.npz:X", "--target", "data.npz:S", "--output", "x.csv"], ["--output", ".npz"]),
+        (["path", "data.npz:X", "--target", "data.npz:S", "--output", "x.mat"], ["--output", ".npz"]),
     ],
 )
 def test_bad_input_to_studies_is_one_line_and_code_2(run, arguments, words):
@@ -727,3 +730,295 @@ def test_what_is_wrong_with_x_is_said_of_x_where_responses_are_given(run):
     result = run("fit", "bad.npy", "--responses", "good.npy")
     assert result.exit_code == 2
     assert result.stderr.startswith("Error: Argument 'X' must be finite")
+
+
+# ---- names
+
+
+ODOURS = [f"odour {j}" for j in range(8)]
+CELLS = [f"cell {i}" for i in range(40)]
+
+
+def write_csv(path, values, columns=ODOURS, rows=None, corner="cell"):
+    """A table of numbers with a header and, where there are `rows`, a first column of names."""
+    lines = [",".join([corner] * (rows is not None) + list(columns))]
+    for i, row in enumerate(np.asarray(values).tolist()):
+        lines.append(",".join(([str(rows[i])] if rows is not None else []) + [repr(value) for value in row]))
+    pathlib.Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_names_of_tables_reach_json_files_and_figures(run, monkeypatch):
+    data = load()
+    write_csv("x.csv", data["X"], rows=CELLS)
+    write_csv("y.csv", data["Y"])
+    drawn = {}
+    monkeypatch.setattr(fc.plot._fits, "_name_conditions", lambda axis, names: drawn.update({"names": names}))
+    result = run(
+        *[
+            "fit",
+            "x.csv",
+            "--responses",
+            "y.csv",
+            "--ridge",
+            "5",
+            "--json",
+            "--plot",
+            "fit.png",
+            "--output",
+            "fit.npz",
+        ]
+    )
+    assert result.stderr == "Saved the fit to fit.npz\nSaved the figure to fit.png\n"
+    found = json.loads(result.stdout)
+    assert (found["channel_names"], found["condition_names"]) == (CELLS, ODOURS)
+    assert sorted(drawn["names"]) == ODOURS
+    fit = fc.load("fit.npz")
+    assert (fit.channels, fit.conditions) == (tuple(CELLS), tuple(ODOURS))
+    plain = run("fit", "data.npz:X", "--responses", "data.npz:Y", "--ridge", "5", "--json")
+    assert_allclose(found["gains"], json.loads(plain.stdout)["gains"], rtol=1e-12)
+    assert "channel_names" not in plain.stdout
+
+
+@pytest.mark.parametrize("command", ["fit", "cv", "path"])
+def test_conditions_of_tables_in_another_order_are_aligned_and_it_is_said_once_on_stderr(run, command):
+    data, order = load(), [3, 1, 0, 2, 7, 6, 5, 4]
+    write_csv("x.csv", data["X"])
+    write_csv("y.csv", data["Y"][:, order], [ODOURS[j] for j in order])
+    two = ["--plot", "x.png", "--method", "exact", "--method", "linear"]
+    asked = {"fit": ["--plot", "x.png"], "cv": ["--folds", 2], "path": two}[command]
+    result = run(command, "x.csv", "--responses", "y.csv", *asked, "--json")
+    assert result.exit_code == 0, result.output
+    said = "Warning: conditions of 'Y' are in another order than those of 'X': aligned by name.\n"
+    assert result.stderr.startswith(said)
+    assert result.stderr.count("aligned") == 1
+    plain = run(command, "data.npz:X", "--responses", "data.npz:Y", *asked, "--json")
+    found, wanted = (
+        re.sub(r'"(seconds|condition_names)": (\[.*?\]|[^,]*)', "", text)
+        for text in (result.stdout, plain.stdout)
+    )
+    numbers = [np.array(re.findall(r"-?\d+\.\d+(?:e[-+]\d+)?", text), float) for text in (found, wanted)]
+    assert_allclose(*numbers, rtol=1e-6, atol=1e-9)
+
+
+def test_a_target_in_a_table_is_aligned(run):
+    data, order = load(), [3, 1, 0, 2, 7, 6, 5, 4]
+    S = (data["S"] + data["S"].T) / 2
+    names = [ODOURS[j] for j in order]
+    write_csv("x.csv", data["X"])
+    write_csv("s.csv", S[np.ix_(order, order)], names, rows=names)
+    result = run("fit", "x.csv", "--target", "s.csv", "--ridge", "5", "--json", "--plot", "x.png")
+    assert result.stderr.count("aligned by name") == 1
+    assert_allclose(json.loads(result.stdout)["gains"], fc.fit(data["X"], S, ridge=5).gains, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["txt", "npz", "npz-key", "npy", "h5", "h5-key", "csv-list"])
+def test_names_come_from_files_of_every_kind(run, kind):
+    odours = [f"odeur β {j}" for j in range(8)]
+    numbers = np.arange(100, 140)
+    if kind == "txt":
+        pathlib.Path("o.txt").write_text("\ufeff" + "\n".join(odours) + "\n\n", encoding="utf-8")
+        pathlib.Path("c.txt").write_text("\r\n".join(CELLS), encoding="utf-8")
+        files, cells = ("c.txt", "o.txt"), CELLS
+    elif kind == "csv-list":
+        pathlib.Path("o.names").write_text("\n".join(odours), encoding="utf-8")
+        files, cells = (None, "o.names"), None
+    elif kind == "npy":
+        np.save("o.npy", odours)
+        np.save("c.npy", numbers)
+        files, cells = ("c.npy", "o.npy"), numbers.tolist()
+    elif kind.startswith("npz"):
+        np.savez("n.npz", odours=np.char.encode(odours, "utf-8"), numbers=numbers, matrix=np.eye(3))
+        files = ("n.npz", "n.npz") if kind == "npz" else ("n.npz:numbers", "n.npz:odours")
+        cells = numbers.tolist()
+    else:
+        h5py = pytest.importorskip("h5py")
+        with h5py.File("n.h5", "w") as file:
+            file["group/odours"], file["numbers"], file["X"] = odours, numbers, np.eye(3)
+        files = ("n.h5", "n.h5") if kind == "h5" else ("n.h5:numbers", "n.h5:group/odours")
+        cells = numbers.tolist()
+    options = [word for name, file in zip(("--channels", "--conditions"), files, strict=True) if file
+               for word in (name, file)]  # fmt: skip
+    for words, output in (
+        ("fit", "out.npz"),
+        ("fit", "out.h5"),
+        ("path", "path.npz"),
+        ("cv --folds 4", "cv.h5"),
+    ):
+        command, *folds = words.split()
+        asked = [*folds, *options, "--output", output]
+        result = run(command, "data.npz:X", "--responses", "data.npz:Y", *asked)
+        assert result.exit_code == 0, result.output
+    for output in ("out.npz", "out.h5"):
+        fit = fc.load(output)
+        assert fit.conditions == tuple(odours)
+        assert fit.channels == (None if cells is None else tuple(cells))
+        assert fit.stats["source"]["conditions"] == files[1]
+    assert load("path.npz")["condition_names"].tolist() == odours
+
+
+def test_a_report_takes_names_and_does_not_write_over_their_file(run):
+    pytest.importorskip("jinja2")
+    pathlib.Path("o.txt").write_text("\n".join(ODOURS))
+    command = ["report", "data.npz:X", "--responses", "data.npz:Y", "--conditions", "o.txt"]
+    assert run(*command).stderr == "Saved the report to report.html\n"
+    pathlib.Path("o.html").write_text("\n".join(ODOURS))
+    refused(run(*command[:-1], "o.html", "--output", "o.html"), "must not be a file that is read")
+
+
+def test_names_from_files_are_aligned_with_those_of_a_table(run):
+    data = load()
+    pathlib.Path("o.txt").write_text("\n".join(ODOURS))
+    write_csv("y.csv", data["Y"][:, ::-1], ODOURS[::-1])
+    result = run(
+        *["fit", "data.npz:X", "--conditions", "o.txt", "--responses", "y.csv", "--ridge", "5", "--json"]
+    )
+    assert "aligned by name" in result.stderr
+    wanted = run("fit", "data.npz:X", "--responses", "data.npz:Y", "--ridge", "5", "--json")
+    assert_allclose(*(json.loads(each.stdout)["gains"] for each in (result, wanted)), rtol=1e-9)
+
+
+def test_a_first_column_of_numbers_is_names_where_it_is_said(run):
+    data, ids = load(), np.arange(1000, 1040)
+    write_csv("x.csv", data["X"], rows=ids, corner="id")
+    write_csv("y.csv", data["Y"], rows=range(40), corner="id")
+    refused(run("fit", "x.csv", "--responses", "data.npz:Y"), "'Y' must have the 9 conditions")
+    result = run("fit", "x.csv", "--responses", "y.csv", "--id-column", "--ridge", "5", "--json")
+    found = json.loads(result.stdout)
+    assert found["channel_names"] == [str(i) for i in ids]
+    wanted = run("fit", "data.npz:X", "--responses", "data.npz:Y", "--ridge", "5", "--json")
+    assert_allclose(found["gains"], json.loads(wanted.stdout)["gains"], rtol=1e-12)
+    pathlib.Path("one.csv").write_text("1.5\n2.5\n")
+    refused(
+        run("fit", "one.csv", "--responses", "data.npz:Y", "--id-column"),
+        "columns of numbers",
+        "--id-column",
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            "--conditions short.txt",
+            ["'--conditions' must hold a name for each of the 8 conditions", "holds 2"],
+        ),
+        ("--channels short.txt", ["'--channels' must hold a name for each of the 40 channels", "holds 2"]),
+        (
+            "--conditions twice.txt",
+            ["'--conditions' must name each condition once, not 'a', 'c' more than once"],
+        ),
+        ("--conditions no.txt", ["no.txt"]),
+        ("--conditions latin.txt", ["'--conditions' must be a text file", "a name a line"]),
+        ("--conditions data.npz", ["'--conditions' must name an array of 'data.npz'", "none was given"]),
+        (
+            "--conditions data.npz:X",
+            ["'--conditions' must hold a vector of texts or whole numbers", "(40, 8)"],
+        ),
+        ("--conditions no.npy", ["'--conditions'", "is missing"]),
+        ("--conditions objects.npy", ["'--conditions'", "not unpickled"]),
+        ("--output short.txt", ["--output", "must end in .npz, .csv, .h5 or .hdf5"]),
+        ("--conditions o.txt --output o.txt", ["must end in"]),
+    ],
+)
+def test_bad_names_are_one_line_and_code_2(run, arguments, words):
+    pathlib.Path("short.txt").write_text("a\nb\n")
+    pathlib.Path("twice.txt").write_text("a\nb\nc\na\nc\nd\ne\nf\n")
+    pathlib.Path("latin.txt").write_bytes("é\n".encode("latin-1") * 8)
+    np.save("objects.npy", np.array(["a", 1], dtype=object), allow_pickle=True)
+    refused(run("fit", "data.npz:X", "--responses", "data.npz:Y", *arguments.split()), *words)
+
+
+def test_tables_whose_conditions_do_not_match_say_which(run):
+    data = load()
+    write_csv("x.csv", data["X"])
+    write_csv("y.csv", data["Y"], [*ODOURS[:7], "other"])
+    write_csv("z.csv", data["Y"], [*ODOURS[:7], ODOURS[0]])
+    for command in ("fit", "cv", "path"):
+        refused(
+            run(command, "x.csv", "--responses", "y.csv"),
+            "'Y' must have the conditions of 'X', not be without 'odour 7' and with 'other'",
+        )
+    refused(run("fit", "x.csv", "--responses", "z.csv"), "'Y' must name each condition once, not 'odour 0'")
+
+
+# ---- files of results
+
+
+@pytest.mark.parametrize("suffix", ["npz", "h5"])
+def test_output_is_a_fit_that_says_where_it_comes_from(run, suffix):
+    command = "fit data.npz:X --responses data.npz:Y --method exact --relative-ridge 0.1 --lower 0 --seed 3"
+    result = run(*command.split(), "--output", f"out.{suffix}")
+    assert result.stderr == f"Saved the fit to out.{suffix}\n"
+    fit, data = fc.load(f"out.{suffix}"), load()
+    wanted = fc.fit(
+        data["X"], responses=data["Y"], relative_ridge=0.1, method="exact", bounds=(0, None), rng=3
+    )
+    assert_array_equal(fit.gains, wanted.gains)
+    assert f"{fit}\n" == result.stdout
+    assert fit.stats["source"] == {
+        "X": "data.npz:X", "responses": "data.npz:Y", "bounds": (0.0, None), "seed": 3, "n_starts": 1,
+    }  # fmt: skip
+    assert fit.apply(data["X"], responses=data["Y"]).r2 == pytest.approx(fit.r2, rel=1e-9)
+
+
+def texts_of(frame):
+    """Header and cells of a frame, with all digits of each number."""
+    return [list(frame), *([str(cell) for cell in row] for row in frame.to_numpy(dtype=object).tolist())]
+
+
+def read_csv(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def test_output_is_a_table_of_the_gains(run):
+    pytest.importorskip("pandas")
+    data = load()
+    write_csv("x.csv", data["X"], rows=CELLS)
+    command = ["fit", "x.csv", "--target", "data.npz:S", "--ridge", 5]
+    run(*command, "--output", "fit.npz")
+    assert run(*command, "--output", "fit.csv").stderr == "Saved the fit to fit.csv\n"
+    fit = fc.load("fit.npz")
+    assert read_csv("fit.csv") == texts_of(fit.to_frame().reset_index())
+    np.save("stack.npy", np.stack([data["S"], 2 * data["S"]]))
+    command[1:4] = ["data.npz:X", "--target", "stack.npy"]
+    run(*command, "--output", "fit.npz")
+    run(*command, "--output", "fit.csv")
+    header, *rows = read_csv("fit.csv")
+    assert header == ["channel", "gain_0", "delta_0", "gain_1", "delta_1"]
+    found, fit = np.array(rows, float), fc.load("fit.npz")
+    assert_array_equal(found.T, [np.arange(40), fit.gains[0], fit.delta[0], fit.gains[1], fit.delta[1]])
+
+
+def test_studies_and_paths_are_tables(run):
+    pd = pytest.importorskip("pandas")
+    assert run(*STUDY, "--output", "cv.csv").stderr == "Saved the scores to cv.csv\n"
+    assert read_csv("cv.csv") == texts_of(study(load()).to_frame())
+    command = "path data.npz:X --target data.npz:S --ridges 9,3 --method exact --method linear --output p.csv"
+    assert run(*command.split()).exit_code == 0
+    data = load()
+    paths = [fc.ridge_path(data["X"], data["S"], ridges=[9, 3], method=name) for name in ("exact", "linear")]
+    assert read_csv("p.csv") == texts_of(pd.concat([path.to_frame() for path in paths], ignore_index=True))
+
+
+def test_studies_and_paths_are_arrays_of_hdf5(run):
+    h5py = pytest.importorskip("h5py")
+    assert run(*STUDY, "--output", "cv.h5").exit_code == 0
+    cv = study(load())
+    with h5py.File("cv.h5") as file:
+        assert_array_equal(file["r2"][0], cv.r2["exact"])
+        assert file["methods"].asstr()[:].tolist() == ["exact", "linear"]
+        assert file["status"].asstr()[:].tolist() == [s.status.tolist() for s in cv.scores.values()]
+    command = "path data.npz:X --target data.npz:S --ridges 9,3 --output path.h5"
+    assert run(*command.split()).exit_code == 0
+    with h5py.File("path.h5") as file:
+        assert file["gains"].shape == (1, 2, 40)
+        assert np.isnan(file["relative_ridges"][()])
+    with pytest.raises(ValueError, match=r"must be a file that Fit\.save wrote"):
+        fc.load("path.h5")
+
+
+def test_hdf5_without_its_library_is_refused_before_anything_is_read(run, monkeypatch):
+    monkeypatch.setattr("fastcov._io.open_array", lambda *a, **k: pytest.fail("read before the check"))
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    refused(run("fit", "data.npz:X", "--target", "data.npz:S", "--output", "x.h5"), "fastcov-gains[h5]")

@@ -699,9 +699,10 @@ def test_a_refit_that_stops_short_warns(monkeypatch):
     X, Y = pair()
     refit = _cross_validation._refit
 
-    def hurried(start, result, method, choice, settings):
+    def hurried(*given):
+        *others, settings = given
         options = dataclasses.replace(settings.options, max_iterations=1)
-        return refit(start, result, method, choice, dataclasses.replace(settings, options=options))
+        return refit(*others, dataclasses.replace(settings, options=options))
 
     monkeypatch.setattr(_cross_validation, "_refit", hurried)
     with pytest.warns(fc.ConvergenceWarning) as caught:

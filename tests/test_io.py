@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from scipy.io import savemat
 
-from fastcov._io import check_output, open_array, read_array, writing
+from fastcov._io import check_output, open_array, open_named, read_array, writing
 
 X = np.array([[1.0, 2.5, -3.0], [0.0, 1e-3, 4.0]])
 
@@ -528,3 +528,48 @@ def test_a_header_that_counts_the_columns_is_not_read_as_data(tmp_path):
         read_array(path, name="X")
     path.write_text("0.0,1,2\n1.5,2,3\n4,5,6\n")
     assert read_array(path, name="X").shape == (3, 3)
+
+
+# ---- names in tables
+
+
+def named(path, **options):
+    found = open_named(path, name="X", **options)
+    return found.channels, found.conditions, np.asarray(found).tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "channels", "conditions"),
+    [
+        (PLAIN, None, None),
+        ("a,b,c\n" + PLAIN, None, ["a", "b", "c"]),
+        ("g1,1,2.5,-3\ng2,0,1e-3,4\n", ["g1", "g2"], None),
+        ("channel,a,b,c\ng1,1,2.5,-3\ng2,0,1e-3,4\n", ["g1", "g2"], ["a", "b", "c"]),
+        (",a,b,c\n7,1,2.5,-3\n9,0,1e-3,4\n", ["7", "9"], ["a", "b", "c"]),
+        (",0,1,2\n0,1,2.5,-3\n1,0,1e-3,4\n", None, None),  # as pandas counts
+        (",1,2,3\n1,1,2.5,-3\n2,0,1e-3,4\n", ["1", "2"], ["1", "2", "3"]),
+        (",a,b,c\n,1,2.5,-3\n,0,1e-3,4\n", None, ["a", "b", "c"]),
+    ],
+)
+def test_names_of_a_table_are_kept_unless_they_only_count(tmp_path, text, channels, conditions):
+    assert named(table(tmp_path, text)) == (channels, conditions, X.tolist())
+
+
+def test_names_are_read_in_their_encoding(tmp_path):
+    assert named(table(tmp_path, "β,ü\n1,2\n"))[1] == ["β", "ü"]
+    assert named(table(tmp_path, "é,ü\n1,2\n", encoding="latin-1"))[1] == ["é", "ü"]
+    assert named(table(tmp_path, "\ufeffé,ü\n1,2\n"))[1] == ["é", "ü"]
+
+
+def test_a_first_column_is_names_where_that_is_said(tmp_path):
+    path = table(tmp_path, "id,a,b\n5,1,2\n6,3,4\n")
+    assert named(path) == (None, ["id", "a", "b"], [[5, 1, 2], [6, 3, 4]])
+    assert named(path, id_column=True) == (["5", "6"], ["a", "b"], [[1, 2], [3, 4]])
+    assert named(table(tmp_path, "5,1,2\n6,3,4\n"), id_column=True) == (["5", "6"], None, [[1, 2], [3, 4]])
+    with pytest.raises(ValueError, match=r"^Argument 'X' must have columns of numbers beside its first"):
+        named(table(tmp_path, "1\n2\n"), id_column=True)
+
+
+def test_other_files_are_opened_as_they_are(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    assert isinstance(open_named(tmp_path / "x.npy"), np.memmap)

@@ -25,6 +25,7 @@ __version__ = "0.1.0"
 # Name -> module. Everything is imported when it is first used (PEP 562): `import fastcov` takes a
 # millisecond, Numba and SciPy half a second.
 _NAMES = {
+    "Applied": "_applied",
     "AtomOperator": "_operators",
     "ConvergenceWarning": "_certificate",
     "Contributions": "_contributions",
@@ -32,6 +33,7 @@ _NAMES = {
     "Explanation": "_explanation",
     "Fit": "_result",
     "GramOperator": "_operators",
+    "LabelWarning": "_labels",
     "Plan": "_solvers",
     "Progress": "_solvers",
     "RidgePath": "_path",
@@ -41,6 +43,7 @@ _NAMES = {
     "explain": "_explain",
     "fit": "_fit",
     "gram": "_operators",
+    "load": "_saved",
     "loss": "_loss",
     "loss_and_gradient": "_loss",
     "overlaps": "_operators",
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     from . import datasets as datasets
     from . import plot as plot
     from . import sklearn as sklearn
+    from ._applied import Applied as Applied
     from ._certificate import ConvergenceWarning as ConvergenceWarning
     from ._contributions import Contributions as Contributions
     from ._covariance import covariance as covariance
@@ -67,6 +71,7 @@ if TYPE_CHECKING:
     from ._explanation import Explanation as Explanation
     from ._fit import fit as fit
     from ._jit import threads as threads
+    from ._labels import LabelWarning as LabelWarning
     from ._loss import loss as loss
     from ._loss import loss_and_gradient as loss_and_gradient
     from ._operators import AtomOperator as AtomOperator
@@ -77,6 +82,7 @@ if TYPE_CHECKING:
     from ._path import RidgePath as RidgePath
     from ._path import ridge_path as ridge_path
     from ._result import Fit as Fit
+    from ._saved import load as load
     from ._scores import CrossValidation as CrossValidation
     from ._solvers import Plan as Plan
     from ._solvers import Progress as Progress

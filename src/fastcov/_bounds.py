@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._labels import UNLABELLED, Labels, by_channel
 from ._validation import as_float64, check_array
 
 Array = NDArray[np.float64]
@@ -21,8 +22,8 @@ class Bounds:
     upper: Array
 
     @classmethod
-    def of(cls, bounds: Any, n: int) -> Bounds | None:
-        """A pair of numbers, or of one number a channel, checked; None for none."""
+    def of(cls, bounds: Any, n: int, labels: Labels = UNLABELLED) -> Bounds | None:
+        """A pair of numbers, or of one a channel, by name where there are names, checked; None for none."""
         if bounds is None:
             return None
         try:
@@ -32,6 +33,7 @@ class Bounds:
                 f"Argument 'bounds' must be a pair (lower, upper), not {_short(bounds)}: (0, None) keeps "
                 "gains from being negative."
             ) from None
+        lower, upper = (by_channel("bounds", side, labels) for side in (lower, upper))
         low = _side("lower", -np.inf if lower is None else lower, n)
         high = _side("upper", np.inf if upper is None else upper, n)
         crossed = np.flatnonzero(low > high)

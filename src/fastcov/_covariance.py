@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any, overload
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._problem import Problem
+from ._labels import Columns, Labelled, Labels, conditions_of, like_matrix, order_of
+from ._problem import Problem, check_responses
+from ._sources import Stored
+
+Array = NDArray[np.float64]
 
 
-def covariance(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True) -> NDArray[np.float64]:
+@overload
+def covariance(X: NDArray[Any], *, gains: ArrayLike | None = None, center: bool = True) -> Array: ...
+@overload
+def covariance(X: Any, *, gains: ArrayLike | None = None, center: bool = True) -> Any: ...
+def covariance(X: Any, *, gains: ArrayLike | None = None, center: bool = True) -> Any:
     """Covariance over conditions of responses, C = Xᵀ diag(z) J diag(z) X.
 
     Parameters
@@ -24,7 +35,8 @@ def covariance(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = T
     Returns
     -------
     ndarray, shape (D, D)
-        Symmetric, in units of X squared. It is a sum over channels: divide by N or N − 1 for a mean.
+        Symmetric, in units of X squared. It is a sum over channels: divide by N or N − 1 for a mean. A
+        DataFrame or DataArray with the names of the conditions, where X is one.
 
     Raises
     ------
@@ -38,12 +50,14 @@ def covariance(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = T
     block of rows are summed in float32: good to some 1e-6 of the largest entry.
     """
     problem = Problem.of(X, gains=gains, center=center)
-    return problem.unscaled(problem.covariance(), y=2)
+    return like_matrix(problem.unscaled(problem.covariance(), y=2), X, problem.labels.conditions)
 
 
-def target_covariance(
-    Y: ArrayLike, *, like: ArrayLike | None = None, center: bool = True
-) -> NDArray[np.float64]:
+@overload
+def target_covariance(Y: NDArray[Any], *, like: ArrayLike | None = None, center: bool = True) -> Array: ...
+@overload
+def target_covariance(Y: Any, *, like: ArrayLike | None = None, center: bool = True) -> Any: ...
+def target_covariance(Y: Any, *, like: Any = None, center: bool = True) -> Any:
     """Target covariance S from the responses of another population, on the scale of X's.
 
     S = c · YᵀJY with c = tr(XᵀJX) / tr(YᵀJY), so that the number of channels and the units of the
@@ -52,51 +66,94 @@ def target_covariance(
     Parameters
     ----------
     Y : array_like, shape (M, D)
-        Responses of the other population to the same conditions in the same order.
+        Responses of the other population to the same conditions: in the same order, or where both have
+        names for them (DataFrame, DataArray) in any.
     like : array_like, shape (N, D), optional
-        The input responses X whose covariance gives the trace. Without it c = 1.
+        The input responses X whose covariance gives the trace, and whose conditions give the order. Without
+        it c = 1.
     center : bool, default True
         As in `covariance`; the same as in the fit.
 
     Returns
     -------
     ndarray, shape (D, D)
+        A DataFrame or DataArray with the names of the conditions, where Y is one.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not a real, finite array, the conditions differ in number, or Y does not
-        vary over its channels (its covariance has no trace to match).
+        If an argument is not a real, finite array, the conditions differ in number or in name, or Y does
+        not vary over its channels (its covariance has no trace to match).
+
+    Warns
+    -----
+    LabelWarning
+        If the conditions of Y are in another order than those of `like`: they are aligned by name.
 
     Notes
     -----
     (M + N)D² flops at most.
     """
-    output = Problem.of(Y, center=center, name="Y")
-    S: NDArray[np.float64] = output.unscaled(output.covariance(), y=2)
     if like is None:
-        return S
+        output = Problem.of(Y, center=center, name="Y")
+        return like_matrix(output.unscaled(output.covariance(), y=2), Y, output.labels.conditions)
     reference = Problem.of(like, center=center, name="like")
-    if output.shape[1] != reference.shape[1]:
+    S, _ = scaled_target(Y, reference)
+    return like_matrix(S, Y, reference.labels.or_conditions(Labels.of("Y", Y)).conditions)
+
+
+def scaled_target(Y: Any, given: Problem, like: str = "'like'") -> tuple[Array, float]:
+    """The target covariance of responses, on the scale and in the order of those given; and its c."""
+    output = Problem.of(aligned("Y", Y, given.labels, like), center=given.center, name="Y")
+    if output.shape[1] != given.shape[1]:
         raise ValueError(
-            f"Argument 'Y' must have the {reference.shape[1]} conditions of 'like', not {output.shape[1]}."
+            f"Argument 'Y' must have the {given.shape[1]} conditions of {like}, not {output.shape[1]}."
         )
+    S: Array = output.unscaled(output.covariance(), y=2)
     trace = np.trace(S)
     if not trace > dust(output, output.shape[1]):
         raise ValueError("Argument 'Y' must vary over its channels, not have a covariance of zero.")
-    wanted = reference.unscaled(np.trace(reference.covariance()), y=2)
-    return S * (wanted / trace)
+    scale = given.unscaled(np.trace(given.covariance()), y=2) / trace
+    return S * scale, float(scale)
 
 
-def target_of(S: ArrayLike | None, responses: ArrayLike | None, X: ArrayLike, center: bool) -> ArrayLike:
+def aligned(name: str, Y: Any, wanted: Labels, like: str = "'X'") -> Any:
+    """Responses with their conditions in the order of the wanted ones, where both have names."""
+    labels = Labels.of(name, Y)
+    order = order_of(labels.conditions, wanted.conditions, "condition", name, like)
+    if order is None:
+        return Y
+    array = check_responses(name, Y)
+    values = Columns(array, order) if isinstance(array, Stored) else array[:, order]
+    return Labelled(values, labels.channels, wanted.conditions)
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
     """What a fit was given of the two: S, or the responses whose target covariance it is."""
-    if responses is None:
-        if S is None:
-            raise TypeError("Argument 'S' must be a target covariance, not None: pass one, or responses=Y.")
-        return S
-    if S is not None:
-        raise ValueError("Argument 'S' or 'responses' must be given, one of the two, not both.")
-    return target_covariance(responses, like=X, center=center)
+
+    S: Any
+    scale: float | None  # c of the responses
+    labels: Labels  # conditions that have names in S or the responses alone
+
+    @classmethod
+    def of(cls, S: Any, responses: Any, given: Problem) -> Target:
+        if responses is None:
+            if S is None:
+                raise TypeError(
+                    "Argument 'S' must be a target covariance, not None: pass one, or responses=Y."
+                )
+            return cls(S, None, given.labels.or_conditions(conditions_of(S)))
+        if S is not None:
+            raise ValueError("Argument 'S' or 'responses' must be given, one of the two, not both.")
+        responses = aligned("responses", responses, given.labels)
+        target, scale = scaled_target(responses, given, "'X'")
+        return cls(target, scale, given.labels.or_conditions(Labels.of("responses", responses)))
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """What a fit keeps, for the prediction of other conditions."""
+        return {} if self.scale is None else {"target_scale": self.scale}
 
 
 def dust(problem: Problem, n_conditions: int) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._certificate import ConvergenceWarning
-from ._covariance import target_covariance
+from ._covariance import Target, aligned
 from ._folds import Split, make_folds
 from ._jit import blas_for
 from ._methods import METHODS
@@ -71,7 +71,8 @@ def cross_validate(
     X : array_like, shape (N, D)
         Responses of the input channels.
     Y : array_like, shape (M, D)
-        Responses of the other population to the same conditions, in the same order.
+        Responses of the other population to the same conditions: in the same order, or in any where those of
+        X and Y have names.
     ridges, relative_ridges : array_like, shape (K,)
         λ as for `ridge_path`; relative ones are of the largest eigenvalue of the training block, so that a
         choice holds for any number of conditions. By default relative, 1e-4 to 1 in half decades.
@@ -104,6 +105,8 @@ def cross_validate(
 
     Warns
     -----
+    LabelWarning
+        If the conditions of Y are in another order than those of X: they are aligned by name.
     ConvergenceWarning
         Once, if fits stop short: `CrossValidation.status` says which. Their scores are kept.
 
@@ -139,6 +142,7 @@ def cross_validate(
         for each in methods
     }  # fmt: skip
     values, relative = check_ridges(ridges, relative_ridges)
+    Y = aligned("Y", Y, given.labels)
     other = check_responses("Y", Y)
     if other.shape[1] != D:
         raise ValueError(
@@ -176,9 +180,9 @@ def cross_validate(
             stacklevel=2,
         )
     if refit is not None:
-        scaled = target_covariance(Y, like=X, center=center)
+        target = Target.of(None, Y, given)
         with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
-            start = Start.of(given, scaled, watch)
+            start = Start.of(given, target.S, watch)
             for each in methods:
                 if np.isnan(result.choices(refit)[each]):
                     warnings.warn(
@@ -188,7 +192,7 @@ def cross_validate(
                         stacklevel=2,
                     )
                     continue
-                result.fits[each] = _refit(start, result, each, refit, settings[each].watched(watch))
+                result.fits[each] = _refit(start, target, result, each, refit, settings[each].watched(watch))
     result.stats["seconds"] = time.perf_counter() - started
     return result
 
@@ -212,14 +216,19 @@ def _table(rows: list[list[dict[int, Score]]]) -> Scores:
     )
 
 
-def _refit(start: Start, result: CrossValidation, method: str, choice: str, settings: Settings) -> Fit:
+def _refit(
+    start: Start, target: Target, result: CrossValidation, method: str, choice: str, settings: Settings
+) -> Fit:
     began = time.perf_counter()
     chosen = result.choices(choice)[method]
     ridge = start.ridge(None, chosen) if result.relative else start.ridge(chosen, None)
     outcome = METHODS[method](start, ridge, settings)
     outcome.warn(stacklevel=4)
     seconds = time.perf_counter() - began
-    return describe(start, ridge, outcome, method=method, stacked=False, seconds=seconds)
+    return describe(
+        start, ridge, outcome, method=method, stacked=False, labels=target.labels, extra=target.stats,
+        seconds=seconds,
+    )  # fmt: skip
 
 
 def _bytes(study: Study, method: str, n_conditions: int, settings: Settings) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._covariance import target_of
+from ._covariance import Target
 from ._explanation import Explanation
 from ._jit import blas_for
 from ._methods import certified
@@ -120,17 +120,17 @@ def explain(
     """
     started = time.perf_counter()
     given = Problem.of(X, center=center)
-    S = target_of(S, responses, X, center)
-    if np.ndim(S) != 2:
+    target = Target.of(S, responses, given)
+    if np.ndim(target.S) != 2:
         raise ValueError(
-            f"Argument 'S' must be one target, not of shape {np.shape(S)}: explain them one by one."
+            f"Argument 'S' must be one target, not of shape {np.shape(target.S)}: explain them one by one."
         )
     settings = Settings.of("linear", given, rng=rng, tol=ENOUGH, memory_budget=memory_budget)
     N, D = given.shape
     n = min(N, n_pairs(D))
     wanted = (n if n <= ALL_MODES else FIRST_MODES) if modes is None else check_whole("modes", modes, 1)
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
-        start = Start.of(given, S, watch)
+        start = Start.of(given, target.S, watch)
         chosen = start.ridge(ridge, relative_ridge)
         if not chosen.penalty.uniform:
             raise ValueError(
@@ -158,8 +158,9 @@ def explain(
             )
         outcome.warn()
         fit = describe(
-            start, chosen, outcome, method="linear", stacked=False, seconds=time.perf_counter() - started
-        )
+            start, chosen, outcome, method="linear", stacked=False, labels=target.labels, extra=target.stats,
+            seconds=time.perf_counter() - started,
+        )  # fmt: skip
         return _explanation(start, system, settings, found, parts, fit)
 
 

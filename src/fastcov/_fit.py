@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._covariance import target_of
+from ._covariance import Target, aligned
 from ._cross_validation import cross_validate
 from ._jit import blas_for
 from ._methods import METHODS
@@ -64,7 +64,9 @@ def fit(
         Responses: one row a channel, one column a condition. It may be larger than memory: a
         `numpy.memmap`, an HDF5 or a Zarr array, or anything with ``shape``, ``dtype`` and slices of
         rows is read block by block, ahead of the work. float32 halves the memory and the time of the
-        factorisation; the answer keeps the accuracy of float64.
+        factorisation; the answer keeps the accuracy of float64. A DataFrame of pandas (index: channels,
+        columns: conditions) or a DataArray of xarray gives its names to `Fit.channels` and
+        `Fit.conditions`; all that has other names is refused, and what has them in another order aligned.
     S : array_like, shape (D, D) or (T, D, D)
         Target covariance on the scale of X's, a sum over channels: from `target_covariance`, not
         `numpy.cov`. A stack of T targets shares one factorisation.
@@ -122,7 +124,8 @@ def fit(
     TypeError, ValueError
         If an argument is not a real, finite array of the right shape, S is not symmetric, λ < 0, or
         not exactly one of `ridge` and `relative_ridge` is given; if bounds cross, or `gains0` is outside;
-        if a penalty and G share a null space, so that there is no one solution.
+        if a penalty and G share a null space, so that there is no one solution; if names repeat, or are
+        not those of X.
     MemoryError
         If the solver does not fit the memory that is available, before it is begun.
     OSError
@@ -132,6 +135,9 @@ def fit(
     -----
     ConvergenceWarning
         If the residual or the gradient is larger than `tol` or rounding explain.
+    LabelWarning
+        If conditions of S or `responses`, or channels of `gains0`, `bounds` or a ridge by channel, are in
+        another order than those of X: they are aligned by name.
 
     Notes
     -----
@@ -157,7 +163,9 @@ def fit(
     started = time.perf_counter()
     given = Problem.of(X, center=center)
     cv = None
-    S = target_of(S, responses, X, center)
+    if responses is not None:
+        responses = aligned("responses", responses, given.labels)
+    target = Target.of(S, responses, given)
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
         memory_budget=memory_budget, bounds=bounds, gains0=gains0, n_starts=n_starts,
@@ -185,13 +193,13 @@ def fit(
             )
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         settings = settings.watched(watch)
-        start = Start.of(given, S, watch)
+        start = Start.of(given, target.S, watch)
         chosen = start.ridge(ridge, relative_ridge)
         outcome = METHODS[method](start, chosen, settings)
         outcome.warn()
         if cv is not None:
             outcome.stats["cv"] = cv
         return describe(
-            start, chosen, outcome, method=method, stacked=np.ndim(S) == 3,
-            seconds=time.perf_counter() - started,
+            start, chosen, outcome, method=method, stacked=np.ndim(target.S) == 3, labels=target.labels,
+            extra=target.stats, seconds=time.perf_counter() - started,
         )  # fmt: skip

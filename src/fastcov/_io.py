@@ -22,7 +22,7 @@ Array = NDArray[Any]
 READABLE = (".npy", ".npz", ".mat", ".csv", ".tsv", ".h5", ".hdf5", ".zarr")
 # The path ends at the first readable suffix that a colon or nothing follows, so that the colon of a
 # Windows drive is part of the path. A shell puts a slash behind a folder.
-_SPEC = re.compile(
+SPEC = re.compile(
     rf"(.+?(?:{'|'.join(map(re.escape, READABLE))}))(?:(?<=\.zarr)[/\\]+)?(?::(.*))?",
     re.IGNORECASE | re.DOTALL,
 )
@@ -43,14 +43,14 @@ def read_array(spec: str | os.PathLike[str], *, name: str = "spec") -> Array:
 
     Raises ValueError or an OSError that names the argument, what was found and the remedy.
     """
-    path, key = _located(spec, name)
+    path, key = located(spec, name)
     suffix = path.suffix.lower()
     if suffix in (".npz", ".mat"):
         return (_read_npz if suffix == ".npz" else _read_mat)(path, key, name)
     if suffix == ".npy":
-        return _read_npy(path, name)
+        return read_npy(path, name)
     if suffix in (".csv", ".tsv"):
-        return read_table(path, name)
+        return np.asarray(read_table(path, name))
     array = open_array(spec, name=name)
     with intact(path, name):
         return np.asarray(array[...])
@@ -65,19 +65,30 @@ def open_array(spec: str | os.PathLike[str], *, name: str = "spec") -> Any:
 
     Raises ImportError where h5py or zarr is needed and missing.
     """
-    path, key = _located(spec, name)
+    path, key = located(spec, name)
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        return _read_npy(path, name, mapped=True)
+        return read_npy(path, name, mapped=True)
     if suffix in (".h5", ".hdf5"):
         return _open_h5(path, key, name)
     return _open_zarr(path, key, name) if suffix == ".zarr" else read_array(spec, name=name)
 
 
-def _located(spec: str | os.PathLike[str], name: str) -> tuple[pathlib.Path, str | None]:
+def open_named(spec: str | os.PathLike[str], *, name: str = "spec", id_column: bool = False) -> Any:
+    """What `open_array` gives, and of a table in text a `Labelled` with the names it has.
+
+    With `id_column`, the first column of a table is names, whatever it looks like.
+    """
+    if not os.fspath(spec).lower().endswith((".csv", ".tsv")):
+        return open_array(spec, name=name)
+    path, _ = located(spec, name)
+    return read_table(path, name, id_column=id_column)
+
+
+def located(spec: str | os.PathLike[str], name: str) -> tuple[pathlib.Path, str | None]:
     """Path, which is there, and key of a spec."""
     text = os.fspath(spec)
-    match = _SPEC.fullmatch(text)
+    match = SPEC.fullmatch(text)
     if match is None:
         raise ValueError(
             f"Argument '{name}' must be a {_listed(READABLE)} file, not {text!r}: convert it first."
@@ -115,7 +126,7 @@ def _npy_header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, dtype
 
 
-def _read_npy(path: pathlib.Path, name: str, *, mapped: bool = False) -> Array:
+def read_npy(path: pathlib.Path, name: str, *, mapped: bool = False) -> Array:
     with intact(path, name), path.open("rb") as file:
         _, dtype = _npy_header(file)
         if mapped and not dtype.hasobject:
@@ -128,14 +139,24 @@ def _read_npy(path: pathlib.Path, name: str, *, mapped: bool = False) -> Array:
 
 
 def _read_npz(path: pathlib.Path, key: str | None, name: str) -> Array:
+    arrays = npz_headers(path, name)
+    numeric = {k: shape for k, (shape, dtype) in arrays.items() if dtype.kind in "biuf"}
+    key = choose(path, key, {k: shape for k, (shape, _) in arrays.items()}, numeric, name)
+    return npz_array(path, key, arrays, name)
+
+
+def npz_headers(path: pathlib.Path, name: str) -> dict[str, Any]:
+    """Shape and dtype of each array."""
+    arrays = {}
     with intact(path, name), zipfile.ZipFile(path) as archive:
-        arrays = {}
         for member in archive.namelist():
             if member.endswith(".npy"):
                 with archive.open(member) as file:
                     arrays[member.removesuffix(".npy")] = _npy_header(file)
-    numeric = {k: shape for k, (shape, dtype) in arrays.items() if dtype.kind in "biuf"}
-    key = _choose(path, key, {k: shape for k, (shape, _) in arrays.items()}, numeric, name)
+    return arrays
+
+
+def npz_array(path: pathlib.Path, key: str, arrays: dict[str, Any], name: str) -> Array:
     if arrays[key][1].hasobject:
         _reject_pickle(path, repr(key), name)
     with intact(path, name), zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
@@ -154,7 +175,7 @@ def _read_mat(path: pathlib.Path, key: str | None, name: str) -> Array:
     with intact(path, name):
         found = whosmat(path, appendmat=False)
     numeric = {k: shape for k, shape, kind in found if kind in _MATLAB_NUMBERS}
-    key = _choose(path, key, {k: shape for k, shape, _ in found}, numeric, name)
+    key = choose(path, key, {k: shape for k, shape, _ in found}, numeric, name)
     with intact(path, name):
         array: Array = loadmat(path, variable_names=[key], appendmat=False)[key]
     return array
@@ -162,7 +183,7 @@ def _read_mat(path: pathlib.Path, key: str | None, name: str) -> Array:
 
 def _open_h5(path: pathlib.Path, key: str | None, name: str) -> Any:
     """The dataset, whose file is open for as long as it is held."""
-    h5py = _library("h5py", path, "h5")
+    h5py = library("h5py", path, "h5")
     arrays: dict[str, Any] = {}
 
     def collect(place: str, node: Any) -> None:
@@ -179,7 +200,7 @@ def _open_h5(path: pathlib.Path, key: str | None, name: str) -> Any:
 
 
 def _open_zarr(path: pathlib.Path, key: str | None, name: str) -> Any:
-    zarr = _library("zarr", path, "zarr")
+    zarr = library("zarr", path, "zarr")
     arrays: dict[str, Any] = {}
 
     def collect(group: Any, prefix: str = "") -> None:
@@ -200,13 +221,13 @@ def _open_zarr(path: pathlib.Path, key: str | None, name: str) -> Any:
     return _chosen(path, key, node, arrays, name)
 
 
-def _library(module: str, path: pathlib.Path, extra: str) -> Any:
+def library(module: str, path: pathlib.Path, extra: str, what: str = "Reading") -> Any:
     """The module, or an ImportError that says how to get it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
-            f'Reading {path.suffix.lower()} files needs {module}: pip install "fastcov-gains[{extra}]"'
+            f'{what} {path.suffix.lower()} files needs {module}: pip install "fastcov-gains[{extra}]"'
         ) from error
 
 
@@ -215,7 +236,7 @@ def _chosen(path: pathlib.Path, key: str | None, node: Any, arrays: dict[str, An
     if node is None:
         shapes = {k: array.shape for k, array in arrays.items()}
         numeric = {k: array.shape for k, array in arrays.items() if array.dtype.kind in "biuf"}
-        key = _choose(path, key, shapes, numeric, name)
+        key = choose(path, key, shapes, numeric, name)
         node = arrays[key]
     if node.shape is None or node.dtype.kind not in "biufc":  # complex is refused with all other arrays
         found = "is empty" if node.shape is None else f"is of dtype {node.dtype}"
@@ -226,7 +247,7 @@ def _chosen(path: pathlib.Path, key: str | None, node: Any, arrays: dict[str, An
     return node
 
 
-def _choose(
+def choose(
     path: pathlib.Path,
     key: str | None,
     shapes: dict[str, tuple[int, ...]],
@@ -279,7 +300,8 @@ def check_output(
         )
     if target.exists() and not target.is_file():
         raise OSError(f"Argument '{name}' must be a file, not {str(target)!r}: choose another name.")
-    inputs = (pathlib.Path(match[1]).resolve() for match in map(_SPEC.fullmatch, read) if match)
+    specs = ((spec, SPEC.fullmatch(spec)) for spec in read)
+    inputs = (pathlib.Path(match[1] if match else spec).resolve() for spec, match in specs)
     for source in filter(os.path.exists, inputs):
         if (target.exists() and target.samefile(source)) or source in target.resolve().parents:
             raise ValueError(

@@ -1,17 +1,242 @@
-"""Names of channels and conditions, as pandas and xarray have them."""
+"""Names of channels and conditions, as pandas and xarray have them, and arrays brought into their order."""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Names = tuple[Any, ...]
+
+# Names that an error or a warning spells out.
+LISTED = 5
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+class LabelWarning(UserWarning):
+    """Labels of two arguments are the same in another order: one was brought into the order of the other.
+
+    That is what most users want. To be told nothing, pass arguments in the same order, or
+    ``warnings.filterwarnings("ignore", category=fastcov.LabelWarning)``.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
     """Names of the rows and columns of responses, or None for those that have none."""
 
-    channels: tuple[Any, ...] | None = None
-    conditions: tuple[Any, ...] | None = None
+    channels: Names | None = None
+    conditions: Names | None = None
+
+    @classmethod
+    def of(cls, name: str, X: Any) -> Labels:
+        """Those of responses, whatever they are; a ValueError if some repeat."""
+        rows, columns = axis_names(X, 2)
+        return cls(_unique(name, "channel", rows), _unique(name, "condition", columns))
+
+    def or_conditions(self, others: Labels) -> Labels:
+        """The same, with the conditions of others where these have none."""
+        return (
+            self if self.conditions is not None else dataclasses.replace(self, conditions=others.conditions)
+        )
 
 
 UNLABELLED = Labels()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Labelled:
+    """An array in memory or outside, with names of its rows and columns; as a table in text has them."""
+
+    values: Any
+    channels: Sequence[Any] | None = None
+    conditions: Sequence[Any] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.values.shape)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        values = np.asarray(self.values[...], dtype)
+        return values.copy() if copy else values
+
+
+class Columns:
+    """Some of the columns of an array outside memory, in any order."""
+
+    def __init__(self, X: Any, columns: NDArray[np.intp]) -> None:
+        self._X, self._columns = X, columns
+        self.shape, self.dtype = (X.shape[0], len(columns)), X.dtype
+
+    def __getitem__(self, rows: slice) -> Array:
+        return np.asarray(self._X[rows])[:, self._columns]
+
+
+def bare(X: Any) -> Any:
+    """What holds the numbers: an array of xarray that is in memory need not be read by rows."""
+    if isinstance(X, Labelled):
+        return X.values
+    library = sys.modules.get("xarray")
+    if library is not None and isinstance(X, library.DataArray):
+        in_memory = isinstance(getattr(X.variable, "_data", None), np.ndarray)
+        return X.values if in_memory else X
+    return X
+
+
+def kind_of(X: Any) -> str | None:
+    """``"pandas"`` or ``"xarray"``, which are not imported to find out."""
+    for module, name in (("pandas", "DataFrame"), ("xarray", "DataArray")):
+        library = sys.modules.get(module)
+        if library is not None and isinstance(X, getattr(library, name)):
+            return module
+    return None
+
+
+def axis_names(X: Any, ndim: int) -> list[Names | None]:
+    """Names along the last `ndim` axes of whatever has such; None where they only count."""
+    none: list[Names | None] = [None] * ndim
+    if isinstance(X, Labelled):
+        return [None if names is None else _plain(names) for names in (X.channels, X.conditions)][-ndim:]
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(X, pandas.DataFrame):
+        axes = [X.index, X.columns]
+    elif pandas is not None and isinstance(X, pandas.Series):
+        axes = [X.index]
+    elif kind_of(X) == "xarray":
+        axes = [X.indexes.get(dimension) for dimension in X.dims]
+    else:
+        return none
+    if len(axes) < ndim:
+        return none
+    return [None if _counts(axis) else _plain(axis) for axis in axes[-ndim:]]
+
+
+def _counts(index: Any) -> bool:
+    """Whether an index is what pandas makes where no names are given, or there is none."""
+    return index is None or (type(index).__name__ == "RangeIndex" and (index.start, index.step) == (0, 1))
+
+
+def _plain(names: Iterable[Any]) -> Names:
+    """Whole numbers stay what they are, all else becomes text."""
+    plain: list[Any] = []
+    for name in names:
+        if isinstance(name, (int, np.integer)) and not isinstance(name, bool):
+            plain.append(int(name))
+        elif isinstance(name, bytes):
+            plain.append(name.decode("utf-8", "replace"))
+        else:
+            plain.append(" / ".join(map(str, name)) if isinstance(name, tuple) else str(name))
+    return tuple(plain)
+
+
+def _unique(name: str, axis: str, names: Names | None) -> Names | None:
+    if names is not None and len(set(map(str, names))) < len(names):
+        twice = [each for each, times in collections.Counter(map(str, names)).items() if times > 1]
+        raise ValueError(
+            f"Argument '{name}' must name each {axis} once, not {_some(twice)} more than once: rename them, "
+            "or pass an array without names."
+        )
+    return names
+
+
+def _some(names: Iterable[Any]) -> str:
+    listed = [repr(str(name)) for name in names]
+    more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
+    return ", ".join(listed[:LISTED]) + more
+
+
+def order_of(
+    names: Names | None, wanted: Names | None, axis: str, name: str, like: str, *, quiet: bool = False
+) -> NDArray[np.intp] | None:
+    """Places of the wanted names among `names`; None where there is nothing to compare or to change.
+
+    Another order is a `LabelWarning`, another set a ValueError.
+    """
+    if names is None or wanted is None:
+        return None
+    _unique(name, axis, names)
+    given, asked = [str(each) for each in names], [str(each) for each in wanted]
+    if given == asked:
+        return None
+    places = {each: i for i, each in enumerate(given)}
+    missing, unknown = [each for each in asked if each not in places], sorted(set(given) - set(asked))
+    if missing or unknown:
+        found = [f"without {_some(missing)}"] * bool(missing) + [f"with {_some(unknown)}"] * bool(unknown)
+        raise ValueError(
+            f"Argument '{name}' must have the {axis}s of {like}, not be {' and '.join(found)}: rename or "
+            f"select the {axis}s so that both have the same, or pass arrays without names."
+        )
+    if not quiet:
+        warnings.warn(
+            f"{axis}s of '{name}' are in another order than those of {like}: aligned by name.",
+            LabelWarning,
+            stacklevel=_outside(),
+        )
+    return np.array([places[each] for each in asked], np.intp)
+
+
+def _outside() -> int:
+    """The stack level, for who calls this, of the first frame that is not of this package."""
+    level, frame = 1, sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
+        level, frame = level + 1, frame.f_back
+    return level + 1
+
+
+def by_channel(name: str, values: Any, labels: Labels, *, like: str = "'X'") -> Any:
+    """A vector over channels, with names or without, in the order of those of X."""
+    order = order_of(axis_names(values, 1)[0], labels.channels, "channel", name, like)
+    return values if order is None else np.asarray(values)[..., order]
+
+
+def by_condition(name: str, S: Any, labels: Labels, *, like: str = "'X'") -> Any:
+    """Matrices over conditions, with names or without, in the order of those of X."""
+    if isinstance(S, (list, tuple)) and any(_has_names(each) for each in S):
+        return [by_condition(name, each, labels, like=like) for each in S]
+    rows, columns = (_unique(name, "condition", names) for names in axis_names(S, 2))
+    if rows is None and columns is None:
+        return S
+    if rows is None or columns is None:
+        rows = columns = rows or columns
+    down = order_of(rows, labels.conditions, "condition", name, like)
+    across = order_of(columns, rows, "condition", name, "its rows", quiet=down is not None)
+    if across is None and down is None:
+        return S
+    everything = np.arange(len(rows or ()))
+    across, down = (everything if order is None else order for order in (across, down))
+    return np.asarray(S)[..., down[:, np.newaxis], across[down]]
+
+
+def _has_names(value: Any) -> bool:
+    return isinstance(value, Labelled) or kind_of(value) is not None
+
+
+def conditions_of(S: Any) -> Labels:
+    """The names of the conditions of a target, or of the first of several."""
+    return Labels(None, axis_names(S[0] if isinstance(S, (list, tuple)) and S else S, 2)[0])
+
+
+def like_matrix(values: Array, X: Any, names: Names | None) -> Any:
+    """A matrix over conditions with these names, of pandas or xarray where X is."""
+    kind = kind_of(X)
+    if kind == "pandas":
+        index = None if names is None else list(names)
+        return sys.modules["pandas"].DataFrame(values, index=index, columns=index)
+    if kind == "xarray":
+        dims = (X.dims[-1], f"{X.dims[-1]}_2")
+        coords = {} if names is None else {dim: list(names) for dim in dims}
+        return sys.modules["xarray"].DataArray(values, dims=dims, coords=coords)
+    return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _blas, _kernels
 from ._jit import blas_for
+from ._labels import Labels, by_channel
 from ._penalty import Penalty
 from ._problem import NARROW, Problem, check_responses
 from ._products import apply_adjoint
@@ -121,10 +123,12 @@ def _evaluate(
     X: ArrayLike, S: ArrayLike, gains: ArrayLike, ridge: Any, center: bool, *, gradient: bool
 ) -> tuple[Any, Array | None]:
     responses = check_responses("X", X)
-    penalty = Penalty.of("ridge", ridge, len(responses))
-    given = check_gains("gains", gains, len(responses), batch=True)
+    labels = Labels.of("X", X)
+    penalty = Penalty.of("ridge", by_channel("ridge", ridge, labels), len(responses))
+    given = check_gains("gains", by_channel("gains", gains, labels), len(responses), batch=True)
     Z = np.atleast_2d(given)
     problem = Problem.measured(responses, Z[0], center=center, largest_gain=float(np.abs(Z).max()))
+    problem = dataclasses.replace(problem, labels=labels)
     target = problem.target(S)
     K, T = len(Z), len(target)
     if K != T and K > 1 and T > 1:

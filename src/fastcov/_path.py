@@ -10,7 +10,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._covariance import target_of
+from ._covariance import Target
+from ._frames import frame, path_table
 from ._html import html_table
 from ._jit import blas_for
 from ._methods import METHODS, certified, plan_for, stepped
@@ -81,6 +82,8 @@ def ridge_path(
     -----
     ConvergenceWarning
         For each ridge at which the fit stops short; `RidgePath.status` says which.
+    LabelWarning
+        As for `fit`.
 
     Notes
     -----
@@ -95,7 +98,7 @@ def ridge_path(
     ((3, 60), True)
     """
     given = Problem.of(X, center=center)
-    S = target_of(S, responses, X, center)
+    target = Target.of(S, responses, given)
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
         memory_budget=memory_budget, bounds=bounds,
@@ -103,15 +106,16 @@ def ridge_path(
     values, relative = check_ridges(ridges, relative_ridges)
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         settings = settings.watched(watch)
-        start = Start.of(given, S, watch)
+        start = Start.of(given, target.S, watch)
         grid = [start.ridge(None, value) if relative else start.ridge(value, None) for value in values]
         fits: dict[int, Fit] = {}
         started = time.perf_counter()
         for k, outcome in outcomes(start, grid, method, settings):
             seconds = time.perf_counter() - started
             fits[k] = describe(
-                start, grid[k], outcome, method=method, stacked=np.ndim(S) == 3, seconds=seconds
-            )
+                start, grid[k], outcome, method=method, stacked=np.ndim(target.S) == 3, labels=target.labels,
+                extra=target.stats, seconds=seconds,
+            )  # fmt: skip
             outcome.warn()
             watch(Progress("path", len(fits) / len(grid)))
             started = time.perf_counter()
@@ -243,6 +247,13 @@ class RidgePath(Sequence[Fit]):
     def status(self) -> list[str]:
         """How each fit ended."""
         return [fit.status for fit in self.fits]
+
+    def to_frame(self) -> Any:
+        """A DataFrame of pandas with a row for each ridge: method, ridge, loss, r2, residual, status, …
+
+        For T targets there is a row for each, and a column target. Raises ImportError without pandas.
+        """
+        return frame(path_table(self))
 
     def __repr__(self) -> str:
         head, rows = self._table()

@@ -1,7 +1,7 @@
 """Problem: responses around an expansion point, validated, centred and scaled in one place.
 
 Below this module everything trusts its input, and whatever walks over channels does it through
-`Problem.blocks`.
+`Problem.blocks`. A target with names is brought into the order of those of X here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from scipy.linalg import blas
 
 from . import _blas, _kernels
 from ._jit import blas_for
+from ._labels import UNLABELLED, Labels, bare, by_channel, by_condition
 from ._sources import Stored, is_stored
 from ._validation import (
     as_float64,
@@ -64,6 +65,7 @@ def safe_exponent(size: float) -> int:
 def check_responses(name: str, X: Any) -> Array | Stored:
     """X as an array with two axes, or as one outside memory; what it holds is not looked at."""
     forms = ("channels", "conditions")
+    X = bare(X)
     if isinstance(X, (str, bytes, os.PathLike)):
         raise TypeError(
             f"Argument '{name}' must be an array, not a path: open it, as with np.load(path, mmap_mode='r')."
@@ -96,6 +98,7 @@ class Problem:
     sizes: NDArray[np.float64]  # max_j |x_ij|: zero for a dead channel
     exponent: int = 0
     gain_exponent: int = 0
+    labels: Labels = UNLABELLED
 
     @classmethod
     def of(
@@ -107,10 +110,11 @@ class Problem:
         name: str = "X",
     ) -> Problem:
         """Validate X and gains, ones by default; find the mean and the scale of X, which is not copied."""
-        array = check_responses(name, X)
+        array, labels = check_responses(name, X), Labels.of(name, X)
         N = len(array)
-        z = np.ones(N) if gains is None else check_gains("gains", gains, N)
-        return cls.measured(array, z, center=center, name=name)
+        z = np.ones(N) if gains is None else check_gains("gains", by_channel("gains", gains, labels), N)
+        problem = cls.measured(array, z, center=center, name=name)
+        return problem if labels == UNLABELLED else dataclasses.replace(problem, labels=labels)
 
     @classmethod
     def measured(
@@ -326,10 +330,12 @@ class Problem:
         return C
 
     def target(self, S: ArrayLike, name: str = "S") -> NDArray[np.float64]:
-        """S validated and in scaled units, always as a stack (T, D, D)."""
+        """S validated, in the order of the conditions, and in scaled units; always as a stack (T, D, D)."""
         D = self.shape[1]
         forms = (("condition", "condition"), ("target", "condition", "condition"))
         given = check_array(name, S, *forms)
+        if given.shape[-2] == given.shape[-1]:
+            given = check_array(name, by_condition(name, S, self.labels), *forms)
         if given.shape[-2:] != (D, D):
             raise ValueError(
                 f"Argument '{name}' must be {D} x {D}, one row and column for each condition of X, "

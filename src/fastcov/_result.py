@@ -6,16 +6,20 @@ import dataclasses
 import os
 import pathlib
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ._certificate import squares
+from ._frames import fit_dataset, fit_frame
 from ._html import html_table
-from ._labels import UNLABELLED, Labels
+from ._labels import Labels
 from ._settings import Outcome
 from ._start import Ridge, Start
+
+if TYPE_CHECKING:
+    from ._applied import Applied
 
 Array = NDArray[np.float64]
 
@@ -25,7 +29,7 @@ COMPARABLE = 10.0
 
 def describe(
     start: Start, ridge: Ridge, outcome: Outcome, *, method: str, stacked: bool, seconds: float,
-    labels: Labels = UNLABELLED,
+    labels: Labels, extra: dict[str, Any],
 ) -> Fit:  # fmt: skip
     """The Fit of an outcome: its exact loss and all else in the caller's units. ND² flops a target."""
     problem, target, delta = start.problem, start.target, outcome.delta
@@ -48,6 +52,7 @@ def describe(
         "trace_ratio": traces[one],
         "dtype": str(start.given.dtype),
         "center": problem.center,
+        **extra,
         **outcome.stats,
         **numbers,
         "seconds": seconds,
@@ -111,9 +116,11 @@ class Fit:
         itself, as rank, iterations and products with the curvature; and ``r2_at_one``, R² at gains of one,
         ``trace_ratio``, the trace of the target over that of X's covariance, ``step``, the length of a line
         search, ``at_bounds``, how many gains are at a bound, ``losses``, where each of several starts
-        ended, and ``cv``, the `CrossValidation` behind ``ridge="cv"``.
+        ended, ``cv``, the `CrossValidation` behind ``ridge="cv"``, and ``target_scale``, c of the target
+        where that was given as responses (see `target_covariance`).
     channels, conditions : tuple or None
-        Names of the N channels and D conditions, where X has them.
+        Names of the N channels and D conditions, where X has them; of conditions those of the target, where
+        X has none.
     """
 
     delta: Array
@@ -154,6 +161,87 @@ class Fit:
     def covariance_at_one(self) -> Array:
         """Covariance C(1) at gains of one, shape (D, D), in units of X squared."""
         return self._covariance_at_one.copy()
+
+    def apply(
+        self, X_new: ArrayLike, S: ArrayLike | None = None, *, responses: ArrayLike | None = None
+    ) -> Applied:
+        """Apply the gains to responses of the same channels to other conditions.
+
+        The predicted covariance is C = X_newᵀ diag(z) J diag(z) X_new. With a target S of these conditions it
+        is scored, as the conditions held out by `cross_validate` are.
+
+        Parameters
+        ----------
+        X_new : array_like, shape (N, D_new)
+            Responses of the channels that were fitted. Where both have names for these, their order does
+            not matter.
+        S : array_like, shape (D_new, D_new), optional
+            Target covariance of the new conditions, on the scale of the S that was fitted; for a fit of T
+            targets one for all, or a stack (T, D_new, D_new).
+        responses : array_like, shape (M, D_new), optional
+            In place of S, responses Y_new of the other population: S = c · Y_newᵀJY_new, with the scale c of
+            the conditions that were fitted, ``stats["target_scale"]``. Conditions with names are aligned.
+
+        Returns
+        -------
+        Applied
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not a real, finite array of the right shape, channels or conditions have other
+            names, or `responses` is given for a fit that was given S.
+
+        Warns
+        -----
+        LabelWarning
+            If channels or conditions are in another order: they are aligned by name.
+
+        Notes
+        -----
+        (T + 1)ND² flops; memory for a block of rows and D × D matrices, until `Applied.responses` is asked
+        for.
+        """
+        from ._applied import apply
+
+        return apply(self, X_new, S, responses)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all of the fit to a .npz, .h5 or .hdf5 file, which `fastcov.load` reads.
+
+        It is written beside the file and renamed, without pickle. Entries have the names of the attributes,
+        so that ``numpy.load(path)["gains"]`` works.
+
+        Raises
+        ------
+        ValueError, OSError
+            If such a file cannot be written there.
+        TypeError
+            If something was added to `stats` that is not of numbers, texts, lists and dicts.
+        ImportError
+            If h5py is needed and missing.
+        """
+        from ._saved import save
+
+        save(self, path)
+
+    def to_frame(self) -> Any:
+        """A DataFrame of pandas, with columns gain and delta and a row for each channel.
+
+        The index, ``"channel"``, has the names of the channels, or counts them; for T targets it is
+        (target, channel). Raises ImportError without pandas.
+        """
+        return fit_frame(self)
+
+    def to_xarray(self) -> Any:
+        """A Dataset of xarray with all arrays and numbers of the fit.
+
+        gains and delta over (channel), covariance, target and covariance_at_one over (condition,
+        condition_2), with the names there are; loss, loss_at_one, r2, residual, ridge and relative_ridge,
+        but no sparse matrix; method and status are attributes. For T targets the first axis is target, and
+        S is ``"target_covariance"``. Raises ImportError without xarray.
+        """
+        return fit_dataset(self)
 
     def report(
         self,

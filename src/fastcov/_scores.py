@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._folds import Split
+from ._frames import cv_table, frame
 from ._html import html_table
 from ._result import Fit
 
@@ -137,6 +138,14 @@ class CrossValidation:
     def fit(self) -> Any:
         """The fit of all conditions with the ridge that was chosen; None without one."""
         return self._of(self.fits) if self.fits else None
+
+    def to_frame(self) -> Any:
+        """A DataFrame of pandas with a row for each method, fold and ridge, and a column for each score.
+
+        ``relative`` says of what the ridges are, as above; ``r2_at_one`` is the baseline of the fold. Raises
+        ImportError without pandas.
+        """
+        return frame(cv_table(self))
 
     def choices(self, choice: str) -> dict[str, float]:
         """The ridge that is ``"best"`` or the ``"one-se"`` choice, by method."""

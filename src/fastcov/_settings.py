@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ._bounds import Bounds
 from ._certificate import ConvergenceWarning
+from ._labels import by_channel
 from ._problem import Problem
 from ._solvers import SOLVERS, Options, Progress
 from ._validation import (
@@ -66,13 +67,13 @@ class Settings:
             raise ValueError(f"Argument 'rank' must be at most the {N} channels, not {rank}.")
         if tol is not None:
             check_tolerance(tol)
-        limits = Bounds.of(bounds, N)
+        limits = Bounds.of(bounds, N, given.labels)
         options = Options(
             tol=tol or LINEAR_TOL, max_iterations=check_whole("max_iterations", max_iterations, 1),
             rank=rank, rng=check_generator(rng),
         )  # fmt: skip
         if gains0 is not None:
-            gains0 = check_gains("gains0", gains0, N, batch=True)
+            gains0 = check_gains("gains0", by_channel("gains0", gains0, given.labels), N, batch=True)
             outside = np.zeros(gains0.shape, bool) if limits is None else gains0 != limits.clip(gains0)
             if outside.any():
                 i = int(np.argwhere(outside)[0][-1])

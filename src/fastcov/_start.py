@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._labels import by_channel
 from ._penalty import Penalty
 from ._problem import Problem
 from ._products import apply_adjoint, largest_eigenvalue, squared_norms
@@ -90,7 +91,7 @@ class Start:
             )
         dead = self.problem.sizes == 0
         name, given = ("ridge", ridge) if relative is None else ("relative_ridge", relative)
-        penalty = Penalty.of(name, given, self.problem.shape[0])
+        penalty = Penalty.of(name, by_channel(name, given, self.problem.labels), self.problem.shape[0])
         if relative is None:
             return Ridge(penalty.value, penalty.scaled(self.problem.exponent, dead), None)
         if penalty.root is not None:

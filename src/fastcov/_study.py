@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ._covariance import dust
 from ._folds import Split
+from ._labels import Columns
 from ._path import outcomes
 from ._problem import Problem
 from ._settings import Settings
@@ -96,7 +97,11 @@ class Study:
 
 
 def score_of(problem: Problem, gains: Array, S: Array, at_one: Array) -> Score:
-    C = problem.unscaled(problem.at(gains).covariance(), y=2)
+    return score_between(problem.unscaled(problem.at(gains).covariance(), y=2), S, at_one)
+
+
+def score_between(C: Array, S: Array, at_one: Array) -> Score:
+    """Of a predicted covariance against the target, and against that at gains of one."""
     above = np.triu_indices(len(S), 1)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         left = np.square(C - S).sum()
@@ -105,14 +110,3 @@ def score_of(problem: Problem, gains: Array, S: Array, at_one: Array) -> Score:
         a, b = a - a.mean(), b - b.mean()
         pearson = (a @ b) / np.sqrt((a @ a) * (b @ b)) if len(a) > 2 else np.nan
     return Score(float(r2), float(over_one), float(pearson))
-
-
-class Columns:
-    """Some of the columns of responses outside memory."""
-
-    def __init__(self, X: Stored, columns: NDArray[np.intp]) -> None:
-        self._X, self._columns = X, columns
-        self.shape, self.dtype = (X.shape[0], len(columns)), X.dtype
-
-    def __getitem__(self, rows: slice) -> NDArray[Any]:
-        return self._X[rows][:, self._columns]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from ._labels import Labelled
 
 
 @contextlib.contextmanager
@@ -30,9 +30,9 @@ def intact(path: pathlib.Path, name: str) -> Iterator[None]:
         ) from error
 
 
-def read_table(path: pathlib.Path, name: str) -> Array:
-    # Names may be in any encoding and are dropped; numbers are ASCII in nearly all of them.
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file, intact(path, name):
+def read_table(path: pathlib.Path, name: str, *, id_column: bool = False) -> Labelled:
+    """Numbers with the names of rows and columns; with `id_column` the first column is names in any case."""
+    with path.open(newline="", encoding=_encoding(path)) as file, intact(path, name):
         delimiter = _delimiter(file.read(1 << 16))
         file.seek(0)
         reader = csv.reader(file, delimiter=delimiter)
@@ -50,6 +50,13 @@ def read_table(path: pathlib.Path, name: str) -> Array:
                 f"{len(row)} in line {line} of {str(path)!r}: fill in or delete what is odd."
             )
     header, names = _labels(lines[0][1], [row[0] for _, row in lines[1:]], path, name)
+    if id_column:
+        if width < 2:
+            raise ValueError(
+                f"Argument '{name}' must have columns of numbers beside its first, not {width} in all of "
+                f"{str(path)!r}: leave out --id-column."
+            )
+        names = True
     if not header and len(lines) > 2 and _counts(lines[0][1]):
         raise ValueError(
             f"Argument '{name}' must say whether line {lines[0][0]} of {str(path)!r}, which counts its "
@@ -63,7 +70,29 @@ def read_table(path: pathlib.Path, name: str) -> Array:
         except ValueError:
             column = next(j for j in range(names, width) if not _is_number(row[j]))
             _reject_cell(row[column], line, column + 1, path, name)
-    return values
+    return Labelled(
+        values,
+        channels=_worded([row[0] for _, row in body]) if names else None,
+        conditions=_worded(lines[0][1][names:]) if header else None,
+    )
+
+
+def _worded(cells: list[str]) -> list[str] | None:
+    """Names; what only counts, or is empty, is none, as where pandas writes an index that it made."""
+    return None if not any(cells) or cells == [str(i) for i in range(len(cells))] else cells
+
+
+def _encoding(path: pathlib.Path) -> str:
+    """UTF-8, or what reads any bytes: numbers are ASCII in nearly all encodings."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with path.open("rb") as file:
+        try:
+            while chunk := file.read(1 << 20):
+                decoder.decode(chunk)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return "latin-1"
+    return "utf-8-sig"
 
 
 def _delimiter(sample: str) -> str:

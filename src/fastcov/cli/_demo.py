@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._files import save_arrays, save_figure
+from ._files import save_figure, save_record
 from ._group import say
 from ._options import FIGURES, RELATIVE_RIDGE
 
@@ -76,7 +76,7 @@ def demo(
     paths = {name: ridge_path(X, S, method=name) for name in _DRAWN}
     if saved is not None:
         names = ("X", "Y", "S", "gains")
-        save_arrays(saved, "the simulation", {name: getattr(simulation, name) for name in names})
+        save_record(saved, "the simulation", {name: getattr(simulation, name) for name in names}, tuple)
     try:
         figures = (
             plot.summary(X, S, {name: fits[name] for name in _DRAWN}, order="cluster"),

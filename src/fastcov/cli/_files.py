@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import __version__
-from ._options import FIGURES
+from ._options import FIGURES, RESULTS
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from .._frames import Table
     from .._result import Fit
 
+HDF5 = (".h5", ".hdf5")
 # 9 inches at 200 dots each are sharp at twice the 900 pixels of a README.
 DPI = 200
 
@@ -26,10 +28,12 @@ def outputs(
     results: str | None, figure: str | None, read: Sequence[str | None]
 ) -> tuple[pathlib.Path | None, pathlib.Path | None]:
     """Where results and figure go, checked before anything is read."""
-    from .._io import check_output
+    from .._io import check_output, library
 
     files = [file for file in read if file is not None]
-    table = check_output(results, (".npz",), name="--output", read=files) if results is not None else None
+    table = check_output(results, RESULTS, name="--output", read=files) if results is not None else None
+    if table is not None and table.suffix in HDF5:
+        library("h5py", table, "h5", "Writing")
     picture = check_output(figure, FIGURES, name="--plot", read=files) if figure is not None else None
     if picture is not None:
         from .. import plot
@@ -38,55 +42,93 @@ def outputs(
     return table, picture
 
 
-def open_responses(x: str, y: str | None, center: bool) -> tuple[Any, Any]:
-    """X, and Y with the same conditions where it is asked for."""
-    from .._io import open_array
+@dataclasses.dataclass(frozen=True)
+class Naming:
+    """Where the names of channels and conditions are."""
+
+    channels: str | None
+    conditions: str | None
+    id_column: bool
+
+    def open(self, spec: str, name: str) -> Any:
+        """An array, with the names that its file has."""
+        from .._io import open_named
+
+        return open_named(spec, name=name, id_column=self.id_column)
+
+    def open_input(self, spec: str) -> Any:
+        """X, with its names from the options, or else its own."""
+        from .._labels import Labelled, Labels
+        from .._names import read_names
+        from .._problem import check_responses
+
+        X = self.open(spec, "X")
+        if self.channels is None and self.conditions is None:
+            return X
+        values = check_responses("X", X)
+        rows, columns = (
+            None if file is None else read_names(file, n, name=option, what=what)
+            for file, n, option, what in (
+                (self.channels, values.shape[0], "--channels", "channels"),
+                (self.conditions, values.shape[1], "--conditions", "conditions"),
+            )
+        )
+        Labels.of("--channels", Labelled(values, channels=rows))
+        Labels.of("--conditions", Labelled(values, conditions=columns))
+        own = X if isinstance(X, Labelled) else Labelled(X)
+        return Labelled(own.values, rows or own.channels, columns or own.conditions)
+
+
+def open_responses(x: str, y: str | None, center: bool, naming: Naming) -> tuple[Any, Any]:
+    """X, and Y with the same conditions in the same order where it is asked for."""
+    from .._covariance import aligned
     from .._problem import Problem
 
-    X = open_array(x, name="X")
+    X = naming.open_input(x)
     if y is None:
         return X, None
-    Problem.of(X, center=center)  # what is wrong with X is said of X
-    Y = open_array(y, name="Y")
+    given = Problem.of(X, center=center)  # what is wrong with X is said of X
+    Y = naming.open(y, "Y")
     if Y.ndim == 2 and Y.shape[1] != X.shape[1]:
         raise ValueError(
             f"Argument 'Y' must have the {X.shape[1]} conditions of X in its columns, not {Y.shape[1]}: "
             "is one of them conditions x channels?"
         )
-    return X, Y
+    return X, aligned("Y", Y, given.labels)
 
 
 def open_target(
-    x: str, responses: str | None, target: str | None, center: bool, *, drawn: bool
-) -> tuple[Any, Any, NDArray[Any]]:
-    """X, Y if it is given, and the target."""
-    from .._covariance import target_covariance
-    from .._io import read_array
+    x: str, responses: str | None, target: str | None, center: bool, naming: Naming, *, drawn: bool
+) -> tuple[Any, dict[str, Any]]:
+    """X, and what its gains are fitted to: S, or the responses, in the order of its conditions."""
+    from .._labels import Labels, by_condition
 
-    X, Y = open_responses(x, responses, center)
+    X, Y = open_responses(x, responses, center, naming)
     if Y is not None:
-        return X, Y, target_covariance(Y, like=X, center=center)
-    S = read_array(str(target), name="S")
+        return X, {"responses": Y}
+    S = naming.open(str(target), "S")
     if S.ndim == 3 and drawn:
         raise click.UsageError("--plot draws one target, and --target holds a stack of them.")
-    return X, None, S
+    return X, {"S": by_condition("S", S, Labels.of("X", X)) if S.shape[-1:] == X.shape[1:] else S}
 
 
 def read_labels(path: str, n: int) -> list[str]:
     """A label for each of n conditions, one a line."""
-    try:
-        text = pathlib.Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(
-            f"--groups must be a text file, and {path!r} is not: write a label a line."
-        ) from None
-    labels = [line.strip() for line in text.splitlines() if line.strip()]
+    from .._names import read_lines
+
+    labels = read_lines(path, "--groups")
     if len(labels) != n:
         raise ValueError(
             f"--groups must hold a label for each of the {n} conditions, one a line, and {path!r} holds "
             f"{len(labels)}."
         )
     return labels
+
+
+def names_of(fit: Fit | None) -> dict[str, Any]:
+    """Names of channels and conditions, where there are any."""
+    names = {} if fit is None else {"channel_names": fit.channels, "condition_names": fit.conditions}
+    return {name: list(each) for name, each in names.items() if each is not None}
 
 
 def fit_record(fit: Fit) -> dict[str, Any]:
@@ -97,6 +139,7 @@ def fit_record(fit: Fit) -> dict[str, Any]:
         "version": __version__,
         "channels": N,
         "conditions": D,
+        **names_of(fit),
         "center": fit.stats["center"],
         "method": fit.method,
         **{name: fit.stats.get(name) for name in ("solver", "reason", "iterations", "seconds")},
@@ -106,19 +149,50 @@ def fit_record(fit: Fit) -> dict[str, Any]:
     }
 
 
-def save_arrays(path: pathlib.Path, what: str, record: Mapping[str, Any]) -> None:
-    """Save a record as .npz, without pickle; what is None as NaN."""
+def save_fit(path: pathlib.Path, fit: Fit) -> None:
+    """Save a fit: whole, or as a table of its gains."""
+    from .._frames import fit_table
+
+    if path.suffix.lower() == ".csv":
+        write_table(path, [fit_table(fit)])
+    else:
+        fit.save(path)
+    click.echo(f"Saved the fit to {path}", err=True)
+
+
+def save_record(
+    path: pathlib.Path, what: str, record: Mapping[str, Any], tables: Callable[[], Iterable[Table]]
+) -> None:
+    """Save a record as arrays without pickle, what is None as NaN; or tables of the same columns as one."""
     import numpy as np
 
+    from .._saved import write_entries
+
+    if path.suffix.lower() == ".csv":
+        write_table(path, tables())
+    else:
+        write_entries(
+            path, {name: np.nan if value is None else _texts(value) for name, value in record.items()}
+        )
+    click.echo(f"Saved {what} to {path}", err=True)
+
+
+def _texts(value: Any) -> Any:
+    """Names that are numbers beside names that are not become texts, as arrays have them."""
+    mixed = isinstance(value, list) and any(isinstance(each, str) for each in value)
+    return [str(each) for each in value] if mixed else value
+
+
+def write_table(path: pathlib.Path, tables: Iterable[Table]) -> None:
+    """Tables of the same columns as one, with all digits."""
     from .._io import writing
 
-    texts = ("solver", "reason")  # empty where there is none, as numbers are NaN
-    arrays: dict[str, Any] = {
-        name: ("" if name in texts else np.nan) if value is None else value for name, value in record.items()
-    }
-    with writing(path) as draft:
-        np.savez(draft, **arrays)
-    click.echo(f"Saved {what} to {path}", err=True)
+    with writing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for k, table in enumerate(tables):
+            if k == 0:
+                writer.writerow(table)
+            writer.writerows(zip(*(column.tolist() for column in table.values()), strict=True))
 
 
 def save_figure(figure: Any, path: pathlib.Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._files import fit_record, open_target, outputs, print_json, save_arrays, save_figure
+from ._files import Naming, fit_record, open_target, outputs, print_json, save_figure, save_fit
 from ._options import (
     RELATIVE_RIDGE,
     bounds_of,
@@ -29,6 +29,9 @@ class Request:
 
     responses: str | None
     target: str | None
+    channels: str | None
+    conditions: str | None
+    id_column: bool
     ridge: float | str | None
     relative_ridge: float | None
     method: str
@@ -67,57 +70,73 @@ class Request:
             "memory_budget": self.memory_budget, "rng": self.seed,
         }  # fmt: skip
 
-    def fit(self, X: Any, Y: Any, S: Any) -> Fit:
+    def files(self, x: str) -> list[str]:
+        """What is read, X and its target first."""
+        files = (x, self.responses, self.target, self.channels, self.conditions)
+        return [file for file in files if file is not None]
+
+    def open(self, x: str, *, drawn: bool) -> tuple[Any, dict[str, Any]]:
+        """X, and what its gains are fitted to."""
+        naming = Naming(self.channels, self.conditions, self.id_column)
+        return open_target(x, self.responses, self.target, self.center, naming, drawn=drawn)
+
+    def fit(self, x: str, X: Any, of: dict[str, Any]) -> Fit:
+        """The fit, which keeps what it was made from."""
         from .._fit import fit
 
-        of = {"responses": Y} if self.ridge == "cv" else {"S": S}
-        return fit(
+        fitted = fit(
             X, **of, ridge=self.ridge, relative_ridge=self.relative_ridge, method=self.method,
             n_starts=self.n_starts, **self.options,
         )  # fmt: skip
+        source = {
+            "X": x, "responses": self.responses, "target": self.target, "channels": self.channels,
+            "conditions": self.conditions, "bounds": self.options["bounds"], "seed": self.seed,
+            "n_starts": self.n_starts,
+        }  # fmt: skip
+        fitted.stats["source"] = {name: value for name, value in source.items() if value is not None}
+        return fitted
 
 
 @click.command("fit")
 @click.argument("x", metavar="X")
 @fit_options
-@output_option("gains, delta, covariance, target and the numbers of the fit")
+@output_option("the whole fit, which fastcov.load reads, or a table of the gains")
 @plot_option("the covariances, and the gains beside those of the linear and the diagonal fit")
 @json_option
 def fit_command(x: str, output: str | None, figure: str | None, as_json: bool, **given: Any) -> None:
     """Fit gains to a file of responses.
 
-    X holds one row a channel, one column a condition. Y has the same conditions in the same order,
-    and channels of its own.
+    X holds one row a channel, one column a condition. Y has the same conditions, and channels of its
+    own: the conditions in the same order or, where X and Y both name them, in any.
 
     Files: name.npy, name.npz:key, name.mat:key, name.csv, name.tsv, name.h5:dataset, or a folder
     name.zarr (name.zarr:array in a group). The key may be left out where there is no choice. X and Y in
-    .npy, .h5 and .zarr may be larger than memory. A table may have a header row and a first column of
-    names; their order is not compared, and numbers are data unless the corner is empty.
+    .npy, .h5 and .zarr may be larger than memory. A table may have a header row, of names of conditions,
+    and a first column of names of channels; numbers there are data, unless the corner is empty or, in the
+    first column, --id-column is given. Names that only count from 0 are none.
 
     \b
     fastcov fit data.npz:glomeruli --responses data.npz:mitral --relative-ridge 0.1 --plot fit.png
     fastcov fit data.npz:glomeruli --responses data.npz:mitral --method exact --ridge cv --lower 0
     """  # noqa: D301
     asked = Request.of(**given)
-    results, picture = outputs(output, figure, (x, asked.responses, asked.target))
-    X, Y, S = open_target(x, asked.responses, asked.target, asked.center, drawn=picture is not None)
-    fitted = asked.fit(X, Y, S)
+    results, picture = outputs(output, figure, asked.files(x))
+    X, of = asked.open(x, drawn=picture is not None)
+    fitted = asked.fit(x, X, of)
     cv = fitted.stats.get("cv")
 
     # Files come first: a reader of stdout that leaves early costs nothing.
     if results is not None:
-        covariances = {"delta": fitted.delta, "covariance": fitted.covariance(), "target": S}
-        chosen = {} if cv is None else {"cv_relative_ridges": cv.ridges, "cv_r2": cv.r2}
-        save_arrays(results, "the fit", fit_record(fitted) | covariances | chosen)
+        save_fit(results, fitted)
     if picture is not None:
         from .. import plot
         from .._fit import fit
 
         others = [other for other in ("linear", "diagonal") if other != asked.method]
         fits = {asked.method: fitted} | {
-            other: fit(X, S, ridge=fitted.ridge, method=other, **asked.options) for other in others
+            other: fit(X, **of, ridge=fitted.ridge, method=other, **asked.options) for other in others
         }
-        save_figure(plot.summary(X, S, fits, order="cluster"), picture)
+        save_figure(plot.summary(X, fitted.target(), fits, order="cluster"), picture)
     if as_json:
         chosen = {} if cv is None else {"cv": {"relative_ridges": cv.ridges, "r2": cv.r2}}
         print_json(fit_record(fitted) | chosen)
@@ -146,15 +165,16 @@ def report_command(x: str, output: str, title: str | None, explain: bool, **give
     from .._io import check_output
     from ..report import require
 
-    read = [file for file in (x, asked.responses, asked.target) if file is not None]
+    read = asked.files(x)
     page = check_output(output, (".html",), name="--output", read=read)
     require()
-    X, Y, S = open_target(x, asked.responses, asked.target, asked.center, drawn=False)
+    X, of = asked.open(x, drawn=False)
     names = [pathlib.Path(file).name for file in read]
-    fitted, why = asked.fit(X, Y, S), None
-    if explain and S.ndim == 2:
+    fitted, why = asked.fit(x, X, of), None
+    if explain and fitted.delta.ndim == 1:
         from .._explain import explain as explained
 
+        S = fitted.target()  # in the order of X
         why = explained(X, S, fitted.ridge, center=asked.center, memory_budget=asked.memory_budget)
     fitted.report(page, explanation=why, title=title or f"Gains from {names[0]} to {names[1]}")
     click.echo(f"Saved the report to {page}", err=True)

@@ -14,6 +14,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # A cautious start on recordings and simulations; at smaller ones the linear fit may overshoot.
 RELATIVE_RIDGE = 0.1
 FIGURES = (".png", ".pdf", ".svg")
+RESULTS = (".npz", ".csv", ".h5", ".hdf5")
 SOLVERS = ("auto", "cholesky", "dual", "spectral", "pcg")
 METHODS = ("linear", "line-search", "exact", "diagonal")
 
@@ -114,9 +115,18 @@ seed_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
+naming_options = _together(
+    click.option("--channels", metavar="FILE", help="Names of the channels of X, for results: a text file "
+                 "with one a line, or a vector in name.npy, name.npz:key or name.h5:dataset."),
+    click.option("--conditions", metavar="FILE", help="Names of the conditions of X, as for --channels, for "
+                 "results and figures; those of Y and S are aligned with them."),
+    click.option("--id-column", is_flag=True, help="The first column of tables (.csv, .tsv) is names, not "
+                 "numbers, whatever it looks like."),
+)  # fmt: skip
 fit_options = _together(
     responses_option,
     target_option,
+    naming_options,
     click.option("--ridge", type=RidgeOrCv(), metavar="FLOAT|cv", help="Ridge, in units of X to the fourth; "
                  "cv: the best on conditions held out of --responses."),
     click.option("--relative-ridge", type=float, help="Ridge over the largest eigenvalue of the Gram matrix "
@@ -135,7 +145,7 @@ fit_options = _together(
 
 
 def output_option(what: str) -> Callable[[F], F]:
-    return click.option("--output", metavar="FILE.npz", help=f"Save {what}.")
+    return click.option("--output", metavar="FILE", help=f"Save {what}: .npz, .h5 or .csv.")
 
 
 def plot_option(what: str) -> Callable[[F], F]:

@@ -8,14 +8,16 @@ import click
 
 from .. import __version__
 from ._files import (
+    Naming,
     fit_record,
+    names_of,
     open_responses,
     open_target,
     outputs,
     print_json,
     read_labels,
-    save_arrays,
     save_figure,
+    save_record,
 )
 from ._options import (
     METHODS,
@@ -28,6 +30,7 @@ from ._options import (
     json_option,
     limit_options,
     methods_of,
+    naming_options,
     output_option,
     plot_option,
     responses_option,
@@ -44,7 +47,8 @@ if TYPE_CHECKING:
 @click.command("cv", short_help="Find the ridge and method that predict best.")
 @click.argument("x", metavar="X")
 @click.option("--responses", metavar="Y", required=True, help="Responses of the other population to the same "
-              "conditions in the same order.")  # fmt: skip
+              "conditions, in the same order or with their names.")  # fmt: skip
+@naming_options
 @grid_options
 @click.option("--folds", type=click.IntRange(2), help="Folds, drawn at random.  [default: 5]")
 @click.option("--groups", metavar="FILE", help="In place of --folds, a label for each condition, one a line: "
@@ -69,6 +73,9 @@ if TYPE_CHECKING:
 def cv_command(
     x: str,
     responses: str,
+    channels: str | None,
+    conditions: str | None,
+    id_column: bool,
     ridges: list[float] | None,
     relative_ridges: list[float] | None,
     folds: int | None,
@@ -104,9 +111,10 @@ def cv_command(
     bounds = bounds_of(lower, upper)
 
     from .._cross_validation import cross_validate
+    from .._frames import cv_table
 
-    results, picture = outputs(output, figure, (x, responses, groups))
-    X, Y = open_responses(x, responses, center)
+    results, picture = outputs(output, figure, (x, responses, groups, channels, conditions))
+    X, Y = open_responses(x, responses, center, Naming(channels, conditions, id_column))
     cv = cross_validate(
         X, Y, ridges=ridges, relative_ridges=relative_ridges, repeats=repeats, method=methods_of(methods),
         folds=(folds or 5) if groups is None else read_labels(groups, X.shape[1]), shuffles=shuffles,
@@ -114,7 +122,7 @@ def cv_command(
         memory_budget=memory_budget, rng=seed,
     )  # fmt: skip
     if results is not None:
-        save_arrays(results, "the scores", _cv_arrays(cv))
+        save_record(results, "the scores", _cv_arrays(cv), lambda: [cv_table(cv)])
     if picture is not None:
         from .. import plot
 
@@ -134,6 +142,7 @@ def _cv_shared(cv: CrossValidation) -> dict[str, Any]:
         "version": __version__,
         "channels": N,
         "conditions": D,
+        **names_of(next(iter(cv.fits.values()), None)),
         "center": cv.stats["center"],
         "seconds": cv.stats["seconds"],
         "ridges": cv.ridges,
@@ -186,6 +195,7 @@ def _cv_arrays(cv: CrossValidation) -> dict[str, Any]:
 @click.argument("x", metavar="X")
 @responses_option
 @target_option
+@naming_options
 @grid_options
 @click.option("--method", "methods", type=click.Choice(METHODS), multiple=True, default=["linear"],
               show_default=True, help="May be given several times, to compare.")  # fmt: skip
@@ -201,6 +211,9 @@ def path_command(
     x: str,
     responses: str | None,
     target: str | None,
+    channels: str | None,
+    conditions: str | None,
+    id_column: bool,
     ridges: list[float] | None,
     relative_ridges: list[float] | None,
     methods: tuple[str, ...],
@@ -227,19 +240,22 @@ def path_command(
     at_most_one("--ridges", ridges, "--relative-ridges", relative_ridges)
     bounds = bounds_of(lower, upper)
 
+    from .._frames import path_table
     from .._path import ridge_path
 
-    results, picture = outputs(output, figure, (x, responses, target))
-    X, _, S = open_target(x, responses, target, center, drawn=picture is not None)
+    results, picture = outputs(output, figure, (x, responses, target, channels, conditions))
+    naming = Naming(channels, conditions, id_column)
+    X, of = open_target(x, responses, target, center, naming, drawn=picture is not None)
     paths = {
         method: ridge_path(
-            X, S, ridges=ridges, relative_ridges=relative_ridges, method=method, bounds=bounds, center=center,
-            solver=solver, tol=tol, max_iterations=max_iterations, memory_budget=memory_budget, rng=seed,
+            X, **of, ridges=ridges, relative_ridges=relative_ridges, method=method, bounds=bounds,
+            center=center, solver=solver, tol=tol, max_iterations=max_iterations, memory_budget=memory_budget,
+            rng=seed,
         )
         for method in methods_of(methods)
     }  # fmt: skip
     if results is not None:
-        save_arrays(results, "the path", _path_arrays(paths))
+        save_record(results, "the path", _path_arrays(paths), lambda: map(path_table, paths.values()))
     if picture is not None:
         from .. import plot
 
@@ -258,6 +274,7 @@ def _path_arrays(paths: dict[str, RidgePath]) -> dict[str, Any]:
     names = ("gains", "loss", "r2", "residual", "status")
     return {
         "version": __version__,
+        **names_of(first[0]),
         "center": first[0].stats["center"],
         "methods": list(paths),
         "ridges": first.ridges,

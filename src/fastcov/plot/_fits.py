@@ -46,7 +46,7 @@ def covariances(
     fit: Fit,
     *,
     axes: Sequence[Axes] | None = None,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[Any] | None = None,
     order: str = "input",
 ) -> NDArray[Any]:
     """Draw the covariance of the input, the target, and the fitted covariance side by side.
@@ -66,7 +66,8 @@ def covariances(
     axes : three matplotlib Axes, optional
         Where to draw; by default a new Figure, which belongs to nobody: ``axes[0].figure``.
     labels : sequence of D str, optional
-        Names of the conditions, written beside the first panel, as many as there is room for.
+        Names of the conditions, written beside the first panel, as many as there is room for; by default
+        those of the fit, where it has any.
     order : {"input", "cluster"}
         ``"cluster"`` puts conditions with similar columns of S next to each other (average linkage on
         correlation distance, optimally ordered leaves), so that groups show as blocks.
@@ -105,6 +106,7 @@ def draw_covariances(
 
     check_choice("order", order, ORDERS)
     D = len(target)
+    labels = fit.conditions if labels is None else labels
     if labels is not None and len(labels) != D:
         raise ValueError(
             f"Argument 'labels' must name the {D} conditions, not {len(labels)}: pass one for each."

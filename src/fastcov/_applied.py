@@ -1,0 +1,182 @@
+"""Fit.apply(): the gains of a fit on responses to other conditions."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._covariance import aligned
+from ._html import html_table
+from ._labels import Names, by_condition, conditions_of, kind_of, order_of
+from ._problem import Problem
+from ._result import Fit
+from ._study import score_between
+from ._validation import require_memory
+
+Array = NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Applied:
+    """Gains of a fit on new responses X_new; prints itself as a short table.
+
+    With C the predicted covariance and S the target of the new conditions. For a fit of T targets every
+    array has a leading axis of length T, and every score is an array (T,). Scores are None without S or
+    responses to compare with.
+
+    Attributes
+    ----------
+    covariance : ndarray, shape (D_new, D_new)
+        C(z) = X_newᵀ diag(z) J diag(z) X_new, with J as in the fit; in units of X_new squared.
+    target : ndarray, shape (D_new, D_new), or None
+        S, in the order of the conditions of X_new.
+    conditions : tuple or None
+        Names of the new conditions.
+    r2 : float or None
+        1 − ‖C − S‖²_F / ‖S‖²_F.
+    r2_at_one : float or None
+        The same of gains of one, the baseline.
+    r2_over_one : float or None
+        1 − ‖C − S‖²_F / ‖C(1) − S‖²_F: 0 is no better than gains of one, 1 is perfect.
+    pearson : float or None
+        Correlation of C and S over the pairs of conditions, above the diagonal; NaN for fewer than three
+        pairs.
+    """
+
+    covariance: Array
+    target: Array | None
+    conditions: Names | None
+    r2: Any
+    r2_at_one: Any
+    r2_over_one: Any
+    pearson: Any
+    _gains: Array  # (N,) or (T, N), in the order of the channels of X_new
+    _problem: Problem
+    _given: Any
+
+    @property
+    def responses(self) -> Any:
+        """z_i x_i, shape (N, D_new) or (T, N, D_new), made when asked for from X_new as it is then.
+
+        A DataFrame or DataArray with the names of X_new, where X_new is one; of T targets a frame has rows
+        (target, channel). float32 where X_new is.
+        """
+        N, D = self._problem.shape
+        T = self._gains.shape[:-1]
+        require_memory(
+            8 * N * D * (2 + sum(T)), f"Responses of {N} x {D}", "apply the fit to fewer conditions at a time"
+        )
+        X = self._problem.unscaled(self._problem.responses(), x=1)
+        values = self._gains[..., np.newaxis].astype(X.dtype) * X
+        kind, given = kind_of(self._given), self._given
+        if kind == "pandas":
+            pandas = sys.modules["pandas"]
+            if not T:
+                return pandas.DataFrame(values, index=given.index, columns=given.columns)
+            frames = [pandas.DataFrame(each, index=given.index, columns=given.columns) for each in values]
+            return pandas.concat(dict(enumerate(frames)), names=["target"])
+        if kind == "xarray":
+            if not T:
+                return given.copy(data=values)
+            return sys.modules["xarray"].concat([given.copy(data=each) for each in values], dim="target")
+        return values
+
+    def __repr__(self) -> str:
+        rows = [f"  {name:<9}{value}" for name, value in self._rows()]
+        return "\n".join([self._title(), *rows, *(f"  {note}" for note in self._notes())])
+
+    def _repr_html_(self) -> str:
+        return html_table(self._title(), self._rows(), notes=self._notes())
+
+    def _title(self) -> str:
+        N, D = self._problem.shape
+        targets = f", {len(self._gains)} targets" if self._gains.ndim == 2 else ""
+        return f"Applied: {N} channels x {D} conditions{targets}"
+
+    def _rows(self) -> list[tuple[str, str]]:
+        if self.r2 is None:
+            return []
+        one, over_one = _mean(self.r2_at_one), _mean(self.r2_over_one)
+        r2 = f"{_mean(self.r2)} ({one} at gains of one), {over_one} over gains of one"
+        return [("R2", r2), ("pearson", _mean(self.pearson))]
+
+    def _notes(self) -> list[str]:
+        return ["no target to compare with: pass S or responses"] if self.r2 is None else []
+
+
+def _mean(values: Any) -> str:
+    return f"{np.mean(values):.4g}" + (" (mean)" if np.ndim(values) else "")
+
+
+def apply(fit: Fit, X_new: Any, S: Any, responses: Any) -> Applied:
+    """The gains of a fit on new responses, and how well they predict where there is a target."""
+    problem = Problem.of(X_new, center=fit.stats["center"], name="X_new")
+    N = fit.stats["shape"][0]
+    order = order_of(problem.labels.channels, fit.channels, "channel", "X_new", "the fit")
+    if problem.shape[0] != N:
+        raise ValueError(
+            f"Argument 'X_new' must have the {N} channels of the fit as its rows, not {problem.shape[0]}: "
+            "record the same channels, or transpose it."
+        )
+    gains = fit.gains
+    if order is not None:
+        gains[..., order] = fit.gains
+    exact = problem.astype(np.float64)
+    C = np.stack([exact.unscaled(exact.at(z).covariance(), y=2) for z in np.atleast_2d(gains)])
+    target, labels = None, problem.labels
+    if S is not None and responses is not None:
+        raise ValueError("Argument 'S' or 'responses' must be given, at most one of the two, not both.")
+    if S is not None:
+        labels = labels.or_conditions(conditions_of(S))
+        S = by_condition("S", S, problem.labels, like="'X_new'")
+        target = exact.unscaled(exact.target(S), y=2)
+        if len(target) not in (1, len(C)):
+            raise ValueError(
+                f"Argument 'S' must be one target, or one for each of the {len(C)} of the fit, not "
+                f"{len(target)}: apply a fit of as many targets."
+            )
+    elif responses is not None:
+        target = _predicted(fit, problem, responses)[np.newaxis]
+    one = slice(None) if gains.ndim == 2 else 0
+    scores: dict[str, Any] = dict.fromkeys(("r2", "r2_at_one", "r2_over_one", "pearson"))
+    if target is not None:
+        target = np.broadcast_to(target, C.shape)
+        at_one = exact.unscaled(exact.covariance(), y=2)
+        pairs = [
+            (score_between(c, s, at_one), score_between(at_one, s, at_one))
+            for c, s in zip(C, target, strict=True)
+        ]
+        columns = {
+            name: [getattr(score, name) for score, _ in pairs] for name in ("r2", "r2_over_one", "pearson")
+        }
+        columns["r2_at_one"] = [baseline.r2 for _, baseline in pairs]
+        scores = {name: np.array(column)[one] for name, column in columns.items()}
+        target = target[one].copy()
+    return Applied(
+        covariance=C[one], target=target, conditions=labels.conditions, **scores, _gains=gains,
+        _problem=problem, _given=X_new,
+    )  # fmt: skip
+
+
+def _predicted(fit: Fit, problem: Problem, responses: Any) -> Array:
+    """The target covariance of new responses, on the scale of those that were fitted."""
+    if "target_scale" not in fit.stats:
+        raise ValueError(
+            "Argument 'responses' must be left out where the fit was given S, not responses: the scale of "
+            "its target is not known. Pass S, on the scale of that S."
+        )
+    output = Problem.of(
+        aligned("responses", responses, problem.labels, "'X_new'"), center=problem.center, name="responses"
+    )
+    if output.shape[1] != problem.shape[1]:
+        raise ValueError(
+            f"Argument 'responses' must have the {problem.shape[1]} conditions of 'X_new', not "
+            f"{output.shape[1]}: pass those of the same conditions."
+        )
+    exact = output.astype(np.float64)
+    C: Array = exact.unscaled(exact.covariance(), y=2)
+    return C * fit.stats["target_scale"]

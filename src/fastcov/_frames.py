@@ -1,0 +1,119 @@
+"""Results as tables: columns of plain arrays, and what pandas and xarray make of them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._labels import Names
+
+if TYPE_CHECKING:
+    from ._path import RidgePath
+    from ._result import Fit
+    from ._scores import CrossValidation
+
+Table = dict[str, NDArray[Any]]
+
+
+def library(module: str, what: str) -> Any:
+    """The module, or an ImportError that says how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f'{what} needs {module}: pip install "fastcov-gains[{module}]"') from error
+
+
+def named(names: Names | None, n: int) -> list[Any]:
+    """Names, or numbers from 0 where there are none."""
+    return list(range(n)) if names is None else list(names)
+
+
+def fit_frame(fit: Fit) -> Any:
+    pandas = library("pandas", "to_frame()")
+    channels = named(fit.channels, fit.delta.shape[-1])
+    if fit.delta.ndim == 1:
+        index = pandas.Index(channels, name="channel")
+    else:
+        index = pandas.MultiIndex.from_product([range(len(fit.delta)), channels], names=["target", "channel"])
+    return pandas.DataFrame({"gain": fit.gains.ravel(), "delta": fit.delta.ravel()}, index=index)
+
+
+def fit_table(fit: Fit) -> Table:
+    """A row for each channel: its name, gain and delta; of several targets a pair of columns for each."""
+    table: Table = {"channel": np.array(named(fit.channels, fit.delta.shape[-1]), dtype=object)}
+    if fit.delta.ndim == 1:
+        return table | {"gain": fit.gains, "delta": fit.delta}
+    for t, (gains, delta) in enumerate(zip(fit.gains, fit.delta, strict=True)):
+        table |= {f"gain_{t}": gains, f"delta_{t}": delta}
+    return table
+
+
+def path_table(path: RidgePath) -> Table:
+    """A row for each ridge, and for each target of several."""
+    T = len(path[0].delta) if path[0].delta.ndim == 2 else 1
+
+    def column(name: str) -> NDArray[Any]:
+        return np.concatenate([np.broadcast_to(np.asarray(getattr(fit, name)), T) for fit in path])
+
+    table: Table = {"method": column("method"), "ridge": column("ridge")}
+    if path.relative_ridges is not None:
+        table["relative_ridge"] = column("relative_ridge")
+    if path[0].delta.ndim == 2:
+        table["target"] = np.tile(np.arange(T), len(path))
+    return table | {name: column(name) for name in ("loss", "loss_at_one", "r2", "residual", "status")}
+
+
+def cv_table(cv: CrossValidation) -> Table:
+    """A row for each method, fold and ridge."""
+    (F, K), M = (len(cv.folds), len(cv.ridges)), len(cv.methods)
+    each = F // cv.repeats
+    folds = np.tile(np.repeat(np.arange(F), K), M)
+    scores = {
+        name: np.concatenate([getattr(table, name).ravel() for table in cv.scores.values()])
+        for name in ("r2", "r2_over_one", "pearson", "residual", "status")
+    }
+    return {
+        "method": np.repeat(np.array(cv.methods, dtype=object), F * K),
+        "repeat": folds // each,
+        "fold": folds,
+        "ridge": np.tile(cv.ridges, M * F),
+        "relative": np.full(M * F * K, cv.relative),
+        **scores,
+        "r2_at_one": cv.r2_at_one[folds],
+    }
+
+
+def frame(table: Table) -> Any:
+    return library("pandas", "to_frame()").DataFrame(table)
+
+
+def fit_dataset(fit: Fit) -> Any:
+    xarray = library("xarray", "to_xarray()")
+    target = ("target",) * (fit.delta.ndim - 1)
+    square = ("condition", "condition_2")
+    variables: dict[str, Any] = {
+        "gains": ((*target, "channel"), fit.gains),
+        "delta": ((*target, "channel"), fit.delta.copy()),
+        "covariance": ((*target, *square), fit.covariance()),
+        "target": ((*target, *square), fit.target()),
+        "covariance_at_one": (square, fit.covariance_at_one()),
+    }
+    for name in ("loss", "loss_at_one", "r2", "residual"):
+        variables[name] = (target, np.asarray(getattr(fit, name)))
+    dims = {0: (), 1: ("channel",), 2: ("penalty", "channel")}
+    for name in ("ridge", "relative_ridge"):
+        value = getattr(fit, name)
+        if value is not None and not hasattr(value, "nnz"):  # a sparse matrix stays where it is
+            variables[name] = (dims[np.ndim(value)], np.asarray(value))
+    coordinates = {"channel": fit.channels, **dict.fromkeys(square, fit.conditions)}
+    if target:  # a variable of the name of a dimension would be its coordinate
+        variables["target_covariance"] = variables.pop("target")
+    attributes = {"method": fit.method, "status": fit.status, "center": int(fit.stats["center"])}
+    return xarray.Dataset(
+        variables,
+        coords={dim: list(names) for dim, names in coordinates.items() if names is not None},
+        attrs=attributes,
+    )
