@@ -752,7 +752,9 @@ def test_names_of_tables_reach_json_files_and_figures(run, monkeypatch):
     write_csv("x.csv", data["X"], rows=CELLS)
     write_csv("y.csv", data["Y"])
     drawn = {}
-    monkeypatch.setattr(fc.plot._fits, "_name_conditions", lambda axis, names: drawn.update({"names": names}))
+    monkeypatch.setattr(
+        fc.plot._matrices, "_name_conditions", lambda axis, names: drawn.update({"names": names})
+    )
     result = run(
         *[
             "fit",

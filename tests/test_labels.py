@@ -432,3 +432,16 @@ def test_figures_take_the_names_of_the_fit():
         fc.plot.summary(XF, fc.target_covariance(YF).iloc[ORDER, ORDER], fit)
     given = fc.plot.covariances(X, fit.target(), fit, labels=list("abcdefgh"))
     assert given[0].get_yticklabels()[0].get_text() == "a"
+
+
+def test_an_explanation_is_a_frame_by_channel():
+    sim = fc.datasets.simulate(20, 8, rng=0)
+    X = pd.DataFrame(sim.X, index=[f"glomerulus {i}" for i in range(20)])
+    why = fc.explain(X, sim.S, relative_ridge=0.1)
+    frame = why.to_frame()
+    assert frame.index.name == "channel"
+    assert list(frame.index) == list(X.index)
+    np.testing.assert_array_equal(frame["delta"], fc.explain(sim.X, sim.S, relative_ridge=0.1).delta)
+    np.testing.assert_array_equal(frame["overlap"], fc.overlaps(sim.X, sim.S))
+    assert why.contributions("glomerulus 3").index == 3
+    assert why.contributions("glomerulus 3").largest(1)[0][0][0].startswith("glomerulus ")

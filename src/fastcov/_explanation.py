@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from . import _blas
 from ._contributions import Contributions
+from ._frames import explanation_frame
 from ._modes import Complete, Parts, Truncated
 from ._products import gram_columns, gram_triangle
 from ._result import Fit
@@ -191,6 +192,14 @@ class Explanation:
             names[i], i, float(self.fit.delta[i]), float(self.diagonal_delta[i]), others,
             self._cosines(i, column), names,
         )  # fmt: skip
+
+    def to_frame(self) -> Any:
+        """A DataFrame of pandas with a row for each channel.
+
+        Columns: delta, diagonal_delta, overlap, whitened_overlap and norm, which is ‖g_i‖². Raises
+        ImportError without pandas.
+        """
+        return explanation_frame(self)
 
     # --- mode by mode
 

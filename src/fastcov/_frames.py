@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ._labels import Names
 
 if TYPE_CHECKING:
+    from ._explanation import Explanation
     from ._path import RidgePath
     from ._result import Fit
     from ._scores import CrossValidation
@@ -39,6 +40,18 @@ def fit_frame(fit: Fit) -> Any:
     else:
         index = pandas.MultiIndex.from_product([range(len(fit.delta)), channels], names=["target", "channel"])
     return pandas.DataFrame({"gain": fit.gains.ravel(), "delta": fit.delta.ravel()}, index=index)
+
+
+def explanation_frame(explanation: Explanation) -> Any:
+    pandas = library("pandas", "to_frame()")
+    columns = {
+        "delta": explanation.delta,
+        "diagonal_delta": explanation.diagonal_delta,
+        "overlap": explanation.overlaps,
+        "whitened_overlap": explanation.whitened_overlaps,
+        "norm": explanation.norms,
+    }
+    return pandas.DataFrame(columns, index=pandas.Index(list(explanation.channels), name="channel"))
 
 
 def fit_table(fit: Fit) -> Table:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .._explanation import Explanation
 from .._validation import check_choice, check_whole
 from ._channels import contributions, overlaps
-from ._fits import _COLOUR_MAP, ORDERS, _clustered, _limit, _name_conditions
+from ._matrices import ORDERS, clustered, draw_matrices, shown_limit
 from ._style import COLOURS, checked, decimals, finish, legend_above, new_figure, shorten
 
 if TYPE_CHECKING:
@@ -182,8 +182,6 @@ def covariance_modes(
         If `explanation` is something else, or there are not n axes or D labels.
     """
     checked(explanation)
-    from matplotlib.ticker import MaxNLocator
-
     check_whole("n", n, 1)
     check_choice("order", order, ORDERS)
     target = explanation.fit.target()
@@ -208,30 +206,19 @@ def covariance_modes(
     if K == 0:
         _say(axes[0], "No modes: no gain\nchanges the covariance.")
         return np.array(axes, dtype=object)
-    places = _clustered(target) if order == "cluster" else np.arange(D)
+    places = clustered(target) if order == "cluster" else np.arange(D)
     modes = explanation.covariance_modes(K)[:, places][:, :, places]
-    limit = _limit(modes)
-    for k, (axis, mode) in enumerate(zip(axes, modes, strict=False)):
-        image = axis.imshow(mode, cmap=_COLOUR_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
-        axis.set_title(
-            f"Mode {k + 1}\n{_percent(explanation.shrinkage[k])} corrected\n"
-            f"{_percent(explanation.loss_shares[k])} of loss removed\n"
-            f"{_percent(explanation.delta_shares[k])} of ‖δ‖²",
-            fontsize=8,
-        )
-        numbered = k == 0 and (order == "input" or labels is not None)
-        axis.tick_params(labelsize=8, bottom=False, labelbottom=False, left=numbered, labelleft=numbered)
-    axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[0].set_ylabel("condition" + (", clustered" if order == "cluster" else ""), fontsize=9)
-    beyond = float(np.mean(np.abs(modes) > limit))
-    bar = axes[0].figure.colorbar(
-        image, ax=list(axes), extend="both" if beyond else "neither", fraction=0.02, pad=0.015
-    )
-    clipped = f"\n{beyond:.1%} of entries beyond the ends" if beyond else ""
-    bar.set_label(f"covariance mode, of norm one{clipped}", fontsize=8)
-    bar.ax.tick_params(labelsize=8)
-    if labels is not None:
-        _name_conditions(axes[0], [shorten(str(labels[i]), _LETTERS) for i in places])
+    shares = zip(explanation.shrinkage, explanation.loss_shares, explanation.delta_shares, strict=True)
+    titles = [
+        f"Mode {k + 1}\n{_percent(shrunk)} corrected\n{_percent(loss)} of loss removed\n"
+        f"{_percent(delta)} of ‖δ‖²"
+        for k, (shrunk, loss, delta) in enumerate(shares)
+    ]
+    names = None if labels is None else [shorten(str(labels[i]), _LETTERS) for i in places]
+    draw_matrices(
+        axes[:K], list(modes), titles[:K], limit=shown_limit(modes), order=order, names=names,
+        what="covariance mode, of norm one", size=8.0,
+    )  # fmt: skip
     return np.array(axes, dtype=object)
 
 

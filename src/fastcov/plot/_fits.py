@@ -11,12 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from .._problem import Problem
 from .._result import Fit, ridge_text
 from .._validation import check_choice
+from ._matrices import ORDERS, clustered, draw_matrices, shown_limit
 from ._style import (
     CARET_DOWN,
     CARET_UP,
     by_name,
     finish,
-    is_narrow,
     legend_above,
     look,
     new_figure,
@@ -29,15 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
-
-ORDERS = ("input", "cluster")
-
-# Red and blue, both dark at the ends, white at zero: no colour vision deficiency confuses them.
-_COLOUR_MAP = "RdBu_r"
-# The few largest variances, and all of a wild fit, would leave everything else white.
-_SHOWN = 0.99
-# Condition names of this size (points) stand clear of each other with this much room for each.
-_LABEL_SIZE, _LABEL_ROOM = 6.0, 7.5
 
 
 def covariances(
@@ -102,8 +93,6 @@ def draw_covariances(
     order: str = "input",
 ) -> NDArray[Any]:
     """Draw what `covariances` does, of the covariance of the input and the target themselves."""
-    from matplotlib.ticker import MaxNLocator
-
     check_choice("order", order, ORDERS)
     D = len(target)
     labels = fit.conditions if labels is None else labels
@@ -117,35 +106,18 @@ def draw_covariances(
         raise ValueError(f"Argument 'axes' must be three Axes, not {len(axes)}: use subplots(1, 3).")
 
     fitted = fit.covariance()
-    limit = _limit(given, target)
-    places = _clustered(target) if order == "cluster" else np.arange(D)
+    limit = shown_limit(given, target)
+    places = clustered(target) if order == "cluster" else np.arange(D)
     panels = (
         (given, f"Input\nall gains 1: {r2_text(_r2(given, target))}"),
         (target, "Target\nwhat the gains should give"),
         (fitted, f"Fitted\n{fit.method} gains: {r2_text(fit.r2)}"),
     )
-    for axis, (matrix, title) in zip(axes, panels, strict=True):
-        image = axis.imshow(
-            matrix[np.ix_(places, places)], cmap=_COLOUR_MAP, vmin=-limit, vmax=limit, interpolation="nearest"
-        )
-        axis.set_title(title, fontsize=10)
-        # Rows and columns are the same, so the labels of one axis of one panel are enough.
-        # Numbers would count places, not conditions, once these are clustered.
-        numbered = axis is axes[0] and (order == "input" or labels is not None)
-        axis.tick_params(labelsize=8, bottom=False, labelbottom=False, left=numbered, labelleft=numbered)
-    axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[0].set_ylabel("condition" + (", clustered" if order == "cluster" else ""), fontsize=9)
-    beyond = np.mean([np.mean(np.abs(matrix) > limit) for matrix, _ in panels])
-    narrow = is_narrow(axes[0].figure)  # the panels then need the width
-    bar = axes[0].figure.colorbar(
-        image, ax=list(axes), extend="both" if beyond else "neither", fraction=0.02, pad=0.015,
-        location="bottom" if narrow else "right",
+    draw_matrices(
+        axes, [matrix[np.ix_(places, places)] for matrix, _ in panels], [title for _, title in panels],
+        limit=limit, order=order, names=None if labels is None else [str(labels[i]) for i in places],
+        what="covariance (units of X squared)",
     )  # fmt: skip
-    clipped = f"\n{beyond:.1%} of entries beyond the ends" if beyond else ""
-    bar.set_label(f"covariance (units of X squared){clipped}", fontsize=9)
-    bar.ax.tick_params(labelsize=8)
-    if labels is not None:
-        _name_conditions(axes[0], [str(labels[i]) for i in places])
     return np.array(axes, dtype=object)
 
 
@@ -290,34 +262,3 @@ def _checked(X: ArrayLike, S: ArrayLike, fit: Fit) -> tuple[Array, Array]:
 def _r2(C: Array, S: Array) -> float:
     size = np.square(S).sum()
     return float(1.0 - np.square(C - S).sum() / size) if size > 0 else float("nan")
-
-
-def _limit(*matrices: Array) -> float:
-    """Size that all but the largest few entries keep below; 1 where all are zero."""
-    sizes = np.abs(np.concatenate([matrix.ravel() for matrix in matrices]))
-    return float(np.quantile(sizes, _SHOWN)) or float(sizes.max()) or 1.0
-
-
-def _clustered(S: Array) -> NDArray[np.intp]:
-    """Order of the conditions that puts those with correlated columns of S together."""
-    from scipy.cluster.hierarchy import leaves_list, linkage
-    from scipy.spatial.distance import pdist
-
-    if len(S) < 3:
-        return np.arange(len(S))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        distances = pdist(S, "correlation")
-    # A column without variance correlates with nothing.
-    distances = np.clip(np.nan_to_num(distances, nan=1.0), 0.0, 2.0)
-    order: NDArray[np.intp] = leaves_list(linkage(distances, "average", optimal_ordering=True)).astype(
-        np.intp
-    )
-    return order
-
-
-def _name_conditions(axis: Axes, names: list[str]) -> None:
-    """Names beside a panel, every k-th where there is no room for all."""
-    height = axis.get_window_extent().height / axis.figure.dpi * 72
-    step = -(-len(names) * _LABEL_ROOM // height)
-    ticks = np.arange(0, len(names), int(max(1, step)))
-    axis.set_yticks(ticks, [names[i] for i in ticks], fontsize=_LABEL_SIZE)

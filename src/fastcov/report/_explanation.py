@@ -91,7 +91,7 @@ def _pictures(explanation: Explanation, channel: Any) -> list[Picture]:
             "Red pairs of conditions become more alike, blue ones less, where the gains move along the mode. "
             "The titles say how much of each mode is corrected, and its share of the loss and of the gains.",
             lambda figure: _modes(figure, explanation, modes),
-            (3.2, 4.2 * -(-modes // 2)),
+            (3.2, 0.8 + 2.6 * -(-modes // 2)),
         ),
         Picture(
             "Overlaps and gains",

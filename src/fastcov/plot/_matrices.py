@@ -1,0 +1,92 @@
+"""Matrices over pairs of conditions, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._style import is_narrow
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = NDArray[np.float64]
+
+ORDERS = ("input", "cluster")
+
+# Red and blue, both dark at the ends, white at zero: no colour vision deficiency confuses them.
+_COLOUR_MAP = "RdBu_r"
+# The few largest variances, and all of a wild fit, would leave everything else white.
+_SHOWN = 0.99
+# Condition names of this size (points) stand clear of each other with this much room for each.
+_LABEL_SIZE, _LABEL_ROOM = 6.0, 7.5
+
+
+def draw_matrices(
+    axes: Sequence[Axes],
+    matrices: Sequence[Array],
+    titles: Sequence[str],
+    *,
+    limit: float,
+    order: str,
+    names: list[str] | None,
+    what: str,
+    size: float = 10.0,
+) -> None:
+    """Matrices whose rows and columns are in place, in one colour scale of `what`, from -limit to limit."""
+    from matplotlib.ticker import MaxNLocator
+
+    for axis, matrix, title in zip(axes, matrices, titles, strict=True):
+        image = axis.imshow(matrix, cmap=_COLOUR_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
+        axis.set_title(title, fontsize=size)
+        # Rows and columns are the same, so the labels of one axis of one panel are enough.
+        # Numbers would count places, not conditions, once these are clustered.
+        numbered = axis is axes[0] and (order == "input" or names is not None)
+        axis.tick_params(labelsize=8, bottom=False, labelbottom=False, left=numbered, labelleft=numbered)
+    axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[0].set_ylabel("condition" + (", clustered" if order == "cluster" else ""), fontsize=9)
+    beyond = np.mean([np.mean(np.abs(matrix) > limit) for matrix in matrices])
+    narrow = is_narrow(axes[0].figure)  # the panels then need the width
+    bar = axes[0].figure.colorbar(
+        image, ax=list(axes), extend="both" if beyond else "neither", fraction=0.02, pad=0.015,
+        location="bottom" if narrow else "right",
+    )  # fmt: skip
+    clipped = f"\n{beyond:.1%} of entries beyond the ends" if beyond else ""
+    bar.set_label(what + clipped, fontsize=min(size, 9.0))
+    bar.ax.tick_params(labelsize=8)
+    if names is not None:
+        _name_conditions(axes[0], names)
+
+
+def shown_limit(*matrices: Array) -> float:
+    """Size that all but the largest few entries keep below; 1 where all are zero."""
+    sizes = np.abs(np.concatenate([matrix.ravel() for matrix in matrices]))
+    return float(np.quantile(sizes, _SHOWN)) or float(sizes.max()) or 1.0
+
+
+def clustered(S: Array) -> NDArray[np.intp]:
+    """Order of the conditions that puts those with correlated columns of S together."""
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import pdist
+
+    if len(S) < 3:
+        return np.arange(len(S))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        distances = pdist(S, "correlation")
+    # A column without variance correlates with nothing.
+    distances = np.clip(np.nan_to_num(distances, nan=1.0), 0.0, 2.0)
+    order: NDArray[np.intp] = leaves_list(linkage(distances, "average", optimal_ordering=True)).astype(
+        np.intp
+    )
+    return order
+
+
+def _name_conditions(axis: Axes, names: list[str]) -> None:
+    """Names beside a panel, every k-th where there is no room for all."""
+    height = axis.get_window_extent().height / axis.figure.dpi * 72
+    step = -(-len(names) * _LABEL_ROOM // height)
+    ticks = np.arange(0, len(names), int(max(1, step)))
+    axis.set_yticks(ticks, [names[i] for i in ticks], fontsize=_LABEL_SIZE)
