@@ -243,7 +243,7 @@ def test_large_channels_first_responses_are_not_copied(monkeypatch):
     responses = data(N, D)
     GainModel().fit(responses.T, data(M, D, seed=9).T)
     assert np.shares_memory(seen[0], responses)
-    assert seen[0].flags.c_contiguous
+    assert seen[0].values.flags.c_contiguous
 
 
 # --- transform
@@ -452,3 +452,10 @@ def test_scikit_learn_is_imported_with_its_door_alone():
         "fc.sklearn.GainModel; print(before, 'sklearn' in sys.modules)"
     )
     assert run_python(script).split() == ["False", "True"]
+
+
+def test_the_fit_knows_the_names_of_the_features():
+    sim = fc.datasets.simulate(12, 8, rng=0)
+    names = [f"glomerulus {i}" for i in range(12)]
+    model = GainModel().fit(pd.DataFrame(sim.X.T, columns=names), sim.Y.T)
+    assert model.fit_.channels == tuple(names)

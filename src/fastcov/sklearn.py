@@ -20,9 +20,8 @@ try:
 except ImportError as error:
     raise ImportError('GainModel needs scikit-learn >= 1.6: pip install "fastcov-gains[sklearn]"') from error
 
-from ._covariance import covariance
 from ._fit import fit
-from ._problem import Problem
+from ._labels import Labelled
 from ._validation import check_choice, check_unmasked
 
 # What a user gets who says nothing of the ridge: cautious on real recordings, see `fastcov.fit`.
@@ -72,7 +71,7 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     delta_ : ndarray, shape (n_channels,)
         z − 1, with more digits where gains are near one.
     fit_ : Fit
-        What `fastcov.fit` returned, with loss, R², certificate and covariance.
+        What `fastcov.fit` returned, with loss, R², certificate, covariance, and the names of channels.
     target_scale_ : float
         c, by which the covariance of responses was multiplied; 1 for a precomputed target.
     n_features_in_ : int
@@ -171,7 +170,7 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             random = random.randint(np.iinfo(np.int32).max)
         neither = self.ridge is None and self.relative_ridge is None
         self.fit_ = fit(
-            x.T,
+            Labelled(x.T, channels=getattr(self, "feature_names_in_", None)),
             other if precomputed else None,
             responses=None if precomputed else other.T,
             ridge=self.ridge,
@@ -186,10 +185,7 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             rng=random,
         )
         self.gains_, self.delta_ = self.fit_.gains, self.fit_.delta
-        self.target_scale_ = 1.0
-        if not precomputed:
-            trace = np.trace(covariance(other.T, center=self.center))
-            self.target_scale_ = float(np.trace(self.fit_.target()) / trace)
+        self.target_scale_ = float(self.fit_.stats.get("target_scale", 1.0))
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
@@ -239,18 +235,12 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
         Notes
         -----
-        (N + M)D² flops for N channels, M outputs and D conditions.
+        (2N + M)D² flops for N channels, M outputs and D conditions.
         """
         check_is_fitted(self)
         x, other = self._checked(X, y, reset=False, ensure_min_samples=2)
-        problem = Problem.of(x.T, gains=self.gains_, center=self.center).astype(np.float64)
-        C = problem.unscaled(problem.covariance(), y=2)
-        if self.target == "precomputed":
-            S = problem.unscaled(problem.target(other)[0], y=2)
-        else:
-            S = self.target_scale_ * covariance(other.T, center=self.center)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return float(1.0 - np.square(C - S).sum() / np.square(S).sum())
+        against = {"S": other} if self.target == "precomputed" else {"responses": other.T}
+        return float(self.fit_.apply(x.T, **against).r2)
 
     def _checked(self, X: Any, y: Any, *, reset: bool, **x_checks: Any) -> tuple[NDArray[Any], NDArray[Any]]:
         """X and y as finite arrays with two axes and as many rows."""
