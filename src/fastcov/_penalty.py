@@ -52,6 +52,8 @@ class Penalty:
 
     def scaled(self, exponent: int, dead: NDArray[np.bool_]) -> Penalty:
         """The same in units in which X is 2**exponent times as large; dead channels are on their own."""
+        if self.uniform and exponent == 0:
+            return self if self.own <= LARGEST else Penalty(LARGEST)
         with np.errstate(over="ignore", under="ignore"):
             own = np.minimum(np.ldexp(self.own, 4 * exponent), LARGEST)
             if self.uniform:
@@ -73,25 +75,29 @@ class Penalty:
     @property
     def uniform(self) -> bool:
         """Whether it is λI."""
-        return self.root is None and np.ndim(self.own) == 0
+        return self.root is None and isinstance(self.own, float)
 
     @property
     def definite(self) -> bool:
         """Whether it is λI, or has an inverse that is diagonal."""
-        return self.root is None and bool(np.min(self.own) > 0 or self.uniform)
+        return self.uniform or (self.root is None and bool(np.min(self.own) > 0))
 
-    @functools.cached_property
+    @property
     def weights(self) -> Any:
         """The diagonal of P: one number where it is uniform, otherwise (N,)."""
-        if self.root is None:
-            return self.own
-        squares = self.root.multiply(self.root) if sp.issparse(self.root) else np.square(self.root)
-        return self.own + squares.sum(axis=0)
+        return self.own if self.root is None else self._diagonal
 
-    @functools.cached_property
+    @property
     def largest(self) -> float:
         """A bound of its largest eigenvalue, reached where it is diagonal."""
+        if self.uniform:
+            return float(self.own)
         return float(np.max(self.own) if self.root is None else self.weights.sum())
+
+    @functools.cached_property
+    def _diagonal(self) -> Array:
+        squares = self.root.multiply(self.root) if sp.issparse(self.root) else np.square(self.root)
+        return self.own + squares.sum(axis=0)
 
     def products(self, V: Array) -> Array:
         """P v for the rows v of V (T, N)."""

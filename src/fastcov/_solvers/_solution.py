@@ -47,15 +47,19 @@ class System:
         weights = self.penalty.weights
         return weights if self.penalty.definite else np.maximum(weights, LEAST_WEIGHT * self.diagonal.sum())
 
-    @functools.cached_property
+    @property
     def ridge(self) -> float:
         """λ of the scaled system."""
-        return float(np.min(self._weights))
+        return float(self.penalty.own if self.penalty.uniform else np.min(self._weights))
 
-    @functools.cached_property
+    @property
     def scales(self) -> Array | None:
         """s (N,), or None where all are one."""
-        return None if self.penalty.uniform else np.sqrt(self.ridge / self._weights)
+        return None if self.penalty.uniform else self._scales
+
+    @functools.cached_property
+    def _scales(self) -> Array:
+        return np.sqrt(self.ridge / self._weights)
 
     def scaled(self, V: Array) -> Array:
         """S v for the rows of V."""
