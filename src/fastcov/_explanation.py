@@ -23,7 +23,7 @@ from ._validation import check_whole, require_memory
 
 Array = NDArray[np.float64]
 
-# Rows of the inverse that are solved for together.
+# Rows of the inverse that are solved for together, and modes that are made together.
 TOGETHER = 256
 # Filters are solved for to this relative residual.
 FILTER_TOL = 1e-12
@@ -148,7 +148,7 @@ class Explanation:
         )
         if not self.complete:
             return np.stack([self.whitened_filter(name) for name in self.channels])
-        V, outside = self._modes.gain_modes(K), self._whiten(0.0)
+        V, outside = self._modes.gain_modes(slice(K)), self._whiten(0.0)
         W = _blas.product(V * (self._whiten(self._modes.values) - outside)[:, np.newaxis], V, ta=True)
         W.flat[:: N + 1] += outside
         return self._unscaled(W, -2)
@@ -195,13 +195,13 @@ class Explanation:
     @property
     def coefficients(self) -> Array:
         """σ_k (u_kᵀe₀) / (σ_k² + λ), shape (K,), so that δ is the sum of these times the gain modes."""
-        return self._parts.weights[: len(self.spectrum)] / (self._modes.values + self._system.ridge)
+        return self._unsigned * self._signs
 
     @property
     def delta_shares(self) -> Array:
         """Share of ‖δ‖² in each mode, shape (K,). All modes make up 1."""
         size = float(np.square(self.fit.delta).sum())
-        return np.square(self.coefficients) / (size or 1.0)
+        return np.square(self._unsigned) / (size or 1.0)
 
     @property
     def loss_shares(self) -> Array:
@@ -214,8 +214,8 @@ class Explanation:
 
     def gain_modes(self, n: int | None = None) -> Array:
         """The first n columns of V as rows (n, N), of norm one; the largest entry of each is positive."""
-        V = self._modes.gain_modes(self._count(n))
-        return V * _signs(V)
+        n = self._count(n)
+        return self._modes.gain_modes(slice(n)) * self._signs[:n, np.newaxis]
 
     def covariance_modes(self, n: int | None = None) -> Array:
         """The first n columns of U as symmetric matrices (n, D, D), of norm one, with the signs of V.
@@ -224,7 +224,7 @@ class Explanation:
         2ND² flops each.
         """
         n = self._count(n)
-        return self._modes.covariance_modes(n) * _signs(self._modes.gain_modes(n))[:, :, np.newaxis]
+        return self._modes.covariance_modes(n) * self._signs[:n, np.newaxis, np.newaxis]
 
     # --- the loss
 
@@ -237,6 +237,21 @@ class Explanation:
 
     def _unscaled(self, values: Any, power: int) -> Any:
         return self._start.problem.unscaled(values, y=power)
+
+    @property
+    def _unsigned(self) -> Array:
+        """Coefficients of the modes as they were found."""
+        return self._parts.weights[: len(self.spectrum)] / (self._modes.values + self._system.ridge)
+
+    @functools.cached_property
+    def _signs(self) -> Array:
+        """1 or −1 for each mode (K,), so that the entry of its v that is largest in magnitude is positive."""
+        signs = np.ones(len(self.spectrum))
+        for first in range(0, len(signs), TOGETHER):
+            some = slice(first, first + TOGETHER)
+            V = self._modes.gain_modes(some)
+            signs[some][V[np.arange(len(V)), np.abs(V).argmax(axis=1)] < 0] = -1.0
+        return signs
 
     def _whiten(self, t: Any) -> Any:
         """1/√(σ² + λ); 0 where both are, for the solution of minimum norm."""
@@ -326,9 +341,3 @@ class Explanation:
             if k < SHOWN
         ]
         return "\n".join(lines)
-
-
-def _signs(V: Array) -> Array:
-    """1 or −1 for each row, so that its entry largest in magnitude becomes positive; as a column."""
-    largest = np.take_along_axis(V, np.abs(V).argmax(axis=1)[:, np.newaxis], axis=1)
-    return np.where(largest < 0, -1.0, 1.0)

@@ -28,6 +28,7 @@ Array = NDArray[np.float64]
 KRYLOV_TOL = 1e-13
 # Its vectors at most: so many for each mode that is held, or so many.
 KRYLOV_A_MODE, KRYLOV_LEAST = 6, 200
+EPSILON = float(np.finfo(np.float64).eps)
 # Vectors that Lanczos holds for k modes; fewer restart more often, more go further than there is need.
 LANCZOS_A_MODE = 2
 # Products with GᵀG for each mode, to show progress by.
@@ -66,6 +67,8 @@ class Complete:
     def of(cls, system: System, watch: Callable[[Progress], object]) -> Complete:
         """9n³ flops and 24n² bytes for n = min(N, D(D+1)/2)."""
         state = SOLVERS["spectral"].init(system, Options(watch=watch))
+        if not system.diagonal.any():  # of channels that are all alike nothing is left but rounding
+            state = dataclasses.replace(state, values=state.values[:0], vectors=state.vectors[:0])
         values, vectors = (np.ascontiguousarray(a[::-1]) for a in (state.values, state.vectors))
         return cls(state.system, dataclasses.replace(state, values=values, vectors=vectors))
 
@@ -74,11 +77,11 @@ class Complete:
         """σ² (K,), from the largest to the smallest."""
         return self.state.values
 
-    def gain_modes(self, n: int) -> Array:
-        """The first n rows of Vᵀ (n, N)."""
+    def gain_modes(self, some: slice) -> Array:
+        """Some rows of Vᵀ."""
         if not self.state.dual:
-            return self.state.vectors[:n].copy()
-        scaled = self.state.vectors[:n] / np.sqrt(self.values[:n, np.newaxis])
+            return self.state.vectors[some].copy()
+        scaled = self.state.vectors[some] / np.sqrt(self.values[some, np.newaxis])
         return apply_adjoint(self.system.problem, unpack(scaled, self.system.problem.shape[1]))
 
     def covariance_modes(self, n: int) -> Array:
@@ -123,7 +126,7 @@ class Truncated:
     def of(cls, system: System, k: int, rng: Any, watch: Callable[[Progress], object]) -> Truncated:
         """Some 3 to 5 products with GᵀG for each mode, and 8N(4k + 2) bytes."""
         N, _ = system.problem.shape
-        held = min(N - 1, LANCZOS_A_MODE * k + 1)
+        held = min(N, LANCZOS_A_MODE * k + 1)
         require_memory(8 * N * (held + k), f"{k} modes of {N} channels", "ask for fewer modes")
         top, applications = float(system.diagonal.max()), 0
 
@@ -136,12 +139,13 @@ class Truncated:
         operator = LinearOperator((N, N), matvec=multiply, dtype=np.float64)
         start = np.random.default_rng(rng).standard_normal(N) * (system.diagonal > 0)
         values, vectors = eigsh(operator, k=k, v0=start, ncv=held)
-        order = np.argsort(values)[::-1]
+        counts = values > N * EPSILON * values.max()  # beyond the rank there are none but of rounding
+        order = np.argsort(values)[::-1][: counts.sum()]
         return cls(system, top * values[order], np.ascontiguousarray(vectors.T[order]), applications)
 
-    def gain_modes(self, n: int) -> Array:
-        """The first n rows of Vᵀ (n, N)."""
-        return self.vectors[:n].copy()
+    def gain_modes(self, some: slice) -> Array:
+        """Some rows of Vᵀ."""
+        return self.vectors[some].copy()
 
     def covariance_modes(self, n: int) -> Array:
         """The first n columns of U, as symmetric matrices of norm one (n, D, D)."""
