@@ -216,3 +216,16 @@ class Explained:
         sizes = np.sqrt(self.norms)
         return np.divide(self.G.T @ self.G, sizes * sizes[:, np.newaxis],
                          out=np.zeros((len(sizes),) * 2), where=(sizes * sizes[:, np.newaxis]) > 0)  # fmt: skip
+
+
+def overlaps_of(X, S):
+    """Gᵀe₀, centred, for N and D for which G is too large: 2 x_iᵀ (S − C) x̃_i."""
+    _, Y = responses(X)
+    return 2 * np.sum((X @ (S - Y.T @ Y)) * Y, axis=1)
+
+
+def gram_products(X, v):
+    """GᵀG v, likewise: G v = Xᵀ diag(v) X̃ and its transpose."""
+    _, Y = responses(X)
+    M = (v[:, np.newaxis] * X).T @ Y
+    return 2 * np.sum((X @ (M + M.T)) * Y, axis=1)

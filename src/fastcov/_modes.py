@@ -8,6 +8,7 @@ Problem.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,8 @@ Array = NDArray[np.float64]
 KRYLOV_TOL = 1e-13
 # Its vectors at most: so many for each mode that is held, or so many.
 KRYLOV_A_MODE, KRYLOV_LEAST = 6, 200
+# Below a rank that is less than its vectors Lanczos draws more, since SciPy 1.17 from a given generator.
+SEEDED = "rng" in inspect.signature(eigsh).parameters
 EPSILON = float(np.finfo(np.float64).eps)
 # Vectors that Lanczos holds for k modes; fewer restart more often, more go further than there is need.
 LANCZOS_A_MODE = 2
@@ -137,8 +140,10 @@ class Truncated:
             return apply_gram(system.problem, np.ascontiguousarray(v).reshape(1, N))[0] / top
 
         operator = LinearOperator((N, N), matvec=multiply, dtype=np.float64)
-        start = np.random.default_rng(rng).standard_normal(N) * (system.diagonal > 0)
-        values, vectors = eigsh(operator, k=k, v0=start, ncv=held)
+        random = np.random.default_rng(rng)
+        start = random.standard_normal(N) * (system.diagonal > 0)
+        more = {"rng": random} if SEEDED else {}
+        values, vectors = eigsh(operator, k=k, v0=start, ncv=held, **more)
         counts = values > N * EPSILON * values.max()  # beyond the rank there are none but of rounding
         order = np.argsort(values)[::-1][: counts.sum()]
         return cls(system, top * values[order], np.ascontiguousarray(vectors.T[order]), applications)

@@ -114,8 +114,8 @@ class Progress:
     Attributes
     ----------
     stage : str
-        What is being done: "read" (a pass over a file), "factor", "precondition" or "iteration"; of many
-        fits, "path" or "folds".
+        What is being done: "read" (a pass over a file), "factor", "precondition" or "iteration"; of
+        explanations, "modes"; of many fits, "path" or "folds".
     done : float
         Share of the stage that is done, from 0 to 1; for iterations, by digits of the residual.
     iteration : int or None
