@@ -185,7 +185,7 @@ class Explained:
         self.spectrum, outside = self.s**2, np.eye(len(self.norms)) - self.V.T @ self.V
         below = self.spectrum + ridge
         # Where modes are as many as channels, there is nothing but rounding outside.
-        rest, root = (1 / ridge, 1 / np.sqrt(ridge)) if ridge > 0 and K < len(outside) else (0.0, 0.0)
+        rest, root = (1 / ridge, 1 / np.sqrt(ridge)) if ridge > 0 and len(outside) > K else (0.0, 0.0)
         self.filters = self.V.T / below @ self.V + rest * outside
         self.whitened_filters = self.V.T / np.sqrt(below) @ self.V + root * outside
         self.whitened_overlaps = self.V.T @ (self.s * (self.U.T @ self.e) / np.sqrt(below))
@@ -213,9 +213,8 @@ class Explained:
 
     def coherences(self):
         """Cosines of all pairs of atoms, 0 of those that are zero."""
-        sizes = np.sqrt(self.norms)
-        return np.divide(self.G.T @ self.G, sizes * sizes[:, np.newaxis],
-                         out=np.zeros((len(sizes),) * 2), where=(sizes * sizes[:, np.newaxis]) > 0)  # fmt: skip
+        sizes = np.sqrt(np.outer(self.norms, self.norms))
+        return np.divide(self.G.T @ self.G, sizes, out=np.zeros_like(sizes), where=sizes > 0)
 
 
 def overlaps_of(X, S):

@@ -74,7 +74,12 @@ def check_whole(why, oracle, tol, *, beyond=None):
     close(V @ oracle.G.T, sigma[:, np.newaxis] * flat, tol)
     close(flat @ oracle.G, sigma[:, np.newaxis] * V, tol)
     assert np.all(V[np.arange(K), np.abs(V).argmax(axis=1)] > 0)
-    close(why.coefficients * (sigma**2 + oracle.ridge) / sigma, flat @ oracle.e, tol, beside=np.linalg.norm(oracle.e))
+    close(
+        why.coefficients * (sigma**2 + oracle.ridge) / sigma,
+        flat @ oracle.e,
+        tol,
+        beside=np.linalg.norm(oracle.e),
+    )
     close(why.shrinkage, oracle.shrinkage, tol)
     close(why.delta_shares, oracle.delta_shares, tol)
     close(why.loss_shares, oracle.loss_shares, tol)
@@ -310,9 +315,7 @@ def test_relative_ridges_and_responses_are_those_of_a_fit():
 
 def test_a_ridge_that_is_the_same_for_all_channels_is_one_number():
     X, S = problem((7, 4))
-    np.testing.assert_array_equal(
-        fc.explain(X, S, np.full(7, 30.0)).delta, fc.explain(X, S, 30.0).delta
-    )
+    np.testing.assert_array_equal(fc.explain(X, S, np.full(7, 30.0)).delta, fc.explain(X, S, 30.0).delta)
 
 
 def test_numbers_of_a_case_that_is_done_by_hand():

@@ -1,6 +1,7 @@
 """explain() of some of the modes: the same numbers or bounds of them, without N x N matrices; and errors."""
 
 import dataclasses
+import itertools
 import tracemalloc
 
 import hypothesis
@@ -51,7 +52,12 @@ def test_some_modes_give_the_same_gains_and_bounds_of_what_takes_all(shape, k, r
         close(why.filter(i), oracle.filters[i], TRUNCATED)
         close(why.whitened_filter(i), oracle.whitened_filters[i], TRUNCATED)
         close(why.filter(i) @ why.overlaps, why.delta[i], TRUNCATED, beside=np.linalg.norm(why.delta))
-        close(why.whitened_filter(i) @ why.whitened_overlaps, why.delta[i], TRUNCATED, beside=np.linalg.norm(why.delta))
+        close(
+            why.whitened_filter(i) @ why.whitened_overlaps,
+            why.delta[i],
+            TRUNCATED,
+            beside=np.linalg.norm(why.delta),
+        )
         close(why.contributions(i).others, oracle.others(i), TRUNCATED, beside=np.linalg.norm(why.delta))
     close(why.filters(), oracle.filters, TRUNCATED)
     close(why.whitened_filters(), oracle.whitened_filters, TRUNCATED)
@@ -59,7 +65,12 @@ def test_some_modes_give_the_same_gains_and_bounds_of_what_takes_all(shape, k, r
     noise = TRUNCATED * oracle.total
     assert why.reachable <= oracle.reachable + noise
     close(why.reachable + why.unreachable, oracle.total, TRUNCATED)
-    close(why.unreachable + why.left_by_ridge, np.sum((oracle.e - oracle.G @ oracle.delta) ** 2), TRUNCATED, beside=oracle.total)
+    close(
+        why.unreachable + why.left_by_ridge,
+        np.sum((oracle.e - oracle.G @ oracle.delta) ** 2),
+        TRUNCATED,
+        beside=oracle.total,
+    )
     close(why.linear_loss, oracle.linear_loss, TRUNCATED)
     assert oracle.shrinkage[:k].sum() * (1 - CLOSE) <= why.dof <= oracle.dof * (1 + CLOSE)
     assert oracle.dof * (1 - CLOSE) <= why.dof_upper <= n
@@ -126,7 +137,9 @@ def test_many_modes_are_not_all_computed_unless_asked_for(monkeypatch):
 def test_a_krylov_space_that_is_too_small_is_said_to_be(monkeypatch):
     X, S = problem((40, 8))
     monkeypatch.setattr(_modes, "KRYLOV_LEAST", 5)
-    with pytest.warns(fc.ConvergenceWarning, match="Krylov space of the overlaps leaves a relative residual of"):
+    with pytest.warns(
+        fc.ConvergenceWarning, match="Krylov space of the overlaps leaves a relative residual of"
+    ):
         why = fc.explain(X, S, a_ridge(X, 1e-4), modes=1)
     assert why.fit.status == "max-iterations"
     ridge = a_ridge(X, 1e-4)
@@ -173,7 +186,9 @@ def test_fifty_modes_take_few_products(applications, large):
     # At least two for each mode, or Lanczos would have too few vectors to choose among.
     assert 100 <= sum(applications) <= 300
     assert why.fit.stats["iterations"] == sum(applications)
-    residual = naive.overlaps_of(large.X, large.S) - naive.gram_products(large.X, why.delta) - why.ridge * why.delta
+    residual = (
+        naive.overlaps_of(large.X, large.S) - naive.gram_products(large.X, why.delta) - why.ridge * why.delta
+    )
     close(residual, 0 * residual, 1e-10, beside=np.linalg.norm(why.overlaps))
     V = why.gain_modes()
     close(V @ V.T, np.eye(50))
@@ -182,7 +197,7 @@ def test_fifty_modes_take_few_products(applications, large):
 
 
 def test_some_modes_take_no_matrix_of_all_channels(large):
-    k, (N, D) = 10, LARGE
+    k, N = 10, LARGE[0]
 
     def explained():
         why = fc.explain(large.X, large.S, relative_ridge=0.01, modes=k, memory_budget=2e7)
@@ -238,7 +253,7 @@ def test_a_stack_of_targets_is_refused():
     with refused(ValueError, "S", "be 4 x 4"):
         fc.explain(X, np.eye(3), 1.0)
     with refused(ValueError, "X", "be finite"):
-        fc.explain(np.where(X == X.max(), np.nan, X), S, 1.0)
+        fc.explain(np.where(X.max() == X, np.nan, X), S, 1.0)
 
 
 METHODS = ["filter", "whitened_filter", "coherence", "contributions"]
@@ -248,7 +263,7 @@ METHODS = ["filter", "whitened_filter", "coherence", "contributions"]
 @pytest.mark.parametrize("method", METHODS)
 def test_a_channel_that_there_is_not_is_refused(method, channel):
     why = fc.explain(X, S, 30.0)
-    with pytest.raises(ValueError, match="^Argument 'channel' must be a number from 0 to 8, not "):
+    with pytest.raises(ValueError, match=r"^Argument 'channel' must be a number from 0 to 8, not "):
         getattr(why, method)(channel)
 
 
@@ -259,7 +274,9 @@ def test_channels_are_asked_for_by_name(method):
     why = dataclasses.replace(plain, fit=dataclasses.replace(plain.fit, channels=tuple(names)))
     assert why.channels == tuple(names)
     assert plain.channels == tuple(range(9))
-    by_name, by_number, expected = (getattr(w, method)(c) for w, c in ((why, "DM2"), (why, 2), (plain, np.int8(2))))
+    by_name, by_number, expected = (
+        getattr(w, method)(c) for w, c in ((why, "DM2"), (why, 2), (plain, np.int8(2)))
+    )
     if method == "contributions":
         assert (by_name.channel, by_number.channel, expected.channel) == ("DM2", "DM2", 2)
         up, down = by_name.largest(3)
@@ -291,8 +308,8 @@ def test_largest_contributions_are_in_order_and_add_up():
     why = fc.explain(*problem((40, 4)), 30.0)
     parts = why.contributions(4)
     up, down = parts.largest(40)
-    assert all(a >= b > 0 for (_, a), (_, b) in zip(up, up[1:], strict=False))
-    assert all(a <= b < 0 for (_, a), (_, b) in zip(down, down[1:], strict=False))
+    assert all(a >= b > 0 for (_, a), (_, b) in itertools.pairwise(up))
+    assert all(a <= b < 0 for (_, a), (_, b) in itertools.pairwise(down))
     assert len(up) + len(down) == 39  # but for the channel itself
     assert {name: value for name, value in up + down} == {j: v for j, v in enumerate(parts.others) if j != 4}
     assert parts.largest(2) == (up[:2], down[:2])
@@ -305,7 +322,9 @@ def test_a_printed_contribution_adds_up():
     *rows, last = [line.split() for line in repr(parts).splitlines()[1:]]
     assert last[:2] == ["sum:", "delta"]
     assert float(last[-1]) == pytest.approx(parts.delta, rel=1e-3)
-    assert sum(float(row[-1]) for row in rows) == pytest.approx(parts.delta, abs=1e-2 * np.abs(parts.others).sum())
+    assert sum(float(row[-1]) for row in rows) == pytest.approx(
+        parts.delta, abs=1e-2 * np.abs(parts.others).sum()
+    )
 
 
 def test_a_printed_explanation_has_its_shares():
