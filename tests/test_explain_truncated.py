@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import naive
 import numpy as np
 import pytest
-from cases import data, random_gains, target
+from cases import LAYOUTS, data, random_gains, target
 from test_explain import CLOSE, EPS, a_ridge, close, problem
 from test_input import refused
 
@@ -114,6 +114,17 @@ def test_modes_beyond_the_rank_are_left_out(make, k, center):
     assert first.dof_upper >= oracle.dof * (1 - CLOSE)
     for name in ("delta", "spectrum", "whitened_overlaps") if _modes.SEEDED else ():
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+
+
+def test_a_dead_channel_is_in_no_mode(dtype):
+    X, S = problem((40, 4), dtype)
+    X[[3, 39]] = 0.0
+    why = fc.explain(X, S, a_ridge(X, 1e-2), modes=2)
+    for exact in (why.gain_modes()[:, [3, 39]], why.delta[[3, 39]], why.whitened_overlaps[[3, 39]]):
+        np.testing.assert_array_equal(exact, 0.0)
+    ridge = why.ridge
+    close(why.filter(3), np.eye(40)[3] / ridge)
+    close(why.whitened_filter(3), np.eye(40)[3] / np.sqrt(ridge))
 
 
 @pytest.mark.parametrize("k", [10, 11, 1000])
@@ -379,6 +390,18 @@ def test_a_callback_sees_how_far_modes_are(modes):
     assert {p.stage for p in seen} == {"modes" if modes else "factor"}
     assert all(f'"{p.stage}"' in fc.Progress.__doc__ for p in seen)
     np.testing.assert_array_equal(why.delta, fc.explain(X, S, 1e6, modes=modes).delta)
+
+
+@pytest.mark.parametrize("modes", [None, 3])
+def test_what_is_read_after_an_explanation_is_not_told(modes, tmp_path):
+    seen, X = [], LAYOUTS["memory-map"](data(300, 20), tmp_path)
+    why = fc.explain(X, target(20), 1e6, modes=modes, callback=seen.append)
+    assert {p.stage for p in seen} == {"read", "modes" if modes else "factor"}
+    stages = [p.stage for p in seen]
+    assert stages == sorted(stages, key=lambda stage: stage != "read")  # one after the other
+    told = len(seen)
+    why.filter(3), why.whitened_filter(3), why.covariance_modes(), why.coherence(2), why.contributions(4)
+    assert len(seen) == told
 
 
 # --- random problems
