@@ -149,7 +149,7 @@ def test_ridges_that_hardly_count_or_not_at_all_are_explained_too(shape, relativ
         assert abs(why.left_by_ridge) <= tol * why.total
 
 
-@pytest.mark.parametrize(("dtype", "exponent"), [(np.float64, 60), (np.float32, 27)])
+@pytest.mark.parametrize(("dtype", "exponent"), [(np.float64, 60), (np.float64, 15), (np.float32, 27)])
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("modes", [None, 3])
 @shapes
@@ -255,6 +255,16 @@ def test_a_target_that_gains_reach_to_first_order_is_all_reachable(shape):
     why = fc.explain(X, fc.covariance(X) + (e + e.T) / 2, a_ridge(X, 1e-2))
     close(why.reachable, why.total)
     assert why.unreachable <= 1e-20 * why.total + 1e-24  # what rounding of e leaves: (ε cond)²
+
+
+def test_what_is_out_of_reach_is_told_from_what_eigenvectors_of_small_eigenvalues_are_not_good_for():
+    # Conditions of sizes far apart: eigenvalues of GᵀG are as far apart as their fourth powers.
+    sizes = np.array([1.0, 0.1, 0.01, 0.003])
+    X, root = data(40, 4) * sizes, np.random.default_rng(0).standard_normal((4, 4))
+    S = fc.covariance(X) + np.outer(sizes, sizes) * (root + root.T)
+    why = fc.explain(X, S, 1e-3)
+    assert why.spectrum[9] < 1e-10 * why.spectrum[0]
+    assert why.unreachable <= 1e-25 * why.total  # 40 channels span the 10 pairs
 
 
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "broadcast"])

@@ -356,8 +356,15 @@ def test_a_printed_explanation_has_its_shares():
 def test_too_little_memory_is_said_before_it_is_taken(modes, little_memory):
     X, S = data(900, 20), target(20)
     fc.explain(X[:40], S, 1e5, modes=modes)  # compiles
-    with pytest.raises(MemoryError, match=r"takes .* GB, and 1e-06 GB are available: "):
-        little_memory(lambda: fc.explain(X, S, 1e5, modes=modes))
+    what = f"{modes} modes of 900 channels" if modes else "Eigenvectors of order 210"
+    with pytest.raises(MemoryError, match=rf"^{what} takes .* GB, and 5e-05 GB are available: "):
+        little_memory(lambda: fc.explain(X, S, 1e5, modes=modes), available=50_000)
+
+
+def test_a_krylov_space_that_does_not_fit_is_not_begun(little_memory):
+    X, S = data(900, 20), target(20)  # 10 vectors for 3 modes, and 200 for the rest
+    with pytest.raises(MemoryError, match=r"^A Krylov space of 900 channels takes 0.00144 GB"):
+        little_memory(lambda: fc.explain(X, S, 1e5, modes=3), available=100_000)
 
 
 @pytest.mark.parametrize("modes", [None, 3])
