@@ -8,7 +8,10 @@ from cases import data, gradient_rounding, minimum, random_gains, target
 
 import fastcov as fc
 from fastcov import _blas
+from fastcov._objective import Objective
 from fastcov._penalty import Penalty
+from fastcov._problem import Problem
+from fastcov._products import squared_norms
 from fastcov._solvers import NAMES, pcg
 
 EPS = np.finfo(np.float64).eps
@@ -452,3 +455,35 @@ def test_products_quadratic_forms_and_sums_of_a_penalty_are_those_of_its_matrix(
         A = np.zeros((20, 20))
         penalty.add_to(A)
         np.testing.assert_allclose(np.tril(A), np.tril(P), rtol=0, atol=1e-13 * np.abs(P).sum())
+
+
+@pytest.mark.parametrize("short", [True, False], ids=["compiled", "by-blocks"])
+@pytest.mark.parametrize("linear", [True, False], ids=["linear", "exact"])
+@penalties
+def test_what_is_minimised_has_value_gradient_and_curvature_of_the_penalty(form, linear, short, center):
+    X, S, z = data(12, 4), target(4), random_gains(12)
+    ridge, P = a_penalty(form, X, 0.1, center)
+    problem = Problem.of(X, center=center)
+    assert problem.exponent == 0  # or the units are not those of the oracle
+    objective = Objective(
+        problem, S, Penalty.of("ridge", ridge, 12), naive.covariance(X, None, center), squared_norms(problem),
+        linear=linear, compiled=short,
+    )  # fmt: skip
+    point, v = objective.at(z), np.random.default_rng(1).standard_normal(12)
+
+    def value(z):
+        plain = naive.linear_loss if linear else naive.loss
+        return plain(X, S, z, 0.0, center) + (z - 1) @ P @ (z - 1) / 2
+
+    H = P + (naive.gram(X, None, center) if linear else naive.hessian(X, S, z, 0.0, center))
+    np.testing.assert_allclose(point.value, value(z), rtol=1e-12)
+    np.testing.assert_allclose(objective.value(z), value(z), rtol=1e-12)
+    slope = naive.penalised_gradient(X, S, z, P, center, linear=linear)
+    np.testing.assert_allclose(point.gradient, slope, rtol=0, atol=1e-11 * np.abs(slope).max())
+    Hv, Gv = objective.product(point, v)
+    np.testing.assert_allclose(Hv, H @ v, rtol=0, atol=1e-11 * np.abs(H).max() * np.abs(v).max())
+    quartic = np.polynomial.Polynomial(objective.along(point, v, Gv))
+    for t in (-1.0, 0.3, 2.0):
+        np.testing.assert_allclose(quartic(t), value(z + t * v), rtol=1e-11)
+    least = objective.norms if linear else np.diag(naive.gram(X, z, center))
+    assert np.all(point.diagonal(objective.penalty.weights) >= (least + np.diag(P)) * (1 - 1e-12))
