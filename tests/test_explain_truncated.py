@@ -356,6 +356,7 @@ def test_a_printed_explanation_has_its_shares():
     assert " to " in part
 
 
+@needs_jit
 @pytest.mark.parametrize("modes", [None, 3])
 def test_too_little_memory_is_said_before_it_is_taken(modes, little_memory):
     X, S = data(900, 20), target(20)
@@ -365,12 +366,14 @@ def test_too_little_memory_is_said_before_it_is_taken(modes, little_memory):
         little_memory(lambda: fc.explain(X, S, 1e5, modes=modes), available=50_000)
 
 
+@needs_jit
 def test_a_krylov_space_that_does_not_fit_is_not_begun(little_memory):
     X, S = data(900, 20), target(20)  # 10 vectors for 3 modes, and 200 for the rest
     with pytest.raises(MemoryError, match=r"^A Krylov space of 900 channels takes 0.00144 GB"):
         little_memory(lambda: fc.explain(X, S, 1e5, modes=3), available=100_000)
 
 
+@needs_jit
 @pytest.mark.parametrize("modes", [None, 3])
 @pytest.mark.parametrize("method", ["filters", "whitened_filters", "coherences"])
 def test_matrices_of_all_channels_are_not_begun_without_memory(method, modes, little_memory):
@@ -389,24 +392,24 @@ def test_what_a_callback_raises_ends_an_explanation(modes, error):
         raise error("enough")
 
     with pytest.raises(error, match="enough"):
-        fc.explain(data(600, 20), target(20), 1e6, modes=modes, callback=stop)
+        fc.explain(data(100, 8), target(8), 1e5, modes=modes, callback=stop)
     assert len(calls) == 1
 
 
 @pytest.mark.parametrize("modes", [None, 3])
 def test_a_callback_sees_how_far_modes_are(modes):
-    seen, (X, S) = [], (data(300, 20), target(20))
-    why = fc.explain(X, S, 1e6, modes=modes, callback=seen.append)
+    seen, (X, S) = [], (data(60, 8), target(8))
+    why = fc.explain(X, S, 1e5, modes=modes, callback=seen.append)
     assert all(isinstance(p, fc.Progress) and 0.0 <= p.done <= 1.0 for p in seen)
     assert {p.stage for p in seen} == {"modes" if modes else "factor"}
     assert all(f'"{p.stage}"' in fc.Progress.__doc__ for p in seen)
-    np.testing.assert_array_equal(why.delta, fc.explain(X, S, 1e6, modes=modes).delta)
+    np.testing.assert_array_equal(why.delta, fc.explain(X, S, 1e5, modes=modes).delta)
 
 
 @pytest.mark.parametrize("modes", [None, 3])
 def test_what_is_read_after_an_explanation_is_not_told(modes, tmp_path):
-    seen, X = [], LAYOUTS["memory-map"](data(300, 20), tmp_path)
-    why = fc.explain(X, target(20), 1e6, modes=modes, callback=seen.append)
+    seen, X = [], LAYOUTS["memory-map"](data(60, 8), tmp_path)
+    why = fc.explain(X, target(8), 1e5, modes=modes, callback=seen.append)
     assert {p.stage for p in seen} == {"read", "modes" if modes else "factor"}
     stages = [p.stage for p in seen]
     assert stages == sorted(stages, key=lambda stage: stage != "read")  # one after the other
