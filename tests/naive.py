@@ -140,3 +140,91 @@ def cross_validation(X, Y, ridges, folds, fit, *, relative=False, center=True):
             S = scale * covariance(Y[:, test], None, center)
             table[:, f, k] = prediction_scores(covariance(B, z, center), S, covariance(B, None, center))
     return table
+
+
+# --- penalties of any form
+
+
+def penalty(ridge, N, dtype=np.float64):
+    """P (N, N) of ½ δᵀPδ: λI, diag(λ_i), or ΓᵀΓ of a matrix with N columns."""
+    ridge = np.asarray(ridge).astype(dtype)
+    if ridge.ndim == 2:
+        return ridge.T @ ridge
+    return np.diag(np.broadcast_to(ridge, N))
+
+
+def penalised_fit(X, S, P, center=True):
+    """δ of least ½‖e₀ − Gδ‖² + ½ δᵀPδ."""
+    return np.linalg.solve(gram(X, None, center) + P, overlaps(X, S, None, center))
+
+
+def penalised_loss(X, S, gains, P, center=True, dtype=np.float64):
+    """½‖C − S‖² + ½ δᵀPδ."""
+    delta = np.asarray(gains).astype(dtype) - 1
+    return loss(X, S, gains, 0.0, center, dtype) + delta @ P.astype(dtype) @ delta / 2
+
+
+def penalised_gradient(X, S, gains, P, center=True, dtype=np.float64, *, linear=False):
+    """−Gᵀe + Pδ, of the exact or the linearised loss."""
+    slope = (linear_loss_gradient if linear else loss_gradient)(X, S, gains, 0.0, center, dtype)
+    return slope + P.astype(dtype) @ (np.asarray(gains).astype(dtype) - 1)
+
+
+# --- a linear fit taken apart
+
+
+class Explained:
+    """All that G = U Σ Vᵀ says of (GᵀG + λI)⁻¹ Gᵀe₀; singular values of less than `rcond` are zeros."""
+
+    def __init__(self, X, S, ridge, center=True, rcond=1e-6):
+        self.G, self.e = atoms(X, None, center), error(X, S, None, center)
+        U, s, Vt = np.linalg.svd(self.G, full_matrices=False)
+        K = int(np.sum(s > rcond * s[0])) if s[0] > 0 else 0
+        self.U, self.s, self.V = U[:, :K], s[:K], Vt[:K]
+        self.ridge, self.overlaps, self.norms = ridge, self.G.T @ self.e, np.sum(self.G**2, axis=0)
+        self.spectrum, outside = self.s**2, np.eye(len(self.norms)) - self.V.T @ self.V
+        below = self.spectrum + ridge
+        # Where modes are as many as channels, there is nothing but rounding outside.
+        rest, root = (1 / ridge, 1 / np.sqrt(ridge)) if ridge > 0 and len(outside) > K else (0.0, 0.0)
+        self.filters = self.V.T / below @ self.V + rest * outside
+        self.whitened_filters = self.V.T / np.sqrt(below) @ self.V + root * outside
+        self.whitened_overlaps = self.V.T @ (self.s * (self.U.T @ self.e) / np.sqrt(below))
+        self.amplitudes = self.U.T @ self.e
+        self.coefficients = self.s * self.amplitudes / below
+        self.delta = self.coefficients @ self.V
+        self.shrinkage = self.spectrum / below
+        reach = self.U @ self.amplitudes
+        self.total, self.reachable = self.e @ self.e, reach @ reach
+        self.unreachable = np.sum((self.e - reach) ** 2)
+        self.left_by_ridge = np.sum((reach - self.G @ self.delta) ** 2)
+        left = self.e - self.G @ self.delta
+        self.linear_loss = (left @ left + ridge * self.delta @ self.delta) / 2
+        self.loss = loss(X, S, 1 + self.delta, ridge, center)
+        self.dof = np.sum(self.shrinkage)
+        self.delta_shares = self.coefficients**2 / max(np.sum(self.coefficients**2), 1e-300)
+        removed = self.amplitudes**2 * self.shrinkage
+        self.loss_shares = removed / max(np.sum(removed), 1e-300)
+
+    def others(self, i):
+        """What each channel adds to δ_i: −(GᵀG)_ij δ_j / (‖g_i‖² + λ), nothing for j = i."""
+        row = self.G[:, i] @ self.G
+        row[i] = 0.0
+        return -row * self.delta / (self.norms[i] + self.ridge)
+
+    def coherences(self):
+        """Cosines of all pairs of atoms, 0 of those that are zero."""
+        sizes = np.sqrt(np.outer(self.norms, self.norms))
+        return np.divide(self.G.T @ self.G, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+
+
+def overlaps_of(X, S):
+    """Gᵀe₀, centred, for N and D for which G is too large: 2 x_iᵀ (S − C) x̃_i."""
+    _, Y = responses(X)
+    return 2 * np.sum((X @ (S - Y.T @ Y)) * Y, axis=1)
+
+
+def gram_products(X, v):
+    """GᵀG v, likewise: G v = Xᵀ diag(v) X̃ and its transpose."""
+    _, Y = responses(X)
+    M = (v[:, np.newaxis] * X).T @ Y
+    return 2 * np.sum((X @ (M + M.T)) * Y, axis=1)

@@ -22,6 +22,7 @@ from ._result import Fit, describe
 from ._settings import Settings
 from ._solvers import Progress, Solution, System
 from ._solvers._pairs import n_pairs
+from ._sources import Stored
 from ._start import Ridge, Start
 from ._validation import check_whole
 
@@ -131,6 +132,8 @@ def explain(
     wanted = (n if n <= ALL_MODES else FIRST_MODES) if modes is None else check_whole("modes", modes, 1)
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         start = Start.of(given, target.S, watch)
+        if isinstance(given.X, Stored):
+            given.X.watch = None  # modes tell more, and what is asked for later nobody watches
         chosen = start.ridge(ridge, relative_ridge)
         if not chosen.penalty.uniform:
             raise ValueError(

@@ -24,7 +24,7 @@ from ._validation import check_whole, require_memory
 
 Array = NDArray[np.float64]
 
-# Rows of the inverse that are solved for together.
+# Rows of the inverse that are solved for together, and modes that are made together.
 TOGETHER = 256
 # Filters are solved for to this relative residual.
 FILTER_TOL = 1e-12

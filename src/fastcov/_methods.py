@@ -31,6 +31,10 @@ def linear(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
     if settings.bounds is not None:
         return minimised(start, ridge, settings, linear=True)
     (N, D), T, options = start.problem.shape, len(start.target), settings.options
+    if not (start.norms.any() or ridge.penalty.uniform):  # nothing to correct, whatever the penalty
+        return certified(
+            start, ridge, settings, Solution(np.zeros((T, N)), "converged", {}), {"solver": None}
+        )
     plan = plan_for(start, ridge, settings)
     budget = solver_budget(plan.available - base_bytes(N, D, T), settings.memory_budget)
     chosen = SOLVERS[plan.solver]
@@ -40,7 +44,7 @@ def linear(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
     state = chosen.init(system, dataclasses.replace(options, budget=budget))
     stats = {"solver": plan.solver, "reason": plan.reason}
     solution = chosen.solve(state, start.overlaps)
-    if not system.penalty.definite:
+    if not system.definite:
         loose = dataclasses.replace(state, options=dataclasses.replace(options, tol=PROBE_TOL))
         _require_regular(system, lambda rhs: chosen.solve(loose, rhs))
     return certified(start, ridge, settings, solution, stats)
@@ -50,24 +54,26 @@ def _require_regular(system: System, solve: Callable[[Array], Solution]) -> None
     """Raise where the system A has no inverse that double precision can tell: one solve more.
 
     A random r has some 1/√N of its length in a null space. There A x = r has no solution, which iterations
-    find; or x is as long as ‖r‖ over an eigenvalue that is rounding.
+    find; or x is as long as ‖r‖ over an eigenvalue that is rounding. All in units in which A has a diagonal
+    of ones, for penalties may be far apart.
     """
-    r = np.random.default_rng(0).standard_normal((1, len(system.diagonal)))
+    sizes = np.sqrt(system.diagonal + system.penalty.weights)
+    r = np.random.default_rng(0).standard_normal((1, len(sizes)))
     with np.errstate(all="ignore"):
-        found = solve(r)
-        least = np.linalg.norm(r) / np.linalg.norm(found.value)
+        found = solve(r * sizes)
+        least = np.linalg.norm(r) / np.linalg.norm(found.value * sizes)
     unsolved = found.status in ("stagnated", "breakdown")
-    if unsolved or not least > RESOLVED * (system.diagonal.sum() + system.penalty.largest):
+    if unsolved or not least > RESOLVED * len(sizes):
         raise shared_null_space()
 
 
 def plan_for(start: Start, ridge: Ridge, settings: Settings) -> Plan:
     """Which solver for the linear system."""
-    N, D = start.problem.shape
+    (N, D), system = start.problem.shape, start.system(ridge)
     return choose(
-        N, D, settings.solver, share=start.system(ridge).share, n_targets=len(start.target),
+        N, D, settings.solver, share=system.share, n_targets=len(start.target),
         tol=settings.options.tol, itemsize=start.given.dtype.itemsize, budget=settings.memory_budget,
-        rank=settings.options.rank, solvers=tuple(SOLVERS) if ridge.penalty.definite else FOR_ANY_PENALTY,
+        rank=settings.options.rank, solvers=tuple(SOLVERS) if system.definite else FOR_ANY_PENALTY,
     )  # fmt: skip
 
 

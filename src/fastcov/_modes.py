@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -25,11 +26,13 @@ from ._validation import require_memory
 
 Array = NDArray[np.float64]
 
-EPSILON = float(np.finfo(np.float64).eps)
 # A Krylov space is large enough where (GᵀG + λI)⁻¹ b is known to this share of b.
 KRYLOV_TOL = 1e-13
 # Its vectors at most: so many for each mode that is held, or so many.
 KRYLOV_A_MODE, KRYLOV_LEAST = 6, 200
+# Below a rank that is less than its vectors Lanczos draws more, since SciPy 1.17 from a given generator.
+SEEDED = "rng" in inspect.signature(eigsh).parameters
+EPSILON = float(np.finfo(np.float64).eps)
 # Vectors that Lanczos holds for k modes; fewer restart more often, more go further than there is need.
 LANCZOS_A_MODE = 2
 # Products with GᵀG for each mode, to show progress by.
@@ -68,6 +71,8 @@ class Complete:
     def of(cls, system: System, watch: Callable[[Progress], object]) -> Complete:
         """9n³ flops and 24n² bytes for n = min(N, D(D+1)/2)."""
         state = SOLVERS["spectral"].init(system, Options(watch=watch))
+        if not system.diagonal.any():  # of channels that are all alike nothing is left but rounding
+            state = dataclasses.replace(state, values=state.values[:0], vectors=state.vectors[:0])
         values, vectors = (np.ascontiguousarray(a[::-1]) for a in (state.values, state.vectors))
         return cls(state.system, dataclasses.replace(state, values=values, vectors=vectors))
 
@@ -135,12 +140,14 @@ class Truncated:
             return apply_gram(system.problem, np.ascontiguousarray(v).reshape(1, N))[0] / top
 
         operator = LinearOperator((N, N), matvec=multiply, dtype=np.float64)
-        start = np.random.default_rng(rng).standard_normal(N) * (system.diagonal > 0)
-        values, vectors = eigsh(operator, k=k, v0=start, ncv=held)
-        order = np.argsort(values)[::-1]
-        kept = order[values[order] > N * EPSILON * values[order[0]]]
-        found = top * values[kept], np.ascontiguousarray(vectors.T[kept])
-        return cls(system, *found, applications, complete=len(kept) < k)
+        random = np.random.default_rng(rng)
+        start = random.standard_normal(N) * (system.diagonal > 0)
+        more = {"rng": random} if SEEDED else {}
+        values, vectors = eigsh(operator, k=k, v0=start, ncv=held, **more)
+        counts = values > N * EPSILON * values.max()  # beyond the rank there are none but of rounding
+        order = np.argsort(values)[::-1][: counts.sum()]
+        found = top * values[order], np.ascontiguousarray(vectors.T[order])
+        return cls(system, *found, applications, complete=len(order) < k)
 
     def gain_modes(self, n: int) -> Array:
         """The first n rows of Vᵀ (n, N)."""

@@ -17,8 +17,9 @@ Array = NDArray[np.float64]
 
 # Columns of ΓᵀΓ that are made together.
 PANEL = 256
-# Penalties beyond are as good as this: gains are one anyway.
+# Penalties beyond are as good as this: gains are one anyway. Of Γ, whose entries are squared and summed:
 LARGEST = 1e300
+LARGEST_ROOT = 1e140
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class Penalty:
         """From what a user gives: a number, one for each of n channels, or Γ with n columns."""
         if sp.issparse(value):
             return _of_matrix(name, _checked_sparse(name, value, n))
-        if value is None or np.ndim(value) == 0:
+        if not isinstance(value, (list, tuple)) and np.ndim(value) == 0:
             return cls(check_nonnegative(name, value))
         array = check_array(name, value, ("channel",), ("penalty", "channel"))
         _check_columns(name, array.shape, n)
@@ -62,6 +63,8 @@ class Penalty:
             if root is not None:
                 factors = np.where(dead, 0.0, np.ldexp(1.0, 2 * exponent))
                 root = root.multiply(factors).tocsr() if sp.issparse(root) else root * factors
+                values = root.data if sp.issparse(root) else root
+                np.clip(values, -LARGEST_ROOT, LARGEST_ROOT, out=values)
         own = np.array(np.broadcast_to(own, dead.shape))
         largest = float(Penalty(own, root).weights.max())
         own[dead & (own == 0.0)] = largest or 1.0
@@ -149,7 +152,7 @@ def _of_matrix(name: str, root: Any) -> Penalty:
     values = root.data if sp.issparse(root) else root
     if np.abs(values).max(initial=0.0) > 1e150:
         raise ValueError(f"Argument '{name}' must have entries below 1e150, not {np.abs(values).max():.3g}.")
-    counts = root.count_nonzero(axis=1) if sp.issparse(root) else np.count_nonzero(root, axis=1)
+    counts = np.diff(root.indptr) if sp.issparse(root) else np.count_nonzero(root, axis=1)
     penalty = Penalty(0.0, root)
     return Penalty(_one_or_each(penalty.weights)) if counts.max(initial=0) <= 1 else penalty
 
@@ -163,10 +166,11 @@ def _checked_sparse(name: str, value: Any, n: int) -> Any:
     _check_columns(name, value.shape, n)
     root = sp.csr_array(value, dtype=np.float64, copy=True)
     root.sum_duplicates()
+    root.eliminate_zeros()
     bad = np.flatnonzero(~np.isfinite(root.data))
     if len(bad):
         place = root.tocoo()
-        i, j = place.coords[0][bad[0]], place.coords[1][bad[0]]
+        i, j = place.row[bad[0]], place.col[bad[0]]
         raise ValueError(
             f"Argument '{name}' must be finite, not NaN or infinite in {len(bad)} places, first at penalty "
             f"{i}, channel {j} (counted from 0)."

@@ -42,10 +42,20 @@ class System:
     diagonal: Array
 
     @functools.cached_property
+    def definite(self) -> bool:
+        """Whether P has an inverse that is diagonal, and counts beside GᵀG for all channels or for none."""
+        if self.penalty.uniform or not self.penalty.definite:
+            return self.penalty.definite
+        weights, trace = self.penalty.weights, self.diagonal.sum()
+        with np.errstate(over="ignore"):
+            share = (self.diagonal / weights).sum()
+        return bool(share * RESOLVED < 1.0 or weights.max() <= RESOLVED * trace)
+
+    @functools.cached_property
     def _weights(self) -> Any:
         """The diagonal of P, above zero where it is to be divided by."""
         weights = self.penalty.weights
-        return weights if self.penalty.definite else np.maximum(weights, LEAST_WEIGHT * self.diagonal.sum())
+        return weights if self.definite else np.maximum(weights, LEAST_WEIGHT * self.diagonal.sum())
 
     @property
     def ridge(self) -> float:
@@ -79,7 +89,7 @@ class System:
     @property
     def single(self) -> bool:
         """Whether float32 is fine enough to multiply with it."""
-        fine = self.penalty.definite and self.share >= SINGLE
+        fine = self.definite and self.share >= SINGLE
         return fine and self.penalty.largest < float(np.finfo(np.float32).max) / 2
 
     @property
@@ -118,8 +128,8 @@ class Progress:
     Attributes
     ----------
     stage : str
-        What is being done: "read" (a pass over a file), "factor", "precondition" or "iteration"; of many
-        fits, "path" or "folds".
+        What is being done: "read" (a pass over a file), "factor", "precondition" or "iteration"; of
+        explanations, "modes"; of many fits, "path" or "folds".
     done : float
         Share of the stage that is done, from 0 to 1; for iterations, by digits of the residual.
     iteration : int or None

@@ -64,7 +64,7 @@ def init(system: System, options: Options) -> State | spectral.State:
     del A
     if dtype == np.float32:
         return init(system.astype(np.float64), options)
-    if not system.penalty.definite:
+    if not system.definite:
         raise shared_null_space()
     return spectral.init(system, options)
 
