@@ -15,6 +15,7 @@ from test_input import refused
 
 import fastcov as fc
 from fastcov import _explain, _modes
+from fastcov import _solvers as solvers
 
 # n = min(N, P) = 9, 10, 10 and 30 modes; P = 45 pairs of conditions for the last.
 CASES = [((9, 4), 1), ((9, 4), 3), ((9, 4), 8), ((10, 4), 9), ((40, 4), 1), ((40, 4), 5), ((40, 4), 9),
@@ -459,3 +460,16 @@ def test_all_ways_to_write_a_fit_agree(problem, decades, k):
     assert some.dof <= whole.dof * (1 + 1e-8)
     assert whole.dof <= some.dof_upper * (1 + 1e-8)
     assert some.reachable <= whole.reachable + 1e-8 * whole.total
+
+
+@pytest.mark.parametrize("budget", [None, 1e5])
+def test_filters_beside_few_modes_come_without_a_matrix(budget, monkeypatch):
+    X, S = data(300, 12), target(12)
+    why = fc.explain(X, S, relative_ridge=1e-2, modes=4, memory_budget=budget)
+    for name in ("gram_triangle", "dual_gram"):
+        for module in ("cholesky", "dual", "spectral"):
+            if hasattr(getattr(solvers, module), name):
+                monkeypatch.setattr(getattr(solvers, module), name, pytest.fail)
+    expected = naive.solve(X, np.eye(300)[[7]], why.ridge)[0]
+    np.testing.assert_allclose(why.filter(7), expected, rtol=0, atol=1e-9 * np.abs(expected).max())
+    assert abs(why.filter(7) @ why.overlaps - why.delta[7]) <= 1e-10 * np.abs(why.delta).max()

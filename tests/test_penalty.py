@@ -487,3 +487,19 @@ def test_what_is_minimised_has_value_gradient_and_curvature_of_the_penalty(form,
         np.testing.assert_allclose(quartic(t), value(z + t * v), rtol=1e-11)
     least = objective.norms if linear else np.diag(naive.gram(X, z, center))
     assert np.all(point.diagonal(objective.penalty.weights) >= (least + np.diag(P)) * (1 - 1e-12))
+
+
+@pytest.mark.parametrize("size", [1e10, 1e20, 1e150])
+def test_iterations_tell_rounding_of_huge_ridges_from_that_of_others(size):
+    X, S = data(40, 12), target(12, size=40)
+    ridge = np.r_[[0.0] * 3, [size] * 37]
+    direct, iterated = (fc.fit(X, S, ridge=ridge, solver=solver) for solver in ("cholesky", "pcg"))
+    assert iterated.residual <= 1.001e-8
+    np.testing.assert_allclose(iterated.delta[:3], direct.delta[:3], rtol=1e-5)
+
+
+def test_channels_that_are_all_alike_are_smoothed_within_bounds():
+    X, S = np.ones((3, 1)) * [1.0, 2.0, 0.5], np.eye(3)  # no atoms: the loss is the penalty
+    rough = np.array([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0], [0.1, 0.0, 0.0]])
+    fit = fc.fit(X, S, ridge=rough, bounds=([2.0, -np.inf, -np.inf], None), tol=1e-10)
+    np.testing.assert_allclose(fit.gains, [2.0, 2.0, 2.0], rtol=1e-8)

@@ -71,7 +71,7 @@ def certificate(system: System, error: Array, overlaps: Array, solution: Solutio
     # ‖GᵀG‖ is at most its trace. What a minimum-norm solution leaves out has singular values up to
     # √(N ε) of the largest.
     norm = system.diagonal.sum()
-    rounding = BACKWARD_ERROR * ((norm + penalty.largest) * np.linalg.norm(solution.value, axis=1) + b)
+    rounding = BACKWARD_ERROR * (system.sizes(solution.value) + b)
     if solution.status == "minimum-norm":
         rounding += np.sqrt(len(solution.value[0]) * np.finfo(np.float64).eps * norm * squares(error))
     if np.all(size <= rounding):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import numbers
 from typing import Any
 
@@ -17,7 +18,7 @@ from ._modes import Complete, Parts, Truncated
 from ._products import gram_columns, gram_triangle
 from ._result import Fit
 from ._settings import Settings
-from ._solvers import SOLVERS, System, choose
+from ._solvers import SOLVERS, System
 from ._solvers._pairs import n_pairs
 from ._start import Start
 from ._validation import check_whole, require_memory
@@ -262,21 +263,18 @@ class Explanation:
 
     @functools.cached_property
     def _solver(self) -> tuple[Any, Any]:
-        """Module and state that filters are solved with."""
+        """Module and state that filters are solved with: where modes are few, one that forms no matrix."""
         if isinstance(self._modes, Complete):
             return SOLVERS["spectral"], self._modes.state
-        N, D = self._system.problem.shape
-        options = dataclasses.replace(self._settings.options, tol=FILTER_TOL)
-        plan = choose(
-            N, D, "auto", share=self._system.share, n_targets=1, itemsize=8, tol=FILTER_TOL,
-            budget=self._settings.memory_budget,
-        )  # fmt: skip
-        return SOLVERS[plan.solver], SOLVERS[plan.solver].init(self._system, options)
+        budget = self._settings.memory_budget
+        options = dataclasses.replace(
+            self._settings.options, tol=FILTER_TOL, budget=math.inf if budget is None else budget
+        )
+        return SOLVERS["pcg"], SOLVERS["pcg"].init(self._system, options)
 
     def _solve(self, rhs: Array) -> Array:
         module, state = self._solver
-        solution = module.solve(state, rhs)
-        return solution.value
+        return module.solve(state, rhs).value
 
     def _column(self, index: int) -> Array:
         return gram_columns(self._start.problem, np.array([index]))[:, 0]

@@ -39,7 +39,8 @@ def minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -
         )
     _require(start, settings.memory_budget)
     ones = np.ones(N) if bounds is None else bounds.clip(np.ones(N))
-    if not start.norms.any():  # channels that are all alike, or dead: nothing but the ridge
+    # Channels that are all alike, or dead: nothing but the penalty, which is least at the nearest gains to one.
+    if not start.norms.any() and (ridge.penalty.root is None or (ones == 1.0).all()):
         gains = np.tile(ones, (T, 1))
         return Outcome(gains, gains - 1.0, np.zeros(T), "converged", {"solver": None, "iterations": 0})
     problem, single = _in_memory(start, settings.memory_budget, start.system(ridge).coarse)

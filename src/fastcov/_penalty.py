@@ -179,7 +179,7 @@ def _checked_sparse(name: str, value: Any, n: int) -> Any:
 
 
 def _check_columns(name: str, shape: tuple[int, ...], n: int) -> None:
-    if shape[-1] != n:
+    if shape[-1] != n or 0 in shape:
         raise ValueError(
             f"Argument '{name}' must be a number, one for each of the {n} channels, or a matrix with {n} "
             f"columns, not of shape {shape}."

@@ -101,6 +101,13 @@ class System:
         """The same system with products of another precision."""
         return dataclasses.replace(self, problem=self.problem.astype(dtype))
 
+    def sizes(self, V: Array) -> Array:
+        """Bounds of ‖(GᵀG + P) v‖ for the rows v of V (T, N), as large as the terms that are summed."""
+        pull = _blas.norms(V) * self.penalty.largest
+        if self.penalty.root is None and not self.penalty.uniform:
+            pull = _blas.norms(V * self.penalty.own)
+        return _blas.norms(V) * self.diagonal.sum() + pull
+
     def product(self, V: Array) -> Array:
         """(GᵀG + P) v for the rows v of V (T, N)."""
         out = apply_gram(self.problem, V)

@@ -24,7 +24,8 @@ Array = NDArray[np.float64]
 # Compute the residual again after so much of it has gone, for float32 products lose the next digits,
 # or after so many iterations.
 RENEWED, PATIENCE = 1e-4, 50
-# Curvature below this share of ‖GᵀG‖ + ‖P‖ is rounding: there is no inverse that can be told.
+# Where a penalty leaves some channels free, curvature below this share of what the diagonal would have is
+# rounding: there is no inverse that can be told.
 BREAKDOWN = 0.1 * RESOLVED
 # A true residual that is not this much below the last one: rounding has the upper hand.
 STAGNANT = 0.5
@@ -73,8 +74,7 @@ def solve(state: State | spectral.State, rhs: Array) -> Solution:
     z = state.precondition(r)
     p, rz = z, _blas.dots(r, z)
     true = np.ones(len(b))  # the least ‖r‖ of those computed from x
-    rounding = np.finfo(np.float64).eps * (exact.penalty.largest + exact.diagonal.sum())  # in A x, to ‖x‖
-    least = BREAKDOWN * (exact.penalty.largest + exact.diagonal.sum())
+    regular, sizes = exact.definite, exact.diagonal + exact.penalty.weights
     iteration, renewals, since, done, status = 0, 0, 0, 0.0, "converged"
     while len(rows):
         if iteration == options.max_iterations:
@@ -82,7 +82,8 @@ def solve(state: State | spectral.State, rhs: Array) -> Solution:
             break
         q = system.product(p)
         curvature = _blas.dots(p, q)
-        if not np.all((curvature > least * _blas.dots(p, p)) & (rz > 0)):  # NaN as well
+        least = np.zeros(len(p)) if regular else BREAKDOWN * _blas.dots(p, p * sizes)
+        if not np.all((curvature > least) & (rz > 0)):  # NaN as well
             if system.problem.dtype == np.float64:
                 status = "breakdown"
                 break
@@ -115,7 +116,8 @@ def solve(state: State | spectral.State, rhs: Array) -> Solution:
             stagnant[due] = parted & (left > STAGNANT * true[due]) & (left > options.tol)
             true[due], renewals, since = np.minimum(left, true[due]), renewals + 1, 0
             ended = np.zeros(len(rows), bool)
-            ended[due] = left <= np.maximum(options.tol, rounding * _blas.norms(x[every]))
+            rounding = np.finfo(np.float64).eps * exact.sizes(x[every])  # of A x
+            ended[due] = left <= np.maximum(options.tol, rounding)
             if stagnant.any() and not single:
                 status, ended = "stagnated", ended | stagnant
             if ended.any():
