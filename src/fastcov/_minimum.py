@@ -39,7 +39,7 @@ def minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -
         )
     _require(start, settings.memory_budget)
     ones = np.ones(N) if bounds is None else bounds.clip(np.ones(N))
-    # Channels that are all alike, or dead: nothing but the penalty, which is least at the nearest gains to one.
+    # Channels that are all alike, or dead: nothing but the penalty, least at the gains nearest to one.
     if not start.norms.any() and (ridge.penalty.root is None or (ones == 1.0).all()):
         gains = np.tile(ones, (T, 1))
         return Outcome(gains, gains - 1.0, np.zeros(T), "converged", {"solver": None, "iterations": 0})
