@@ -182,7 +182,10 @@ class Explanation:
         return A
 
     def contributions(self, channel: Any) -> Contributions:
-        """What the gain would be alone, and what each other channel adds to it: −(GᵀG)_ij δ_j. 2ND flops."""
+        """What the gain would be alone, and what each other channel adds, −(GᵀG)_ij δ_j / (‖g_i‖² + λ).
+
+        2ND flops.
+        """
         i = self._index(channel)
         column = self._column(i)
         below = float(self._start.norms[i]) + self._system.ridge

@@ -92,8 +92,7 @@ def cv_table(cv: CrossValidation) -> Table:
         "method": np.repeat(np.array(cv.methods, dtype=object), F * K),
         "repeat": folds // each,
         "fold": folds,
-        "ridge": np.tile(cv.ridges, M * F),
-        "relative": np.full(M * F * K, cv.relative),
+        "relative_ridge" if cv.relative else "ridge": np.tile(cv.ridges, M * F),
         **scores,
         "r2_at_one": cv.r2_at_one[folds],
     }

@@ -87,8 +87,10 @@ class Fit:
 
     Attributes
     ----------
+    gains : ndarray, shape (N,)
+        z.
     delta : ndarray, shape (N,)
-        δ = z − 1.
+        δ = z − 1, with more digits where gains are near one.
     loss, loss_at_one : float
         Exact loss, ridge term included, at the gains and at gains of one; units of X to the fourth.
     r2 : float
@@ -303,9 +305,10 @@ class Fit:
         rank = f", rank {self.stats['rank']} of {N}" if self.status == "minimum-norm" else ""
         solver = f" ({self.stats['solver']})" if self.stats["solver"] else ""
         iterations = f" after {self.stats['iterations']} iterations" if "iterations" in self.stats else ""
+        others = f", to those of {self.stats['n_responses']} others" if "n_responses" in self.stats else ""
         rows = [
             ("method", f"{self.method}{solver}: {self.status}{rank}"),
-            ("data", f"{N} channels x {D} conditions" + _targets(self.r2)),
+            ("data", f"{N} channels x {D} conditions" + _targets(self.r2) + others),
             ("ridge", ridge_text(self.ridge, self.relative_ridge)),
             ("loss", _span(self.loss) + share),
             ("R2", f"{_span(self.r2)} ({_span(self.stats['r2_at_one'])} at gains of one)"),
@@ -333,6 +336,7 @@ def remarks(fit: Fit) -> list[str]:
     if np.any(fit.overshoots):
         found.append(
             "The exact loss is above that at gains of one: this fit overshoots. Use a larger ridge"
+            + (", as relative_ridge=0.1" if fit.relative_ridge is None else "")
             + (", or method='line-search' or 'exact'." if fit.method != "exact" else ".")
         )
     ratio = np.ravel(fit.stats["trace_ratio"])[0]

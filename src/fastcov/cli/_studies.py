@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 @solver_option
 @limit_options
 @seed_option
-@output_option("all scores, the conditions held out, and the gains")
+@output_option("all scores, the conditions held out, and the gains; as a table, the scores alone")
 @plot_option("R2 against the ridge")
 @json_option
 def cv_command(
@@ -204,7 +204,7 @@ def _cv_arrays(cv: CrossValidation) -> dict[str, Any]:
 @solver_option
 @limit_options
 @seed_option
-@output_option("gains, losses and R2 at each ridge")
+@output_option("gains, losses and R2 at each ridge; as a table, all but the gains")
 @plot_option("the loss and the range of gains against the ridge")
 @json_option
 def path_command(
