@@ -215,3 +215,10 @@ def test_responses_that_do_not_fit_the_memory_are_refused_beforehand(little_memo
     found = fitted().apply(X[:, TEST])
     with pytest.raises(MemoryError, match="Responses of 30 x 5"):
         little_memory(lambda: found.responses)
+
+
+def test_one_new_condition_has_no_correlation_over_pairs():
+    sim = fc.datasets.simulate(20, 6, rng=0)
+    applied = fc.fit(sim.X, sim.S, relative_ridge=0.1).apply(sim.X[:, :1], sim.S[:1, :1])
+    assert np.isnan(applied.pearson)
+    assert np.isfinite(applied.r2)

@@ -352,3 +352,17 @@ def test_numbers_of_a_case_that_is_done_by_hand():
     close(why.loss_shares, np.array([64 / 68, 0.5]) / (64 / 68 + 0.5))
     close(why.contributions(0).others, [0.0, 0.0], beside=1.0)
     close(why.dof, 64 / 68 + 0.5)
+
+
+@pytest.mark.parametrize("relative", [0.1, 1e-3, 1e-6])
+def test_modes_too_small_to_tell_from_rounding_are_in_no_mode_but_in_the_gains(relative):
+    # σ² over twenty decades, of which GᵀG in double precision tells sixteen.
+    X = np.random.default_rng(0).standard_normal((200, 20)) * 10.0 ** -np.linspace(0, 5, 20)
+    S = fc.target_covariance(np.random.default_rng(1).standard_normal((100, 20)), like=X)
+    why = fc.explain(X, S, relative_ridge=relative)
+    size = np.abs(why.delta).max()
+    for i in (0, 3, 150):
+        assert abs(why.filter(i) @ why.overlaps - why.delta[i]) <= 1e-10 * size
+        assert abs(why.whitened_filter(i) @ why.whitened_overlaps - why.delta[i]) <= 1e-10 * size
+    assert abs(why.reachable + why.unreachable - why.total) <= 1e-10 * why.total
+    np.testing.assert_allclose(np.linalg.norm(why.covariance_modes(), axis=(1, 2)), 1.0, rtol=1e-14)

@@ -473,3 +473,23 @@ def test_filters_beside_few_modes_come_without_a_matrix(budget, monkeypatch):
     expected = naive.solve(X, np.eye(300)[[7]], why.ridge)[0]
     np.testing.assert_allclose(why.filter(7), expected, rtol=0, atol=1e-9 * np.abs(expected).max())
     assert abs(why.filter(7) @ why.overlaps - why.delta[7]) <= 1e-10 * np.abs(why.delta).max()
+
+
+@pytest.mark.parametrize("modes", [20, 25, 40])
+def test_modes_of_the_same_size_are_found(modes):
+    # Forty copies of one problem, each in conditions of its own: eigenvalues come forty at a time.
+    X = np.kron(np.eye(40), np.random.default_rng(0).standard_normal((3, 2)))
+    S = np.diag(np.arange(1.0, 81.0))
+    why = fc.explain(X, S, relative_ridge=0.01, modes=modes, center=False)
+    top = np.linalg.norm(naive.atoms(X[:3, :2], None, False), 2) ** 2
+    np.testing.assert_allclose(why.spectrum, top, rtol=1e-12)
+    assert abs(why.filter(3) @ why.overlaps - why.delta[3]) <= 1e-10 * np.abs(why.delta).max()
+
+
+def test_modes_that_lanczos_does_not_find_are_said_to_be_so(monkeypatch):
+    def fail(*_, **__):
+        raise _modes.ArpackError(3)
+
+    monkeypatch.setattr(_modes, "eigsh", fail)
+    with refused(ValueError, "modes", "be another number"):
+        fc.explain(data(30, 9), target(9), 30.0, modes=4)

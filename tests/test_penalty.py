@@ -503,3 +503,30 @@ def test_channels_that_are_all_alike_are_smoothed_within_bounds():
     rough = np.array([[1.0, -1.0, 0.0], [0.0, 1.0, -1.0], [0.1, 0.0, 0.0]])
     fit = fc.fit(X, S, ridge=rough, bounds=([2.0, -np.inf, -np.inf], None), tol=1e-10)
     np.testing.assert_allclose(fit.gains, [2.0, 2.0, 2.0], rtol=1e-8)
+
+
+def test_a_penalty_far_from_its_diagonal_is_factored_where_that_fits():
+    X, S = data(400, 12), target(12, size=400)
+    rough = (
+        1e3
+        * np.sqrt(naive.gram(X).max())
+        * sp.diags_array([np.ones(399), -np.ones(399)], offsets=[0, 1], shape=(399, 400))
+    )
+    fit = fc.fit(X, S, ridge=rough)
+    assert fit.stats["solver"] == "cholesky"
+    assert fit.residual < 1e-9
+
+
+def test_iterations_that_do_not_end_give_way_to_a_factor(monkeypatch):
+    X, S = data(60, 8), target(8, size=60)
+    rough = np.diff(np.eye(60), axis=0)[:, ::1] * 1e3
+    monkeypatch.setattr("fastcov._solvers._plan.UNTOLD", 0.0)  # so that pcg is taken for the fastest
+    fit = fc.fit(X, S, ridge=rough, max_iterations=2)
+    assert (fit.stats["solver"], fit.status) == ("cholesky", "converged")
+    assert fit.stats["reason"].startswith("pcg ended with max-iterations")
+
+
+def test_relative_ridges_are_no_matrix():
+    X, S = data(20, 6), target(6)
+    with pytest.raises(ValueError, match=r"Argument 'relative_ridge' must be .* not a matrix"):
+        fc.fit(X, S, relative_ridge=0.1 * np.eye(20))

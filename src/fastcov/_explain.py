@@ -147,17 +147,18 @@ def explain(
         elif system.singular:
             raise ValueError(
                 f"Argument 'ridge' must be larger for {wanted} modes of {n}, not {chosen.value:.3g}, which "
-                "is too small beside GᵀG to count: leave modes out for all of them."
+                f"is too small beside GᵀG to count: pass modes={n} for all of them."
             )
         else:
             found = Truncated.of(system, wanted, settings.options.rng, watch)
-        parts = found.parts(start.overlaps[0], within=True)
+        # What modes too small to be told from rounding have of the overlaps is outside of the known ones.
+        parts = found.parts(start.overlaps[0], within=system.singular)
         outcome = certified(start, chosen, settings, _solved(start, chosen, found, parts), _STATS)
         if outcome.status == "max-iterations":
             few = f"The Krylov space of the overlaps leaves a relative residual of {outcome.residual[0]:.1e}"
             outcome = dataclasses.replace(
                 outcome,
-                warning=f"{few}: use a larger ridge or more modes, or leave modes out for all of them.",
+                warning=f"{few}: use a larger ridge or more modes, or modes={n} for all of them.",
             )
         outcome.warn()
         fit = describe(
@@ -183,8 +184,8 @@ def _explanation(
     problem, error, values = start.problem, start.error[0], modes.values
     image = _reachable(start, modes, parts)
     fitted = apply_atoms(problem, fit.delta.copy()[np.newaxis])[0]
-    matrices = (error, image, error - image, image - fitted, error - fitted)
-    total, reachable, unreachable, left_by_ridge, left = (
+    matrices = (error, error - image, image - fitted, error - fitted)
+    total, unreachable, left_by_ridge, left = (
         float(problem.unscaled(np.square(M).sum(), y=4)) for M in matrices
     )
     # The modes that are not known share what they leave of the trace: unevenly at worst, evenly at best.
@@ -202,7 +203,7 @@ def _explanation(
         fit=fit,
         overlaps=read_only(start.overlaps[0]), norms=read_only(start.norms), spectrum=read_only(values),
         complete=modes.complete,
-        total=total, reachable=reachable, unreachable=unreachable, left_by_ridge=left_by_ridge,
+        total=total, reachable=max(0.0, total - unreachable), unreachable=unreachable, left_by_ridge=left_by_ridge,
         linear_loss=0.5 * (left + fit.ridge * float(np.square(fit.delta).sum())),
         dof=dof + (rest / (values[-1] + system.ridge) if rest else 0.0),
         dof_upper=dof + (rest / (rest / n + system.ridge) if rest else 0.0),

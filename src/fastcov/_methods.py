@@ -44,6 +44,11 @@ def linear(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
     state = chosen.init(system, dataclasses.replace(options, budget=budget))
     stats = {"solver": plan.solver, "reason": plan.reason}
     solution = chosen.solve(state, start.overlaps)
+    unsolved = not system.definite and solution.status != "converged"
+    if unsolved and (settings.solver, plan.solver) == ("auto", "pcg") and plan.cost("cholesky").fits:
+        outcome = linear(start, ridge, dataclasses.replace(settings, solver="cholesky"))
+        reason = f"pcg ended with {solution.status} for this penalty"
+        return dataclasses.replace(outcome, stats={**outcome.stats, "reason": reason})
     if not system.definite:
         loose = dataclasses.replace(state, options=dataclasses.replace(options, tol=PROBE_TOL))
         _require_regular(system, lambda rhs: chosen.solve(loose, rhs))

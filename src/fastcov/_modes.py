@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
 from . import _blas
 from ._products import apply_adjoint, apply_atoms, apply_gram
@@ -143,7 +143,18 @@ class Truncated:
         random = np.random.default_rng(rng)
         start = random.standard_normal(N) * (system.diagonal > 0)
         more = {"rng": random} if SEEDED else {}
-        values, vectors = eigsh(operator, k=k, v0=start, ncv=held, **more)
+        while True:
+            try:
+                values, vectors = eigsh(operator, k=k, v0=start, ncv=held, **more)
+                break
+            except ArpackError:  # many eigenvalues that are one: with more vectors it finds its way
+                if held == N:
+                    raise ValueError(
+                        f"Argument 'modes' must be another number, or that of all modes, not {k}: Lanczos does "
+                        "not find so many here, where some have the same size."
+                    ) from None
+                held = min(N, 2 * held)
+                require_memory(8 * N * (held + k), f"{k} modes of {N} channels", "ask for fewer modes")
         counts = values > N * EPSILON * values.max()  # beyond the rank there are none but of rounding
         order = np.argsort(values)[::-1][: counts.sum()]
         found = top * values[order], np.ascontiguousarray(vectors.T[order])
@@ -226,5 +237,6 @@ def _combined(weights: Array, rows: Array) -> Array:
 
 
 def _images(system: System, vectors: Array, values: Array) -> Array:
-    """u = G v / σ as matrices."""
-    return apply_atoms(system.problem, vectors) / np.sqrt(values)[:, np.newaxis, np.newaxis]
+    """u = G v / σ as matrices; of norm one where rounding of the smallest σ would leave another."""
+    images = apply_atoms(system.problem, vectors) / np.sqrt(values)[:, np.newaxis, np.newaxis]
+    return images / np.linalg.norm(images, axis=(1, 2), keepdims=True)

@@ -91,14 +91,14 @@ class Start:
             )
         dead = self.problem.sizes == 0
         name, given = ("ridge", ridge) if relative is None else ("relative_ridge", relative)
-        penalty = Penalty.of(name, by_channel(name, given, self.problem.labels), self.problem.shape[0])
-        if relative is None:
-            return Ridge(penalty.value, penalty.scaled(self.problem.exponent, dead), None)
-        if penalty.root is not None:
+        if relative is not None and (np.ndim(relative) == 2 or hasattr(relative, "nnz")):
             raise ValueError(
                 "Argument 'relative_ridge' must be a number, or one for each channel, not a matrix: scale it "
                 "and pass it as ridge."
             )
+        penalty = Penalty.of(name, by_channel(name, given, self.problem.labels), self.problem.shape[0])
+        if relative is None:
+            return Ridge(penalty.value, penalty.scaled(self.problem.exponent, dead), None)
         scaled = penalty.own * self.largest
         with np.errstate(over="ignore"):
             value = self.problem.unscaled(scaled, y=4)

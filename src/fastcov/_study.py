@@ -106,7 +106,9 @@ def score_between(C: Array, S: Array, at_one: Array) -> Score:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         left = np.square(C - S).sum()
         r2, over_one = 1.0 - left / np.square(S).sum(), 1.0 - left / np.square(at_one - S).sum()
-        a, b = (M[above] / np.abs(M).max() for M in (C, S))  # products of any scale stay in range
-        a, b = a - a.mean(), b - b.mean()
-        pearson = (a @ b) / np.sqrt((a @ a) * (b @ b)) if len(a) > 2 else np.nan
+        pearson = np.nan
+        if len(above[0]) > 2:
+            a, b = (M[above] / np.abs(M).max() for M in (C, S))  # products of any scale stay in range
+            a, b = a - a.mean(), b - b.mean()
+            pearson = (a @ b) / np.sqrt((a @ a) * (b @ b))
     return Score(float(r2), float(over_one), float(pearson))

@@ -27,6 +27,9 @@ from ._solution import RESOLVED, SINGLE
 LARGEST = 10**15
 
 NAMES = ("cholesky", "dual", "spectral", "pcg")
+# Iterations with a penalty that is no ridge, over those with one: they depend on how far its diagonal, which
+# preconditions, is from it, and go from as many to hundreds of times as many.
+UNTOLD = 100.0
 # Those that need no more of a penalty than its products; the others, an inverse that is diagonal.
 FOR_ANY_PENALTY = ("cholesky", "pcg")
 
@@ -222,6 +225,8 @@ def choose(
         if name == "pcg" and nbytes > limit:  # the preconditioner is made again at each iteration
             least = working_bytes(N, D, LEAST_RANK if rank is None else min(rank, N))
             nbytes, flops, seconds = max(limit, least), 2 * flops, 2 * seconds
+        if name == "pcg" and "dual" not in solvers:
+            flops, seconds = UNTOLD * flops, UNTOLD * seconds
         costs.append(Cost(name, flops, base + nbytes, seconds, base + nbytes <= available))
     fitting = [c for c in costs if c.fits and math.isfinite(c.seconds)]
     if not fitting and budget is not None and budget < free:
