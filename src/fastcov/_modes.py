@@ -150,8 +150,8 @@ class Truncated:
             except ArpackError:  # many eigenvalues that are one: with more vectors it finds its way
                 if held == N:
                     raise ValueError(
-                        f"Argument 'modes' must be another number, or that of all modes, not {k}: Lanczos does "
-                        "not find so many here, where some have the same size."
+                        f"Argument 'modes' must be another number, or that of all modes, not {k}: Lanczos "
+                        "does not find so many here, where some have the same size."
                     ) from None
                 held = min(N, 2 * held)
                 require_memory(8 * N * (held + k), f"{k} modes of {N} channels", "ask for fewer modes")
