@@ -512,7 +512,7 @@ def test_names_of_nan_are_said_where_there_are_any():
         with pytest.raises(ValueError, match="^Argument 'responses' must be finite, .*" + match):
             fc.fit(X, responses=frame, ridge=1)
         with pytest.raises(ValueError, match="^Argument 'Y' must be finite, .*" + match):
-            fc.cross_validate(X, frame)
+            fc.cross_validate(X, frame, folds=3)
     S = SIM.S.copy()
     S[2, 1] = S[1, 2] = np.inf
     with pytest.raises(ValueError, match=r"'S' .* condition 1 \('limonene'\), condition 2 \('citral'\) "):
@@ -528,8 +528,8 @@ def test_what_is_wrong_with_responses_is_said_of_the_argument_that_was_given():
     ):
         for call in (fc.fit, fc.ridge_path, fc.explain):
             options = {} if call is fc.ridge_path else {"ridge": 1}
-            refused(lambda call=call, o=options: call(X, responses=wrong, **o), f"'responses' {words}")
-        refused(lambda: fc.target_covariance(wrong, like=X), "'Y' " + words.replace("'X'", "'like'"))
+            refused(lambda call=call, o=options, Y=wrong: call(X, responses=Y, **o), f"'responses' {words}")
+        refused(lambda Y=wrong: fc.target_covariance(Y, like=X), "'Y' " + words.replace("'X'", "'like'"))
 
 
 def test_a_fit_keeps_how_many_channels_its_responses_have(tmp_path):

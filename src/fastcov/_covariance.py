@@ -50,7 +50,7 @@ def covariance(X: Any, *, gains: ArrayLike | None = None, center: bool = True) -
     block of rows are summed in float32: good to some 1e-6 of the largest entry.
     """
     problem = Problem.of(X, gains=gains, center=center)
-    return like_matrix(problem.unscaled(problem.covariance(), y=2), X, problem.labels.conditions)
+    return like_matrix(problem.unscaled(problem.covariance(), y=2), X, problem.labels.columns)
 
 
 @overload
@@ -96,12 +96,12 @@ def target_covariance(Y: Any, *, like: Any = None, center: bool = True) -> Any:
     """
     if like is None:
         output = Problem.of(Y, center=center, name="Y")
-        return like_matrix(output.unscaled(output.covariance(), y=2), Y, output.labels.conditions)
+        return like_matrix(output.unscaled(output.covariance(), y=2), Y, output.labels.columns)
     reference = Problem.of(like, center=center, name="like")
     S, _, _ = scaled_target(Y, reference)
     own = Labels.of("Y", Y)
     labels = own if reference.labels.columns is None else reference.labels.or_conditions(own)
-    return like_matrix(S, Y, labels.conditions)
+    return like_matrix(S, Y, labels.columns)
 
 
 def scaled_target(

@@ -297,14 +297,17 @@ def conditions_of(S: Any) -> Labels:
     return Labels(None, axis_names(S[0] if isinstance(S, (list, tuple)) and S else S, 2)[0])
 
 
-def like_matrix(values: Array, X: Any, names: Names | None) -> Any:
+def like_matrix(values: Array, X: Any, names: Axis | None) -> Any:
     """A matrix over conditions with these names, of pandas or xarray where X is."""
     kind = kind_of(X)
     if kind == "pandas":
-        index = None if names is None else list(names)
+        index = None if names is None or isinstance(names, range) else list(names)
         return sys.modules["pandas"].DataFrame(values, index=index, columns=index)
     if kind == "xarray":
         dims = (X.dims[-1], f"{X.dims[-1]}_2")
-        coords = {} if names is None else {dim: list(names) for dim in dims}
+        along: Any = None if names is None else list(names)
+        if isinstance(names, range):
+            along = sys.modules["pandas"].RangeIndex(len(names))
+        coords = {} if along is None else dict.fromkeys(dims, along)
         return sys.modules["xarray"].DataArray(values, dims=dims, coords=coords)
     return values

@@ -261,6 +261,7 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             validate_separately=({"dtype": FLOATS, **x_checks}, {"dtype": np.float64, "ensure_2d": False}),
         )  # fmt: skip
         check_consistent_length(x, other)
+        own = axis_names(y, other.ndim)
         if other.ndim == 1:
             other = other[:, np.newaxis]
         D = len(x)
@@ -269,7 +270,7 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 f"Argument 'y' must be {D} x {D} for target='precomputed', a row and a column for each "
                 f"condition, not of shape {other.shape}: pass responses to cross-validate."
             )
-        other = self._aligned(other, axis_names(X, 2)[0], y)
+        other = self._aligned(other, own, axis_names(X, 2)[0])
         if self.target == "responses" and self.center and other.shape[1] == 1:
             raise ValueError(
                 "Argument 'y' must have two outputs or more for center=True, not 1: less its mean over "
@@ -277,9 +278,8 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             )
         return x, other
 
-    def _aligned(self, other: NDArray[Any], names: Axis | None, y: Any) -> NDArray[Any]:
-        """y with its conditions in the order of X's names, where y has such as well."""
-        own = axis_names(y, np.ndim(y))
+    def _aligned(self, other: NDArray[Any], own: list[Axis | None], names: Axis | None) -> NDArray[Any]:
+        """y with its conditions in the order of X's names, where y has such of its own."""
         if names is None or own[0] is None or _unlike(own[0], names):
             return other
         if self.target == "precomputed":
