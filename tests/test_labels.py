@@ -483,6 +483,14 @@ def test_names_that_differ_in_case_or_spaces_are_set_beside_each_other():
     refused(lambda: fc.fit(XF, responses=many, ridge=1), "'HEPTANAL' for 'heptanal' and 3 more, which differ")
 
 
+def test_names_that_differ_in_case_from_several_are_listed():
+    other = YF.rename(columns={"citral": "a b", "thymol": "AB"})
+    x = XF.rename(columns={"citral": "ab", "thymol": "zzz"})
+    refused(lambda: fc.fit(x, responses=other, ridge=1), "be without 'ab', 'zzz' and with ")
+    x = XF.rename(columns={"citral": "ab", "thymol": "A B"})
+    refused(lambda: fc.fit(x, responses=other, ridge=1), "be without 'ab', 'A B' and with 'AB', 'a b': ")
+
+
 def test_missing_names_stand_beside_the_closest_unexpected_ones():
     other = YF.rename(columns={"pinene": "thymols", "thymol": "pinenes", "citral": "zzz"}).assign(extra=1.0)
     refused(

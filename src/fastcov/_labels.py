@@ -233,7 +233,7 @@ def _comparable(names: Axis, wanted: Axis) -> bool:
 def _difference(missing: list[str], unknown: list[str]) -> str:
     """What is wrong with names: the wanted ones that are missing, each beside the closest there is."""
     spelled = {_folded(each): each for each in unknown}
-    if len(missing) == len(unknown) and {_folded(each) for each in missing} == set(spelled):
+    if len(missing) == len(unknown) == len(spelled) and {_folded(each) for each in missing} == set(spelled):
         pairs = [f"{spelled[_folded(each)]!r} for {each!r}" for each in missing]
         return f"{_listed(pairs)}, which {'differs' if len(pairs) == 1 else 'differ'} only in case or spaces"
     left = dict.fromkeys(unknown)
