@@ -741,7 +741,7 @@ CELLS = [f"cell {i}" for i in range(40)]
 
 def write_csv(path, values, columns=ODOURS, rows=None, corner="cell"):
     """A table of numbers with a header and, where there are `rows`, a first column of names."""
-    lines = [",".join([corner] * (rows is not None) + list(columns))]
+    lines = [",".join([corner] * (rows is not None) + [*map(str, columns)])]
     for i, row in enumerate(np.asarray(values).tolist()):
         lines.append(",".join(([str(rows[i])] if rows is not None else []) + [repr(value) for value in row]))
     pathlib.Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -883,18 +883,77 @@ def test_a_first_column_of_numbers_is_names_where_it_is_said(run):
     data, ids = load(), np.arange(1000, 1040)
     write_csv("x.csv", data["X"], rows=ids, corner="id")
     write_csv("y.csv", data["Y"], rows=range(40), corner="id")
-    refused(run("fit", "x.csv", "--responses", "data.npz:Y"), "'Y' must have the 9 conditions")
-    result = run("fit", "x.csv", "--responses", "y.csv", "--id-column", "--ridge", "5", "--json")
-    found = json.loads(result.stdout)
-    assert found["channel_names"] == [str(i) for i in ids]
+    refused(
+        run("fit", "x.csv", "--responses", "data.npz:Y"),
+        "'Y' must have the 9 conditions",
+        "is one of them conditions x channels? Or, if the first column of X is names, give --id-column x.",
+    )
     wanted = run("fit", "data.npz:X", "--responses", "data.npz:Y", "--ridge", "5", "--json")
-    assert_allclose(found["gains"], json.loads(wanted.stdout)["gains"], rtol=1e-12)
+    for y, option in (
+        ("y.csv", ["--id-column"]),
+        ("y.csv", ["--id-column", "both"]),
+        ("data.npz:Y", ["--id-column=both"]),
+        ("data.npz:Y", ["--id-column", "x"]),
+    ):
+        result = run("fit", "x.csv", "--responses", y, *option, "--ridge", "5", "--json")
+        found = json.loads(result.stdout)
+        assert found["channel_names"] == [str(i) for i in ids]
+        assert_allclose(found["gains"], json.loads(wanted.stdout)["gains"], rtol=1e-12)
     pathlib.Path("one.csv").write_text("1.5\n2.5\n")
     refused(
         run("fit", "one.csv", "--responses", "data.npz:Y", "--id-column"),
         "columns of numbers",
         "--id-column",
     )
+
+
+def test_ids_in_one_of_two_tables_are_names_where_it_is_said(run):
+    data, ids = load(), np.arange(1000, 1040)
+    write_csv("x.csv", data["X"], columns=ODOURS)
+    write_csv("y.csv", data["Y"], rows=ids[: len(data["Y"])], corner="id", columns=ODOURS)
+    for command in ("fit", "cv", "path", "report"):
+        refused(
+            run(command, "x.csv", "--responses", "y.csv"),
+            "'Y' must have the 8 conditions of X in its columns, not 9",
+            "give --id-column y.",
+        )
+    refused(
+        run("fit", "x.csv", "--responses", "y.csv", "--id-column", "x"), "'X' must name each channel once"
+    )
+    lost = run("fit", "y.csv", "--responses", "x.csv", "--id-column", "both")
+    refused(lost, "not 7", "if the first column of Y is numbers, give --id-column x.")
+    found = run("fit", "x.csv", "--responses", "y.csv", "--id-column", "y", "--ridge", "5", "--json")
+    wanted = run("fit", "data.npz:X", "--responses", "data.npz:Y", "--ridge", "5", "--json")
+    assert_allclose(*(json.loads(each.stdout)["gains"] for each in (found, wanted)), rtol=1e-12)
+    refused(run("fit", "x.csv", "--responses", "y.csv", "--id-column", "z"), "'z' is not one of")
+    same = run("fit", "y.csv", "--responses", "data.npz:Y", "--ridge", "5", "--id-column", "x")
+    assert same.exit_code == 0, same.stderr
+
+
+@pytest.mark.parametrize("column", ["repeats", "fractions", "negative", "no table", "wider"])
+def test_a_first_column_that_is_no_id_is_not_suspected(run, column):
+    X = load()["X"][:, :7]
+    first = {"repeats": np.arange(len(X)) // 2, "fractions": np.arange(len(X)) + 0.5,
+             "negative": -np.arange(len(X))}.get(column, np.arange(len(X)))  # fmt: skip
+    wide = np.column_stack([first] * (3 if column == "wider" else 2) + [X])
+    np.savetxt("x.csv", wide, delimiter=",")
+    np.save("x.npy", wide)
+    result = run("fit", "x.npy" if column == "no table" else "x.csv", "--responses", "data.npz:Y")
+    refused(result, "'Y' must have the", "is one of them conditions x channels?")
+    assert "--id-column" not in result.stderr
+    np.savetxt("x.csv", np.column_stack([np.arange(len(X)), load()["X"]]), delimiter=",")
+    refused(run("fit", "x.csv", "--responses", "data.npz:Y"), "give --id-column x.")
+
+
+def test_numbers_of_conditions_in_tables_are_aligned(run):
+    data, order = load(), [3, 0, 7, 1, 6, 2, 5, 4]
+    write_csv("x.csv", data["X"], rows=range(40), columns=range(8), corner="")
+    write_csv("y.csv", data["Y"][:, order], rows=range(len(data["Y"])), columns=order, corner="")
+    found = run("fit", "x.csv", "--responses", "y.csv", "--ridge", "5", "--json")
+    assert "aligned by name" in found.stderr
+    wanted = run("fit", "data.npz:X", "--responses", "data.npz:Y", "--ridge", "5", "--json")
+    assert_allclose(*(json.loads(each.stdout)["gains"] for each in (found, wanted)), rtol=1e-12)
+    assert "condition_names" not in json.loads(found.stdout)
 
 
 @pytest.mark.parametrize(

@@ -530,6 +530,28 @@ def test_a_header_that_counts_the_columns_is_not_read_as_data(tmp_path):
     assert read_array(path, name="X").shape == (3, 3)
 
 
+@pytest.mark.parametrize("first", ["2,0,1", "3,1,2", "1,2,3", "0,2,1"])
+def test_a_header_that_numbers_the_columns_in_any_order_is_not_read_as_data(tmp_path, first):
+    asked = r"^Argument 'X' must say whether line 1 .* is a header: "
+    for text, remedy in (
+        (f"{first}\n1.5,2,3\n4,5,6\n", "delete it"),
+        (f"id,{first}\ng,1.5,2,3\nh,4,5,6\n", "leave its first cell"),
+    ):
+        with pytest.raises(ValueError, match=asked + remedy):
+            open_named(table(tmp_path, text), name="X")
+    for text in ("2.0,0,1\n1.5,2,3\n4,5,6\n", "2,0,3\n1.5,2,3\n4,5,6\n", "2,2,1\n1.5,2,3\n4,5,6\n"):
+        assert read_array(table(tmp_path, text), name="X").shape == (3, 3)
+    names = first.split(",")
+    for text in (f",{first}\n1,4,5,6\n0,7,8,9\n2,1,2,3\n", f"id,{first}\n1,4,5,6\n0,7,8,9\n2,1,2,3\n"):
+        channels, conditions, values = named(table(tmp_path, text))
+        assert (channels, conditions) == (["1", "0", "2"], names)
+        assert values == [[4, 5, 6], [7, 8, 9], [1, 2, 3]]
+
+
+def test_the_first_column_stays_numbers_where_it_may_be(tmp_path):
+    assert named(table(tmp_path, "a,b\n1,2\n0,3\n2,4\n")) == (None, ["a", "b"], [[1, 2], [0, 3], [2, 4]])
+
+
 # ---- names in tables
 
 
@@ -546,7 +568,8 @@ def named(path, **options):
         ("g1,1,2.5,-3\ng2,0,1e-3,4\n", ["g1", "g2"], None),
         ("channel,a,b,c\ng1,1,2.5,-3\ng2,0,1e-3,4\n", ["g1", "g2"], ["a", "b", "c"]),
         (",a,b,c\n7,1,2.5,-3\n9,0,1e-3,4\n", ["7", "9"], ["a", "b", "c"]),
-        (",0,1,2\n0,1,2.5,-3\n1,0,1e-3,4\n", None, None),  # as pandas counts
+        (",0,1,2\n0,1,2.5,-3\n1,0,1e-3,4\n", range(2), range(3)),  # as pandas counts
+        (",2,0,1\n1,1,2.5,-3\n0,0,1e-3,4\n", ["1", "0"], ["2", "0", "1"]),
         (",1,2,3\n1,1,2.5,-3\n2,0,1e-3,4\n", ["1", "2"], ["1", "2", "3"]),
         (",a,b,c\n,1,2.5,-3\n,0,1e-3,4\n", None, ["a", "b", "c"]),
     ],

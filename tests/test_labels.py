@@ -73,9 +73,9 @@ def test_arrays_have_no_names_and_conditions_of_the_target_do_where_x_has_none()
 def test_an_index_that_pandas_made_is_no_name():
     fit = fc.fit(pd.DataFrame(X), responses=pd.DataFrame(Y), ridge=1)
     assert (fit.channels, fit.conditions) == (None, None)
-    some = fc.fit(pd.DataFrame(X).iloc[3:], responses=pd.DataFrame(Y)[ORDER], ridge=1)
+    some = fc.fit(pd.DataFrame(X).iloc[3:], responses=YF, ridge=1)
     assert some.channels == tuple(range(3, N))
-    assert some.conditions == tuple(ORDER.tolist())
+    assert some.conditions == ODOURS
     dims = xr.DataArray(X, dims=("a", "b"))
     assert Labels.of("X", dims) == Labels.of("X", X) == Labels.of("X", X.tolist()) == Labels()
 
@@ -191,6 +191,135 @@ def test_covariances_of_frames_and_arrays_have_names_and_the_right_numbers():
     assert list(fc.target_covariance(YF, like=pd.DataFrame(X)).index) == list(ODOURS)
     assert type(fc.target_covariance(Y, like=XF)) is np.ndarray
     assert fc.covariance(xr.DataArray(X, dims=("a", "b"))).coords == {}
+
+
+COUNTED, COUNTED_Y = pd.DataFrame(X), pd.DataFrame(Y)
+TURNED = np.random.default_rng(3).permutation(N)
+EXACT = fc.fit(X, responses=Y, ridge=1e3, method="exact", bounds=(np.linspace(0.5, 0.9, N), 2))
+
+
+@pytest.mark.parametrize(("x", "y"), [(np.arange(D), ORDER), (ORDER, np.arange(D))], ids=["Y", "X"])
+@pytest.mark.parametrize("wrap", [lambda frame: frame, xr.DataArray], ids=["pandas", "xarray"])
+def test_numbers_that_count_are_aligned_with_the_same_in_another_order(x, y, wrap):
+    given, other = wrap(COUNTED.iloc[:, x]), wrap(COUNTED_Y.iloc[:, y])
+    if isinstance(x, np.ndarray) and (x == np.arange(D)).all():  # as no one has indexed it
+        given = wrap(COUNTED)
+    else:
+        other = wrap(COUNTED_Y)
+    S, names = fc.target_covariance(Y[:, x], like=X), None if x is not ORDER else tuple(ORDER.tolist())
+    with aligned("responses"):
+        fit = fc.fit(given, responses=other, relative_ridge=0.1)
+    assert_allclose(fit.target(), S, rtol=1e-12)
+    assert_allclose(fit.gains, FIT.gains, rtol=1e-9)
+    assert (fit.channels, fit.conditions) == (None, names)
+    with aligned("Y"):
+        cv = fc.cross_validate(given, other, relative_ridges=[0.1], folds=4, method="linear")
+    wanted = fc.cross_validate(X[:, x], Y[:, x], relative_ridges=[0.1], folds=4, method="linear")
+    assert_allclose(cv.r2, wanted.r2, rtol=1e-9)
+    assert cv.fit.conditions == names
+    with aligned("Y", "'like'"):
+        found = fc.target_covariance(other, like=given)
+    assert_allclose(found, S, rtol=1e-12)
+    square = fc.target_covariance(other)
+    with aligned("S"):
+        fit = fc.fit(given, square, ridge=1e3)
+    assert_allclose(fit.target(), naive.covariance(Y[:, x]), rtol=1e-12)
+    assert fit.conditions == names
+    with aligned("S"):
+        two = fc.fit(given, [square, square], ridge=1e3)
+    assert_allclose(two.gains[1], fit.gains, rtol=1e-9)
+
+
+def test_a_table_that_counts_is_aligned_with_numbers_in_text():
+    counted = Labelled(X, None, range(D))
+    texts = Labelled(Y[:, ORDER], range(M), [str(i) for i in ORDER])
+    with aligned("responses"):
+        fit = fc.fit(counted, responses=texts, relative_ridge=0.1)
+    assert_allclose(fit.gains, FIT.gains, rtol=1e-9)
+    assert (fit.channels, fit.conditions) == (None, None)
+
+
+def test_what_counts_is_not_compared_with_other_names_nor_with_arrays():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for x, y, names in (
+            (COUNTED, COUNTED_Y.iloc[:, ::-1].set_axis(range(1, 1 + D), axis=1), tuple(range(1, 1 + D))),
+            (COUNTED, YF.iloc[:, ::-1], ODOURS[::-1]),
+            (COUNTED, Y[:, ::-1], None),
+            (XF, COUNTED_Y.iloc[:, ::-1].set_axis(range(D), axis=1), ODOURS),
+            (X, COUNTED_Y.iloc[:, ::-1], None),  # numbers in an order that X may not have
+            (COUNTED, COUNTED_Y.iloc[:, ::-1].set_axis(range(D), axis=1), None),
+        ):
+            fit = fc.fit(x, responses=y, ridge=1)
+            assert fit.conditions == names
+            assert_allclose(fit.target(), fc.target_covariance(Y[:, ::-1], like=X), rtol=1e-12)
+        S = fc.target_covariance(COUNTED_Y.iloc[:, ::-1], like=X)
+        assert list(S.index) == list(range(D))[::-1]
+        assert fc.fit(X, S, ridge=1).conditions is None
+        half = pd.DataFrame(naive.covariance(Y), columns=ODOURS)  # rows that only count
+        assert fc.fit(XF, half, ridge=1).conditions == ODOURS
+
+
+def test_a_covariance_that_counts_along_one_axis_is_put_right():
+    S = pd.DataFrame(naive.covariance(Y))
+    for frame, like in ((S.iloc[:, ORDER], "its rows"), (S.iloc[ORDER], "'X'")):
+        with aligned("S", like):
+            fit = fc.fit(COUNTED, frame, ridge=1e3)
+        assert_allclose(fit.target(), S, rtol=1e-12)
+    half = S.set_axis(list(ODOURS), axis=1).iloc[ORDER, ORDER].set_axis(range(D), axis=0)
+    with aligned("S"):
+        assert_allclose(fc.fit(XF, half, ridge=1e3).target(), S, rtol=1e-12)
+
+
+def test_vectors_over_channels_that_count_are_aligned():
+    lower, z0 = np.linspace(0.5, 0.9, N), np.linspace(0.95, 1.05, N)
+    series = [pd.Series(values).iloc[TURNED] for values in (lower, z0, 1e3 * lower)]
+    with aligned("bounds", axis="channels"), aligned("gains0", axis="channels"):
+        found = fc.fit(
+            COUNTED, responses=YF, ridge=1e3, method="exact", bounds=(series[0], 2), gains0=series[1]
+        )
+    assert_allclose(found.gains, EXACT.gains, rtol=1e-4)
+    for name in ("ridge", "relative_ridge"):
+        with aligned(name, axis="channels"):
+            found = fc.fit(COUNTED, SIM.S, **{name: series[2]})
+        assert_allclose(found.gains, fc.fit(X, SIM.S, **{name: 1e3 * lower}).gains, rtol=1e-9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        by_place = fc.fit(X, SIM.S, ridge=series[2]).gains
+        assert_allclose(by_place, fc.fit(X, SIM.S, ridge=1e3 * lower[TURNED]).gains, rtol=1e-9)
+        sorted_by_name = pd.Series(1e3 * lower).set_axis([f"g{i}" for i in range(N)])
+        assert_allclose(
+            fc.fit(COUNTED, SIM.S, ridge=sorted_by_name).gains, fc.fit(X, SIM.S, ridge=1e3 * lower).gains
+        )
+
+
+def test_gains_of_a_fit_without_names_meet_channels_by_their_number():
+    for given in (X, COUNTED):
+        fit = fc.fit(given, responses=YF, relative_ridge=0.1)
+        wanted = fit.apply(X, responses=Y)
+        with aligned("X_new", "the fit", axis="channels"):
+            found = fit.apply(COUNTED.iloc[TURNED], responses=Y)
+        assert_allclose(found.covariance, wanted.covariance, rtol=1e-12)
+        assert found.r2 == pytest.approx(wanted.r2, rel=1e-12)
+        assert_allclose(found.responses, (fit.gains[:, np.newaxis] * X)[TURNED], rtol=1e-12)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for new in (XF.iloc[TURNED], COUNTED.iloc[TURNED].set_axis(range(1, 1 + N)), X[TURNED]):
+                assert_allclose(fit.apply(new).covariance, fit.apply(X[TURNED]).covariance, rtol=1e-12)
+    named = fc.fit(COUNTED.iloc[TURNED], responses=Y, relative_ridge=0.1)
+    with aligned("X_new", "the fit", axis="channels"):
+        found = named.apply(COUNTED)
+    assert_allclose(found.covariance, fc.covariance(X, gains=FIT.gains), rtol=1e-9)
+
+
+def test_conditions_that_count_are_aligned_where_a_fit_is_applied():
+    wanted = FIT.apply(X, responses=Y)
+    S = pd.DataFrame(wanted.target)
+    for name, given in (("responses", COUNTED_Y.iloc[:, ORDER]), ("S", S.iloc[ORDER, ORDER])):
+        with aligned(name, "'X_new'"):
+            found = FIT.apply(COUNTED, **{name: given})
+        assert_allclose(found.target, wanted.target, rtol=1e-12)
+        assert found.conditions is None
 
 
 def test_names_compare_as_text_and_one_side_without_names_is_not_compared():
@@ -331,8 +460,93 @@ def test_conditions_of_other_names_are_named(call, name):
         "rename",
     )
     many = YF.rename(columns=lambda odour: "x" + odour)
-    refused(lambda: call(many), "'heptanal' and 3 more and with ", "'xlimonene' and 3 more")
+    refused(
+        lambda: call(many),
+        "'heptanal' and 3 more and with ",
+        "with 'xpinene', 'xlimonene', 'xcitral', 'xhexanal', 'xheptanal' and 3 more: ",
+    )
     refused(lambda: call(YF.drop(columns="thymol")), "not be without 'thymol': ")
+
+
+def test_names_that_differ_in_case_or_spaces_are_set_beside_each_other():
+    other = YF.rename(columns={"citral": "CITRAL ", "thymol": " thymol", "pinene": "Pinene"})
+    refused(
+        lambda: fc.fit(XF, responses=other, ridge=1),
+        "Argument 'responses' must have the conditions of 'X', not 'Pinene' for 'pinene', 'CITRAL ' for "
+        "'citral', ' thymol' for 'thymol', which differ only in case or spaces: rename or select",
+    )
+    one = YF.rename(columns={"citral": "CITRAL "})
+    refused(
+        lambda: fc.fit(XF, responses=one, ridge=1), "not 'CITRAL ' for 'citral', which differs only in case"
+    )
+    many = YF.rename(columns=str.upper)
+    refused(lambda: fc.fit(XF, responses=many, ridge=1), "'HEPTANAL' for 'heptanal' and 3 more, which differ")
+
+
+def test_names_that_differ_in_case_from_several_are_listed():
+    other = YF.rename(columns={"citral": "a b", "thymol": "AB"})
+    x = XF.rename(columns={"citral": "ab", "thymol": "zzz"})
+    refused(lambda: fc.fit(x, responses=other, ridge=1), "be without 'ab', 'zzz' and with ")
+    x = XF.rename(columns={"citral": "ab", "thymol": "A B"})
+    refused(lambda: fc.fit(x, responses=other, ridge=1), "be without 'ab', 'A B' and with 'AB', 'a b': ")
+
+
+def test_missing_names_stand_beside_the_closest_unexpected_ones():
+    other = YF.rename(columns={"pinene": "thymols", "thymol": "pinenes", "citral": "zzz"}).assign(extra=1.0)
+    refused(
+        lambda: fc.fit(XF, responses=other, ridge=1),
+        "not be without 'pinene', 'citral', 'thymol' and with 'pinenes', 'thymols', 'zzz', 'extra': rename",
+    )
+
+
+def test_names_of_nan_are_said_where_there_are_any():
+    bad = X.copy()
+    bad[7, 3] = np.nan
+    place = r"first at channel 7{}, condition 3{} \(counted from 0\)"
+    for frame, words in (
+        (pd.DataFrame(bad, CHANNELS, ODOURS), (r" \('glomerulus 7'\)", r" \('hexanal'\)")),
+        (pd.DataFrame(bad, columns=ODOURS), ("", r" \('hexanal'\)")),
+        (pd.DataFrame(bad, index=range(100, 100 + N)), (r" \(107\)", "")),
+        (bad, ("", "")),
+    ):
+        match = place.format(*words)
+        for call in (
+            lambda frame=frame: fc.fit(frame, responses=Y, ridge=1),
+            lambda frame=frame: fc.covariance(frame),
+            lambda frame=frame: fc.loss(frame, SIM.S, np.ones(N)),
+        ):
+            with pytest.raises(ValueError, match="^Argument 'X' must be finite, .*" + match):
+                call()
+        with pytest.raises(ValueError, match="^Argument 'responses' must be finite, .*" + match):
+            fc.fit(X, responses=frame, ridge=1)
+        with pytest.raises(ValueError, match="^Argument 'Y' must be finite, .*" + match):
+            fc.cross_validate(X, frame, folds=3)
+    S = SIM.S.copy()
+    S[2, 1] = S[1, 2] = np.inf
+    with pytest.raises(ValueError, match=r"'S' .* condition 1 \('limonene'\), condition 2 \('citral'\) "):
+        fc.fit(XF, S, ridge=1)
+    with pytest.raises(ValueError, match=r"'S' .* target 1, condition 1 \('limonene'\), condition 2 \('cit"):
+        fc.fit(XF, np.stack([SIM.S, S]), ridge=1)
+
+
+def test_what_is_wrong_with_responses_is_said_of_the_argument_that_was_given():
+    for wrong, words in (
+        (Y[:, 1:], f"must have the {D} conditions of 'X', not {D - 1}: is one of them conditions x channels"),
+        (np.ones((3, D)), "must vary over its channels"),
+    ):
+        for call in (fc.fit, fc.ridge_path, fc.explain):
+            options = {} if call is fc.ridge_path else {"ridge": 1}
+            refused(lambda call=call, o=options, Y=wrong: call(X, responses=Y, **o), f"'responses' {words}")
+        refused(lambda Y=wrong: fc.target_covariance(Y, like=X), "'Y' " + words.replace("'X'", "'like'"))
+
+
+def test_a_fit_keeps_how_many_channels_its_responses_have(tmp_path):
+    cv = fc.cross_validate(X, YF, relative_ridges=[0.1], folds=3, method="linear")
+    for fit in (FIT, cv.fit, fc.ridge_path(XF, responses=YA)[0], fc.explain(X, responses=Y, ridge=1).fit):
+        assert fit.stats["n_responses"] == M
+    assert "n_responses" not in fc.fit(X, SIM.S, ridge=1).stats
+    FIT.save(tmp_path / "fit.npz")
+    assert fc.load(tmp_path / "fit.npz").stats["n_responses"] == M
 
 
 def test_names_that_repeat_are_named_with_argument_and_axis():

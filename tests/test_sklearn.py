@@ -459,3 +459,104 @@ def test_the_fit_knows_the_names_of_the_features():
     names = [f"glomerulus {i}" for i in range(12)]
     model = GainModel().fit(pd.DataFrame(sim.X.T, columns=names), sim.Y.T)
     assert model.fit_.channels == tuple(names)
+
+
+# --- names of conditions
+
+ODOURS = [f"odour {i}" for i in range(D)]
+MIXED = np.random.default_rng(4).permutation(D)
+
+
+def aligned():
+    return pytest.warns(fc.LabelWarning, match=r"^conditions of 'y' are in another order than those of 'X'")
+
+
+@pytest.mark.parametrize("names", [ODOURS, range(D), range(5, 5 + D)], ids=["words", "counted", "numbers"])
+@pytest.mark.parametrize("kind", ["pandas", "xarray"])
+def test_conditions_in_another_order_are_aligned_by_name(X, y, names, kind):
+    wrap = (lambda frame: frame) if kind == "pandas" else pytest.importorskip("xarray").DataArray
+    x, frame = wrap(pd.DataFrame(X, names)), wrap(pd.DataFrame(y, names).iloc[MIXED])
+    model = GainModel(ridge=300.0).fit(X, y)
+    with aligned():
+        found = GainModel(ridge=300.0).fit(x, frame)
+    assert_allclose(found.gains_, model.gains_, rtol=1e-12)
+    with aligned():
+        assert found.score(x, frame) == pytest.approx(model.score(X, y), rel=1e-12)
+    S = naive.covariance(y.T)
+    target = pd.DataFrame(S, names, names)
+    model = GainModel(ridge=300.0, target="precomputed").fit(X, S)
+    with aligned():
+        found = GainModel(ridge=300.0, target="precomputed").fit(x, wrap(target.iloc[MIXED, MIXED]))
+    assert_allclose(found.gains_, model.gains_, rtol=1e-12)
+    with aligned():
+        assert found.score(x, wrap(target.iloc[MIXED, MIXED])) == pytest.approx(model.score(X, S), rel=1e-12)
+
+
+def test_one_output_with_names_is_aligned(X, y):
+    series = pd.Series(y[:, 0], ODOURS).iloc[MIXED]
+    model = GainModel(ridge=300.0, center=False)
+    with aligned():
+        found = model.fit(pd.DataFrame(X, ODOURS), series).gains_
+    assert_allclose(found, model.fit(X, y[:, 0]).gains_, rtol=1e-12)
+
+
+def test_other_conditions_are_refused_by_name(X, y):
+    x, other = pd.DataFrame(X, ODOURS), pd.DataFrame(y, ODOURS).rename(index={"odour 3": "nonanal"})
+    match = "^Argument 'y' must have the conditions of 'X', not be without 'odour 3' and with 'nonanal': "
+    with pytest.raises(ValueError, match=match):
+        GainModel().fit(x, other)
+    model = GainModel().fit(x, y)
+    with pytest.raises(ValueError, match=match):
+        model.score(x, other)
+    S = pd.DataFrame(naive.covariance(y.T), other.index, other.index)
+    with pytest.raises(ValueError, match=match):
+        GainModel(target="precomputed").fit(x, S)
+    numbers = [pd.DataFrame(each, range(k, k + D)) for each, k in ((X, 5), (y, 6))]
+    with pytest.raises(ValueError, match="without '5' and with '17'"):
+        GainModel().fit(*numbers)
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_has_no_names_or_others_by_kind_is_not_compared(X, y):
+    wanted = GainModel().fit(X, y).gains_
+    counted, words = range(D), ODOURS[::-1]
+    frames = {
+        each: (X if each is None else pd.DataFrame(X, each), y if each is None else pd.DataFrame(y, each))
+        for each in (None, counted, range(5, 5 + D), range(100, 100 + D), tuple(words))
+    }
+    for a, (x, _) in frames.items():
+        for b, (_, other) in frames.items():
+            if {a, b} != {range(5, 5 + D), counted}:
+                assert_array_equal(GainModel().fit(x, other).gains_, wanted)
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_that_repeat_in_both_are_no_obstacle(X, y):
+    rows = np.array([0, 0, 1, 2, 3, 4, 5, 5, 6, 7])
+    x, other = pd.DataFrame(X, ODOURS).iloc[rows], pd.DataFrame(y, ODOURS).iloc[rows]
+    assert_allclose(GainModel().fit(x, other).gains_, GainModel().fit(X[rows], y[rows]).gains_, rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("rows", "others"),
+    [(ODOURS, ODOURS), (range(D), range(D)), (range(D), ODOURS), (ODOURS, range(D)), (ODOURS, None),
+     (range(D), range(100, 100 + D))],
+)  # fmt: skip
+def test_a_search_over_frames_is_that_over_arrays(X, y, rows, others):
+    x, other = pd.DataFrame(X, rows), y if others is None else pd.DataFrame(y, others)
+    folds = KFold(3, shuffle=True, random_state=0)
+    grid = {"relative_ridge": [0.1, 1.0]}
+    found = GridSearchCV(GainModel(), grid, cv=folds, error_score="raise").fit(x, other)
+    wanted = GridSearchCV(GainModel(), grid, cv=folds).fit(X, y)
+    assert_allclose(found.cv_results_["mean_test_score"], wanted.cv_results_["mean_test_score"], rtol=1e-9)
+
+
+def test_a_search_aligns_what_both_name(X, y):
+    names = np.array(ODOURS)
+    x, other = pd.DataFrame(X, names), pd.DataFrame(y, names).iloc[MIXED]
+    with pytest.raises(ValueError, match="must have the conditions of 'X'"):  # folds are cut by place
+        cross_val_score(GainModel(), x, other, cv=3, error_score="raise")
+    assert_allclose(
+        cross_val_score(GainModel(), x, other.loc[x.index], cv=3), cross_val_score(GainModel(), X, y, cv=3)
+    )

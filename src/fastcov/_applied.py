@@ -116,7 +116,8 @@ def apply(fit: Fit, X_new: Any, S: Any, responses: Any) -> Applied:
     """The gains of a fit on new responses, and how well they predict where there is a target."""
     problem = Problem.of(X_new, center=fit.stats["center"], name="X_new")
     N = fit.stats["shape"][0]
-    order = order_of(problem.labels.channels, fit.channels, "channel", "X_new", "the fit")
+    channels = range(N) if fit.channels is None else fit.channels  # a fit without names numbers them
+    order = order_of(problem.labels.rows, channels, "channel", "X_new", "the fit")
     if problem.shape[0] != N:
         raise ValueError(
             f"Argument 'X_new' must have the {N} channels of the fit as its rows, not {problem.shape[0]}: "

@@ -50,7 +50,7 @@ def covariance(X: Any, *, gains: ArrayLike | None = None, center: bool = True) -
     block of rows are summed in float32: good to some 1e-6 of the largest entry.
     """
     problem = Problem.of(X, gains=gains, center=center)
-    return like_matrix(problem.unscaled(problem.covariance(), y=2), X, problem.labels.conditions)
+    return like_matrix(problem.unscaled(problem.covariance(), y=2), X, problem.labels.columns)
 
 
 @overload
@@ -96,36 +96,41 @@ def target_covariance(Y: Any, *, like: Any = None, center: bool = True) -> Any:
     """
     if like is None:
         output = Problem.of(Y, center=center, name="Y")
-        return like_matrix(output.unscaled(output.covariance(), y=2), Y, output.labels.conditions)
+        return like_matrix(output.unscaled(output.covariance(), y=2), Y, output.labels.columns)
     reference = Problem.of(like, center=center, name="like")
-    S, _ = scaled_target(Y, reference)
-    return like_matrix(S, Y, reference.labels.or_conditions(Labels.of("Y", Y)).conditions)
+    S, _, _ = scaled_target(Y, reference)
+    own = Labels.of("Y", Y)
+    labels = own if reference.labels.columns is None else reference.labels.or_conditions(own)
+    return like_matrix(S, Y, labels.columns)
 
 
-def scaled_target(Y: Any, given: Problem, like: str = "'like'") -> tuple[Array, float]:
-    """The target covariance of responses, on the scale and in the order of those given; and its c."""
-    output = Problem.of(aligned("Y", Y, given.labels, like), center=given.center, name="Y")
+def scaled_target(
+    Y: Any, given: Problem, like: str = "'like'", *, name: str = "Y"
+) -> tuple[Array, float, int]:
+    """The target covariance of responses, on the scale and in the order of those given; its c; and M."""
+    output = Problem.of(aligned(name, Y, given.labels, like), center=given.center, name=name)
     if output.shape[1] != given.shape[1]:
         raise ValueError(
-            f"Argument 'Y' must have the {given.shape[1]} conditions of {like}, not {output.shape[1]}."
+            f"Argument '{name}' must have the {given.shape[1]} conditions of {like}, not {output.shape[1]}: "
+            "is one of them conditions x channels?"
         )
     S: Array = output.unscaled(output.covariance(), y=2)
     trace = np.trace(S)
     if not trace > dust(output, output.shape[1]):
-        raise ValueError("Argument 'Y' must vary over its channels, not have a covariance of zero.")
+        raise ValueError(f"Argument '{name}' must vary over its channels, not have a covariance of zero.")
     scale = given.unscaled(np.trace(given.covariance()), y=2) / trace
-    return S * scale, float(scale)
+    return S * scale, float(scale), output.shape[0]
 
 
 def aligned(name: str, Y: Any, wanted: Labels, like: str = "'X'") -> Any:
     """Responses with their conditions in the order of the wanted ones, where both have names."""
     labels = Labels.of(name, Y)
-    order = order_of(labels.conditions, wanted.conditions, "condition", name, like)
+    order = order_of(labels.columns, wanted.columns, "condition", name, like)
     if order is None:
         return Y
     array = check_responses(name, Y)
     values = Columns(array, order) if isinstance(array, Stored) else array[:, order]
-    return Labelled(values, labels.channels, wanted.conditions)
+    return Labelled(values, labels.rows, wanted.columns)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,9 +140,11 @@ class Target:
     S: Any
     scale: float | None  # c of the responses
     labels: Labels  # conditions that have names in S or the responses alone
+    n_responses: int | None = None  # channels of the responses
 
     @classmethod
-    def of(cls, S: Any, responses: Any, given: Problem) -> Target:
+    def of(cls, S: Any, responses: Any, given: Problem, *, name: str = "responses") -> Target:
+        """One of the two; errors call the responses `name`."""
         if responses is None:
             if S is None:
                 raise TypeError(
@@ -146,14 +153,16 @@ class Target:
             return cls(S, None, given.labels.or_conditions(conditions_of(S)))
         if S is not None:
             raise ValueError("Argument 'S' or 'responses' must be given, one of the two, not both.")
-        responses = aligned("responses", responses, given.labels)
-        target, scale = scaled_target(responses, given, "'X'")
-        return cls(target, scale, given.labels.or_conditions(Labels.of("responses", responses)))
+        responses = aligned(name, responses, given.labels)
+        target, scale, M = scaled_target(responses, given, "'X'", name=name)
+        return cls(target, scale, given.labels.or_conditions(Labels.of(name, responses)), M)
 
     @property
     def stats(self) -> dict[str, Any]:
-        """What a fit keeps, for the prediction of other conditions."""
-        return {} if self.scale is None else {"target_scale": self.scale}
+        """What a fit keeps of responses, for the prediction of other conditions and to say what they were."""
+        if self.scale is None:
+            return {}
+        return {"target_scale": self.scale, "n_responses": self.n_responses}
 
 
 def dust(problem: Problem, n_conditions: int) -> float:

@@ -150,7 +150,7 @@ def cross_validate(
             "them conditions x channels?"
         )
     splits = make_folds(folds, repeats, D, random)
-    output = Problem.of(other, center=center, name="Y")
+    output = Problem.of(Y, center=center, name="Y")
     orders = [np.arange(D)] + [random.permutation(D) for _ in range(n_shuffles)]
     study = Study(given, output, _covariance(given), _covariance(output), values, relative)
     with watching(callback) as watch:
@@ -180,7 +180,7 @@ def cross_validate(
             stacklevel=2,
         )
     if refit is not None:
-        target = Target.of(None, Y, given)
+        target = Target.of(None, Y, given, name="Y")
         with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
             start = Start.of(given, target.S, watch)
             for each in methods:

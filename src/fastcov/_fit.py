@@ -67,6 +67,7 @@ def fit(
         factorisation; the answer keeps the accuracy of float64. A DataFrame of pandas (index: channels,
         columns: conditions) or a DataArray of xarray gives its names to `Fit.channels` and
         `Fit.conditions`; all that has other names is refused, and what has them in another order aligned.
+        An index that only counts is no name, but the same numbers in another order are aligned with it.
     S : array_like, shape (D, D) or (T, D, D)
         Target covariance on the scale of X's, a sum over channels: from `target_covariance`, not
         `numpy.cov`. A stack of T targets shares one factorisation.

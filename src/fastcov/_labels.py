@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import difflib
 import os
 import sys
 import warnings
@@ -15,9 +16,13 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Names = tuple[Any, ...]
+# What an axis is compared by: its names, or a range where it only counts. That is no name, but an order.
+Axis = Names | range
 
 # Names that an error or a warning spells out.
 LISTED = 5
+# Names among which the closest is looked for.
+SEARCHED = 2000
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -32,10 +37,20 @@ class LabelWarning(UserWarning):
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """Names of the rows and columns of responses, or None for those that have none."""
+    """What the rows and columns of responses are compared by, or None for those that have nothing."""
 
-    channels: Names | None = None
-    conditions: Names | None = None
+    rows: Axis | None = None
+    columns: Axis | None = None
+
+    @property
+    def channels(self) -> Names | None:
+        """Names of the rows; None where they only count."""
+        return None if isinstance(self.rows, range) else self.rows
+
+    @property
+    def conditions(self) -> Names | None:
+        """Names of the columns; None where they only count."""
+        return None if isinstance(self.columns, range) else self.columns
 
     @classmethod
     def of(cls, name: str, X: Any) -> Labels:
@@ -44,10 +59,14 @@ class Labels:
         return cls(_unique(name, "channel", rows), _unique(name, "condition", columns))
 
     def or_conditions(self, others: Labels) -> Labels:
-        """The same, with the conditions of others where these have none."""
-        return (
-            self if self.conditions is not None else dataclasses.replace(self, conditions=others.conditions)
-        )
+        """The same, with the conditions of others where these have none.
+
+        Not so numbers that count in another order: columns without names may well be in order.
+        """
+        names = others.columns
+        if self.conditions is not None or names is None or _reorders(names):
+            return self
+        return dataclasses.replace(self, columns=names)
 
 
 UNLABELLED = Labels()
@@ -105,9 +124,9 @@ def kind_of(X: Any) -> str | None:
     return None
 
 
-def axis_names(X: Any, ndim: int) -> list[Names | None]:
-    """Names along the last `ndim` axes of whatever has such; None where they only count."""
-    none: list[Names | None] = [None] * ndim
+def axis_names(X: Any, ndim: int) -> list[Axis | None]:
+    """Names along the last `ndim` axes of whatever has such; a range where they only count."""
+    none: list[Axis | None] = [None] * ndim
     if isinstance(X, Labelled):
         return [None if names is None else _plain(names) for names in (X.channels, X.conditions)][-ndim:]
     pandas = sys.modules.get("pandas")
@@ -121,16 +140,17 @@ def axis_names(X: Any, ndim: int) -> list[Names | None]:
         return none
     if len(axes) < ndim:
         return none
-    return [None if _counts(axis) else _plain(axis) for axis in axes[-ndim:]]
+    return [None if axis is None else _plain(axis) for axis in axes[-ndim:]]
 
 
-def _counts(index: Any) -> bool:
-    """Whether an index is what pandas makes where no names are given, or there is none."""
-    return index is None or (type(index).__name__ == "RangeIndex" and (index.start, index.step) == (0, 1))
-
-
-def _plain(names: Iterable[Any]) -> Names:
-    """Whole numbers stay what they are, all else becomes text."""
+def _plain(names: Iterable[Any]) -> Axis:
+    """Whole numbers stay what they are, all else becomes text; a range where pandas made the index."""
+    if isinstance(names, range):
+        return names
+    if type(names).__name__ == "RangeIndex":
+        index: Any = names
+        if (index.start, index.step) == (0, 1):
+            return range(len(index))
     plain: list[Any] = []
     for name in names:
         if isinstance(name, (int, np.integer)) and not isinstance(name, bool):
@@ -142,8 +162,18 @@ def _plain(names: Iterable[Any]) -> Names:
     return tuple(plain)
 
 
-def _unique(name: str, axis: str, names: Names | None) -> Names | None:
-    if names is not None and len(set(map(str, names))) < len(names):
+def _counting(names: Axis) -> bool:
+    """Whether names are the whole numbers from 0, in any order."""
+    return isinstance(names, range) or set(map(str, names)) == set(map(str, range(len(names))))
+
+
+def _reorders(names: Axis) -> bool:
+    """Whether names are the whole numbers from 0, in another order than they count."""
+    return _counting(names) and any(str(each) != str(i) for i, each in enumerate(names))
+
+
+def _unique(name: str, axis: str, names: Axis | None) -> Axis | None:
+    if names is not None and not isinstance(names, range) and len(set(map(str, names))) < len(names):
         twice = [each for each, times in collections.Counter(map(str, names)).items() if times > 1]
         raise ValueError(
             f"Argument '{name}' must name each {axis} once, not {_some(twice)} more than once: rename them, "
@@ -153,31 +183,36 @@ def _unique(name: str, axis: str, names: Names | None) -> Names | None:
 
 
 def _some(names: Iterable[Any]) -> str:
-    listed = [repr(str(name)) for name in names]
+    return _listed([repr(str(name)) for name in names])
+
+
+def _listed(listed: list[str]) -> str:
     more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
     return ", ".join(listed[:LISTED]) + more
 
 
 def order_of(
-    names: Names | None, wanted: Names | None, axis: str, name: str, like: str, *, quiet: bool = False
+    names: Axis | None, wanted: Axis | None, axis: str, name: str, like: str, *, quiet: bool = False
 ) -> NDArray[np.intp] | None:
     """Places of the wanted names among `names`; None where there is nothing to compare or to change.
 
-    Another order is a `LabelWarning`, another set a ValueError.
+    Another order is a `LabelWarning`, another set a ValueError. What only counts is compared with numbers
+    from 0 in any order, and with no other names.
     """
-    if names is None or wanted is None:
+    if names is None or wanted is None or not _comparable(names, wanted):
         return None
     _unique(name, axis, names)
     given, asked = [str(each) for each in names], [str(each) for each in wanted]
     if given == asked:
         return None
     places = {each: i for i, each in enumerate(given)}
-    missing, unknown = [each for each in asked if each not in places], sorted(set(given) - set(asked))
+    there = set(asked)
+    missing = [each for each in asked if each not in places]
+    unknown = [each for each in given if each not in there]
     if missing or unknown:
-        found = [f"without {_some(missing)}"] * bool(missing) + [f"with {_some(unknown)}"] * bool(unknown)
         raise ValueError(
-            f"Argument '{name}' must have the {axis}s of {like}, not be {' and '.join(found)}: rename or "
-            f"select the {axis}s so that both have the same, or pass arrays without names."
+            f"Argument '{name}' must have the {axis}s of {like}, not {_difference(missing, unknown)}: rename "
+            f"or select the {axis}s so that both have the same, or pass arrays without names."
         )
     if not quiet:
         warnings.warn(
@@ -186,6 +221,37 @@ def order_of(
             stacklevel=_outside(),
         )
     return np.array([places[each] for each in asked], np.intp)
+
+
+def _comparable(names: Axis, wanted: Axis) -> bool:
+    """Whether two axes say anything of each other: not where one counts, and the other has other names."""
+    if isinstance(names, range) == isinstance(wanted, range):
+        return not isinstance(names, range)
+    return len(names) == len(wanted) and _counting(names) and _counting(wanted)
+
+
+def _difference(missing: list[str], unknown: list[str]) -> str:
+    """What is wrong with names: the wanted ones that are missing, each beside the closest there is."""
+    spelled = {_folded(each): each for each in unknown}
+    if len(missing) == len(unknown) == len(spelled) and {_folded(each) for each in missing} == set(spelled):
+        pairs = [f"{spelled[_folded(each)]!r} for {each!r}" for each in missing]
+        return f"{_listed(pairs)}, which {'differs' if len(pairs) == 1 else 'differ'} only in case or spaces"
+    left = dict.fromkeys(unknown)
+    beside = []
+    for each in missing[:LISTED]:
+        close = [spelled[_folded(each)]] if _folded(each) in spelled else []
+        close += difflib.get_close_matches(each, list(left)[:SEARCHED], 1)
+        match = next((found for found in close if found in left), None)
+        if match is not None:
+            beside.append(match)
+            del left[match]
+    found = [f"without {_some(missing)}"] * bool(missing)
+    found += [f"with {_some([*beside, *left])}"] * bool(unknown)
+    return f"be {' and '.join(found)}"
+
+
+def _folded(name: str) -> str:
+    return "".join(name.split()).casefold()
 
 
 def _outside() -> int:
@@ -198,7 +264,7 @@ def _outside() -> int:
 
 def by_channel(name: str, values: Any, labels: Labels, *, like: str = "'X'") -> Any:
     """A vector over channels, with names or without, in the order of those of X."""
-    order = order_of(axis_names(values, 1)[0], labels.channels, "channel", name, like)
+    order = order_of(axis_names(values, 1)[0], labels.rows, "channel", name, like)
     return values if order is None else np.asarray(values)[..., order]
 
 
@@ -209,9 +275,11 @@ def by_condition(name: str, S: Any, labels: Labels, *, like: str = "'X'") -> Any
     rows, columns = (_unique(name, "condition", names) for names in axis_names(S, 2))
     if rows is None and columns is None:
         return S
-    if rows is None or columns is None:
-        rows = columns = rows or columns
-    down = order_of(rows, labels.conditions, "condition", name, like)
+    if rows is None or columns is None or isinstance(rows, range) != isinstance(columns, range):
+        named = [each for each in (columns, rows) if each is not None and not isinstance(each, range)]
+        if rows is None or columns is None or not _comparable(rows, columns):
+            rows = columns = named[0] if named else rows or columns
+    down = order_of(rows, labels.columns, "condition", name, like)
     across = order_of(columns, rows, "condition", name, "its rows", quiet=down is not None)
     if across is None and down is None:
         return S
@@ -229,14 +297,17 @@ def conditions_of(S: Any) -> Labels:
     return Labels(None, axis_names(S[0] if isinstance(S, (list, tuple)) and S else S, 2)[0])
 
 
-def like_matrix(values: Array, X: Any, names: Names | None) -> Any:
+def like_matrix(values: Array, X: Any, names: Axis | None) -> Any:
     """A matrix over conditions with these names, of pandas or xarray where X is."""
     kind = kind_of(X)
     if kind == "pandas":
-        index = None if names is None else list(names)
+        index = None if names is None or isinstance(names, range) else list(names)
         return sys.modules["pandas"].DataFrame(values, index=index, columns=index)
     if kind == "xarray":
         dims = (X.dims[-1], f"{X.dims[-1]}_2")
-        coords = {} if names is None else {dim: list(names) for dim in dims}
+        along: Any = None if names is None else list(names)
+        if isinstance(names, range):
+            along = sys.modules["pandas"].RangeIndex(len(names))
+        coords = {} if along is None else dict.fromkeys(dims, along)
         return sys.modules["xarray"].DataArray(values, dims=dims, coords=coords)
     return values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -127,8 +126,9 @@ def _evaluate(
     penalty = Penalty.of("ridge", by_channel("ridge", ridge, labels), len(responses))
     given = check_gains("gains", by_channel("gains", gains, labels), len(responses), batch=True)
     Z = np.atleast_2d(given)
-    problem = Problem.measured(responses, Z[0], center=center, largest_gain=float(np.abs(Z).max()))
-    problem = dataclasses.replace(problem, labels=labels)
+    problem = Problem.measured(
+        responses, Z[0], center=center, largest_gain=float(np.abs(Z).max()), labels=labels
+    )
     target = problem.target(S)
     K, T = len(Z), len(target)
     if K != T and K > 1 and T > 1:

@@ -113,8 +113,7 @@ class Problem:
         array, labels = check_responses(name, X), Labels.of(name, X)
         N = len(array)
         z = np.ones(N) if gains is None else check_gains("gains", by_channel("gains", gains, labels), N)
-        problem = cls.measured(array, z, center=center, name=name)
-        return problem if labels == UNLABELLED else dataclasses.replace(problem, labels=labels)
+        return cls.measured(array, z, center=center, name=name, labels=labels)
 
     @classmethod
     def measured(
@@ -125,6 +124,7 @@ class Problem:
         center: bool,
         largest_gain: float = 0.0,
         name: str = "X",
+        labels: Labels = UNLABELLED,
     ) -> Problem:
         """`of` for an array and gains that are checked but for NaN in X: one pass, 3ND flops.
 
@@ -134,11 +134,13 @@ class Problem:
             raise TypeError(f"Argument 'center' must be True or False, not {center!r}.")
         N, D = array.shape
         dtype = np.dtype(np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64)
-        draft = cls(array, dtype, bool(center), z, np.zeros(D), np.empty(N))
+        draft = cls(array, dtype, bool(center), z, np.zeros(D), np.empty(N), labels=labels)
         with np.errstate(over="ignore", invalid="ignore"):
             total = draft._sums(z, draft.sizes)
-        if not np.isfinite(total).all() and (error := nonfinite(name, array, ("channel", "condition"))):
-            raise error
+        if not np.isfinite(total).all():
+            names = (labels.channels, labels.conditions)
+            if error := nonfinite(name, array, ("channel", "condition"), names):
+                raise error
         x = float(draft.sizes.max())
         largest_gain = max(largest_gain, float(np.abs(z).max()))
         if x > 0 and not (x > 2.0**-LARGEST_EXPONENT and x * max(1.0, largest_gain) < 2.0**LARGEST_EXPONENT):
@@ -346,8 +348,10 @@ class Problem:
         with np.errstate(invalid="ignore", over="ignore"):
             skew = np.abs(values - values.transpose(0, 2, 1))
         largest, size = skew.max(), float(np.abs(values).max())
-        if not np.isfinite(largest) and (error := nonfinite(name, given, forms[given.ndim - 2])):
-            raise error
+        if not np.isfinite(largest):
+            names = (None, self.labels.conditions, self.labels.conditions)[-given.ndim :]
+            if error := nonfinite(name, given, forms[given.ndim - 2], names):
+                raise error
         # A product of three matrices rounds to some D units in the last place of its largest entry.
         single = given.dtype.kind == "f" and given.dtype.itemsize < 8
         epsilon = np.finfo(given.dtype if single else np.float64).eps

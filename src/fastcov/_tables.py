@@ -57,9 +57,9 @@ def read_table(path: pathlib.Path, name: str, *, id_column: bool = False) -> Lab
                 f"{str(path)!r}: leave out --id-column."
             )
         names = True
-    if not header and len(lines) > 2 and _counts(lines[0][1]):
+    if not header and len(lines) > 2 and _numbers(lines[0][1]):
         raise ValueError(
-            f"Argument '{name}' must say whether line {lines[0][0]} of {str(path)!r}, which counts its "
+            f"Argument '{name}' must say whether line {lines[0][0]} of {str(path)!r}, which numbers its "
             "columns, is a header: delete it if it is, write 1.0 for 1 if it is not."
         )
     body = lines[header:]
@@ -77,9 +77,11 @@ def read_table(path: pathlib.Path, name: str, *, id_column: bool = False) -> Lab
     )
 
 
-def _worded(cells: list[str]) -> list[str] | None:
-    """Names; what only counts, or is empty, is none, as where pandas writes an index that it made."""
-    return None if not any(cells) or cells == [str(i) for i in range(len(cells))] else cells
+def _worded(cells: list[str]) -> Sequence[str] | range | None:
+    """Names; a range where they only count, as where pandas writes an index that it made."""
+    if not any(cells):
+        return None
+    return range(len(cells)) if cells == [str(i) for i in range(len(cells))] else cells
 
 
 def _encoding(path: pathlib.Path) -> str:
@@ -117,25 +119,32 @@ def _counts(cells: Sequence[str]) -> bool:
     return len(cells) > 2 and any(list(cells) == [str(i + k) for i in range(len(cells))] for k in (0, 1))
 
 
+def _numbers(cells: Sequence[str]) -> bool:
+    """The same in any order."""
+    return len(cells) > 2 and any(set(cells) == {str(i + k) for i in range(len(cells))} for k in (0, 1))
+
+
 def _labels(top: Sequence[str], below: Sequence[str], path: pathlib.Path, name: str) -> tuple[bool, bool]:
     """Whether there is a header row and a first column of names.
 
     `top` is the first row, `below` the first column without its first cell. Labels are words, or
-    count rows and columns under an empty or a worded corner.
+    number columns and rows under an empty or a worded corner.
     """
     corner, labels = top[0], top[1:]
     words_below = bool(below) and all(below) and not any(map(_is_number, below))
     header = not _is_number(corner) and (
         (all(labels) and not any(map(_is_number, labels)))
-        or (_counts(labels) and not (corner and words_below))
+        or (_numbers(labels) and not (corner and words_below))
     )
-    if corner and words_below and _counts(labels):
+    if corner and words_below and _numbers(labels):
         raise ValueError(
             f"Argument '{name}' must say whether line 1 of {str(path)!r} is a header: leave its first cell "
             "empty if it is, write 1.0 for 1 if it is not."
         )
     if header:
-        return True, bool(labels) and (words_below or not corner or _counts(below))
+        return True, bool(labels) and (
+            words_below or not corner or _counts(below) or (_numbers(labels) and _numbers(below))
+        )
     return False, bool(labels) and bool(corner) and not _is_number(corner) and words_below
 
 

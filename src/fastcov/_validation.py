@@ -80,8 +80,13 @@ def as_float64(array: Array) -> NDArray[np.float64]:
         return np.ascontiguousarray(array, np.float64)
 
 
-def nonfinite(name: str, array: Any, axes: Sequence[str]) -> ValueError | None:
-    """The error for the NaNs and infinities of `array`; None if there are none."""
+def nonfinite(
+    name: str, array: Any, axes: Sequence[str], names: Sequence[Sequence[Any] | None] = ()
+) -> ValueError | None:
+    """The error for the NaNs and infinities of `array`; None if there are none.
+
+    `names` are those along each axis, where there are any.
+    """
     step = max(1, (1 << 22) * len(array) // array.size)  # rows at a time: the mask is not of X's size
     count, first = 0, None
     for start in range(0, len(array), step):
@@ -91,7 +96,11 @@ def nonfinite(name: str, array: Any, axes: Sequence[str]) -> ValueError | None:
             first = (bad[0][0] + start, *bad[0][1:])
     if first is None:
         return None
-    where = ", ".join(f"{axis} {i}" for axis, i in zip(axes, first, strict=True))
+    known = names or [None] * len(axes)
+    where = ", ".join(
+        f"{axis} {i}" + ("" if each is None else f" ({each[i]!r})")
+        for axis, i, each in zip(axes, first, known, strict=True)
+    )
     places = "1 place" if count == 1 else f"{count} places"
     return ValueError(
         f"Argument '{name}' must be finite, not NaN or infinite in {places}, first at {where} "

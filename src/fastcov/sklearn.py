@@ -21,7 +21,7 @@ except ImportError as error:
     raise ImportError('GainModel needs scikit-learn >= 1.6: pip install "fastcov-gains[sklearn]"') from error
 
 from ._fit import fit
-from ._labels import Labelled
+from ._labels import Axis, Labelled, Labels, axis_names, by_condition, order_of
 from ._validation import check_choice, check_unmasked
 
 # What a user gets who says nothing of the ridge: cautious on real recordings, see `fastcov.fit`.
@@ -81,6 +81,12 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     Notes
     -----
+    Where X and y both name their rows (DataFrame, Series, DataArray), y is brought into the order of X by
+    name, with a `fastcov.LabelWarning`, in `fit` and in `score`; of a precomputed covariance both axes are.
+    Other names are refused. An index that only counts is compared with the same numbers in another order,
+    as ``sample(frac=1)`` leaves them, and with nothing else; numbers are not compared with words. Where X
+    comes from a step that makes a new index, pass y without one: ``y.to_numpy()``.
+
     Weights of conditions are not supported, nor are sparse arrays: call ``.toarray()`` on them.
 
     X in Fortran order, such as ``responses.T``, is taken as it is. Other X is copied to that order once, ND
@@ -155,13 +161,16 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            If X or y is not a real, dense, finite array, they differ in conditions, or a parameter is not
-            what `fastcov.fit` takes; if the covariance of y is zero, or not square and symmetric.
+            If X or y is not a real, dense, finite array, they differ in conditions or the names of these, or
+            a parameter is not what `fastcov.fit` takes; if the covariance of y is zero, or not square and
+            symmetric.
 
         Warns
         -----
         ConvergenceWarning
             As `fastcov.fit`.
+        LabelWarning
+            If the conditions of y are in another order than those of X: they are aligned by name.
         """
         x, other = self._checked(X, y, reset=True, order="F")
         precomputed = self.target == "precomputed"
@@ -252,6 +261,7 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             validate_separately=({"dtype": FLOATS, **x_checks}, {"dtype": np.float64, "ensure_2d": False}),
         )  # fmt: skip
         check_consistent_length(x, other)
+        own = axis_names(y, other.ndim)
         if other.ndim == 1:
             other = other[:, np.newaxis]
         D = len(x)
@@ -260,12 +270,25 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 f"Argument 'y' must be {D} x {D} for target='precomputed', a row and a column for each "
                 f"condition, not of shape {other.shape}: pass responses to cross-validate."
             )
+        other = self._aligned(other, own, axis_names(X, 2)[0])
         if self.target == "responses" and self.center and other.shape[1] == 1:
             raise ValueError(
                 "Argument 'y' must have two outputs or more for center=True, not 1: less its mean over "
                 "outputs nothing is left. Pass center=False to GainModel for the covariance with the mean."
             )
         return x, other
+
+    def _aligned(self, other: NDArray[Any], own: list[Axis | None], names: Axis | None) -> NDArray[Any]:
+        """y with its conditions in the order of X's names, where y has such of its own."""
+        if names is None or own[0] is None or _unlike(own[0], names):
+            return other
+        if self.target == "precomputed":
+            S = by_condition("y", Labelled(other, *own), Labels(None, names))
+            return np.asarray(S)
+        if list(map(str, own[0])) == list(map(str, names)):  # names may repeat, as where samples are drawn
+            return other
+        order = order_of(own[0], names, "condition", "y", "'X'")
+        return other if order is None else other[order]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -274,3 +297,12 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         tags.target_tags.single_output = not self.center
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _unlike(names: Axis, others: Axis) -> bool:
+    """Whether two indices are of different kinds: numbers beside words, or beside numbers of another range.
+
+    Of an index that only counts a fold has some numbers, which are still no names.
+    """
+    whole = [all(str(each).isdecimal() for each in axis) for axis in (names, others)]
+    return whole[0] != whole[1] or (all(whole) and set(map(str, names)).isdisjoint(map(str, others)))

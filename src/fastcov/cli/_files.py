@@ -48,13 +48,29 @@ class Naming:
 
     channels: str | None
     conditions: str | None
-    id_column: bool
+    id_column: str | None  # of which tables the first column is names: x, y or both
 
     def open(self, spec: str, name: str) -> Any:
         """An array, with the names that its file has."""
         from .._io import open_named
 
-        return open_named(spec, name=name, id_column=self.id_column)
+        return open_named(spec, name=name, id_column=self.named(name))
+
+    def named(self, name: str) -> bool:
+        """Whether the first column of the table of an argument is names, as the user says."""
+        return self.id_column in ("both", "x" if name == "X" else "y")
+
+    def hint(self, specs: dict[str, str], arrays: dict[str, Any]) -> str:
+        """The --id-column to give, where two tables by name differ by one column that may be ids, or was."""
+        narrow, wide = sorted(arrays, key=lambda name: int(arrays[name].shape[1]))
+        if arrays[wide].shape[1] - arrays[narrow].shape[1] != 1:
+            return ""
+        if not self.named(wide) and _is_table(specs[wide]) and _ids(arrays[wide].values[:, 0]):
+            option = "both" if self.named(narrow) else wide.lower()
+            return f" Or, if the first column of {wide} is names, give --id-column {option}."
+        if self.id_column == "both" and _is_table(specs[narrow]) and not _ids(arrays[narrow].channels):
+            return f" Or, if the first column of {narrow} is numbers, give --id-column {wide.lower()}."
+        return ""
 
     def open_input(self, spec: str) -> Any:
         """X, with its names from the options, or else its own."""
@@ -79,6 +95,22 @@ class Naming:
         return Labelled(own.values, rows or own.channels, columns or own.conditions)
 
 
+def _is_table(spec: str) -> bool:
+    return spec.lower().endswith((".csv", ".tsv"))
+
+
+def _ids(column: Any) -> bool:
+    """Whether the cells of a column look like ids: words, or whole numbers from 0, each once."""
+    import numpy as np
+
+    try:
+        numbers = np.asarray(column, np.float64)
+    except ValueError:
+        return True
+    whole = bool(np.isfinite(numbers).all() and (numbers == np.rint(numbers)).all())
+    return whole and bool(numbers.min() >= 0) and 2 < len(numbers) == len(np.unique(numbers))
+
+
 def open_responses(x: str, y: str | None, center: bool, naming: Naming) -> tuple[Any, Any]:
     """X, and Y with the same conditions in the same order where it is asked for."""
     from .._covariance import aligned
@@ -92,7 +124,7 @@ def open_responses(x: str, y: str | None, center: bool, naming: Naming) -> tuple
     if Y.ndim == 2 and Y.shape[1] != X.shape[1]:
         raise ValueError(
             f"Argument 'Y' must have the {X.shape[1]} conditions of X in its columns, not {Y.shape[1]}: "
-            "is one of them conditions x channels?"
+            f"is one of them conditions x channels?{naming.hint({'X': x, 'Y': y}, {'X': X, 'Y': Y})}"
         )
     return X, aligned("Y", Y, given.labels)
 

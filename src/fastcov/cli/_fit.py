@@ -31,7 +31,7 @@ class Request:
     target: str | None
     channels: str | None
     conditions: str | None
-    id_column: bool
+    id_column: str | None
     ridge: float | str | None
     relative_ridge: float | None
     method: str
@@ -113,7 +113,8 @@ def fit_command(x: str, output: str | None, figure: str | None, as_json: bool, *
     name.zarr (name.zarr:array in a group). The key may be left out where there is no choice. X and Y in
     .npy, .h5 and .zarr may be larger than memory. A table may have a header row, of names of conditions,
     and a first column of names of channels; numbers there are data, unless the corner is empty or, in the
-    first column, --id-column is given. Names that only count from 0 are none.
+    first column, --id-column x, y or both is given. Names that only count from 0 are
+    none; the same numbers in another order are aligned with them.
 
     \b
     fastcov fit data.npz:glomeruli --responses data.npz:mitral --relative-ridge 0.1 --plot fit.png

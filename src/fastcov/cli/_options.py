@@ -17,6 +17,7 @@ FIGURES = (".png", ".pdf", ".svg")
 RESULTS = (".npz", ".csv", ".h5", ".hdf5")
 SOLVERS = ("auto", "cholesky", "dual", "spectral", "pcg")
 METHODS = ("linear", "line-search", "exact", "diagonal")
+ID_COLUMNS = ("x", "y", "both")
 
 
 class Bytes(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in newer versions only
@@ -120,8 +121,10 @@ naming_options = _together(
                  "with one a line, or a vector in name.npy, name.npz:key or name.h5:dataset."),
     click.option("--conditions", metavar="FILE", help="Names of the conditions of X, as for --channels, for "
                  "results and figures; those of Y and S are aligned with them."),
-    click.option("--id-column", is_flag=True, help="The first column of tables (.csv, .tsv) is names, not "
-                 "numbers, whatever it looks like."),
+    click.option("--id-column", type=click.Choice(ID_COLUMNS), is_flag=False, flag_value="both",
+                 help="The first column is names, not numbers, whatever it looks like: of the table (.csv, "
+                 ".tsv) that X is, of that of --responses or --target (y), or of both, which is meant where "
+                 "an option or nothing follows."),
 )  # fmt: skip
 fit_options = _together(
     responses_option,
