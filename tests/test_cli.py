@@ -63,9 +63,9 @@ def process(*arguments, **options):
 def test_fit_prints_the_table_of_the_fit(run):
     result = run("fit", "data.npz:X", "--responses", "data.npz:Y", "--relative-ridge", 0.2)
     data = load()
-    S = fc.target_covariance(data["Y"], like=data["X"])
     assert result.exit_code == 0
-    assert result.stdout == f"{fc.fit(data['X'], S, relative_ridge=0.2)}\n"
+    assert result.stdout == f"{fc.fit(data['X'], responses=data['Y'], relative_ridge=0.2)}\n"
+    assert f", target of {len(data['Y'])} channels" in result.stdout
     assert result.stderr == ""
 
 

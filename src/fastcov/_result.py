@@ -305,7 +305,7 @@ class Fit:
         rank = f", rank {self.stats['rank']} of {N}" if self.status == "minimum-norm" else ""
         solver = f" ({self.stats['solver']})" if self.stats["solver"] else ""
         iterations = f" after {self.stats['iterations']} iterations" if "iterations" in self.stats else ""
-        others = f", to those of {self.stats['n_responses']} others" if "n_responses" in self.stats else ""
+        others = f", target of {self.stats['n_responses']} channels" if "n_responses" in self.stats else ""
         rows = [
             ("method", f"{self.method}{solver}: {self.status}{rank}"),
             ("data", f"{N} channels x {D} conditions" + _targets(self.r2) + others),
