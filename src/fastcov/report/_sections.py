@@ -57,17 +57,23 @@ class Picture:
         return self._source(*wide), self._source(*narrow)
 
     def _source(self, width: float, height: float) -> str:
+        import PIL.Image  # matplotlib needs it, too
+
         from ..plot._style import new_figure
 
         figure, file = new_figure(width, height), io.BytesIO()
         self.draw(figure)
+        # Without transparency, which no figure has, and packed as well as PNG can: a page is to be small.
         figure.savefig(file, format="png", dpi=DPI)
+        image = PIL.Image.open(file).convert("RGB")
+        file = io.BytesIO()
+        image.save(file, "PNG", optimize=True)
         return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of the page, shown in this order: sentences, figures, rows, tables, notes."""
+    """A part of the page, shown in this order: warnings, sentences, figures, rows, tables, notes."""
 
     heading: str
     sentences: Sequence[str] = ()
@@ -75,6 +81,7 @@ class Section:
     rows: Sequence[Row] = ()
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
 
     @property
     def slim(self) -> bool:
