@@ -26,6 +26,7 @@ _MODES = 4
 _CHANNELS, _BARS = 8, 5
 # Pairs of conditions that are named, at least and at most, and their share that is enough.
 _PAIRS, _MOST = (3, 5), 0.8
+_AGAINST = "A share below 0 is of a pair of conditions that pulls the gain the other way."
 # Differences of two covariances, and of two ridges, that are rounding.
 _SAME, _SAME_RIDGE = 1e-6, 1e-9
 
@@ -85,6 +86,7 @@ def explanation_sections(explanation: Any, fit: Fit, channel: Any = None) -> lis
             pictures=_pictures(why, index, plain),
             rows=_rows(why),
             tables=tables,
+            notes=[_AGAINST] * any(row[1].startswith("−") for table in tables[1:] for row in table.rows),
             warnings=_warnings(why.fit, fit, plain),
         )
     ]
@@ -267,8 +269,8 @@ def _table(explanation: Explanation, fit: Fit, plain: bool) -> Table:
         (up, down) = found.largest(1)
         most = max(up + down, key=lambda pair: abs(pair[1]), default=None)
         by = "none" if most is None else f"{most[0]} ({'+' if most[1] > 0 else ''}{number(most[1])})"
-        gains = [] if plain else [number(1.0 + fit.delta[i])]
-        rows.append((str(name), *gains, number(1.0 + found.delta), number(1.0 + found.diagonal), by))
+        gains = [] if plain else [score(1.0 + fit.delta[i])]
+        rows.append((str(name), *gains, score(1.0 + found.delta), score(1.0 + found.diagonal), by))
     linear = ("Gain",) if plain else ("Gain", "Linear fit")
     head = ("Channel", *linear, "Alone", "Changed most by")
     return Table("The gains that are furthest from one", head, rows)

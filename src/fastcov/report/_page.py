@@ -36,8 +36,8 @@ from ._words import (
 
 # Channels that are named at either end of the gains.
 LISTED = 10
-# A name in a table breaks behind these signs, and within a piece only where that has more letters.
-_PIECE, _LONG = re.compile(r"[^_/ ]*(?:[_/ ]+|$)"), 14
+# A name in a table breaks behind _, and elsewhere only within a word of more letters.
+_PIECE, _LONG = re.compile(r"[^_ ]*(?:[_ ]+|$)"), 14
 # What the numbers of a fit rest on.
 _SHOWN = {"fastcov": "fastcov", "python": "Python", "numpy": "NumPy", "scipy": "SciPy", "numba": "Numba"}
 

@@ -18,6 +18,8 @@ WIDE, NARROW = 9.0, 4.2
 DPI = 180
 # Letters of a cell, of which four fit beside each other on a phone.
 _SHORT = 8
+# Columns of a table that has no room for another beside it.
+_COLUMNS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +93,11 @@ class Section:
             for table in self.tables
             for row in (table.head, *table.rows)
         )
+
+    @property
+    def broad(self) -> bool:
+        """Whether its tables need the width of a page."""
+        return any(len(table.head) >= _COLUMNS for table in self.tables)
 
 
 @dataclasses.dataclass(frozen=True)
