@@ -288,6 +288,7 @@ def test_explanations_do_not_depend_on_memory_layout(layout, modes, dtype, tmp_p
             close(getattr(why, name), getattr(plain, name), 1e-9)
         close(why.filter(3), plain.filter(3), 1e-9)
         close(why.contributions(3).others, plain.contributions(3).others, 1e-9)
+        close(why.overlap_pairs(3), plain.overlap_pairs(3), 1e-9)
         close(why.covariance_modes(2), plain.covariance_modes(2), 1e-9)
         np.testing.assert_array_equal(given, X)
 
