@@ -285,9 +285,12 @@ def test_figures_are_legible_at_both_widths(which, request):
             assert_legible(figure)
 
 
-@pytest.mark.parametrize("modes", [None, 5])
-def test_figures_of_an_explanation_are_legible_at_both_widths(named, sim, modes):
+@pytest.mark.parametrize(("modes", "conditions"), [(None, "named"), (5, "named"), (5, "bare"), (5, "short")])
+def test_figures_of_an_explanation_are_legible_at_both_widths(named, sim, modes, conditions):
     why = fc.explain(sim.X, sim.S, named.ridge, modes=modes)
+    if conditions != "named":
+        names = None if conditions == "bare" else tuple("abcdefghijkl")
+        named = dataclasses.replace(named, conditions=names)
     (section,) = explanation_sections(why, named)
     assert len(section.pictures) == 5
     for picture in section.pictures:

@@ -173,6 +173,8 @@ def _named(why: Explanation, index: int) -> str:
 def _pictures(explanation: Explanation, index: int, plain: bool) -> list[Picture]:
     channel = explanation.channels[index]
     linear = "" if plain else " in the linear fit"
+    # Names of conditions take width from the panels, which are square: rows are then lower.
+    row = 2.6 - 0.02 * min(14, max((len(str(name)) for name in explanation.fit.conditions or ()), default=0))
     modes = max(1, min(_MODES, len(explanation.spectrum)))
     corrected = 1.0 - (explanation.unreachable + explanation.left_by_ridge) / (explanation.total or 1.0)
     return [
@@ -201,7 +203,7 @@ def _pictures(explanation: Explanation, index: int, plain: bool) -> list[Picture
             "Red pairs of conditions become more alike, blue ones less, where the gains move along the mode. "
             "The titles say how much of each mode is corrected, and its share of the loss and of the gains.",
             lambda figure: _modes(figure, explanation, modes),
-            (3.2, 0.9 + 2.2 * -(-modes // 2)),
+            (3.2, 0.8 + row * -(-modes // 2)),
         ),
         Picture(
             "What each channel shares with the error, and its gain",
