@@ -397,6 +397,9 @@ def test_an_explanation_that_overshoots_is_headed_by_a_warning(sim, tmp_path):
     assert page.text.index("Warning. The linear fit that is explained here overshoots") == head + 16
     linear = fc.fit(sim.X, 30 * sim.S, ridge=exact.ridge)
     assert explanation_sections(why, linear)[0].warnings[0].startswith("This fit overshoots: its exact loss")
+    worse = fc.fit(sim.X, 30 * sim.S, ridge=exact.ridge, method="diagonal")
+    assert worse.overshoots
+    assert "the gains to use" not in explanation_sections(why, worse)[0].warnings[0]
     calm = fc.fit(sim.X, sim.S, relative_ridge=1.0, method="exact")
     (section,) = explanation_sections(fc.explain(sim.X, sim.S, calm.ridge), calm)
     assert section.warnings == []

@@ -143,7 +143,7 @@ def _warnings(linear: Fit, fit: Fit, plain: bool) -> list[str]:
     first = "This fit" if plain else "The linear fit that is explained here"
     found = "" if plain else f" and {score(fit.r2)} of the fit that this page is about"
     rest = (
-        "take the gains from a larger ridge or from method='exact'" if plain
+        "take the gains from a larger ridge or from method='exact'" if plain or fit.overshoots
         else "the gains to use are those of the fit that this page is about"
     )  # fmt: skip
     return [
