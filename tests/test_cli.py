@@ -753,7 +753,7 @@ def test_names_of_tables_reach_json_files_and_figures(run, monkeypatch):
     write_csv("y.csv", data["Y"])
     drawn = {}
     monkeypatch.setattr(
-        fc.plot._matrices, "_name_conditions", lambda axis, names: drawn.update({"names": names})
+        fc.plot._matrices, "_name_conditions", lambda axis, names, *_: drawn.update({"names": names})
     )
     result = run(
         *[

@@ -49,7 +49,7 @@ def check_whole(why, oracle, tol, *, beyond=None):
     N, K = len(oracle.norms), len(oracle.s)
     assert why.complete
     close(why.overlaps, oracle.overlaps, tol)
-    close(why.norms, oracle.norms, tol)
+    close(why.squared_norms, oracle.norms, tol)
     close(why.delta, oracle.delta, beyond)
     # δ once more: from filters, from whitened products, from modes
     F, W = why.filters(), why.whitened_filters()
@@ -111,6 +111,10 @@ def check_whole(why, oracle, tol, *, beyond=None):
         assert parts.others[i] == 0.0
         close(parts.coherence, oracle.coherences()[i], tol)
         close(why.coherence(i), oracle.coherences()[i], tol)
+        pairs = why.overlap_pairs(i)
+        size = np.sqrt(oracle.norms[i] * oracle.total)
+        close(pairs, (oracle.G[:, i] * oracle.e).reshape(pairs.shape), tol, beside=size)
+        close(pairs.sum(), why.overlaps[i], tol, beside=size)
 
 
 @pytest.mark.parametrize("relative", [1.0, 1e-3])
@@ -163,14 +167,14 @@ def test_units_of_the_responses_are_those_of_the_explanation(shape, modes, sign,
     assert np.array_equal(np.ldexp(scaled, -k), X)
     why = fc.explain(scaled, np.ldexp(S, 2 * k), np.ldexp(ridge, 4 * k), modes=modes)
     powers = {
-        "delta": 0, "overlaps": 4, "norms": 4, "spectrum": 4, "total": 4, "reachable": 4, "unreachable": 4,
-        "left_by_ridge": 4, "linear_loss": 4, "linearisation_error": 4, "dof": 0, "dof_upper": 0,
-        "whitened_overlaps": 2, "shrinkage": 0, "coefficients": 0, "delta_shares": 0, "loss_shares": 0,
-        "diagonal_delta": 0,
+        "delta": 0, "overlaps": 4, "squared_norms": 4, "spectrum": 4, "total": 4, "reachable": 4,
+        "unreachable": 4, "left_by_ridge": 4, "linear_loss": 4, "linearisation_error": 4, "dof": 0,
+        "dof_upper": 0, "whitened_overlaps": 2, "shrinkage": 0, "coefficients": 0, "delta_shares": 0,
+        "loss_shares": 0, "diagonal_delta": 0,
     }  # fmt: skip
     for name, power in powers.items():
         close(np.ldexp(getattr(why, name), -power * k), getattr(plain, name), 1e-9)
-    for name, power in {"filter": -4, "whitened_filter": -2, "coherence": 0}.items():
+    for name, power in {"filter": -4, "whitened_filter": -2, "coherence": 0, "overlap_pairs": 4}.items():
         close(np.ldexp(getattr(why, name)(2), -power * k), getattr(plain, name)(2))
     for name, power in {"filters": -4, "whitened_filters": -2, "coherences": 0, "gain_modes": 0,
                         "covariance_modes": 0}.items():  # fmt: skip
@@ -190,6 +194,7 @@ def test_dead_and_duplicate_channels_are_explained(shape, dtype, center):
     np.testing.assert_array_equal(why.delta[[0, 5]], 0.0)
     np.testing.assert_array_equal(why.overlaps[[0, 5]], 0.0)
     np.testing.assert_array_equal(why.coherence(5), 0.0)
+    np.testing.assert_array_equal(why.overlap_pairs(5), 0.0)
     np.testing.assert_array_equal(why.coherences()[0], 0.0)
     parts = why.contributions(5)
     assert (parts.delta, parts.diagonal) == (0.0, 0.0)
@@ -228,6 +233,7 @@ def test_channels_without_atoms_have_no_modes(make, ridge, modes, dtype):
     close(why.filters(), np.eye(len(X)) / ridge if ridge else np.zeros((len(X),) * 2))
     close(why.whitened_filters(), np.eye(len(X)) * (ridge > 0))
     np.testing.assert_array_equal(why.whitened_overlaps, 0.0)
+    np.testing.assert_array_equal(why.overlap_pairs(0), np.zeros((6, 6)))
     np.testing.assert_array_equal(why.contributions(0).others, 0.0)
     np.testing.assert_array_equal(why.coherences(), 0.0)
     assert "100.00%  no gains correct it" in repr(why)
@@ -282,6 +288,7 @@ def test_explanations_do_not_depend_on_memory_layout(layout, modes, dtype, tmp_p
             close(getattr(why, name), getattr(plain, name), 1e-9)
         close(why.filter(3), plain.filter(3), 1e-9)
         close(why.contributions(3).others, plain.contributions(3).others, 1e-9)
+        close(why.overlap_pairs(3), plain.overlap_pairs(3), 1e-9)
         close(why.covariance_modes(2), plain.covariance_modes(2), 1e-9)
         np.testing.assert_array_equal(given, X)
 

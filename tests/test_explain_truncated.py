@@ -343,6 +343,14 @@ def test_a_printed_contribution_adds_up():
     )
 
 
+def test_a_frame_of_an_explanation_has_squared_norms():
+    pytest.importorskip("pandas")
+    X, S = problem((40, 4))
+    frame = fc.explain(X, S, relative_ridge=0.1).to_frame()
+    assert list(frame) == ["delta", "diagonal_delta", "overlap", "whitened_overlap", "squared_norm"]
+    np.testing.assert_allclose(frame["squared_norm"], fc.atom_norms(X) ** 2, rtol=1e-12)
+
+
 def test_a_printed_explanation_has_its_shares():
     why = fc.explain(*problem((40, 4)), relative_ridge=0.1)
     text = repr(why)
@@ -352,6 +360,13 @@ def test_a_printed_explanation_has_its_shares():
     assert "(0.1 of the largest eigenvalue)" in text
     assert f"all 10 above rounding; {why.dof:.4g} effective" in text
     assert f"{why.shrinkage[0]:9.1%}" in text
+    assert f"{why.fit.loss:.4g} exact, {why.fit.loss_at_one:.4g} at gains of one\n" in text
+    assert not why.fit.overshoots
+    assert "overshoots" not in text
+    X, S = problem((40, 4))
+    far = fc.explain(X, 100 * S, relative_ridge=1e-4)
+    assert far.fit.loss > far.fit.loss_at_one
+    assert "overshoots: its exact loss is above that at gains of one\n" in repr(far)
     part = repr(fc.explain(*problem((40, 4)), 30.0, modes=3))
     assert "at most; no gains" in part
     assert " to " in part

@@ -23,7 +23,7 @@ from fastcov.report import _page, _sections, _words
 from fastcov.report._explanation import explanation_sections
 
 compiled = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="slow without compiling")
-VOID = {"meta", "link", "img", "br", "hr"}
+VOID = {"meta", "link", "img", "br", "hr", "wbr"}
 
 
 class Page(html.parser.HTMLParser):
@@ -285,9 +285,12 @@ def test_figures_are_legible_at_both_widths(which, request):
             assert_legible(figure)
 
 
-@pytest.mark.parametrize("modes", [None, 5])
-def test_figures_of_an_explanation_are_legible_at_both_widths(named, sim, modes):
+@pytest.mark.parametrize(("modes", "conditions"), [(None, "named"), (5, "named"), (5, "bare"), (5, "short")])
+def test_figures_of_an_explanation_are_legible_at_both_widths(named, sim, modes, conditions):
     why = fc.explain(sim.X, sim.S, named.ridge, modes=modes)
+    if conditions != "named":
+        names = None if conditions == "bare" else tuple("abcdefghijkl")
+        named = dataclasses.replace(named, conditions=names)
     (section,) = explanation_sections(why, named)
     assert len(section.pictures) == 5
     for picture in section.pictures:
@@ -301,19 +304,203 @@ def test_figures_of_an_explanation_are_legible_at_both_widths(named, sim, modes)
 def test_an_explanation_tells_who_changed_a_gain_most(named, sim):
     why = fc.explain(sim.X, sim.S, named.ridge)
     (section,) = explanation_sections(why, named)
-    first = section.tables[0].rows[0]
-    i = int(np.argmax(np.abs(why.delta)))
-    contributions = -fc.gram(sim.X)[i] * why.delta
-    contributions[i] = 0.0
-    assert first[0] == str(i)
-    assert first[3].startswith(f"{np.argmax(np.abs(contributions))} (")
+    assert section.tables[0].head == ("Channel", "Gain", "Linear fit", "Alone", "Changed most by")
+    moved = np.argsort(-np.abs(named.delta))[:8]
+    contributions = -fc.gram(sim.X) * why.delta
+    np.fill_diagonal(contributions, 0.0)
+    for i, row in zip(moved, section.tables[0].rows, strict=True):
+        gains = (named.gains[i], 1 + why.delta[i], 1 + why.diagonal_delta[i])
+        assert row[:4] == (named.channels[i], *(f"{gain:.2f}" for gain in gains))
+        assert row[4].startswith(f"{named.channels[np.argmax(np.abs(contributions[i]))]} (")
     assert f"{why.unreachable / why.total:.1%}" in section.sentences[1]
+    linear = fc.fit(sim.X, sim.S, ridge=named.ridge)
+    (section,) = explanation_sections(why, linear)
+    assert section.tables[0].head == ("Channel", "Gain", "Alone", "Changed most by")
+    assert section.tables[0].rows[0][0] == str(np.argmax(np.abs(why.delta)))
+    assert section.sentences[0].startswith("This part is of this fit.")
 
 
-def test_an_explanation_of_other_responses_is_refused(named, sim):
-    why = fc.explain(sim.X[:-1], sim.S, named.ridge)
-    with pytest.raises(ValueError, match="Argument 'explanation' must be of the responses that were fitted"):
-        read(named, explanation=why)
+def test_the_channel_taken_apart_is_the_one_that_moved_most_in_this_fit_or_the_one_asked_for():
+    sim = fc.datasets.simulate(60, 12, rng=6)
+    fit = fc.fit(sim.X, sim.S, relative_ridge=0.001, method="exact")
+    why = fc.explain(sim.X, sim.S, fit.ridge)
+    most = int(np.argmax(np.abs(fit.delta)))
+    assert most != np.argmax(np.abs(why.delta))  # or nothing is tested
+    names = dataclasses.replace(fit, channels=tuple(f"g_{i}" for i in range(60)))
+    for given, channel, i in ((fit, None, most), (fit, 7, 7), (names, "g_9", 9), (names, 9, 9)):
+        (section,) = explanation_sections(why, given, channel)
+        name = f"g_{i}" if given is names else str(i)
+        assert section.pictures[-1].heading == f"The gain of channel {name} in the linear fit"
+        figure = new_figure(9.0, 4.4)
+        section.pictures[-1].draw(figure)
+        expected = f"gain {1 + why.delta[i]:.2f}; alone it would be {1 + why.diagonal_delta[i]:.2f}"
+        assert expected.replace("-", "−") in figure.axes[0].get_title(loc="left")
+        rest = why.delta[i] - why.diagonal_delta[i]
+        assert section.sentences[2] == (
+            f"Channel {name} has a gain of {_words.score(fit.gains[i])} in this fit and of "
+            f"{_words.score(1 + why.delta[i])} in the linear fit; alone it would have one of "
+            f"{_words.score(1 + why.diagonal_delta[i])}, and the other channels "
+            f"{'add' if rest > 0 else 'take'} {_words.number(abs(rest))}."
+        )
+        assert f"channel {name}:" in section.tables[1].caption
+
+
+@pytest.mark.parametrize("i", [0, 3, 41])
+def test_pairs_of_conditions_behind_a_channel_are_named_with_their_shares(named, sim, i):
+    why = fc.explain(sim.X, sim.S, named.ridge)
+    (section,) = explanation_sections(why, named, i)
+    rows = section.tables[1].rows
+    Y, error = sim.X - sim.X.mean(axis=0), sim.S - fc.covariance(sim.X)
+    outer = np.outer(sim.X[i], Y[i])
+    pairs = (outer + outer.T) * error / why.overlaps[i]
+    parts = {
+        (a, b): pairs[a, b] * (1 if a == b else 2)
+        for a, b in itertools.combinations_with_replacement(range(12), 2)
+    }
+    assert sum(parts.values()) == pytest.approx(1.0)
+    largest = sorted(parts, key=lambda pair: -abs(parts[pair]))
+    assert 3 <= len(rows) <= 5
+    for (a, b), (name, share, word) in zip(largest, rows, strict=False):
+        one, other = named.conditions[a], named.conditions[b]
+        assert name == (f"{one} alone" if a == b else f"{one} and {other}")
+        assert share == f"{100 * parts[a, b]:.1f}%".replace("-", "−")
+        up, down = ("stronger", "weaker") if a == b else ("more alike", "less alike")
+        assert word == (up if error[a, b] > 0 else down)
+    assert bool(section.notes) == any(row[1].startswith("−") for row in rows)
+    assert section.tables[1].caption.endswith("up" if why.overlaps[i] > 0 else "down")
+    plain = dataclasses.replace(named, channels=None, conditions=None)
+    (section,) = explanation_sections(why, plain, i)
+    assert section.tables[1].rows[0][0].startswith(f"condition {largest[0][0]} ")
+
+
+def test_a_channel_without_an_overlap_has_no_pairs(sim):
+    X = sim.X.copy()
+    X[5] = 0.0
+    fit = fc.fit(X, sim.S, relative_ridge=0.1)
+    (section,) = explanation_sections(fc.explain(X, sim.S, fit.ridge), fit, 5)
+    assert len(section.tables) == 1
+
+
+def test_an_explanation_that_overshoots_is_headed_by_a_warning(sim, tmp_path):
+    exact = fc.fit(sim.X, 30 * sim.S, relative_ridge=1e-4, method="exact")
+    why = fc.explain(sim.X, 30 * sim.S, exact.ridge)
+    assert why.fit.overshoots
+    (section,) = explanation_sections(why, exact)
+    (warning,) = section.warnings
+    ratio, scores = why.fit.loss / why.fit.loss_at_one, (why.fit.r2, why.fit.stats["r2_at_one"], exact.r2)
+    assert f"its exact loss is {_words.number(ratio)} times that with all gains at one" in warning
+    for value in scores:
+        assert _words.score(value) in warning
+    assert "of the fit that this page is about" in warning
+    page = Page(exact.report(tmp_path / "x.html", explanation=why).read_text(encoding="utf-8"))
+    head = page.text.index("Why these gains")
+    assert page.text.index("Warning. The linear fit that is explained here overshoots") == head + 16
+    linear = fc.fit(sim.X, 30 * sim.S, ridge=exact.ridge)
+    assert explanation_sections(why, linear)[0].warnings[0].startswith("This fit overshoots: its exact loss")
+    worse = fc.fit(sim.X, 30 * sim.S, ridge=exact.ridge, method="diagonal")
+    assert worse.overshoots
+    assert "the gains to use" not in explanation_sections(why, worse)[0].warnings[0]
+    calm = fc.fit(sim.X, sim.S, relative_ridge=1.0, method="exact")
+    (section,) = explanation_sections(fc.explain(sim.X, sim.S, calm.ridge), calm)
+    assert section.warnings == []
+
+
+def test_words_of_an_explanation_are_in_the_glossary_where_there_is_one(named, sim):
+    why = fc.explain(sim.X, sim.S, named.ridge)
+    for text, there in ((read(named, explanation=why).text, True), (read(named).text, False)):
+        glossary = text[text.index("What the words mean") :]
+        for word in (
+            "Atom What",
+            "Mode A",
+            "Overlap How",
+            "Whitened After",
+            "Effective degrees of freedom How",
+        ):
+            assert (word in glossary) == there
+
+
+def test_an_explanation_of_something_else_is_refused(named, sim):
+    ridge, X, S = named.ridge, sim.X, sim.S
+    fits = {"ridge": named.ridge * (1 + 1e-12)}
+    explanation_sections(fc.explain(X, S, **fits), named)
+    scaled = X.copy()
+    scaled[3] *= 1.01
+    renamed = fc.explain(X, S, ridge)
+    names = (*named.channels[:4], "other", *named.channels[5:])
+    renamed = dataclasses.replace(renamed, fit=dataclasses.replace(renamed.fit, channels=names))
+    for why, words in (
+        (fc.explain(X[:-1], S, ridge), "of the responses that were fitted, (60, 12), not of (59, 12)"),
+        (fc.explain(scaled, S, ridge), "of the responses that were fitted, not of others"),
+        (fc.explain(X, S, ridge, center=False), "of the responses that were fitted, not of others"),
+        (fc.explain(X, 1.001 * S, ridge), "of the target that was fitted, not of another"),
+        (fc.explain(X, S, ridge * (1 + 1e-8)), "of the ridge that was fitted, "),
+        (renamed, f"channel 4 is {named.channels[4]!r}, not 'other'"),
+    ):
+        with pytest.raises(ValueError, match=r"Argument 'explanation' must be .*" + re.escape(words)):
+            read(named, explanation=why)
+
+
+def test_an_explanation_of_any_ridge_goes_with_ridges_by_channel_and_says_which(sim):
+    fit = fc.fit(sim.X, sim.S, ridge=np.linspace(50.0, 60.0, 60))
+    (section,) = explanation_sections(fc.explain(sim.X, sim.S, 55.0), fit)
+    assert "the linear fit without bounds, with a ridge of 55." in section.sentences[0]
+
+
+def test_an_explanation_of_one_target_of_a_stack_says_which(sim):
+    stack = fc.fit(sim.X, np.stack([sim.S, 2 * sim.S]), ridge=50.0)
+    (section,) = explanation_sections(fc.explain(sim.X, 2 * sim.S, 50.0), stack)
+    assert section.sentences[0].startswith("This part is of this fit to target 2.")
+    with pytest.raises(ValueError, match="of the target that was fitted"):
+        explanation_sections(fc.explain(sim.X, 3 * sim.S, 50.0), stack)
+
+
+def test_a_channel_that_is_not_there_or_not_explained_is_refused(named, sim, tmp_path):
+    why = fc.explain(sim.X, sim.S, named.ridge)
+    with pytest.raises(ValueError, match="Argument 'channel' must be a number from 0 to 59 or a name"):
+        named.report(tmp_path / "x.html", explanation=why, channel="nobody")
+    with pytest.raises(ValueError, match="Argument 'channel' must be left out without an explanation, not 3"):
+        named.report(tmp_path / "x.html", channel=3)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_captions_claim_no_more_than_figures_show(chosen, sim):
+    assert "only shuffles tell, cross_validate(shuffles=…)" in _page.study_picture(chosen).caption
+    (section,) = explanation_sections(fc.explain(sim.X, chosen.target(), chosen.ridge), chosen)
+    captions = " ".join(picture.caption for picture in section.pictures)
+    assert "to first order; the exact loss may rise all the same" in captions
+    assert not re.search(r"\b(Left|Right)\b", captions)
+
+
+def test_scores_with_long_entries_in_the_legend_keep_their_width_on_a_phone(sim):
+    ridges = np.geomspace(1e-5, 1.0, 9)
+    cv = fc.cross_validate(sim.X, sim.Y, method="linear", relative_ridges=ridges)
+    fit = dataclasses.replace(
+        fc.fit(sim.X, sim.S, ridge=1.0), stats={**fc.fit(sim.X, sim.S, ridge=1.0).stats, "cv": cv}
+    )
+    picture = _page.study_picture(fit)
+    figure = new_figure(_sections.NARROW, picture.heights[1])
+    FigureCanvasAgg(figure)
+    picture.draw(figure)
+    assert_legible(figure)
+    (ax,) = figure.axes
+    assert any("below" in text.get_text() for text in ax.get_legend().get_texts())
+    assert ax.get_window_extent().width > 0.7 * figure.bbox.width
+
+
+def test_names_of_many_conditions_are_legible_and_counted_at_both_widths():
+    sim = fc.datasets.simulate(80, 52)
+    names = tuple(f"ethyl something-or-other acetate {j}" for j in range(52))
+    fit = dataclasses.replace(fc.fit(sim.X, sim.S, relative_ridge=0.1), conditions=names)
+    (section,) = explanation_sections(fc.explain(sim.X, sim.S, fit.ridge), fit)
+    for picture in (_page.pictures(fit)[0], section.pictures[2]):
+        for width, height in zip((_sections.WIDE, _sections.NARROW), picture.heights, strict=True):
+            figure = new_figure(width, height)
+            FigureCanvasAgg(figure)
+            picture.draw(figure)
+            assert_legible(figure)
+            shown = len(figure.axes[0].get_yticks())
+            (step,) = re.findall(r"^condition, clustered\n\(1 in (\d+) named\)$", figure.axes[0].get_ylabel())
+            assert shown == -(-52 // int(step))
 
 
 def test_covariances_are_drawn_from_the_fit_alone(named, sim):
@@ -376,11 +563,19 @@ def test_sections_are_rendered_whatever_they_hold(named, monkeypatch):
     picture = _sections.Picture("Head", "an alternative", "A caption.", lambda figure: figure.subplots())
     section = _sections.Section(
         "Explained", ["A <sentence>."], [picture], [_sections.Row("name", "value")],
-        [_sections.Table("numbers", ("a", "b", "c"), [("1", "2", "3")])], ["A note."],
+        [_sections.Table("numbers", ("a", "b", "c"), [("1", "2", "3")])], ["A note."], ["A warning."],
     )  # fmt: skip
-    monkeypatch.setattr(_page, "explanation_sections", lambda explanation, _: [section] * explanation)
+    monkeypatch.setattr(_page, "explanation_sections", lambda explanation, *_: [section] * explanation)
     page = read(named, explanation=1)
-    for words in ("Explained", "A <sentence>.", "Head. A caption.", "name value", "a b c 1 2 3", "A note."):
+    for words in (
+        "Explained",
+        "A <sentence>.",
+        "Head. A caption.",
+        "name value",
+        "a b c 1 2 3",
+        "A note.",
+        "A warning.",
+    ):
         assert words in page.text
     assert "Explained" not in read(named, explanation=0).text
     assert page.text.index("Certificate") < page.text.index("Explained") < page.text.index("How it was made")
@@ -413,6 +608,22 @@ def test_report_command_fits_as_fit_does_and_writes_the_page(run, sim):
     assert f"R² is {fit.r2:.2f}" in page.text
 
 
+def test_report_command_explains_the_channel_that_is_asked_for(run, tmp_path):
+    (tmp_path / "names.txt").write_text("".join(f"g_{i}\n" for i in range(59)) + "7\n")
+    options = ("data.npz:X", "--responses", "data.npz:Y")
+    for named, channel, name in (
+        (True, "g_12", "g_12"),
+        (True, "7", "7"),
+        (True, "12", "g_12"),
+        (False, "12", "12"),
+    ):
+        names = ("--channels", "names.txt") if named else ()
+        result = run(*options, *names, "--channel", channel)
+        assert result.exit_code == 0, result.stderr
+        with open("report.html", encoding="utf-8") as file:
+            assert f"The gain of channel {name}." in Page(file.read()).text
+
+
 def test_report_command_names_the_files_it_read(run):
     result = run("data.npz:X", "--responses", "data.npz:Y", "--output", "page.html")
     assert result.exit_code == 0
@@ -426,11 +637,16 @@ def test_report_command_refuses_before_it_computes(run, monkeypatch):
         (["--output", "x.png"], "'--output' must end in .html"),
         (["--target", "data.npz:S"], "Give one of --responses and --target, not both."),
         (["--n-starts", 2], "--n-starts is for --method exact"),
+        (["--channel", "60"], "--channel must be a number from 0 to 59, not '60'."),
+        (["--channel", "3", "--no-explain"], "--no-explain leaves that out"),
     ):
         result = run("data.npz:X", "--responses", "data.npz:Y", *arguments)
         assert result.exit_code == 2
         assert result.stderr.count("\n") == 1
         assert words in result.stderr
+    np.save("stack.npy", np.stack([np.eye(12)] * 2))
+    result = run("data.npz:X", "--target", "stack.npy", "--channel", "3")
+    assert "--channel is for one target" in result.stderr
     monkeypatch.setitem(sys.modules, "jinja2", None)
     result = run("data.npz:X", "--responses", "data.npz:Y")
     assert result.exit_code == 2
@@ -555,6 +771,44 @@ def test_page_can_be_printed(browser, written):
     assert shown == ["wide", "wide"]
 
 
+@pytest.fixture(scope="module")
+def explained(sim, chosen, tmp_path_factory):
+    """Pages with an explanation, of names that break into pieces, and of names that do not."""
+    folder = tmp_path_factory.mktemp("explained")
+    why = fc.explain(sim.X, chosen.target(), chosen.ridge)
+    names = {"short": "animal1_g{:03}", "long": f"a_long_name_{'x' * 60}_{{}}"}
+    return {
+        name: dataclasses.replace(chosen, channels=tuple(form.format(i) for i in range(60))).report(
+            folder / f"{name}.html", explanation=why
+        )
+        for name, form in names.items()
+    }
+
+
+@pytest.mark.parametrize("width", [360, 400, 500, 640, 1200])
+@pytest.mark.parametrize("names", ["short", "long"])
+def test_a_page_with_an_explanation_fits_the_screen_and_breaks_names_only_where_it_must(
+    browser, explained, names, width
+):
+    opened(browser, explained[names], width)
+    assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    hidden = browser.execute_script(
+        "return [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth)"
+        ".map(e => e.innerText)"
+    )
+    assert hidden == []
+    if names == "long":
+        return
+    assert browser.execute_script("return document.querySelectorAll('.cells .long').length") == 0
+    lines = browser.execute_script(  # tops of the boxes that names take up
+        "return [...document.querySelectorAll('.broad table:has(th:nth-child(5)) th[scope=row]')].map(e => "
+        "{const r = document.createRange(); r.selectNodeContents(e); "
+        "return new Set([...r.getClientRects()].filter(b => b.width).map(b => b.top)).size})"
+    )
+    assert len(lines) == 8
+    assert max(lines) <= (2 if width <= 500 else 1)
+
+
 @pytest.mark.parametrize("width", [360, 1200])
 def test_every_kind_of_page_fits_the_screen(browser, sim, chosen, tmp_path, width):
     long = tuple(f"a_long_name_without_a_space_{'x' * 60}_{i}" for i in range(60))
@@ -577,7 +831,8 @@ def test_every_kind_of_page_fits_the_screen(browser, sim, chosen, tmp_path, widt
 def test_report_of_real_recordings_is_below_two_megabytes_and_says_which_fit_helps(tmp_path, method):
     with np.load(os.environ["FASTCOV_REAL_DATA"]) as file:
         fit = fc.fit(file["glomeruli"], responses=file["mitral"], relative_ridge=0.01, method=method)
-    path = fit.report(tmp_path / "real.html")
+        why = fc.explain(file["glomeruli"], fit.target(), fit.ridge)
+    path = fit.report(tmp_path / "real.html", explanation=why)
     assert path.stat().st_size < 2e6
     words = {"exact": "Helps: closer to the target", "linear": "Overshoots: worse than with all gains at one"}
     assert words[method] in Page(path.read_text(encoding="utf-8")).text

@@ -201,10 +201,9 @@ def _explanation(
     dof = float((values / (values + system.ridge)).sum())
     return Explanation(
         fit=fit,
-        overlaps=read_only(start.overlaps[0]), norms=read_only(start.norms), spectrum=read_only(values),
-        complete=modes.complete,
-        total=total, reachable=max(0.0, total - unreachable), unreachable=unreachable,
-        left_by_ridge=left_by_ridge,
+        overlaps=read_only(start.overlaps[0]), squared_norms=read_only(start.norms),
+        spectrum=read_only(values), complete=modes.complete, total=total,
+        reachable=max(0.0, total - unreachable), unreachable=unreachable, left_by_ridge=left_by_ridge,
         linear_loss=0.5 * (left + fit.ridge * float(np.square(fit.delta).sum())),
         dof=dof + (rest / (values[-1] + system.ridge) if rest else 0.0),
         dof_upper=dof + (rest / (rest / n + system.ridge) if rest else 0.0),

@@ -47,7 +47,7 @@ class Explanation:
         The linear fit, with its certificate.
     overlaps : ndarray, shape (N,)
         Gᵀe₀: downhill of the loss at gains of one.
-    norms : ndarray, shape (N,)
+    squared_norms : ndarray, shape (N,)
         ‖g_i‖², the diagonal of GᵀG.
     spectrum : ndarray, shape (K,)
         σ_k², from the largest to the smallest: eigenvalues of GᵀG.
@@ -71,7 +71,7 @@ class Explanation:
 
     fit: Fit
     overlaps: Array
-    norms: Array
+    squared_norms: Array
     spectrum: Array
     complete: bool
     total: float
@@ -112,7 +112,7 @@ class Explanation:
     @property
     def diagonal_delta(self) -> Array:
         """δ of the diagonal fit, g_iᵀe₀ / (‖g_i‖² + λ), shape (N,)."""
-        below = self.norms + self.ridge
+        below = self.squared_norms + self.ridge
         return np.divide(self.overlaps, below, out=np.zeros_like(below), where=below > 0)
 
     def filter(self, channel: Any) -> Array:
@@ -181,6 +181,20 @@ class Explanation:
         A *= inverse[:, np.newaxis]
         return A
 
+    def overlap_pairs(self, channel: Any) -> Array:
+        """The channel's overlap by pairs of conditions, shape (D, D): its atom times the error, by entry.
+
+        (x_i x̃_iᵀ + x̃_i x_iᵀ) ∘ (S − XᵀJX), which is symmetric; all of it adds up to the channel's overlap,
+        and a pair of two conditions is in it twice. Positive where a larger gain brings the pair nearer to
+        the target. 4D² flops.
+        """
+        index = self._index(channel)
+        if self.squared_norms[index] == 0:  # exactly, not what rounding leaves
+            return np.zeros_like(self._start.error[0])
+        row = self._start.problem.take(np.array([index]))
+        atom = np.outer(row.responses()[0], row.centred()[0])
+        return self._unscaled((atom + atom.T) * self._start.error[0], 4)
+
     def contributions(self, channel: Any) -> Contributions:
         """What the gain would be alone, and what each other channel adds, −(GᵀG)_ij δ_j / (‖g_i‖² + λ).
 
@@ -200,7 +214,7 @@ class Explanation:
     def to_frame(self) -> Any:
         """A DataFrame of pandas with a row for each channel.
 
-        Columns: delta, diagonal_delta, overlap, whitened_overlap and norm, which is ‖g_i‖². Raises
+        Columns: delta, diagonal_delta, overlap, whitened_overlap and squared_norm, ‖g_i‖². Raises
         ImportError without pandas.
         """
         return explanation_frame(self)
@@ -326,13 +340,16 @@ class Explanation:
         bound = "" if self.complete else "at most; "
         modes = f"all {K} above rounding" if self.complete else f"the first {K} of {n}"
         dof = f"{self.dof:.4g}" if self.complete else f"{self.dof:.4g} to {self.dof_upper:.4g}"
+        above = f", {self.fit.loss_at_one:.4g} at gains of one"
+        if self.fit.overshoots:
+            above += "\n                 overshoots: its exact loss is above that at gains of one"
         lines = [
             f"Explanation of a linear fit: {N} channels x {D} conditions, ridge {self.ridge:.4g}{share}",
             f"  error          ||e0||^2 = {self.total:.4g}",
             f"    corrected    {(self.total - self.unreachable - self.left_by_ridge) / total:8.2%}",
             f"    left         {self.left_by_ridge / total:8.2%}  reachable, but held back by the ridge",
             f"    unreachable  {self.unreachable / total:8.2%}  {bound}no gains correct it, to first order",
-            f"  loss           {self.linear_loss:.4g} linear, {self.fit.loss:.4g} exact",
+            f"  loss           {self.linear_loss:.4g} linear, {self.fit.loss:.4g} exact{above}",
             f"  modes          {modes}; {dof} effective degrees of freedom",
             "    mode   sigma^2/largest   corrected   of delta   of the loss removed",
         ]

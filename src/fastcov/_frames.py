@@ -49,7 +49,7 @@ def explanation_frame(explanation: Explanation) -> Any:
         "diagonal_delta": explanation.diagonal_delta,
         "overlap": explanation.overlaps,
         "whitened_overlap": explanation.whitened_overlaps,
-        "norm": explanation.norms,
+        "squared_norm": explanation.squared_norms,
     }
     return pandas.DataFrame(columns, index=pandas.Index(list(explanation.channels), name="channel"))
 

@@ -250,6 +250,7 @@ class Fit:
         path: str | os.PathLike[str],
         *,
         explanation: Any = None,
+        channel: Any = None,
         title: str | None = None,
     ) -> pathlib.Path:
         """Write a report: one HTML page with figures, tables, and what each number means.
@@ -262,7 +263,10 @@ class Fit:
         path : path of a .html file
             It is written beside and renamed, so that no half of a page is left.
         explanation : Explanation, optional
-            Of the same fit: its figures and table are added.
+            Of the same responses, target and ridge: its figures and tables are added. Where ridges differ by
+            channel, or are a matrix, of any one ridge.
+        channel : name or int, optional
+            Whose gain the explanation takes apart; by default the one that is furthest from one.
         title : str, optional
             By default the numbers of channels and conditions.
 
@@ -276,7 +280,8 @@ class Fit:
         ImportError
             Without jinja2 or matplotlib: pip install "fastcov-gains[report]".
         ValueError, OSError
-            If no .html file can be written there.
+            If no .html file can be written there, the explanation is of something else, or there is no such
+            channel.
 
         Notes
         -----
@@ -285,7 +290,7 @@ class Fit:
         """
         from .report import write
 
-        return write(self, path, explanation=explanation, title=title)
+        return write(self, path, explanation=explanation, channel=channel, title=title)
 
     def __repr__(self) -> str:
         lines = ["Fit", *(f"  {name:<9}{value}" for name, value in self._rows())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -150,9 +151,17 @@ def fit_command(x: str, output: str | None, figure: str | None, as_json: bool, *
 @fit_options
 @click.option("--output", metavar="FILE.html", default="report.html", show_default=True, help="The page.")
 @click.option("--title", help="Of the page.  [default: the names of the files]")
-@click.option("--explain/--no-explain", default=True, show_default=True, help="Whether to say why gains are "
-              "what they are, from the linear fit with the same ridge.")  # fmt: skip
-def report_command(x: str, output: str, title: str | None, explain: bool, **given: Any) -> None:
+@click.option(
+    "--explain/--no-explain",
+    default=True,
+    show_default=True,
+    help="Whether to say why gains are what they are, from the linear fit with the same ridge.",
+)
+@click.option("--channel", metavar="NAME|NUMBER", help="Whose gain is taken apart, by its name, or by its "
+              "number from 0.  [default: the gain that is furthest from one]")  # fmt: skip
+def report_command(
+    x: str, output: str, title: str | None, explain: bool, channel: str | None, **given: Any
+) -> None:
     """Fit gains to a file of responses, and write a report: one HTML page that needs nothing else.
 
     It says whether the gains help, shows covariances, gains, and why these gains, and says what each number
@@ -162,21 +171,39 @@ def report_command(x: str, output: str, title: str | None, explain: bool, **give
     fastcov report data.npz:glomeruli --responses data.npz:mitral --method exact --ridge cv
     """  # noqa: D301
     asked = Request.of(**given)
+    if channel is not None and not explain:
+        raise click.UsageError("--channel says whose gain is explained, and --no-explain leaves that out.")
 
     from .._io import check_output
+    from .._labels import Labels
     from ..report import require
 
     read = asked.files(x)
     page = check_output(output, (".html",), name="--output", read=read)
     require()
     X, of = asked.open(x, drawn=False)
+    if channel is not None and getattr(of.get("S"), "ndim", 2) == 3:
+        raise click.UsageError("--channel is for one target, and --target holds a stack of them.")
     names = [pathlib.Path(file).name for file in read]
+    chosen = None if channel is None else _channel(channel, Labels.of("X", X).channels, X.shape[0])
     fitted, why = asked.fit(x, X, of), None
     if explain and fitted.delta.ndim == 1:
         from .._explain import explain as explained
 
         S = fitted.target()  # in the order of X
         why = explained(X, S, fitted.ridge, center=asked.center, memory_budget=asked.memory_budget)
-    fitted.report(page, explanation=why, title=title or f"Gains from {names[0]} to {names[1]}")
+    title = title or f"Gains from {names[0]} to {names[1]}"
+    fitted.report(page, explanation=why, channel=chosen, title=title)
     click.echo(f"Saved the report to {page}", err=True)
     click.echo(str(fitted))
+
+
+def _channel(given: str, names: Sequence[Any] | None, n: int) -> Any:
+    """A name that is known, or else a number from 0."""
+    for name in names or ():
+        if str(name) == given:
+            return name
+    if given.isdecimal() and int(given) < n:
+        return int(given)
+    known = f"a name, as {', '.join(map(repr, names[:3]))}, or " if names else ""
+    raise click.UsageError(f"--channel must be {known}a number from 0 to {n - 1}, not {given!r}.")

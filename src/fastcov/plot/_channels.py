@@ -214,7 +214,7 @@ def _correlation(a: Array, b: Array) -> str:
 
 def _draw_alone(ax: Axes, explanation: Explanation) -> None:
     """The diagonal fit of a channel whose atom is of median size, as far as the picture goes."""
-    sizes = explanation.norms[explanation.norms > 0]
+    sizes = explanation.squared_norms[explanation.squared_norms > 0]
     if not len(sizes):
         return
     below = float(np.median(sizes)) + explanation.ridge

@@ -12,7 +12,7 @@ from .._explanation import Explanation
 from .._validation import check_choice, check_whole
 from ._channels import contributions, overlaps
 from ._matrices import ORDERS, clustered, draw_matrices, shown_limit
-from ._style import COLOURS, checked, decimals, finish, legend_above, new_figure, shorten
+from ._style import COLOURS, checked, decimals, finish, is_narrow, legend_above, new_figure, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,8 +30,8 @@ _SHARES = {
 _FEW_DECADES, _BEYOND = 1.5, 3
 # Modes above which the first few would be crowded on an even axis.
 _FEW_MODES = 20
-# Letters of a condition's name that there is room for.
-_LETTERS = 24
+# Letters of a condition's name that there is room for in a wide and in a narrow figure.
+_LETTERS = (24, 14)
 # Modes side by side in a figure of its own.
 _COLUMNS = 4
 # Channels named on either side of a waterfall that shares the figure.
@@ -214,7 +214,8 @@ def covariance_modes(
         f"{_percent(delta)} of ‖δ‖²"
         for k, (shrunk, loss, delta) in enumerate(shares)
     ]
-    names = None if labels is None else [shorten(str(labels[i]), _LETTERS) for i in places]
+    letters = _LETTERS[is_narrow(axes[0].figure)]
+    names = None if labels is None else [shorten(str(labels[i]), letters) for i in places]
     draw_matrices(
         axes[:K], list(modes), titles[:K], limit=shown_limit(modes), order=order, names=names,
         what="covariance mode, of norm one", size=8.0,

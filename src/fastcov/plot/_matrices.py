@@ -23,6 +23,8 @@ _COLOUR_MAP = "RdBu_r"
 _SHOWN = 0.99
 # Condition names of this size (points) stand clear of each other with this much room for each.
 _LABEL_SIZE, _LABEL_ROOM = 6.0, 7.5
+# Times that names are chosen by the room there is, which they change.
+_TRIES = 2
 
 
 def draw_matrices(
@@ -47,7 +49,8 @@ def draw_matrices(
         numbered = axis is axes[0] and (order == "input" or names is not None)
         axis.tick_params(labelsize=8, bottom=False, labelbottom=False, left=numbered, labelleft=numbered)
     axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[0].set_ylabel("condition" + (", clustered" if order == "cluster" else ""), fontsize=9)
+    label = "condition" + (", clustered" if order == "cluster" else "")
+    axes[0].set_ylabel(label, fontsize=9)
     beyond = np.mean([np.mean(np.abs(matrix) > limit) for matrix in matrices])
     narrow = is_narrow(axes[0].figure)  # the panels then need the width
     bar = axes[0].figure.colorbar(
@@ -58,7 +61,7 @@ def draw_matrices(
     bar.set_label(what + clipped, fontsize=min(size, 9.0))
     bar.ax.tick_params(labelsize=8)
     if names is not None:
-        _name_conditions(axes[0], names)
+        _name_conditions(axes[0], names, label)
 
 
 def shown_limit(*matrices: Array) -> float:
@@ -84,9 +87,21 @@ def clustered(S: Array) -> NDArray[np.intp]:
     return order
 
 
-def _name_conditions(axis: Axes, names: list[str]) -> None:
-    """Names beside a panel, every k-th where there is no room for all."""
-    height = axis.get_window_extent().height / axis.figure.dpi * 72
-    step = -(-len(names) * _LABEL_ROOM // height)
-    ticks = np.arange(0, len(names), int(max(1, step)))
-    axis.set_yticks(ticks, [names[i] for i in ticks], fontsize=_LABEL_SIZE)
+def _name_conditions(axis: Axes, names: list[str], label: str) -> None:
+    """Names beside a panel, every k-th where there is no room for all; then the label says so."""
+    for _ in range(_TRIES):  # names take width from a panel, and so height
+        height = _height(axis)
+        step = int(max(1, -(-len(names) * _LABEL_ROOM // height)))
+        ticks = np.arange(0, len(names), step)
+        axis.set_yticks(ticks, [names[i] for i in ticks], fontsize=_LABEL_SIZE)
+        axis.set_ylabel(label if step == 1 else f"{label}\n(1 in {step} named)", fontsize=9)
+
+
+def _height(axis: Axes) -> float:
+    """Points from top to bottom of a panel, once all that is drawn so far has its place."""
+    root = axis.figure.figure
+    engine = root.get_layout_engine()
+    if engine is not None:
+        engine.execute(root)
+    axis.apply_aspect()
+    return float(axis.get_window_extent().height / root.dpi * 72)

@@ -16,6 +16,7 @@ from ._style import (
     CARET_UP,
     by_name,
     finish,
+    is_narrow,
     legend_above,
     look,
     new_figure,
@@ -35,6 +36,8 @@ _WILD = -1.0
 _QUANTILES = (0.05, 0.5, 0.95)
 # Letters in the names of all paths that leave room for three columns above a small panel.
 _SHORT = 30
+# Letters of a legend beside its signs, that fit above a panel on a phone.
+_LINE = 36
 
 
 def cross_validation(cv: CrossValidation, *, ax: Axes | None = None) -> Axes:
@@ -111,12 +114,13 @@ def cross_validation(cv: CrossValidation, *, ax: Axes | None = None) -> Axes:
         at_one.append(ax.axhspan(*ends, color="0.5", alpha=0.13, linewidth=0, zorder=0))
     entries[f"gains of one: {_with_error(base, base_error, F)}"] = tuple(at_one)
     entries |= _signs(ax, cv, hidden, F * K * M)
-    scale.apply(ax, cv.relative, " (larger: gains closer to 1)")
+    apart = "\n" if is_narrow(ax.figure) else " "
+    scale.apply(ax, cv.relative, f"{apart}(larger: gains closer to 1)")
     ax.set_ylim(low, high)
     ax.set_ylabel("R² of held-out conditions" + (f"\nmean of {F} folds ± standard error" if F > 1 else ""),
                   fontsize=9)  # fmt: skip
     finish(ax)
-    legend_above(ax, 2, handles=list(entries.values()), labels=list(entries))
+    legend_above(ax, 2, letters=_LINE, handles=list(entries.values()), labels=list(entries))
     return ax
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -101,8 +102,10 @@ def is_narrow(figure: Figure | SubFigure) -> bool:
     return bool(figure.bbox.width / figure.dpi < NARROW)
 
 
-def legend_above(ax: Axes, columns: int, **options: Any) -> None:
-    """A legend on top, in one column where the figure is narrow."""
+def legend_above(ax: Axes, columns: int, *, letters: int | None = None, **options: Any) -> None:
+    """A legend on top, in one column where the figure is narrow, and there in lines of so many letters."""
+    if letters is not None and is_narrow(ax.figure):
+        options["labels"] = [textwrap.fill(label, letters) for label in options["labels"]]
     ax.legend(
         loc="lower left", bbox_to_anchor=(0.0, 1.04), borderaxespad=0,
         ncols=1 if is_narrow(ax.figure) else columns,

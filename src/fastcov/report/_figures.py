@@ -60,7 +60,8 @@ def study_picture(fit: Fit) -> Picture:
         f"{score(mean)}, at {number(cv.best_ridge)}; gains of one reach {score(base)}.",
         "Each fold was predicted by gains that were fitted to the other conditions. Where the curve is above "
         "the dashed line, gains predict better than no gains. To the right gains stay near one, to the left "
-        "they fit what is peculiar to the conditions they saw.",
+        "they fit what is peculiar to the conditions they saw. Gains of one are no control: how much of the "
+        "score is about which condition is which, only shuffles tell, cross_validate(shuffles=…).",
         lambda figure: plot.cross_validation(cv, ax=figure.subplots()),
         (4.6, 5.2),
     )

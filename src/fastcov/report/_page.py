@@ -7,6 +7,7 @@ import importlib.resources
 import os
 import pathlib
 import platform
+import re
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from .. import _doctor
 from .._io import check_output, writing
 from .._result import Fit, target_of_stack
-from ._explanation import explanation_sections
+from ._explanation import EXPLAINED, explanation_sections
 from ._figures import pictures, study_picture
 from ._sections import Part, Row, Section, Table
 from ._words import (
@@ -35,6 +36,8 @@ from ._words import (
 
 # Channels that are named at either end of the gains.
 LISTED = 10
+# A name in a table breaks behind _, and elsewhere only within a word of more letters.
+_PIECE, _LONG = re.compile(r"[^_ ]*(?:[_ ]+|$)"), 14
 # What the numbers of a fit rest on.
 _SHOWN = {"fastcov": "fastcov", "python": "Python", "numpy": "NumPy", "scipy": "SciPy", "numba": "Numba"}
 
@@ -52,20 +55,25 @@ def require() -> Any:
 
 
 def write(
-    fit: Fit, path: str | os.PathLike[str], *, explanation: Any = None, title: str | None = None
+    fit: Fit,
+    path: str | os.PathLike[str],
+    *,
+    explanation: Any = None,
+    channel: Any = None,
+    title: str | None = None,
 ) -> pathlib.Path:
     """Write the report of a fit, see `Fit.report`."""
     if title is not None and not isinstance(title, str):
         raise TypeError(f"Argument 'title' must be text, not {type(title).__name__}: pass a str.")
     require()
     target = check_output(path, (".html",))
-    text = page(fit, explanation=explanation, title=title)
+    text = page(fit, explanation=explanation, channel=channel, title=title)
     with writing(target) as draft:
         draft.write_text(text, encoding="utf-8", errors="replace")  # names may hold what UTF-8 cannot
     return target
 
 
-def page(fit: Fit, *, explanation: Any = None, title: str | None = None) -> str:
+def page(fit: Fit, *, explanation: Any = None, channel: Any = None, title: str | None = None) -> str:
     """The page."""
     N, D = fit.stats["shape"]
     source = importlib.resources.files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8")
@@ -73,8 +81,11 @@ def page(fit: Fit, *, explanation: Any = None, title: str | None = None) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["pieces"] = _PIECE.findall
+    environment.tests["long"] = lambda piece: len(piece) > _LONG
     fits = [fit] if fit.delta.ndim == 1 else [target_of_stack(fit, k) for k in range(len(fit.delta))]
     several = len(fits) > 1
+    explained = explanation_sections(explanation, fit, channel)
     text: str = environment.from_string(source).render(
         title=title or f"Gains of {plural(N, 'channel')} over {plural(D, 'condition')}",
         lead=lead(fit),
@@ -84,9 +95,9 @@ def page(fit: Fit, *, explanation: Any = None, title: str | None = None) -> str:
             for k, one in enumerate(fits, 1)
         ],
         after=[
-            *explanation_sections(explanation, fit),
+            *explained,
             _made(fit),
-            Section("What the words mean", rows=GLOSSARY),
+            Section("What the words mean", rows=[*GLOSSARY, *(EXPLAINED if explained else ())]),
         ],
         version=_doctor.versions()["fastcov"],
     )

@@ -18,6 +18,8 @@ WIDE, NARROW = 9.0, 4.2
 DPI = 180
 # Letters of a cell, of which four fit beside each other on a phone.
 _SHORT = 8
+# Columns of a table that has no room for another beside it.
+_COLUMNS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,17 +59,23 @@ class Picture:
         return self._source(*wide), self._source(*narrow)
 
     def _source(self, width: float, height: float) -> str:
+        import PIL.Image  # matplotlib needs it, too
+
         from ..plot._style import new_figure
 
         figure, file = new_figure(width, height), io.BytesIO()
         self.draw(figure)
+        # Without transparency, which no figure has, and packed as well as PNG can: a page is to be small.
         figure.savefig(file, format="png", dpi=DPI)
+        image = PIL.Image.open(file).convert("RGB")
+        file = io.BytesIO()
+        image.save(file, "PNG", optimize=True)
         return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of the page, shown in this order: sentences, figures, rows, tables, notes."""
+    """A part of the page, shown in this order: warnings, sentences, figures, rows, tables, notes."""
 
     heading: str
     sentences: Sequence[str] = ()
@@ -75,6 +83,7 @@ class Section:
     rows: Sequence[Row] = ()
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
 
     @property
     def slim(self) -> bool:
@@ -84,6 +93,11 @@ class Section:
             for table in self.tables
             for row in (table.head, *table.rows)
         )
+
+    @property
+    def broad(self) -> bool:
+        """Whether its tables need the width of a page."""
+        return any(len(table.head) >= _COLUMNS for table in self.tables)
 
 
 @dataclasses.dataclass(frozen=True)
