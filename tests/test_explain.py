@@ -371,5 +371,7 @@ def test_modes_too_small_to_tell_from_rounding_are_in_no_mode_but_in_the_gains(r
     for i in (0, 3, 150):
         assert abs(why.filter(i) @ why.overlaps - why.delta[i]) <= 1e-10 * size
         assert abs(why.whitened_filter(i) @ why.whitened_overlaps - why.delta[i]) <= 1e-10 * size
+    parts = why.coefficients @ why.gain_modes() + why.remainder
+    np.testing.assert_allclose(parts, why.delta, rtol=0, atol=1e-10 * size)
     assert abs(why.reachable + why.unreachable - why.total) <= 1e-10 * why.total
     np.testing.assert_allclose(np.linalg.norm(why.covariance_modes(), axis=(1, 2)), 1.0, rtol=1e-14)

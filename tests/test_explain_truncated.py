@@ -508,3 +508,19 @@ def test_modes_that_lanczos_does_not_find_are_said_to_be_so(monkeypatch):
     monkeypatch.setattr(_modes, "eigsh", fail)
     with refused(ValueError, "modes", "be another number"):
         fc.explain(data(30, 9), target(9), 30.0, modes=4)
+
+
+def test_few_modes_and_their_remainder_make_up_the_gains():
+    why = fc.explain(data(40, 9), target(9, size=40), relative_ridge=1e-2, modes=6)
+    assert np.abs(why.remainder).max() > 1e-3 * np.abs(why.delta).max()
+    parts = why.coefficients @ why.gain_modes() + why.remainder
+    np.testing.assert_allclose(parts, why.delta, rtol=0, atol=1e-10 * np.abs(why.delta).max())
+
+
+@pytest.mark.parametrize("method", ["filter", "whitened_filter"])
+def test_filters_that_are_not_as_good_as_promised_are_warned_of(method, monkeypatch):
+    why = fc.explain(data(200, 9), target(9, size=200), relative_ridge=1e-4, modes=3)
+    monkeypatch.setattr("fastcov._explanation.LOOSE", 1e-18)
+    with pytest.warns(fc.ConvergenceWarning, match="A filter is solved to a relative residual of") as caught:
+        getattr(why, method)(3)
+    assert caught[0].filename == __file__

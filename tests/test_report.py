@@ -850,3 +850,15 @@ def test_other_ridges_than_one_number_are_described(tmp_path, ridge, expected):
     X = np.random.default_rng(0).standard_normal((30, 12))
     fit = fc.fit(X, fc.covariance(1.1 * X), ridge=ridge)
     assert expected in fit.report(tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_cannot_be_explained_is_reported_without(tmp_path, monkeypatch, sim):
+    np.savez(tmp_path / "data.npz", X=sim.X, S=sim.S)
+    monkeypatch.setattr("fastcov._explain.ALL_MODES", 3)  # ridge=0 takes all modes, which are too many then
+    monkeypatch.setattr("fastcov._explain.FIRST_MODES", 2)
+    page = tmp_path / "report.html"
+    arguments = ["report", f"{tmp_path}/data.npz:X", "--target", f"{tmp_path}/data.npz:S", "--ridge", "0"]
+    result = CliRunner().invoke(cli.main, [*arguments, "--output", str(page)])
+    assert result.exit_code == 0
+    assert "Warning: No explanation: Argument 'ridge' must be larger" in result.stderr
+    assert "Why these gains" not in page.read_text(encoding="utf-8")

@@ -6,12 +6,14 @@ import dataclasses
 import functools
 import math
 import numbers
+import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _blas
+from ._certificate import ConvergenceWarning
 from ._contributions import Contributions
 from ._frames import explanation_frame
 from ._modes import Complete, Parts, Truncated
@@ -29,6 +31,8 @@ Array = NDArray[np.float64]
 TOGETHER = 256
 # Filters are solved for to this relative residual.
 FILTER_TOL = 1e-12
+# One that is left further away is warned of.
+LOOSE = 1e-9
 # Modes that the printed table shows.
 SHOWN = 6
 
@@ -38,8 +42,9 @@ class Explanation:
     """Why a linear fit δ = (GᵀG + λI)⁻¹ Gᵀe₀ has the gains it has; prints itself as a table.
 
     Of the modes G = U Σ Vᵀ it knows K: all above rounding where `complete`, otherwise the largest. Channels
-    are asked for by name, or by number from 0. Units are X to the fourth for overlaps, σ² and squared norms
-    of errors. It reads X again for what is asked of it later, so X has to stay as it is.
+    are asked for by name, or, unless names are numbers, by number from 0. Units are X to the fourth for
+    overlaps, σ² and squared norms of errors. It reads X again for what is asked of it later, so X has to stay
+    as it is.
 
     Attributes
     ----------
@@ -52,12 +57,14 @@ class Explanation:
     spectrum : ndarray, shape (K,)
         σ_k², from the largest to the smallest: eigenvalues of GᵀG.
     complete : bool
+        Whether these are all that can be told from rounding: σ_k² above N ε of the largest, in double
+        precision singular values down to some 1e-7 of the largest.
     total : float
         ‖e₀‖² = ‖S − XᵀJX‖²_F. It is the sum of the next two.
     reachable, unreachable : float
         Squared norms of e₀ projected on the range of G, and on its left null space. The linear loss cannot
-        fall below half of the second. Not complete, they are bounds from a Krylov space: there may be more to
-        reach.
+        fall below half of the second. What lies in modes too small to be told from rounding counts as
+        unreachable. Not complete, they are bounds from a Krylov space: there may be more to reach.
     left_by_ridge : float
         Squared norm of what is reachable and, for the sake of λ, not corrected. The fit leaves
         ‖e₀ − Gδ‖² = unreachable + left_by_ridge.
@@ -147,10 +154,14 @@ class Explanation:
         own filter and the error share.
         """
         parts = self._modes.parts(self._unit(self._index(channel))[0])
+        _warn_beyond(parts.left, stacklevel=3)
         return self._unscaled(parts.function(self._whiten), -2)
 
     def whitened_filters(self) -> Array:
-        """W = (GᵀG + λI)^(−1/2), shape (N, N). MemoryError where that does not fit."""
+        """W = (GᵀG + λI)^(−1/2), shape (N, N). MemoryError where that does not fit.
+
+        2N³ flops with all modes; with some of them a Krylov space for each channel, which takes far longer.
+        """
         N, K = len(self.overlaps), len(self.spectrum)
         require_memory(
             8 * N * (N + 2 * K), f"Filters of {N} channels", "ask for whitened_filter(i) one by one"
@@ -228,8 +239,18 @@ class Explanation:
 
     @property
     def coefficients(self) -> Array:
-        """σ_k u_kᵀe₀ / (σ_k² + λ) ≥ 0, shape (K,), so that δ is the sum of these times the gain modes."""
+        """σ_k u_kᵀe₀ / (σ_k² + λ) ≥ 0, shape (K,): δ is ``coefficients @ gain_modes() + remainder``."""
         return np.abs(self._parts.weights[: len(self.spectrum)]) / (self._modes.values + self._system.ridge)
+
+    @property
+    def remainder(self) -> Array:
+        """What of δ is in none of the modes, shape (N,): next to nothing where they are complete."""
+        weights = self._parts.weights / (self._parts.values + self._system.ridge)
+        weights[: len(self.spectrum)] = 0.0
+        rest = self._parts.expand(weights)
+        if self._parts.outside is not None:
+            rest += self._parts.outside / self._system.ridge
+        return rest
 
     @property
     def delta_shares(self) -> Array:
@@ -291,7 +312,11 @@ class Explanation:
 
     def _solve(self, rhs: Array) -> Array:
         module, state = self._solver
-        return module.solve(state, rhs).value
+        value = module.solve(state, rhs).value
+        if not isinstance(self._modes, Complete):
+            left = _blas.norms(rhs - self._system.product(value)) / _blas.norms(rhs)
+            _warn_beyond(float(left.max()), stacklevel=4)
+        return value
 
     def _column(self, index: int) -> Array:
         return gram_columns(self._start.problem, np.array([index]))[:, 0]
@@ -361,3 +386,14 @@ class Explanation:
             if k < SHOWN
         ]
         return "\n".join(lines)
+
+
+def _warn_beyond(left: float, *, stacklevel: int) -> None:
+    """That a filter is not as good as promised."""
+    if left > LOOSE:
+        warnings.warn(
+            f"A filter is solved to a relative residual of {left:.1e} only: use a larger ridge, more modes, "
+            "or all of them.",
+            ConvergenceWarning,
+            stacklevel=stacklevel,
+        )

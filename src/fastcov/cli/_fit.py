@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ._files import Naming, fit_record, open_target, outputs, print_json, save_figure, save_fit
+from ._group import say
 from ._options import (
     RELATIVE_RIDGE,
     bounds_of,
@@ -191,7 +192,11 @@ def report_command(
         from .._explain import explain as explained
 
         S = fitted.target()  # in the order of X
-        why = explained(X, S, fitted.ridge, center=asked.center, memory_budget=asked.memory_budget)
+        try:
+            why = explained(X, S, fitted.ridge, center=asked.center, memory_budget=asked.memory_budget)
+        except (ValueError, MemoryError) as error:
+            say("Warning", f"No explanation: {error}")
+            chosen = None
     title = title or f"Gains from {names[0]} to {names[1]}"
     fitted.report(page, explanation=why, channel=chosen, title=title)
     click.echo(f"Saved the report to {page}", err=True)
