@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ._covariance import aligned
 from ._html import html_table
-from ._labels import Names, by_condition, conditions_of, kind_of, order_of
+from ._labels import Labels, Names, by_condition, conditions_of, kind_of, order_of
 from ._problem import Problem
 from ._result import Fit
 from ._study import score_between
@@ -141,6 +141,7 @@ def apply(fit: Fit, X_new: Any, S: Any, responses: Any) -> Applied:
                 f"{len(target)}: apply a fit of as many targets."
             )
     elif responses is not None:
+        labels = labels.or_conditions(Labels.of("responses", responses))
         target = _predicted(fit, problem, responses)[np.newaxis]
     one = slice(None) if gains.ndim == 2 else 0
     scores: dict[str, Any] = dict.fromkeys(("r2", "r2_at_one", "r2_over_one", "pearson"))
