@@ -139,10 +139,11 @@ def _evaluate(
         Z = np.repeat(Z, T, axis=0)
     scaled = np.ldexp(Z, -problem.gain_exponent) if problem.gain_exponent else Z
     losses, gradients = exact_losses(problem, target, scaled, gradient=gradient)
+    delta = Z - 1.0
     with np.errstate(over="ignore"):  # a loss beyond float64 is infinite
-        losses = problem.unscaled(losses, y=4) + 0.5 * penalty.quadratic(Z - 1.0)
+        losses = problem.unscaled(losses, y=4) + 0.5 * penalty.quadratic(delta)
         if gradients is not None:
-            gradients = problem.unscaled(gradients, x=1, y=3) + penalty.products(Z - 1.0)
+            gradients = problem.unscaled(gradients, x=1, y=3) + penalty.products(delta)
     if given.ndim == 1 and np.ndim(S) == 2:
         return float(losses[0]), None if gradients is None else gradients[0]
     return losses, gradients

@@ -120,6 +120,8 @@ class Penalty:
 
     def quadratic(self, V: Array) -> Array:
         """vᵀPv for the rows v of V (T, N)."""
+        if self.uniform:
+            return self.own * np.square(V).sum(axis=-1)
         out = np.square(V) @ self.own if np.ndim(self.own) else self.own * np.square(V).sum(axis=-1)
         if self.root is not None:
             squares = np.square(self._images(V)).sum(axis=1)
