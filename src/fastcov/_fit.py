@@ -142,7 +142,8 @@ def fit(
 
     Notes
     -----
-    ``linear``: what the solver takes (see `plan`), and 7ND² flops more for each target. ``diagonal``:
+    ``linear``: what the solver takes (see `plan`), and 7ND² flops more for each target; with a matrix Γ, or
+    channels without a penalty, one solve more, which tells whether there is one solution. ``diagonal``:
     8ND² flops and no memory to speak of. ``exact``: 4ND² flops for each product with the curvature, some
     twenty at λ/λ_max of 0.1 and hundreds at 1e-4, and copies of X in float64 and float32 where it is in
     memory in another form; trust-region Newton steps of truncated conjugate gradients (Steihaug 1983), of

@@ -176,7 +176,7 @@ class Fit:
         ----------
         X_new : array_like, shape (N, D_new)
             Responses of the channels that were fitted. Where both have names for these, their order does
-            not matter.
+            not matter; channels of a fit without names are numbered from 0.
         S : array_like, shape (D_new, D_new), optional
             Target covariance of the new conditions, on the scale of the S that was fitted; for a fit of T
             targets one for all, or a stack (T, D_new, D_new).

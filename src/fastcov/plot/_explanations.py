@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .._explanation import Explanation
 from .._validation import check_choice, check_whole
 from ._channels import contributions, overlaps
-from ._matrices import ORDERS, clustered, draw_matrices, shown_limit
+from ._matrices import ORDERS, clustered, draw_matrices, names_of, shown_limit
 from ._style import COLOURS, checked, decimals, finish, is_narrow, legend_above, new_figure, shorten
 
 if TYPE_CHECKING:
@@ -186,11 +186,7 @@ def covariance_modes(
     check_choice("order", order, ORDERS)
     target = explanation.fit.target()
     D = len(target)
-    labels = explanation.fit.conditions if labels is None else labels
-    if labels is not None and len(labels) != D:
-        raise ValueError(
-            f"Argument 'labels' must name the {D} conditions, not {len(labels)}: pass one for each."
-        )
+    labels = names_of(explanation.fit, labels)
     if axes is None:
         rows, columns = -(-n // _COLUMNS), min(n, _COLUMNS)
         figure = new_figure(0.8 + 1.4 * (labels is not None) + 2.0 * max(columns, 2), 2.9 * rows)

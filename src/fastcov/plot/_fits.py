@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._problem import Problem
 from .._result import Fit, ridge_text
 from .._validation import check_choice
-from ._matrices import ORDERS, clustered, draw_matrices, shown_limit
+from ._matrices import ORDERS, clustered, draw_matrices, names_of, shown_limit
 from ._style import (
     CARET_DOWN,
     CARET_UP,
@@ -95,11 +95,7 @@ def draw_covariances(
     """Draw what `covariances` does, of the covariance of the input and the target themselves."""
     check_choice("order", order, ORDERS)
     D = len(target)
-    labels = fit.conditions if labels is None else labels
-    if labels is not None and len(labels) != D:
-        raise ValueError(
-            f"Argument 'labels' must name the {D} conditions, not {len(labels)}: pass one for each."
-        )
+    labels = names_of(fit, labels)
     if axes is None:
         axes = list(new_figure(9.0, 3.4).subplots(1, 3))
     if len(axes) != 3:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from ._style import is_narrow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from .._result import Fit
 
 Array = NDArray[np.float64]
 
@@ -25,6 +27,16 @@ _SHOWN = 0.99
 _LABEL_SIZE, _LABEL_ROOM = 6.0, 7.5
 # Times that names are chosen by the room there is, which they change.
 _TRIES = 2
+
+
+def names_of(fit: Fit, labels: Sequence[Any] | None) -> Sequence[Any] | None:
+    """Names of the conditions: as given, or those of the fit."""
+    D = fit.stats["shape"][1]
+    if labels is not None and len(labels) != D:
+        raise ValueError(
+            f"Argument 'labels' must name the {D} conditions, not {len(labels)}: pass one for each."
+        )
+    return fit.conditions if labels is None else labels
 
 
 def draw_matrices(
