@@ -1,0 +1,58 @@
+"""A benchmark case: one public operation on data of one size, and all it is compared with."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .. import datasets
+
+OURS, NAIVE, FLOOR = "fastcov", "naive", "floor"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One operation at one size and precision.
+
+    Attributes
+    ----------
+    operation : str
+        As "gram"; the group it is reported in.
+    shape : tuple of int
+        Channels and conditions.
+    dtype : str
+        Of X: "float64" or "float32".
+    runs : mapping
+        Implementations by name, each a call without arguments that returns its result: "fastcov"; "naive",
+        what one writes in NumPy from the formulas; "floor", the bare BLAS or LAPACK work that no
+        implementation by this algorithm can do without, on arrays made ready outside the clock; and
+        peers, what a user would take instead. Those that do not exist or do not fit are not in it.
+    check : callable
+        Given the result of any run but the floor's; raises AssertionError where it is not accurate.
+    flops, nbytes : float
+        Arithmetic and memory traffic of ours by formula.
+    skipped : mapping
+        Names of runs that could exist and the reason why they do not, as "PyTorch is not installed".
+    """
+
+    operation: str
+    shape: tuple[int, int]
+    dtype: str
+    runs: Mapping[str, Callable[[], Any]]
+    check: Callable[[Any], None]
+    flops: float
+    nbytes: float
+    skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """As "gram 1004x187 float64": what a recorded case is found by."""
+        return f"{self.operation} {self.shape[0]}x{self.shape[1]} {self.dtype}"
+
+
+@functools.lru_cache(maxsize=2)
+def data(shape: tuple[int, int], dtype: str = "float64") -> datasets.Simulation:
+    """The simulated responses of all cases of a size."""
+    return datasets.simulate(*shape, rng=0, dtype=dtype)

@@ -1,0 +1,53 @@
+"""Timing on a noisy machine: rounds in which all implementations run, one after another, in one process."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+# A run that takes less is called once before the clock starts, so that it finds its own data in the caches
+# and not what the one before left there.
+SETTLED = 0.05
+
+
+def interleaved(
+    runs: Mapping[str, Callable[[], Any]], rounds: int, budget: float = float("inf")
+) -> dict[str, list[float]]:
+    """Seconds of each run in each round: first to last, last to first, and so on.
+
+    All run in every round but those that would take more than their share of `budget` seconds, which sit
+    out after the rounds that they have time for (one at least). So times of one place in two lists are of
+    one round, and whatever else the machine did then fell on both.
+    """
+    clock = time.perf_counter
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    first = {}
+    for name, run in runs.items():  # compiles, and touches what is to be touched
+        start = clock()
+        run()
+        first[name] = clock() - start
+    share = budget / max(1, len(runs))
+    for i in range(rounds):
+        for name in list(runs)[:: 1 if i % 2 == 0 else -1]:
+            if i and sum(seconds[name]) * (i + 1) / i > share:
+                continue
+            if first[name] < SETTLED:
+                runs[name]()
+            start = clock()
+            result = runs[name]()
+            seconds[name].append(clock() - start)
+            del result  # freed outside the clock
+    return seconds
+
+
+def ratio(above: list[float], below: list[float]) -> float:
+    """Median over rounds of one run's time over another's."""
+    return statistics.median(a / b for a, b in zip(above, below, strict=False))
+
+
+def paired(a: Callable[[], Any], b: Callable[[], Any], pairs: int) -> float:
+    """Median of time(a) / time(b) over pairs of runs, interleaved A B B A in one process."""
+    seconds = interleaved({"a": a, "b": b}, pairs)
+    return ratio(seconds["a"], seconds["b"])
