@@ -1,1 +1,1 @@
-"""What `fastcov bench` and the repository's `bench/` measure: the operations, and what they are compared with."""
+"""What `fastcov bench` and `bench/` measure: the operations, and what they are compared with."""
