@@ -15,7 +15,7 @@ from fastcov import _products
 
 SHAPES = {"tall": (300, 20), "wide": (150, 48)}
 RIDGES = (0.1, 0.01, 0.001)  # over the largest eigenvalue of GᵀG
-DELAY = 0.1
+DELAY = 0.15
 
 
 def simulated(shape, dtype=np.float64):

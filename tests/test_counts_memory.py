@@ -146,11 +146,8 @@ def test_an_exact_fit_copies_responses_at_most_once_in_float32(dtype, center):
 
 def test_a_path_by_eigenvectors_makes_no_more_for_more_ridges(dtype):
     X, S, _, ridge = given(WIDE, dtype)
-    once = FACTORS["spectral"](len(X), X)
-    for K in (1, 3):
-        ridges = ridge / np.arange(1, K + 1)
-        made = made_by(lambda ridges=ridges: fc.ridge_path(X, S, ridges=ridges, solver="spectral"))
-        assert beyond_blocks(made) == sorted(once)
+    made = made_by(lambda: fc.ridge_path(X, S, ridges=ridge / np.arange(1, 4), solver="spectral"))
+    assert beyond_blocks(made) == sorted(FACTORS["spectral"](len(X), X))
 
 
 def test_an_explanation_is_a_spectral_fit_and_its_vectors_in_order(dtype):
