@@ -6,6 +6,7 @@ the flops that the formulas here say; kernels, exactly so many reads of X. All t
 
 import numpy as np
 import pytest
+from cases import needs_jit
 from counting import work
 
 import fastcov as fc
@@ -14,6 +15,8 @@ from fastcov._loss import PAIR_CANDIDATES
 from fastcov._problem import NARROW
 from fastcov._products import PANEL
 from fastcov._solvers._nystrom import BATCH
+
+pytestmark = needs_jit  # counts are the same interpreted, but take minutes
 
 # With more channels than pairs of conditions, and fewer; with so many conditions that covariances are SYRK's.
 SHAPES = [(300, 20), (150, 48), (160, NARROW + 8)]

@@ -8,10 +8,13 @@ preconditioner, and where the iterations of many steps add up, it may come some 
 
 import numpy as np
 import pytest
+from cases import needs_jit
 from counting import Rows, work
 
 import fastcov as fc
 from fastcov import _products
+
+pytestmark = needs_jit  # counts are the same interpreted, but take minutes
 
 SHAPES = {"tall": (300, 20), "wide": (150, 48)}
 RIDGES = (0.1, 0.01, 0.001)  # over the largest eigenvalue of GᵀG
