@@ -1,0 +1,364 @@
+"""Flops and passes over X of every operation, counted: those of its formula, and no product or pass more.
+
+A second eye on speed, which no noise blurs. Products (of matrices, and factorisations) have to take exactly
+the flops that the formulas here say; kernels, exactly so many reads of X. All that is left is of vectors.
+"""
+
+import numpy as np
+import pytest
+from cases import needs_jit
+from counting import work
+
+import fastcov as fc
+from fastcov._cross_validation import CHAIN
+from fastcov._loss import PAIR_CANDIDATES
+from fastcov._problem import NARROW
+from fastcov._products import PANEL
+from fastcov._solvers._nystrom import BATCH
+
+pytestmark = needs_jit  # counts are the same interpreted, but take minutes
+
+# With more channels than pairs of conditions, and fewer; with so many conditions that covariances are SYRK's.
+SHAPES = [(300, 20), (150, 48), (160, NARROW + 8)]
+RIDGE = 0.02  # of the trace of GᵀG: some tenth of the largest eigenvalue
+
+
+@pytest.fixture(params=SHAPES, ids=str)
+def given(request, dtype):
+    """Responses, a target, gains, and a ridge."""
+    sim = fc.datasets.simulate(*request.param, rng=0, dtype=dtype)
+    gains = np.linspace(0.5, 1.5, len(sim.X))
+    return sim.X, sim.S, gains, RIDGE * np.square(fc.atom_norms(sim.X)).sum()
+
+
+def counted(call):
+    """The result, and the work that it took."""
+    with work() as found:
+        return call(), found
+
+
+def check(found, X, products, passes):
+    assert found.products() == pytest.approx(products, rel=1e-12), found
+    assert found.passes(X) == pytest.approx(passes, rel=1e-12), found
+
+
+def pairs(D):
+    return D * (D + 1) // 2
+
+
+def half(N, D):
+    """One half of a product with GᵀG, with G or Gᵀ."""
+    return 2 * N * D * D
+
+
+def covariance(N, D):
+    """One triangle by SYRK, or all by a kernel that is faster where D is small."""
+    return (2 if D <= NARROW else 1) * N * D * D
+
+
+# Reads: of sums (mean and range of X), and of the product. Centred rows are made where they are multiplied.
+SUMS, COVARIANCE = 1, 1
+
+
+# --- pieces
+
+
+def test_a_covariance_is_one_product(given, center):
+    X, _, gains, _ = given
+    N, D = X.shape
+    for z in (None, gains):
+        _, found = counted(lambda z=z: fc.covariance(X, gains=z, center=center))
+        check(found, X, covariance(N, D), SUMS + COVARIANCE)
+
+
+def test_a_target_covariance_is_two_covariances(given, center):
+    # One would do: of `like` nothing but the trace is needed, 3ND flops.
+    X, _, _, _ = given
+    N, D = X.shape
+    _, found = counted(lambda: fc.target_covariance(X, center=center))
+    check(found, X, covariance(N, D), SUMS + COVARIANCE)
+    Y = X[: N // 2].copy()
+    _, found = counted(lambda: fc.target_covariance(Y, like=X, center=center))
+    check(found, X, covariance(N, D) + covariance(N // 2, D), 1.5 * (SUMS + COVARIANCE))
+
+
+def test_a_gram_matrix_is_one_symmetric_product(given, center):
+    X, _, _, _ = given
+    N, D = X.shape
+    _, found = counted(lambda: fc.gram(X, center=center))
+    # The product of centred responses with their mean is 2ND. In float32 norms are looked at for their range.
+    check(found, X, N * N * D + 2 * N * D, SUMS + 1 + (X.dtype == np.float32))
+    assert found.calls["gram_from_product"] == 1
+    assert found.flops["gram_from_product"] == 4.5 * N * N
+
+
+def test_a_gram_matrix_around_gains_is_four_products_of_a_triangle_by_panels(given, center):
+    X, _, gains, _ = given
+    N, D = X.shape
+    _, found = counted(lambda: fc.gram(X, gains=gains, center=center))
+    # Blocks on the diagonal are made whole: 4N²D + 4·PANEL·ND at most.
+    starts = np.arange(0, N, PANEL)
+    rows, columns = N - starts, np.minimum(PANEL, N - starts)
+    blocks = (rows + columns).sum() / N
+    check(found, X, 8 * D * (rows * columns).sum(), SUMS + blocks + (X.dtype == np.float32))
+    assert found.flops["block_from_products"] == 4 * (rows * columns).sum()
+
+
+def test_overlaps_are_a_covariance_and_half_a_product(given, center):
+    X, S, gains, _ = given
+    N, D = X.shape
+    for z in (None, gains):
+        for T in (1, 3):
+            _, found = counted(lambda z=z, T=T: fc.overlaps(X, np.stack([S] * T), gains=z, center=center))
+            check(found, X, covariance(N, D) + T * half(N, D), SUMS + COVARIANCE + 1)
+
+
+def test_norms_are_no_product(given, center):
+    X, _, gains, _ = given
+    for z in (None, gains):
+        _, found = counted(lambda z=z: fc.atom_norms(X, gains=z, center=center))
+        check(found, X, 0, SUMS + 1)
+
+
+def test_a_loss_is_a_covariance_and_its_gradient_half_a_product_more(given, center):
+    X, S, gains, ridge = given
+    N, D = X.shape
+    _, found = counted(lambda: fc.loss(X, S, gains, ridge=ridge, center=center))
+    check(found, X, covariance(N, D), SUMS + COVARIANCE)
+    _, found = counted(lambda: fc.loss_and_gradient(X, S, gains, ridge=ridge, center=center))
+    check(found, X, covariance(N, D) + half(N, D), SUMS + COVARIANCE + 1)
+
+
+def test_losses_of_few_candidates_are_so_many_covariances(given, center):
+    X, S, gains, _ = given
+    (N, D), K = X.shape, 3
+    Z = gains * np.linspace(0.9, 1.1, K)[:, np.newaxis]
+    # Sums of the first candidate are made twice: K would do.
+    _, found = counted(lambda: fc.loss(X, S, Z, center=center))
+    check(found, X, K * covariance(N, D), (K + 1) * SUMS + K * COVARIANCE)
+    _, found = counted(lambda: fc.loss_and_gradient(X, S, Z, center=center))
+    check(found, X, K * (covariance(N, D) + half(N, D)), (K + 1) * SUMS + 2 * K * COVARIANCE)
+
+
+@pytest.mark.parametrize("shape", SHAPES[:2], ids=str)
+def test_losses_of_many_candidates_are_products_over_pairs_from_one_pass(shape, dtype, center):
+    (N, D), K = shape, PAIR_CANDIDATES
+    sim = fc.datasets.simulate(N, D, rng=0, dtype=dtype)
+    X, Z = sim.X, np.linspace(0.9, 1.1, K)[:, np.newaxis] * np.linspace(0.5, 1.5, N)
+    once = 2 * K * N * (pairs(D) + D)  # with the products of pairs, and with X for the mean or its part
+    _, found = counted(lambda: fc.loss(X, sim.S, Z, center=center))
+    check(found, X, once if center else 2 * K * N * pairs(D), SUMS + 1)
+    _, found = counted(lambda: fc.loss_and_gradient(X, sim.S, Z, center=center))
+    check(found, X, once + (once if center else 2 * K * N * pairs(D)), SUMS + 2)
+
+
+def test_operators_take_half_a_product_each_way(given, center):
+    X, S, gains, _ = given
+    N, D = X.shape
+    G = fc.AtomOperator(X, gains=gains, center=center)
+    K = fc.GramOperator(X, gains=gains, center=center)
+    calls = {lambda: G.matvec(gains): 1, lambda: G.rmatvec(S.ravel()): 1, lambda: K @ gains: 2}
+    for call, halves in calls.items():
+        _, found = counted(call)
+        check(found, X, halves * half(N, D), halves)
+    _, found = counted(lambda: K.matmat(np.stack([gains, gains], axis=1)))
+    check(found, X, 4 * half(N, D), 4)
+
+
+def test_columns_of_the_gram_matrix_are_one_product_by_panels(given, center):
+    X, _, _, _ = given
+    (N, D), index = X.shape, np.arange(0, len(X), 10)
+    _, found = counted(lambda: fc.GramOperator(X, center=center).columns(index))
+    # The channels of the columns are centred, and multiplied with the mean, once for each panel of rows.
+    columns = -(-N // PANEL) * len(index)
+    products = 2 * N * D * len(index) + 2 * D * (N + columns)
+    check(found, X, products, SUMS + 1 + columns / N + (X.dtype == np.float32))
+
+
+# --- fits
+
+
+def start(N, D):
+    """What all fits begin with: covariance, norms and overlaps at gains of one."""
+    return covariance(N, D) + half(N, D), SUMS + COVARIANCE + 2
+
+
+def end(N, D):
+    """What all fits end with: the residual of the linear system, and the covariance at the gains found."""
+    return 2 * half(N, D) + covariance(N, D), 2 + SUMS + COVARIANCE
+
+
+def decomposition(N, D, *, spectral):
+    """The smaller or the asked for of GᵀG and GGᵀ, factored or decomposed; its order, and reads of X."""
+    if spectral is None or (spectral and pairs(D) < N):
+        n, gram, passes = pairs(D), N * pairs(D) ** 2, 2  # rows, and the same centred, make atoms
+    else:
+        n, gram, passes = N, N * N * D + 2 * N * D, 1
+    return gram + (9 * n**3 if spectral else n**3 / 3), passes, n
+
+
+def solution(solver, N, D, stats):
+    """One solution with it, and residuals from X where these are refined."""
+    times = stats.get("refinements", 0) + 1
+    if solver == "cholesky":
+        refined = "refinements" in stats
+        return times * (2 * N * N + refined * 2 * half(N, D)), 2 * times * refined
+    if solver == "dual":
+        return times * (2 * pairs(D) ** 2 + 4 * half(N, D)), 4 * times
+    K = stats["rank"]  # of eigenvectors: coefficients, and two sums of which one would do
+    if pairs(D) < N:
+        return times * (3 * 2 * pairs(D) * K + 5 * half(N, D)), 4 * times
+    return times * (3 * 2 * N * K + 2 * half(N, D)), 2 * times
+
+
+def sums(*terms):
+    return tuple(map(sum, zip(*terms, strict=True)))
+
+
+SPECTRAL = {"cholesky": False, "dual": None, "spectral": True}
+
+
+@pytest.mark.parametrize("solver", SPECTRAL)
+def test_a_fit_is_one_factorisation(solver, given, center):
+    X, S, _, ridge = given
+    N, D = X.shape
+    if solver == "dual" and pairs(D) > 2 * N:
+        pytest.skip("GGᵀ is larger than GᵀG by far")
+    fit, found = counted(lambda: fc.fit(X, S, ridge=ridge, solver=solver, center=center))
+    assert fit.status == "converged"
+    assert fit.stats.get("refinements", 0) <= 3
+    *work_of, _ = decomposition(N, D, spectral=SPECTRAL[solver])
+    check(found, X, *sums(start(N, D), work_of, solution(solver, N, D, fit.stats), end(N, D)))
+
+
+def test_a_diagonal_fit_factors_nothing(given, center):
+    X, S, _, ridge = given
+    _, found = counted(lambda: fc.fit(X, S, ridge=ridge, method="diagonal", center=center))
+    check(found, X, *sums(start(*X.shape), end(*X.shape)))
+
+
+def test_targets_share_the_factorisation_and_passes(given):
+    X, S, _, ridge = given
+    (N, D), T = X.shape, 3
+    stack = np.stack([S, 2 * S, 3 * S])
+    fit, found = counted(lambda: fc.fit(X, stack, ridge=ridge, solver="cholesky"))
+    flops, passes, _ = decomposition(N, D, spectral=False)
+    solved, reads = solution("cholesky", N, D, fit.stats)
+    products = covariance(N, D) + T * (half(N, D) + solved + 2 * half(N, D) + covariance(N, D))
+    check(found, X, flops + products, passes + reads + start(N, D)[1] + 2 + T * (SUMS + COVARIANCE))
+
+
+@pytest.mark.parametrize("K", [2, 12])
+@pytest.mark.parametrize("method", ["linear", "line-search"])
+def test_a_path_by_eigenvectors_decomposes_once_for_all_ridges(method, K, given, center):
+    X, S, _, ridge = given
+    N, D = X.shape
+    ridges = ridge * np.logspace(0, -1, K)
+    path, found = counted(
+        lambda: fc.ridge_path(X, S, ridges=ridges, solver="spectral", method=method, center=center)
+    )
+    assert found.calls["syevd"] == 1
+    *work_of, _ = decomposition(N, D, spectral=True)
+    each = [solution("spectral", N, D, fit.stats) for fit in path]
+    ends = [end(N, D)] * K
+    if method == "line-search":
+        ends += [length(X, center)] * K
+    check(found, X, *sums(start(N, D), work_of, *each, *ends))
+
+
+def length(X, center):
+    """The length of a step: slope and bend of the covariance, and what is known, the loss at gains of one."""
+    N, D = X.shape
+    known = covariance(N, D) + half(N, D), SUMS + COVARIANCE + 2
+    if X.dtype == np.float64:  # in one call
+        known = 2 * half(N, D), 3 if center else 2
+    return sums(known, (half(N, D), 1), (covariance(N, D), SUMS + COVARIANCE))
+
+
+def test_conjugate_gradients_take_one_product_an_iteration(given, center):
+    X, S, _, ridge = given
+    N, D = X.shape
+    fit, found = counted(lambda: fc.fit(X, S, ridge=ridge, solver="pcg", rank=0, center=center))
+    assert (fit.status, fit.stats["rank"]) == ("converged", 0)
+    times = fit.stats["iterations"] + fit.stats["renewals"]
+    sample = 0, float(X.dtype == np.float64)  # of channels, for what an offset costs in float32
+    check(found, X, *sums(start(N, D), (times * 2 * half(N, D), 2 * times), end(N, D), sample))
+
+
+def test_a_preconditioner_is_made_in_one_pass(dtype, center):
+    N, D, k = 2000, 20, 30
+    sim = fc.datasets.simulate(N, D, rng=0, dtype=dtype)
+    fit, found = counted(
+        lambda: fc.fit(sim.X, sim.S, relative_ridge=0.1, solver="pcg", rank=k, center=center)
+    )
+    assert (fit.stats["rank"], fit.stats["preconditioner"]) == (k, "kept")
+    assert found.flops["syrk"] == N * k * k
+    factor = N * (2 * D * k + 2 * k * k)  # columns of GᵀG, times the inverse of their own factor
+    # Proposals: among themselves, with the pivots, and less what these explain; products with the mean.
+    proposals = found.calls["pivoted_rows"] * 2 * BATCH * (D * (BATCH + k) + BATCH * k)
+    means = 2 * D * (N + found.calls["block_from_product"] * (BATCH + k))
+    assert proposals + means < factor
+    assert factor <= found.flops["gemm"] <= factor + proposals + means
+    iterations = fit.stats["iterations"]
+    assert found.flops["gemv"] == iterations * (4 * N * k + 2 * k * k)
+
+
+@pytest.mark.parametrize("ridges", [3, 30])
+@pytest.mark.parametrize("method", ["linear", "exact"])
+def test_a_fold_is_one_decomposition_or_chain_of_fits_whatever_the_ridges(method, ridges, dtype):
+    N, D, folds = 60, 48, 4
+    sim = fc.datasets.simulate(N, D, rng=0, dtype=dtype)
+    options = {"relative_ridges": np.logspace(-1, 0, ridges), "folds": folds, "refit": None}
+    with fc.threads(1):  # all in this thread
+        _, found = counted(
+            lambda: fc.cross_validate(sim.X, sim.Y, method=method, solver="spectral", **options)
+        )
+    # Covariances of X and Y; of each fold two at gains of one, though they are parts of that of X; and of
+    # each ridge that of the held-out conditions.
+    if method == "linear":
+        assert found.calls["syevd"] == folds
+        assert found.calls["squared_norms"] == folds
+        assert found.calls["centred_products"] == 2 + folds * (2 + ridges)
+    else:  # every chain begins anew, with what is the same for all of a fold; norms are of certificates too
+        assert found.calls["syevd"] == 0
+        assert found.calls["squared_norms"] == folds * (-(-ridges // CHAIN) + ridges)
+
+
+def test_a_line_search_is_a_slope_and_a_bend_more(given, center):
+    # Two thirds of that are known: the loss at gains of one, and the slope, which the certificate has.
+    X, S, _, ridge = given
+    options = {"ridge": ridge, "solver": "cholesky", "center": center}
+    _, linear = counted(lambda: fc.fit(X, S, **options))
+    _, found = counted(lambda: fc.fit(X, S, **options, method="line-search"))
+    check(found, X, *sums((linear.products(), linear.passes(X)), length(X, center)))
+
+
+def test_an_exact_fit_is_an_evaluation_and_a_bend_a_step_and_products(given, center):
+    X, S, _, ridge = given
+    N, D = X.shape
+    fit, found = counted(lambda: fc.fit(X, S, ridge=ridge, method="exact", center=center))
+    steps, products = fit.stats["iterations"], fit.stats["products"]
+    assert fit.status == "converged"
+    reads = 3 if center else 2
+    # The first evaluation is at gains of one, of which all is known. The last is the certificate, by passes.
+    evaluations = (steps + 1) * 2 * half(N, D), (steps + 1) * reads
+    bends = steps * covariance(N, D), steps * (SUMS + COVARIANCE)
+    curvature = products * 2 * half(N, D), 2 * products
+    certificate = covariance(N, D) + half(N, D), SUMS + COVARIANCE + 2
+    sample = 0, float(X.dtype == np.float64)  # of channels, for what an offset costs in float32
+    check(found, X, *sums(start(N, D), evaluations, bends, curvature, certificate, sample))
+
+
+def test_an_explanation_decomposes_once(given, center):
+    X, S, _, ridge = given
+    N, D = X.shape
+    if pairs(D) < N:
+        pytest.skip("counted where GᵀG is the smaller")
+    why, found = counted(lambda: fc.explain(X, S, ridge=ridge, center=center))
+    assert found.calls["syevd"] == 1
+    *work_of, _ = decomposition(N, D, spectral=True)
+    solved = solution("spectral", N, D, why.fit.stats)
+    # In modes: overlaps and what is outside; the reachable error, twice corrected. And the fitted error.
+    K, times = len(why.spectrum), 2 + 1 + 4
+    parts = times * 2 * N * K + (1 + 4 + 1) * half(N, D), 1 + 4 + 1
+    check(found, X, *sums(start(N, D), work_of, solved, end(N, D), parts))
