@@ -47,17 +47,19 @@ class Certificate:
     status: str
     warning: str | None = None
     covariance: Array | None = None  # of the exact loss (T, D, D)
+    slopes: Array | None = None  # G δ, of the linear system (T, D, D)
 
 
 def certificate(system: System, error: Array, overlaps: Array, solution: Solution, tol: float) -> Certificate:
     """Relative residual of the linear system for each target."""
     problem, penalty = system.problem.astype(np.float64), system.penalty
-    left = apply_adjoint(problem, error - apply_atoms(problem, solution.value))
+    slopes = apply_atoms(problem, solution.value)
+    left = apply_adjoint(problem, error - slopes)
     left -= penalty.products(solution.value)
     size, b = np.linalg.norm(left, axis=1), np.linalg.norm(overlaps, axis=1)
     residual = np.divide(size, b, out=np.zeros_like(b), where=b > 0)
     if solution.status == "approximate":
-        return Certificate(residual, solution.status)
+        return Certificate(residual, solution.status, slopes=slopes)
     small = None
     if solution.status == "minimum-norm" and penalty.largest > 0:
         small = (
@@ -67,7 +69,7 @@ def certificate(system: System, error: Array, overlaps: Array, solution: Solutio
     reached = "minimum-norm" if solution.status == "minimum-norm" else "converged"
     asked = 1.001 * tol if "iterations" in solution.stats else BACKWARD_ERROR
     if np.all(residual <= asked):
-        return Certificate(residual, reached, small)
+        return Certificate(residual, reached, small, slopes=slopes)
     # ‖GᵀG‖ is at most its trace. What a minimum-norm solution leaves out has singular values up to
     # √(N ε) of the largest.
     norm = system.diagonal.sum()
@@ -75,12 +77,13 @@ def certificate(system: System, error: Array, overlaps: Array, solution: Solutio
     if solution.status == "minimum-norm":
         rounding += np.sqrt(len(solution.value[0]) * np.finfo(np.float64).eps * norm * squares(error))
     if np.all(size <= rounding):
-        return Certificate(residual, reached, small)
+        return Certificate(residual, reached, small, slopes=slopes)
     warning = (
         f"The linear system is solved to a relative residual of {residual.max():.1e} only, "
         f"{_CAUSES[solution.status]}."
     )
-    return Certificate(residual, "inaccurate" if solution.status == reached else solution.status, warning)
+    status = "inaccurate" if solution.status == reached else solution.status
+    return Certificate(residual, status, warning, slopes=slopes)
 
 
 def stationarity(

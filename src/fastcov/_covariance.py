@@ -45,7 +45,8 @@ def covariance(X: Any, *, gains: ArrayLike | None = None, center: bool = True) -
 
     Notes
     -----
-    ND² flops; 8D² bytes and one block of rows beside X, which is not copied. The mean is subtracted
+    ND² flops, and twice that up to 128 conditions, where a kernel on all threads is faster; 8D² bytes and one
+    block of rows beside X, which is not copied. The mean is subtracted
     before the product, so that a large common offset costs no digits. For float32 X products within a
     block of rows are summed in float32: good to some 1e-6 of the largest entry.
     """
@@ -92,7 +93,7 @@ def target_covariance(Y: Any, *, like: Any = None, center: bool = True) -> Any:
 
     Notes
     -----
-    (M + N)D² flops at most.
+    The flops of `covariance` for Y, and 8ND for the trace of X's.
     """
     if like is None:
         output = Problem.of(Y, center=center, name="Y")
@@ -118,7 +119,7 @@ def scaled_target(
     trace = np.trace(S)
     if not trace > dust(output, output.shape[1]):
         raise ValueError(f"Argument '{name}' must vary over its channels, not have a covariance of zero.")
-    scale = given.unscaled(np.trace(given.covariance()), y=2) / trace
+    scale = given.unscaled(given.trace(), y=2) / trace
     return S * scale, float(scale), output.shape[0]
 
 

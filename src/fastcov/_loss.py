@@ -61,10 +61,11 @@ def loss(X: ArrayLike, S: ArrayLike, gains: ArrayLike, *, ridge: Any = 0.0, cent
 
     Notes
     -----
-    ND² flops a candidate (one symmetric rank-N update), memory for a block of rows and D × D; no
-    candidate has a copy of X. From 16 candidates on and up to 96 conditions the errors of all are held
-    together, 4D² bytes each but at most 128 MB. For float32 X products within a block of rows are
-    summed in float32: good to some 1e-6 of ‖S‖² or ‖C‖².
+    ND² flops a candidate (one symmetric rank-N update; twice that up to 128 conditions, where a kernel
+    on all threads is faster), memory for a block of rows and D × D; no candidate has a copy of X. From 16
+    candidates on and up to 96 conditions the errors of all are held together, 4D² bytes each but at most
+    128 MB. For float32 X products within a block of rows are summed in float32: good to some 1e-6 of ‖S‖² or
+    ‖C‖².
 
     Examples
     --------
@@ -102,7 +103,7 @@ def loss_and_gradient(
 
     Notes
     -----
-    3ND² flops a candidate, otherwise as `loss`.
+    2ND² flops a candidate more than `loss`, otherwise the same.
 
     Examples
     --------
@@ -127,7 +128,7 @@ def _evaluate(
     given = check_gains("gains", by_channel("gains", gains, labels), len(responses), batch=True)
     Z = np.atleast_2d(given)
     problem = Problem.measured(
-        responses, Z[0], center=center, largest_gain=float(np.abs(Z).max()), labels=labels
+        responses, Z[0], center=center, largest_gain=float(max(Z.max(), -Z.min())), labels=labels
     )
     target = problem.target(S)
     K, T = len(Z), len(target)
@@ -139,11 +140,15 @@ def _evaluate(
         Z = np.repeat(Z, T, axis=0)
     scaled = np.ldexp(Z, -problem.gain_exponent) if problem.gain_exponent else Z
     losses, gradients = exact_losses(problem, target, scaled, gradient=gradient)
-    delta = Z - 1.0
     with np.errstate(over="ignore"):  # a loss beyond float64 is infinite
-        losses = problem.unscaled(losses, y=4) + 0.5 * penalty.quadratic(delta)
+        losses = problem.unscaled(losses, y=4)
         if gradients is not None:
-            gradients = problem.unscaled(gradients, x=1, y=3) + penalty.products(delta)
+            gradients = problem.unscaled(gradients, x=1, y=3)
+        if penalty.largest > 0:
+            delta = Z - 1.0
+            losses += 0.5 * penalty.quadratic(delta)
+            if gradients is not None:
+                gradients += penalty.products(delta)
     if given.ndim == 1 and np.ndim(S) == 2:
         return float(losses[0]), None if gradients is None else gradients[0]
     return losses, gradients
@@ -170,7 +175,7 @@ def exact_losses(
             alone[group] = _by_pairs(problem, S, Z[group], losses[group], part)
     with blas_for(0.0 if D <= NARROW else np.inf):  # entered once, where all products are of kernels
         for k in np.flatnonzero(alone):
-            at_k = problem if K == 1 else problem.at(Z[k])
+            at_k = problem if k == 0 else problem.at(Z[k])
             error = at_k.covariance() - target[k if len(target) > 1 else 0]
             losses[k] = 0.5 * np.square(error).sum()
             if gradients is not None:

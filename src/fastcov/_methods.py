@@ -94,7 +94,10 @@ def certified(
         delta[:] = gains - 1.0
         stats = {**stats, **at_bounds(settings.bounds, gains)}
     found = certificate(start.system(ridge), start.error, start.overlaps, solution, settings.options.tol)
-    return Outcome(gains, delta, found.residual, found.status, {**stats, **solution.stats}, found.warning)
+    return Outcome(
+        gains, delta, found.residual, found.status, {**stats, **solution.stats}, found.warning,
+        slopes=found.slopes,
+    )  # fmt: skip
 
 
 def diagonal(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
@@ -113,10 +116,10 @@ def line_search(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
 def stepped(start: Start, ridge: Ridge, settings: Settings, found: Outcome) -> Outcome:
     """A linear outcome with the best length."""
     steps = []
-    for target, delta in zip(start.target, found.delta, strict=True):
+    slopes = apply_atoms(start.problem, found.delta) if found.slopes is None else found.slopes
+    for target, overlaps, delta, slope in zip(start.target, start.overlaps, found.delta, slopes, strict=True):
         objective = Objective(start.problem, target, ridge.penalty, start.covariance, start.norms)
-        at_one = objective.at(np.ones(len(delta)))
-        slope = apply_atoms(start.problem, delta[np.newaxis])[0]
+        at_one = objective.at_one_from(overlaps)
         longest = math.inf
         if settings.bounds is not None:  # as far as they allow
             longest = settings.bounds.longest(np.ones(len(delta)), delta)

@@ -109,6 +109,12 @@ class Objective:
             coarse = dataclasses.replace(self.single, gains=problem.gains, mean=problem.mean)
         return Point(gains, problem, coarse, error, value, gradient, bends, norms, rounding)
 
+    def at_one_from(self, overlaps: Array) -> Point:
+        """The exact loss at gains of one from Gᵀe₀ (N,), which is known there: enough for a line."""
+        error, ones = self.at_one - self.target, np.ones(len(overlaps))
+        value = 0.5 * _inner(error, error)
+        return Point(ones, self.problem, self.problem, error, value, -overlaps, None, self.norms, 0.0)
+
     def product(self, point: Point, v: Array) -> tuple[Array, Array]:
         """H v (N,), and G v (D, D), the slope of the covariance along v. 4ND² flops."""
         problem = point.coarse

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
+from ._jit import blas_for
 from ._problem import Problem
 from ._products import (
     PANEL,
@@ -146,7 +147,8 @@ class GramOperator(LinearOperator):
         exponent, chosen = _gram_exponent(self.problem), _channels(index, self.shape[1])
         nbytes = self.problem.dtype.itemsize * len(chosen) * (self.shape[0] + 2 * self.problem.shape[1])
         require_memory(nbytes, "Columns of so many channels", "take fewer at a time")
-        columns = gram_columns(self.problem, chosen)
+        with blas_for(2.0 * self.problem.X.size * len(chosen)):
+            columns = gram_columns(self.problem, chosen)
         return np.ldexp(columns, exponent, out=columns) if exponent else columns
 
     def dense(self) -> Array:
@@ -156,7 +158,8 @@ class GramOperator(LinearOperator):
         nbytes = self.problem.dtype.itemsize * N * (N + beside)
         require_memory(nbytes, f"A Gram matrix of {N} channels", "use GramOperator, or columns()")
         exponent = _gram_exponent(self.problem)
-        A = gram_triangle(self.problem, mirror=True)
+        with blas_for(float(N * N * D)):
+            A = gram_triangle(self.problem, mirror=True)
         return np.ldexp(A, exponent, out=A) if exponent else A
 
 
@@ -258,7 +261,7 @@ def overlaps(
 
     Notes
     -----
-    (1 + 2T)ND² flops; memory for a block of rows.
+    (1 + 2T)ND² flops, and ND² more up to 128 conditions (see `covariance`); memory for a block of rows.
     """
     problem = Problem.of(X, gains=gains, center=center)
     target = problem.target(S)

@@ -162,8 +162,19 @@ class Problem:
             sizes=np.ldexp(draft.sizes, e),
         )
 
+    def trace(self) -> float:
+        """The trace of C, Σ ‖ỹ_i‖², in scaled units. 5ND flops."""
+        step, total = -(-self.block_rows // 4), 0.0
+        buffer = np.empty((step, self.shape[1]))
+        for rows, block in self.astype(np.float64).blocks(step=step):
+            centred = self.centre(rows, block, buffer).ravel()
+            total += float(blas.ddot(centred, centred))
+        return total
+
     def at(self, gains: NDArray[np.float64]) -> Problem:
         """The same responses around other gains, all in the units of this problem."""
+        if not self.center and not isinstance(self.X, Stored):  # there is no mean to find
+            return dataclasses.replace(self, gains=gains)
         sizes = np.empty_like(self.sizes)
         total = self._sums(gains, sizes)
         if isinstance(self.X, Stored):
@@ -313,7 +324,7 @@ class Problem:
         return out
 
     def covariance(self) -> NDArray[np.float64]:
-        """C (D, D) at the gains, in scaled units. ND² flops."""
+        """C (D, D) at the gains, in scaled units. ND² flops; twice that up to NARROW conditions."""
         D = self.shape[1]
         require_memory(16 * D * D, f"A covariance of {D} conditions", "rows are channels: transpose X?")
         C = np.zeros((D, D))
@@ -324,11 +335,11 @@ class Problem:
                     _kernels.centred_products(
                         block, rows.start, self.gains, self.mean, parts, C, size=block.size * D
                     )
-            return C
-        buffer = np.empty((self.block_rows, D), self.dtype)
-        for rows, block in self.blocks():
-            _blas.add_self_product(C, self.centre(rows, block, buffer))
-        _kernels.mirror_lower(C, size=C.size)
+        else:
+            buffer = np.empty((self.block_rows, D), self.dtype)
+            for rows, block in self.blocks():
+                _blas.add_self_product(C, self.centre(rows, block, buffer))
+        _kernels.mirror_lower(C, size=C.size)  # not every BLAS rounds A Aᵀ alike on both sides
         return C
 
     def target(self, S: ArrayLike, name: str = "S") -> NDArray[np.float64]:

@@ -111,6 +111,7 @@ class Outcome:
     stats: dict[str, Any]
     warning: str | None = None  # that it stopped short
     covariance: Array | None = None  # at the gains, if it is there anyway
+    slopes: Array | None = None  # G δ (T, D, D), likewise
 
     def warn(self, stacklevel: int = 3) -> None:
         """What `fit` says to its caller."""

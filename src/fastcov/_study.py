@@ -16,7 +16,7 @@ from ._path import outcomes
 from ._problem import Problem
 from ._settings import Settings
 from ._sources import Stored
-from ._start import Ridge, Start
+from ._start import Start
 
 Array = NDArray[np.float64]
 
@@ -42,6 +42,8 @@ class Study:
     target: Array  # covariance of Y (D, D)
     ridges: list[float]
     relative: bool
+    # The largest eigenvalue of GᵀG by training conditions: whatever the method, ridges and shuffles.
+    largest: dict[bytes, float] = dataclasses.field(default_factory=dict)
 
     def block(self, conditions: NDArray[np.intp]) -> Problem:
         """The responses to some conditions."""
@@ -81,7 +83,13 @@ class Study:
         target = self.target[np.ix_(order, order)]
         scale = self.scale(train, target)
         start = Start.of(self.block(train), scale * target[np.ix_(train, train)])
-        grid = [self._ridge(start, self.ridges[k]) for k in places]
+        ridges = self.ridges
+        if self.relative:
+            key = train.tobytes()
+            if key not in self.largest:
+                self.largest[key] = start.problem.unscaled(start.largest, y=4)
+            ridges = [self.largest[key] * share for share in ridges]
+        grid = [start.ridge(ridges[k], None) for k in places]
         held_out = self.block(test).astype(np.float64)
         S, at_one = scale * target[np.ix_(test, test)], self.at_one[np.ix_(test, test)]
         scores = {}
@@ -91,9 +99,6 @@ class Study:
                 score, residual=float(outcome.residual[0]), status=outcome.status
             )
         return scores
-
-    def _ridge(self, start: Start, value: float) -> Ridge:
-        return start.ridge(None, value) if self.relative else start.ridge(value, None)
 
 
 def score_of(problem: Problem, gains: Array, S: Array, at_one: Array) -> Score:

@@ -49,28 +49,29 @@ class State:
     def solve(self, rhs: Array) -> Solution:
         stats = {"rank": len(self.values)}
         if self.system.singular:
-            inside, _ = self._split(self.system.scaled(rhs))
-            return Solution(self.system.scaled(inside), "minimum-norm", stats)
+            inside = self._filtered(rhs, 1.0 / (self.values + self.system.ridge))
+            return Solution(inside, "minimum-norm", stats)
         value, steps, _ = refine(self.system, rhs, self._regular)
         return Solution(value, "converged", {**stats, "refinements": steps})
 
     def _regular(self, rhs: Array) -> Array:
-        scaled = self.system.scaled(rhs)
-        inside, projection = self._split(scaled)
-        return self.system.scaled(inside + (scaled - projection) / self.system.ridge)
+        """b / λ less what is too much of it inside: 1 / (σ² + λ) = 1 / λ − σ² / (λ (σ² + λ))."""
+        ridge = self.system.ridge
+        inside = self._filtered(rhs, self.values / (self.values + ridge) / ridge)
+        return self.system.scaled(self.system.scaled(rhs)) / ridge - inside
 
-    def _split(self, rhs: Array) -> tuple[Array, Array]:
-        """V (Σ² + λI)⁻¹ Vᵀ b, and V Vᵀ b."""
-        problem, divisor = self.system.problem, self.values + self.system.ridge
+    def _filtered(self, rhs: Array, factors: Array) -> Array:
+        """S V diag(factors) Vᵀ S b."""
+        problem, scaled = self.system.problem, self.system.scaled(rhs)
         if not self.dual:
-            parts = _blas.product(rhs, self.vectors, tb=True)
-            return _blas.product(parts / divisor, self.vectors), _blas.product(parts, self.vectors)
+            parts = _blas.product(scaled, self.vectors, tb=True)
+            return self.system.scaled(_blas.product(parts * factors, self.vectors))
         # V = Gᵀ U Σ⁻¹
-        image = apply_atoms(problem, self.system.scaled(rhs))
+        image = apply_atoms(problem, self.system.scaled(scaled))
         parts = _blas.product(pack(image), self.vectors, tb=True) / self.values
-        packed = _blas.product(np.concatenate([parts / divisor, parts]), self.vectors)
-        both = self.system.scaled(apply_adjoint(problem, unpack(packed, problem.shape[1])))
-        return both[: len(rhs)], both[len(rhs) :]
+        packed = _blas.product(parts * factors, self.vectors)
+        inside = apply_adjoint(problem, unpack(packed, problem.shape[1]))
+        return self.system.scaled(self.system.scaled(inside))
 
 
 def init(system: System, options: Options) -> State:
