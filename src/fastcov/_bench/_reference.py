@@ -18,6 +18,8 @@ ROWS = 4096
 # Rounding errors of a sum of n terms are a walk of n steps of the unit roundoff: beyond ten times √n
 # of it is a mistake, not rounding (Higham and Mary 2019: a probability of 2 exp(−50)).
 WALK = 10.0
+# A solution rounds where its matrix is made, where it is solved, and where its residual is computed.
+STEPS = 3.0
 # What a fit promises, as a share of the right-hand side, and of the gradient at gains of one.
 RESIDUAL, GRADIENT = 1e-8, 1e-6
 # A certificate is itself computed with rounding.
@@ -140,7 +142,7 @@ class LinearSystem:
         and of gains in place of δ. Who iterates stops at RESIDUAL of ‖b‖.
         """
         X = self.reference.X
-        share = rounding(np.float64 if ours else X.dtype, len(X) + X.shape[1] ** 2)
+        share = STEPS * rounding(np.float64 if ours else X.dtype, len(X) + X.shape[1] ** 2)
         size = float(np.linalg.norm(delta)) + (0.0 if ours else float(np.sqrt(len(X))))
         largest = self.largest + float(np.max(self.ridge))
         error = float(np.linalg.norm(self.S)) + float(np.linalg.norm(self.reference.covariance()))
