@@ -22,6 +22,9 @@ LARGEST = 8e9
 # and lose much while others spin, and 4e7 at (1004, 187), where two take 0.6 times as long as one.
 THREADS_PAY = 5e6
 
+# The relative residual of the linear system that direct fits have here.
+RESIDUAL = 1e-12
+
 # Module -> what its users call it, and what they install.
 LIBRARIES = {
     "sklearn": ("scikit-learn", "scikit-learn"),
@@ -81,6 +84,11 @@ class Given:
     def work(self) -> float:
         """Multiplications of a product with G."""
         return float(self.X.size * self.X.shape[1])
+
+    def alike(self, gains: Any) -> tuple[Array, Array, Array]:
+        """X, S and gains, all in the precision of X."""
+        dtype = self.X.dtype
+        return self.X, np.ascontiguousarray(self.S, dtype), np.ascontiguousarray(gains, dtype)
 
     def room(self, what: str, nbytes: float) -> None:
         """Raise Unavailable where arrays beyond X would take more than a peer may."""
