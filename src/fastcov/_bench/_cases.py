@@ -17,8 +17,8 @@ from ._case import FLOOR, NAIVE, OURS, Case, data
 from ._operation import OPERATIONS, Key, Shape
 from ._peers import peers as peers_of
 
-# What the naive version may hold; beyond, it is left out.
-NAIVE_BYTES = 8e9
+# What the naive version may hold, and compute: some twenty seconds. Beyond, it is left out.
+NAIVE_BYTES, NAIVE_FLOPS = 8e9, 1e12
 
 
 def case(operation: str, shape: Shape, dtype: str = "float64", *, peers: bool = True) -> Case:
@@ -37,10 +37,12 @@ def case_of(operation: str, simulation: Simulation, *, peers: bool = True, **giv
     found = OPERATIONS[operation]
     task = found.make(simulation, **given)
     runs, skipped = {OURS: task.ours}, {}
-    if task.naive is not None and task.naive_bytes <= NAIVE_BYTES:
-        runs[NAIVE] = task.naive
+    if task.naive_bytes > NAIVE_BYTES:
+        skipped[NAIVE] = f"G and its temporaries would take {task.naive_bytes / 1e9:.3g} GB"
+    elif task.naive_flops > NAIVE_FLOPS:
+        skipped[NAIVE] = f"it would take {task.naive_flops:.1g} flops"
     elif task.naive is not None:
-        skipped[NAIVE] = f"it would hold {task.naive_bytes / 1e9:.3g} GB"
+        runs[NAIVE] = task.naive
     if task.floor is not None:
         runs[FLOOR] = task.floor
     if peers and found.peers is not None:
@@ -62,7 +64,7 @@ def installed(operation: str) -> bool:
 TINY, SMALL, FLY, MIDDLE, LONG = (148, 48), (871, 52), (1004, 187), (2000, 187), (8000, 187)
 _QUICK: list[Key] = [
     ("covariance", LONG, "float64"),
-    ("gram", FLY, "float64"),
+    ("gram", SMALL, "float64"),
     ("overlaps", FLY, "float64"),
     ("application", LONG, "float64"),
     ("loss", FLY, "float64"),
@@ -71,11 +73,12 @@ _QUICK: list[Key] = [
     ("loss-and-gradient", SMALL, "float64"),
     ("fit", TINY, "float64"),
     ("fit", SMALL, "float32"),
-    ("pcg", MIDDLE, "float64"),
+    ("fit", FLY, "float64"),
+    ("pcg", SMALL, "float64"),
     ("exact", SMALL, "float64"),
     ("ridge-path", TINY, "float64"),
     ("cross-validate", TINY, "float64"),
-    ("explain", SMALL, "float64"),
+    ("explain", TINY, "float64"),
     ("apply", SMALL, "float64"),
 ]
 _FULL: list[Key] = [key for found in OPERATIONS.values() for key in found.keys]

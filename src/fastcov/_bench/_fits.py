@@ -60,6 +60,14 @@ def _linear(simulation: Simulation, relative: float, **asked: Any) -> tuple[floa
     return ridge, LinearSystem(Reference(X), S, ridge, ridge / relative), plan.cost(plan.solver)
 
 
+def _naive_solution(simulation: Simulation) -> dict[str, Any]:
+    """What it takes to form G and GᵀG, and to solve."""
+    (N, D), w = simulation.X.shape, simulation.X.itemsize
+    return {
+        "naive_bytes": atom_bytes(simulation) + 2.0 * w * N**2, "naive_flops": 2.0 * N**2 * D**2 + N**3
+    }  # fmt: skip
+
+
 def _factorisation(simulation: Simulation, ridge: Any, targets: int = 1) -> Any:
     """The bare direct solution: SYRK of the centred X, POTRF and POTRS."""
     X, N = simulation.X, len(simulation.X)
@@ -85,7 +93,7 @@ def _solved(simulation: Simulation, relative: float, *, direct: bool = True, **a
         ours=lambda: fc.fit(X, S, ridge=ridge, **asked), check=system.check,
         flops=cost.flops, nbytes=cost.nbytes,
         naive=lambda: _naive.linear_fit(X, single, ridge),
-        naive_bytes=atom_bytes(simulation) + 2.0 * X.itemsize * N * N,
+        **_naive_solution(simulation),
         floor=_factorisation(simulation, ridge) if direct and MANY[0] // 2 >= N else None,
         given={"ridge": ridge, "tol": RESIDUAL if cost.solver == "pcg" else None},
     )  # fmt: skip
@@ -131,7 +139,7 @@ def file(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
     return Task(
         ours=lambda: fc.fit(mapped, S, ridge=ridge), check=system.check, flops=cost.flops, nbytes=cost.nbytes,
         naive=lambda: _naive.linear_fit(np.load(path), S.astype(X.dtype), ridge),
-        naive_bytes=atom_bytes(simulation) + 2.0 * X.itemsize * len(X) ** 2,
+        **_naive_solution(simulation),
         floor=lambda: fc.fit(X, S, ridge=ridge),
     )  # fmt: skip
 
@@ -160,7 +168,8 @@ def spectral(simulation: Simulation) -> Task:
 
     return Task(
         ours=lambda: fc.fit(X, S, ridge=0.0), check=check, flops=N**2 * D + 9.0 * N**3, nbytes=24.0 * N**2,
-        naive=naive, naive_bytes=2 * atom_bytes(simulation), floor=lambda: np.linalg.eigh(A),
+        naive=naive, naive_bytes=2 * atom_bytes(simulation), naive_flops=12.0 * N**2 * D**2,
+        floor=lambda: np.linalg.eigh(A),
     )  # fmt: skip
 
 
@@ -212,7 +221,7 @@ def targets(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
 
     return Task(
         ours=lambda: fc.fit(X, stack, ridge=ridge), check=check, flops=cost.flops, nbytes=cost.nbytes,
-        naive=naive, naive_bytes=atom_bytes(simulation) + 2.0 * X.itemsize * N * N,
+        naive=naive, **_naive_solution(simulation),
         floor=_factorisation(simulation, ridge, TARGETS) if MANY[0] // 2 >= N else None,
     )  # fmt: skip
 
@@ -229,7 +238,7 @@ def ridges(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
         check=LinearSystem(system.reference, S, each, system.largest).check,
         flops=cost.flops, nbytes=cost.nbytes,
         naive=lambda: _naive.linear_fit(X, single, each),
-        naive_bytes=atom_bytes(simulation) + 2.0 * X.itemsize * N * N,
+        **_naive_solution(simulation),
         floor=_factorisation(simulation, each) if MANY[0] // 2 >= N else None,
     )  # fmt: skip
 
@@ -268,7 +277,7 @@ def line_search(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
     return Task(
         ours=lambda: fc.fit(X, S, ridge=ridge, method="line-search"), check=check,
         flops=cost.flops + 4.0 * N * D**2, nbytes=cost.nbytes,
-        naive=naive, naive_bytes=atom_bytes(simulation) + 2.0 * X.itemsize * N * N,
+        naive=naive, **_naive_solution(simulation),
     )  # fmt: skip
 
 

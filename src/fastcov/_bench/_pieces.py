@@ -107,7 +107,7 @@ def gram(simulation: Simulation) -> Task:
 
     return Task(
         ours=lambda: fc.gram(X), check=check, flops=N**2 * D, nbytes=2 * w * N**2,
-        naive=naive, naive_bytes=atom_bytes(simulation) + w * N**2,
+        naive=naive, naive_bytes=atom_bytes(simulation) + w * N**2, naive_flops=2.0 * N**2 * D**2,
         floor=lambda: syrk(1.0, centred.T, trans=1),
     )  # fmt: skip
 

@@ -73,7 +73,8 @@ def ridge_path(simulation: Simulation) -> Task:
     return Task(
         ours=lambda: fc.ridge_path(X, S, ridges=values), check=check,
         flops=9.0 * n**3 + 12.0 * N * D**2 * len(values), nbytes=24.0 * n**2,
-        naive=naive, naive_bytes=atom_bytes(simulation) + 3.0 * X.itemsize * N**2, floor=lambda: eigh(A),
+        naive=naive, naive_bytes=atom_bytes(simulation) + 3.0 * X.itemsize * N**2,
+        naive_flops=2.0 * N**2 * D**2 + 9.0 * N**3, floor=lambda: eigh(A),
         given={"ridges": values},
     )  # fmt: skip
 
@@ -185,7 +186,8 @@ def explain(simulation: Simulation) -> Task:
     return Task(
         ours=lambda: fc.explain(X, S, ridge=system.ridge), check=check,
         flops=N**2 * D + 9.0 * n**3, nbytes=24.0 * n**2,
-        naive=naive, naive_bytes=2 * atom_bytes(simulation), floor=lambda: eigh(A),
+        naive=naive, naive_bytes=2 * atom_bytes(simulation), naive_flops=12.0 * N**2 * D**2,
+        floor=lambda: eigh(A),
         given={"ridge": system.ridge},
     )  # fmt: skip
 
