@@ -9,10 +9,16 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-from ..datasets import Simulation
-from . import _fits as _fits  # enters its operations
-from . import _pieces as _pieces
+from . import _pieces as _pieces  # these enter their operations, in the order of a table
+
+# isort: split
+from . import _fits as _fits
+
+# isort: split
 from . import _studies as _studies
+
+# isort: split
+from ..datasets import Simulation
 from ._case import FLOOR, NAIVE, OURS, Case, data
 from ._operation import OPERATIONS, Key, Shape
 from ._peers import peers as peers_of

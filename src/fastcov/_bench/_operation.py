@@ -111,7 +111,7 @@ def pairs(D: int) -> int:
     return D * (D + 1) // 2
 
 
-def atom_bytes(simulation: Simulation) -> float:
+def atom_bytes(shape: Shape, itemsize: int = 8) -> float:
     """What a naive version holds that forms G: the products, their sum, and one of them in order."""
-    N, D = simulation.X.shape
-    return 3.0 * simulation.X.itemsize * N * D * D
+    N, D = shape
+    return 3.0 * itemsize * N * D**2
