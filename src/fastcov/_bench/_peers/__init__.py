@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import _himalaya, _jax, _scikit_learn, _scipy, _torch
-from ._given import Given, Unavailable
+from ._given import Given, Unavailable, writeable
 
 Peers = dict[str, Callable[[Given], Callable[[], Any]]]
 
@@ -76,7 +76,7 @@ def peers(
     skipped : dict
         By name, why there is no such run, as "PyTorch is not installed: pip install torch".
     """
-    asked = Given(X, S, **given)
+    asked = Given(writeable(X), S, **given)
     runs, skipped = {}, {}
     for name, make in PEERS.get(operation, {}).items():
         try:

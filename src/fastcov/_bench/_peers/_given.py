@@ -78,7 +78,7 @@ class Given:
     @functools.cached_property
     def double(self) -> tuple[Array, Array]:
         """X and S in float64."""
-        return np.ascontiguousarray(self.X, np.float64), np.ascontiguousarray(self.S, np.float64)
+        return writeable(self.X, np.float64), writeable(self.S, np.float64)
 
     @property
     def work(self) -> float:
@@ -88,12 +88,17 @@ class Given:
     def alike(self, gains: Any) -> tuple[Array, Array, Array]:
         """X, S and gains, all in the precision of X."""
         dtype = self.X.dtype
-        return self.X, np.ascontiguousarray(self.S, dtype), np.ascontiguousarray(gains, dtype)
+        return self.X, writeable(self.S, dtype), writeable(gains, dtype)
 
     def room(self, what: str, nbytes: float) -> None:
         """Raise Unavailable where arrays beyond X would take more than a peer may."""
         if nbytes > LARGEST:
-            raise Unavailable(f"{what} would take {nbytes / 1e9:.0f} GB")
+            raise Unavailable(f"{what} would take {nbytes / 1e9:.2g} GB")
+
+
+def writeable(array: Any, dtype: Any = None) -> Array:
+    """An array in C order that may be written to, which PyTorch wants of all; copied only where need be."""
+    return np.require(array, dtype, ["C", "W"])
 
 
 def library(name: str, *submodules: str) -> Any:
