@@ -7,6 +7,7 @@ A case is one operation, shape and precision of X: `case("gram", (1004, 187))`. 
 from __future__ import annotations
 
 import importlib.util
+import math
 from typing import Any
 
 from . import _pieces as _pieces  # these enter their operations, in the order of a table
@@ -20,7 +21,7 @@ from . import _studies as _studies
 # isort: split
 from ..datasets import Simulation
 from ._case import FLOOR, NAIVE, OURS, Case, data
-from ._operation import OPERATIONS, Key, Shape
+from ._operation import FLY, MIDDLE, OPERATIONS, SMALL, TINY, Key, Shape
 from ._peers import peers as peers_of
 
 # What the naive version may hold, and compute: some twenty seconds. Beyond, it is left out.
@@ -67,34 +68,35 @@ def installed(operation: str) -> bool:
     return needs is None or importlib.util.find_spec(needs) is not None
 
 
-TINY, SMALL, FLY, MIDDLE, LONG = (148, 48), (871, 52), (1004, 187), (2000, 187), (8000, 187)
 _QUICK: list[Key] = [
-    ("covariance", LONG, "float64"),
+    ("covariance", MIDDLE, "float64"),
     ("gram", SMALL, "float64"),
-    ("overlaps", FLY, "float64"),
-    ("application", LONG, "float64"),
+    ("overlaps", SMALL, "float64"),
+    ("application", MIDDLE, "float64"),
     ("loss", FLY, "float64"),
     ("loss", MIDDLE, "float32"),
     ("losses", TINY, "float64"),
     ("loss-and-gradient", SMALL, "float64"),
     ("fit", TINY, "float64"),
+    ("fit", SMALL, "float64"),
     ("fit", SMALL, "float32"),
-    ("fit", FLY, "float64"),
-    ("pcg", SMALL, "float64"),
-    ("exact", SMALL, "float64"),
+    ("diagonal", SMALL, "float64"),
+    ("exact", TINY, "float64"),
     ("ridge-path", TINY, "float64"),
     ("cross-validate", TINY, "float64"),
     ("explain", TINY, "float64"),
     ("apply", SMALL, "float64"),
 ]
-_FULL: list[Key] = [key for found in OPERATIONS.values() for key in found.keys]
-# Problems of up to so many responses.
+_FULL = [key for found in OPERATIONS.values() for key in found.keys]
+# The standard suite has each operation at its largest size of at most so many responses.
 _STANDARD_SIZE = 200_000
+_STANDARD: list[Key] = [
+    (name, max(moderate, key=math.prod), "float64")
+    for name, found in OPERATIONS.items()
+    if (moderate := [shape for shape in found.sizes if math.prod(shape) <= _STANDARD_SIZE])
+]
 SUITES: dict[str, list[Key]] = {
-    name: [key for key in keys if installed(key[0])]
-    for name, keys in {
-        "quick": _QUICK,
-        "standard": [key for key in _FULL if key[1][0] * key[1][1] <= _STANDARD_SIZE],
-        "full": _FULL,
-    }.items()
+    "quick": [key for key in _QUICK if installed(key[0])],
+    "standard": [key for key in _FULL if key in {*_QUICK, *_STANDARD} and installed(key[0])],
+    "full": [key for key in _FULL if installed(key[0])],
 }
