@@ -20,8 +20,8 @@ Array = NDArray[Any]
 # Bytes of arrays beyond X that a peer may take.
 LARGEST = 8e9
 # Multiplications of a product with G from which threads may pay, N D²: 3e5 at (148, 48), where they gain
-# nothing and lose much while others spin. At (1004, 187), 4e7, two took 0.6 times as long as one on idle cores,
-# but up to 7 times in NumPy and 30 in PyTorch where other processes computed: there it is tried.
+# nothing and lose much while others spin. At (1004, 187), 4e7, two took 0.6 times as long as one on idle
+# cores, but up to 7 times in NumPy and 30 in PyTorch where other processes computed: there it is tried.
 THREADS_PAY = 5e6
 # Seconds of a call that is not repeated to find a setting.
 LONG = 1.0
