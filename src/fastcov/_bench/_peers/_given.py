@@ -132,11 +132,11 @@ def torch_threads(torch: Any, n: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def jax_double(jax: Any, on: bool = True) -> Any:
+def jax_double(jax: Any) -> Any:
     """A block in which JAX has float64, whatever the process has set outside."""
     if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(on)
-    return importlib.import_module("jax.experimental").enable_x64(on)  # before 0.8
+        return jax.enable_x64(True)
+    return importlib.import_module("jax.experimental").enable_x64(True)  # of older releases
 
 
 def within(context: Callable[[], contextlib.AbstractContextManager[Any]], run: Callable[[], Any]) -> Any:

@@ -9,7 +9,7 @@ from scipy.linalg import eigh, svd
 from scipy.sparse.linalg import LinearOperator, eigsh, lsqr
 
 from ._atoms import pairs, system
-from ._given import RESIDUAL, Array, Given, blas_threads, threaded
+from ._given import RESIDUAL, Array, Given, blas_threads, threaded, writeable
 from ._lbfgs import TOL, ValueAndGradient, lbfgs, minimum
 
 
@@ -44,17 +44,17 @@ def fit(given: Given) -> Callable[[], Array]:
 
 def path(given: Given) -> Callable[[], Array]:
     X, S = given.double
-    P, N = pairs(given), len(X)
+    P, N, ridges = pairs(given), len(X), np.asarray(given.ridges, np.float64)
 
     def run() -> Array:
         # Of the smaller of GᵀG and GGᵀ: a sixth of the time of `svd` of G at (148, 48).
         G, e = system(X, S)
         if P < N:
             values, vectors = eigh(G @ G.T, driver="evd", overwrite_a=True, check_finite=False)
-            parts = (vectors.T @ e) / (values + given.ridges[:, np.newaxis])
+            parts = (vectors.T @ e) / (values + ridges[:, np.newaxis])
             return 1.0 + (parts @ vectors.T) @ G
         values, vectors = eigh(G.T @ G, driver="evd", overwrite_a=True, check_finite=False)
-        parts = (vectors.T @ (e @ G)) / (values + given.ridges[:, np.newaxis])
+        parts = (vectors.T @ (e @ G)) / (values + ridges[:, np.newaxis])
         return 1.0 + parts @ vectors.T
 
     return threaded(blas_threads, given.work, run)
@@ -103,7 +103,7 @@ def _covariance(X: Array) -> Array:
 
 
 def study(given: Given) -> Callable[[], Array]:
-    X, _ = given.double
+    X = writeable(given.X, np.float64)
     Y, relative = np.asarray(given.responses, np.float64), np.asarray(given.relative_ridges, np.float64)
 
     def run() -> Array:
