@@ -1,5 +1,6 @@
 """What fastcov is compared with: as accurate as it is, and without a trace in the process."""
 
+import contextlib
 import importlib.util
 import sys
 
@@ -300,3 +301,43 @@ def test_blas_keeps_its_threads():
             for run in peers(operation, data(15, 8), target(8), ridge=RIDGE)[0].values():
                 run()
                 assert {library["num_threads"] for library in blas().info()} == {2}
+
+
+@pytest.mark.parametrize("fast", [None, 1], ids=["all-threads", "one-thread"])
+def test_the_faster_number_of_threads_is_kept(monkeypatch, fast):
+    clock, held, calls = [0.0], [], []
+    monkeypatch.setattr(_given.time, "perf_counter", lambda: clock[0])
+
+    @contextlib.contextmanager
+    def hold(n):
+        held.append(n)
+        yield
+        held.pop()
+
+    def call():
+        clock[0] += 0.1 if held[-1] == fast else 0.2
+        calls.append(held[-1])
+        return len(calls)
+
+    run = _given.threaded(hold, np.inf, call)
+    assert not calls  # nothing runs before it is asked for
+    run()
+    assert calls == [None, None, 1, 1, fast]
+    assert run() == 6
+    assert calls[-1] == fast
+    little = _given.threaded(hold, 0.0, call)
+    little()
+    assert calls[-1] == 1
+
+
+def test_what_takes_long_is_not_run_again_for_a_setting(monkeypatch):
+    clock, calls = [0.0], []
+    monkeypatch.setattr(_given.time, "perf_counter", lambda: clock[0])
+
+    def slow():
+        clock[0] += 2 * _given.LONG
+        calls.append(0)
+
+    run = _given.fastest(slow, slow)
+    run()
+    assert len(calls) == 2  # one to find out, one asked for

@@ -100,7 +100,7 @@ def exact(given: Given) -> Callable[[], Array]:
     run = minimum(given, differentiated)
 
     def alone() -> Array:
-        with blas_threads(0.0):  # what is left to NumPy and SciPy are vectors of N
+        with blas_threads(1):  # what is left to NumPy and SciPy are vectors of N
             return run()
 
     return within(lambda: jax_double(jax), alone)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from ._atoms import pairs, system
-from ._given import Array, Given, blas_threads, library, torch_threads, within
+from ._given import Array, Given, blas_threads, library, threaded, torch_threads
 from ._lbfgs import ValueAndGradient, minimum
 
 # Bytes of the scaled responses of the candidates that are taken together: some of a cache. All 64 together
@@ -14,8 +15,8 @@ from ._lbfgs import ValueAndGradient, minimum
 CHUNK = 1 << 22
 
 
-def _threads(given: Given, torch: Any) -> Callable[[], Any]:
-    return lambda: torch_threads(torch, given.work)
+def _threaded(given: Given, torch: Any, run: Callable[[], Any]) -> Any:
+    return threaded(functools.partial(torch_threads, torch), given.work, run)
 
 
 def fit(given: Given) -> Callable[[], Array]:
@@ -25,7 +26,7 @@ def fit(given: Given) -> Callable[[], Array]:
 
     def run() -> Array:
         # Formed in NumPy: half the time of the same in PyTorch, and a tenth of that by indices of pairs.
-        with blas_threads(given.work):
+        with blas_threads(1):
             G, e = map(torch.from_numpy, system(X, S))
         A = G @ G.T if P < N else G.T @ G
         A.diagonal().add_(given.ridge)
@@ -33,7 +34,7 @@ def fit(given: Given) -> Callable[[], Array]:
         found = torch.cholesky_solve(right[:, None], torch.linalg.cholesky(A))[:, 0]
         return 1.0 + (found @ G if P < N else found).numpy()
 
-    return within(_threads(given, torch), run)
+    return _threaded(given, torch, run)
 
 
 def gram(given: Given) -> Callable[[], Array]:
@@ -54,7 +55,7 @@ def gram(given: Given) -> Callable[[], Array]:
             G *= 2.0
             return G.numpy()
 
-    return within(_threads(given, torch), run)
+    return _threaded(given, torch, run)
 
 
 def _values(torch: Any, X: Any, S: Any, ridge: float) -> Callable[[Any], Any]:
@@ -78,7 +79,7 @@ def losses(given: Given) -> Callable[[], Array]:
         with torch.inference_mode():
             return torch.cat([values(some) for some in Z.split(rows)]).numpy()
 
-    return within(_threads(given, torch), run)
+    return _threaded(given, torch, run)
 
 
 def _loss(X: Any, S: Any, ridge: float) -> Callable[[Any], Any]:
@@ -99,7 +100,7 @@ def loss(given: Given) -> Callable[[], float]:
         with torch.inference_mode():
             return float(value(z))
 
-    return within(_threads(given, torch), run)
+    return _threaded(given, torch, run)
 
 
 def _differentiated(torch: Any, X: Array, S: Array, ridge: float) -> ValueAndGradient:
@@ -118,7 +119,7 @@ def loss_and_gradient(given: Given) -> Callable[[], tuple[float, Array]]:
     torch = library("torch")
     X, S, gains = given.alike(given.gains)
     value = _differentiated(torch, X, S, given.ridge)
-    return within(_threads(given, torch), lambda: value(gains))
+    return _threaded(given, torch, lambda: value(gains))
 
 
 def exact(given: Given) -> Callable[[], Array]:
@@ -126,13 +127,13 @@ def exact(given: Given) -> Callable[[], Array]:
     run = minimum(given, _differentiated(torch, *given.double, given.ridge))
 
     def alone() -> Array:
-        with blas_threads(0.0):  # what is left to NumPy and SciPy are vectors of N
+        with blas_threads(1):  # what is left to NumPy and SciPy are vectors of N
             return run()
 
-    return within(_threads(given, torch), alone)
+    return _threaded(given, torch, alone)
 
 
 def covariance(given: Given) -> Callable[[], Array]:
     torch = library("torch")
     X, N = torch.from_numpy(given.X), len(given.X)
-    return within(_threads(given, torch), lambda: (N * torch.cov(X.T, correction=0)).numpy())
+    return _threaded(given, torch, lambda: (N * torch.cov(X.T, correction=0)).numpy())
