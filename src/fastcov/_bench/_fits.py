@@ -113,7 +113,7 @@ def cholesky(simulation: Simulation, relative_ridge: float = ITERATED) -> Task:
     return _solved(simulation, relative_ridge, solver="cholesky")
 
 
-@operation("dual", ["fit"], ((3000, 30), (20_000, 12), (100_000, 6)))
+@operation("dual", ["fit"], ((3000, 30), (20_000, 12), (100_000, 6)), peers="dual")
 def dual(simulation: Simulation, relative_ridge: float = ITERATED) -> Task:
     """NP² + P³/3 flops, P = D(D+1)/2: where channels are more than pairs of conditions."""
     return _solved(simulation, relative_ridge, solver="dual")
