@@ -156,6 +156,19 @@ def test_a_naive_version_that_would_not_fit_is_left_out_with_the_reason(monkeypa
     assert "flops" in case("gram", SHAPE, peers=False).skipped[NAIVE]
 
 
+def test_the_naive_fit_solves_the_smaller_system():
+    found = case("dual", (60, 5), peers=False)  # 25 rows of G
+    found.check(found.runs[NAIVE]())
+    with pytest.raises(AssertionError):
+        found.check(perturbed(found.runs[NAIVE]()))
+
+
+def test_the_floor_of_a_fit_of_many_channels_is_that_of_its_products(monkeypatch):
+    monkeypatch.setattr("fastcov._bench._fits.DIRECT", 10)
+    assert FLOOR not in case("dual", SHAPE, peers=False).runs
+    case("pcg", SHAPE, peers=False).runs[FLOOR]()
+
+
 def test_a_case_of_other_data_and_another_ridge():
     sim = fc.datasets.simulate(40, 14, rng=3)
     found = case_of("exact", sim, peers=False, relative_ridge=0.1)

@@ -71,9 +71,9 @@ def child(code: str, runs: int = 0) -> float:
 def in_fresh_process(key: Key) -> dict[str, float | None]:
     """Seconds from X to the first result, without and with the import, and of a second call; peaks of bytes.
 
-    The seconds are those of a cache that holds the compiled code, once it has been filled. The resident peak is
-    what the process held beyond what it held before the call, the traced one what NumPy and Python allocated:
-    without buffers of compiled code and BLAS. None where the system does not say.
+    The seconds are those of a cache that holds the compiled code, once it has been filled. The resident peak
+    is what the process held beyond what it held before the call, the traced one what NumPy and Python
+    allocated: without buffers of compiled code and BLAS. None where the system does not say.
     """
     found: dict[str, float | None] = json.loads(output(_CASE, json.dumps(key)))
     return found

@@ -34,6 +34,7 @@ from ._operation import (
     Task,
     atom_bytes,
     bare,
+    bare_products,
     operation,
 )
 from ._reference import RESIDUAL, LinearSystem, Minimum, Reference, delta_of, gains_of, near
@@ -44,6 +45,8 @@ TRUSTED, ITERATED, EXACT = 0.1, 1e-3, 1e-2
 # Where channels are not many more than conditions the spectrum falls slowly, and a smaller ridge is the test.
 HARDER = {NARROW: 1e-4}
 TARGETS = 8
+# Channels up to which the floor of a fit is the direct solution.
+DIRECT = 10_000
 # Flops of a singular value decomposition of G over N²D²: some 12, at less than half the speed of products.
 SVD = 30.0
 
@@ -63,10 +66,11 @@ def _linear(simulation: Simulation, relative: float, **asked: Any) -> tuple[floa
 
 
 def _naive_solution(simulation: Simulation) -> dict[str, Any]:
-    """What it takes to form G and GᵀG, and to solve."""
+    """What it takes to form G and the smaller of GᵀG and GGᵀ, and to solve."""
     N, D = simulation.X.shape
+    n = min(N, D**2)
     return {
-        "naive_bytes": atom_bytes((N, D)) + 16.0 * N**2, "naive_flops": 2.0 * N**2 * D**2 + N**3
+        "naive_bytes": atom_bytes((N, D)) + 16.0 * n**2, "naive_flops": 2.0 * N * D**2 * n + n**3
     }  # fmt: skip
 
 
@@ -86,17 +90,26 @@ def _factorisation(simulation: Simulation, ridge: Any, targets: int = 1) -> Any:
     return floor
 
 
-def _solved(simulation: Simulation, relative: float, *, direct: bool = True, **asked: Any) -> Task:
-    """A linear fit with a solver, beside the bare direct solution and NumPy's of the G that it forms."""
+def _bare_work(simulation: Simulation, ridge: float, **asked: Any) -> Any:
+    """The direct solution, or of more channels than DIRECT the products of the iterations, counted before."""
+    X, S = simulation.X, simulation.S
+    if len(X) <= DIRECT:
+        return _factorisation(simulation, ridge)
+    iterations = fc.fit(X, S, ridge=ridge, **asked).stats.get("iterations")
+    # They are in float32 where the ridge is well above its rounding.
+    return None if iterations is None else bare_products(X.astype(np.float32), int(iterations))
+
+
+def _solved(simulation: Simulation, relative: float, **asked: Any) -> Task:
+    """A linear fit with a solver, beside bare work and NumPy's solution with the G that it forms."""
     X, S = simulation.X, simulation.S
     ridge, system, cost = _linear(simulation, relative, **asked)
-    N = len(X)
     return Task(
         ours=lambda: fc.fit(X, S, ridge=ridge, **asked), check=system.check,
         flops=cost.flops, nbytes=cost.nbytes,
         naive=lambda: _naive.linear_fit(X, S, ridge),
         **_naive_solution(simulation),
-        floor=_factorisation(simulation, ridge) if direct and MANY[0] // 2 >= N else None,
+        floor=_bare_work(simulation, ridge, **asked),
         given={"ridge": ridge, "tol": RESIDUAL if cost.solver == "pcg" else None},
     )  # fmt: skip
 
@@ -222,7 +235,7 @@ def targets(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
     return Task(
         ours=lambda: fc.fit(X, stack, ridge=ridge), check=check, flops=cost.flops, nbytes=cost.nbytes,
         naive=naive, **_naive_solution(simulation),
-        floor=_factorisation(simulation, ridge, TARGETS) if MANY[0] // 2 >= N else None,
+        floor=_factorisation(simulation, ridge, TARGETS),
     )  # fmt: skip
 
 
@@ -238,7 +251,7 @@ def ridges(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
         flops=cost.flops, nbytes=cost.nbytes,
         naive=lambda: _naive.linear_fit(X, S, each),
         **_naive_solution(simulation),
-        floor=_factorisation(simulation, each) if MANY[0] // 2 >= N else None,
+        floor=_factorisation(simulation, each),
     )  # fmt: skip
 
 
@@ -285,18 +298,17 @@ def minimisation(simulation: Simulation, fits: Any) -> tuple[float, Any]:
     X, (N, D) = simulation.X, simulation.X.shape
     products = int(sum(np.sum(fit.stats["products"]) for fit in fits))
     steps = int(sum(np.sum(fit.stats["iterations"]) for fit in fits))
-    half, out = np.empty((D, D), X.dtype, order="F"), np.empty_like(X)
+    E, out = np.zeros((D, D), X.dtype, order="F"), np.empty_like(X)
     syrk, gemm = bare(simulation, "syrk", "gemm")
+    single = all(fit.stats["precision"] == "float32" for fit in fits)
+    curvature = bare_products(X.astype(np.float32) if single else X, products)
 
     def floor() -> None:
         for _ in range(steps):
             syrk(1.0, X.T)
-            gemm(1.0, half, X.T, c=out.T, overwrite_c=1)
-        for _ in range(products):
-            gemm(1.0, X.T, X.T, trans_b=1, c=half, overwrite_c=1)
-            gemm(1.0, half, X.T, c=out.T, overwrite_c=1)
+            gemm(1.0, E, X.T, c=out.T, overwrite_c=1)
+        curvature()
 
-    half[:] = 0.0
     return float((4.0 * products + 3.0 * steps) * N * D**2), floor
 
 

@@ -31,8 +31,15 @@ def system(X: Array, S: Array) -> tuple[Array, Array]:
 
 
 def linear_fit(X: Array, S: Array, ridge: Any) -> Array:
-    """Gains 1 + (GᵀG + λI)⁻¹ Gᵀe₀, in float64 whatever X: as accurate as fits are here."""
-    A, b = system(X.astype(np.float64), S)
+    """Gains 1 + (GᵀG + λI)⁻¹ Gᵀe₀, in float64 whatever X: as accurate as fits are here.
+
+    With channels more than G has rows, 1 + Gᵀ(GGᵀ + λI)⁻¹ e₀.
+    """
+    X = X.astype(np.float64)
+    if X.shape[1] ** 2 < len(X) and np.ndim(ridge) == 0:
+        G, e = atoms(X), (S - covariance(X)).ravel()
+        return 1 + G.T @ np.linalg.solve(G @ G.T + ridge * np.eye(len(G)), e)
+    A, b = system(X, S)
     return 1 + np.linalg.solve(A + np.diag(np.broadcast_to(ridge, len(X))), b)
 
 

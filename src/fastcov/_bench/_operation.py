@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import get_blas_funcs, get_lapack_funcs
 
 from ..datasets import Simulation
@@ -115,3 +117,16 @@ def atom_bytes(shape: Shape, itemsize: int = 8) -> float:
     """What a naive version holds that forms G: the products, their sum, and one of them in order."""
     N, D = shape
     return 3.0 * itemsize * N * D**2
+
+
+def bare_products(X: NDArray[Any], count: int) -> Callable[[], None]:
+    """So many products with GᵀG as GEMMs alone, two for each."""
+    half, out = np.empty((X.shape[1],) * 2, X.dtype, order="F"), np.empty_like(X)
+    (gemm,) = get_blas_funcs(("gemm",), dtype=X.dtype)
+
+    def run() -> None:
+        for _ in range(count):
+            gemm(1.0, X.T, X.T, trans_b=1, c=half, overwrite_c=1)
+            gemm(1.0, half, X.T, c=out.T, overwrite_c=1)
+
+    return run

@@ -32,6 +32,7 @@ from ._operation import (
     Task,
     atom_bytes,
     bare,
+    bare_products,
     operation,
     pairs,
 )
@@ -207,14 +208,7 @@ def modes(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
     def ours() -> Any:
         return fc.explain(X, S, ridge=system.ridge, modes=n)
 
-    applications = ours().stats.get("applications", 0)
-    half, out = np.empty((D, D), X.dtype, order="F"), np.empty_like(X)
-    (gemm,) = bare(simulation, "gemm")
-
-    def floor() -> None:
-        for _ in range(applications):
-            gemm(1.0, X.T, X.T, trans_b=1, c=half, overwrite_c=1)
-            gemm(1.0, half, X.T, c=out.T, overwrite_c=1)
+    applications = int(ours().stats.get("applications", 0))
 
     def naive() -> Any:
         double = X.astype(np.float64)
@@ -230,7 +224,7 @@ def modes(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
 
     return Task(
         ours=ours, check=check, flops=4.0 * applications * N * D**2, nbytes=8.0 * N * (6 * n + 200),
-        naive=naive, floor=floor,
+        naive=naive, floor=bare_products(X, applications),
     )  # fmt: skip
 
 
