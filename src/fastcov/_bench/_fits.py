@@ -40,7 +40,7 @@ from ._operation import (
 from ._reference import RESIDUAL, LinearSystem, Minimum, Reference, delta_of, gains_of, near
 
 # λ over the largest eigenvalue of GᵀG: where the linear fit can be trusted; where an iteration has something
-# to do; and where the exact fit has, which may overshoot no more.
+# to do; and where the linear fit begins to overshoot, and the exact one is what serves.
 TRUSTED, ITERATED, EXACT = 0.1, 1e-3, 1e-2
 # Where channels are not many more than conditions the spectrum falls slowly, and a smaller ridge is the test.
 HARDER = {NARROW: 1e-4}
