@@ -1,0 +1,102 @@
+"""The cases: every public operation that works on data, at sizes from one recording to what a machine holds.
+
+A case is one operation, shape and precision of X: `case("gram", (1004, 187))`. SUITES names those that
+`fastcov bench` runs together.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from typing import Any
+
+from . import _pieces as _pieces  # these enter their operations, in the order of a table
+
+# isort: split
+from . import _fits as _fits
+
+# isort: split
+from . import _studies as _studies
+
+# isort: split
+from ..datasets import Simulation
+from ._case import FLOOR, NAIVE, OURS, Case, data
+from ._operation import FLY, MIDDLE, OPERATIONS, SMALL, TINY, Key, Shape
+from ._peers import peers as peers_of
+
+# What the naive version may hold, and compute: some twenty seconds. Beyond, it is left out.
+NAIVE_BYTES, NAIVE_FLOPS = 8e9, 1e12
+
+
+def case(operation: str, shape: Shape, dtype: str = "float64", *, peers: bool = True) -> Case:
+    """The case of an operation at a size, on simulated data.
+
+    `peers=False` leaves out what only optional libraries have. Raises ValueError for an operation that is
+    not in OPERATIONS.
+    """
+    return case_of(operation, data(shape, dtype), peers=peers)
+
+
+def case_of(operation: str, simulation: Simulation, *, peers: bool = True, **given: Any) -> Case:
+    """The case of an operation on any data; keywords are those of the operation, as `relative_ridge`."""
+    if operation not in OPERATIONS:
+        raise ValueError(f"Argument 'operation' must be one of {', '.join(OPERATIONS)}, not {operation!r}.")
+    found = OPERATIONS[operation]
+    task = found.make(simulation, **given)
+    runs, skipped = {OURS: task.ours}, {}
+    if task.naive_bytes > NAIVE_BYTES:
+        skipped[NAIVE] = f"G and its temporaries would take {task.naive_bytes / 1e9:.3g} GB"
+    elif task.naive_flops > NAIVE_FLOPS:
+        skipped[NAIVE] = f"it would take {task.naive_flops:.1g} flops"
+    elif task.naive is not None:
+        runs[NAIVE] = task.naive
+    if task.floor is not None:
+        runs[FLOOR] = task.floor
+    if peers and found.peers is not None:
+        others, missing = peers_of(found.peers, simulation.X, simulation.S, **task.given)
+        runs |= others
+        skipped |= missing
+    N, D = simulation.X.shape
+    return Case(
+        operation, (N, D), str(simulation.X.dtype), runs, task.check, task.flops, task.nbytes, skipped
+    )
+
+
+def installed(operation: str) -> bool:
+    """Whether the library that an operation needs can be imported."""
+    needs = OPERATIONS[operation].needs
+    return needs is None or importlib.util.find_spec(needs) is not None
+
+
+_QUICK: list[Key] = [
+    ("covariance", MIDDLE, "float64"),
+    ("gram", SMALL, "float64"),
+    ("overlaps", SMALL, "float64"),
+    ("application", MIDDLE, "float64"),
+    ("loss", FLY, "float64"),
+    ("loss", MIDDLE, "float32"),
+    ("losses", TINY, "float64"),
+    ("loss-and-gradient", SMALL, "float64"),
+    ("fit", TINY, "float64"),
+    ("fit", SMALL, "float64"),
+    ("fit", SMALL, "float32"),
+    ("diagonal", SMALL, "float64"),
+    ("exact", TINY, "float64"),
+    ("ridge-path", TINY, "float64"),
+    ("cross-validate", TINY, "float64"),
+    ("explain", TINY, "float64"),
+    ("apply", SMALL, "float64"),
+]
+_FULL = [key for found in OPERATIONS.values() for key in found.keys]
+# The standard suite has each operation at its largest size of at most so many responses.
+_STANDARD_SIZE = 200_000
+_STANDARD: list[Key] = [
+    (name, max(moderate, key=math.prod), "float64")
+    for name, found in OPERATIONS.items()
+    if (moderate := [shape for shape in found.sizes if math.prod(shape) <= _STANDARD_SIZE])
+]
+SUITES: dict[str, list[Key]] = {
+    "quick": [key for key in _QUICK if installed(key[0])],
+    "standard": [key for key in _FULL if key in {*_QUICK, *_STANDARD} and installed(key[0])],
+    "full": [key for key in _FULL if installed(key[0])],
+}

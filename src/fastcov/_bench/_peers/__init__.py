@@ -1,0 +1,86 @@
+"""Peers: what a user would take in place of fastcov, each at its best setting and to the same accuracy.
+
+The settings are those that were fastest of what each library offers, at (148, 48) and (1004, 187) on two
+cores; the comments say what was found. In the peers' favour, X, S and gains are converted outside the clock,
+and all that can be compiled is compiled before. What depends on X alone, as G, belongs to the work: a user
+begins from X. Values, gradients and Gram matrices are computed in the precision of X; fits, paths and spectra
+in float64, without which no peer comes near the accuracy that fits have here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import _himalaya, _jax, _scikit_learn, _scipy, _torch
+from ._given import Given, Unavailable, writeable
+
+Peers = dict[str, Callable[[Given], Callable[[], Any]]]
+
+_FITS: Peers = {
+    "SciPy lsqr": _scipy.fit,
+    "scikit-learn": _scikit_learn.fit,
+    "himalaya": _himalaya.fit,
+    "PyTorch": _torch.fit,
+    "JAX": _jax.fit,
+}
+PEERS: dict[str, Peers] = {
+    "covariance": {
+        "NumPy cov": _scipy.covariance,
+        "scikit-learn": _scikit_learn.covariance,
+        "PyTorch": _torch.covariance,
+        "JAX": _jax.covariance,
+    },
+    "gram": {"PyTorch": _torch.gram, "JAX": _jax.gram},
+    "loss": {"PyTorch": _torch.loss, "JAX": _jax.loss},
+    "losses": {"PyTorch": _torch.losses, "JAX": _jax.losses},
+    "loss_and_gradient": {"PyTorch": _torch.loss_and_gradient, "JAX": _jax.loss_and_gradient},
+    **dict.fromkeys(("fit", "cholesky", "dual", "pcg"), _FITS),
+    "exact": {
+        "L-BFGS-B, NumPy": _scipy.exact,
+        "L-BFGS-B, PyTorch": _torch.exact,
+        "L-BFGS-B, JAX": _jax.exact,
+    },
+    "ridge_path": {
+        "SciPy eigh": _scipy.path,
+        "scikit-learn": _scikit_learn.path,
+        "himalaya": _himalaya.path,
+    },
+    "explain": {"SciPy svd": _scipy.spectrum},
+    "cross_validate": {"L-BFGS-B, NumPy": _scipy.study},
+}
+
+
+def peers(
+    operation: str, X: Any, S: Any, **given: Any
+) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
+    """What to compare an operation with, and what is left out.
+
+    Parameters
+    ----------
+    operation : str
+        As "gram"; one without peers has none.
+    X : ndarray, shape (N, D)
+        Responses, float32 or float64.
+    S : ndarray, shape (D, D)
+        Target covariance.
+    **given
+        What the operation needs of the fields of `Given`.
+
+    Returns
+    -------
+    runs : dict
+        By name, calls without arguments. They return gains (N,) for fits, (K, N) for paths, what
+        fastcov returns for losses, gradients, covariances and Gram matrices, R² (folds, ridges) for
+        cross-validation, and (spectrum, gains) for "explain".
+    skipped : dict
+        By name, why there is no such run, as "PyTorch is not installed: pip install torch".
+    """
+    asked = Given(writeable(X), S, **given)
+    runs, skipped = {}, {}
+    for name, make in PEERS.get(operation, {}).items():
+        try:
+            runs[name] = make(asked)
+        except Unavailable as reason:
+            skipped[name] = str(reason)
+    return runs, skipped
