@@ -49,7 +49,11 @@ class Case:
     @property
     def name(self) -> str:
         """As "gram 1004x187 float64": what a recorded case is found by."""
-        return f"{self.operation} {self.shape[0]}x{self.shape[1]} {self.dtype}"
+        return case_name(self.operation, self.shape, self.dtype)
+
+
+def case_name(operation: str, shape: tuple[int, int], dtype: str) -> str:
+    return f"{operation} {shape[0]}x{shape[1]} {dtype}"
 
 
 @functools.lru_cache(maxsize=2)

@@ -31,13 +31,14 @@ def interleaved(
     share = budget / max(1, len(runs))
     for i in range(rounds):
         for name in list(runs)[:: 1 if i % 2 == 0 else -1]:
-            if i and sum(seconds[name]) * (i + 1) / i > share:
+            done = seconds[name]
+            if len(done) < i or (i and sum(done) * (i + 1) / i > share):  # once out, out for good
                 continue
             if first[name] < SETTLED:
                 runs[name]()
             start = clock()
             result = runs[name]()
-            seconds[name].append(clock() - start)
+            done.append(clock() - start)
             del result  # freed outside the clock
     return seconds
 
