@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from .._jit import threads as limited
 from .._progress import watching
@@ -21,6 +20,10 @@ Key = tuple[str, tuple[int, int], str]
 ROUNDS = 25
 # Seconds for the rounds of one case, by suite.
 BUDGETS = {"quick": 2.0, "standard": 10.0, "full": 60.0}
+# Of the responses of cases that take turns. What disturbs a machine lasts for seconds: where the rounds of a
+# case are spread over the time of many, it falls on few of them. With others at work, changes between two
+# records of the same code came out half as large as with the rounds of each case in a row.
+BATCH_BYTES = 64e6
 
 
 def run(
@@ -33,7 +36,7 @@ def run(
     peers: bool = True,
     callback: Callable[[Progress], object] | None = None,
 ) -> Record:
-    """Check and time cases, one after another.
+    """Check cases, and time them in rounds in which all of them take their turn.
 
     Parameters
     ----------
@@ -42,15 +45,15 @@ def run(
     suite : str
         What the record is called.
     rounds : int
-        In which all runs of a case take their turn.
+        In which all runs of all cases take their turn, as far as they fit into memory together.
     budget : float
-        Seconds for the rounds of one case. Runs that would take more than their share have fewer.
+        Seconds for a case, on average. Runs that would take more than their share have fewer rounds.
     threads : int, optional
         For Numba and BLAS; by default as the process has them.
     peers : bool
         Whether what users would take instead is measured, too.
     callback : callable, optional
-        Called with a `Progress` of stage "bench" after each case; what it raises ends the run.
+        Called with a `Progress` of stage "bench" now and then; what it raises ends the run.
 
     Raises
     ------
@@ -59,19 +62,50 @@ def run(
     """
     settings = {"rounds": rounds, "budget": float(budget), "threads": threads, "peers": peers}
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    before, cases = load(), []
+    before = load()
+    timed: list[Timed] = []
     with limited(threads) if threads is not None else contextlib.nullcontext(), watching(callback) as watch:
         found = machine()
-        for i, key in enumerate(keys):
-            watch(Progress("bench", i / len(keys)))
-            # A fit of seconds has a bar of its own, which would be timed and drawn over this one.
-            with contextlib.redirect_stderr(io.StringIO()):
-                cases.append(_timed(_cases.case(*key, peers=peers), rounds, budget))
+        for batch in _batches(keys):
+            start, share = len(timed) / len(keys), len(batch) / len(keys)
+
+            def tell(done: float, start: float = start, share: float = share) -> None:
+                watch(Progress("bench", start + done * share))
+
+            tell(0.0)
+            cases = [_checked(_cases.case(*key, peers=peers)) for key in batch]
+            runs = {(i, name): call for i, case in enumerate(cases) for name, call in case.runs.items()}
+            seconds = interleaved(runs, rounds, budget * len(batch), tell)
+            for i, case in enumerate(cases):
+                timed.append(_timed(case, {name: seconds[i, name] for name in case.runs}))
         watch(Progress("bench", 1.0))
-    return Record(suite, started, (before, load()), found, settings, tuple(cases))
+    return Record(suite, started, (before, load()), found, settings, tuple(timed))
 
 
-def _timed(case: Case, rounds: int, budget: float) -> Timed:
+def _timed(case: Case, seconds: dict[str, list[float]]) -> Timed:
+    return Timed(
+        case.operation, case.shape, case.dtype, seconds, float(case.flops), float(case.nbytes),
+        dict(case.skipped),
+    )  # fmt: skip
+
+
+def _batches(keys: Sequence[Key]) -> Iterator[list[Key]]:
+    """Cases that are in memory together, and take their turn in the same rounds."""
+    batch: list[Key] = []
+    held = 0
+    for key in keys:
+        _, (N, D), _ = key
+        if batch and held + 8 * N * D > BATCH_BYTES:
+            yield batch
+            batch, held = [], 0
+        batch.append(key)
+        held += 8 * N * D
+    if batch:
+        yield batch
+
+
+def _checked(case: Case) -> Case:
+    """The case, of which every run gives what it should."""
     for name, call in case.runs.items():
         if name == FLOOR:  # a part of the work, whose result is none
             continue
@@ -82,8 +116,4 @@ def _timed(case: Case, rounds: int, budget: float) -> Timed:
             what = "is wrong" if isinstance(error, AssertionError) else "failed"
             said = " ".join(str(error).split()) or type(error).__name__
             raise RuntimeError(f"What {name!r} gives for {case.name!r} {what} ({said}): {remedy}.") from error
-    seconds = interleaved(case.runs, rounds, budget)
-    return Timed(
-        case.operation, case.shape, case.dtype, seconds, float(case.flops), float(case.nbytes),
-        dict(case.skipped),
-    )  # fmt: skip
+    return case
