@@ -1,0 +1,322 @@
+"""Fits: each method and solver, several targets, bounds, a ridge for each channel, and X in a file.
+
+Flops and bytes are those of the leading terms, as in `_pieces`; of a fit by a solver those of `fastcov.plan`,
+and of one that minimises the exact loss those of the products it takes, counted outside the clock.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import tempfile
+import weakref
+from typing import Any
+
+import numpy as np
+
+import fastcov as fc
+
+from ..datasets import Simulation
+from . import _naive
+from ._operation import (
+    FLY,
+    IN_MEMORY,
+    LARGE,
+    LARGEST,
+    LONG,
+    MANY,
+    MIDDLE,
+    NARROW,
+    SMALL,
+    TINY,
+    UP_TO_LONG,
+    WIDE,
+    Task,
+    atom_bytes,
+    bare,
+    operation,
+)
+from ._reference import RESIDUAL, LinearSystem, Minimum, Reference, delta_of, gains_of, near
+
+# λ over the largest eigenvalue of GᵀG: where the linear fit can be trusted; where an iteration has something
+# to do; and where the exact fit has, which may overshoot no more.
+TRUSTED, ITERATED, EXACT = 0.1, 1e-3, 1e-2
+# Where channels are not many more than conditions the spectrum falls slowly, and a smaller ridge is the test.
+HARDER = {NARROW: 1e-4}
+TARGETS = 8
+
+
+def absolute(simulation: Simulation, relative: float) -> float:
+    """λ for a share of the largest eigenvalue, found once outside the clock."""
+    ridge = fc.fit(simulation.X, simulation.S, relative_ridge=relative, method="diagonal").ridge
+    return float(ridge)
+
+
+def _linear(simulation: Simulation, relative: float, **asked: Any) -> tuple[float, LinearSystem, Any]:
+    """λ, the system it is in, and the plan of the solver asked for."""
+    X, S = simulation.X, simulation.S
+    ridge = absolute(simulation, relative)
+    plan = fc.plan(*X.shape, relative_ridge=relative, dtype=X.dtype, **asked)
+    return ridge, LinearSystem(Reference(X), S, ridge, ridge / relative), plan.cost(plan.solver)
+
+
+def _factorisation(simulation: Simulation, ridge: Any, targets: int = 1) -> Any:
+    """The bare direct solution: SYRK of the centred X, POTRF and POTRS."""
+    X, N = simulation.X, len(simulation.X)
+    centred, diagonal = X - X.mean(axis=0), np.arange(len(X))
+    b = np.ones((N, targets), X.dtype, order="F")
+    syrk, potrf, potrs = bare(simulation, "syrk", "potrf", "potrs")
+
+    def floor() -> Any:
+        A = syrk(1.0, centred.T, trans=1, lower=1)
+        A[diagonal, diagonal] += ridge
+        factor, _ = potrf(A, lower=1, clean=0, overwrite_a=1)
+        return potrs(factor, b, lower=1)
+
+    return floor
+
+
+def _solved(simulation: Simulation, relative: float, *, direct: bool = True, **asked: Any) -> Task:
+    """A linear fit with a solver, beside the bare direct solution and NumPy's of the G that it forms."""
+    X, S = simulation.X, simulation.S
+    ridge, system, cost = _linear(simulation, relative, **asked)
+    N, single = len(X), S.astype(X.dtype)
+    return Task(
+        ours=lambda: fc.fit(X, S, ridge=ridge, **asked), check=system.check,
+        flops=cost.flops, nbytes=cost.nbytes,
+        naive=lambda: _naive.linear_fit(X, single, ridge),
+        naive_bytes=atom_bytes(simulation) + 2.0 * X.itemsize * N * N,
+        floor=_factorisation(simulation, ridge) if direct and MANY[0] // 2 >= N else None,
+        given={"ridge": ridge, "tol": RESIDUAL if cost.solver == "pcg" else None},
+    )  # fmt: skip
+
+
+@operation("fit", ["fit"], IN_MEMORY, singles=(SMALL, MIDDLE, LARGE, LARGEST), peers="fit")
+def fit(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
+    """The linear fit as a user asks for it: flops and bytes as `fastcov.plan` has them."""
+    return _solved(simulation, relative_ridge)
+
+
+@operation("cholesky", ["fit"], (*UP_TO_LONG[:-1], NARROW))
+def cholesky(simulation: Simulation, relative_ridge: float = ITERATED) -> Task:
+    """N²D + N³/3 flops."""
+    return _solved(simulation, relative_ridge, solver="cholesky")
+
+
+@operation("dual", ["fit"], ((3000, 30), (20_000, 12), (100_000, 6)))
+def dual(simulation: Simulation, relative_ridge: float = ITERATED) -> Task:
+    """NP² + P³/3 flops, P = D(D+1)/2: where channels are more than pairs of conditions."""
+    return _solved(simulation, relative_ridge, solver="dual")
+
+
+@operation(
+    "pcg", ["fit"], (SMALL, MIDDLE, LONG, NARROW, MANY, LARGE), singles=(MIDDLE, LARGE, LARGEST), peers="pcg"
+)
+def pcg(simulation: Simulation, relative_ridge: float | None = None) -> Task:
+    """4ND² flops for each iteration, to a residual of 1e-8."""
+    relative = relative_ridge or HARDER.get(simulation.X.shape, ITERATED)
+    return _solved(simulation, relative, solver="pcg")
+
+
+@operation("file", ["fit"], (SMALL, LONG, MANY, LARGE), singles=(LARGE, LARGEST))
+def file(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
+    """The linear fit of X in a `.npy` file, read by blocks in each pass; the floor is that of X in memory."""
+    X, S = simulation.X, simulation.S
+    ridge, system, cost = _linear(simulation, relative_ridge)
+    folder = tempfile.mkdtemp()
+    path = pathlib.Path(folder) / "X.npy"
+    np.save(path, X)
+    mapped = np.load(path, mmap_mode="r")
+    weakref.finalize(mapped, shutil.rmtree, folder, ignore_errors=True)
+    return Task(
+        ours=lambda: fc.fit(mapped, S, ridge=ridge), check=system.check, flops=cost.flops, nbytes=cost.nbytes,
+        naive=lambda: _naive.linear_fit(np.load(path), S.astype(X.dtype), ridge),
+        naive_bytes=atom_bytes(simulation) + 2.0 * X.itemsize * len(X) ** 2,
+        floor=lambda: fc.fit(X, S, ridge=ridge),
+    )  # fmt: skip
+
+
+@operation("spectral", ["fit"], (TINY, SMALL, FLY))
+def spectral(simulation: Simulation) -> Task:
+    """Without ridge, of minimum norm, by eigenvectors: N²D + 9N³ flops where N < D(D+1)/2, and 24N² bytes.
+
+    A dead channel keeps its gain of one. The floor is LAPACK's eigendecomposition of GᵀG.
+    """
+    X, S, (N, D) = simulation.X, simulation.S, simulation.X.shape
+    largest = absolute(simulation, 1.0)
+    A = fc.gram(X.astype(np.float64))
+    single = S.astype(X.dtype)
+
+    def naive() -> Any:
+        return 1 + np.linalg.lstsq(_naive.atoms(X), (single - _naive.covariance(X)).ravel(), rcond=1e-6)[0]
+
+    def check(result: Any) -> None:
+        LinearSystem(Reference(X), S, 0.0, largest).check(result)
+        delta = delta_of(result)
+        dead = delta[~X.any(axis=1)]
+        share = 0.0 if hasattr(result, "delta") else max(RESIDUAL, Reference(X).roundoff)
+        allowed = share * float(np.linalg.norm(delta))
+        near(dead, np.zeros(len(dead)), allowed)
+
+    return Task(
+        ours=lambda: fc.fit(X, S, ridge=0.0), check=check, flops=N**2 * D + 9.0 * N**3, nbytes=24.0 * N**2,
+        naive=naive, naive_bytes=2 * atom_bytes(simulation), floor=lambda: np.linalg.eigh(A),
+    )  # fmt: skip
+
+
+@operation("diagonal", ["fit"], (TINY, SMALL, MIDDLE, LONG, LARGE))
+def diagonal(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
+    """8ND² flops, certificate and loss included, and X is read four times; the floor is SYRK and GEMM."""
+    X, S, (N, D), w = simulation.X, simulation.S, simulation.X.shape, simulation.X.itemsize
+    ridge = absolute(simulation, relative_ridge)
+    syrk, gemm = bare(simulation, "syrk", "gemm")
+
+    def gains(X: Any, S: Any) -> Any:
+        centred = X - X.mean(axis=0)
+        own, across = np.einsum("ij,ij->i", X, X), np.einsum("ij,ij->i", X, centred)
+        norms = 2 * (own * np.einsum("ij,ij->i", centred, centred) + across**2)
+        return 1 + 2 * ((X @ (S - centred.T @ centred)) * centred).sum(axis=1) / (norms + ridge)
+
+    def check(result: Any) -> None:
+        reference = Reference(X)
+        size = 2 * reference.largest_row() * (np.linalg.norm(S) + np.linalg.norm(reference.covariance()))
+        expected = gains(X.astype(np.float64), S)
+        near(gains_of(result), expected, reference.roundoff * (1 + float(size) / ridge))
+
+    return Task(
+        ours=lambda: fc.fit(X, S, ridge=ridge, method="diagonal"), check=check,
+        flops=8.0 * N * D**2, nbytes=4.0 * w * N * D,
+        naive=lambda: gains(X, S.astype(X.dtype)), floor=lambda: gemm(1.0, syrk(1.0, X.T), X.T),
+    )  # fmt: skip
+
+
+@operation("targets", ["fit"], (TINY, SMALL, MIDDLE, LONG))
+def targets(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
+    """8 targets, which share a factorisation; flops and bytes as `fastcov.plan` has them."""
+    X, N = simulation.X, len(simulation.X)
+    Z = np.random.default_rng(0).lognormal(0, 0.3, (TARGETS, N))
+    stack = np.stack([fc.covariance(X, gains=z) for z in Z])
+    ridge, system, cost = _linear(simulation, relative_ridge, n_targets=TARGETS)
+    single = stack.astype(X.dtype)
+
+    def naive() -> Any:
+        G = _naive.atoms(X)
+        e = (single - _naive.covariance(X)).reshape(TARGETS, -1)
+        return 1 + np.linalg.solve(G.T @ G + ridge * np.eye(N, dtype=X.dtype), G.T @ e.T).T
+
+    def check(result: Any) -> None:
+        gains = gains_of(result)
+        assert gains.shape == (TARGETS, N)
+        for S, z in zip(stack, gains, strict=True):
+            LinearSystem(system.reference, S, ridge, system.largest).check(z)
+
+    return Task(
+        ours=lambda: fc.fit(X, stack, ridge=ridge), check=check, flops=cost.flops, nbytes=cost.nbytes,
+        naive=naive, naive_bytes=atom_bytes(simulation) + 2.0 * X.itemsize * N * N,
+        floor=_factorisation(simulation, ridge, TARGETS) if MANY[0] // 2 >= N else None,
+    )  # fmt: skip
+
+
+@operation("ridges", ["fit"], (TINY, SMALL, MIDDLE, LONG))
+def ridges(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
+    """One λ for each channel, a fifth of them held ten times tighter; flops and bytes of the plain ridge."""
+    X, S, N = simulation.X, simulation.S, len(simulation.X)
+    ridge, system, cost = _linear(simulation, relative_ridge)
+    each = np.where(np.arange(N) % 5 == 0, 10 * ridge, ridge)
+    single = S.astype(X.dtype)
+    return Task(
+        ours=lambda: fc.fit(X, S, ridge=each),
+        check=LinearSystem(system.reference, S, each, system.largest).check,
+        flops=cost.flops, nbytes=cost.nbytes,
+        naive=lambda: _naive.linear_fit(X, single, each),
+        naive_bytes=atom_bytes(simulation) + 2.0 * X.itemsize * N * N,
+        floor=_factorisation(simulation, each) if MANY[0] // 2 >= N else None,
+    )  # fmt: skip
+
+
+@operation("line-search", ["fit"], (TINY, SMALL, MIDDLE, WIDE, LONG))
+def line_search(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
+    """The linear fit, and 4ND² flops for the quartic along it."""
+    X, S, (N, D) = simulation.X, simulation.S, simulation.X.shape
+    ridge, system, cost = _linear(simulation, relative_ridge)
+    single = S.astype(X.dtype)
+
+    def naive() -> Any:
+        delta = _naive.linear_fit(X, single, ridge).astype(np.float64) - 1
+        steps = np.linspace(0, 1, 5)  # a quartic is known by five values
+        values = [_naive.loss(X, S, 1 + t * delta) + 0.5 * ridge * t**2 * delta @ delta for t in steps]
+        quartic = np.polynomial.Polynomial.fit(steps, values, 4)
+        roots = quartic.deriv().roots()
+        real = roots[abs(roots.imag) < 1e-9].real
+        return 1 + real[np.argmin(quartic(real))] * delta
+
+    def check(result: Any) -> None:
+        """The direction of the linear fit, and no slope of the exact loss along it."""
+        delta, b = delta_of(result), system.right_hand_side
+        image = b - system.residual(delta)
+        step = float(image @ b) / float(b @ b)
+        ours = hasattr(result, "delta")
+        allowed = step * system.allowed(delta / step, ours=ours, iterative=True)
+        left = float(np.linalg.norm(step * b - image))
+        assert left <= allowed, f"off the direction by {left:.1e}, more than {allowed:.1e}"
+        slope = float(system.reference.gradient(S, 1 + delta, ridge) @ delta)
+        # Where the loss is least is known to the square root of its rounding, by who has only values of it.
+        share = float(np.sqrt(system.reference.roundoff))
+        allowed = share * abs(float(system.reference.gradient(S, np.ones(N)) @ delta))
+        assert abs(slope) <= allowed, f"a slope of {slope:.1e}, more than {allowed:.1e}"
+
+    return Task(
+        ours=lambda: fc.fit(X, S, ridge=ridge, method="line-search"), check=check,
+        flops=cost.flops + 4.0 * N * D**2, nbytes=cost.nbytes,
+        naive=naive, naive_bytes=atom_bytes(simulation) + 2.0 * X.itemsize * N * N,
+    )  # fmt: skip
+
+
+def minimisation(simulation: Simulation, fits: Any) -> tuple[float, Any]:
+    """Flops of exact fits, and the bare BLAS work of as many products: two GEMMs each, and a SYRK a step."""
+    X, (N, D) = simulation.X, simulation.X.shape
+    products = int(sum(np.sum(fit.stats["products"]) for fit in fits))
+    steps = int(sum(np.sum(fit.stats["iterations"]) for fit in fits))
+    half, out = np.empty((D, D), X.dtype, order="F"), np.empty_like(X)
+    syrk, gemm = bare(simulation, "syrk", "gemm")
+
+    def floor() -> None:
+        for _ in range(steps):
+            syrk(1.0, X.T)
+            gemm(1.0, half, X.T, c=out.T, overwrite_c=1)
+        for _ in range(products):
+            gemm(1.0, X.T, X.T, trans_b=1, c=half, overwrite_c=1)
+            gemm(1.0, half, X.T, c=out.T, overwrite_c=1)
+
+    half[:] = 0.0
+    return float((4.0 * products + 3.0 * steps) * N * D**2), floor
+
+
+def _exact(simulation: Simulation, relative: float, lower: float | None) -> Task:
+    X, S, (N, D) = simulation.X, simulation.S, simulation.X.shape
+    ridge = absolute(simulation, relative)
+    bounds = None if lower is None else (lower, None)
+
+    def ours() -> Any:
+        return fc.fit(X, S, ridge=ridge, method="exact", bounds=bounds)
+
+    flops, floor = minimisation(simulation, [ours()])
+    least = Minimum(Reference(X), S, ridge, -np.inf if lower is None else lower)
+    return Task(
+        ours=ours, check=least.check, flops=flops, nbytes=12.0 * N * D, floor=floor, given={"ridge": ridge}
+    )
+
+
+@operation(
+    "exact", ["fit"], (TINY, SMALL, FLY, MIDDLE, LONG, MANY, (50_000, 100)), singles=(SMALL, MIDDLE),
+    peers="exact",
+)  # fmt: skip
+def exact(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
+    """4ND² flops for each product with the curvature, 3ND² for each step; copies of X in both precisions."""
+    return _exact(simulation, relative_ridge, None)
+
+
+@operation("bounded", ["fit"], (TINY, SMALL, FLY, MIDDLE, LONG), singles=(SMALL,))
+def bounded(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
+    """The exact fit of gains that are not negative; flops and bytes as without bounds."""
+    return _exact(simulation, relative_ridge, 0.0)

@@ -1,0 +1,335 @@
+"""Operations that a fit is made of: covariances, the Gram matrix and products with it, the loss.
+
+Flops and bytes are those of the leading terms, as each docstring has them, w bytes a number of X. An array
+that is read or written once counts once, what stays in the caches not at all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import fastcov as fc
+
+from ..datasets import Simulation
+from . import _naive
+from ._operation import (
+    FLY,
+    IN_MEMORY,
+    LARGE,
+    LARGEST,
+    LONG,
+    MIDDLE,
+    NARROW,
+    SMALL,
+    TINY,
+    UP_TO_LONG,
+    WIDE,
+    Task,
+    atom_bytes,
+    bare,
+    operation,
+)
+from ._reference import Reference, near, rounding
+
+CANDIDATES = 256
+COLUMNS = 200
+# Rows of X, or entries of a matrix, of which formulas that form G are checked.
+CHECKED = 20
+
+
+def _drawn(simulation: Simulation, *shape: int) -> Any:
+    """Gains around one."""
+    return np.random.default_rng(0).lognormal(0, 0.3, (*shape, len(simulation.X)))
+
+
+def _vector(N: int) -> Any:
+    return np.random.default_rng(0).standard_normal(N)
+
+
+@operation("covariance", ["covariance"], IN_MEMORY, singles=(SMALL, MIDDLE, LARGE), peers="covariance")
+def covariance(simulation: Simulation) -> Task:
+    """ND² flops; X is read once, wND + 8D² bytes. The floor is SYRK of X itself."""
+    X, (N, D), w = simulation.X, simulation.X.shape, simulation.X.itemsize
+    reference = Reference(X)
+    (syrk,) = bare(simulation, "syrk")
+
+    def check(C: Any) -> None:
+        near(C, reference.covariance(), reference.roundoff * reference.scale())
+
+    return Task(
+        ours=lambda: fc.covariance(X), check=check, flops=N * D**2, nbytes=w * N * D + 8 * D**2,
+        naive=lambda: _naive.covariance(X), floor=lambda: syrk(1.0, X.T),
+    )  # fmt: skip
+
+
+@operation("target-covariance", ["target_covariance"], (TINY, SMALL, FLY, LONG, LARGE))
+def target_covariance(simulation: Simulation) -> Task:
+    """2ND² flops for as many channels of Y; X and Y are read once, 2wND + 8D² bytes."""
+    X, Y, (N, D), w = simulation.X, simulation.Y, simulation.X.shape, simulation.X.itemsize
+    (syrk,) = bare(simulation, "syrk")
+
+    def naive() -> Any:
+        C = _naive.covariance(Y)
+        return C * (np.trace(_naive.covariance(X)) / np.trace(C))
+
+    def check(S: Any) -> None:
+        given, other = Reference(X), Reference(Y)
+        C = other.covariance()
+        share = np.trace(given.covariance()) / np.trace(C)
+        near(S, share * C, 3 * other.roundoff * share * other.scale())
+
+    return Task(
+        ours=lambda: fc.target_covariance(Y, like=X), check=check,
+        flops=2 * N * D**2, nbytes=2 * w * N * D + 8 * D**2,
+        naive=naive, floor=lambda: (syrk(1.0, X.T), syrk(1.0, Y.T)),
+    )  # fmt: skip
+
+
+@operation("gram", ["gram"], (TINY, SMALL, FLY, MIDDLE, WIDE, (4000, 500)), peers="gram")
+def gram(simulation: Simulation) -> Task:
+    """N²D flops; the triangle is written by SYRK, read and written by one pass, and mirrored: 2wN² bytes."""
+    X, (N, D), w = simulation.X, simulation.X.shape, simulation.X.itemsize
+    centred = X - X.mean(axis=0)
+    (syrk,) = bare(simulation, "syrk")
+
+    def naive() -> Any:
+        G = _naive.atoms(X)
+        return G.T @ G
+
+    def check(A: Any) -> None:
+        i = np.random.default_rng(0).choice(N, min(N, CHECKED), replace=False)
+        G = _naive.atoms(X.astype(np.float64), i)
+        assert A.shape == (N, N)
+        assert np.array_equal(A, A.T) or N > CHECKED
+        near(A[np.ix_(i, i)], G.T @ G, _gram_rounding(simulation))
+
+    return Task(
+        ours=lambda: fc.gram(X), check=check, flops=N**2 * D, nbytes=2 * w * N**2,
+        naive=naive, naive_bytes=atom_bytes(simulation) + w * N**2,
+        floor=lambda: syrk(1.0, centred.T, trans=1),
+    )  # fmt: skip
+
+
+def _gram_rounding(simulation: Simulation) -> float:
+    """Of inner products over D² entries, none more than 4 max ‖x_i‖⁴ in absolute values."""
+    N, D = simulation.X.shape
+    return rounding(simulation.X.dtype, N + D**2) * 4 * Reference(simulation.X).largest_row() ** 2
+
+
+@operation("columns", ["GramOperator.columns"], (SMALL, MIDDLE, LONG, (20_000, 100)))
+def columns(simulation: Simulation) -> Task:
+    """GᵀG[:, I] of k channels: 2NDk flops, and w(ND + 2Nk) bytes. The floor is GEMM of X̃ and X̃[I]ᵀ."""
+    X, (N, D), w = simulation.X, simulation.X.shape, simulation.X.itemsize
+    chosen = np.sort(np.random.default_rng(1).choice(N, min(N, COLUMNS), replace=False))
+    operator, centred = fc.GramOperator(X), X - X.mean(axis=0)
+    some = np.ascontiguousarray(centred[chosen])
+    k = len(chosen)
+    (gemm,) = bare(simulation, "gemm")
+
+    def naive() -> Any:
+        K, T = X @ X[chosen].T, centred @ some.T
+        return 2 * (K * T + (X @ some.T) * (centred @ X[chosen].T))
+
+    def check(A: Any) -> None:
+        i, j = np.random.default_rng(0).choice(N, min(N, CHECKED)), np.arange(min(k, CHECKED))
+        double = X.astype(np.float64)
+        expected = _naive.atoms(double, i).T @ _naive.atoms(double, chosen[j])
+        assert A.shape == (N, k)
+        near(A[np.ix_(i, j)], expected, _gram_rounding(simulation))
+
+    return Task(
+        ours=lambda: operator.columns(chosen), check=check,
+        flops=2 * N * D * k, nbytes=w * (N * D + 2 * N * k),
+        naive=naive, floor=lambda: gemm(1.0, some.T, centred.T, trans_a=1),
+    )  # fmt: skip
+
+
+@operation("atom-norms", ["atom_norms"], (SMALL, MIDDLE, LONG, LARGE))
+def atom_norms(simulation: Simulation) -> Task:
+    """9ND flops, and X is read twice: for its mean, and for the norms; 2wND bytes."""
+    X, (N, D), w = simulation.X, simulation.X.shape, simulation.X.itemsize
+
+    def squares(X: Any) -> Any:
+        centred = X - X.mean(axis=0)
+        own, across = np.einsum("ij,ij->i", X, X), np.einsum("ij,ij->i", X, centred)
+        return 2 * (own * np.einsum("ij,ij->i", centred, centred) + across**2)
+
+    def check(norms: Any) -> None:
+        expected = squares(X.astype(np.float64))
+        near(np.square(norms), expected, 4 * Reference(X).roundoff * Reference(X).largest_row() ** 2)
+
+    return Task(
+        ours=lambda: fc.atom_norms(X), check=check, flops=9 * N * D, nbytes=2 * w * N * D,
+        naive=lambda: np.sqrt(squares(X)),
+    )  # fmt: skip
+
+
+@operation("overlaps", ["overlaps"], IN_MEMORY)
+def overlaps(simulation: Simulation) -> Task:
+    """3ND² flops: SYRK for the error, GEMM for the product with it; X is read twice, 2wND bytes."""
+    X, S, (N, D), w = simulation.X, simulation.S, simulation.X.shape, simulation.X.itemsize
+    single = S.astype(X.dtype)
+    syrk, gemm = bare(simulation, "syrk", "gemm")
+
+    def check(b: Any) -> None:
+        reference = Reference(X)
+        error = S - reference.covariance()
+        size = 2 * reference.largest_row() * (np.linalg.norm(S) + np.linalg.norm(reference.covariance()))
+        near(b, reference.adjoint(error), reference.roundoff * float(size))
+
+    return Task(
+        ours=lambda: fc.overlaps(X, S), check=check, flops=3 * N * D**2, nbytes=2 * w * N * D,
+        naive=lambda: _naive.atoms(X).T @ (single - _naive.covariance(X)).ravel(),
+        naive_bytes=atom_bytes(simulation), floor=lambda: gemm(1.0, syrk(1.0, X.T), X.T),
+    )  # fmt: skip
+
+
+@operation("atoms", ["AtomOperator"], (TINY, SMALL, MIDDLE, LONG, NARROW, LARGE))
+def atoms(simulation: Simulation) -> Task:
+    """G v, raveled: 2ND² flops, and wND bytes. The floor is one GEMM."""
+    X, (N, D), w = simulation.X, simulation.X.shape, simulation.X.itemsize
+    operator, v = fc.AtomOperator(X), _vector(N)
+    single, half = v.astype(X.dtype), np.empty((D, D), X.dtype, order="F")
+    (gemm,) = bare(simulation, "gemm")
+
+    def check(image: Any) -> None:
+        reference = Reference(X)
+        allowed = 2 * reference.roundoff * float(np.abs(v).max()) * reference.scale()
+        near(image, reference.atoms(v).ravel(), allowed)
+
+    return Task(
+        ours=lambda: operator.matvec(v), check=check, flops=2 * N * D**2, nbytes=w * N * D,
+        naive=lambda: _naive.atoms(X) @ single, naive_bytes=atom_bytes(simulation),
+        floor=lambda: gemm(1.0, X.T, X.T, trans_b=1, c=half, overwrite_c=1),
+    )  # fmt: skip
+
+
+@operation("adjoint", ["AtomOperator"], (TINY, SMALL, MIDDLE, LONG, NARROW, LARGE))
+def adjoint(simulation: Simulation) -> Task:
+    """Gᵀ vec(S): 2ND² flops, and wND bytes. The floor is one GEMM."""
+    X, S, (N, D), w = simulation.X, simulation.S, simulation.X.shape, simulation.X.itemsize
+    operator, u, single = fc.AtomOperator(X), S.ravel(), S.astype(X.dtype)
+    out, ready = np.empty_like(X), np.asfortranarray(single)
+    (gemm,) = bare(simulation, "gemm")
+
+    def check(values: Any) -> None:
+        reference = Reference(X)
+        allowed = 2 * reference.roundoff * reference.largest_row() * float(np.linalg.norm(S))
+        near(values, reference.adjoint(S), allowed)
+
+    return Task(
+        ours=lambda: operator.rmatvec(u), check=check, flops=2 * N * D**2, nbytes=w * N * D,
+        naive=lambda: _naive.atoms(X).T @ single.ravel(), naive_bytes=atom_bytes(simulation),
+        floor=lambda: gemm(1.0, ready, X.T, c=out.T, overwrite_c=1),
+    )  # fmt: skip
+
+
+@operation(
+    "application", ["GramOperator"], (TINY, SMALL, MIDDLE, LONG, NARROW, LARGE),
+    singles=(SMALL, MIDDLE, LARGE, LARGEST),
+)  # fmt: skip
+def application(simulation: Simulation) -> Task:
+    """One product with GᵀG: 4ND² flops, and X is read twice, 2wND bytes. The floor is two GEMMs."""
+    X, (N, D), w = simulation.X, simulation.X.shape, simulation.X.itemsize
+    operator, v = fc.GramOperator(X), _vector(N)
+    single = v.astype(X.dtype)
+    half, out = np.empty((D, D), X.dtype, order="F"), np.empty_like(X)
+    (gemm,) = bare(simulation, "gemm")
+
+    def floor() -> Any:
+        gemm(1.0, X.T, X.T, trans_b=1, c=half, overwrite_c=1)
+        return gemm(1.0, half, X.T, c=out.T, overwrite_c=1)
+
+    def check(product: Any) -> None:
+        reference = Reference(X)
+        size = 4 * reference.largest_row() * float(np.abs(v).max()) * D * reference.scale()
+        near(product, reference.adjoint(reference.atoms(v)), reference.roundoff * size)
+
+    return Task(
+        ours=lambda: operator.matvec(v), check=check, flops=4 * N * D**2, nbytes=2 * w * N * D,
+        naive=lambda: _naive.product(X, single), floor=floor,
+    )  # fmt: skip
+
+
+def _loss_rounding(simulation: Simulation, z: Any) -> tuple[Any, float]:
+    """The loss at z, and how far rounding goes: the error of E times its size, and half its square."""
+    reference = Reference(simulation.X)
+    C = reference.covariance(z)
+    error = float(np.linalg.norm(C - simulation.S))
+    size = float(np.linalg.norm(C)) + float(np.linalg.norm(simulation.S)) + C.shape[0] * reference.scale(z)
+    wrong = reference.roundoff * size
+    return 0.5 * error**2, wrong * error + 0.5 * wrong**2
+
+
+@operation("loss", ["loss"], IN_MEMORY, singles=(SMALL, MIDDLE, LARGE), peers="loss")
+def loss(simulation: Simulation) -> Task:
+    """At one vector of gains: ND² flops, and X is read once, wND bytes. The floor is one SYRK."""
+    X, S, (N, D), w = simulation.X, simulation.S, simulation.X.shape, simulation.X.itemsize
+    z = _drawn(simulation)
+    single = z.astype(X.dtype)
+    (syrk,) = bare(simulation, "syrk")
+
+    def check(value: Any) -> None:
+        expected, allowed = _loss_rounding(simulation, z)
+        near(value, expected, allowed)
+
+    return Task(
+        ours=lambda: fc.loss(X, S, z), check=check, flops=N * D**2, nbytes=w * N * D,
+        naive=lambda: _naive.loss(X, S, single), floor=lambda: syrk(1.0, X.T), given={"gains": z},
+    )  # fmt: skip
+
+
+@operation("losses", ["loss"], (TINY, SMALL, FLY, NARROW), singles=(TINY, SMALL), peers="losses")
+def losses(simulation: Simulation) -> Task:
+    """At K = 256 candidates: KND² flops, and X is read once, wND + 8KN bytes. The floor is K SYRKs."""
+    X, S, (N, D), w = simulation.X, simulation.S, simulation.X.shape, simulation.X.itemsize
+    Z = _drawn(simulation, CANDIDATES)
+    single = Z.astype(X.dtype)
+    (syrk,) = bare(simulation, "syrk")
+
+    def check(values: Any) -> None:
+        assert np.shape(values) == (CANDIDATES,)
+        for k in range(0, CANDIDATES, CANDIDATES // CHECKED):
+            expected, allowed = _loss_rounding(simulation, Z[k])
+            near(values[k], expected, allowed)
+
+    return Task(
+        ours=lambda: fc.loss(X, S, Z), check=check,
+        flops=CANDIDATES * N * D**2, nbytes=w * N * D + 8 * CANDIDATES * N,
+        naive=lambda: np.array([_naive.loss(X, S, z) for z in single]),
+        floor=lambda: [syrk(1.0, X.T) for _ in Z], given={"candidates": Z},
+    )  # fmt: skip
+
+
+@operation(
+    "loss-and-gradient", ["loss_and_gradient"], (*UP_TO_LONG, NARROW, LARGE),
+    singles=(SMALL, MIDDLE, LARGE), peers="loss_and_gradient",
+)  # fmt: skip
+def loss_and_gradient(simulation: Simulation) -> Task:
+    """3ND² flops: SYRK and GEMM, the floor; X is read twice, 2wND bytes."""
+    X, S, (N, D), w = simulation.X, simulation.S, simulation.X.shape, simulation.X.itemsize
+    z = _drawn(simulation)
+    single = z.astype(X.dtype)
+    out, E = np.empty_like(X), np.asfortranarray(S.astype(X.dtype))
+    syrk, gemm = bare(simulation, "syrk", "gemm")
+
+    def floor() -> Any:
+        syrk(1.0, X.T)
+        return gemm(1.0, E, X.T, c=out.T, overwrite_c=1)
+
+    def check(result: Any) -> None:
+        value, gradient = result
+        expected, allowed = _loss_rounding(simulation, z)
+        near(value, expected, allowed)
+        reference = Reference(X)
+        size = np.linalg.norm(S) + np.linalg.norm(reference.covariance(z))
+        allowed = reference.roundoff * 2 * reference.largest_row() * float(z.max() * size)
+        near(gradient, reference.gradient(S, z), allowed)
+
+    return Task(
+        ours=lambda: fc.loss_and_gradient(X, S, z), check=check,
+        flops=3 * N * D**2, nbytes=2 * w * N * D,
+        naive=lambda: _naive.loss_and_gradient(X, E, single), floor=floor, given={"gains": z},
+    )  # fmt: skip

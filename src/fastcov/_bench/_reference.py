@@ -1,0 +1,190 @@
+"""What results are checked against: formulas in NumPy and float64, by blocks of rows; and rounding.
+
+Nothing of fastcov computes here, so that a mistake there cannot hide itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+ROWS = 4096
+# Rounding errors of a sum of n terms are a walk of n steps of the unit roundoff: beyond ten times √n
+# of it is a mistake, not rounding (Higham and Mary 2019: a probability of 2 exp(−50)).
+WALK = 10.0
+# A solution rounds where its matrix is made, where it is solved, and where its residual is computed.
+STEPS = 3.0
+# What a fit promises, as a share of the right-hand side, and of the gradient at gains of one.
+RESIDUAL, GRADIENT = 1e-8, 1e-6
+# A certificate is itself computed with rounding.
+SLACK = 1.01
+
+
+def rounding(dtype: Any, n: float) -> float:
+    """Relative to the sum of the terms' absolute values, for sums of n terms in a precision."""
+    return WALK * float(np.sqrt(n)) * float(np.finfo(dtype).eps)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reference:
+    """Covariance, loss and atoms of X (N, D) by their definitions, whatever the precision of X."""
+
+    X: NDArray[Any]
+
+    def blocks(self, z: Array | None = None) -> Iterator[tuple[slice, Array, Array]]:
+        """Rows, x_i and ỹ_i = z_i x_i less the mean over channels."""
+        N = len(self.X)
+        z = np.ones(N) if z is None else z
+        mean = sum(z[rows] @ self.X[rows].astype(np.float64) for rows in self._rows()) / N
+        for rows in self._rows():
+            x = self.X[rows].astype(np.float64)
+            yield rows, x, z[rows, np.newaxis] * x - mean
+
+    def _rows(self) -> list[slice]:
+        return [slice(start, start + ROWS) for start in range(0, len(self.X), ROWS)]
+
+    def covariance(self, z: Array | None = None) -> Array:
+        """Xᵀ diag(z) J diag(z) X."""
+        C: Array = sum((y.T @ y for _, _, y in self.blocks(z)), np.zeros((self.X.shape[1],) * 2))
+        return C
+
+    def atoms(self, v: Array) -> Array:
+        """G v as a matrix, Xᵀ diag(v) X̃ and its transpose."""
+        half: Array = sum(
+            ((v[rows, np.newaxis] * x).T @ y for rows, x, y in self.blocks()),
+            np.zeros((self.X.shape[1],) * 2),
+        )
+        return half + half.T
+
+    def adjoint(self, M: Array, z: Array | None = None) -> Array:
+        """Gᵀ vec(M) = 2 rowsum((X M) ∘ Ỹ) for a symmetric M."""
+        out = np.empty(len(self.X))
+        for rows, x, y in self.blocks(z):
+            out[rows] = 2 * ((x @ M) * y).sum(axis=1)
+        return out
+
+    def gradient(self, S: Array, z: Array, ridge: Any = 0.0) -> Array:
+        """∇L = 2 rowsum(X ∘ (Ỹ E)) + λ(z − 1), E = C − S."""
+        return self.adjoint(self.covariance(z) - S, z) + ridge * (z - 1)
+
+    def scale(self, z: Array | None = None) -> float:
+        """Largest diagonal entry of Xᵀ diag(z)² X: by Cauchy and Schwarz no sum of products is larger."""
+        z = np.ones(len(self.X)) if z is None else z
+        squares = sum(
+            (np.square(z[rows, np.newaxis] * x).sum(axis=0) for rows, x, _ in self.blocks()),
+            np.zeros(self.X.shape[1]),
+        )
+        return float(np.max(squares))
+
+    def largest_row(self) -> float:
+        """max ‖x_i‖²."""
+        return max(float(np.square(x).sum(axis=1).max()) for _, x, _ in self.blocks())
+
+    @property
+    def roundoff(self) -> float:
+        """Of sums over channels and conditions in the precision of X."""
+        return rounding(self.X.dtype, sum(self.X.shape))
+
+
+def near(result: Any, expected: Any, allowed: float) -> None:
+    """Raises AssertionError where an entry is further than `allowed` from what is expected."""
+    result, expected = np.asarray(result, np.float64), np.asarray(expected)
+    assert result.shape == expected.shape, f"shape {result.shape} in place of {expected.shape}"
+    apart = float(np.abs(result - expected).max(initial=0.0))
+    assert apart <= allowed, f"off by {apart:.1e}, more than {allowed:.1e}"
+
+
+def gains_of(result: Any) -> Array:
+    """Gains (N,), or (K, N) of several: of a fit, a path, an estimator, or the array itself."""
+    for name in ("gains", "gains_"):
+        if hasattr(result, name):
+            return np.asarray(getattr(result, name))
+    return np.asarray(result, np.float64)
+
+
+def delta_of(result: Any) -> Array:
+    """Gains less one, with all their digits where the result has them."""
+    for name in ("delta", "delta_"):
+        if hasattr(result, name):
+            return np.asarray(getattr(result, name))
+    return gains_of(result) - 1.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LinearSystem:
+    """(GᵀG + λI)δ = b with b = Gᵀe₀, or with diag(λ) for λI; `largest` is the largest eigenvalue of GᵀG."""
+
+    reference: Reference
+    S: Array
+    ridge: Any
+    largest: float
+
+    def residual(self, delta: Array) -> Array:
+        """b − (GᵀG + λI)δ, with GᵀG in two products."""
+        error = self.S - self.reference.covariance() - self.reference.atoms(delta)
+        return self.reference.adjoint(error) - self.ridge * delta
+
+    @property
+    def right_hand_side(self) -> Array:
+        return self.residual(np.zeros(len(self.reference.X)))
+
+    def allowed(self, delta: Array, *, ours: bool, iterative: bool) -> float:
+        """Residual of an accurate solution.
+
+        Rounding leaves its share of (‖A‖ + λ)‖δ‖ + ‖G‖‖e₀‖, in sums over channels or over the entries of an
+        atom: of float64 for a fit of ours whatever the precision of X, for anyone else of that of X,
+        and of gains in place of δ. Who iterates stops at RESIDUAL of ‖b‖.
+        """
+        X = self.reference.X
+        share = STEPS * rounding(np.float64 if ours else X.dtype, len(X) + X.shape[1] ** 2)
+        size = float(np.linalg.norm(delta)) + (0.0 if ours else float(np.sqrt(len(X))))
+        largest = self.largest + float(np.max(self.ridge))
+        error = float(np.linalg.norm(self.S)) + float(np.linalg.norm(self.reference.covariance()))
+        stops = SLACK * RESIDUAL * float(np.linalg.norm(self.right_hand_side)) if iterative else 0.0
+        return share * (largest * size + float(np.sqrt(self.largest)) * error) + stops
+
+    def check(self, result: Any) -> None:
+        """Raises AssertionError unless the gains solve the system, and a fit says so."""
+        ours = hasattr(result, "delta")
+        if ours:
+            assert result.status in ("converged", "minimum-norm"), result.status
+        iterative = not ours or result.stats["solver"] == "pcg"
+        delta = delta_of(result)
+        assert delta.shape == (len(self.reference.X),), delta.shape
+        left = float(np.linalg.norm(self.residual(delta)))
+        allowed = self.allowed(delta, ours=ours, iterative=iterative)
+        assert left <= allowed, f"a residual of {left:.1e}, more than {allowed:.1e}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Minimum:
+    """A minimum of the exact loss, which has no gradient but into a bound."""
+
+    reference: Reference
+    S: Array
+    ridge: float
+    lower: float = -np.inf
+
+    def check(self, result: Any) -> None:
+        """Raises AssertionError unless the gradient is GRADIENT of that at gains of one, or rounding."""
+        z, X = gains_of(result), self.reference.X
+        assert z.shape == (len(X),), z.shape
+        assert z.min() >= self.lower
+        ours = hasattr(result, "delta")
+        assert not ours or result.status == "converged", result.status
+        gradient = self.reference.gradient(self.S, z, self.ridge)
+        at_bound = z <= self.lower
+        gradient[at_bound] = np.minimum(gradient[at_bound], 0.0)
+        first = np.linalg.norm(self.reference.gradient(self.S, np.ones(len(X))))
+        error = np.linalg.norm(self.S) + np.linalg.norm(self.reference.covariance(z))
+        share = rounding(np.float64 if ours else X.dtype, sum(X.shape))
+        size = float(np.sqrt(len(X)) * self.reference.largest_row() * np.abs(z).max() * error)
+        allowed = SLACK * GRADIENT * float(first) + share * size
+        left = float(np.linalg.norm(gradient))
+        assert left <= allowed, f"a gradient of {left:.1e}, more than {allowed:.1e}"

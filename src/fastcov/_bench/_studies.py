@@ -1,0 +1,333 @@
+"""Studies of many fits, explanations, and what is done with a fit: prediction, files, an estimator.
+
+Flops and bytes are those of the leading terms, as in `_pieces`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pathlib
+import tempfile
+from typing import Any
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+import fastcov as fc
+
+from ..datasets import Simulation
+from . import _naive
+from ._fits import EXACT, TRUSTED, absolute, minimisation
+from ._operation import (
+    FLY,
+    LARGE,
+    LARGEST,
+    LONG,
+    MANY,
+    MIDDLE,
+    SMALL,
+    TINY,
+    WIDE,
+    Task,
+    atom_bytes,
+    bare,
+    operation,
+    pairs,
+)
+from ._reference import LinearSystem, Minimum, Reference, gains_of, near, rounding
+
+RIDGES = tuple(float(share) for share in np.logspace(-4, 0, 100))
+FEW_RIDGES = tuple(float(share) for share in np.logspace(-4, 0, 8))
+FOLDS, MODES = 5, 50
+# Fits of a long path that are checked.
+CHECKED = (0, 49, 99)
+# Held-out R² of one minimum, found twice to GRADIENT.
+SCORE = 1e-3
+
+
+@operation("ridge-path", ["ridge_path"], (TINY, SMALL, FLY, MIDDLE, WIDE), peers="ridge_path")
+def ridge_path(simulation: Simulation) -> Task:
+    """100 linear fits by one eigendecomposition: 9n³ flops, n = min(N, D(D+1)/2), and 12ND² for each.
+
+    24n² bytes. The floor is LAPACK's eigendecomposition of GᵀG.
+    """
+    X, S, (N, D) = simulation.X, simulation.S, simulation.X.shape
+    largest, n = absolute(simulation, 1.0), min(N, pairs(D))
+    values = largest * np.array(RIDGES)
+    A = fc.gram(X)
+    single = S.astype(X.dtype)
+
+    def naive() -> Any:
+        A, b = _naive.system(X, single)
+        w, V = np.linalg.eigh(A)
+        return 1 + (V @ ((V.T @ b)[:, np.newaxis] / (w[:, np.newaxis] + values))).T
+
+    def check(result: Any) -> None:
+        gains = gains_of(result)
+        assert gains.shape == (len(values), N)
+        for k in CHECKED:
+            one = result[k] if hasattr(result, "fits") else gains[k]
+            LinearSystem(Reference(X), S, values[k], largest).check(one)
+
+    return Task(
+        ours=lambda: fc.ridge_path(X, S, ridges=values), check=check,
+        flops=9.0 * n**3 + 12.0 * N * D**2 * len(values), nbytes=24.0 * n**2,
+        naive=naive, naive_bytes=atom_bytes(simulation) + 3.0 * X.itemsize * N**2, floor=lambda: eigh(A),
+        given={"ridges": values},
+    )  # fmt: skip
+
+
+@operation("exact-path", ["ridge_path"], (TINY, SMALL, FLY, MIDDLE), singles=(SMALL,))
+def exact_path(simulation: Simulation) -> Task:
+    """8 exact fits, each from the minimum before; flops of the products that they take."""
+    X, S, (N, D) = simulation.X, simulation.S, simulation.X.shape
+    values = absolute(simulation, 1.0) * np.array(FEW_RIDGES)
+
+    def ours() -> Any:
+        return fc.ridge_path(X, S, ridges=values, method="exact")
+
+    def check(result: Any) -> None:
+        gains = gains_of(result)
+        assert gains.shape == (len(values), N)
+        for k, ridge in enumerate(values):
+            one = result[k] if hasattr(result, "fits") else gains[k]
+            Minimum(Reference(X), S, ridge).check(one)
+
+    flops, floor = minimisation(simulation, ours())
+    return Task(ours=ours, check=check, flops=flops, nbytes=12.0 * N * D, floor=floor)
+
+
+@operation("cross-validate", ["cross_validate"], (TINY, SMALL, FLY), singles=(SMALL,), peers="cross_validate")
+def cross_validate(simulation: Simulation) -> Task:
+    """5 folds of 8 exact fits on four fifths of the conditions: at least a product and a step for each.
+
+    What is compared is R² on the conditions held out, folds x ridges.
+    """
+    X, Y, (N, D) = simulation.X, simulation.Y, simulation.X.shape
+    n_folds = min(FOLDS, D // 2)
+
+    def ours() -> Any:
+        return fc.cross_validate(X, Y, relative_ridges=FEW_RIDGES, folds=n_folds, refit=None)
+
+    folds = fc.cross_validate(X, Y, relative_ridges=[1.0], folds=n_folds, method="diagonal", refit=None).folds
+    # Of smaller ridges there are several minima, which predict differently.
+    k = next(k for k, share in enumerate(FEW_RIDGES) if share >= EXACT)
+
+    def check(result: Any) -> None:
+        r2 = np.asarray(getattr(result, "r2", result))
+        assert r2.shape == (n_folds, len(FEW_RIDGES))
+        near(r2[:, k], [_held_out(X, Y, a, b, FEW_RIDGES[k]) for a, b in folds], SCORE)
+
+    train = D * (n_folds - 1) // n_folds
+    fits = n_folds * len(FEW_RIDGES)
+    return Task(
+        ours=ours, check=check, flops=fits * 7.0 * N * train**2, nbytes=24.0 * N * train,
+        given={"responses": Y, "folds": folds, "relative_ridges": FEW_RIDGES},
+    )  # fmt: skip
+
+
+def _held_out(X: Any, Y: Any, train: Any, test: Any, relative: float) -> float:
+    """R² of one fold from the definition, with gains of an exact fit that is checked."""
+    given, other = Reference(X).covariance(), Reference(Y).covariance()
+    trains, tests = np.ix_(train, train), np.ix_(test, test)
+    S = other * (np.trace(given[trains]) / np.trace(other[trains]))
+    fit = fc.fit(X[:, train], S[trains], relative_ridge=relative, method="exact")
+    Minimum(Reference(X[:, train]), S[trains], fit.ridge).check(fit)
+    predicted = Reference(X[:, test]).covariance(fit.gains)
+    return 1 - float(np.square(predicted - S[tests]).sum() / np.square(S[tests]).sum())
+
+
+def _spectrum_of(result: Any) -> Any:
+    """Eigenvalues of GᵀG, the largest first: of an explanation, or the first of a tuple."""
+    return np.asarray(result.spectrum if hasattr(result, "spectrum") else result[0], np.float64)
+
+
+def _check_explanation(simulation: Simulation, system: LinearSystem, result: Any, expected: Any) -> None:
+    """Eigenvalues and gains; and of an explanation of ours, the split of the error and a filter."""
+    X = simulation.X
+    share = rounding(X.dtype, len(X) + X.shape[1] ** 2)
+    found = _spectrum_of(result)
+    common = min(len(found), len(expected))  # ours leaves out what is zero but for rounding
+    allowed = max(share, 1e-10) * float(expected[0])
+    near(found[:common], expected[:common], allowed)
+    near(expected[common:], np.zeros(len(expected) - common), allowed)
+    if not hasattr(result, "fit"):
+        if len(result) > 1:
+            system.check(result[1])
+    else:
+        system.check(result.fit)
+        near(result.reachable + result.unreachable, result.total, 1e-10 * result.total)
+        near(result.filter(0) @ result.overlaps, result.delta[0], 1e-8 * float(np.abs(result.delta).max()))
+
+
+@operation("explain", ["explain"], (TINY, SMALL, FLY, MIDDLE), peers="explain")
+def explain(simulation: Simulation) -> Task:
+    """All modes: N²D + 9n³ flops and 24n² bytes, n = min(N, D(D+1)/2).
+
+    The floor is LAPACK's eigendecomposition of GᵀG. What is compared are the eigenvalues, the largest
+    first, and the gains.
+    """
+    X, S, (N, D) = simulation.X, simulation.S, simulation.X.shape
+    largest, n = absolute(simulation, 1.0), min(N, pairs(D))
+    system = LinearSystem(Reference(X), S, TRUSTED * largest, largest)
+    A, single = fc.gram(X), S.astype(X.dtype)
+
+    def naive() -> Any:
+        G, e = _naive.atoms(X), (single - _naive.covariance(X)).ravel()
+        U, s, Vt = np.linalg.svd(G, full_matrices=False)
+        return s**2, 1 + (s * (e @ U) / (s**2 + system.ridge)) @ Vt
+
+    def check(result: Any) -> None:
+        expected = np.linalg.eigvalsh(fc.GramOperator(X.astype(np.float64)).dense())[::-1][:n]
+        _check_explanation(simulation, system, result, expected)
+
+    return Task(
+        ours=lambda: fc.explain(X, S, ridge=system.ridge), check=check,
+        flops=N**2 * D + 9.0 * n**3, nbytes=24.0 * n**2,
+        naive=naive, naive_bytes=2 * atom_bytes(simulation), floor=lambda: eigh(A),
+        given={"ridge": system.ridge},
+    )  # fmt: skip
+
+
+@operation("modes", ["explain"], (MIDDLE, LONG, MANY), singles=(MANY,))
+def modes(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
+    """50 modes: 4ND² flops for each product with GᵀG, and 8N(6·50 + 200) bytes.
+
+    The naive version is `eigsh` of SciPy with products in NumPy. The floor is two GEMMs for each product.
+    """
+    X, S, (N, D) = simulation.X, simulation.S, simulation.X.shape
+    largest = absolute(simulation, 1.0)
+    system = LinearSystem(Reference(X), S, relative_ridge * largest, largest)
+    n = min(MODES, N, pairs(D))
+
+    def ours() -> Any:
+        return fc.explain(X, S, ridge=system.ridge, modes=n)
+
+    applications = ours().stats.get("applications", 0)
+    half, out = np.empty((D, D), X.dtype, order="F"), np.empty_like(X)
+    (gemm,) = bare(simulation, "gemm")
+
+    def floor() -> None:
+        for _ in range(applications):
+            gemm(1.0, X.T, X.T, trans_b=1, c=half, overwrite_c=1)
+            gemm(1.0, half, X.T, c=out.T, overwrite_c=1)
+
+    def naive() -> Any:
+        A = LinearOperator((N, N), matvec=lambda v: _naive.product(X, np.ravel(v).astype(X.dtype)))
+        start = np.ones(N, X.dtype)
+        return (np.sort(eigsh(A, k=min(n, N - 1), v0=start, return_eigenvectors=False))[::-1],)
+
+    def check(result: Any) -> None:
+        reference = _operator(X)
+        start = np.ones(N)
+        expected = np.sort(eigsh(reference, k=min(n, N - 1), v0=start, return_eigenvectors=False))[::-1]
+        _check_explanation(simulation, system, result, expected)
+
+    return Task(
+        ours=ours, check=check, flops=4.0 * applications * N * D**2, nbytes=8.0 * N * (6 * n + 200),
+        naive=naive, floor=floor,
+    )  # fmt: skip
+
+
+def _operator(X: Any) -> LinearOperator:
+    """GᵀG in float64, in products with X."""
+    reference, N = Reference(X), len(X)
+    return LinearOperator((N, N), matvec=lambda v: reference.adjoint(reference.atoms(np.ravel(v))))
+
+
+@operation("apply", ["Fit.apply"], (TINY, SMALL, MIDDLE, LONG, LARGE))
+def apply(simulation: Simulation) -> Task:
+    """Prediction of as many new conditions: 2ND² flops, at the gains and at ones, and 2wND bytes.
+
+    The floor is one SYRK. What is compared is the predicted covariance.
+    """
+    X, S, (N, D), w = simulation.X, simulation.S, simulation.X.shape, simulation.X.itemsize
+    fit = fc.fit(X, S, relative_ridge=TRUSTED, method="diagonal")
+    new = np.ascontiguousarray(X[:, ::-1])  # other responses of the same channels
+    target = np.ascontiguousarray(S[::-1, ::-1])
+    single = fit.gains.astype(X.dtype)
+    (syrk,) = bare(simulation, "syrk")
+
+    def check(result: Any) -> None:
+        reference = Reference(new)
+        expected = reference.covariance(fit.gains)
+        near(getattr(result, "covariance", result), expected, reference.roundoff * reference.scale(fit.gains))
+        if hasattr(result, "r2"):
+            r2 = 1 - np.square(expected - target).sum() / np.square(target).sum()
+            near(result.r2, r2, 1e-4 * (1 + abs(r2)))
+
+    return Task(
+        ours=lambda: fit.apply(new, target), check=check, flops=2.0 * N * D**2, nbytes=2.0 * w * N * D,
+        naive=lambda: _naive.covariance(new, single), floor=lambda: syrk(1.0, new.T),
+    )  # fmt: skip
+
+
+@operation("save", ["Fit.save", "load"], (SMALL, MIDDLE, LARGE))
+def save(simulation: Simulation) -> Task:
+    """A fit to a file and back, 8(10N + 3D²) bytes each way; the naive version keeps gains and target."""
+    X, S, (N, D) = simulation.X, simulation.S, simulation.X.shape
+    fit = fc.fit(X, S, relative_ridge=TRUSTED, method="diagonal")
+
+    def ours() -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "fit.npz"
+            fit.save(path)
+            return fc.load(path)
+
+    def naive() -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "fit.npz"
+            np.savez(path, gains=fit.gains, covariance=S)
+            with np.load(path) as loaded:
+                return loaded["gains"]
+
+    def check(result: Any) -> None:
+        assert np.array_equal(gains_of(result), fit.gains)
+
+    return Task(ours=ours, check=check, flops=0.0, nbytes=16.0 * (10 * N + 3 * D**2), naive=naive)
+
+
+@operation("plan", ["plan"], (TINY, LARGEST), singles=())
+def plan(simulation: Simulation) -> Task:
+    """What a fit would take: a few formulas, and neither flops nor bytes of the data."""
+    N, D = simulation.X.shape
+
+    def check(result: Any) -> None:
+        direct = N**2 * D + N**3 / 3
+        assert direct <= result.cost("cholesky").flops <= 1.5 * direct + 100.0 * N * D**2
+        assert result.solver in [cost.solver for cost in result.costs if cost.fits]
+
+    return Task(ours=lambda: fc.plan(N, D), check=check, flops=0.0, nbytes=0.0)
+
+
+@operation("simulate", ["datasets.simulate"], (TINY, SMALL, MIDDLE, LONG, LARGE), singles=(LARGE,))
+def simulate(simulation: Simulation) -> Task:
+    """ND(2·8 + D) flops, 2wND bytes; the floor is as many normal numbers as it draws."""
+    (N, D), w, dtype = simulation.X.shape, simulation.X.itemsize, simulation.X.dtype
+
+    def check(result: Any) -> None:
+        assert np.array_equal(result.X, simulation.X)
+        made = Reference(result.Y)
+        near(result.S, made.covariance(), made.roundoff * made.scale())
+
+    return Task(
+        ours=lambda: fc.datasets.simulate(N, D, rng=0, dtype=dtype), check=check,
+        flops=float(N * D * (16 + D)), nbytes=2.0 * w * N * D,
+        floor=lambda: np.random.default_rng(0).standard_normal((2 * N, D)),
+    )  # fmt: skip
+
+
+@operation("estimator", ["sklearn.GainModel"], (TINY, SMALL, MIDDLE, LONG), needs="sklearn")
+def estimator(simulation: Simulation) -> Task:
+    """`GainModel.fit` of the transposed responses; flops and bytes of `fit`, which is the floor."""
+    model = importlib.import_module("fastcov.sklearn").GainModel
+    X, S = simulation.X, simulation.S
+    ridge = absolute(simulation, TRUSTED)
+    cost = fc.plan(*X.shape, relative_ridge=TRUSTED, dtype=X.dtype)
+    return Task(
+        ours=lambda: model(ridge=ridge, target="precomputed").fit(X.T, S).fit_,
+        check=LinearSystem(Reference(X), S, ridge, ridge / TRUSTED).check,
+        flops=cost.cost(cost.solver).flops, nbytes=cost.cost(cost.solver).nbytes,
+        floor=lambda: fc.fit(X, S, ridge=ridge),
+    )  # fmt: skip
