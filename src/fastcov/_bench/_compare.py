@@ -1,7 +1,8 @@
 """Two records beside each other: did an operation become slower?
 
 Seconds of two runs cannot be compared where others use the machine. So each round of ours is taken
-relative to what ran beside it in the same round, the reference: r_i = ours_i / reference_i. With rounds
+relative to what ran beside it in the same round: r_i = ours_i / reference_i, where the reference is the floor,
+or else the naive version, or else a peer. With rounds
 a_i in one record and b_j in the other, the change is the median of all b_j / a_i (Hodges and Lehmann,
 Annals of Mathematical Statistics 34:598, 1963), which a burst in a quarter of the rounds hardly moves. Its
 interval at 95 % is between order statistics of the same ratios, those at which the rank-sum test is at its
@@ -18,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ._case import FLOOR, NAIVE, OURS
+from ._case import OURS, reference
+from ._machine import PEERS
 from ._record import Record, Timed
 from ._table import aligned, disturbance
 
@@ -143,28 +145,23 @@ def compare(
 
 def _change(before: Timed, after: Timed, fail_above: float) -> Change | str:
     """The change of a case, or why there is none."""
-    both = [run for run in before.seconds if run in after.seconds and run != OURS]
-    for reference in (FLOOR, NAIVE):
-        if reference in both:
-            break
-    else:
-        return (
-            f"{before.name}: has neither a floor nor a naive version in both files, and nothing to relate to"
-        )
-    a, b = (_log_ratios(case.seconds[OURS], case.seconds[reference]) for case in (before, after))
+    beside = reference(run for run in before.seconds if run in after.seconds)
+    if beside is None:
+        return f"{before.name}: nothing ran beside it in both files, so that there is no reference"
+    a, b = (_log_ratios(case.seconds[OURS], case.seconds[beside]) for case in (before, after))
     interval = shift(a, b)
     if interval is None:
         return (
-            f"{before.name}: {len(a)} and {len(b)} rounds are too few to tell a change from noise: give more "
-            "--rounds, or a longer --budget"
+            f"{before.name}: {len(a)} and {len(b)} rounds are too few to tell a change from noise: measure "
+            "with more --rounds"
         )
     value, low, high = map(math.exp, interval)
-    return Change(before.name, reference, value, low, high, fail_above)
+    return Change(before.name, beside, value, low, high, fail_above)
 
 
-def _log_ratios(ours: Sequence[float], reference: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _log_ratios(ours: Sequence[float], beside: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Of the rounds in which both ran."""
-    return np.log([o / r for o, r in zip(ours, reference, strict=False)])
+    return np.log([a / b for a, b in zip(ours, beside, strict=False)])
 
 
 def shift(a: Any, b: Any) -> tuple[float, float, float] | None:
@@ -211,6 +208,8 @@ SAME: dict[str, tuple[str, Callable[[Record], Any]]] = {
     "numpy": ("other NumPy", _version("numpy")),
     "scipy": ("other SciPy", _version("scipy")),
     "numba": ("other Numba", _version("numba", "llvmlite")),
+    # These may be a reference, and what runs in between leaves its traces.
+    "peers": ("other peers", lambda record: _version(*PEERS)(record) if record.settings["peers"] else {}),
     "blas": ("other BLAS", _libraries),
     "threads": ("other threads", _parallel),
     "environment": ("other environment", lambda record: record.machine["environment"]),

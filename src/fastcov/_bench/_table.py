@@ -11,7 +11,7 @@ from ._timing import ratio
 
 # Above this many processes for each core, before the start, others were at work.
 BUSY = 0.5
-_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
+UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
 HEAD = ("operation", "size", "dtype", "fastcov", "GFLOP/s", "/ floor", "naive", "instead of it")
 
 
@@ -99,7 +99,7 @@ def times_ours(case: Timed, run: str) -> float:
 
 def duration(seconds: float) -> str:
     """Three digits with a unit."""
-    unit, scale = next((u for u in _UNITS if seconds >= u[1]), _UNITS[-1])
+    unit, scale = next((u for u in UNITS if seconds >= u[1]), UNITS[-1])
     return f"{_digits(seconds / scale)} {unit}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Hashable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 # A run that takes less is called once before the clock starts, so that it finds its own data in the caches
@@ -19,13 +20,14 @@ def interleaved(
     rounds: int,
     budget: float = float("inf"),
     callback: Callable[[float], object] = lambda done: None,
+    least: Mapping[K, int] = MappingProxyType({}),
 ) -> dict[K, list[float]]:
     """Seconds of each run in each round: first to last, last to first, and so on.
 
     All run in every round but those that would take more than their share of `budget` seconds, which sit
-    out after the rounds that they have time for (one at least). So times of one place in two lists are of
-    one round, and whatever else the machine did then fell on both. `callback` is told the share of
-    rounds that is done.
+    out after the rounds that they have time for (`least` of them, or one). So times of one place in two
+    lists are of one round, and whatever else the machine did then fell on both. `callback` is told the share
+    of rounds that is done.
     """
     clock = time.perf_counter
     seconds: dict[K, list[float]] = {name: [] for name in runs}
@@ -39,7 +41,9 @@ def interleaved(
         callback(i / rounds)
         for name in list(runs)[:: 1 if i % 2 == 0 else -1]:
             done = seconds[name]
-            if len(done) < i or (i and sum(done) * (i + 1) / i > share):  # once out, out for good
+            if len(done) < i or (
+                i >= least.get(name, 1) and sum(done) * (i + 1) / i > share
+            ):  # once out, out for good
                 continue
             if first[name] < SETTLED:
                 runs[name]()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from typing import TYPE_CHECKING, Any
 
 from .._bench._case import FLOOR, NAIVE, OURS
 from .._bench._record import Record, Timed, load
-from .._bench._table import others, times_ours
+from .._bench._table import UNITS, others, times_ours
 from ._style import COLOURS, finish, new_figure, require_matplotlib
 
 if TYPE_CHECKING:
@@ -63,9 +64,8 @@ def scaling(record: Record | str | os.PathLike[str], *, dtype: str = "float64") 
         finish(ax)
     for ax in panels[len(operations) :]:
         ax.remove()
-    for ax in panels[::columns]:
-        ax.set_ylabel("seconds", fontsize=9)
     figure.supxlabel(f"channels × conditions, {dtype}", fontsize=9)
+    figure.supylabel("time", fontsize=9)
     _legend(figure, looks)
     return figure
 
@@ -95,16 +95,15 @@ def speedups(record: Record | str | os.PathLike[str]) -> Figure:
     cases = [case for case in _opened(record).cases if len(case.seconds) > 1]
     if not cases:
         raise ValueError("Argument 'record' must have runs beside fastcov's, and has none: measure again.")
-    looks = {run: look for run, look in _looks(cases).items() if run != OURS}
+    looks = {run: look | {"linestyle": "none"} for run, look in _looks(cases).items() if run != OURS}
+    if FLOOR in looks:
+        looks[FLOOR] |= {"marker": "|", "markersize": 11, "markeredgewidth": 2.0}
     figure = new_figure(8.0, _LINE * len(cases) + 1.6)
     ax = figure.subplots()
     ax.axvline(1.0, color=COLOURS[0], linewidth=2.2, zorder=2)
     for run, look in looks.items():
         found = [(times_ours(case, run), -i) for i, case in enumerate(cases) if run in case.seconds]
-        style: dict[str, Any] = look | {"linestyle": "none"}
-        if run == FLOOR:
-            style |= {"marker": "|", "markersize": 11, "markeredgewidth": 2.0}
-        ax.plot(*zip(*found, strict=True), **style)
+        ax.plot(*zip(*found, strict=True), **look)
     ax.set_xscale("log")
     ax.set_yticks(
         [-i for i in range(len(cases))], [f"{c.operation}  {_size(c)}{_precision(c)}" for c in cases]
@@ -135,6 +134,8 @@ def _opened(record: Any) -> Record:
 
 
 def _draw_times(ax: Axes, cases: list[Timed], looks: dict[str, dict[str, Any]]) -> None:
+    from matplotlib.ticker import NullFormatter
+
     cases = sorted(cases, key=lambda case: (case.shape[0] * case.shape[1], case.shape))
     for run, look in looks.items():
         found = [
@@ -142,7 +143,11 @@ def _draw_times(ax: Axes, cases: list[Timed], looks: dict[str, dict[str, Any]]) 
         ]
         if found:
             ax.plot(*zip(*found, strict=True), **look)
+    times = [statistics.median(values) for case in cases for values in case.seconds.values()]
     ax.set_yscale("log")
+    ax.set_ylim(10.0 ** math.floor(math.log10(min(times))), 10.0 ** math.ceil(math.log10(max(times)) + 1e-9))
+    ax.yaxis.set_major_formatter(lambda value, _: _power(value))
+    ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_xticks(range(len(cases)), [f"{case.shape[0]}\n× {case.shape[1]}" for case in cases])
     ax.set_xlim(-0.4, len(cases) - 0.6)
     ax.grid(axis="y", which="major", color="0.92", zorder=0)
@@ -172,6 +177,12 @@ def _legend(figure: Figure, looks: dict[str, dict[str, Any]]) -> None:
 
 def _size(case: Timed) -> str:
     return f"{case.shape[0]} × {case.shape[1]}"
+
+
+def _power(seconds: float) -> str:
+    """A power of ten with its unit, as "10 ms"."""
+    unit, scale = next((u for u in UNITS if seconds >= 0.999 * u[1]), UNITS[-1])
+    return f"{seconds / scale:g} {unit}"
 
 
 def _precision(case: Timed) -> str:
