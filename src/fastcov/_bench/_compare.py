@@ -1,13 +1,12 @@
 """Two records beside each other: did an operation become slower?
 
 Seconds of two runs cannot be compared where others use the machine. So each round of ours is taken
-relative to what ran beside it in the same round: r_i = ours_i / reference_i, where the reference is the floor,
-or else the naive version, or else a peer. With rounds
-a_i in one record and b_j in the other, the change is the median of all b_j / a_i (Hodges and Lehmann,
-Annals of Mathematical Statistics 34:598, 1963), which a burst in a quarter of the rounds hardly moves. Its
-interval at 95 % is between order statistics of the same ratios, those at which the rank-sum test is at its
-limit (Moses, in Walker and Lev, Statistical Inference, 1953): no assumption on the noise but that it is of
-one form in both.
+relative to what ran beside it in the same round, r_i = ours_i / reference_i. The reference is the floor, or
+else the naive version, or else a peer. With rounds a_i in one record and b_j in the other, the change is the
+median of all b_j / a_i (Hodges and Lehmann, Annals of Mathematical Statistics 34:598, 1963), which a burst in
+a quarter of the rounds hardly moves. Its interval, at 99 % for there are many operations, is between order
+statistics of the same ratios, those at which the rank-sum test is at its limit. That assumes nothing of the
+noise but that it is of one form in both.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from ._record import Record, Timed
 from ._table import aligned, disturbance
 
 FAIL_ABOVE = 1.10
-# Of the normal distribution, for an interval at 95 %.
-QUANTILE = 1.96
+# Of the normal distribution, for an interval at 99 %.
+QUANTILE = 2.576
 
 SLOWER, UNSURE, NOISY, FINE = "slower", "unsure", "noisy", "fine"
 
@@ -168,7 +167,7 @@ def shift(a: Any, b: Any) -> tuple[float, float, float] | None:
     """Hodges and Lehmann's estimate of b − a, and the ends of its interval; None where rounds are too few.
 
     With n and m rounds the rank-sum statistic has the mean nm/2 and the variance nm(n + m + 1)/12, and the
-    interval is from the k-th smallest to the k-th largest difference with k = nm/2 − 1.96 √variance.
+    interval is from the k-th smallest to the k-th largest difference with k = nm/2 − 2.576 √variance.
     """
     apart = np.sort(np.subtract.outer(b, a), axis=None)
     n, m = len(a), len(b)

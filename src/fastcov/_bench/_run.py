@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from .._jit import threads as limited
@@ -21,6 +22,8 @@ ROUNDS = 25
 # Of ours and what it is compared with over time, whatever they take: with 8 rounds in either record one that
 # was disturbed does not move the interval far.
 LEAST = 8
+# Seconds of a first call that serve as its warm-up, where a run is only looked at.
+LONG = 1.0
 # Seconds for the rounds of one case, by suite.
 BUDGETS = {"quick": 1.0, "standard": 10.0, "full": 60.0}
 # Of the responses of cases that take turns. What disturbs a machine lasts for seconds: where the rounds of a
@@ -76,12 +79,15 @@ def run(
                 watch(Progress("bench", start + done * share))
 
             tell(0.0)
-            cases = [_checked(_cases.case(*key, peers=peers)) for key in batch]
+            cases = [_cases.case(*key, peers=peers) for key in batch]
+            took = {(i, name): each for i, case in enumerate(cases) for name, each in _checked(case).items()}
             runs = {(i, name): call for i, case in enumerate(cases) for name, call in case.runs.items()}
-            least = {
-                (i, name): LEAST for i, case in enumerate(cases) for name in (OURS, reference(case.runs))
-            }
-            seconds = interleaved(runs, rounds, budget * len(batch), tell, least)
+            compared = [(i, name) for i, case in enumerate(cases) for name in (OURS, reference(case.runs))]
+            seconds = interleaved(
+                runs, rounds, budget * len(batch), tell,
+                least={(i, name): LEAST for i, name in compared if name is not None},
+                warm=[key for key, each in took.items() if each > LONG and key not in compared],
+            )  # fmt: skip
             for i, case in enumerate(cases):
                 timed.append(_timed(case, {name: seconds[i, name] for name in case.runs}))
         watch(Progress("bench", 1.0))
@@ -110,16 +116,20 @@ def _batches(keys: Sequence[Key]) -> Iterator[list[Key]]:
         yield batch
 
 
-def _checked(case: Case) -> Case:
-    """The case, of which every run gives what it should."""
+def _checked(case: Case) -> dict[str, float]:
+    """Seconds of a first call of each run but the floor, whose result is none; raises where one is wrong."""
+    took = {}
     for name, call in case.runs.items():
-        if name == FLOOR:  # a part of the work, whose result is none
+        if name == FLOOR:
             continue
-        remedy = "run 'fastcov doctor'" if name == OURS else "leave it out with --no-peers"
+        start = time.perf_counter()
         try:
-            case.check(call())
+            result = call()
+            took[name] = time.perf_counter() - start
+            case.check(result)
         except Exception as error:
             what = "is wrong" if isinstance(error, AssertionError) else "failed"
             said = " ".join(str(error).split()) or type(error).__name__
+            remedy = "run 'fastcov doctor'" if name == OURS else "leave it out with --no-peers"
             raise RuntimeError(f"What {name!r} gives for {case.name!r} {what} ({said}): {remedy}.") from error
-    return case
+    return took

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -21,21 +21,24 @@ def interleaved(
     budget: float = float("inf"),
     callback: Callable[[float], object] = lambda done: None,
     least: Mapping[K, int] = MappingProxyType({}),
+    warm: Collection[K] = (),
 ) -> dict[K, list[float]]:
     """Seconds of each run in each round: first to last, last to first, and so on.
 
     All run in every round but those that would take more than their share of `budget` seconds, which sit
     out after the rounds that they have time for (`least` of them, or one). So times of one place in two
     lists are of one round, and whatever else the machine did then fell on both. `callback` is told the share
-    of rounds that is done.
+    of rounds that is done. Each is called once before, but those in `warm`.
     """
     clock = time.perf_counter
     seconds: dict[K, list[float]] = {name: [] for name in runs}
     first = {}
     for name, run in runs.items():  # compiles, and touches what is to be touched
-        start = clock()
-        run()
-        first[name] = clock() - start
+        first[name] = SETTLED
+        if name not in warm:
+            start = clock()
+            run()
+            first[name] = clock() - start
     share = budget / max(1, len(runs))
     for i in range(rounds):
         callback(i / rounds)

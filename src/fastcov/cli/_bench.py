@@ -159,7 +159,7 @@ def compare(ctx: click.Context, before: str, after: str, fail_above: float, acro
 
     Seconds mean little where others use the machine, so times are taken relative to the bare BLAS or
     LAPACK work (or else the naive version) that ran beside them in the same rounds. The interval is at
-    95 %.
+    99 %.
 
     \b
     Exit codes:
@@ -184,8 +184,12 @@ def compare(ctx: click.Context, before: str, after: str, fail_above: float, acro
         say("Cannot compare", reason)
     for change in found.named(UNSURE):
         say("Cannot tell", f"{change}, and it may be noise: measure again, with more --rounds.")
-    for change in found.named(NOISY):
-        say("Cannot tell", f"{change}, and a change of {fail_above:g} would not show: give more --rounds.")
+    if noisy := found.named(NOISY):
+        say(
+            "Cannot tell",
+            f"a change of {fail_above:g} would not show in the noise of {', '.join(c.name for c in noisy)}: "
+            "measure again, with more --rounds, --threads 1, or less else at work.",
+        )
     for change in found.named(SLOWER):
         say("Slower", str(change))
     ctx.exit(found.code)
