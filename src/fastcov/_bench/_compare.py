@@ -124,6 +124,9 @@ def compare(
                 notes.append(f"Across {said}")
             else:
                 apart.append(f"{said} (--across {name})")
+    commits = [record.machine["commit"] for record in (before, after)]
+    if commits[0] != commits[1]:  # what one compares, where the version is the same
+        notes.append(f"Across commits: {commits[0]}, then {commits[1]}")
     notes += [f"{place} file: {word}" for place, record in (("First", before), ("Second", after))
               if (word := disturbance(record))]  # fmt: skip
     if apart:
@@ -139,7 +142,9 @@ def compare(
         elif "cases" not in across:
             place = "first" if name in old else "second"
             missing.append(f"{name}: only in the {place} file (--across cases)")
-    return Comparison((), tuple(notes), tuple(missing), tuple(changes))
+    if not changes and not missing:
+        apart.append("The files have no case in common.")
+    return Comparison(tuple(apart), tuple(notes), tuple(missing), tuple(changes))
 
 
 def _change(before: Timed, after: Timed, fail_above: float) -> Change | str:

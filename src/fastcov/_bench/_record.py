@@ -152,7 +152,7 @@ def _check_case(case: Timed, place: str, rounds: int) -> None:
 # ---- what has to be where
 
 
-class _DamagedError(Exception):
+class _DamagedError(ValueError):
     """What is wrong, and where."""
 
 
