@@ -77,7 +77,7 @@ def test_the_line_is_exact_where_there_is_no_noise(pair, times, code):
 
 
 def test_a_change_above_the_line_that_may_be_noise_neither_passes_nor_fails(pair):
-    found = _compare.compare(*pair({"gram": rounds(noise=0.4)}, {"gram": rounds(1.3, noise=0.4, seed=4)}))
+    found = _compare.compare(*pair({"gram": rounds(noise=0.4)}, {"gram": rounds(1.2, noise=0.4)}))
     assert told(found) == {"gram": "unsure"}
     assert found.code == 2
 
@@ -97,8 +97,8 @@ def test_too_few_rounds_do_not_pass(pair, n):
 
 def test_only_rounds_in_which_both_ran_count(pair):
     short = rounds(seed=1)
-    short[FLOOR] = short[FLOOR][:3]
-    assert "25 and 3 rounds" in _compare.compare(*pair({"gram": rounds()}, {"gram": short})).missing[0]
+    short[FLOOR] = short[FLOOR][:1]
+    assert "25 and 1 rounds" in _compare.compare(*pair({"gram": rounds()}, {"gram": short})).missing[0]
 
 
 def test_the_reference_is_what_both_have(pair):
@@ -139,14 +139,16 @@ def test_the_same_record_twice_does_not_pass(pair):
 
 
 DIFFERENCES = {
-    "machine": [{"processor": "other"}, {"architecture": "arm64"}, {"system": "Darwin"}, {"cores": 4}, {"memory_gb": 64.0}],
+    "machine": [{"processor": "other"}, {"architecture": "arm64"}, {"system": "Darwin"}, {"cores": 4},
+                {"memory_gb": 64.0}],
     "fastcov": [{"versions": {"fastcov": "9"}}],
     "python": [{"versions": {"python": "9"}}],
     "numpy": [{"versions": {"numpy": "9"}}],
     "scipy": [{"versions": {"scipy": "9"}}],
     "numba": [{"versions": {"numba": "9"}}, {"versions": {"llvmlite": "9"}}],
     "peers": [{"versions": {"jax": "9"}}],
-    "blas": [{"blas": {"version": "9"}}, {"blas": {"architecture": "Haswell"}}, {"blas": {"internal_api": "mkl"}}],
+    "blas": [{"blas": {"version": "9"}}, {"blas": {"architecture": "Haswell"}},
+             {"blas": {"internal_api": "mkl"}}],
     "threads": [{"blas": {"num_threads": 1}}, {"numba": {"threads": 1}}, {"numba": {"layer": "tbb"}}],
     "environment": [{"environment": {"OMP_NUM_THREADS": "1"}}, {"environment": {"OMP_PROC_BIND": "true"}}],
 }  # fmt: skip

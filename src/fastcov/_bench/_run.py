@@ -18,16 +18,16 @@ from ._timing import interleaved
 
 Key = tuple[str, tuple[int, int], str]
 
-# Simulated with 5 % of noise in each round and bursts, no comparison of 20 unchanged operations fails with 50
-# rounds, and 15 % more time for one is caught in 99 of 100; with 25 rounds 6 of 100 cannot be told, and 97 are
-# caught.
+# Simulated with 5 % of noise in each round and bursts, no comparison of 20 unchanged operations fails with
+# 50 rounds, and 15 % more time for one is caught in 99 of 100; with 25 rounds 6 of 100 cannot be told, and 97
+# are caught.
 ROUNDS = 50
 # Of ours and what it is compared with over time, whatever they take.
 LEAST = 15
 # Seconds of a first call that serve as its warm-up, where a run is only looked at.
 LONG = 1.0
 # Seconds for the rounds of one case, by suite.
-BUDGETS = {"quick": 0.6, "standard": 10.0, "full": 60.0}
+BUDGETS = {"quick": 1.0, "standard": 10.0, "full": 60.0}
 # Of the responses of cases that take turns. What disturbs a machine lasts for seconds: where the rounds of a
 # case are spread over the time of many, it falls on few of them. With others at work, changes between two
 # records of the same code came out half as large as with the rounds of each case in a row.

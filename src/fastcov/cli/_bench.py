@@ -32,7 +32,7 @@ ACROSS = (
 @click.option("--rounds", type=click.IntRange(1), default=50, show_default=True,
               help="At most; in each, all implementations of all cases take their turn.")  # fmt: skip
 @click.option("--budget", type=click.FloatRange(0, min_open=True), help="Seconds for a case, on average.  "
-              "[default: 0.6, 10 and 60 for the three suites]")  # fmt: skip
+              "[default: 1, 10 and 60 for the three suites]")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="For Numba and BLAS.  [default: as the process has]")
 @click.option("--no-peers", is_flag=True, help="Leave out what one would take instead, as scikit-learn.")
 @click.option("--json", "json_file", metavar="FILE", help="Save all rounds, to compare with: .json.")
