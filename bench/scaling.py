@@ -9,11 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
-import subprocess
-import sys
 
 import fastcov as fc
-from measure import PEAK
+from fastcov._bench._children import PEAK, output
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 D, RELATIVE_RIDGE = 100, 1e-3
@@ -27,18 +25,16 @@ FIT = (
 import json, sys, time
 import numpy as np
 import fastcov as fc
+from fastcov._bench._naive import system
 name, N, D, relative = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 sim = fc.datasets.simulate(N, D, rng=0)
 X, S = sim.X, sim.S
 del sim
 
 def naive(X, S):
-    c = X - X.mean(axis=0)
-    half = X[:, :, np.newaxis] * c[:, np.newaxis, :]
-    G = (half + half.transpose(0, 2, 1)).reshape(len(X), -1).T
-    A = G.T @ G
+    A, b = system(X, S)
     ridge = relative * np.linalg.eigvalsh(A)[-1]
-    return np.linalg.solve(A + ridge * np.eye(len(X)), G.T @ (S - c.T @ c).ravel())
+    return np.linalg.solve(A + ridge * np.eye(len(X)), b)
 
 def run(X, S):
     if name == "naive":
@@ -71,9 +67,8 @@ def measure() -> list[dict]:
                 fits = cost.seconds < LONGEST and cost.nbytes < LARGEST
             if not fits:
                 continue
-            command = [sys.executable, "-c", FIT, name, str(N), str(D), str(RELATIVE_RIDGE)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            points.append({"solver": name, "N": N, **json.loads(done.stdout)})
+            found = json.loads(output(FIT, name, str(N), str(D), str(RELATIVE_RIDGE)))
+            points.append({"solver": name, "N": N, **found})
             print(points[-1], flush=True)
     return points
 

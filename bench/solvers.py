@@ -6,7 +6,7 @@ the solver that "auto" takes over that of the fastest: at most 1.5 is the aim.
 
 from __future__ import annotations
 
-import fastcov as fc  # first, as in operations.py
+import fastcov as fc  # first, as in test_speed.py
 
 # isort: split
 import functools
@@ -15,8 +15,9 @@ import time
 
 import numpy as np
 
-from operations import SIZES, data
+from fastcov._bench._case import data
 
+SIZES = [(148, 48), (871, 52), (1004, 187), (2000, 187), (1000, 500), (4000, 500)]
 # Wide, narrow, long and low problems beside those of the other benchmarks.
 MORE = [(300, 20), (3000, 8), (20000, 12), (100_000, 6), (3000, 30), (4000, 100), (8000, 187), (20000, 50)]
 RIDGES = (0.1, 1e-3, 1e-6)

@@ -6,25 +6,25 @@ runs, interleaved A B B A in one process, so that whatever else the machine does
 
 from __future__ import annotations
 
-import fastcov as fc  # first, as in operations.py
+import fastcov as fc  # first, as in test_speed.py
 
 # isort: split
 import argparse
 import itertools
 import math
-import os
 import pathlib
-import subprocess
-import sys
 import tempfile
 
 import numpy as np
 
 import explain
 import study
-from measure import PEAK, child, paired
-from operations import RIDGES, SIZES, case, data
-from solvers import disagreement
+from fastcov._bench._case import FLOOR, NAIVE, OURS, data
+from fastcov._bench._cases import case
+from fastcov._bench._children import PEAK, child, output
+from fastcov._bench._fits import HARDER, ITERATED
+from fastcov._bench._timing import paired
+from solvers import SIZES, disagreement
 
 MEMORY = (
     PEAK
@@ -119,43 +119,40 @@ def main() -> None:
     def at(shape: tuple[int, int]) -> str:
         return f"({shape[0]}, {shape[1]})"
 
-    def to_floor(group: str, shape: tuple[int, int]) -> float:
-        found = case(group, shape)
-        found.check(found.ours())
-        return paired(found.ours, found.floor, pairs)
-
-    def to_naive(group: str, shape: tuple[int, int]) -> float:
-        found = case(group, shape)
-        assert found.naive is not None
-        return paired(found.naive, found.ours, pairs)
+    def over(operation: str, shape: tuple[int, int], above: str, below: str) -> float:
+        """Time of one run over that of another, after a look at the result."""
+        found = case(operation, shape, peers=False)
+        found.check(found.runs[OURS]())
+        return paired(found.runs[above], found.runs[below], pairs)
 
     print("| what | at | aim | measured |\n|---|---|---|---|")
-    row("`fc.gram` / bare `dsyrk` of the centred X", at((4000, 500)), "≤ 1.4", to_floor("gram", (4000, 500)))
+    row("`fc.gram` / bare `dsyrk` of the centred X", at((4000, 500)), "≤ 1.4",
+        over("gram", (4000, 500), OURS, FLOOR))  # fmt: skip
     row("peak memory of `fc.gram` beyond X / 8N²", at((4000, 500)), "≤ 1.2", child(MEMORY, 3))
     row(
         "`fc.fit` / bare (`dsyrk` + `dpotrf` + `dpotrs`)", at((2000, 187)), "≤ 1.3",
-        to_floor("fit", (2000, 187)),
+        over("fit", (2000, 187), OURS, FLOOR),
     )  # fmt: skip
     for shape, bound in [((148, 48), "≥ 6"), ((1004, 187), "≥ 35"), ((1000, 500), "≥ 60")]:
-        row("naive vectorised / `fc.fit`", at(shape), bound, to_naive("fit", shape), ".1f")
-    row("`fc.loss`, one z / bare `dsyrk` (D x D)", at((8000, 187)), "≤ 1.8", to_floor("loss", (8000, 187)))
-    row("NumPy loop / `fc.loss` on 256 candidates", at((148, 48)), "≥ 4", to_naive("losses", (148, 48)))
+        row("naive vectorised / `fc.fit`", at(shape), bound, over("fit", shape, NAIVE, OURS), ".1f")
+    row("`fc.loss`, one z / bare `dsyrk` (D x D)", at((8000, 187)), "≤ 1.8",
+        over("loss", (8000, 187), OURS, FLOOR))  # fmt: skip
+    row("NumPy loop / `fc.loss` on 256 candidates", at((148, 48)), "≥ 4",
+        over("losses", (148, 48), NAIVE, OURS))  # fmt: skip
     row("`import fastcov`, seconds", "", "≤ 0.1", child(IMPORT, 9), ".4f")
     row("first fit in a new process, warm cache, seconds", at((148, 48)), "≤ 1.2", child(FIRST_FIT, 9))
     for shape, bound in [((8000, 187), "≥ 5"), ((4000, 100), "≥ 3")]:
-        found = case("pcg", shape)
-        found.check(found.ours())
-        row(
-            f"bare (`dsyrk` + `dpotrf`) / `fc.fit(solver=\"pcg\")`, λ/λ_max {RIDGES[shape]:g}",
-            at(shape), bound, paired(found.floor, found.ours, pairs), ".1f",
-        )  # fmt: skip
+        ridge = HARDER.get(shape, ITERATED)
+        row(f'bare (`dsyrk` + `dpotrf`) / `fc.fit(solver="pcg")`, λ/λ_max {ridge:g}', at(shape), bound,
+            over("pcg", shape, FLOOR, OURS), ".1f")  # fmt: skip
     shape = (8000, 187)
-    row("one product with GᵀG / two bare `dgemm`", at(shape), "≤ 1.4", to_floor("application", shape))
+    row("one product with GᵀG / two bare `dgemm`", at(shape), "≤ 1.4",
+        over("application", shape, OURS, FLOOR))  # fmt: skip
     shape = (200_000, 100)
-    fitted, product = case("pcg", shape), case("application", shape)
+    fitted, product = (case(name, shape, peers=False).runs[OURS] for name in ("pcg", "application"))
     row("`fc.fit` / one product with GᵀG, λ/λ_max 1e-3", at(shape), "≤ 30",
-        paired(fitted.ours, product.ours, 5), ".1f")  # fmt: skip
-    small, large = (case("pcg", (N, 100)).ours for N in (50_000, 400_000))
+        paired(fitted, product, 5), ".1f")  # fmt: skip
+    small, large = (case("pcg", (N, 100), peers=False).runs[OURS] for N in (50_000, 400_000))
     row("growth of `fc.fit` from N = 50000 to 400000, as a power of N", "(…, 100)", "≤ 1.1",
         math.log(paired(large, small, 5), 8))  # fmt: skip
     data.cache_clear()
@@ -165,21 +162,15 @@ def main() -> None:
     if asked.large:
         with tempfile.TemporaryDirectory() as folder:
             path = large_file(pathlib.Path(folder))
-            done = subprocess.run(
-                [sys.executable, "-c", FROM_FILE, path], capture_output=True, text=True, check=True
-            )
-        values = map(float, done.stdout.split())
+            values = map(float, output(FROM_FILE, path).split())
         for what, bound in [("peak memory, GB", "≤ 1.5"), ("seconds", ""), ("seconds to read it once", "")]:
             name = f"`fc.fit(memory_budget=1e9)` from a file of 4 GB: {what}"
             row(name, "(10000000, 100)", bound, next(values))
-    if path := os.environ.get("FASTCOV_REAL_DATA"):
-        with np.load(path) as real:
-            X, Y = real["glomeruli"], real["mitral"]
-        S = fc.target_covariance(Y, like=X)
+    if (real := study.recordings()) is not None:
         for method, bound in [("linear", "0.6633"), ("diagonal", "6.508")]:
-            fit = fc.fit(X, S, relative_ridge=0.1, method=method)
+            fit = fc.fit(real.X, real.S, relative_ridge=0.1, method=method)
             name = f"real data, relative ridge 0.1: {method}, loss / loss at gains of one"
-            row(name, at(X.shape), bound, fit.loss / fit.loss_at_one, ".4f")
+            row(name, at(real.X.shape), bound, fit.loss / fit.loss_at_one, ".4f")
     for what, where, bound, value, form in itertools.chain(study.rows(pairs), explain.rows(pairs)):
         row(what, where, bound, value, form)
 

@@ -1,40 +1,68 @@
-"""pytest-benchmark suites: `pytest bench`, one group an operation and size.
+"""pytest-benchmark over all cases: `pytest bench`, one group an operation, size and precision.
 
-For ratios use `python bench/table.py`: sequential timings on a shared machine drift by more than
-what they are to show.
+    pytest bench -k "gram and 1004x187"     some of it
+    pytest bench --no-children              without first calls and memory, which take a fresh process each
+
+Each result is checked. For ratios use `fastcov bench` or `python bench/table.py`: sequential timings on a
+shared machine drift by more than what they are to show.
 """
 
-import fastcov as fc  # first, as in operations.py
+import fastcov as fc  # first: it cuts the spin of BLAS threads, which NumPy's library reads when loaded
 
 # isort: split
-import numba
-import numpy as np
+import functools
+import time
+
 import pytest
-import scipy
 
-from fastcov._jit import blas
-from operations import GROUPS, SIZES, case
+from fastcov._bench._case import FLOOR, NAIVE, OURS
+from fastcov._bench._cases import OPERATIONS, SUITES, case
+from fastcov._bench._children import in_fresh_process
+from fastcov._bench._peers import PEERS
+from fastcov._doctor import examine
 
-CASES = [(group, shape) for group in GROUPS for shape in SIZES]
-CASES += [("loss", (8000, 187)), ("losses", (148, 48))]
-CASES += [(group, shape) for group in ("pcg", "application") for shape in [(8000, 187), (4000, 100)]]
+# Seconds of a benchmark, and the rounds that are neither too few to mean anything nor more than help.
+BUDGET, FEWEST, MOST = 2.0, 3, 25
+
+RUNS = [
+    (key, run)
+    for key in SUITES["full"]
+    for run in (OURS, NAIVE, FLOOR, *PEERS.get(OPERATIONS[key[0]].peers, ()))
+]
 
 
-@pytest.mark.parametrize("implementation", ["ours", "naive", "floor"])
-@pytest.mark.parametrize(("group", "shape"), CASES, ids=lambda value: str(value).replace(", ", "x"))
-def test_speed(benchmark, group, shape, implementation):
-    found = case(group, shape)
-    run = getattr(found, implementation)
-    if run is None:
-        pytest.skip("there is none, or G and its temporaries do not fit")
+def name(key, run):
+    operation, (N, D), dtype = key
+    return f"{operation}-{N}x{D}-{dtype}-{run}"
+
+
+@functools.lru_cache(maxsize=1)
+def made(key):
+    """The case of all its runs, which follow each other."""
+    return case(*key)
+
+
+@functools.cache
+def machine():
+    report = examine()
+    return {part: report[part] for part in ("versions", "platform", "cores", "numba", "blas")}
+
+
+@pytest.mark.parametrize(("key", "implementation"), RUNS, ids=[name(*each) for each in RUNS])
+def test_speed(benchmark, request, key, implementation):
+    found = made(key)
+    if implementation not in found.runs:
+        pytest.skip(found.skipped.get(implementation, "there is none"))
+    run = found.runs[implementation]
+    start = time.perf_counter()
     result = run()  # compiles, and touches what is to be touched
-    if implementation == "ours":
+    first = time.perf_counter() - start
+    if implementation != FLOOR:
         found.check(result)
+    del result
     benchmark.group = found.name
-    benchmark.extra_info.update(
-        fastcov=fc.__version__, numpy=np.__version__, scipy=scipy.__version__, numba=numba.__version__,
-        numba_threads=numba.get_num_threads(), blas=[library["version"] for library in blas().info()],
-        blas_threads=[library["num_threads"] for library in blas().info()],
-    )  # fmt: skip
-    slow = implementation == "naive" and shape[0] * shape[1] ** 2 > 1e7
-    benchmark.pedantic(run, rounds=3 if slow else 25, warmup_rounds=0 if slow else 3)
+    benchmark.extra_info.update(machine(), fastcov=fc.__version__, flops=found.flops, nbytes=found.nbytes)
+    if implementation == OURS and not benchmark.disabled and not request.config.getoption("no_children"):
+        benchmark.extra_info.update(in_fresh_process(key))
+    rounds = int(min(MOST, max(FEWEST, BUDGET / first)))
+    benchmark.pedantic(run, rounds=rounds, warmup_rounds=1 if first < BUDGET / MOST else 0)

@@ -7,18 +7,25 @@ A case is one operation, shape and precision of X: `case("gram", (1004, 187))`. 
 from __future__ import annotations
 
 import importlib.util
+import math
 from typing import Any
 
-from ..datasets import Simulation
-from . import _fits as _fits  # enters its operations
-from . import _pieces as _pieces
+from . import _pieces as _pieces  # these enter their operations, in the order of a table
+
+# isort: split
+from . import _fits as _fits
+
+# isort: split
 from . import _studies as _studies
+
+# isort: split
+from ..datasets import Simulation
 from ._case import FLOOR, NAIVE, OURS, Case, data
-from ._operation import OPERATIONS, Key, Shape
+from ._operation import FLY, MIDDLE, OPERATIONS, SMALL, TINY, Key, Shape
 from ._peers import peers as peers_of
 
-# What the naive version may hold; beyond, it is left out.
-NAIVE_BYTES = 8e9
+# What the naive version may hold, and compute: some twenty seconds. Beyond, it is left out.
+NAIVE_BYTES, NAIVE_FLOPS = 8e9, 1e12
 
 
 def case(operation: str, shape: Shape, dtype: str = "float64", *, peers: bool = True) -> Case:
@@ -37,10 +44,12 @@ def case_of(operation: str, simulation: Simulation, *, peers: bool = True, **giv
     found = OPERATIONS[operation]
     task = found.make(simulation, **given)
     runs, skipped = {OURS: task.ours}, {}
-    if task.naive is not None and task.naive_bytes <= NAIVE_BYTES:
-        runs[NAIVE] = task.naive
+    if task.naive_bytes > NAIVE_BYTES:
+        skipped[NAIVE] = f"G and its temporaries would take {task.naive_bytes / 1e9:.3g} GB"
+    elif task.naive_flops > NAIVE_FLOPS:
+        skipped[NAIVE] = f"it would take {task.naive_flops:.1g} flops"
     elif task.naive is not None:
-        skipped[NAIVE] = f"it would hold {task.naive_bytes / 1e9:.3g} GB"
+        runs[NAIVE] = task.naive
     if task.floor is not None:
         runs[FLOOR] = task.floor
     if peers and found.peers is not None:
@@ -59,33 +68,35 @@ def installed(operation: str) -> bool:
     return needs is None or importlib.util.find_spec(needs) is not None
 
 
-TINY, SMALL, FLY, MIDDLE, LONG = (148, 48), (871, 52), (1004, 187), (2000, 187), (8000, 187)
 _QUICK: list[Key] = [
-    ("covariance", LONG, "float64"),
-    ("gram", FLY, "float64"),
-    ("overlaps", FLY, "float64"),
-    ("application", LONG, "float64"),
+    ("covariance", MIDDLE, "float64"),
+    ("gram", SMALL, "float64"),
+    ("overlaps", SMALL, "float64"),
+    ("application", MIDDLE, "float64"),
     ("loss", FLY, "float64"),
     ("loss", MIDDLE, "float32"),
     ("losses", TINY, "float64"),
     ("loss-and-gradient", SMALL, "float64"),
     ("fit", TINY, "float64"),
+    ("fit", SMALL, "float64"),
     ("fit", SMALL, "float32"),
-    ("pcg", MIDDLE, "float64"),
-    ("exact", SMALL, "float64"),
+    ("diagonal", SMALL, "float64"),
+    ("exact", TINY, "float64"),
     ("ridge-path", TINY, "float64"),
     ("cross-validate", TINY, "float64"),
-    ("explain", SMALL, "float64"),
+    ("explain", TINY, "float64"),
     ("apply", SMALL, "float64"),
 ]
-_FULL: list[Key] = [key for found in OPERATIONS.values() for key in found.keys]
-# Problems of up to so many responses.
+_FULL = [key for found in OPERATIONS.values() for key in found.keys]
+# The standard suite has each operation at its largest size of at most so many responses.
 _STANDARD_SIZE = 200_000
+_STANDARD: list[Key] = [
+    (name, max(moderate, key=math.prod), "float64")
+    for name, found in OPERATIONS.items()
+    if (moderate := [shape for shape in found.sizes if math.prod(shape) <= _STANDARD_SIZE])
+]
 SUITES: dict[str, list[Key]] = {
-    name: [key for key in keys if installed(key[0])]
-    for name, keys in {
-        "quick": _QUICK,
-        "standard": [key for key in _FULL if key[1][0] * key[1][1] <= _STANDARD_SIZE],
-        "full": _FULL,
-    }.items()
+    "quick": [key for key in _QUICK if installed(key[0])],
+    "standard": [key for key in _FULL if key in {*_QUICK, *_STANDARD} and installed(key[0])],
+    "full": [key for key in _FULL if installed(key[0])],
 }

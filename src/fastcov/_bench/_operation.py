@@ -26,7 +26,8 @@ IN_MEMORY = (*UP_TO_LONG, NARROW, MANY, LARGE)
 class Task:
     """What an operation is at one size; see `Case`, which is made of it.
 
-    `naive_bytes` is what the naive version holds, and `given` what the peers need beside X and S.
+    `naive_bytes` and `naive_flops` say what the naive version takes, where that may be too much, and `given`
+    is what the peers need beside X and S.
     """
 
     ours: Callable[[], Any]
@@ -35,6 +36,7 @@ class Task:
     nbytes: float
     naive: Callable[[], Any] | None = None
     naive_bytes: float = 0.0
+    naive_flops: float = 0.0
     floor: Callable[[], Any] | None = None
     given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -109,7 +111,7 @@ def pairs(D: int) -> int:
     return D * (D + 1) // 2
 
 
-def atom_bytes(simulation: Simulation) -> float:
+def atom_bytes(shape: Shape, itemsize: int = 8) -> float:
     """What a naive version holds that forms G: the products, their sum, and one of them in order."""
-    N, D = simulation.X.shape
-    return 3.0 * simulation.X.itemsize * N * D * D
+    N, D = shape
+    return 3.0 * itemsize * N * D**2

@@ -99,23 +99,31 @@ def gram(simulation: Simulation) -> Task:
         return G.T @ G
 
     def check(A: Any) -> None:
-        i = np.random.default_rng(0).choice(N, min(N, CHECKED), replace=False)
-        G = _naive.atoms(X.astype(np.float64), i)
         assert A.shape == (N, N)
-        assert np.array_equal(A, A.T) or N > CHECKED
-        near(A[np.ix_(i, i)], G.T @ G, _gram_rounding(simulation))
+        _check_columns(simulation, A, np.arange(N))
 
     return Task(
         ours=lambda: fc.gram(X), check=check, flops=N**2 * D, nbytes=2 * w * N**2,
-        naive=naive, naive_bytes=atom_bytes(simulation) + w * N**2,
+        naive=naive, naive_bytes=atom_bytes((N, D), w) + w * N**2, naive_flops=2.0 * N**2 * D**2,
         floor=lambda: syrk(1.0, centred.T, trans=1),
     )  # fmt: skip
 
 
-def _gram_rounding(simulation: Simulation) -> float:
-    """Of inner products over D² entries, none more than 4 max ‖x_i‖⁴ in absolute values."""
-    N, D = simulation.X.shape
-    return rounding(simulation.X.dtype, N + D**2) * 4 * Reference(simulation.X).largest_row() ** 2
+def _check_columns(simulation: Simulation, A: Any, chosen: Any) -> None:
+    """GᵀG[:, I]: some entries one by one, and all of them in a product with random signs.
+
+    They are inner products over D² numbers, of no more than 4 max ‖x_i‖⁴ in absolute values.
+    """
+    X, (N, D), random = simulation.X, simulation.X.shape, np.random.default_rng(0)
+    reference, double = Reference(X), X.astype(np.float64)
+    allowed = rounding(X.dtype, N + D**2) * 4 * reference.largest_row() ** 2
+    i = random.choice(N, min(N, CHECKED), replace=False)
+    j = random.choice(len(chosen), min(len(chosen), CHECKED), replace=False)
+    near(A[np.ix_(i, j)], _naive.atoms(double, i).T @ _naive.atoms(double, chosen[j]), allowed)
+    signs, v = random.choice([-1.0, 1.0], len(chosen)), np.zeros(N)
+    v[chosen] = signs
+    # Errors of entries that are rounding alone add up as a walk.
+    near(A @ signs, reference.adjoint(reference.atoms(v)), allowed * np.sqrt(len(chosen)))
 
 
 @operation("columns", ["GramOperator.columns"], (SMALL, MIDDLE, LONG, (20_000, 100)))
@@ -133,11 +141,8 @@ def columns(simulation: Simulation) -> Task:
         return 2 * (K * T + (X @ some.T) * (centred @ X[chosen].T))
 
     def check(A: Any) -> None:
-        i, j = np.random.default_rng(0).choice(N, min(N, CHECKED)), np.arange(min(k, CHECKED))
-        double = X.astype(np.float64)
-        expected = _naive.atoms(double, i).T @ _naive.atoms(double, chosen[j])
         assert A.shape == (N, k)
-        near(A[np.ix_(i, j)], expected, _gram_rounding(simulation))
+        _check_columns(simulation, A, chosen)
 
     return Task(
         ours=lambda: operator.columns(chosen), check=check,
@@ -182,7 +187,7 @@ def overlaps(simulation: Simulation) -> Task:
     return Task(
         ours=lambda: fc.overlaps(X, S), check=check, flops=3 * N * D**2, nbytes=2 * w * N * D,
         naive=lambda: _naive.atoms(X).T @ (single - _naive.covariance(X)).ravel(),
-        naive_bytes=atom_bytes(simulation), floor=lambda: gemm(1.0, syrk(1.0, X.T), X.T),
+        naive_bytes=atom_bytes((N, D), w), floor=lambda: gemm(1.0, syrk(1.0, X.T), X.T),
     )  # fmt: skip
 
 
@@ -201,7 +206,7 @@ def atoms(simulation: Simulation) -> Task:
 
     return Task(
         ours=lambda: operator.matvec(v), check=check, flops=2 * N * D**2, nbytes=w * N * D,
-        naive=lambda: _naive.atoms(X) @ single, naive_bytes=atom_bytes(simulation),
+        naive=lambda: _naive.atoms(X) @ single, naive_bytes=atom_bytes((N, D), w),
         floor=lambda: gemm(1.0, X.T, X.T, trans_b=1, c=half, overwrite_c=1),
     )  # fmt: skip
 
@@ -221,7 +226,7 @@ def adjoint(simulation: Simulation) -> Task:
 
     return Task(
         ours=lambda: operator.rmatvec(u), check=check, flops=2 * N * D**2, nbytes=w * N * D,
-        naive=lambda: _naive.atoms(X).T @ single.ravel(), naive_bytes=atom_bytes(simulation),
+        naive=lambda: _naive.atoms(X).T @ single.ravel(), naive_bytes=atom_bytes((N, D), w),
         floor=lambda: gemm(1.0, ready, X.T, c=out.T, overwrite_c=1),
     )  # fmt: skip
 

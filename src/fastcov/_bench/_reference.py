@@ -138,11 +138,11 @@ class LinearSystem:
         """Residual of an accurate solution.
 
         Rounding leaves its share of (‖A‖ + λ)‖δ‖ + ‖G‖‖e₀‖, in sums over channels or over the entries of an
-        atom: of float64 for a fit of ours whatever the precision of X, for anyone else of that of X,
-        and of gains in place of δ. Who iterates stops at RESIDUAL of ‖b‖.
+        atom: that of float64, whatever the precision of X. Who returns gains has rounded these, not δ. Who
+        iterates stops at RESIDUAL of ‖b‖.
         """
         X = self.reference.X
-        share = STEPS * rounding(np.float64 if ours else X.dtype, len(X) + X.shape[1] ** 2)
+        share = STEPS * rounding(np.float64, len(X) + X.shape[1] ** 2)
         size = float(np.linalg.norm(delta)) + (0.0 if ours else float(np.sqrt(len(X))))
         largest = self.largest + float(np.max(self.ridge))
         error = float(np.linalg.norm(self.S)) + float(np.linalg.norm(self.reference.covariance()))
@@ -183,7 +183,7 @@ class Minimum:
         gradient[at_bound] = np.minimum(gradient[at_bound], 0.0)
         first = np.linalg.norm(self.reference.gradient(self.S, np.ones(len(X))))
         error = np.linalg.norm(self.S) + np.linalg.norm(self.reference.covariance(z))
-        share = rounding(np.float64 if ours else X.dtype, sum(X.shape))
+        share = rounding(np.float64, sum(X.shape))
         size = float(np.sqrt(len(X)) * self.reference.largest_row() * np.abs(z).max() * error)
         allowed = SLACK * GRADIENT * float(first) + share * size
         left = float(np.linalg.norm(gradient))

@@ -12,23 +12,42 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import _covariances, _fits, _losses, _minima
-from ._given import Given, Unavailable
+from . import _himalaya, _jax, _scikit_learn, _scipy, _torch
+from ._given import Given, Unavailable, writeable
 
-PEERS: dict[str, dict[str, Callable[[Given], Callable[[], Any]]]] = {
-    "covariance": _covariances.COVARIANCES,
-    "gram": _covariances.GRAMS,
-    "fit": _fits.FITS,
-    "cholesky": _fits.FITS,
-    "dual": _fits.FITS,
-    "pcg": _fits.FITS,
-    "ridge_path": _fits.PATHS,
-    "explain": _fits.SPECTRA,
-    "exact": _minima.FITS,
-    "cross_validate": _minima.STUDIES,
-    "loss": _losses.LOSSES,
-    "losses": _losses.BATCHES,
-    "loss_and_gradient": _losses.GRADIENTS,
+Peers = dict[str, Callable[[Given], Callable[[], Any]]]
+
+_FITS: Peers = {
+    "SciPy lsqr": _scipy.fit,
+    "scikit-learn": _scikit_learn.fit,
+    "himalaya": _himalaya.fit,
+    "PyTorch": _torch.fit,
+    "JAX": _jax.fit,
+}
+PEERS: dict[str, Peers] = {
+    "covariance": {
+        "NumPy cov": _scipy.covariance,
+        "scikit-learn": _scikit_learn.covariance,
+        "PyTorch": _torch.covariance,
+        "JAX": _jax.covariance,
+    },
+    "gram": {"PyTorch": _torch.gram, "JAX": _jax.gram},
+    "loss": {"PyTorch": _torch.loss, "JAX": _jax.loss},
+    "losses": {"PyTorch": _torch.losses, "JAX": _jax.losses},
+    "loss_and_gradient": {"PyTorch": _torch.loss_and_gradient, "JAX": _jax.loss_and_gradient},
+    **dict.fromkeys(("fit", "cholesky", "dual", "pcg"), _FITS),
+    "exact": {
+        "L-BFGS-B, NumPy": _scipy.exact,
+        "L-BFGS-B, PyTorch": _torch.exact,
+        "L-BFGS-B, JAX": _jax.exact,
+    },
+    "ridge_path": {
+        "SciPy eigh": _scipy.path,
+        "scikit-learn": _scikit_learn.path,
+        "himalaya": _himalaya.path,
+    },
+    "explain": {"SciPy svd": _scipy.spectrum},
+    "cross_validate": {"L-BFGS-B, NumPy": _scipy.study},
 }
 
 
@@ -57,7 +76,7 @@ def peers(
     skipped : dict
         By name, why there is no such run, as "PyTorch is not installed: pip install torch".
     """
-    asked = Given(X, S, **given)
+    asked = Given(writeable(X), S, **given)
     runs, skipped = {}, {}
     for name, make in PEERS.get(operation, {}).items():
         try:

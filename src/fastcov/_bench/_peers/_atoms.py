@@ -9,11 +9,11 @@ from ._given import Array, Given
 ROOT_TWO = np.sqrt(2.0)
 
 
-def pairs(given: Given) -> int:
-    """P = D(D+1)/2, the rows of G, where G and a copy fit; libraries copy it once at most."""
+def pairs(given: Given, copies: int = 2) -> int:
+    """P = D(D+1)/2, the rows of G, where G fits as often as a library holds it."""
     N, D = given.X.shape
     P = D * (D + 1) // 2
-    given.room("G and a copy of it", 2 * 8 * P * N)
+    given.room("G and its copies", copies * 8 * P * N)
     return P
 
 

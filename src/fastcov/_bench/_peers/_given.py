@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import importlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,9 +19,14 @@ Array = NDArray[Any]
 
 # Bytes of arrays beyond X that a peer may take.
 LARGEST = 8e9
-# Multiplications of a product with G from which threads pay, N D²: 3e5 at (148, 48), where they gain nothing
-# and lose much while others spin, and 4e7 at (1004, 187), where two take 0.6 times as long as one.
+# Multiplications of a product with G from which threads may pay, N D²: 3e5 at (148, 48), where they gain
+# nothing and lose much while others spin. At (1004, 187), 4e7, two took 0.6 times as long as one on idle
+# cores, but up to 7 times in NumPy and 30 in PyTorch where other processes computed: there it is tried.
 THREADS_PAY = 5e6
+# Seconds of a call that is not repeated to find a setting.
+LONG = 1.0
+# The relative residual of the linear system that direct fits have here.
+RESIDUAL = 1e-12
 
 # Module -> what its users call it, and what they install.
 LIBRARIES = {
@@ -75,17 +81,27 @@ class Given:
     @functools.cached_property
     def double(self) -> tuple[Array, Array]:
         """X and S in float64."""
-        return np.ascontiguousarray(self.X, np.float64), np.ascontiguousarray(self.S, np.float64)
+        return writeable(self.X, np.float64), writeable(self.S, np.float64)
 
     @property
     def work(self) -> float:
         """Multiplications of a product with G."""
         return float(self.X.size * self.X.shape[1])
 
+    def alike(self, gains: Any) -> tuple[Array, Array, Array]:
+        """X, S and gains, all in the precision of X."""
+        dtype = self.X.dtype
+        return self.X, writeable(self.S, dtype), writeable(gains, dtype)
+
     def room(self, what: str, nbytes: float) -> None:
         """Raise Unavailable where arrays beyond X would take more than a peer may."""
         if nbytes > LARGEST:
-            raise Unavailable(f"{what} would take {nbytes / 1e9:.0f} GB")
+            raise Unavailable(f"{what} would take {nbytes / 1e9:.2g} GB")
+
+
+def writeable(array: Any, dtype: Any = None) -> Array:
+    """An array in C order that may be written to, which PyTorch wants of all; copied only where need be."""
+    return np.require(array, dtype, ["C", "W"])
 
 
 def library(name: str, *submodules: str) -> Any:
@@ -100,27 +116,27 @@ def library(name: str, *submodules: str) -> Any:
     return module
 
 
-def blas_threads(work: float) -> contextlib.AbstractContextManager[Any]:
-    """Hold BLAS at one thread where the work is too little for more."""
-    return blas().limit(limits=1) if work < THREADS_PAY else contextlib.nullcontext()
+def blas_threads(n: int | None) -> contextlib.AbstractContextManager[Any]:
+    """Hold BLAS at a number of threads, or at what the process has for None."""
+    return contextlib.nullcontext() if n is None else blas().limit(limits=n)
 
 
 @contextlib.contextmanager
-def torch_threads(torch: Any, work: float) -> Iterator[None]:
+def torch_threads(torch: Any, n: int | None) -> Iterator[None]:
     """The same for PyTorch, which has threads of its own."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1 if work < THREADS_PAY else before)
+    torch.set_num_threads(n or before)
     try:
         yield
     finally:
         torch.set_num_threads(before)
 
 
-def jax_double(jax: Any, on: bool = True) -> Any:
+def jax_double(jax: Any) -> Any:
     """A block in which JAX has float64, whatever the process has set outside."""
     if hasattr(jax, "enable_x64"):
-        return jax.enable_x64(on)
-    return importlib.import_module("jax.experimental").enable_x64(on)  # before 0.8
+        return jax.enable_x64(True)
+    return importlib.import_module("jax.experimental").enable_x64(True)  # of older releases
 
 
 def within(context: Callable[[], contextlib.AbstractContextManager[Any]], run: Callable[[], Any]) -> Any:
@@ -131,3 +147,32 @@ def within(context: Callable[[], contextlib.AbstractContextManager[Any]], run: C
             return run()
 
     return inside
+
+
+def threaded(
+    hold: Callable[[int | None], contextlib.AbstractContextManager[Any]], work: float, run: Callable[[], Any]
+) -> Any:
+    """A call with one thread for little work, else with one or all, as its first call finds faster."""
+    one = within(lambda: hold(1), run)
+    return one if work < THREADS_PAY else fastest(within(lambda: hold(None), run), one)
+
+
+def fastest(*runs: Callable[[], Any]) -> Any:
+    """The fastest of some calls, found when it is first made; the first of them where that takes long."""
+
+    @functools.cache
+    def chosen() -> Callable[[], Any]:
+        seconds = [np.inf] * len(runs)
+        for i, run in enumerate(runs):
+            if _seconds(run) > LONG:  # the first call is to warm it
+                break
+            seconds[i] = _seconds(run)
+        return runs[int(np.argmin(seconds))]
+
+    return lambda: chosen()()
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
