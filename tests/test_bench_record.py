@@ -252,6 +252,13 @@ def test_the_table_for_a_page_has_as_many_cells_in_each_row(record):
     assert len({row.count("|") for row in rows}) == 1
 
 
+def test_a_line_of_a_terminal_has_the_fastest_peers_and_a_page_has_all(record):
+    peers = {name: [k * 1e-3] for k, name in enumerate(("slow", "c", "b", "a")[::-1], 2)}
+    wide = dataclasses.replace(record, cases=(timed(**{OURS: [1e-3]}, **peers),))
+    assert "a 2.00 x; b 3.00 x; ...\n" in _table.table(wide)
+    assert "a 2.00 x; b 3.00 x; c 4.00 x; slow 5.00 x |" in _table.markdown(wide)
+
+
 def test_a_busy_machine_is_told(record):
     busy = dataclasses.replace(record, load=(1.5, 0.0))
     assert "others were at work, 1.5 processes on 2 cores" in _table.table(busy)

@@ -12,6 +12,8 @@ from ._timing import ratio
 # Above this many processes for each core, before the start, others were at work.
 BUSY = 0.5
 UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
+# Of what one would take instead, the fastest that fit into a line of a terminal.
+SHOWN = 2
 HEAD = ("operation", "size", "dtype", "fastcov", "GFLOP/s", "/ floor", "naive", "instead of it")
 
 
@@ -20,7 +22,7 @@ def table(record: Record) -> str:
     return "\n".join([
         *about(record),
         "",
-        aligned([HEAD, *map(_row, record.cases)], left=(0, 1, 2, 7)),
+        aligned([HEAD, *(_row(case, most=SHOWN) for case in record.cases)], left=(0, 1, 2, 7)),
         "",
         *legend(record),
     ])  # fmt: skip
@@ -108,7 +110,8 @@ def others(case: Timed) -> list[str]:
     return [run for run in case.seconds if run not in (OURS, NAIVE, FLOOR)]
 
 
-def _row(case: Timed) -> tuple[str, ...]:
+def _row(case: Timed, most: int | None = None) -> tuple[str, ...]:
+    """The cells of a line; of what one would take instead the fastest so many."""
     median = statistics.median(case.seconds[OURS])
     instead = sorted((times_ours(case, run), run) for run in others(case))
     return (
@@ -119,7 +122,8 @@ def _row(case: Timed) -> tuple[str, ...]:
         _digits(case.flops / median / 1e9) if case.flops else "",
         _digits(1 / times_ours(case, FLOOR)) if FLOOR in case.seconds else "",
         f"{_digits(times_ours(case, NAIVE))} x" if NAIVE in case.seconds else "",
-        ", ".join(f"{run} {_digits(times)} x" for times, run in instead),
+        "; ".join(f"{run} {_digits(times)} x" for times, run in instead[:most])
+        + ("; ..." if len(instead[:most]) < len(instead) else ""),
     )
 
 
