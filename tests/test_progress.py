@@ -150,6 +150,16 @@ def test_a_short_fit_shows_no_bar(solver, terminal, monkeypatch):
     assert terminal.getvalue().strip() == ""
 
 
+def test_work_inside_other_work_has_no_bar_of_its_own_and_later_work_has(terminal, monkeypatch):
+    monkeypatch.setattr(_progress, "DELAY", 0.0)
+    with contextlib.redirect_stderr(terminal):
+        with _progress.watching(None):
+            seen_by("pcg")
+        assert terminal.getvalue() == ""
+        seen_by("pcg")
+    assert "fastcov" in terminal.getvalue()
+
+
 # Ctrl-C is answered while the call goes on: its thread is alive when KeyboardInterrupt arrives, and the
 # arrays, of which nothing else holds a reference, are there until it ends.
 INTERRUPTED = """

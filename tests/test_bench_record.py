@@ -1,0 +1,358 @@
+"""Records of benchmarks: what is written is read again, and what is damaged is refused with its place."""
+
+import copy
+import dataclasses
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastcov._bench import _machine, _record, _run, _table, _timing
+from fastcov._bench._case import FLOOR, NAIVE, OURS, Case, reference
+
+
+def timed(operation="gram", shape=(148, 48), dtype="float64", skipped=None, **seconds):
+    return _record.Timed(
+        operation, shape, dtype, seconds or {OURS: [2e-3, 2.2e-3], FLOOR: [1e-3, 1.1e-3], NAIVE: [8e-3]},
+        2e6, 1e5, skipped or {},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def record():
+    machine = {
+        "processor": "A processor", "architecture": "x86_64", "system": "Linux", "platform": "Linux-6",
+        "cores": 2, "memory_gb": 16.5, "commit": None, "environment": {"OMP_NUM_THREADS": "2"},
+        "versions": {"fastcov": "0.1.0", "python": "3.12.0", "numpy": "2.0", "scipy": "1.14", "jax": None},
+        "blas": [{"internal_api": "openblas", "version": "0.3", "architecture": "Zen", "num_threads": 2,
+                  "threading_layer": "pthreads", "file": "lib.so"}],
+        "numba": {"threads": 2, "layer": "omp"},
+    }  # fmt: skip
+    settings = {"rounds": 2, "budget": 1.0, "threads": None, "peers": True}
+    cases = (timed(), timed("loss", skipped={"jax": "JAX is not installed"}))
+    return _record.Record("quick", "2025-01-31T12:00:00+00:00", (0.1, 0.2), machine, settings, cases)
+
+
+@pytest.fixture
+def refused(tmp_path):
+    """A function that reads a text, and asserts one error that names the argument, the file and `words`."""
+
+    def check(text, *words):
+        path = tmp_path / "damaged.json"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(ValueError, match="Argument 'AFTER' must be an intact file") as caught:
+            _record.load(path, "AFTER")
+        for word in (str(path), *words):
+            assert word in str(caught.value)
+
+    return check
+
+
+def test_what_is_written_is_read_again(record, tmp_path):
+    _record.save(record, tmp_path / "a.json")
+    assert _record.load(tmp_path / "a.json") == record
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_the_file_says_what_it_is_and_holds_one_case_a_line(record):
+    text = _record.as_text(record)
+    found = json.loads(text)
+    assert (found["format"], found["kind"]) == (1, "fastcov bench")
+    assert sum('"operation"' in line for line in text.splitlines()) == len(record.cases)
+
+
+def test_what_could_not_be_read_is_not_written_and_leaves_the_older_file(record, tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("older")
+    broken = dataclasses.replace(record, cases=(timed(fastcov=[0.0]),))
+    with pytest.raises(_record._DamagedError, match=r"cases\[0\].seconds.fastcov\[0\]"):
+        _record.save(broken, path)
+    assert path.read_text() == "older"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_truncated_file_is_refused_wherever_it_ends(record, refused):
+    text = _record.as_text(record).rstrip()
+    for end in range(0, len(text), 50):
+        refused(text[:end])
+    refused(text[:-1])
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("", "empty"), (" \n", "empty"), ("[1, 2]", '"kind"'), ("{}", '"kind"'), ("3", '"kind"'),
+        ("hello", "no JSON"),
+        (b"\xff\xfe\x00", "no JSON"), ("[" * 100_000, "no JSON"), ('{"kind": "something"}', '"kind"'),
+        ('{"kind": "fastcov bench", "kind": "fastcov bench"}', "twice"), ('{"format": NaN}', "NaN"),
+    ],
+)  # fmt: skip
+def test_a_foreign_file_is_refused(refused, text, word):
+    refused(text, word)
+
+
+def test_a_file_of_a_later_format_says_what_to_do(record, refused):
+    refused(_record.as_text(record).replace('"format": 1', '"format": 2'), "format 2", "upgrade fastcov")
+
+
+def test_a_folder_and_a_missing_file_are_named(tmp_path):
+    with pytest.raises(IsADirectoryError, match="is a folder: check the path"):
+        _record.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match="is missing: check the path"):
+        _record.load(tmp_path / "none.json")
+
+
+def places(value, path=()):
+    """Paths of all values inside."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inside:
+        yield (*path, key)
+        yield from places(each, (*path, key))
+
+
+def edited(value, path, change):
+    value = copy.deepcopy(value)
+    inside = value
+    for key in path[:-1]:
+        inside = inside[key]
+    change(inside, path[-1])
+    return value
+
+
+FREE = {"versions", "environment", "seconds", "skipped"}  # objects whose names may be any
+
+
+def test_every_field_that_is_left_out_is_missed(record, refused):
+    value = json.loads(_record.as_text(record))
+    for path in places(value):
+        if isinstance(path[-1], str) and (len(path) < 2 or path[-2] not in FREE):
+            text = json.dumps(edited(value, path, lambda inside, key: inside.pop(key)))
+            refused(text, '"kind"' if path == ("kind",) else f"{path[-1]} is missing")
+
+
+def test_every_field_of_another_kind_is_refused(record, refused):
+    value = json.loads(_record.as_text(record))
+    for path in places(value):
+        wrong = {"a": {}} if path[-1] != "environment" else 1
+
+        def change(inside, key, wrong=wrong):
+            inside[key] = wrong
+
+        refused(json.dumps(edited(value, path, change)))
+
+
+@pytest.mark.parametrize(
+    "bad", [0, -1e-3, 1e-13, 1e300, 10**400, True, None, "1", [], "NaN", "Infinity", "1e999"]
+)
+def test_seconds_are_positive_numbers(record, refused, bad):
+    value = json.loads(_record.as_text(record))
+    value["cases"][1]["seconds"]["floor"][1] = "@"
+    text = json.dumps(value).replace('"@"', bad if isinstance(bad, str) and bad != "1" else json.dumps(bad))
+    refused(
+        text, bad if bad in ("NaN", "Infinity") else "cases[1].seconds.floor[1] must be a number of seconds"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda v: v["cases"].append(v["cases"][0]), ("cases[2]", "cases[0]", "'gram 148x48 float64'")),
+        (lambda v: v["cases"].clear(), ("cases", "at least 1")),
+        (lambda v: v["cases"][0]["seconds"].pop("fastcov"), ("cases[0].seconds", "'fastcov'")),
+        (lambda v: v["cases"][0]["seconds"]["floor"].clear(), ("cases[0].seconds.floor", "at least 1")),
+        (lambda v: v["cases"][0]["seconds"]["floor"].append(1.0), ("3 rounds", "settings.rounds is 2")),
+        (lambda v: v["cases"][0]["skipped"].update(floor="why"), ("cases[0].skipped.floor", "it did")),
+        (lambda v: v["cases"][0].update(shape=[1, 2, 3]), ("cases[0].shape", "2 items")),
+        (lambda v: v["cases"][0].update(dtype="int8"), ("cases[0].dtype", '"int8"')),
+        (lambda v: v["cases"][0].update(operation="\x1b[2J"), ("cases[0].operation", "a text")),
+        (lambda v: v["cases"][0].update(more=1), ("cases[0].more", "not known")),
+        (lambda v: v.update(load=[1]), ("load", "2 items")),
+        (lambda v: v["machine"].update(cores=1.5), ("machine.cores", "1.5")),
+    ],
+)
+def test_contradictions_are_named_with_their_place(record, refused, change, words):
+    value = json.loads(_record.as_text(record))
+    change(value)
+    refused(json.dumps(value), *words)
+
+
+@given(st.data())
+def test_no_edit_of_the_text_is_anything_but_read_or_refused(data):
+    text = _record.as_text(
+        _record.Record("quick", "now", (0.0, 0.0), _machine.machine(), {
+            "rounds": 2, "budget": 1.0, "threads": None, "peers": True
+        }, (timed(),))
+    )  # fmt: skip
+    place = data.draw(st.integers(0, len(text) - 1))
+    changed = text[:place] + data.draw(st.text(max_size=3)) + text[place + data.draw(st.integers(0, 3)) :]
+    try:
+        found = _record._parsed(changed.encode("utf-8", "surrogatepass"))
+    except _record._DamagedError:
+        return
+    assert found.cases[0].seconds[OURS]
+
+
+# ---- machine
+
+
+def test_the_machine_is_what_a_record_may_hold(record, tmp_path):
+    here = dataclasses.replace(record, machine=_machine.machine(), load=(_machine.load(), _machine.load()))
+    _record.save(here, tmp_path / "a.json")
+    assert _record.load(tmp_path / "a.json") == here
+    assert here.machine["cores"] >= 1
+    assert any(pool["num_threads"] >= 1 for pool in here.machine["blas"])
+
+
+def test_variables_of_libraries_are_told_and_places_are_not(monkeypatch):
+    monkeypatch.setenv("OMP_PROC_BIND", "true")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/somewhere")
+    monkeypatch.setenv("HOME", "/home")
+    found = _machine.machine()["environment"]
+    assert found["OMP_PROC_BIND"] == "true"
+    assert not {"NUMBA_CACHE_DIR", "HOME"} & set(found)
+
+
+def test_the_commit_is_none_where_git_is_not(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert _machine.commit() is None
+
+
+def test_the_commit_is_none_in_a_checkout_of_something_else(monkeypatch):
+    said = iter([None, "0123456789ab"])
+    monkeypatch.setattr(_machine, "_output", lambda *_: next(said))
+    assert _machine.commit() is None
+
+
+def test_a_processor_has_a_name_where_the_system_says_none(monkeypatch):
+    monkeypatch.setattr(_machine.pathlib.Path, "read_text", lambda *_, **__: "flags: none\n")
+    monkeypatch.setattr(_machine.sys, "platform", "darwin")
+    monkeypatch.setattr(_machine, "_output", lambda *_: "Apple M2")
+    assert _machine.processor() == "Apple M2"
+    monkeypatch.setattr(_machine, "_output", lambda *_: None)
+    assert _machine.processor()
+
+
+# ---- tables
+
+
+def test_the_table_says_all_ratios_and_why_something_did_not_run(record):
+    text = _table.table(record)
+    lines = {line.split()[0]: line for line in text.splitlines() if line}
+    assert re.sub(r" +", " ", lines["gram"]) == "gram 148 x 48 float64 2.10 ms 0.95 2.00 4.00 x"
+    assert "Without jax in loss 148 x 48: JAX is not installed." in text
+    assert "at work" not in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_the_table_for_a_page_has_as_many_cells_in_each_row(record):
+    rows = [line for line in _table.markdown(record).splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + len(record.cases)
+    assert len({row.count("|") for row in rows}) == 1
+
+
+def test_a_line_of_a_terminal_has_the_fastest_peers_and_a_page_has_all(record):
+    peers = {name: [k * 1e-3] for k, name in enumerate(("slow", "c", "b", "a")[::-1], 2)}
+    wide = dataclasses.replace(record, cases=(timed(**{OURS: [1e-3]}, **peers),))
+    assert "a 2.00 x; b 3.00 x; ...\n" in _table.table(wide)
+    assert "a 2.00 x; b 3.00 x; c 4.00 x; slow 5.00 x |" in _table.markdown(wide)
+
+
+def test_a_busy_machine_is_told(record):
+    busy = dataclasses.replace(record, load=(1.5, 0.0))
+    assert "others were at work, 1.5 processes on 2 cores" in _table.table(busy)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(12.34, "12.3 s"), (0.5, "500 ms"), (1e-3, "1.00 ms"), (2e-5, "20.0 µs"), (5e-8, "0.05 µs")],
+)
+def test_durations_have_three_digits_and_a_unit(seconds, text):
+    assert _table.duration(seconds) == text
+
+
+# ---- rounds
+
+
+def test_a_run_that_is_out_of_time_stays_out_so_that_places_are_rounds():
+    clock = iter(range(10**6))
+    slow = {"slow": lambda: next(clock), "fast": lambda: None}
+    for rounds in (1, 2, 25):
+        seconds = _timing.interleaved(slow, rounds, budget=1e-12)
+        assert {name: len(each) for name, each in seconds.items()} == {"slow": 1, "fast": 1}
+    seconds = _timing.interleaved(slow, 9, budget=1e-12, least={"slow": 4})
+    assert {name: len(each) for name, each in seconds.items()} == {"slow": 4, "fast": 1}
+
+
+def test_what_is_warm_is_not_called_before_the_clock():
+    calls = []
+    runs = {name: lambda name=name: calls.append(name) for name in "ab"}
+    shares = []
+    _timing.interleaved(runs, 2, callback=shares.append, warm=["a"])
+    assert (calls.count("a"), calls.count("b")) == (2, 1 + 2 * 2)
+    assert shares == [0.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("runs", "name"),
+    [
+        ([OURS, NAIVE, "peer", FLOOR], FLOOR), (["peer", NAIVE, OURS], NAIVE), ([OURS, "b", "a"], "b"),
+        ([OURS], None),
+    ],
+)  # fmt: skip
+def test_the_reference_is_the_floor_or_else_naive_or_else_a_peer(runs, name):
+    assert reference(runs) == name
+
+
+def case(check=lambda _: None, **runs):
+    return Case("gram", (40, 8), "float64", {OURS: lambda: 1.0} | runs, check, 1.0, 1.0)
+
+
+def no_floor(result):
+    if result != 1.0:
+        raise AssertionError("it is\nfar off")
+
+
+def test_a_run_is_measured_whole_and_in_order(monkeypatch):
+    found = case(no_floor, naive=lambda: 1.0, floor=lambda: 2.0)
+    monkeypatch.setattr(_run._cases, "case", lambda *_, **__: found)
+    seen = []
+    keys = [("gram", (40, 8), "float64")] * 3
+    record = _run.run(keys, suite="some", rounds=3, threads=1, callback=lambda p: seen.append(p.done))
+    assert seen == sorted(seen)
+    assert (seen[0], seen[-1]) == (0.0, 1.0)
+    assert [set(each.seconds) for each in record.cases] == [{OURS, NAIVE, FLOOR}] * 3
+    assert all(len(times) == 3 for each in record.cases for times in each.seconds.values())
+    assert record.machine["numba"]["threads"] == record.settings["threads"] == 1
+
+
+@pytest.mark.parametrize(
+    ("runs", "words"),
+    [
+        (
+            {OURS: lambda: 2.0},
+            "'fastcov' gives for 'gram 40x8 float64' is wrong (it is far off): run 'fastcov doctor'",
+        ),
+        (
+            {"jax": lambda: 2.0},
+            "'jax' gives for 'gram 40x8 float64' is wrong (it is far off): leave it out with",
+        ),
+        (
+            {"jax": lambda: [][1]},
+            "'jax' gives for 'gram 40x8 float64' failed (list index out of range): leave",
+        ),
+    ],
+)
+def test_what_is_wrong_is_not_measured(monkeypatch, runs, words):
+    monkeypatch.setattr(_run._cases, "case", lambda *_, **__: case(no_floor, **runs))
+    with pytest.raises(RuntimeError, match=re.escape(words)):
+        _run.run([("gram", (40, 8), "float64")], suite="some", rounds=1)
+
+
+def test_batches_hold_all_cases_in_order_and_little_memory(monkeypatch):
+    monkeypatch.setattr(_run, "BATCH_BYTES", 1000)
+    keys = [("gram", (N, 10), "float64") for N in (5, 5, 5, 900, 1, 1)]
+    batches = list(_run._batches(keys))
+    assert [key for batch in batches for key in batch] == keys
+    assert [len(batch) for batch in batches] == [2, 1, 1, 2]
