@@ -345,10 +345,12 @@ class Problem:
             )
         require_memory(40 * given.size, "Checking targets of this size", "fit fewer at a time")
         values = as_float64(given).reshape(-1, D, D)
-        with np.errstate(invalid="ignore", over="ignore"):
-            skew = np.abs(values - values.transpose(0, 2, 1))
-        largest, size = skew.max(), float(np.abs(values).max())
-        if not np.isfinite(largest):
+        size, largest = float(np.abs(values).max()), 0.0
+        if not (math.isfinite(size) and np.array_equal(values, values.transpose(0, 2, 1))):
+            with np.errstate(invalid="ignore", over="ignore"):
+                skew = np.abs(values - values.transpose(0, 2, 1))
+            largest = float(skew.max())
+        if not math.isfinite(largest):
             names = (None, self.labels.conditions, self.labels.conditions)[-given.ndim :]
             if error := nonfinite(name, given, forms[given.ndim - 2], names):
                 raise error

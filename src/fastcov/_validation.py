@@ -207,10 +207,11 @@ def available_memory() -> int:
     free = int(psutil.virtual_memory().available)
     for root, limit, used, cache in _cgroups():
         try:
-            held = int((root / used).read_text())
-            stat = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
-            free = min(free, int((root / limit).read_text()) - held + int(stat[cache]))
-        except (OSError, ValueError, KeyError):  # not in such a cgroup, or "max": no limit
+            left = int((root / limit).read_text()) - int((root / used).read_text())
+            if left < free:  # the kernel takes a while to sum up what is cached
+                _, _, cached = (root / "memory.stat").read_text().partition(f"{cache} ")
+                free = min(free, left + int(cached.split(maxsplit=1)[0]))
+        except (OSError, ValueError, IndexError):  # not in such a cgroup, or "max": no limit
             continue
     return max(free, 0)
 
