@@ -29,10 +29,10 @@ def examine() -> dict[str, Any]:
     report: dict[str, Any] = {
         "versions": versions(),
         "platform": platform.platform(),
-        "cores": {"total": os.cpu_count(), "usable": _usable_cores()},
+        "cores": {"total": os.cpu_count(), "usable": usable_cores()},
         "numba": {
             "threads": numba.get_num_threads(),
-            "layer": _threading_layer(),
+            "layer": threading_layer(),
             "compiles": not numba.config.DISABLE_JIT,
         },
         "blas": blas_pools(),
@@ -106,11 +106,12 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(f"{name:<15}{'not installed' if value is None else value}" for name, value in rows)
 
 
-def versions() -> dict[str, str | None]:
-    """Of fastcov, Python and the packages it stands on; None for what is not installed."""
-    found: dict[str, str | None] = dict.fromkeys(("fastcov", "python", *PACKAGES))
+def versions(*more: str) -> dict[str, str | None]:
+    """Of fastcov, Python, the packages it stands on and `more`; None for what is not installed."""
+    packages = (*PACKAGES, *more)
+    found: dict[str, str | None] = dict.fromkeys(("fastcov", "python", *packages))
     found |= {"fastcov": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
+    for name in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
@@ -119,21 +120,24 @@ def versions() -> dict[str, str | None]:
 def blas_pools() -> list[dict[str, Any]]:
     """The BLAS libraries of this process."""
     return [
-        {key: pool.get(key) for key in ("internal_api", "version", "num_threads", "threading_layer")}
+        {
+            key: pool.get(key)
+            for key in ("internal_api", "version", "architecture", "num_threads", "threading_layer")
+        }
         | {"file": os.path.basename(pool["filepath"])}
         for pool in threadpool_info()
         if pool["user_api"] == "blas"
     ]
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """Cores this process may run on; all of them where the system does not say."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _threading_layer() -> str | None:
+def threading_layer() -> str | None:
     """The layer Numba chose, after a parallel kernel made it choose; None with one thread."""
     _kernels.mirror_lower(np.zeros((2, 2)), size=PARALLEL_SIZE)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 # Seconds of work before a bar appears.
 DELAY = 1.0
+# Whether a bar is watched already: work inside other work has none of its own.
+_busy = threading.Lock()
 _FORMAT = "fastcov {desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
 
 
@@ -22,11 +25,9 @@ def watching(callback: Callable[[Progress], object] | None) -> Iterator[Callable
     """What to tell of progress: a bar if stderr is a terminal, and `callback`."""
     if callback is not None and not callable(callback):
         raise TypeError(f"Argument 'callback' must be a function of a Progress, not {callback!r}.")
-    if sys.stderr is None or not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty() or not _busy.acquire(blocking=False):
         yield (lambda _: None) if callback is None else callback
         return
-    from tqdm import tqdm
-
     started = time.monotonic()
     bar: Any = None
     stage = ""
@@ -41,6 +42,8 @@ def watching(callback: Callable[[Progress], object] | None) -> Iterator[Callable
         if progress.iteration is not None:
             text += f" {progress.iteration}, residual {progress.residual:.1e}"
         if bar is None and time.monotonic() - started >= DELAY:
+            from tqdm import tqdm
+
             size = shutil.get_terminal_size()  # some terminals say they have no rows, and show nothing
             bar = tqdm(
                 desc=text, total=1.0, initial=progress.done, leave=False, file=sys.stderr,
@@ -55,5 +58,6 @@ def watching(callback: Callable[[Progress], object] | None) -> Iterator[Callable
     try:
         yield watch
     finally:
+        _busy.release()
         if bar is not None:
             bar.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .. import datasets
@@ -49,7 +49,17 @@ class Case:
     @property
     def name(self) -> str:
         """As "gram 1004x187 float64": what a recorded case is found by."""
-        return f"{self.operation} {self.shape[0]}x{self.shape[1]} {self.dtype}"
+        return case_name(self.operation, self.shape, self.dtype)
+
+
+def reference(runs: Iterable[str]) -> str | None:
+    """What ours is compared with over time: the floor, or else the naive version, or else a peer."""
+    found = [run for run in runs if run != OURS]
+    return next((run for run in (FLOOR, NAIVE, *found) if run in found), None)
+
+
+def case_name(operation: str, shape: tuple[int, int], dtype: str) -> str:
+    return f"{operation} {shape[0]}x{shape[1]} {dtype}"
 
 
 @functools.lru_cache(maxsize=2)

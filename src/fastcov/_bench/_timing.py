@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 # A run that takes less is called once before the clock starts, so that it finds its own data in the caches
 # and not what the one before left there.
 SETTLED = 0.05
 
+K = TypeVar("K", bound=Hashable)
+
 
 def interleaved(
-    runs: Mapping[str, Callable[[], Any]], rounds: int, budget: float = float("inf")
-) -> dict[str, list[float]]:
+    runs: Mapping[K, Callable[[], Any]],
+    rounds: int,
+    budget: float = float("inf"),
+    callback: Callable[[float], object] = lambda done: None,
+    least: Mapping[K, int] = MappingProxyType({}),
+) -> dict[K, list[float]]:
     """Seconds of each run in each round: first to last, last to first, and so on.
 
     All run in every round but those that would take more than their share of `budget` seconds, which sit
-    out after the rounds that they have time for (one at least). So times of one place in two lists are of
-    one round, and whatever else the machine did then fell on both.
+    out after the rounds that they have time for (`least` of them, or one). So times of one place in two
+    lists are of one round, and whatever else the machine did then fell on both. `callback` is told the share
+    of rounds that is done.
     """
     clock = time.perf_counter
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    seconds: dict[K, list[float]] = {name: [] for name in runs}
     first = {}
     for name, run in runs.items():  # compiles, and touches what is to be touched
         start = clock()
@@ -30,14 +38,18 @@ def interleaved(
         first[name] = clock() - start
     share = budget / max(1, len(runs))
     for i in range(rounds):
+        callback(i / rounds)
         for name in list(runs)[:: 1 if i % 2 == 0 else -1]:
-            if i and sum(seconds[name]) * (i + 1) / i > share:
+            done = seconds[name]
+            if len(done) < i or (
+                i >= least.get(name, 1) and sum(done) * (i + 1) / i > share
+            ):  # once out, out for good
                 continue
             if first[name] < SETTLED:
                 runs[name]()
             start = clock()
             result = runs[name]()
-            seconds[name].append(clock() - start)
+            done.append(clock() - start)
             del result  # freed outside the clock
     return seconds
 

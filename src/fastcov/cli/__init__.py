@@ -1,4 +1,4 @@
-"""The command line: `fastcov demo`, `fit`, `report`, `cv`, `path`, `plan` and `doctor`.
+"""The command line: `fastcov demo`, `fit`, `report`, `cv`, `path`, `plan`, `doctor` and `bench`.
 
 Results go to stdout, messages to stderr. Whatever is wrong with the input is one line and exit
 code 2. Numba, SciPy and matplotlib are imported by the commands that need them, so that --help is
@@ -10,6 +10,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from ._bench import bench
 from ._demo import demo
 from ._fit import fit_command, report_command
 from ._group import Doors
@@ -36,10 +37,11 @@ def main(ctx: click.Context) -> None:
     fastcov path X.npy --responses Y.npy          how gains leave one as the ridge falls
     fastcov plan 100000 100                       what a fit of that size takes
     fastcov doctor                                what the installation is like
+    fastcov bench --quick                         how fast it is here, beside what else there is
     """  # noqa: D301  (click ends a paragraph at a real backspace)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
 
-for _command in (demo, fit_command, report_command, cv_command, path_command, plan_command, doctor):
+for _command in (demo, fit_command, report_command, cv_command, path_command, plan_command, doctor, bench):
     main.add_command(_command)

@@ -1,4 +1,4 @@
-"""Figures: of a fit and why it is so, of fits along a path of ridges, and of scores on held-out conditions.
+"""Figures: of fits and why they are so, of paths of ridges, of scores on held-out conditions, of benchmarks.
 
     figure = fastcov.plot.summary(X, S, {"exact": fit, "linear": other})
     figure.savefig("fit.png")
@@ -8,6 +8,7 @@
 Needs matplotlib: pip install "fastcov-gains[plot]".
 """
 
+from ._benchmarks import scaling, speedups
 from ._channels import contributions, overlaps
 from ._explanations import covariance_modes, explanation, reachable, spectrum
 from ._fits import covariances, gains, summary
@@ -16,5 +17,6 @@ from ._style import require_matplotlib
 
 __all__ = [
     "contributions", "covariance_modes", "covariances", "cross_validation", "explanation", "gains",
-    "overlaps", "reachable", "require_matplotlib", "ridge_path", "spectrum", "study", "summary",
+    "overlaps", "reachable", "require_matplotlib", "ridge_path", "scaling", "spectrum", "speedups", "study",
+    "summary",
 ]  # fmt: skip

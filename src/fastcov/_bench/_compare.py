@@ -1,0 +1,223 @@
+"""Two records beside each other: did an operation become slower?
+
+Seconds of two runs cannot be compared where others use the machine. So each round of ours is taken
+relative to what ran beside it in the same round: r_i = ours_i / reference_i, where the reference is the floor,
+or else the naive version, or else a peer. With rounds
+a_i in one record and b_j in the other, the change is the median of all b_j / a_i (Hodges and Lehmann,
+Annals of Mathematical Statistics 34:598, 1963), which a burst in a quarter of the rounds hardly moves. Its
+interval at 95 % is between order statistics of the same ratios, those at which the rank-sum test is at its
+limit (Moses, in Walker and Lev, Statistical Inference, 1953): no assumption on the noise but that it is of
+one form in both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ._case import OURS, reference
+from ._machine import PEERS
+from ._record import Record, Timed
+from ._table import aligned, disturbance
+
+FAIL_ABOVE = 1.10
+# Of the normal distribution, for an interval at 95 %.
+QUANTILE = 1.96
+
+SLOWER, UNSURE, NOISY, FINE = "slower", "unsure", "noisy", "fine"
+
+Machine = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """How an operation changed relative to `reference`, with its interval; above 1 it became slower."""
+
+    name: str
+    reference: str
+    value: float
+    low: float
+    high: float
+    fail_above: float
+
+    @property
+    def verdict(self) -> str:
+        """Slower, fine, or not to be told.
+
+        Slower is above the line and surely above 1. Above the line but not surely above 1 is unsure. Below
+        it, but with a noise in which a change as large as the line would hide, is noisy.
+        """
+        if self.value > self.fail_above:
+            return SLOWER if self.low > 1 else UNSURE
+        return FINE if self.high <= self.value * self.fail_above else NOISY
+
+    def __str__(self) -> str:
+        """As "gram 148x48 float64: 1.15 times (1.12 to 1.18) as long relative to floor"."""
+        return (
+            f"{self.name}: {self.value:.3f} times ({self.low:.3f} to {self.high:.3f}) as long relative to "
+            f"{self.reference}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What came of two records.
+
+    `apart` is what keeps them from being compared at all, `missing` the cases that cannot be, each with the
+    reason, and `notes` what differs and was asked for, or may have disturbed.
+    """
+
+    apart: tuple[str, ...]
+    notes: tuple[str, ...]
+    missing: tuple[str, ...]
+    changes: tuple[Change, ...]
+
+    def named(self, verdict: str) -> list[Change]:
+        return [change for change in self.changes if change.verdict == verdict]
+
+    @property
+    def code(self) -> int:
+        """1 if an operation became slower; else 2 if anything cannot be told, and 0 if all is well."""
+        if self.named(SLOWER):
+            return 1
+        told = self.changes and not (self.apart or self.missing or self.named(UNSURE) or self.named(NOISY))
+        return 0 if told else 2
+
+    def __str__(self) -> str:
+        """A table of the changes, largest first."""
+        head = ("operation", "change", "interval", "relative to", "")
+        rows = [
+            (c.name, f"{c.value:.3f}", f"{c.low:.3f} to {c.high:.3f}", c.reference,
+             "" if c.verdict == FINE else c.verdict)
+            for c in sorted(self.changes, key=lambda change: -change.value)
+        ]  # fmt: skip
+        return aligned([head, *rows], left=(0, 3, 4))
+
+
+def compare(
+    before: Record, after: Record, *, fail_above: float = FAIL_ABOVE, across: Collection[str] = ()
+) -> Comparison:
+    """How each operation changed from one record to another.
+
+    Parameters
+    ----------
+    before, after : Record
+    fail_above : float
+        Above this a change is a regression.
+    across : collection of str
+        Differences, by their names in `SAME`, over which to compare all the same; "cases" for those that
+        one of the two has not.
+    """
+    apart: list[str] = []
+    notes: list[str] = []
+    changes: list[Change] = []
+    missing: list[str] = []
+    if before == after:
+        apart.append("Both files hold the same record: nothing was measured between them.")
+    for name, (what, of) in SAME.items():
+        if (a := of(before)) != (b := of(after)):
+            said = f"{what}: {_difference(a, b)}"
+            if name in across:
+                notes.append(f"Across {said}")
+            else:
+                apart.append(f"{said} (--across {name})")
+    notes += [f"{place} file: {word}" for place, record in (("First", before), ("Second", after))
+              if (word := disturbance(record))]  # fmt: skip
+    if apart:
+        return Comparison(tuple(apart), tuple(notes), (), ())
+    old, new = ({case.name: case for case in record.cases} for record in (before, after))
+    for name in {**old, **new}:
+        if name in old and name in new:
+            found = _change(old[name], new[name], fail_above)
+            if isinstance(found, Change):
+                changes.append(found)
+            else:
+                missing.append(found)
+        elif "cases" not in across:
+            place = "first" if name in old else "second"
+            missing.append(f"{name}: only in the {place} file (--across cases)")
+    return Comparison((), tuple(notes), tuple(missing), tuple(changes))
+
+
+def _change(before: Timed, after: Timed, fail_above: float) -> Change | str:
+    """The change of a case, or why there is none."""
+    beside = reference(run for run in before.seconds if run in after.seconds)
+    if beside is None:
+        return f"{before.name}: nothing ran beside it in both files, so that there is no reference"
+    a, b = (_log_ratios(case.seconds[OURS], case.seconds[beside]) for case in (before, after))
+    interval = shift(a, b)
+    if interval is None:
+        return (
+            f"{before.name}: {len(a)} and {len(b)} rounds are too few to tell a change from noise: measure "
+            "with more --rounds"
+        )
+    value, low, high = map(math.exp, interval)
+    return Change(before.name, beside, value, low, high, fail_above)
+
+
+def _log_ratios(ours: Sequence[float], beside: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Of the rounds in which both ran."""
+    return np.log([a / b for a, b in zip(ours, beside, strict=False)])
+
+
+def shift(a: Any, b: Any) -> tuple[float, float, float] | None:
+    """Hodges and Lehmann's estimate of b − a, and the ends of its interval; None where rounds are too few.
+
+    With n and m rounds the rank-sum statistic has the mean nm/2 and the variance nm(n + m + 1)/12, and the
+    interval is from the k-th smallest to the k-th largest difference with k = nm/2 − 1.96 √variance.
+    """
+    apart = np.sort(np.subtract.outer(b, a), axis=None)
+    n, m = len(a), len(b)
+    k = int(n * m / 2 - QUANTILE * math.sqrt(n * m * (n + m + 1) / 12))
+    return (float(np.median(apart)), float(apart[k - 1]), float(apart[-k])) if k >= 1 else None
+
+
+# ---- what has to be the same
+
+
+def _version(*packages: str) -> Callable[[Record], Any]:
+    return lambda record: {name: record.machine["versions"].get(name) for name in packages}
+
+
+def _computer(record: Record) -> Any:
+    found = {name: record.machine[name] for name in ("processor", "architecture", "system", "cores")}
+    # Firmware takes some of the memory: the same modules need not have the same size to a byte.
+    return found | {"memory": f"{2 ** round(math.log2(record.machine['memory_gb'])):g} GB"}
+
+
+def _libraries(record: Record) -> Any:
+    pools = record.machine["blas"]
+    found = (f"{pool['internal_api']} {pool['version']} ({pool['architecture']})" for pool in pools)
+    return {"libraries": ", ".join(sorted(found))}
+
+
+def _parallel(record: Record) -> Any:
+    blas = sorted(pool["num_threads"] for pool in record.machine["blas"])
+    return {"BLAS": blas, **{f"Numba {name}": value for name, value in record.machine["numba"].items()}}
+
+
+# By the word after --across: what it is called, and what has to be equal of two records.
+SAME: dict[str, tuple[str, Callable[[Record], Any]]] = {
+    "machine": ("other machine", _computer),
+    "fastcov": ("other fastcov", _version("fastcov")),
+    "python": ("other Python", _version("python")),
+    "numpy": ("other NumPy", _version("numpy")),
+    "scipy": ("other SciPy", _version("scipy")),
+    "numba": ("other Numba", _version("numba", "llvmlite")),
+    # These may be a reference, and what runs in between leaves its traces.
+    "peers": ("other peers", lambda record: _version(*PEERS)(record) if record.settings["peers"] else {}),
+    "blas": ("other BLAS", _libraries),
+    "threads": ("other threads", _parallel),
+    "environment": ("other environment", lambda record: record.machine["environment"]),
+}
+ACROSS = (*SAME, "cases")
+
+
+def _difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
+    """As "cores 2, then 4"."""
+    names = [name for name in {**a, **b} if a.get(name) != b.get(name)]
+    return "; ".join(f"{name} {a.get(name)}, then {b.get(name)}" for name in names)

@@ -1,0 +1,133 @@
+"""A record as a table, for a terminal or for a page."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Collection, Sequence
+
+from ._case import FLOOR, NAIVE, OURS
+from ._record import Record, Timed
+from ._timing import ratio
+
+# Above this many processes for each core, before the start, others were at work.
+BUSY = 0.5
+UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
+HEAD = ("operation", "size", "dtype", "fastcov", "GFLOP/s", "/ floor", "naive", "instead of it")
+
+
+def table(record: Record) -> str:
+    """For a terminal: what ran where, a line for each case, and what did not run."""
+    return "\n".join([
+        *about(record),
+        "",
+        aligned([HEAD, *map(_row, record.cases)], left=(0, 1, 2, 7)),
+        "",
+        *legend(record),
+    ])  # fmt: skip
+
+
+def markdown(record: Record) -> str:
+    """For a page."""
+    rows = [HEAD, ("---",) * 3 + ("---:",) * 4 + ("---",), *map(_row, record.cases)]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n\n".join(["  \n".join(about(record)), "\n".join(lines), *legend(record)])
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Collection[int]) -> str:
+    """Columns as wide as they need to be, those of `left` flush left, the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if j in left else cell.rjust(width)
+            for j, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def about(record: Record) -> list[str]:
+    """Machine, versions and threads, and whether others were at work."""
+    found = record.machine
+    versions = [f"{name} {found['versions'].get(name)}" for name in ("numpy", "scipy", "numba", "python")]
+    code = f"fastcov {found['versions'].get('fastcov')}"
+    blas = {f"{pool['internal_api']} {pool['version']} ({pool['architecture']})" for pool in found["blas"]}
+    threads = {pool["num_threads"] for pool in found["blas"]}
+    lines = [
+        f"{found['processor']}, {found['cores']} cores, {found['memory_gb']:g} GB, {found['system']}",
+        ", ".join([code + (f" ({found['commit']})" if found["commit"] else ""), *versions]),
+        f"{', '.join(sorted(blas))}; threads: Numba {found['numba']['threads']}, "
+        f"BLAS {', '.join(map(str, sorted(threads)))}",
+        f"suite {record.suite}, at most {record.settings['rounds']} rounds a case, {record.started}",
+    ]
+    return lines + [word for word in (disturbance(record),) if word]
+
+
+def disturbance(record: Record) -> str:
+    """That others were at work on the machine; nothing if they were not."""
+    busy, cores = record.load[0], record.machine["cores"]
+    return (
+        f"others were at work, {busy:g} processes on {cores} cores before the start"
+        if busy > BUSY * cores
+        else ""
+    )
+
+
+def legend(record: Record) -> list[str]:
+    """What the columns are, and what did not run, once for each reason."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for case in record.cases:
+        for run, reason in case.skipped.items():
+            reasons.setdefault((run, reason), []).append(f"{case.operation} {size(case)}")
+    lines = [
+        "fastcov: median. / floor: our time over that of the bare BLAS or LAPACK work. naive, and what one "
+        "would take",
+        "instead: how many times as long as fastcov they take. Medians over rounds in which all of them ran.",
+    ]
+    for (run, reason), cases in reasons.items():
+        lines.append(f"Without {run} in {_listed(list(dict.fromkeys(cases)))}: {reason}.")
+    return lines
+
+
+def size(case: Timed) -> str:
+    return f"{case.shape[0]} x {case.shape[1]}"
+
+
+def times_ours(case: Timed, run: str) -> float:
+    """How many times as long as ours a run takes."""
+    return ratio(case.seconds[run], case.seconds[OURS])
+
+
+def duration(seconds: float) -> str:
+    """Three digits with a unit."""
+    unit, scale = next((u for u in UNITS if seconds >= u[1]), UNITS[-1])
+    return f"{_digits(seconds / scale)} {unit}"
+
+
+def others(case: Timed) -> list[str]:
+    """Runs that are neither ours nor naive nor the floor: what one would take instead."""
+    return [run for run in case.seconds if run not in (OURS, NAIVE, FLOOR)]
+
+
+def _row(case: Timed) -> tuple[str, ...]:
+    median = statistics.median(case.seconds[OURS])
+    instead = sorted((times_ours(case, run), run) for run in others(case))
+    return (
+        case.operation,
+        size(case),
+        case.dtype,
+        duration(median),
+        _digits(case.flops / median / 1e9) if case.flops else "",
+        _digits(1 / times_ours(case, FLOOR)) if FLOOR in case.seconds else "",
+        f"{_digits(times_ours(case, NAIVE))} x" if NAIVE in case.seconds else "",
+        ", ".join(f"{run} {_digits(times)} x" for times, run in instead),
+    )
+
+
+def _digits(value: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{value:.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
+
+
+def _listed(names: list[str], most: int = 3) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
