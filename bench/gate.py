@@ -39,7 +39,8 @@ from fastcov._bench._timing import interleaved
 from gate_rows import ALL, CALLS, MARGINS, ONE, ROWS, Row
 
 USUAL = pathlib.Path(__file__).with_name("gate.json")
-ROUNDS = 31
+# Rounds: as many as there is time for, within these.
+ROUNDS, SECONDS = (31, 101), 0.6
 # Shorter than the turn of a process on a core, so that most blocks are undisturbed; and long enough for the
 # clock, which takes half a microsecond.
 BLOCK = 1e-3
@@ -87,7 +88,9 @@ def measure(row: Row, slow: str = "", by: float = 1.0) -> Ratio:
         length = max(BLOCK, *once.values())
         times = {name: max(1, round(length / seconds)) for name, seconds in once.items()}
         blocks = {name: _repeated(run, times[name]) for name, run in calls.items()}
-        seconds = interleaved(blocks, ROUNDS, clock=clock)
+        least, most = ROUNDS
+        rounds = min(most, max(least, int(SECONDS / (4 * length))))  # each block runs twice, once untimed
+        seconds = interleaved(blocks, rounds, clock=clock)
     share = times[row.against] / times[OURS]
     return Ratio.of([share * a / b for a, b in zip(seconds[OURS], seconds[row.against], strict=True)])
 

@@ -53,8 +53,9 @@ def false_alarms(runs: int, options: list[str]) -> bool:
         unsure = [name for name, word in said.items() if word == "noisy"]
         alarms, noisy = alarms + bool(slower), noisy + bool(unsure and not slower)
         which.update(slower)
-        found = f"slower: {'; '.join(slower) or 'nothing'}"
-        print(f"run {i + 1:3}  {found}{f'  noisy: {"; ".join(unsure)}' if unsure else ''}", flush=True)
+        print(f"run {i + 1:3}  slower: {'; '.join(slower) or 'nothing'}", flush=True)
+        if unsure:
+            print(f"         noisy: {'; '.join(unsure)}", flush=True)
     print(f"\nFalse alarms: {alarms} of {runs} runs, at most {bound(alarms, runs):.0%} in truth; "
           f"{noisy} too noisy to tell.")  # fmt: skip
     for name, times in which.most_common():
