@@ -129,25 +129,27 @@ def usual_ratios() -> dict[str, float]:
     return json.loads(USUAL.read_text()).get(kind(), {}) if USUAL.exists() else {}
 
 
-def record() -> int:
+def record(names: Sequence[str]) -> int:
     """Write the median over fresh processes of each ratio as usual; 1 if one is above its promise."""
     taken = []
     for i in range(RECORDED):
         print(f"process {i + 1} of {RECORDED}", file=sys.stderr, flush=True)
-        taken.append(in_child(list(ROWS)))
-    broken = 0
-    found = {}
-    for name, row in ROWS.items():
+        taken.append(in_child(names))
+    usual, broken = {}, []
+    print(f"{'what / beside what, threads':<48}{'usual':>9}  apart")
+    for name in names:
         values = [ratios[name].value for ratios in taken]
-        usual = statistics.median(values)
-        apart = max(abs(value / usual - 1.0) for value in values)
-        found[name] = round(usual, 4)
-        over = usual > row.promise
-        broken += over
-        note = f"  above its promise of {row.promise:g}" if over else ""
-        print(f"{name:<44}{usual:9.3f}  ±{apart:5.1%}{note}")
-    recorded = json.loads(USUAL.read_text()) if USUAL.exists() else {}
-    USUAL.write_text(json.dumps(recorded | {kind(): found}, indent=1) + "\n")
+        middle = statistics.median(values)
+        apart = max(abs(value / middle - 1.0) for value in values)
+        print(f"{name:<48}{middle:9.3f}  {apart:5.1%}")
+        usual[name] = float(f"{middle:.4g}")
+        if middle > ROWS[name].promise:
+            broken.append(name)
+    before = json.loads(USUAL.read_text()) if USUAL.exists() else {}
+    kept = {name: ratio for name, ratio in before.get(kind(), {}).items() if name in ROWS}
+    USUAL.write_text(json.dumps(before | {kind(): kept | usual}, indent=1) + "\n")
+    if broken:
+        print(f"\nAbove what holds anywhere: {'; '.join(broken)}.")
     return 1 if broken else 0
 
 
@@ -167,14 +169,14 @@ def gate(names: Sequence[str], slow: str = "", by: float = 1.0) -> dict[str, str
         for name, ratio in in_child(doubtful, slow, by).items():
             ratios[name].append(ratio)
     said = verdicts()
-    print(f"{'what / beside what, threads':<44}{'ratio':>9}{'usual':>9}{'warn':>9}{'fail':>9}  verdict")
+    print(f"{'what / beside what, threads':<48}{'ratio':>9}{'usual':>9}{'warn':>9}{'fail':>9}  verdict")
     for name, found in ratios.items():
         row, known = ROWS[name], usual.get(name)
         warn, fail = row.lines(known)
         middle = statistics.median(ratio.value for ratio in found)
         before = f"{known:9.3f}" if known is not None else f"{'-':>9}"
         again = f" of {', '.join(f'{r.value:.3f}' for r in found)}" if len(found) > 1 else ""
-        print(f"{name:<44}{middle:9.3f}{before}{warn:9.3f}{fail:9.3f}  {said[name]}{again}")
+        print(f"{name:<48}{middle:9.3f}{before}{warn:9.3f}{fail:9.3f}  {said[name]}{again}")
     return said
 
 
@@ -199,12 +201,12 @@ def main() -> int:
         measured = {name: measure(ROWS[name], asked.slow, asked.by) for name in asked.measure}
         print(json.dumps({name: dataclasses.astuple(ratio) for name, ratio in measured.items()}))
         return 0
-    if asked.record:
-        return record()
     names = [
         name for name, row in ROWS.items()
         if (not asked.only or row.what in asked.only) and asked.threads in (None, row.threads)
     ]  # fmt: skip
+    if asked.record:
+        return record(names)
     said = gate(names, asked.slow, asked.by)
     if asked.json:
         asked.json.write_text(json.dumps(said))
