@@ -1,0 +1,172 @@
+"""The gate's decisions and its table; nothing is timed."""
+
+import importlib.util
+import json
+import pathlib
+import sys
+
+import pytest
+
+BENCH = pathlib.Path(__file__).parent.parent / "bench"
+
+
+@pytest.fixture(scope="module")
+def modules():
+    """bench/gate_rows.py, gate.py and gate_trial.py, by path: bench is no package."""
+    found = {}
+    for name in ("gate_rows", "gate", "gate_trial"):
+        spec = importlib.util.spec_from_file_location(name, BENCH / f"{name}.py")
+        found[name] = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(found[name])
+    yield found
+    for name in found:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def gate(modules):
+    return modules["gate"]
+
+
+@pytest.fixture
+def table(modules):
+    return modules["gate_rows"]
+
+
+@pytest.fixture
+def row(table):
+    return table.Row("gram", (9, 4), "floor", 2.0, "a reason")
+
+
+def ratios(gate, *values, error=0.003):
+    return [gate.Ratio(value, error) for value in values]
+
+
+def test_every_row_has_a_reason_and_lines_in_order(table):
+    for row in table.ROWS.values():
+        assert row.reason
+        assert row.promise > 0
+        warn, fail = row.lines(1.0)
+        assert 1.0 < warn < fail
+        assert row.lines(None) == (row.promise, row.promise)
+
+
+def test_rows_differ(table):
+    assert len(table.ROWS) == len(table.OPERATIONS) + len(table.KERNELS)
+
+
+def test_every_kernel_has_a_row_and_a_call_that_leads_to_it(table):
+    names = set(table.kernels())
+    assert names == {row.what for row in table.KERNELS} == set(table.CALLS)
+
+
+def test_what_is_recorded_is_below_what_holds_anywhere(gate, table):
+    for usual in json.loads(gate.USUAL.read_text()).values():
+        assert set(usual) <= set(table.ROWS), "rows that are no more: record them again"
+        assert [name for name, ratio in usual.items() if ratio > table.ROWS[name].promise] == []
+
+
+def test_a_slowdown_of_15_percent_is_beyond_the_line_of_one_thread(table):
+    _, fail = table.MARGINS[table.ONE]
+    assert (fail - 1.0) <= 0.15 / 2
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((1.0,), "ok"),
+        ((1.039,), "ok"),
+        ((1.041,), "again"),
+        ((1.15,), "again"),
+        ((1.3, 1.0, 1.0), "ok"),  # one process whose memory lies badly
+        ((1.07, 1.07, 1.0), "ok"),
+        ((1.08, 1.0, 1.08), "slower"),
+        ((1.15, 1.14, 1.16), "slower"),
+        ((0.5, 0.5, 0.5), "ok"),
+    ],
+    ids=str,
+)
+def test_two_of_three_processes_have_to_agree(gate, row, values, expected):
+    assert gate.verdict(ratios(gate, *values), row, 1.0) == expected
+
+
+def test_noise_near_the_line_is_no_verdict(gate, row):
+    coarse = 0.05
+    assert gate.verdict(ratios(gate, 1.0, error=coarse), row, 1.0) == "again"
+    assert gate.verdict(ratios(gate, 1.0, 1.1, 1.0, error=coarse), row, 1.0) == "noisy"
+    assert gate.verdict(ratios(gate, 1.5, 1.6, 1.4, error=coarse), row, 1.0) == "slower"
+    assert gate.verdict(ratios(gate, 0.8, error=coarse), row, 1.0) == "ok"
+
+
+def test_on_an_unknown_machine_the_promise_is_the_line(gate, row):
+    assert gate.verdict(ratios(gate, 1.99), row, None) == "ok"
+    assert gate.verdict(ratios(gate, 2.01), row, None) == "again"
+    assert gate.verdict(ratios(gate, 2.01, 2.02, 2.03), row, None) == "slower"
+
+
+def test_a_ratio_is_the_median_of_its_rounds_and_knows_their_spread(gate):
+    assert gate.Ratio.of([2.0] * 31) == gate.Ratio(2.0, 0.0)
+    narrow = gate.Ratio.of([1.0 + 0.01 * (i % 3 - 1) for i in range(31)])
+    wide = gate.Ratio.of([1.0 + 0.1 * (i % 3 - 1) for i in range(31)])
+    assert narrow.value == wide.value == 1.0
+    assert wide.error == pytest.approx(10 * narrow.error)
+
+
+def test_rows_in_doubt_are_measured_again_and_no_others(gate, table, monkeypatch, capsys):
+    steady, slow = list(table.ROWS)[:2]
+    asked = []
+
+    def in_child(names, slow_name, by):
+        asked.append(list(names))
+        return {name: gate.Ratio(1.2 if name == slow else 1.0, 0.001) for name in names}
+
+    monkeypatch.setattr(gate, "in_child", in_child)
+    monkeypatch.setattr(gate, "usual_ratios", lambda: {steady: 1.0, slow: 1.0})
+    assert gate.gate([steady, slow]) == {steady: "ok", slow: "slower"}
+    assert asked == [[steady, slow], [slow], [slow]]
+    assert slow in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("said", "status"), [("ok", 0), ("slower", 1), ("noisy", 2)])
+def test_exit_status(gate, table, monkeypatch, said, status):
+    monkeypatch.setattr(sys, "argv", ["gate.py"])
+    monkeypatch.setattr(gate, "gate", lambda names, slow, by: dict.fromkeys(names, said))
+    assert gate.main() == status
+
+
+def test_a_record_is_of_a_kind_of_machine_and_keeps_others(gate, table, monkeypatch, tmp_path):
+    name, other = list(table.ROWS)[:2]
+    path = tmp_path / "gate.json"
+    path.write_text(json.dumps({"elsewhere": {name: 1.0}, gate.kind(): {other: 1.25, "gone": 1.0}}))
+    values = iter([1.0, 1.1, 1.3, 1.2, 1.0, 1.4, 1.1])
+    monkeypatch.setattr(gate, "USUAL", path)
+    monkeypatch.setattr(gate, "in_child", lambda names: dict.fromkeys(names, gate.Ratio(next(values), 0.0)))
+    assert gate.record([name]) == 0
+    assert json.loads(path.read_text()) == {"elsewhere": {name: 1.0}, gate.kind(): {other: 1.25, name: 1.1}}
+    assert gate.usual_ratios() == {other: 1.25, name: 1.1}
+
+
+@pytest.mark.parametrize("name", ["centred_rows", "packed_products", "pivoted_rows", "model_step"])
+def test_a_kernel_runs_any_number_of_times_on_what_an_operation_gave_it(table, name):
+    found = next(row for row in table.KERNELS if row.what == name)
+    runs = table.runs(found)
+    for _ in range(3):
+        for run in runs.values():
+            run()
+
+
+def test_what_is_slowed_does_what_it_did(table, monkeypatch):
+    from fastcov._jit import Kernel
+
+    monkeypatch.setattr(Kernel, "__call__", Kernel.__call__)  # put back afterwards
+    found = next(row for row in table.OPERATIONS if row.what == "covariance")
+    before = table.runs(found)["fastcov"]()
+    table.slow_kernels({"weighted_sums": 1.5})
+    after = table.runs(found, found.what, 1.5)["fastcov"]()
+    assert (before == after).all()
+
+
+def test_the_trial_bounds_rates(modules):
+    trial = modules["gate_trial"]
+    assert trial.bound(0, 20) == pytest.approx(1 - 0.05 ** (1 / 20))
+    assert trial.bound(20, 20) == 1.0
