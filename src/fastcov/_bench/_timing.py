@@ -21,22 +21,15 @@ def interleaved(
     budget: float = float("inf"),
     callback: Callable[[float], object] = lambda done: None,
     least: Mapping[K, int] = MappingProxyType({}),
-<<<<<<< HEAD
     warm: Collection[K] = (),
-=======
     clock: Callable[[], float] = time.perf_counter,
->>>>>>> gate
 ) -> dict[K, list[float]]:
     """Seconds of each run in each round: first to last, last to first, and so on.
 
     All run in every round but those that would take more than their share of `budget` seconds, which sit
     out after the rounds that they have time for (`least` of them, or one). So times of one place in two
     lists are of one round, and whatever else the machine did then fell on both. `callback` is told the share
-<<<<<<< HEAD
-    of rounds that is done. Each is called once before, but those in `warm`.
-=======
-    of rounds that is done; `clock` is asked for the seconds.
->>>>>>> gate
+    of rounds that is done; `clock` is asked for the seconds. Each is called once before, but those in `warm`.
     """
     seconds: dict[K, list[float]] = {name: [] for name in runs}
     first = {}
