@@ -479,10 +479,11 @@ def test_kernels_let_nan_through():
     # fastmath with "nnan" would say that there is none.
     X = np.ones((3, 2))
     X[1, 1] = np.nan
-    sums, sizes = np.empty((1, 2)), np.empty(3)
-    _kernels.weighted_sums(X, np.ones(3), sums, sizes, size=6)
+    sums, sizes, mask = np.empty((1, 2)), np.empty(3), np.iinfo(np.int64).max
+    _kernels.weighted_sums(X, X.view(int), mask, np.ones(3), sums, sizes.view(int), size=6)
     assert np.isnan(sums[0, 1])
     assert sums[0, 0] == 3.0
+    assert sizes[0] == 1.0
 
 
 @needs_jit

@@ -120,6 +120,11 @@ def inner(function: Callable[..., Any]) -> Callable[..., Any]:
         return numba.njit(**flags)(function)
 
 
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Write the code of a function into kernels of the same file, for any dtype; nothing of it is cached."""
+    return numba.njit(inline="always")(function)
+
+
 @contextlib.contextmanager
 def _launch() -> Iterator[None]:
     """Guard a parallel kernel: Numba's `workqueue` layer aborts when two threads enter it."""

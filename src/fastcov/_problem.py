@@ -194,9 +194,15 @@ class Problem:
     def _sums(self, gains: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
         """sum_i z_i x_i; fills `sizes`. 3ND flops."""
         total = np.zeros(self.shape[1])
+        whole = np.dtype(f"i{self.dtype.itemsize}")
+        mask = (1 << (8 * whole.itemsize - 1)) - 1
         for rows, block in self.blocks(streamed=True):
             sums = np.empty((-(-len(block) // _kernels.SUM_ROWS), len(total)))
-            _kernels.weighted_sums(block, gains[rows], sums, sizes[rows], size=block.size)
+            largest = np.empty(len(block), whole)
+            _kernels.weighted_sums(
+                block, block.view(whole), mask, gains[rows], sums, largest, size=block.size
+            )
+            sizes[rows] = largest.view(self.dtype)
             total += sums.sum(axis=0)
         return total
 
