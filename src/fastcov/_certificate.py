@@ -59,13 +59,13 @@ def certificates(
     values = np.concatenate([solution.value for solution in solutions])
     slopes = apply_atoms(problem, values).reshape(len(systems), *error.shape)
     left = apply_adjoint(problem, (error - slopes).reshape(-1, *error.shape[1:]))
-    b = np.linalg.norm(overlaps, axis=1)
+    b = _blas.norms(overlaps)
     found = []
     for system, solution, slope, part in zip(
         systems, solutions, slopes, left.reshape(len(systems), *overlaps.shape), strict=True
     ):
         part -= system.penalty.products(solution.value)
-        verdict = _judged(system, error, b, solution, np.linalg.norm(part, axis=1), tol)
+        verdict = _judged(system, error, b, solution, _blas.norms(part), tol)
         found.append(dataclasses.replace(verdict, slopes=slope))
     return found
 

@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 RELATIVE_RIDGES = tuple(float(10.0 ** (k / 2)) for k in range(-8, 1))
 
 # Ridges are solved for, and certified, so many at a time that a matrix or vector for each takes this much.
-# At 148 x 48 twice and four times as much are as fast, and eight times, beyond the caches, is half as fast.
+# At 148 x 48 half as much, and eight times, which is beyond the caches, take 5 % longer.
 GROUP_BYTES = BLOCK_BYTES // 8
 
 
@@ -92,7 +92,7 @@ def ridge_path(
 
     Notes
     -----
-    Spectral: 9n³ flops once for n = min(N, D(D+1)/2), then 6ND² + 4n² for each ridge, or with n < N some
+    Spectral: 9n³ flops once for n = min(N, D(D+1)/2), then 6ND² + 2n² for each ridge, or with n < N some
     14ND²; and for vectors and matrices of as many ridges as fit the caches, some 2 MB or those of one.
 
     Examples
@@ -172,10 +172,10 @@ def _by_eigenvectors(
     stats = {"solver": "spectral", "reason": "one decomposition for all ridges"}
     (N, D), T = start.problem.shape, len(start.target)
     together = max(1, GROUP_BYTES // (8 * T * max(N, D * (D + 1))))
-    for first in range(0, len(order), together):
-        places = order[first : first + together]
+    groups = [order[first : first + together] for first in range(0, len(order), together)]
+    solved = state.each(([grid[k].penalty for k in places] for places in groups), start.overlaps)
+    for places, solutions in zip(groups, solved, strict=True):
         ridges = [grid[k] for k in places]
-        solutions = state.each([ridge.penalty for ridge in ridges], start.overlaps)
         found = all_certified(start, ridges, settings, solutions, stats)
         if method == "line-search":
             found = [stepped(start, r, settings, one) for r, one in zip(ridges, found, strict=True)]

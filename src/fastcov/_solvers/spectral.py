@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,35 +47,58 @@ class State:
     dual: bool
 
     def solve(self, rhs: Array) -> Solution:
-        return self.each([self.system.penalty], rhs)[0]
-
-    def each(self, penalties: Sequence[Penalty], rhs: Array) -> list[Solution]:
-        """Solve, all at once, with each of some ridges, the same for all channels where this one is."""
-        systems = [dataclasses.replace(self.system, penalty=penalty) for penalty in penalties]
-        found: list[Solution] = []
-        for singular, some in itertools.groupby(systems, key=lambda system: system.singular):
-            found += self._together(list(some), rhs, singular)
+        (found,) = next(self.each([[self.system.penalty]], rhs))
         return found
 
-    def _together(self, systems: list[System], rhs: Array, singular: bool) -> list[Solution]:
+    def each(self, groups: Iterable[Sequence[Penalty]], rhs: Array) -> Iterator[list[Solution]]:
+        """Solve with all ridges of a group at once, each the same for all channels where this one is."""
+        inside, outside = (functools.cache(lambda f=f: f(rhs)) for f in (self._inside, self._outside))
+        for group in groups:
+            systems = [dataclasses.replace(self.system, penalty=penalty) for penalty in group]
+            found: list[Solution] = []
+            for singular, some in itertools.groupby(systems, key=lambda system: system.singular):
+                found += self._together(list(some), rhs, inside, outside, singular)
+            yield found
+
+    def _together(
+        self, systems: list[System], rhs: Array, inside: Callable[[], Array], outside: Callable[[], Array],
+        singular: bool,
+    ) -> list[Solution]:  # fmt: skip
         """Solve for the rows of `rhs` (T, N) in systems that are all singular, or all regular."""
         K, stats = len(systems), {"rank": len(self.values)}
-        rows, ridges = np.tile(rhs, (K, 1)), np.repeat([s.ridge for s in systems], len(rhs))[:, np.newaxis]
+        ridges = np.repeat([system.ridge for system in systems], len(rhs))[:, np.newaxis]
         if self.dual and not singular:
             multiply = functools.partial(products, systems)
-            value, steps, _ = refine(multiply, rows, lambda left: self._regular(left, ridges))
+            value, steps, _ = refine(multiply, np.tile(rhs, (K, 1)), lambda b: self._regular(b, ridges))
             stats["refinements"] = steps
         else:
-            value = self._filtered(rows, 1.0 / (self.values + ridges))
+            value = self._combined(np.tile(inside(), (K, 1)) / (self.values + ridges))
             if not singular:
-                value += np.tile(self._outside(rhs), (K, 1)) / ridges
+                value += np.tile(outside(), (K, 1)) / ridges
         status = "minimum-norm" if singular else "converged"
         return [Solution(x.copy(), status, stats) for x in value.reshape(K, *rhs.shape)]
 
     def _regular(self, rhs: Array, ridges: Array) -> Array:
         """b / λ less what is too much of it inside: 1 / (σ² + λ) = 1 / λ − σ² / (λ (σ² + λ))."""
-        inside = self._filtered(rhs, self.values / (self.values + ridges) / ridges)
+        inside = self._combined(self._inside(rhs) * (self.values / (self.values + ridges) / ridges))
         return self.system.scaled(self.system.scaled(rhs)) / ridges - inside
+
+    def _inside(self, rhs: Array) -> Array:
+        """Vᵀ S b for the rows b of `rhs`; over σ² where `dual`."""
+        problem, scaled = self.system.problem, self.system.scaled(rhs)
+        if not self.dual:
+            return _blas.product(scaled, self.vectors, tb=True)
+        # V = Gᵀ U Σ⁻¹, on both sides
+        image = pack(apply_atoms(problem, self.system.scaled(scaled)))
+        return _blas.product(image, self.vectors, tb=True) / self.values
+
+    def _combined(self, parts: Array) -> Array:
+        """S V c for the rows c of what `_inside` gives."""
+        sums = _blas.product(parts, self.vectors)
+        if not self.dual:
+            return self.system.scaled(sums)
+        inside = apply_adjoint(self.system.problem, unpack(sums, self.system.problem.shape[1]))
+        return self.system.scaled(self.system.scaled(inside))
 
     def _outside(self, rhs: Array) -> Array:
         """S (I − V Vᵀ) S b from the vectors of GᵀG: twice, for of what is left once rounding is inside."""
@@ -83,19 +106,6 @@ class State:
         for _ in range(2):
             left -= _blas.product(_blas.product(left, self.vectors, tb=True), self.vectors)
         return self.system.scaled(left)
-
-    def _filtered(self, rhs: Array, factors: Array) -> Array:
-        """S V diag(f) Vᵀ S b for the rows b of `rhs` and f of `factors`."""
-        problem, scaled = self.system.problem, self.system.scaled(rhs)
-        if not self.dual:
-            parts = _blas.product(scaled, self.vectors, tb=True)
-            return self.system.scaled(_blas.product(parts * factors, self.vectors))
-        # V = Gᵀ U Σ⁻¹
-        image = apply_atoms(problem, self.system.scaled(scaled))
-        parts = _blas.product(pack(image), self.vectors, tb=True) / self.values
-        packed = _blas.product(parts * factors, self.vectors)
-        inside = apply_adjoint(problem, unpack(packed, problem.shape[1]))
-        return self.system.scaled(self.system.scaled(inside))
 
 
 def init(system: System, options: Options) -> State:
