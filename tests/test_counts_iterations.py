@@ -83,7 +83,7 @@ def test_refinement_takes_no_more_steps(shape, dtype):
         fit = fc.fit(sim.X, sim.S, relative_ridge=relative, solver="dual")
         assert fit.stats["refinements"] <= (most + 1 if dtype == np.float32 else 1)
         fit = fc.fit(sim.X, sim.S, relative_ridge=relative, solver="spectral")
-        assert fit.stats["refinements"] <= 2
+        assert fit.stats.get("refinements", 0) <= (2 if shape == "tall" else 0)
 
 
 @pytest.fixture

@@ -161,6 +161,12 @@ def dots(A: NDArray[np.float64], B: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([blas.ddot(a, b) for a, b in zip(A, B, strict=True)])
 
 
+def squares(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """‖·‖²_F of each matrix of a stack (T, m, n)."""
+    flat = matrices.reshape(len(matrices), -1)
+    return dots(flat, flat)
+
+
 def norms(A: NDArray[np.float64]) -> NDArray[np.float64]:
     """‖a_t‖ for the rows of A (T, n)."""
     return np.array([blas.dnrm2(a) for a in A])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _blas
 from ._bounds import Bounds
 from ._objective import Objective
 from ._products import apply_adjoint, apply_atoms
@@ -50,16 +51,33 @@ class Certificate:
     slopes: Array | None = None  # G δ, of the linear system (T, D, D)
 
 
-def certificate(system: System, error: Array, overlaps: Array, solution: Solution, tol: float) -> Certificate:
-    """Relative residual of the linear system for each target."""
-    problem, penalty = system.problem.astype(np.float64), system.penalty
-    slopes = apply_atoms(problem, solution.value)
-    left = apply_adjoint(problem, error - slopes)
-    left -= penalty.products(solution.value)
-    size, b = np.linalg.norm(left, axis=1), np.linalg.norm(overlaps, axis=1)
+def certificates(
+    systems: Sequence[System], error: Array, overlaps: Array, solutions: Sequence[Solution], tol: float
+) -> list[Certificate]:
+    """Relative residuals for each target of each of some linear systems that differ in the penalty alone."""
+    problem = systems[0].problem.astype(np.float64)
+    values = np.concatenate([solution.value for solution in solutions])
+    slopes = apply_atoms(problem, values).reshape(len(systems), *error.shape)
+    left = apply_adjoint(problem, (error - slopes).reshape(-1, *error.shape[1:]))
+    b = _blas.norms(overlaps)
+    found = []
+    for system, solution, slope, part in zip(
+        systems, solutions, slopes, left.reshape(len(systems), *overlaps.shape), strict=True
+    ):
+        part -= system.penalty.products(solution.value)
+        verdict = _judged(system, error, b, solution, _blas.norms(part), tol)
+        found.append(dataclasses.replace(verdict, slopes=slope))
+    return found
+
+
+def _judged(
+    system: System, error: Array, b: Array, solution: Solution, size: Array, tol: float
+) -> Certificate:
+    """What a residual of this size (T,) says, beside overlaps of size b (T,)."""
+    penalty = system.penalty
     residual = np.divide(size, b, out=np.zeros_like(b), where=b > 0)
     if solution.status == "approximate":
-        return Certificate(residual, solution.status, slopes=slopes)
+        return Certificate(residual, solution.status)
     small = None
     if solution.status == "minimum-norm" and penalty.largest > 0:
         small = (
@@ -69,21 +87,21 @@ def certificate(system: System, error: Array, overlaps: Array, solution: Solutio
     reached = "minimum-norm" if solution.status == "minimum-norm" else "converged"
     asked = 1.001 * tol if "iterations" in solution.stats else BACKWARD_ERROR
     if np.all(residual <= asked):
-        return Certificate(residual, reached, small, slopes=slopes)
+        return Certificate(residual, reached, small)
     # ‖GᵀG‖ is at most its trace. What a minimum-norm solution leaves out has singular values up to
     # √(N ε) of the largest.
     norm = system.diagonal.sum()
     rounding = BACKWARD_ERROR * (system.sizes(solution.value) + b)
     if solution.status == "minimum-norm":
-        rounding += np.sqrt(len(solution.value[0]) * np.finfo(np.float64).eps * norm * squares(error))
+        rounding += np.sqrt(len(solution.value[0]) * np.finfo(np.float64).eps * norm * _blas.squares(error))
     if np.all(size <= rounding):
-        return Certificate(residual, reached, small, slopes=slopes)
+        return Certificate(residual, reached, small)
     warning = (
         f"The linear system is solved to a relative residual of {residual.max():.1e} only, "
         f"{_CAUSES[solution.status]}."
     )
     status = "inaccurate" if solution.status == reached else solution.status
-    return Certificate(residual, status, warning, slopes=slopes)
+    return Certificate(residual, status, warning)
 
 
 def stationarity(
@@ -116,8 +134,3 @@ def stationarity(
     short = f"at a gradient of {residual.max():.1e} of that at gains of one"
     warning = f"The minimiser stopped {short}, {_ENDS[status]}."
     return Certificate(residual, "inaccurate" if status == "converged" else status, warning, covariances)
-
-
-def squares(matrices: Array) -> Array:
-    """‖·‖²_F of each matrix of a stack."""
-    return np.square(matrices).sum(axis=(1, 2))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ._certificate import certificate
+from ._certificate import certificates
 from ._minimum import at_bounds, minimised
 from ._objective import Objective, best_step
 from ._products import apply_atoms
@@ -86,18 +86,31 @@ def certified(
     start: Start, ridge: Ridge, settings: Settings, solution: Solution, stats: dict[str, Any]
 ) -> Outcome:
     """The outcome of a linear system."""
-    delta = solution.value
-    delta[:, start.problem.sizes == 0] = 0.0  # the gain of a dead channel is exactly 1
-    gains = 1.0 + delta
-    if settings.bounds is not None:
-        gains = settings.bounds.clip(gains)
-        delta[:] = gains - 1.0
-        stats = {**stats, **at_bounds(settings.bounds, gains)}
-    found = certificate(start.system(ridge), start.error, start.overlaps, solution, settings.options.tol)
-    return Outcome(
-        gains, delta, found.residual, found.status, {**stats, **solution.stats}, found.warning,
-        slopes=found.slopes,
-    )  # fmt: skip
+    return all_certified(start, [ridge], settings, [solution], stats)[0]
+
+
+def all_certified(
+    start: Start, ridges: Sequence[Ridge], settings: Settings, solutions: Sequence[Solution],
+    stats: dict[str, Any],
+) -> list[Outcome]:  # fmt: skip
+    """The outcomes of linear systems with several ridges, from the same passes over X."""
+    dead, gains = start.problem.sizes == 0, []
+    for solution in solutions:
+        delta = solution.value
+        delta[:, dead] = 0.0  # the gain of a dead channel is exactly 1
+        gains.append(1.0 + delta)
+        if settings.bounds is not None:
+            gains[-1] = settings.bounds.clip(gains[-1])
+            delta[:] = gains[-1] - 1.0
+    systems = [start.system(ridge) for ridge in ridges]
+    found = certificates(systems, start.error, start.overlaps, solutions, settings.options.tol)
+    return [
+        Outcome(
+            z, solution.value, each.residual, each.status,
+            {**stats, **at_bounds(settings.bounds, z), **solution.stats}, each.warning, slopes=each.slopes,
+        )
+        for z, solution, each in zip(gains, solutions, found, strict=True)
+    ]  # fmt: skip
 
 
 def diagonal(start: Start, ridge: Ridge, settings: Settings) -> Outcome:

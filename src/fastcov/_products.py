@@ -49,7 +49,8 @@ def weighted_atoms(
                 _kernels.atom_products(
                     block, rows.start, problem.gains, problem.mean, V[some],
                     np.empty((parts, *total[some].shape)), total[some],
-                    size=len(V[some]) * block.size * D // ELEMENT_PRODUCTS,
+                    # one part is one thread's, however many vectors
+                    size=len(V[some]) * block.size * D // ELEMENT_PRODUCTS if parts > 1 else 0,
                 )  # fmt: skip
     if exponent:
         np.ldexp(total, exponent, out=total)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._certificate import squares
+from . import _blas
 from ._frames import fit_dataset, fit_frame
 from ._html import html_table
 from ._labels import Labels
@@ -38,18 +38,17 @@ def describe(
         covariance = np.stack([problem.at(row).covariance() for row in outcome.gains])
     one = slice(None) if stacked else 0
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        left = squares(covariance - target)
+        left = _blas.squares(covariance - target)
         losses = problem.unscaled(0.5 * left, y=4) + ridge.term(problem, delta)
-        r2 = 1.0 - left / squares(target)
-        r2_at_one = 1.0 - squares(start.error) / squares(target)
-        traces = np.trace(target, axis1=1, axis2=2) / np.trace(start.covariance)
+        r2 = 1.0 - left / start.target_squares
+        r2_at_one = 1.0 - start.error_squares / start.target_squares
     numbers = {
         name: value[one] for name, value in outcome.stats.items() if name in ("step", "losses", "at_bounds")
     }
     stats = {
         "shape": problem.shape,
         "r2_at_one": r2_at_one[one],
-        "trace_ratio": traces[one],
+        "trace_ratio": start.trace_ratio[one],
         "dtype": str(start.given.dtype),
         "center": problem.center,
         **extra,
@@ -61,7 +60,7 @@ def describe(
     return Fit(
         delta=delta[one],
         loss=losses[one],
-        loss_at_one=problem.unscaled(0.5 * squares(start.error), y=4)[one],
+        loss_at_one=problem.unscaled(0.5 * start.error_squares, y=4)[one],
         r2=r2[one],
         ridge=ridge.value,
         relative_ridge=ridge.relative,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import _blas
 from ._labels import by_channel
 from ._penalty import Penalty
 from ._problem import Problem
@@ -72,6 +73,23 @@ class Start:
     def error(self) -> Array:
         """e₀ as matrices (T, D, D)."""
         return self.target - self.covariance
+
+    @functools.cached_property
+    def error_squares(self) -> Array:
+        """‖e₀‖²_F (T,)."""
+        return _blas.squares(self.error)
+
+    @functools.cached_property
+    def target_squares(self) -> Array:
+        """‖S‖²_F (T,)."""
+        return _blas.squares(self.target)
+
+    @functools.cached_property
+    def trace_ratio(self) -> Array:
+        """The traces of the targets over that of the covariance (T,)."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio: Array = np.trace(self.target, axis1=1, axis2=2) / np.trace(self.covariance)
+        return ratio
 
     @functools.cached_property
     def largest(self) -> float:

@@ -93,11 +93,12 @@ class Study:
         held_out = self.block(test).astype(np.float64)
         S, at_one = scale * target[np.ix_(test, test)], self.at_one[np.ix_(test, test)]
         scores = {}
-        for k, outcome in outcomes(start, grid, method, settings):
-            score = score_of(held_out, outcome.gains[0], S, at_one)
-            scores[places[k]] = dataclasses.replace(
-                score, residual=float(outcome.residual[0]), status=outcome.status
-            )
+        for some, found in outcomes(start, grid, method, settings):
+            for k, outcome in zip(some, found, strict=True):
+                score = score_of(held_out, outcome.gains[0], S, at_one)
+                scores[places[k]] = dataclasses.replace(
+                    score, residual=float(outcome.residual[0]), status=outcome.status
+                )
         return scores
 
 

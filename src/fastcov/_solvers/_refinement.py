@@ -7,8 +7,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ._solution import System
-
 Array = NDArray[np.float64]
 
 # Stop at a residual that a float64 factor would leave, or where a step does not halve it.
@@ -16,22 +14,26 @@ REFINED = 1e-13
 MAX_STEPS = 20
 
 
-def refine(system: System, rhs: Array, approximate: Callable[[Array], Array]) -> tuple[Array, int, float]:
-    """x += approximate(b − A x) for the rows b of `rhs` (T, N), A = GᵀG + λI.
+def refine(
+    product: Callable[[Array], Array], rhs: Array, approximate: Callable[[Array], Array]
+) -> tuple[Array, int, float]:
+    """x += approximate(b − A x) for the rows b of `rhs` (T, N), with A x the product in float64.
 
-    Returns x, the steps after the first, and the largest residual beside that of `rhs`.
+    Each row is refined for as long as that helps, and A may be another for each. Returns x, the steps after
+    the first, and the largest residual beside that of `rhs`.
     """
-    system = system.astype(np.float64)
     scale = np.abs(rhs).max(axis=1, keepdims=True)
     scale[scale == 0] = 1.0
-    x, left, last = np.zeros_like(rhs), rhs / scale, np.inf
+    x, left, last = np.zeros_like(rhs), rhs / scale, np.full(len(rhs), np.inf)
     steps = -1
     while steps < MAX_STEPS:
         x += approximate(left)
         steps += 1
-        left = rhs / scale - system.product(x)
-        size = float(np.abs(left).max())
-        if size <= REFINED or not size <= last / 2:
+        left = rhs / scale - product(x)
+        size = np.abs(left).max(axis=1)
+        going = (size > REFINED) & (size <= last / 2)
+        if not going.any():
             break
+        left[~going] = 0.0  # what is done stays as it is
         last = size
-    return x * scale, steps, size
+    return x * scale, steps, float(size.max())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -110,12 +110,19 @@ class System:
 
     def product(self, V: Array) -> Array:
         """(GᵀG + P) v for the rows v of V (T, N)."""
-        out = apply_gram(self.problem, V)
-        if self.penalty.uniform:
-            _blas.add_scaled(out, np.full(len(V), self.ridge), V)
+        return products((self,), V)
+
+
+def products(systems: Sequence[System], V: Array) -> Array:
+    """(GᵀG + P_k) v for the rows v of V (K·T, N): T for each of K systems that differ in P alone."""
+    out = apply_gram(systems[0].problem, V)
+    shape = len(systems), -1, V.shape[1]
+    for system, rows, images in zip(systems, V.reshape(shape), out.reshape(shape), strict=True):
+        if system.penalty.uniform:
+            _blas.add_scaled(images, np.full(len(rows), system.ridge), rows)
         else:
-            out += self.penalty.products(V)
-        return out
+            images += system.penalty.products(rows)
+    return out
 
 
 def _offset(problem: Problem) -> float:

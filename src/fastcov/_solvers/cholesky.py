@@ -34,7 +34,7 @@ class State:
     def solve(self, rhs: Array) -> Solution:
         if self.lower.dtype == np.float64:
             return Solution(self._approximate(rhs), "converged", {})
-        value, steps, left = refine(self.system, rhs, self._approximate)
+        value, steps, left = refine(self.system.astype(np.float64).product, rhs, self._approximate)
         if left <= REFINED:
             return Solution(value, "converged", {"refinements": steps})
         self.lower = np.empty((0, 0))  # both would not fit

@@ -32,7 +32,7 @@ class State:
     lower: Array
 
     def solve(self, rhs: Array) -> Solution:
-        value, steps, _ = refine(self.system, rhs, self._approximate)
+        value, steps, _ = refine(self.system.astype(np.float64).product, rhs, self._approximate)
         return Solution(value, "converged", {"refinements": steps})
 
     def _approximate(self, rhs: Array) -> Array:

@@ -3,7 +3,8 @@
 With G = U Σ Vᵀ, (GᵀG + λI)⁻¹ b = V (Σ² + λI)⁻¹ Vᵀ b + (b − V Vᵀ b) / λ. Some 9n³ flops and 24n² bytes
 for n = min(N, D(D+1)/2), beside those of the matrix. Where λ does not count beside GᵀG in double
 precision, what lies outside the range of Gᵀ is rounding and is left out: for λ = 0, the solution of
-minimum norm.
+minimum norm. Vectors of GᵀG are orthogonal to rounding, and so one solution is as good as one with a Cholesky
+factor; those of GGᵀ give V = Gᵀ U Σ⁻¹, which for small σ is not, and refinement brings the digits back.
 
 For a penalty of its own for each channel, all of this is of G diag(s) (see `System`), and the norm ‖δ / s‖.
 """
@@ -11,6 +12,9 @@ For a penalty of its own for each channel, all of this is of G diag(s) (see `Sys
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +25,7 @@ from .._products import apply_adjoint, apply_atoms, gram_triangle
 from .._validation import require_memory
 from ._pairs import block_rows, dual_gram, n_pairs, pack, unpack
 from ._refinement import refine
-from ._solution import Options, Solution, System
+from ._solution import Options, Solution, System, products
 
 Array = NDArray[np.float64]
 
@@ -42,36 +46,66 @@ class State:
     vectors: Array
     dual: bool
 
-    def at(self, penalty: Penalty) -> State:
-        """The same decomposition with another ridge, the same for all channels as this one is."""
-        return dataclasses.replace(self, system=dataclasses.replace(self.system, penalty=penalty))
-
     def solve(self, rhs: Array) -> Solution:
-        stats = {"rank": len(self.values)}
-        if self.system.singular:
-            inside = self._filtered(rhs, 1.0 / (self.values + self.system.ridge))
-            return Solution(inside, "minimum-norm", stats)
-        value, steps, _ = refine(self.system, rhs, self._regular)
-        return Solution(value, "converged", {**stats, "refinements": steps})
+        (found,) = next(self.each([[self.system.penalty]], rhs))
+        return found
 
-    def _regular(self, rhs: Array) -> Array:
+    def each(self, groups: Iterable[Sequence[Penalty]], rhs: Array) -> Iterator[list[Solution]]:
+        """Solve with all ridges of a group at once, each the same for all channels where this one is."""
+        inside, outside = (functools.cache(lambda f=f: f(rhs)) for f in (self._inside, self._outside))
+        for group in groups:
+            systems = [dataclasses.replace(self.system, penalty=penalty) for penalty in group]
+            found: list[Solution] = []
+            for singular, some in itertools.groupby(systems, key=lambda system: system.singular):
+                found += self._together(list(some), rhs, inside, outside, singular)
+            yield found
+
+    def _together(
+        self, systems: list[System], rhs: Array, inside: Callable[[], Array], outside: Callable[[], Array],
+        singular: bool,
+    ) -> list[Solution]:  # fmt: skip
+        """Solve for the rows of `rhs` (T, N) in systems that are all singular, or all regular."""
+        K, stats = len(systems), {"rank": len(self.values)}
+        ridges = np.repeat([system.ridge for system in systems], len(rhs))[:, np.newaxis]
+        if self.dual and not singular:
+            multiply = functools.partial(products, systems)
+            value, steps, _ = refine(multiply, np.tile(rhs, (K, 1)), lambda b: self._regular(b, ridges))
+            stats["refinements"] = steps
+        else:
+            value = self._combined(np.tile(inside(), (K, 1)) / (self.values + ridges))
+            if not singular:
+                value += np.tile(outside(), (K, 1)) / ridges
+        status = "minimum-norm" if singular else "converged"
+        return [Solution(x.copy(), status, stats) for x in value.reshape(K, *rhs.shape)]
+
+    def _regular(self, rhs: Array, ridges: Array) -> Array:
         """b / λ less what is too much of it inside: 1 / (σ² + λ) = 1 / λ − σ² / (λ (σ² + λ))."""
-        ridge = self.system.ridge
-        inside = self._filtered(rhs, self.values / (self.values + ridge) / ridge)
-        return self.system.scaled(self.system.scaled(rhs)) / ridge - inside
+        inside = self._combined(self._inside(rhs) * (self.values / (self.values + ridges) / ridges))
+        return self.system.scaled(self.system.scaled(rhs)) / ridges - inside
 
-    def _filtered(self, rhs: Array, factors: Array) -> Array:
-        """S V diag(factors) Vᵀ S b."""
+    def _inside(self, rhs: Array) -> Array:
+        """Vᵀ S b for the rows b of `rhs`; over σ² where `dual`."""
         problem, scaled = self.system.problem, self.system.scaled(rhs)
         if not self.dual:
-            parts = _blas.product(scaled, self.vectors, tb=True)
-            return self.system.scaled(_blas.product(parts * factors, self.vectors))
-        # V = Gᵀ U Σ⁻¹
-        image = apply_atoms(problem, self.system.scaled(scaled))
-        parts = _blas.product(pack(image), self.vectors, tb=True) / self.values
-        packed = _blas.product(parts * factors, self.vectors)
-        inside = apply_adjoint(problem, unpack(packed, problem.shape[1]))
+            return _blas.product(scaled, self.vectors, tb=True)
+        # V = Gᵀ U Σ⁻¹, on both sides
+        image = pack(apply_atoms(problem, self.system.scaled(scaled)))
+        return _blas.product(image, self.vectors, tb=True) / self.values
+
+    def _combined(self, parts: Array) -> Array:
+        """S V c for the rows c of what `_inside` gives."""
+        sums = _blas.product(parts, self.vectors)
+        if not self.dual:
+            return self.system.scaled(sums)
+        inside = apply_adjoint(self.system.problem, unpack(sums, self.system.problem.shape[1]))
         return self.system.scaled(self.system.scaled(inside))
+
+    def _outside(self, rhs: Array) -> Array:
+        """S (I − V Vᵀ) S b from the vectors of GᵀG: twice, for of what is left once rounding is inside."""
+        left = self.system.scaled(rhs).copy()
+        for _ in range(2):
+            left -= _blas.product(_blas.product(left, self.vectors, tb=True), self.vectors)
+        return self.system.scaled(left)
 
 
 def init(system: System, options: Options) -> State:
