@@ -1,4 +1,4 @@
-"""Has anything become slower? `python bench/gate.py`, exits 0: no; 1: yes, and what; 2: too noisy to tell.
+"""Has anything become slower? `python bench/gate.py`, exits 0: no; 1: yes, and what; 75: too noisy to tell.
 
 Seconds of another time or machine say little, so each row of gate_rows.py is a ratio to something that
 runs beside it: the median over interleaved rounds, in one process, of equally long blocks of calls. With one
@@ -39,6 +39,8 @@ from fastcov._bench._machine import processor
 from fastcov._bench._timing import interleaved
 from gate_rows import ALL, CALLS, MARGINS, ONE, ROWS, Row
 
+# As sysexits.h has it for what may go better later; 2 is that of wrong options.
+BUSY = 75
 USUAL = pathlib.Path(__file__).with_name("gate.json")
 # Rounds: as many as there is time for, within these.
 ROUNDS, SECONDS = (31, 101), 0.6
@@ -160,9 +162,10 @@ def record(names: Sequence[str]) -> int:
 def gate(names: Sequence[str], slow: str = "", by: float = 1.0) -> dict[str, str]:
     """Measure rows, those in doubt again, and print the table. Verdicts by row."""
     usual = usual_ratios()
-    if not usual:
-        print(f"Nothing is recorded for {kind()}: the lines are those that hold anywhere.\n"
-              "Record this kind of machine with `python bench/gate.py --record`.")  # fmt: skip
+    if unknown := [name for name in names if name not in usual]:
+        which = "anything" if len(unknown) == len(names) else "; ".join(unknown)
+        print(f"No usual ratio is recorded for {which} on this kind of machine ({kind()}): the lines are those "
+              "that hold anywhere. `python bench/gate.py --record` records it.")  # fmt: skip
     ratios = {name: [ratio] for name, ratio in in_child(names, slow, by).items()}
 
     def verdicts() -> dict[str, str]:
@@ -221,7 +224,7 @@ def main() -> int:
         return 1
     if noisy:
         print(f"\nThis machine is too busy to tell: {'; '.join(noisy)}.")
-        return 2
+        return BUSY
     print("\nNothing is slower.")
     return 0
 

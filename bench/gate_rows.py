@@ -235,18 +235,20 @@ def _laid_out(args: Sequence[Any]) -> list[Any]:
     Where arrays lie within pages decides what they displace in the first cache, and may cost a kernel
     a third; so it is the same in every process.
     """
-    sizes = [-(-a.nbytes // LINE) * LINE if isinstance(a, np.ndarray) else 0 for a in args]
-    memory = np.empty(sum(sizes) + PAGE, np.uint8)
-    at, copies = -memory.ctypes.data % PAGE, []
-    for a, size in zip(args, sizes, strict=True):
-        if isinstance(a, np.ndarray):
-            copy = memory[at : at + a.nbytes].view(a.dtype).reshape(a.shape)
-            copy[...] = a
-            copies.append(copy)
-        else:
-            copies.append(a)
-        at += size
-    return copies
+    arrays = {_place(a): a for a in args if isinstance(a, np.ndarray)}  # two views of one memory stay so
+    memory = np.empty(sum(a.nbytes + LINE for a in arrays.values()) + PAGE, np.uint8)
+    at, copies = -memory.ctypes.data % PAGE, {}
+    for place, a in arrays.items():
+        copies[place] = memory[at : at + a.nbytes]
+        copies[place][...] = a.ravel().view(np.uint8)
+        at += -(-a.nbytes // LINE) * LINE
+    return [
+        copies[_place(a)].view(a.dtype).reshape(a.shape) if isinstance(a, np.ndarray) else a for a in args
+    ]
+
+
+def _place(a: np.ndarray) -> tuple[int, int]:
+    return a.ctypes.data, a.nbytes
 
 
 def slower(run: Callable[..., Any], by: float) -> Callable[..., Any]:

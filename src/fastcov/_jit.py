@@ -150,7 +150,6 @@ class _BlasThreads:
         self._lock = threading.Lock()
         self._held: list[list[int]] = []  # one entry a block, told apart by identity
         self._before: list[int] = []
-        self._now: list[int] = []  # of each library: asking it takes as long as telling it
 
     @contextlib.contextmanager
     def hold(self, n: int, *, weak: bool = False) -> Iterator[None]:
@@ -159,7 +158,6 @@ class _BlasThreads:
         with self._lock:
             if not self._held:
                 self._before = [library.num_threads for library in blas().lib_controllers]
-                self._now = self._before.copy()
             self._held.append(entry)
             self._apply()
         try:
@@ -184,11 +182,10 @@ class _BlasThreads:
     def _apply(self) -> None:
         asked = [n for n, weak in self._held if not weak][-1:]
         limits = [n for n, weak in self._held if weak]
-        for i, library in enumerate(blas().lib_controllers):
-            n = min([*(asked or [self._before[i]]), *limits])
-            if self._now[i] != n:
+        for library, before in zip(blas().lib_controllers, self._before, strict=True):
+            n = min([*(asked or [before]), *limits])
+            if library.num_threads != n:
                 library.set_num_threads(n)
-                self._now[i] = n
 
 
 _blas_threads = _BlasThreads()
