@@ -1,11 +1,13 @@
 """Can the gate be trusted? `python bench/gate_trial.py --runs 20`: the gate against itself, some 20 minutes.
 
-No run may find anything. With `--slow NAME --by 1.15` a kernel or an operation is slowed on purpose, in all
-processes of the gate and wherever it is called: it spins for 15 % of the time that it took. Each run then has
-to find it, in the rows of one thread. `--slow each` does so for all that have a row, one after another; with `--runs 1`, once each, in some minutes.
+No run may find anything. With `--slow NAME --by 1.15` a kernel or an operation is slowed on purpose, in
+all processes of the gate and wherever it is called: it spins for 15 % of the time that it took. Each run
+then has to find it, in the rows of one thread. `--slow each` does so for all that have a row, one after
+another; with `--runs 1`, once each, in some minutes.
 
-Printed are the rates, and how bad they may be in truth: the 95 % bound of Clopper and Pearson. Of rates that
-are no better than promised (false alarms in fewer than 1 of 20 runs, 19 of 20 caught) the exit status is 1.
+Printed are the rates, and how bad they may be in truth: the 95 % bound of Clopper and Pearson. Of rates
+that are no better than promised (false alarms in fewer than 1 of 20 runs, 19 of 20 caught) the exit
+status is 1.
 """
 
 from __future__ import annotations
