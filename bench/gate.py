@@ -164,8 +164,10 @@ def gate(names: Sequence[str], slow: str = "", by: float = 1.0) -> dict[str, str
     usual = usual_ratios()
     if unknown := [name for name in names if name not in usual]:
         which = "anything" if len(unknown) == len(names) else "; ".join(unknown)
-        print(f"No usual ratio is recorded for {which} on this kind of machine ({kind()}):\n"
-              "the lines are those that hold anywhere. `python bench/gate.py --record` records it.")  # fmt: skip
+        print(
+            f"No usual ratio is recorded for {which} on this kind of machine ({kind()}):\n"
+            "the lines are those that hold anywhere. Record it with `python bench/gate.py --record`."
+        )
     ratios = {name: [ratio] for name, ratio in in_child(names, slow, by).items()}
 
     def verdicts() -> dict[str, str]:
