@@ -39,9 +39,10 @@ GEMM = 70e9  # products of X with D x D matrices
 SYRK = 85e9  # GᵀG, and GGᵀ from rows of G
 POTRF, POTRF_HALF = 95e9, 400.0  # of large matrices; the order at which half of that is reached
 EIGH = 80e9
-# Seconds of a call, a preconditioner, an iteration and a proposed pivot besides, and of a product with GᵀG
-# for each channel and each element of X, which count where conditions are few.
-CALL, PREPARATION, ITERATION, PROPOSAL = 2e-4, 6e-4, 1e-4, 8e-6
+# Seconds of a call, a refinement, an iteration and a proposed pivot besides, and of a product with GᵀG for
+# each channel and each element of X, which count where conditions are few. An iteration takes 0.1 ms: counted
+# as four it leaves small problems to a factorisation, which gives all digits in much the same time.
+CALL, REFINEMENT, ITERATION, PROPOSAL = 2e-4, 1e-4, 4e-4, 8e-6
 CHANNEL, ELEMENT = 1.2e-8, 5e-10
 # Bytes per second of memory that is read once.
 BANDWIDTH = 13e9
@@ -298,7 +299,7 @@ def _estimates(
     gram, factor, refined = 1.0 * N * P * P, P**3 / 3, 5 * product
     seconds = CALL + (gram / SYRK + factor / _potrf(P)) / (faster if single else 1) + 5 * multiply
     width = itemsize if single else 8
-    dual = (gram + factor + refined, width * P * (P + block_rows(D)), seconds + ITERATION)
+    dual = (gram + factor + refined, width * P * (P + block_rows(D)), seconds + REFINEMENT)
 
     gram = N * P * P if P < N else N * N * D
     seconds = CALL + gram / SYRK + 9 * n**3 / EIGH + 3 * multiply
@@ -331,7 +332,7 @@ def _estimate_pcg(
         seconds = (setup + expected * product) / rate + 3 * product / GEMM
         seconds += (expected + 3) * N * T * (CHANNEL + D * ELEMENT)
         seconds += expected * (ITERATION + 2.0 * N * k * itemsize * T / BANDWIDTH)
-        seconds += CALL + PREPARATION + PROPOSAL * k * (1.0 + k / HALVED) ** 0.8
+        seconds += CALL + PROPOSAL * k * (1.0 + k / HALVED) ** 0.8
         if seconds < best[2]:
             best = (flops, itemsize * N * k + working_bytes(N, D, k), seconds)
     return best
