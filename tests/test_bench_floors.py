@@ -44,7 +44,7 @@ def entered(call):
     def note(frame, event, _):
         path = pathlib.Path(frame.f_code.co_filename)
         if event == "call" and path.is_relative_to(root) and not path.is_relative_to(root / "_bench"):
-            found.add(frame.f_code.co_qualname if sys.version_info >= (3, 11) else frame.f_code.co_name)
+            found.add(frame.f_code.co_name)
 
     before = sys.getprofile()
     sys.setprofile(note)

@@ -242,7 +242,7 @@ def modes(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
         work = {"flops": N**2 * D + 9.0 * N**3, "floor": bare_eigenvectors(A)}
     return Task(
         ours=ours, check=check, nbytes=8.0 * N * (6 * n + 200), naive=naive,
-        repeats=max(1.0, applications), **work,
+        repeats=float(max(1, applications)), **work,
     )  # fmt: skip
 
 
