@@ -45,6 +45,7 @@ class Case:
     flops: float
     nbytes: float
     skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    repeats: float = 1.0
 
     @property
     def name(self) -> str:

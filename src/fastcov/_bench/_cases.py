@@ -10,6 +10,8 @@ import importlib.util
 import math
 from typing import Any
 
+import numpy as np
+
 from . import _pieces as _pieces  # these enter their operations, in the order of a table
 
 # isort: split
@@ -21,7 +23,7 @@ from . import _studies as _studies
 # isort: split
 from ..datasets import Simulation
 from ._case import FLOOR, NAIVE, OURS, Case, data
-from ._operation import FLY, MIDDLE, OPERATIONS, SMALL, TINY, Key, Shape
+from ._operation import FLY, MIDDLE, OPERATIONS, SMALL, TINY, Key, Operation, Shape
 from ._peers import peers as peers_of
 
 # What the naive version may hold, and compute: some twenty seconds. Beyond, it is left out.
@@ -34,14 +36,12 @@ def case(operation: str, shape: Shape, dtype: str = "float64", *, peers: bool = 
     `peers=False` leaves out what only optional libraries have. Raises ValueError for an operation that is
     not in OPERATIONS.
     """
-    return case_of(operation, data(shape, dtype), peers=peers)
+    return case_of(operation, _simulation(operation, shape, dtype), peers=peers)
 
 
 def case_of(operation: str, simulation: Simulation, *, peers: bool = True, **given: Any) -> Case:
     """The case of an operation on any data; keywords are those of the operation, as `relative_ridge`."""
-    if operation not in OPERATIONS:
-        raise ValueError(f"Argument 'operation' must be one of {', '.join(OPERATIONS)}, not {operation!r}.")
-    found = OPERATIONS[operation]
+    found = _operation(operation)
     task = found.make(simulation, **given)
     runs, skipped = {OURS: task.ours}, {}
     if task.naive_bytes > NAIVE_BYTES:
@@ -58,8 +58,24 @@ def case_of(operation: str, simulation: Simulation, *, peers: bool = True, **giv
         skipped |= missing
     N, D = simulation.X.shape
     return Case(
-        operation, (N, D), str(simulation.X.dtype), runs, task.check, task.flops, task.nbytes, skipped
-    )
+        operation, (N, D), str(simulation.X.dtype), runs, task.check, task.flops, task.nbytes, skipped,
+        task.repeats,
+    )  # fmt: skip
+
+
+def _operation(name: str) -> Operation:
+    if name not in OPERATIONS:
+        raise ValueError(f"Argument 'operation' must be one of {', '.join(OPERATIONS)}, not {name!r}.")
+    return OPERATIONS[name]
+
+
+def _simulation(operation: str, shape: Shape, dtype: str) -> Simulation:
+    """The responses, or of an operation that asks for their shape alone zeros that take no memory."""
+    if _operation(operation).on_data:
+        return data(shape, dtype)
+    zero, (N, D) = np.zeros((), dtype), shape
+    X = np.broadcast_to(zero, shape)
+    return Simulation(X, X, np.broadcast_to(np.float64(0), (D, D)), np.broadcast_to(np.float64(1), N))
 
 
 def installed(operation: str) -> bool:

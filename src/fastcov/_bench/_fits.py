@@ -34,10 +34,14 @@ from ._operation import (
     Task,
     atom_bytes,
     bare,
+    bare_eigenvectors,
     bare_products,
+    bare_steps,
+    covariance_flops,
     operation,
+    pairs,
 )
-from ._reference import RESIDUAL, LinearSystem, Minimum, Reference, delta_of, gains_of, near
+from ._reference import RESIDUAL, LinearSystem, Minimum, Reference, delta_of, gains_of, near, require
 
 # λ over the largest eigenvalue of GᵀG: where the linear fit can be trusted; where an iteration has something
 # to do; and where the linear fit begins to overshoot, and the exact one is what serves.
@@ -90,14 +94,37 @@ def _factorisation(simulation: Simulation, ridge: Any, targets: int = 1) -> Any:
     return floor
 
 
-def _bare_work(simulation: Simulation, ridge: float, **asked: Any) -> Any:
-    """The direct solution, or of more channels than DIRECT the products of the iterations, counted before."""
+def _pair_factorisation(simulation: Simulation, ridge: float) -> Any:
+    """The bare solution over pairs of conditions: SYRK of their products, POTRF and POTRS."""
+    X, D = simulation.X, simulation.X.shape[1]
+    first, second = np.triu_indices(D)
+    products, diagonal = X[:, first] * X[:, second], np.arange(pairs(D))
+    b = np.ones((pairs(D), 1), X.dtype, order="F")
+    syrk, potrf, potrs = bare(simulation, "syrk", "potrf", "potrs")
+
+    def floor() -> Any:
+        A = syrk(1.0, products.T, lower=1)
+        A[diagonal, diagonal] += ridge
+        factor, _ = potrf(A, lower=1, clean=0, overwrite_a=1)
+        return potrs(factor, b, lower=1)
+
+    return floor
+
+
+def bare_work(simulation: Simulation, ridge: float, solver: str) -> dict[str, Any]:
+    """The floor of a linear fit with a solver, and how often it repeats its work.
+
+    It is the direct solution, or of an iteration with more channels than DIRECT the products of so many
+    iterations as ours takes, counted before.
+    """
     X, S = simulation.X, simulation.S
-    if len(X) <= DIRECT:
-        return _factorisation(simulation, ridge)
-    iterations = fc.fit(X, S, ridge=ridge, **asked).stats.get("iterations")
+    if solver == "dual":
+        return {"floor": _pair_factorisation(simulation, ridge)}
+    if solver != "pcg" or len(X) <= DIRECT:
+        return {"floor": _factorisation(simulation, ridge)}
+    iterations = max(1, int(fc.fit(X, S, ridge=ridge, solver=solver).stats["iterations"]))
     # They are in float32 where the ridge is well above its rounding.
-    return None if iterations is None else bare_products(X.astype(np.float32), int(iterations))
+    return {"floor": bare_products(X.astype(np.float32), iterations), "repeats": float(iterations)}
 
 
 def _solved(simulation: Simulation, relative: float, **asked: Any) -> Task:
@@ -109,7 +136,7 @@ def _solved(simulation: Simulation, relative: float, **asked: Any) -> Task:
         flops=cost.flops, nbytes=cost.nbytes,
         naive=lambda: _naive.linear_fit(X, S, ridge),
         **_naive_solution(simulation),
-        floor=_bare_work(simulation, ridge, **asked),
+        **bare_work(simulation, ridge, cost.solver),
         given={"ridge": ridge, "tol": RESIDUAL if cost.solver == "pcg" else None},
     )  # fmt: skip
 
@@ -143,7 +170,7 @@ def pcg(simulation: Simulation, relative_ridge: float | None = None) -> Task:
 
 @operation("file", ["fit"], (SMALL, LONG, MANY, LARGE), singles=(LARGE, LARGEST))
 def file(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
-    """The linear fit of X in a `.npy` file, read by blocks in each pass; the floor is that of X in memory."""
+    """The linear fit of X in a `.npy` file, read by blocks in each pass; the floor is that of `fit`."""
     X, S = simulation.X, simulation.S
     ridge, system, cost = _linear(simulation, relative_ridge)
     folder = tempfile.mkdtemp()
@@ -155,7 +182,7 @@ def file(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
         ours=lambda: fc.fit(mapped, S, ridge=ridge), check=system.check, flops=cost.flops, nbytes=cost.nbytes,
         naive=lambda: _naive.linear_fit(np.load(path), S, ridge),
         **_naive_solution(simulation),
-        floor=lambda: fc.fit(X, S, ridge=ridge),
+        **bare_work(simulation, ridge, cost.solver),
     )  # fmt: skip
 
 
@@ -183,22 +210,23 @@ def spectral(simulation: Simulation) -> Task:
     return Task(
         ours=lambda: fc.fit(X, S, ridge=0.0), check=check, flops=N**2 * D + 9.0 * N**3, nbytes=24.0 * N**2,
         naive=naive, naive_bytes=2 * atom_bytes((N, D)), naive_flops=SVD * N**2 * D**2,
-        floor=lambda: np.linalg.eigh(A),
+        floor=bare_eigenvectors(A),
     )  # fmt: skip
 
 
 @operation("diagonal", ["fit"], (TINY, SMALL, MIDDLE, LONG, LARGE))
 def diagonal(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
-    """8ND² flops, certificate and loss included, and X is read four times; the floor is SYRK and GEMM."""
+    """Two covariances and 6ND² flops, certificate and loss included, and X is read four times.
+
+    The floor is SYRK and GEMM.
+    """
     X, S, (N, D), w = simulation.X, simulation.S, simulation.X.shape, simulation.X.itemsize
     ridge = absolute(simulation, relative_ridge)
-    syrk, gemm = bare(simulation, "syrk", "gemm")
 
     def gains(X: Any, S: Any) -> Any:
         centred = X - X.mean(axis=0)
-        own, across = np.einsum("ij,ij->i", X, X), np.einsum("ij,ij->i", X, centred)
-        norms = 2 * (own * np.einsum("ij,ij->i", centred, centred) + across**2)
-        return 1 + 2 * ((X @ (S - centred.T @ centred)) * centred).sum(axis=1) / (norms + ridge)
+        overlaps = 2 * ((X @ (S - centred.T @ centred)) * centred).sum(axis=1)
+        return 1 + overlaps / (_naive.squared_norms(X) + ridge)
 
     def check(result: Any) -> None:
         reference = Reference(X)
@@ -208,8 +236,8 @@ def diagonal(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
 
     return Task(
         ours=lambda: fc.fit(X, S, ridge=ridge, method="diagonal"), check=check,
-        flops=8.0 * N * D**2, nbytes=4.0 * w * N * D,
-        naive=lambda: gains(X, S.astype(X.dtype)), floor=lambda: gemm(1.0, syrk(1.0, X.T), X.T),
+        flops=2 * covariance_flops(N, D) + 6.0 * N * D**2, nbytes=4.0 * w * N * D,
+        naive=lambda: gains(X, S.astype(X.dtype)), floor=bare_steps(X, 1),
     )  # fmt: skip
 
 
@@ -228,7 +256,7 @@ def targets(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
 
     def check(result: Any) -> None:
         gains = gains_of(result)
-        assert gains.shape == (TARGETS, N)
+        require(gains.shape == (TARGETS, N), f"gains of shape {gains.shape}")
         for S, z in zip(stack, gains, strict=True):
             LinearSystem(system.reference, S, ridge, system.largest).check(z)
 
@@ -257,59 +285,66 @@ def ridges(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
 
 @operation("line-search", ["fit"], (TINY, SMALL, MIDDLE, WIDE, LONG))
 def line_search(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
-    """The linear fit, and 4ND² flops for the quartic along it."""
+    """The linear fit, and 4ND² flops for the quartic along it; the floor is those of both."""
     X, S, (N, D) = simulation.X, simulation.S, simulation.X.shape
     ridge, system, cost = _linear(simulation, relative_ridge)
+    linear, quartic = bare_work(simulation, ridge, cost.solver), bare_products(X, 1)
+
+    def floor() -> None:
+        linear["floor"]()
+        quartic()
 
     def naive() -> Any:
         delta = _naive.linear_fit(X, S, ridge) - 1
         steps = np.linspace(0, 1, 5)  # a quartic is known by five values
         values = [_naive.loss(X, S, 1 + t * delta) + 0.5 * ridge * t**2 * delta @ delta for t in steps]
-        quartic = np.polynomial.Polynomial.fit(steps, values, 4)
-        roots = quartic.deriv().roots()
+        along = np.polynomial.Polynomial.fit(steps, values, 4)
+        roots = along.deriv().roots()
         real = roots[abs(roots.imag) < 1e-9].real
-        return 1 + real[np.argmin(quartic(real))] * delta
+        return 1 + real[np.argmin(along(real))] * delta
 
     def check(result: Any) -> None:
         """The direction of the linear fit, and no slope of the exact loss along it."""
-        assert getattr(result, "status", "converged") == "converged"
+        status = getattr(result, "status", "converged")
+        require(status == "converged", f"it ends as {status}")
         delta, b = delta_of(result), system.right_hand_side
         image = b - system.residual(delta)
         step = float(image @ b) / float(b @ b)
         ours = hasattr(result, "delta")
         allowed = step * system.allowed(delta / step, ours=ours, iterative=True)
         left = float(np.linalg.norm(step * b - image))
-        assert left <= allowed, f"off the direction by {left:.1e}, more than {allowed:.1e}"
+        require(left <= allowed, f"off the direction by {left:.1e}, more than {allowed:.1e}")
         slope = float(system.reference.gradient(S, 1 + delta, ridge) @ delta)
         # Where the loss is least is known to the square root of its rounding, by who has only values of it.
         share = float(np.sqrt(system.reference.roundoff))
         allowed = share * abs(float(system.reference.gradient(S, np.ones(N)) @ delta))
-        assert abs(slope) <= allowed, f"a slope of {slope:.1e}, more than {allowed:.1e}"
+        require(abs(slope) <= allowed, f"a slope of {slope:.1e}, more than {allowed:.1e}")
 
     return Task(
         ours=lambda: fc.fit(X, S, ridge=ridge, method="line-search"), check=check,
         flops=cost.flops + 4.0 * N * D**2, nbytes=cost.nbytes,
-        naive=naive, **_naive_solution(simulation),
+        naive=naive, **_naive_solution(simulation), **linear | {"floor": floor},
     )  # fmt: skip
 
 
-def minimisation(simulation: Simulation, fits: Any) -> tuple[float, Any]:
-    """Flops of exact fits, and the bare BLAS work of as many products: two GEMMs each, and a SYRK a step."""
-    X, (N, D) = simulation.X, simulation.X.shape
+def minimisation(X: Any, fits: Any) -> dict[str, Any]:
+    """Flops of exact fits, and as a floor the bare BLAS work of as many products and steps.
+
+    A product is two GEMMs, a step a SYRK and a GEMM; `repeats` counts both by their flops, in products.
+    """
+    N, D = X.shape
     products = int(sum(np.sum(fit.stats["products"]) for fit in fits))
     steps = int(sum(np.sum(fit.stats["iterations"]) for fit in fits))
-    E, out = np.zeros((D, D), X.dtype, order="F"), np.empty_like(X)
-    syrk, gemm = bare(simulation, "syrk", "gemm")
     single = all(fit.stats["precision"] == "float32" for fit in fits)
-    curvature = bare_products(X.astype(np.float32) if single else X, products)
+    step, curvature = bare_steps(X, steps), bare_products(X.astype(np.float32) if single else X, products)
 
     def floor() -> None:
-        for _ in range(steps):
-            syrk(1.0, X.T)
-            gemm(1.0, E, X.T, c=out.T, overwrite_c=1)
+        step()
         curvature()
 
-    return float((4.0 * products + 3.0 * steps) * N * D**2), floor
+    # A step evaluates loss and gradient, and takes the covariance along it.
+    flops = 4.0 * products * N * D**2 + steps * (2 * covariance_flops(N, D) + 2.0 * N * D**2)
+    return {"flops": flops, "floor": floor, "repeats": max(1.0, products + 0.75 * steps)}
 
 
 def _exact(simulation: Simulation, relative: float, lower: float | None) -> Task:
@@ -320,11 +355,11 @@ def _exact(simulation: Simulation, relative: float, lower: float | None) -> Task
     def ours() -> Any:
         return fc.fit(X, S, ridge=ridge, method="exact", bounds=bounds)
 
-    flops, floor = minimisation(simulation, [ours()])
     least = Minimum(Reference(X), S, ridge, -np.inf if lower is None else lower)
     return Task(
-        ours=ours, check=least.check, flops=flops, nbytes=12.0 * N * D, floor=floor, given={"ridge": ridge}
-    )
+        ours=ours, check=least.check, nbytes=12.0 * N * D, **minimisation(X, [ours()]),
+        given={"ridge": ridge},
+    )  # fmt: skip
 
 
 @operation(
@@ -332,7 +367,10 @@ def _exact(simulation: Simulation, relative: float, lower: float | None) -> Task
     peers="exact",
 )  # fmt: skip
 def exact(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
-    """4ND² flops for each product with the curvature, 3ND² for each step; copies of X in both precisions."""
+    """4ND² flops for each product with the curvature, two covariances and 2ND² for each step.
+
+    Bytes are those of copies of X in both precisions.
+    """
     return _exact(simulation, relative_ridge, None)
 
 

@@ -24,6 +24,19 @@ def covariance(X: Array, z: Array | None = None) -> Array:
     return Y.T @ Y
 
 
+def squared_norms(X: Array) -> Array:
+    """‖g_i‖² = 2 [‖x_i‖² ‖x̃_i‖² + (x_i · x̃_i)²]."""
+    centred = X - X.mean(axis=0)
+    own, across = np.einsum("ij,ij->i", X, X), np.einsum("ij,ij->i", X, centred)
+    out: Array = 2 * (own * np.einsum("ij,ij->i", centred, centred) + across**2)
+    return out
+
+
+def r2(C: Array, S: Array) -> Any:
+    """1 − ‖C − S‖² / ‖S‖²."""
+    return 1 - np.square(C - S).sum() / np.square(S).sum()
+
+
 def system(X: Array, S: Array) -> tuple[Array, Array]:
     """GᵀG and Gᵀe₀."""
     G = atoms(X)

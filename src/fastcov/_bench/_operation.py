@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import get_blas_funcs, get_lapack_funcs
+from scipy.linalg import eigh, get_blas_funcs, get_lapack_funcs
 
+from .._problem import NARROW as FEW_CONDITIONS
 from ..datasets import Simulation
 
 Shape = tuple[int, int]
@@ -29,7 +30,8 @@ class Task:
     """What an operation is at one size; see `Case`, which is made of it.
 
     `naive_bytes` and `naive_flops` say what the naive version takes, where that may be too much, and `given`
-    is what the peers need beside X and S.
+    is what the peers need beside X and S. `repeats` is how often the floor repeats its work, as counted in
+    ours, which is what lets iterations that became more show; 1 where the size alone says.
     """
 
     ours: Callable[[], Any]
@@ -40,6 +42,7 @@ class Task:
     naive_bytes: float = 0.0
     naive_flops: float = 0.0
     floor: Callable[[], Any] | None = None
+    repeats: float = 1.0
     given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -60,6 +63,8 @@ class Operation:
         What `peers` calls it, where somebody else has it.
     needs : str or None
         A library that it cannot do without.
+    on_data : bool
+        Whether it looks at more of the responses than their shape.
     """
 
     name: str
@@ -69,6 +74,7 @@ class Operation:
     singles: Sequence[Shape]
     peers: str | None
     needs: str | None
+    on_data: bool
 
     @property
     def keys(self) -> list[Key]:
@@ -89,13 +95,16 @@ def operation(
     singles: Sequence[Shape] | None = None,
     peers: str | None = None,
     needs: str | None = None,
+    on_data: bool = True,
 ) -> Callable[[Callable[..., Task]], Callable[..., Task]]:
     """Enter a function in OPERATIONS; `singles` are its sizes in float32, by default two of them."""
     if singles is None:
         singles = [shape for shape in (SMALL, MIDDLE) if shape in sizes] or sizes[:1]
 
     def enter(make: Callable[..., Task]) -> Callable[..., Task]:
-        OPERATIONS[name] = Operation(name, make, tuple(covers), tuple(sizes), tuple(singles), peers, needs)
+        OPERATIONS[name] = Operation(
+            name, make, tuple(covers), tuple(sizes), tuple(singles), peers, needs, on_data
+        )
         return make
 
     return enter
@@ -106,6 +115,11 @@ def bare(simulation: Simulation, *names: str) -> list[Any]:
     dtype = simulation.X.dtype
     blas = {"syrk", "gemm"}
     return [(get_blas_funcs if name in blas else get_lapack_funcs)((name,), dtype=dtype)[0] for name in names]
+
+
+def covariance_flops(N: int, D: int) -> float:
+    """One triangle by SYRK, or all by the kernel that is faster of few conditions."""
+    return (2.0 if D <= FEW_CONDITIONS else 1.0) * N * D**2
 
 
 def pairs(D: int) -> int:
@@ -130,3 +144,21 @@ def bare_products(X: NDArray[Any], count: int) -> Callable[[], None]:
             gemm(1.0, half, X.T, c=out.T, overwrite_c=1)
 
     return run
+
+
+def bare_steps(X: NDArray[Any], count: int) -> Callable[[], None]:
+    """So many covariances and products with an error: a SYRK and a GEMM for each."""
+    error, out = np.zeros((X.shape[1],) * 2, X.dtype, order="F"), np.empty_like(X)
+    syrk, gemm = get_blas_funcs(("syrk", "gemm"), dtype=X.dtype)
+
+    def run() -> None:
+        for _ in range(count):
+            syrk(1.0, X.T)
+            gemm(1.0, error, X.T, c=out.T, overwrite_c=1)
+
+    return run
+
+
+def bare_eigenvectors(A: NDArray[Any]) -> Callable[[], Any]:
+    """All eigenvalues and eigenvectors, by the fastest of LAPACK's drivers and without a look for NaN."""
+    return lambda: eigh(A, driver="evd", check_finite=False)

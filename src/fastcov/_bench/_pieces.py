@@ -12,6 +12,7 @@ import numpy as np
 
 import fastcov as fc
 
+from .._loss import PAIR_CONDITIONS
 from ..datasets import Simulation
 from . import _naive
 from ._operation import (
@@ -29,9 +30,12 @@ from ._operation import (
     Task,
     atom_bytes,
     bare,
+    bare_products,
+    bare_steps,
+    covariance_flops,
     operation,
 )
-from ._reference import Reference, near, rounding
+from ._reference import Reference, near, require, rounding
 
 CANDIDATES = 256
 COLUMNS = 200
@@ -50,7 +54,7 @@ def _vector(N: int) -> Any:
 
 @operation("covariance", ["covariance"], IN_MEMORY, singles=(SMALL, MIDDLE, LARGE), peers="covariance")
 def covariance(simulation: Simulation) -> Task:
-    """ND² flops; X is read once, wND + 8D² bytes. The floor is SYRK of X itself."""
+    """ND² flops, twice that of few conditions; X is read once, wND + 8D² bytes. The floor is SYRK of X."""
     X, (N, D), w = simulation.X, simulation.X.shape, simulation.X.itemsize
     reference = Reference(X)
     (syrk,) = bare(simulation, "syrk")
@@ -59,14 +63,17 @@ def covariance(simulation: Simulation) -> Task:
         near(C, reference.covariance(), reference.roundoff * reference.scale())
 
     return Task(
-        ours=lambda: fc.covariance(X), check=check, flops=N * D**2, nbytes=w * N * D + 8 * D**2,
+        ours=lambda: fc.covariance(X), check=check, flops=covariance_flops(N, D), nbytes=w * N * D + 8 * D**2,
         naive=lambda: _naive.covariance(X), floor=lambda: syrk(1.0, X.T),
     )  # fmt: skip
 
 
 @operation("target-covariance", ["target_covariance"], (TINY, SMALL, FLY, LONG, LARGE))
 def target_covariance(simulation: Simulation) -> Task:
-    """2ND² flops for as many channels of Y; X and Y are read once, 2wND + 8D² bytes."""
+    """The covariance of as many channels of Y, and the trace of X's; each is read once, 2wND + 8D² bytes.
+
+    The floor is SYRK of Y: a trace takes but 8ND flops.
+    """
     X, Y, (N, D), w = simulation.X, simulation.Y, simulation.X.shape, simulation.X.itemsize
     (syrk,) = bare(simulation, "syrk")
 
@@ -82,8 +89,8 @@ def target_covariance(simulation: Simulation) -> Task:
 
     return Task(
         ours=lambda: fc.target_covariance(Y, like=X), check=check,
-        flops=2 * N * D**2, nbytes=2 * w * N * D + 8 * D**2,
-        naive=naive, floor=lambda: (syrk(1.0, X.T), syrk(1.0, Y.T)),
+        flops=covariance_flops(N, D) + 8.0 * N * D, nbytes=2 * w * N * D + 8 * D**2,
+        naive=naive, floor=lambda: syrk(1.0, Y.T),
     )  # fmt: skip
 
 
@@ -99,7 +106,7 @@ def gram(simulation: Simulation) -> Task:
         return G.T @ G
 
     def check(A: Any) -> None:
-        assert A.shape == (N, N)
+        require(A.shape == (N, N), f"shape {A.shape}")
         _check_columns(simulation, A, np.arange(N))
 
     return Task(
@@ -131,23 +138,23 @@ def columns(simulation: Simulation) -> Task:
     """GᵀG[:, I] of k channels: 2NDk flops, and w(ND + 2Nk) bytes. The floor is GEMM of X̃ and X̃[I]ᵀ."""
     X, (N, D), w = simulation.X, simulation.X.shape, simulation.X.itemsize
     chosen = np.sort(np.random.default_rng(1).choice(N, min(N, COLUMNS), replace=False))
-    operator, centred = fc.GramOperator(X), X - X.mean(axis=0)
-    some = np.ascontiguousarray(centred[chosen])
-    k = len(chosen)
+    operator, ready = fc.GramOperator(X), X - X.mean(axis=0)
+    rows, k = np.ascontiguousarray(ready[chosen]), len(chosen)
     (gemm,) = bare(simulation, "gemm")
 
     def naive() -> Any:
-        K, T = X @ X[chosen].T, centred @ some.T
-        return 2 * (K * T + (X @ some.T) * (centred @ X[chosen].T))
+        centred = X - X.mean(axis=0)
+        some, theirs = X[chosen], centred[chosen]
+        return 2 * ((X @ some.T) * (centred @ theirs.T) + (X @ theirs.T) * (centred @ some.T))
 
     def check(A: Any) -> None:
-        assert A.shape == (N, k)
+        require(A.shape == (N, k), f"shape {A.shape}")
         _check_columns(simulation, A, chosen)
 
     return Task(
         ours=lambda: operator.columns(chosen), check=check,
         flops=2 * N * D * k, nbytes=w * (N * D + 2 * N * k),
-        naive=naive, floor=lambda: gemm(1.0, some.T, centred.T, trans_a=1),
+        naive=naive, floor=lambda: gemm(1.0, rows.T, ready.T, trans_a=1),
     )  # fmt: skip
 
 
@@ -156,27 +163,21 @@ def atom_norms(simulation: Simulation) -> Task:
     """9ND flops, and X is read twice: for its mean, and for the norms; 2wND bytes."""
     X, (N, D), w = simulation.X, simulation.X.shape, simulation.X.itemsize
 
-    def squares(X: Any) -> Any:
-        centred = X - X.mean(axis=0)
-        own, across = np.einsum("ij,ij->i", X, X), np.einsum("ij,ij->i", X, centred)
-        return 2 * (own * np.einsum("ij,ij->i", centred, centred) + across**2)
-
     def check(norms: Any) -> None:
-        expected = squares(X.astype(np.float64))
+        expected = _naive.squared_norms(X.astype(np.float64))
         near(np.square(norms), expected, 4 * Reference(X).roundoff * Reference(X).largest_row() ** 2)
 
     return Task(
         ours=lambda: fc.atom_norms(X), check=check, flops=9 * N * D, nbytes=2 * w * N * D,
-        naive=lambda: np.sqrt(squares(X)),
+        naive=lambda: np.sqrt(_naive.squared_norms(X)),
     )  # fmt: skip
 
 
 @operation("overlaps", ["overlaps"], IN_MEMORY)
 def overlaps(simulation: Simulation) -> Task:
-    """3ND² flops: SYRK for the error, GEMM for the product with it; X is read twice, 2wND bytes."""
+    """A covariance for the error, 2ND² flops for the product with it; X is read twice, 2wND bytes."""
     X, S, (N, D), w = simulation.X, simulation.S, simulation.X.shape, simulation.X.itemsize
     single = S.astype(X.dtype)
-    syrk, gemm = bare(simulation, "syrk", "gemm")
 
     def check(b: Any) -> None:
         reference = Reference(X)
@@ -185,9 +186,10 @@ def overlaps(simulation: Simulation) -> Task:
         near(b, reference.adjoint(error), reference.roundoff * float(size))
 
     return Task(
-        ours=lambda: fc.overlaps(X, S), check=check, flops=3 * N * D**2, nbytes=2 * w * N * D,
+        ours=lambda: fc.overlaps(X, S), check=check,
+        flops=covariance_flops(N, D) + 2.0 * N * D**2, nbytes=2 * w * N * D,
         naive=lambda: _naive.atoms(X).T @ (single - _naive.covariance(X)).ravel(),
-        naive_bytes=atom_bytes((N, D), w), floor=lambda: gemm(1.0, syrk(1.0, X.T), X.T),
+        naive_bytes=atom_bytes((N, D), w), floor=bare_steps(X, 1),
     )  # fmt: skip
 
 
@@ -240,12 +242,6 @@ def application(simulation: Simulation) -> Task:
     X, (N, D), w = simulation.X, simulation.X.shape, simulation.X.itemsize
     operator, v = fc.GramOperator(X), _vector(N)
     single = v.astype(X.dtype)
-    half, out = np.empty((D, D), X.dtype, order="F"), np.empty_like(X)
-    (gemm,) = bare(simulation, "gemm")
-
-    def floor() -> Any:
-        gemm(1.0, X.T, X.T, trans_b=1, c=half, overwrite_c=1)
-        return gemm(1.0, half, X.T, c=out.T, overwrite_c=1)
 
     def check(product: Any) -> None:
         reference = Reference(X)
@@ -254,7 +250,7 @@ def application(simulation: Simulation) -> Task:
 
     return Task(
         ours=lambda: operator.matvec(v), check=check, flops=4 * N * D**2, nbytes=2 * w * N * D,
-        naive=lambda: _naive.product(X, single), floor=floor,
+        naive=lambda: _naive.product(X, single), floor=bare_products(X, 1),
     )  # fmt: skip
 
 
@@ -270,7 +266,7 @@ def _loss_rounding(simulation: Simulation, z: Any) -> tuple[Any, float]:
 
 @operation("loss", ["loss"], IN_MEMORY, singles=(SMALL, MIDDLE, LARGE), peers="loss")
 def loss(simulation: Simulation) -> Task:
-    """At one vector of gains: ND² flops, and X is read once, wND bytes. The floor is one SYRK."""
+    """At one vector of gains: a covariance, and X is read once, wND bytes. The floor is one SYRK."""
     X, S, (N, D), w = simulation.X, simulation.S, simulation.X.shape, simulation.X.itemsize
     z = _drawn(simulation)
     single = z.astype(X.dtype)
@@ -281,28 +277,33 @@ def loss(simulation: Simulation) -> Task:
         near(value, expected, allowed)
 
     return Task(
-        ours=lambda: fc.loss(X, S, z), check=check, flops=N * D**2, nbytes=w * N * D,
+        ours=lambda: fc.loss(X, S, z), check=check, flops=covariance_flops(N, D), nbytes=w * N * D,
         naive=lambda: _naive.loss(X, S, single), floor=lambda: syrk(1.0, X.T), given={"gains": z},
     )  # fmt: skip
 
 
 @operation("losses", ["loss"], (TINY, SMALL, FLY, NARROW), singles=(TINY, SMALL), peers="losses")
 def losses(simulation: Simulation) -> Task:
-    """At K = 256 candidates: KND² flops, and X is read once, wND + 8KN bytes. The floor is K SYRKs."""
+    """At K = 256 candidates: X is read once, wND + 8KN bytes. The floor is K SYRKs.
+
+    KN(D² + 3D) flops where all are products with pairs of conditions, as of few; else those of K covariances.
+    """
     X, S, (N, D), w = simulation.X, simulation.S, simulation.X.shape, simulation.X.itemsize
     Z = _drawn(simulation, CANDIDATES)
     single = Z.astype(X.dtype)
+    together = D <= PAIR_CONDITIONS
+    each = N * (D**2 + 3.0 * D) if together else covariance_flops(N, D)
     (syrk,) = bare(simulation, "syrk")
 
     def check(values: Any) -> None:
-        assert np.shape(values) == (CANDIDATES,)
+        require(np.shape(values) == (CANDIDATES,), f"shape {np.shape(values)}")
         for k in range(0, CANDIDATES, CANDIDATES // CHECKED):
             expected, allowed = _loss_rounding(simulation, Z[k])
             near(values[k], expected, allowed)
 
     return Task(
         ours=lambda: fc.loss(X, S, Z), check=check,
-        flops=CANDIDATES * N * D**2, nbytes=w * N * D + 8 * CANDIDATES * N,
+        flops=CANDIDATES * each, nbytes=w * N * D + 8 * CANDIDATES * N,
         naive=lambda: np.array([_naive.loss(X, S, z) for z in single]),
         floor=lambda: [syrk(1.0, X.T) for _ in Z], given={"candidates": Z},
     )  # fmt: skip
@@ -313,16 +314,11 @@ def losses(simulation: Simulation) -> Task:
     singles=(SMALL, MIDDLE, LARGE), peers="loss_and_gradient",
 )  # fmt: skip
 def loss_and_gradient(simulation: Simulation) -> Task:
-    """3ND² flops: SYRK and GEMM, the floor; X is read twice, 2wND bytes."""
+    """A covariance and 2ND² flops; X is read twice, 2wND bytes. The floor is SYRK and GEMM."""
     X, S, (N, D), w = simulation.X, simulation.S, simulation.X.shape, simulation.X.itemsize
     z = _drawn(simulation)
     single = z.astype(X.dtype)
-    out, E = np.empty_like(X), np.asfortranarray(S.astype(X.dtype))
-    syrk, gemm = bare(simulation, "syrk", "gemm")
-
-    def floor() -> Any:
-        syrk(1.0, X.T)
-        return gemm(1.0, E, X.T, c=out.T, overwrite_c=1)
+    target = S.astype(X.dtype)
 
     def check(result: Any) -> None:
         value, gradient = result
@@ -335,6 +331,6 @@ def loss_and_gradient(simulation: Simulation) -> Task:
 
     return Task(
         ours=lambda: fc.loss_and_gradient(X, S, z), check=check,
-        flops=3 * N * D**2, nbytes=2 * w * N * D,
-        naive=lambda: _naive.loss_and_gradient(X, E, single), floor=floor, given={"gains": z},
+        flops=covariance_flops(N, D) + 2.0 * N * D**2, nbytes=2 * w * N * D,
+        naive=lambda: _naive.loss_and_gradient(X, target, single), floor=bare_steps(X, 1), given={"gains": z},
     )  # fmt: skip

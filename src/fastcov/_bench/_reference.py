@@ -1,6 +1,7 @@
 """What results are checked against: formulas in NumPy and float64, by blocks of rows; and rounding.
 
-Nothing of fastcov computes here, so that a mistake there cannot hide itself.
+Nothing of fastcov computes here, so that a mistake there cannot hide itself. What a case takes from it are
+a ridge, `_fits.absolute`, and gains held against these formulas first, `_studies._held_out`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,16 @@ STEPS = 3.0
 RESIDUAL, GRADIENT = 1e-8, 1e-6
 # A certificate is itself computed with rounding.
 SLACK = 1.01
+
+
+class InaccurateError(AssertionError):
+    """A result that is wrong, or further off than rounding and a solver's promise explain."""
+
+
+def require(holds: Any, said: str) -> None:
+    """Raises InaccurateError unless it holds: an `assert` that `python -O` leaves in."""
+    if not holds:
+        raise InaccurateError(said)
 
 
 def rounding(dtype: Any, n: float) -> float:
@@ -69,6 +80,14 @@ class Reference:
             out[rows] = 2 * ((x @ M) * y).sum(axis=1)
         return out
 
+    def gram(self) -> Array:
+        """GᵀG (N, N), whose entries are 2 [(x_i · x_j)(x̃_i · x̃_j) + (x_i · x̃_j)(x̃_i · x_j)]."""
+        X = self.X.astype(np.float64)
+        centred = X - X.mean(axis=0)
+        across = X @ centred.T
+        out: Array = 2 * ((X @ X.T) * (centred @ centred.T) + across * across.T)
+        return out
+
     def gradient(self, S: Array, z: Array, ridge: Any = 0.0) -> Array:
         """∇L = 2 rowsum(X ∘ (Ỹ E)) + λ(z − 1), E = C − S."""
         return self.adjoint(self.covariance(z) - S, z) + ridge * (z - 1)
@@ -93,11 +112,11 @@ class Reference:
 
 
 def near(result: Any, expected: Any, allowed: float) -> None:
-    """Raises AssertionError where an entry is further than `allowed` from what is expected."""
+    """Raises InaccurateError where an entry is further than `allowed` from what is expected."""
     result, expected = np.asarray(result, np.float64), np.asarray(expected)
-    assert result.shape == expected.shape, f"shape {result.shape} in place of {expected.shape}"
+    require(result.shape == expected.shape, f"shape {result.shape} in place of {expected.shape}")
     apart = float(np.abs(result - expected).max(initial=0.0))
-    assert apart <= allowed, f"off by {apart:.1e}, more than {allowed:.1e}"
+    require(apart <= allowed, f"off by {apart:.1e}, more than {allowed:.1e}")
 
 
 def gains_of(result: Any) -> Array:
@@ -150,16 +169,16 @@ class LinearSystem:
         return share * (largest * size + float(np.sqrt(self.largest)) * error) + stops
 
     def check(self, result: Any) -> None:
-        """Raises AssertionError unless the gains solve the system, and a fit says so."""
+        """Raises InaccurateError unless the gains solve the system, and a fit says so."""
         ours = hasattr(result, "delta")
         if ours:
-            assert result.status in ("converged", "minimum-norm"), result.status
+            require(result.status in ("converged", "minimum-norm"), f"it ends as {result.status}")
         iterative = not ours or result.stats["solver"] == "pcg"
         delta = delta_of(result)
-        assert delta.shape == (len(self.reference.X),), delta.shape
+        require(delta.shape == (len(self.reference.X),), f"gains of shape {delta.shape}")
         left = float(np.linalg.norm(self.residual(delta)))
         allowed = self.allowed(delta, ours=ours, iterative=iterative)
-        assert left <= allowed, f"a residual of {left:.1e}, more than {allowed:.1e}"
+        require(left <= allowed, f"a residual of {left:.1e}, more than {allowed:.1e}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -172,12 +191,12 @@ class Minimum:
     lower: float = -np.inf
 
     def check(self, result: Any) -> None:
-        """Raises AssertionError unless the gradient is GRADIENT of that at gains of one, or rounding."""
+        """Raises InaccurateError unless the gradient is GRADIENT of that at gains of one, or rounding."""
         z, X = gains_of(result), self.reference.X
-        assert z.shape == (len(X),), z.shape
-        assert z.min() >= self.lower
+        require(z.shape == (len(X),), f"gains of shape {z.shape}")
+        require(z.min() >= self.lower, f"a gain of {z.min():.3g}, less than {self.lower:.3g}")
         ours = hasattr(result, "delta")
-        assert not ours or result.status == "converged", result.status
+        require(not ours or result.status == "converged", f"it ends as {getattr(result, 'status', None)}")
         gradient = self.reference.gradient(self.S, z, self.ridge)
         at_bound = z <= self.lower
         gradient[at_bound] = np.minimum(gradient[at_bound], 0.0)
@@ -187,4 +206,4 @@ class Minimum:
         size = float(np.sqrt(len(X)) * self.reference.largest_row() * np.abs(z).max() * error)
         allowed = SLACK * GRADIENT * float(first) + share * size
         left = float(np.linalg.norm(gradient))
-        assert left <= allowed, f"a gradient of {left:.1e}, more than {allowed:.1e}"
+        require(left <= allowed, f"a gradient of {left:.1e}, more than {allowed:.1e}")
