@@ -150,7 +150,8 @@ def _batches(keys: Sequence[Key]) -> Iterator[list[int]]:
 def _checked(case: Case) -> tuple[Case, dict[str, float]]:
     """The case without the peers that fail or are wrong, and seconds of a first call of each run.
 
-    But not of the floor, whose result is none. Raises where ours or the naive version is wrong: they are of this package.
+    But not of the floor, whose result is none. Raises where ours or the naive version is wrong: both are part
+    of this package.
     """
     took: dict[str, float] = {}
     skipped = dict(case.skipped)

@@ -148,8 +148,8 @@ def _refuse_options(ctx: click.Context) -> None:
     ]
     if given:
         raise click.UsageError(
-            f"{ctx.invoked_subcommand!r} measures nothing, and takes no {', '.join(given)}: leave it out, or "
-            "give options of its own after it."
+            f"{ctx.invoked_subcommand!r} measures nothing, and takes no {', '.join(given)}: give its own "
+            "options after it."
         )
 
 
