@@ -101,15 +101,43 @@ def test_only_rounds_in_which_both_ran_count(pair):
     assert "25 and 1 rounds" in _compare.compare(*pair({"gram": rounds()}, {"gram": short})).missing[0]
 
 
-def test_the_reference_is_what_both_have(pair):
-    naive = rounds(naive=rounds()[FLOOR])
-    without = {run: times for run, times in naive.items() if run != FLOOR}
-    found = _compare.compare(*pair({"gram": naive}, {"gram": without}))
+def test_a_reference_that_vanished_is_told_and_no_other_takes_its_place(pair):
+    floor = rounds(naive=rounds()[FLOOR])
+    naive = {run: times for run, times in floor.items() if run != FLOOR}
+    alone = {OURS: naive[OURS]}
+    for before, after, words in (
+        (floor, naive, "floor, which it is taken relative to, ran only in the first file"),
+        (naive, floor, "floor, which it is taken relative to, ran only in the second file"),
+        (naive, alone, "naive, which it is taken relative to, ran only in the first file"),
+        (alone, alone, "no reference"),
+    ):
+        beside = {"fit": rounds()}, {"fit": rounds(seed=1)}
+        found = _compare.compare(*pair({"gram": before, **beside[0]}, {"gram": after, **beside[1]}))
+        assert found.code == 2
+        (reason,) = found.missing
+        assert words in reason
+        assert told(found) == {"fit": "fine"}
+    found = _compare.compare(*pair({"gram": naive}, {"gram": naive | {"peer": [1.0]}}))
+    assert told(found) == {"gram": "fine"}
     assert found.changes[0].reference == NAIVE
-    alone = {OURS: [1.0] * 25}
-    found = _compare.compare(*pair({"gram": naive, "fit": rounds()}, {"gram": alone, "fit": rounds(seed=1)}))
-    assert found.code == 2
-    assert "no reference" in found.missing[0]
+
+
+def test_more_iterations_are_a_change_though_the_floor_repeats_them(pair):
+    """Twice as many steps in ours are twice as many in the floor: per step nothing was saved."""
+    before, _ = pair({"exact": rounds()}, {})
+    slow = {run: [2 * each for each in times] for run, times in rounds(seed=1).items()}
+    for repeats, seconds, code, value in ((10.0, slow, 0, 1.0), (20.0, slow, 1, 2.0), (5.0, slow, 0, 0.5)):
+        first, second = (
+            dataclasses.replace(before, cases=(timed("exact", repeats=each, **times),))
+            for each, times in ((10.0, rounds()), (repeats, seconds))
+        )
+        found = _compare.compare(first, second)
+        assert found.code == code
+        assert found.changes[0].value == pytest.approx(value, rel=0.03)
+    naive = [{OURS: each[OURS], NAIVE: each[FLOOR]} for each in (rounds(), rounds(seed=1))]
+    first, second = (dataclasses.replace(before, cases=(timed("exact", repeats=each, **times),))
+                     for each, times in zip((10.0, 20.0), naive, strict=True))  # fmt: skip
+    assert _compare.compare(first, second).code == 0  # naive counts for itself
 
 
 def test_a_case_that_one_file_has_not_does_not_pass(pair):
@@ -119,7 +147,12 @@ def test_a_case_that_one_file_has_not_does_not_pass(pair):
     assert [reason.split()[0] for reason in found.missing] == ["fit", "loss"]
     assert "only in the first" in found.missing[0]
     assert "only in the second" in found.missing[1]
-    assert _compare.compare(*pair(before, after), across=["cases"]).code == 0
+    crossed = _compare.compare(*pair(before, after), across=["cases"])
+    assert crossed.code == 0
+    assert crossed.notes == (
+        "Across cases: fit 148x48 float64 only in the first file",
+        "Across cases: loss 148x48 float64 only in the second file",
+    )
     nothing = _compare.compare(*pair({"gram": rounds()}, {"fit": rounds()}), across=["cases"])
     assert nothing.code == 2
     assert "no case in common" in nothing.apart[0]
@@ -132,10 +165,10 @@ def test_a_regression_beside_what_cannot_be_told_is_a_regression(pair):
 
 
 def test_the_same_record_twice_does_not_pass(pair):
-    before, _ = pair({"gram": rounds()}, {"gram": rounds()})
-    found = _compare.compare(before, before)
-    assert found.code == 2
-    assert "nothing was measured between them" in found.apart[0]
+    for after in pair({"gram": rounds()}, {"gram": rounds()}):  # the second says another start
+        found = _compare.compare(pair({"gram": rounds()}, {})[0], after)
+        assert found.code == 2
+        assert "nothing was measured between them" in found.apart[0]
 
 
 DIFFERENCES = {
@@ -187,6 +220,29 @@ def test_versions_of_peers_do_not_matter_where_none_ran(pair):
     before = dataclasses.replace(before, settings=settings)
     after = dataclasses.replace(after, settings=settings, machine=machine)
     assert _compare.compare(before, after).code == 0
+
+
+def test_whether_peers_ran_is_compared_though_none_is_installed(pair):
+    before, after = pair({"gram": rounds()}, {"gram": rounds(seed=1)})
+    assert before.machine["versions"]["jax"] is None
+    after = dataclasses.replace(after, settings=after.settings | {"peers": False})
+    found = _compare.compare(before, after)
+    assert found.code == 2
+    assert found.apart == ("other peers: measured True, then False (--across peers)",)
+    assert _compare.compare(before, after, across=["peers"]).code == 0
+
+
+@pytest.mark.parametrize("blas", [[], [{"version": None}]])
+def test_what_neither_file_says_is_not_taken_for_the_same(pair, blas):
+    before, after = pair({"gram": rounds()}, {"gram": rounds(seed=1)})
+    pools = [before.machine["blas"][0] | pool for pool in blas]
+    before, after = (
+        dataclasses.replace(each, machine=each.machine | {"blas": pools}) for each in (before, after)
+    )
+    found = _compare.compare(before, after)
+    assert found.code == 2
+    assert found.apart == ("other BLAS: libraries not known (--across blas)",)
+    assert _compare.compare(before, after, across=["blas"]).code == 0
 
 
 def test_memory_that_firmware_takes_is_no_other_machine(pair):

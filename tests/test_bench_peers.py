@@ -22,6 +22,7 @@ from cases import (
     within,
 )
 
+from fastcov._bench import _cases
 from fastcov._bench._peers import PEERS, _given, _lbfgs, _scikit_learn, peers
 from fastcov._jit import blas
 
@@ -228,6 +229,52 @@ def test_a_missing_library_is_named_with_its_remedy(monkeypatch, library):
             assert f"{title} is not installed: pip install {distribution}" in skipped.values()
             assert runs.keys() | skipped.keys() == makers.keys()
             assert not runs.keys() & skipped.keys()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError("libgomp.so: cannot open"), "PyTorch cannot be imported (libgomp.so: cannot open): "),
+        (RuntimeError("built for\nanother NumPy"), "PyTorch cannot be imported (built for another NumPy): "),
+        (ImportError(), "PyTorch cannot be imported (ImportError): "),
+        (
+            ModuleNotFoundError("No module named 'sympy'", name="sympy"),
+            "PyTorch cannot be imported (No module",
+        ),
+    ],
+)
+def test_a_library_that_breaks_when_imported_is_left_out_and_the_others_run(monkeypatch, error, said):
+    found = _given.importlib.import_module
+
+    def broken(name, *rest):
+        if name == "torch":
+            raise error
+        return found(name, *rest)
+
+    monkeypatch.setattr(_given.importlib, "import_module", broken)
+    runs, skipped = peers("fit", data(15, 8), target(8), ridge=RIDGE)
+    assert skipped["PyTorch"].startswith(said)
+    assert "SciPy lsqr" in runs
+
+
+def test_a_peer_that_cannot_be_made_is_left_out_with_its_reason(monkeypatch):
+    def broken(_):
+        raise TypeError("an argument of another release")
+
+    monkeypatch.setitem(PEERS["fit"], "SciPy lsqr", broken)
+    runs, skipped = peers("fit", data(15, 8), target(8), ridge=RIDGE)
+    assert skipped["SciPy lsqr"] == "it failed (an argument of another release)"
+    assert runs.keys() | skipped.keys() == PEERS["fit"].keys()
+
+
+def test_an_operation_whose_library_does_not_import_is_not_there(monkeypatch):
+    def broken(_):
+        raise OSError("a missing part")
+
+    assert _cases.installed("gram")
+    monkeypatch.setattr(_cases.importlib, "import_module", broken)
+    assert _cases.installed("gram")
+    assert not _cases.installed("estimator")
 
 
 def test_peers_that_form_g_are_left_out_where_it_is_too_large(monkeypatch):

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastcov._bench import _machine, _record, _run, _table, _timing
-from fastcov._bench._case import FLOOR, NAIVE, OURS, Case, reference
+from fastcov._bench import _machine, _record, _table
+from fastcov._bench._case import FLOOR, NAIVE, OURS
 
 
-def timed(operation="gram", shape=(148, 48), dtype="float64", skipped=None, **seconds):
+def timed(operation="gram", shape=(148, 48), dtype="float64", skipped=None, repeats=1.0, **seconds):
     return _record.Timed(
         operation, shape, dtype, seconds or {OURS: [2e-3, 2.2e-3], FLOOR: [1e-3, 1.1e-3], NAIVE: [8e-3]},
-        2e6, 1e5, skipped or {},
+        2e6, 1e5, skipped or {}, repeats,
     )  # fmt: skip
 
 
@@ -25,7 +25,8 @@ def record():
     machine = {
         "processor": "A processor", "architecture": "x86_64", "system": "Linux", "platform": "Linux-6",
         "cores": 2, "memory_gb": 16.5, "commit": None, "environment": {"OMP_NUM_THREADS": "2"},
-        "versions": {"fastcov": "0.1.0", "python": "3.12.0", "numpy": "2.0", "scipy": "1.14", "jax": None},
+        "versions": {"fastcov": "0.1.0", "python": "3.12.0", "numpy": "2.0", "scipy": "1.14", "numba": "0.60",
+                     "llvmlite": "0.43", "jax": None},
         "blas": [{"internal_api": "openblas", "version": "0.3", "architecture": "Zen", "num_threads": 2,
                   "threading_layer": "pthreads", "file": "lib.so"}],
         "numba": {"threads": 2, "layer": "omp"},
@@ -170,6 +171,11 @@ def test_seconds_are_positive_numbers(record, refused, bad):
         (lambda v: v["cases"][0].update(more=1), ("cases[0].more", "not known")),
         (lambda v: v.update(load=[1]), ("load", "2 items")),
         (lambda v: v["machine"].update(cores=1.5), ("machine.cores", "1.5")),
+        (lambda v: v["machine"].update(versions={}), ("machine.versions.fastcov is missing",)),
+        (lambda v: v["machine"]["versions"].update(numpy=None), ("machine.versions.numpy", "a text")),
+        (lambda v: v["machine"]["versions"].pop("llvmlite"), ("machine.versions.llvmlite is missing",)),
+        (lambda v: v["settings"].update(rounds=60_000), ("settings.rounds", "from 1 to 1000")),
+        (lambda v: v["cases"][0].update(repeats=0), ("cases[0].repeats", "> 0")),
     ],
 )
 def test_contradictions_are_named_with_their_place(record, refused, change, words):
@@ -259,6 +265,21 @@ def test_a_line_of_a_terminal_has_the_fastest_peers_and_a_page_has_all(record):
     assert "a 2.00 x; b 3.00 x; c 4.00 x; slow 5.00 x |" in _table.markdown(wide)
 
 
+def test_the_legend_says_of_which_rounds_a_ratio_is(record):
+    """Those of ours and one other: a run that sits out changes no ratio but its own."""
+    rounds = {OURS: [1.0, 1.0, 1.0], NAIVE: [2.0, 2.0, 8.0]}
+    for floor in ([0.5], [0.5] * 3):
+        (row,) = (
+            line
+            for line in _table.table(
+                dataclasses.replace(record, cases=(timed(**rounds, floor=floor),))
+            ).splitlines()
+            if line.startswith("gram")
+        )
+        assert row.endswith("2.00 x")
+    assert "over rounds in which both ran" in _table.table(record)
+
+
 def test_a_busy_machine_is_told(record):
     busy = dataclasses.replace(record, load=(1.5, 0.0))
     assert "others were at work, 1.5 processes on 2 cores" in _table.table(busy)
@@ -270,89 +291,3 @@ def test_a_busy_machine_is_told(record):
 )
 def test_durations_have_three_digits_and_a_unit(seconds, text):
     assert _table.duration(seconds) == text
-
-
-# ---- rounds
-
-
-def test_a_run_that_is_out_of_time_stays_out_so_that_places_are_rounds():
-    clock = iter(range(10**6))
-    slow = {"slow": lambda: next(clock), "fast": lambda: None}
-    for rounds in (1, 2, 25):
-        seconds = _timing.interleaved(slow, rounds, budget=1e-12)
-        assert {name: len(each) for name, each in seconds.items()} == {"slow": 1, "fast": 1}
-    seconds = _timing.interleaved(slow, 9, budget=1e-12, least={"slow": 4})
-    assert {name: len(each) for name, each in seconds.items()} == {"slow": 4, "fast": 1}
-
-
-def test_what_is_warm_is_not_called_before_the_clock():
-    calls = []
-    runs = {name: lambda name=name: calls.append(name) for name in "ab"}
-    shares = []
-    _timing.interleaved(runs, 2, callback=shares.append, warm=["a"])
-    assert (calls.count("a"), calls.count("b")) == (2, 1 + 2 * 2)
-    assert shares == [0.0, 0.5]
-
-
-@pytest.mark.parametrize(
-    ("runs", "name"),
-    [
-        ([OURS, NAIVE, "peer", FLOOR], FLOOR), (["peer", NAIVE, OURS], NAIVE), ([OURS, "b", "a"], "b"),
-        ([OURS], None),
-    ],
-)  # fmt: skip
-def test_the_reference_is_the_floor_or_else_naive_or_else_a_peer(runs, name):
-    assert reference(runs) == name
-
-
-def case(check=lambda _: None, **runs):
-    return Case("gram", (40, 8), "float64", {OURS: lambda: 1.0} | runs, check, 1.0, 1.0)
-
-
-def no_floor(result):
-    if result != 1.0:
-        raise AssertionError("it is\nfar off")
-
-
-def test_a_run_is_measured_whole_and_in_order(monkeypatch):
-    found = case(no_floor, naive=lambda: 1.0, floor=lambda: 2.0)
-    monkeypatch.setattr(_run._cases, "case", lambda *_, **__: found)
-    seen = []
-    keys = [("gram", (40, 8), "float64")] * 3
-    record = _run.run(keys, suite="some", rounds=3, threads=1, callback=lambda p: seen.append(p.done))
-    assert seen == sorted(seen)
-    assert (seen[0], seen[-1]) == (0.0, 1.0)
-    assert [set(each.seconds) for each in record.cases] == [{OURS, NAIVE, FLOOR}] * 3
-    assert all(len(times) == 3 for each in record.cases for times in each.seconds.values())
-    assert record.machine["numba"]["threads"] == record.settings["threads"] == 1
-
-
-@pytest.mark.parametrize(
-    ("runs", "words"),
-    [
-        (
-            {OURS: lambda: 2.0},
-            "'fastcov' gives for 'gram 40x8 float64' is wrong (it is far off): run 'fastcov doctor'",
-        ),
-        (
-            {"jax": lambda: 2.0},
-            "'jax' gives for 'gram 40x8 float64' is wrong (it is far off): leave it out with",
-        ),
-        (
-            {"jax": lambda: [][1]},
-            "'jax' gives for 'gram 40x8 float64' failed (list index out of range): leave",
-        ),
-    ],
-)
-def test_what_is_wrong_is_not_measured(monkeypatch, runs, words):
-    monkeypatch.setattr(_run._cases, "case", lambda *_, **__: case(no_floor, **runs))
-    with pytest.raises(RuntimeError, match=re.escape(words)):
-        _run.run([("gram", (40, 8), "float64")], suite="some", rounds=1)
-
-
-def test_batches_hold_all_cases_in_order_and_little_memory(monkeypatch):
-    monkeypatch.setattr(_run, "BATCH_BYTES", 1000)
-    keys = [("gram", (N, 10), "float64") for N in (5, 5, 5, 900, 1, 1)]
-    batches = list(_run._batches(keys))
-    assert [key for batch in batches for key in batch] == keys
-    assert [len(batch) for batch in batches] == [2, 1, 1, 2]

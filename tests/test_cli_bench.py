@@ -62,8 +62,11 @@ def test_the_suites_hold_cases_that_can_be_made(run):
 def test_options_of_the_command_line_are_those_of_the_package():
     assert set(_bench.SUITES) == set(_cases.SUITES) == set(_run.BUDGETS)
     assert _bench.ACROSS == _compare.ACROSS
+    assert _bench.RATIOS not in {dtype for _, _, dtype in KEYS}
     defaults = {option.name: option.default for option in cli.main.commands["bench"].params}
     assert defaults["rounds"] == _run.ROUNDS
+    (most,) = (option.type.max for option in cli.main.commands["bench"].params if option.name == "rounds")
+    assert most == _record.MOST_ROUNDS
     (line,) = (option for option in cli.main.commands["bench"].commands["compare"].params
                if option.name == "fail_above")  # fmt: skip
     assert line.default == _compare.FAIL_ABOVE
@@ -90,11 +93,18 @@ def test_help_lists_the_command_and_its_comparison():
         (("--json", "none/a.json"), ("--json",)),
         (("--figure", "a.gif"), ("--figure", ".png")),
         (("--rounds", "0"), ("--rounds",)),
+        (("--rounds", "1001"), ("--rounds", "1000")),
+        (("--budget", "0"), ("--budget",)),
+        (("--budget", "inf"), ("--budget", "finite")),
+        (("--budget", "nan"), ("--budget", "finite")),
         (("--threads", "100000"), ("Argument 'n' must be a whole number of threads",)),
         (("compare", "none.json", "none.json"), ("Argument 'BEFORE.json'", "missing")),
         (("compare", ".", "."), ("Argument 'BEFORE.json'", "folder")),
         (("compare", "one.json"), ("AFTER.json",)),
         (("compare", "a.json", "b.json", "--fail-above", "0.9"), ("--fail-above",)),
+        (("compare", "a.json", "b.json", "--fail-above", "1"), ("--fail-above",)),
+        (("compare", "a.json", "b.json", "--fail-above", "nan"), ("--fail-above", "finite")),
+        (("--quick", "--json", "z.json", "compare", "a", "b"), ("'compare'", "--quick, --json")),
         (("compare", "a.json", "b.json", "--across", "moon"), ("--across",)),
     ],
 )
@@ -133,7 +143,37 @@ def test_the_table_for_a_page_and_the_figures(run):
     result = run("--rounds", 1, "--only", "gram", "--no-peers", "--markdown", "--figure", "a.svg")
     assert result.exit_code == 0, result.output
     assert "| gram | 40 x 8 | float64 |" in result.stdout
+    assert sorted(os.listdir()) == ["a.svg", "a_float32.svg", "a_ratios.svg"]
+
+
+def test_one_precision_is_drawn_where_only_one_is_measured(run):
+    pytest.importorskip("matplotlib")
+    result = run("--rounds", 1, "--only", "float32", "--no-peers", "--figure", "a.svg")
+    assert result.exit_code == 0, result.output
     assert sorted(os.listdir()) == ["a.svg", "a_ratios.svg"]
+
+
+def test_the_table_is_printed_where_nothing_ran_beside_that_a_figure_could_show(run, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(_cases, "case", lambda *key, **_: Case(*key, {OURS: lambda: 0}, id, 1.0, 1.0))
+    result = run("--rounds", 1, "--only", "loss", "--figure", "a.svg")
+    assert result.exit_code == 0, result.output
+    assert "loss       40 x 8" in result.stdout
+    assert "Warning: a_ratios.svg was not drawn: nothing ran beside fastcov.\n" in result.stderr
+    assert os.listdir() == ["a.svg"]
+
+
+def test_the_table_is_not_lost_where_a_figure_fails(run, monkeypatch):
+    plot = pytest.importorskip("fastcov.plot")
+    pytest.importorskip("matplotlib")
+
+    def broken(*_, **__):
+        raise ValueError("no figure")
+
+    monkeypatch.setattr(plot, "scaling", broken)
+    result = run("--rounds", 1, "--only", "loss", "--no-peers", "--figure", "a.svg")
+    assert result.exit_code != 0
+    assert "loss       40 x 8" in result.stdout
 
 
 # ---- compare

@@ -60,6 +60,7 @@ def test_ratios_are_drawn_case_by_case_from_the_top(full):
     words = [text for text, _ in shown(figure)]
     assert {*PEERS, "bare BLAS or LAPACK", "naive NumPy"} <= set(words)
     assert any("float32" in word for word in words)
+    assert any("148 × 48" in word for word in words)
     assert_legible(figure)
 
 

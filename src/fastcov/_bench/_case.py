@@ -35,6 +35,9 @@ class Case:
         Arithmetic and memory traffic of ours by formula.
     skipped : mapping
         Names of runs that could exist and the reason why they do not, as "PyTorch is not installed".
+    repeats : float
+        How often the floor repeats its work, as counted in ours; 1 where the size alone says. What ours
+        needs more iterations for would be in the floor as well, and be no change, if it were not divided out.
     """
 
     operation: str
@@ -57,6 +60,12 @@ def reference(runs: Iterable[str]) -> str | None:
     """What ours is compared with over time: the floor, or else the naive version, or else a peer."""
     found = [run for run in runs if run != OURS]
     return next((run for run in (FLOOR, NAIVE, *found) if run in found), None)
+
+
+def told(error: BaseException) -> str:
+    """What an error says, or else its kind, in one line that can be printed and is not long."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
+    return (text if len(text) <= 200 else f"{text[:197]}...") or type(error).__name__
 
 
 def case_name(operation: str, shape: tuple[int, int], dtype: str) -> str:

@@ -2,23 +2,24 @@
 
 Seconds of two runs cannot be compared where others use the machine. So each round of ours is taken
 relative to what ran beside it in the same round, r_i = ours_i / reference_i. The reference is the floor, or
-else the naive version, or else a peer. With rounds a_i in one record and b_j in the other, the change is the
-median of all b_j / a_i (Hodges and Lehmann, Annals of Mathematical Statistics 34:598, 1963), which a burst in
-a quarter of the rounds hardly moves. Its interval, at 99 % for there are many operations, is between order
-statistics of the same ratios, those at which the rank-sum test is at its limit. That assumes nothing of the
-noise but that it is of one form in both.
+else the naive version, or else a peer, and the same in both records. A floor that repeats its work as often
+as ours iterates is taken per repeat, for otherwise twice the iterations were no change. With rounds a_i in
+one record and b_j in the other, the change is the median of all b_j / a_i (Hodges and Lehmann, Annals of
+Mathematical Statistics 34:598, 1963), which a burst in a quarter of the rounds hardly moves. Its interval, at
+99 % for there are many operations, is between order statistics of the same ratios, those at which the
+rank-sum test is at its limit. That assumes nothing of the noise but that it is of one form in both.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
 
-from ._case import OURS, reference
+from ._case import FLOOR, OURS, reference
 from ._machine import PEERS
 from ._record import Record, Timed
 from ._table import aligned, disturbance
@@ -115,15 +116,14 @@ def compare(
     notes: list[str] = []
     changes: list[Change] = []
     missing: list[str] = []
-    if before == after:
-        apart.append("Both files hold the same record: nothing was measured between them.")
+    if before.cases == after.cases:
+        apart.append("Both files hold the same rounds: nothing was measured between them.")
     for name, (what, of) in SAME.items():
-        if (a := of(before)) != (b := of(after)):
-            said = f"{what}: {_difference(a, b)}"
+        if said := _difference(of(before), of(after)):
             if name in across:
-                notes.append(f"Across {said}")
+                notes.append(f"Across {what}: {said}")
             else:
-                apart.append(f"{said} (--across {name})")
+                apart.append(f"{what}: {said} (--across {name})")
     commits = [record.machine["commit"] for record in (before, after)]
     if commits[0] != commits[1]:  # what one compares, where the version is the same
         notes.append(f"Across commits: {commits[0]}, then {commits[1]}")
@@ -139,9 +139,12 @@ def compare(
                 changes.append(found)
             else:
                 missing.append(found)
-        elif "cases" not in across:
-            place = "first" if name in old else "second"
-            missing.append(f"{name}: only in the {place} file (--across cases)")
+            continue
+        said = f"only in the {'first' if name in old else 'second'} file"
+        if "cases" in across:
+            notes.append(f"Across cases: {name} {said}")
+        else:
+            missing.append(f"{name}: {said} (--across cases)")
     if not changes and not missing:
         apart.append("The files have no case in common.")
     return Comparison(tuple(apart), tuple(notes), tuple(missing), tuple(changes))
@@ -149,10 +152,13 @@ def compare(
 
 def _change(before: Timed, after: Timed, fail_above: float) -> Change | str:
     """The change of a case, or why there is none."""
-    beside = reference(run for run in before.seconds if run in after.seconds)
+    beside, other = reference(before.seconds), reference(after.seconds)
+    for run, seconds, place in ((beside, after.seconds, "first"), (other, before.seconds, "second")):
+        if run is not None and run not in seconds:  # with what is left it would be another comparison
+            return f"{before.name}: {run}, which it is taken relative to, ran only in the {place} file"
     if beside is None:
-        return f"{before.name}: nothing ran beside it in both files, so that there is no reference"
-    a, b = (_log_ratios(case.seconds[OURS], case.seconds[beside]) for case in (before, after))
+        return f"{before.name}: nothing ran beside it, so that there is no reference"
+    a, b = (_log_ratios(case, beside) for case in (before, after))
     interval = shift(a, b)
     if interval is None:
         return (
@@ -163,9 +169,10 @@ def _change(before: Timed, after: Timed, fail_above: float) -> Change | str:
     return Change(before.name, beside, value, low, high, fail_above)
 
 
-def _log_ratios(ours: Sequence[float], beside: Sequence[float]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Of the rounds in which both ran."""
-    return np.log([a / b for a, b in zip(ours, beside, strict=False)])
+def _log_ratios(case: Timed, beside: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Of the rounds in which both ran; the floor per repeat."""
+    ratios = np.log([a / b for a, b in zip(case.seconds[OURS], case.seconds[beside], strict=False)])
+    return ratios + math.log(case.repeats) if beside == FLOOR else ratios
 
 
 def shift(a: Any, b: Any) -> tuple[float, float, float] | None:
@@ -196,12 +203,22 @@ def _computer(record: Record) -> Any:
 def _libraries(record: Record) -> Any:
     pools = record.machine["blas"]
     found = (f"{pool['internal_api']} {pool['version']} ({pool['architecture']})" for pool in pools)
-    return {"libraries": ", ".join(sorted(found))}
+    known = pools and all(pool["version"] for pool in pools)
+    return {"libraries": ", ".join(sorted(found)) if known else None}
 
 
 def _parallel(record: Record) -> Any:
     blas = sorted(pool["num_threads"] for pool in record.machine["blas"])
-    return {"BLAS": blas, **{f"Numba {name}": value for name, value in record.machine["numba"].items()}}
+    numba = record.machine["numba"]
+    # With one thread Numba has chosen no layer.
+    return {"BLAS": blas, "Numba threads": numba["threads"], "Numba layer": numba["layer"] or "none"}
+
+
+def _peers(record: Record) -> Any:
+    """Whether they were measured, and versions of those that are installed."""
+    measured = record.settings["peers"]
+    versions = _version(*PEERS)(record) if measured else {}
+    return {"measured": measured} | {name: version for name, version in versions.items() if version}
 
 
 # By the word after --across: what it is called, and what has to be equal of two records.
@@ -213,7 +230,7 @@ SAME: dict[str, tuple[str, Callable[[Record], Any]]] = {
     "scipy": ("other SciPy", _version("scipy")),
     "numba": ("other Numba", _version("numba", "llvmlite")),
     # These may be a reference, and what runs in between leaves its traces.
-    "peers": ("other peers", lambda record: _version(*PEERS)(record) if record.settings["peers"] else {}),
+    "peers": ("other peers", _peers),
     "blas": ("other BLAS", _libraries),
     "threads": ("other threads", _parallel),
     "environment": ("other environment", lambda record: record.machine["environment"]),
@@ -222,6 +239,10 @@ ACROSS = (*SAME, "cases")
 
 
 def _difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
-    """As "cores 2, then 4"."""
-    names = [name for name in {**a, **b} if a.get(name) != b.get(name)]
-    return "; ".join(f"{name} {a.get(name)}, then {b.get(name)}" for name in names)
+    """As "cores 2, then 4"; nothing where all is the same. What neither file says may be anything."""
+    pairs = [(name, a.get(name), b.get(name)) for name in {**a, **b}]
+    return "; ".join(
+        f"{name} not known" if one is None is other else f"{name} {one}, then {other}"
+        for name, one, other in pairs
+        if one is None or one != other
+    )

@@ -4,7 +4,8 @@
      "load": [0.1, 1.9], "machine": {...}, "settings": {"rounds": 25, "budget": 2.0, "threads": null, "peers": true},
      "cases": [{"operation": "gram", "shape": [1004, 187], "dtype": "float64",
                 "seconds": {"fastcov": [...], "naive": [...], "floor": [...]},
-                "flops": 1.9e8, "nbytes": 9.6e6, "skipped": {"jax": "JAX is not installed"}}]}
+                "flops": 1.9e8, "nbytes": 9.6e6, "skipped": {"jax": "JAX is not installed"},
+                "repeats": 1.0}]}
 
 Nothing in it is derived from anything else in it, so that no two numbers can disagree.
 """  # noqa: E501
@@ -15,7 +16,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 from .. import __version__
@@ -26,6 +27,10 @@ FORMAT, KIND = 1, "fastcov bench"
 SUFFIXES = (".json",)
 # Of all numbers, and the least of seconds: no clock is so fine, and ratios neither overflow nor underflow.
 LARGEST, SHORTEST = 1e100, 1e-12
+# The ratios of all pairs of rounds are held at once: 8 MB.
+MOST_ROUNDS = 1000
+# What has to be known of a record before it can be compared with any other.
+VERSIONS = ("fastcov", "python", "numpy", "scipy", "numba", "llvmlite")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +44,7 @@ class Timed:
     flops: float
     nbytes: float
     skipped: Mapping[str, str]
+    repeats: float = 1.0
 
     @property
     def name(self) -> str:
@@ -194,9 +200,7 @@ def _object(**fields: Check) -> Check:
     def check(value: Any, place: str) -> None:
         if not isinstance(value, dict):
             _refuse(value, place, "an object")
-        for name in fields:
-            if name not in value:
-                raise _DamagedError(f"{_join(place, name)} is missing")
+        _require(fields, value, place)
         for name, each in value.items():
             if name not in fields:
                 raise _DamagedError(f"{_join(place, name)} is not known in format {FORMAT}")
@@ -205,15 +209,22 @@ def _object(**fields: Check) -> Check:
     return check
 
 
-def _named(inside: Check) -> Check:
-    """A check of objects that may have any fields."""
+def _require(names: Iterable[str], value: Mapping[str, Any], place: str) -> None:
+    for name in names:
+        if name not in value:
+            raise _DamagedError(f"{_join(place, name)} is missing")
+
+
+def _named(inside: Check, **fields: Check) -> Check:
+    """A check of objects that have these fields and may have any others."""
 
     def check(value: Any, place: str) -> None:
         if not isinstance(value, dict):
             _refuse(value, place, "an object")
+        _require(fields, value, place)
         for name, each in value.items():
             _TEXT(name, f"a name in {place}")
-            inside(each, _join(place, name))
+            fields.get(name, inside)(each, _join(place, name))
 
     return check
 
@@ -252,6 +263,9 @@ _SECONDS = _kind(
 )
 _NUMBER = _kind("a number >= 0", lambda value: _is_number(value) and value >= 0)
 _COUNT = _kind("a whole number >= 1", lambda value: type(value) is int and value >= 1)
+_ROUNDS = _kind(
+    f"a whole number from 1 to {MOST_ROUNDS}", lambda value: type(value) is int and 1 <= value <= MOST_ROUNDS
+)
 _COUNT_OR_NULL = _kind(
     "a whole number >= 1 or null", lambda value: value is None or (type(value) is int and value >= 1)
 )
@@ -269,7 +283,7 @@ _FILE = _object(
         platform=_TEXT,
         cores=_COUNT,
         memory_gb=_POSITIVE,
-        versions=_named(_TEXT_OR_NULL),
+        versions=_named(_TEXT_OR_NULL, **dict.fromkeys(VERSIONS, _TEXT)),
         commit=_TEXT_OR_NULL,
         blas=_list(
             _object(
@@ -285,7 +299,7 @@ _FILE = _object(
         numba=_object(threads=_COUNT, layer=_TEXT_OR_NULL),
         environment=_named(_kind("a text", lambda value: isinstance(value, str))),
     ),
-    settings=_object(rounds=_COUNT, budget=_POSITIVE, threads=_COUNT_OR_NULL, peers=_FLAG),
+    settings=_object(rounds=_ROUNDS, budget=_POSITIVE, threads=_COUNT_OR_NULL, peers=_FLAG),
     cases=_list(
         _object(
             operation=_TEXT,
@@ -295,6 +309,7 @@ _FILE = _object(
             flops=_NUMBER,
             nbytes=_NUMBER,
             skipped=_named(_TEXT),
+            repeats=_POSITIVE,
         )
     ),
 )

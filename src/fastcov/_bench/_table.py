@@ -83,15 +83,16 @@ def legend(record: Record) -> list[str]:
     lines = [
         "fastcov: median. / floor: our time over that of the bare BLAS or LAPACK work. naive, and what one "
         "would take",
-        "instead: how many times as long as fastcov they take. Medians over rounds in which all of them ran.",
+        "instead: how many times as long as fastcov they take. Each ratio is the median over rounds in which "
+        "both ran.",
     ]
     for (run, reason), cases in reasons.items():
         lines.append(f"Without {run} in {_listed(list(dict.fromkeys(cases)))}: {reason}.")
     return lines
 
 
-def size(case: Timed) -> str:
-    return f"{case.shape[0]} x {case.shape[1]}"
+def size(case: Timed, times: str = "x") -> str:
+    return f"{case.shape[0]} {times} {case.shape[1]}"
 
 
 def times_ours(case: Timed, run: str) -> float:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ._files import save_figure
 from ._group import say
 from ._options import FIGURES
 
 if TYPE_CHECKING:
+    from .._bench._operation import Key
     from .._bench._record import Record
-    from .._bench._run import Key
 
+RATIOS = "ratios"
 SUITES = ("quick", "standard", "full")
 # As `_bench._compare.ACROSS` has them, which --help must not import NumPy for.
 ACROSS = (
@@ -24,20 +27,31 @@ ACROSS = (
 )  # fmt: skip
 
 
+class Finite(click.FloatRange):
+    """A range of numbers without those that no comparison refuses, as nan and an open end's inf."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return found
+
+
 @click.group("bench", invoke_without_command=True, short_help="Measure how fast it is here, and compare.")
 @click.option("--suite", type=click.Choice(SUITES), help="What to measure.  [default: standard]")
 @click.option("--quick", is_flag=True, help="The same as --suite quick, under a minute.")
 @click.option("--only", metavar="REGEX", help="Only the cases in whose name this is found, as in 'gram|loss' "
               "or '^fit .*float32'; see --list.")  # fmt: skip
-@click.option("--rounds", type=click.IntRange(1), default=50, show_default=True,
+@click.option("--rounds", type=click.IntRange(1, 1000), default=50, show_default=True,
               help="At most; in each, all implementations of all cases take their turn.")  # fmt: skip
-@click.option("--budget", type=click.FloatRange(0, min_open=True), help="Seconds for a case, on average.  "
+@click.option("--budget", type=Finite(0, min_open=True), help="Seconds for a case, on average.  "
               "[default: 1, 10 and 60 for the three suites]")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="For Numba and BLAS.  [default: as the process has]")
 @click.option("--no-peers", is_flag=True, help="Leave out what one would take instead, as scikit-learn.")
 @click.option("--json", "json_file", metavar="FILE", help="Save all rounds, to compare with: .json.")
-@click.option("--figure", metavar="FILE", help="Draw seconds by size, and beside it, with _ratios in its "
-              "name, all relative to fastcov: .png, .pdf or .svg.")  # fmt: skip
+@click.option("--figure", metavar="FILE", help="Draw seconds by size, and beside it, with _float32 in its "
+              "name, those of float32 where both are measured, and with _ratios all relative to fastcov: "
+              ".png, .pdf or .svg.")  # fmt: skip
 @click.option("--markdown", is_flag=True, help="Print the table for a page.")
 @click.option("--list", "listing", is_flag=True, help="Print the names of the cases, and measure none.")
 @click.pass_context
@@ -66,6 +80,7 @@ def bench(
     fastcov bench compare before.json after.json --fail-above 1.10
     """  # noqa: D301
     if ctx.invoked_subcommand is not None:
+        _refuse_options(ctx)
         return
     if quick and suite not in (None, "quick"):
         raise click.UsageError(f"Give one of --quick and --suite {suite}, not both.")
@@ -85,22 +100,21 @@ def bench(
     from .._io import check_output
 
     target = check_output(json_file, SUFFIXES, name="--json") if json_file is not None else None
-    pictures = _pictures(figure) if figure is not None else None
+    pictures = _pictures(figure, keys) if figure is not None else {}
     try:
         record = run(
             keys, suite=name, rounds=rounds, budget=BUDGETS[name] if budget is None else budget,
             threads=threads, peers=not no_peers,
         )  # fmt: skip
     except KeyboardInterrupt:
-        if target is not None or pictures is not None:
+        if target is not None or pictures:
             say("Warning", "no file was written; what was there is as it was.")
         raise
     if target is not None:
         save(record, target)
         click.echo(f"Saved the rounds to {target}", err=True)
-    if pictures is not None:
-        _draw(record, pictures)
     click.echo(page(record) if markdown else table(record))
+    _draw(record, pictures)
 
 
 def _chosen(keys: list[Key], only: str | None, suite: str) -> list[Key]:
@@ -125,30 +139,50 @@ def _name(key: Key) -> str:
     return case_name(*key)
 
 
-def _pictures(figure: str) -> tuple[pathlib.Path, pathlib.Path]:
-    """Where the two figures go, checked before anything is measured."""
+def _refuse_options(ctx: click.Context) -> None:
+    """Raise for options of what is measured before the name of a command that measures nothing."""
+    given = [
+        option.opts[-1]
+        for option in ctx.command.params
+        if ctx.get_parameter_source(str(option.name)) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(
+            f"{ctx.invoked_subcommand!r} measures nothing, and takes no {', '.join(given)}: give its own "
+            "options after it."
+        )
+
+
+def _pictures(figure: str, keys: list[Key]) -> dict[str, pathlib.Path]:
+    """Where the figures go, by precision and "ratios", checked before anything is measured."""
     from .. import plot
     from .._io import check_output
 
-    first = check_output(figure, FIGURES, name="--figure")
-    second = check_output(
-        str(pathlib.Path(figure).with_name(f"{first.stem}_ratios{first.suffix}")), FIGURES, name="--figure"
-    )
+    file = check_output(figure, FIGURES, name="--figure")
+    first, *others = sorted({dtype for _, _, dtype in keys}, reverse=True)
+    beside = {each: file.with_name(f"{file.stem}_{each}{file.suffix}") for each in (*others, RATIOS)}
+    for each in beside.values():
+        check_output(str(each), FIGURES, name="--figure")
     plot.require_matplotlib()
-    return first, second
+    return {first: file, **beside}
 
 
-def _draw(record: Record, paths: tuple[pathlib.Path, pathlib.Path]) -> None:
+def _draw(record: Record, pictures: dict[str, pathlib.Path]) -> None:
     from .. import plot
 
-    for figure, path in zip((plot.scaling(record), plot.speedups(record)), paths, strict=True):
-        save_figure(figure, path)
+    for each, path in pictures.items():
+        if each != RATIOS:
+            save_figure(plot.scaling(record, dtype=each), path)
+        elif any(len(case.seconds) > 1 for case in record.cases):
+            save_figure(plot.speedups(record), path)
+        else:
+            say("Warning", f"{path} was not drawn: nothing ran beside fastcov.")
 
 
 @bench.command(short_help="Fail where an operation became slower from one file to another.")
 @click.argument("before", metavar="BEFORE.json")
 @click.argument("after", metavar="AFTER.json")
-@click.option("--fail-above", type=click.FloatRange(1, 100), default=1.1, show_default=True,
+@click.option("--fail-above", type=Finite(1, 100, min_open=True), default=1.1, show_default=True,
               help="Times as long as before that an operation may take.")  # fmt: skip
 @click.option("--across", type=click.Choice(ACROSS), multiple=True,
               help="Compare over this difference, which is otherwise refused. May be given several "

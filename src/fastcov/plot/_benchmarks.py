@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._bench._case import FLOOR, NAIVE, OURS
 from .._bench._record import Record, Timed, load
-from .._bench._table import UNITS, others, times_ours
+from .._bench._table import UNITS, others, size, times_ours
 from ._style import COLOURS, finish, new_figure, require_matplotlib
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def speedups(record: Record | str | os.PathLike[str]) -> Figure:
         ax.plot(*zip(*found, strict=True), **look)
     ax.set_xscale("log")
     ax.set_yticks(
-        [-i for i in range(len(cases))], [f"{c.operation}  {_size(c)}{_precision(c)}" for c in cases]
+        [-i for i in range(len(cases))], [f"{c.operation}  {size(c, '×')}{_precision(c)}" for c in cases]
     )
     ax.set_ylim(-len(cases) + 0.4, 0.6)
     for i in range(1, len(cases)):
@@ -173,10 +173,6 @@ def _legend(figure: Figure, looks: dict[str, dict[str, Any]]) -> None:
         handles, [_LABELS.get(name, name) for name in looks], loc="outside upper left", ncols=4,
         frameon=False, fontsize=9, handletextpad=0.5, columnspacing=1.6,
     )  # fmt: skip
-
-
-def _size(case: Timed) -> str:
-    return f"{case.shape[0]} × {case.shape[1]}"
 
 
 def _power(seconds: float) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .._case import told
 from . import _himalaya, _jax, _scikit_learn, _scipy, _torch
 from ._given import Given, Unavailable, writeable
 
@@ -83,4 +84,6 @@ def peers(
             runs[name] = make(asked)
         except Unavailable as reason:
             skipped[name] = str(reason)
+        except Exception as error:  # what is wrong with it is no reason to measure nothing
+            skipped[name] = f"it failed ({told(error)})"
     return runs, skipped

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._jit import blas
+from .._case import told
 
 Array = NDArray[Any]
 
@@ -105,14 +106,16 @@ def writeable(array: Any, dtype: Any = None) -> Array:
 
 
 def library(name: str, *submodules: str) -> Any:
-    """An optional library, with its submodules; Unavailable where it is missing."""
+    """An optional library, with its submodules; Unavailable where it is missing or broken."""
     title, distribution = LIBRARIES[name]
     try:
         module = importlib.import_module(name)
         for submodule in submodules:
             importlib.import_module(f"{name}.{submodule}")
-    except ImportError:
-        raise Unavailable(f"{title} is not installed: pip install {distribution}") from None
+    except Exception as error:  # broken ones raise OSError for a missing part, RuntimeError, or anything
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
+            raise Unavailable(f"{title} is not installed: pip install {distribution}") from None
+        raise Unavailable(f"{title} cannot be imported ({told(error)}): install it anew") from error
     return module
 
 
