@@ -76,7 +76,7 @@ def verdict(ratios: Sequence[Ratio], row: Row, usual: float | None) -> str:
     warn, fail = row.lines(usual)
     value = statistics.median(ratio.value for ratio in ratios)
     error = statistics.median(ratio.error for ratio in ratios)
-    coarse = error > RESOLVED * (MARGINS[row.threads][1] - 1.0)
+    coarse = error > RESOLVED * (MARGINS[row.margins or row.threads][1] - 1.0)
     noisy = coarse and abs(value / fail - 1.0) < TOLD * error
     if len(ratios) < PROCESSES:
         return "again" if noisy or value > warn else "ok"

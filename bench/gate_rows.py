@@ -34,10 +34,12 @@ CORE, CORE_ORDER = "core", 128
 PAGE, LINE = 4096, 64
 
 # Times the usual ratio: above the first a row is measured again, and fails above the second. With one thread
-# both are far from one in units of what ratios of fresh processes differ by (1 to 2 %), and 15 % are twice
-# the second. With all threads ratios differ by 5 to 10 %, and a row is there for parallelism that is broken:
-# one thread in place of two.
-MARGINS = {ONE: (1.04, 1.075), ALL: (1.15, 1.3)}
+# ratios of fresh processes are mostly within 1 to 5 % of the usual one, of a few within 8 %, and 15 % are twice
+# the second line. With all threads they are within 1 to 15 % of it, of the smallest within 50 %, and a row is
+# there for parallelism that is broken: one thread in place of two. What is mostly Python's share, PYTHON, is
+# within 10 %, and 15 % there are caught half of the time only.
+PYTHON = "Python"
+MARGINS = {ONE: (1.04, 1.075), PYTHON: (1.1, 1.15), ALL: (1.3, 1.6)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Row:
     reason: str
     threads: str = ONE
     dtype: str = "float64"
+    margins: str = ""  # of MARGINS, where they are not those of its threads
 
     @property
     def name(self) -> str:
@@ -64,7 +67,7 @@ class Row:
         """Where it warns and where it fails."""
         if usual is None:
             return self.promise, self.promise
-        warn, fail = MARGINS[self.threads]
+        warn, fail = MARGINS[self.margins or self.threads]
         return usual * warn, usual * fail
 
 
@@ -79,10 +82,10 @@ OPERATIONS = [
     Row("loss", FLY, FLOOR, 2.5, "SYRK; the aim is 1.8 where X is longer"),
     Row("loss-and-gradient", SMALL, FLOOR, 5.0, "what a minimiser of the user's calls"),
     Row("losses", TINY, NAIVE, 0.6, "candidates together; the aim is a quarter of a loop, with all threads"),
-    Row("fit", TINY, CORE, 40.0, "Python's share; the naive version's pages come at one of two speeds"),
+    Row("fit", TINY, FLOOR, 20.0, "Python's share", margins=PYTHON),
     Row("fit", (500, 187), FLOOR, 4.0, "SYRK, a pass, a factor"),
     Row("pcg", SMALL, FLOOR, 3.0, "preconditioner and iterations, beside the bare factor"),
-    Row("exact", TINY, CORE, 400.0, "steps that are one compiled call each"),
+    Row("exact", TINY, FLOOR, 12.0, "steps that are one compiled call each"),
     Row("explain", TINY, FLOOR, 20.0, "one eigendecomposition; the rest is Python's share"),
     Row("ridge-path", TINY, FLOOR, 80.0, "one eigendecomposition for all ridges"),
     Row("gram", (4000, 500), FLOOR, 1.8, "the aim is 1.4 on two cores", threads=ALL),
