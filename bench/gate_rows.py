@@ -34,10 +34,10 @@ CORE, CORE_ORDER = "core", 128
 PAGE, LINE = 4096, 64
 
 # Times the usual ratio: above the first a row is measured again, and fails above the second. With one thread
-# ratios of fresh processes are mostly within 1 to 5 % of the usual one, of a few within 8 %, and 15 % are twice
-# the second line. With all threads they are within 1 to 15 % of it, of the smallest within 50 %, and a row is
-# there for parallelism that is broken: one thread in place of two. What is mostly Python's share, PYTHON, is
-# within 10 %, and 15 % there are caught half of the time only.
+# ratios of fresh processes are mostly within 1 to 5 % of the usual one, of a few within 8 %, and 15 % are
+# twice the second line. With all threads they are within 1 to 15 % of it, of the smallest within 50 %, and a
+# row is there for parallelism that is broken: one thread in place of two. What is mostly Python's share,
+# PYTHON, is within 10 %, and 15 % there are caught half of the time only.
 PYTHON = "Python"
 MARGINS = {ONE: (1.04, 1.075), PYTHON: (1.1, 1.15), ALL: (1.3, 1.6)}
 
