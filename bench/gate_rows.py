@@ -33,11 +33,12 @@ CORE, CORE_ORDER = "core", 128
 # Bytes of a page of memory, and of a line of a cache.
 PAGE, LINE = 4096, 64
 
-# Times the usual ratio: above the first a row is measured again, and fails above the second. With one thread
-# ratios of fresh processes are mostly within 1 to 5 % of the usual one, and 15 % are twice the second line. With
-# all threads they are within 1 to 15 % of it, of the smallest within 50 %, and a row is there for parallelism
-# that is broken: one thread in place of two. WIDE is for what is mostly Python's share, or as large as the last
-# cache, which neighbours share: within 10 %, over minutes. Slowed by 15 % these are caught half of the time.
+# Times the usual ratio: above the first a row is measured again, and fails above the second. With one
+# thread ratios of fresh processes are mostly within 1 to 5 % of the usual one, and 15 % are twice the
+# second line. With all threads they are within 1 to 15 % of it, of the smallest within 50 %, and a row is
+# there for parallelism that is broken: one thread in place of two. WIDE is for what is mostly Python's
+# share, or as large as the last cache, which neighbours share: within 10 %, over minutes. Slowed by 15 %
+# these are caught half of the time.
 WIDE = "wide"
 MARGINS = {ONE: (1.04, 1.075), WIDE: (1.1, 1.15), ALL: (1.3, 1.6)}
 

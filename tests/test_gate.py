@@ -138,12 +138,12 @@ def test_a_record_is_of_a_kind_of_machine_and_keeps_others(gate, table, monkeypa
     name, other = list(table.ROWS)[:2]
     path = tmp_path / "gate.json"
     path.write_text(json.dumps({"elsewhere": {name: 1.0}, gate.kind(): {other: 1.25, "gone": 1.0}}))
-    values = iter([1.0, 1.1, 1.3, 1.2, 1.0, 1.4, 1.1])
+    values = iter([1.0, 1.1, 1.3, 1.2, 1.0, 1.4, 1.1])  # halfway between 1.0 and 1.3
     monkeypatch.setattr(gate, "USUAL", path)
     monkeypatch.setattr(gate, "in_child", lambda names: dict.fromkeys(names, gate.Ratio(next(values), 0.0)))
     assert gate.record([name]) == 0
-    assert json.loads(path.read_text()) == {"elsewhere": {name: 1.0}, gate.kind(): {other: 1.25, name: 1.1}}
-    assert gate.usual_ratios() == {other: 1.25, name: 1.1}
+    assert json.loads(path.read_text()) == {"elsewhere": {name: 1.0}, gate.kind(): {other: 1.25, name: 1.15}}
+    assert gate.usual_ratios() == {other: 1.25, name: 1.15}
 
 
 @pytest.mark.parametrize("name", ["centred_rows", "packed_products", "pivoted_rows", "model_step"])
