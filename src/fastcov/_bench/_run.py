@@ -23,8 +23,8 @@ from ._record import Record, Timed
 from ._timing import interleaved
 
 # Simulated with 5 % of noise in each round, bursts, and 1 % between processes, no comparison of 20 unchanged
-# operations fails with 50 rounds, and 15 % more time for one is caught in 99 of 100; with 25 rounds 6 of 100 cannot be told, and 97
-# are caught.
+# operations fails with 50 rounds, and 15 % more time for one is caught in 99 of 100; with 25 rounds 6 of 100
+# cannot be told, and 97 are caught.
 ROUNDS = 50
 # Of ours and what it is compared with over time, whatever they take.
 LEAST = 15
