@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -196,6 +197,51 @@ def test_ctrl_c_is_answered_during_a_long_call(call):
     n = 700 if "eigh" in call else 2500
     out = run_python(INTERRUPTED.format(n=n, call=call)).split()
     assert out == ["1", "ended"]
+
+
+# A call of LAPACK that Ctrl-C leaves behind, here one of Python's, that says when it ends.
+LEFT_BEHIND = """
+import signal, sys, time
+import fastcov.cli
+from fastcov import _blas
+def call():
+    time.sleep({seconds})
+    print("the call ended")
+def answer(*_):
+    raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, answer)
+signal.setitimer(signal.ITIMER_REAL, 0.2)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="has no timers")
+def test_python_does_not_exit_under_a_call_that_runs():
+    script = (
+        LEFT_BEHIND.format(seconds=1.0)
+        + """
+try:
+    _blas._call(call, flops=1e30)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    )
+    assert run_python(script).splitlines() == ["interrupted", "the call ended"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="has no timers")
+def test_the_command_line_does_not_wait_for_a_call_after_ctrl_c():
+    script = (
+        LEFT_BEHIND.format(seconds=1e6)
+        + """
+import fastcov._io as files
+files.open_array = lambda *args, **kwargs: _blas._call(call, flops=1e30)
+fastcov.cli.main(["fit", "x.npy", "--target", "s.npy"])
+"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Error: interrupted.\n")
 
 
 def test_ctrl_c_ends_a_fit_in_the_middle():

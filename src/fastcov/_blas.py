@@ -21,6 +21,7 @@ Array = NDArray[Any]
 CHOLESKY_PANEL = 256
 # A call of more flops than this takes half a second or more, in which Python could not answer Ctrl-C.
 LONG_FLOPS = 2e10
+in_background: set[threading.Event] = set()  # of the long calls that are running
 
 
 def _routine(module: Any, name: str, dtype: Any) -> Any:
@@ -138,15 +139,25 @@ def _call(routine: Any, *arguments: Any, flops: float = 0.0) -> None:
     """Call with every number by reference, as Fortran does; one that is long, in a thread of its own.
 
     Python answers Ctrl-C while it waits for a thread. The call itself cannot be ended: it goes on in
-    the background, on memory that it keeps.
+    the background, on memory that it keeps, and Python does not exit before it ends (the library would
+    be taken down under it, which ends in a crash or never).
     """
     passed = [a if isinstance(a, (bytes, ctypes.c_void_p)) else ctypes.byref(a) for a in arguments]
     if flops <= LONG_FLOPS:
         routine(*passed)
         return
-    thread = threading.Thread(target=routine, args=passed, daemon=True)
-    thread.start()
-    thread.join()
+    ended = threading.Event()
+
+    def call() -> None:
+        in_background.add(ended)
+        try:
+            routine(*passed)
+        finally:
+            in_background.discard(ended)
+            ended.set()
+
+    threading.Thread(target=call, daemon=False).start()
+    ended.wait()  # not the thread's join: Python 3.11 takes a thread whose join is interrupted for ended
 
 
 def cholesky_solve(L: Array, rhs: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ class Doors(click.Group):
         except click.Abort:  # Ctrl-C before a command has begun
             code = 130
         if standalone_mode:
+            if code == 130:
+                _leave_calls()
             sys.exit(code or 0)
         return code
 
@@ -52,6 +55,15 @@ class Doors(click.Group):
                 if isinstance(error, OSError) and error.errno == errno.EPIPE:
                     raise  # whoever read has left, as `| head` does; click ends quietly
                 _stop(ctx, str(error) or f"{type(error).__name__}: use smaller arrays.", 2)
+
+
+def _leave_calls() -> None:
+    """After Ctrl-C, end at once where Python would wait for a long call of LAPACK, which nothing can end."""
+    calls = sys.modules.get("fastcov._blas")
+    if calls is not None and calls.in_background:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)
 
 
 def say(kind: str, message: str) -> None:
