@@ -21,6 +21,9 @@ from . import _fits as _fits
 from . import _studies as _studies
 
 # isort: split
+from . import _penalties as _penalties
+
+# isort: split
 from ..datasets import Simulation
 from ._case import FLOOR, NAIVE, OURS, Case, data
 from ._operation import FLY, MIDDLE, OPERATIONS, SMALL, TINY, Key, Operation, Shape
@@ -105,6 +108,8 @@ _QUICK: list[Key] = [
     ("cross-validate", TINY, "float64"),
     ("explain", TINY, "float64"),
     ("apply", SMALL, "float64"),
+    ("mean-absolute-covariance", TINY, "float64"),
+    ("decov", TINY, "float64"),
 ]
 _FULL = [key for found in OPERATIONS.values() for key in found.keys]
 # The standard suite has each operation at its largest size of at most so many responses.

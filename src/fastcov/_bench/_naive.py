@@ -74,3 +74,81 @@ def product(X: Array, v: Array) -> Array:
     centred = X - X.mean(axis=0)
     half = X.T @ (v[:, np.newaxis] * centred)
     return 2 * ((X @ (half + half.T)) * centred).sum(axis=1)
+
+
+# --- penalties on the covariance of activations A (n, m), and their gradients
+
+
+def _of_units(A: Array) -> tuple[Array, Array]:
+    """A less the mean of each unit, and its covariance C (n, n)."""
+    A = A - A.mean(axis=1, keepdims=True)
+    return A, A @ A.T / (A.shape[1] - 1)
+
+
+def mean_covariance(A: Array) -> tuple[Any, Array]:
+    """(1/n²) Σ C_ij."""
+    (n, m), (A, C) = A.shape, _of_units(A)
+    return C.mean(), 2 / (n**2 * (m - 1)) * np.broadcast_to(A.sum(axis=0), A.shape)
+
+
+def mean_absolute_covariance(A: Array) -> tuple[Any, Array]:
+    """(1/n²) Σ |C_ij|."""
+    (n, m), (A, C) = A.shape, _of_units(A)
+    return np.abs(C).mean(), 2 / (n**2 * (m - 1)) * (np.sign(C) @ A)
+
+
+def smooth_absolute_covariance(A: Array, epsilon: float) -> tuple[Any, Array]:
+    """(1/n²) Σ √(C_ij² + ε²)."""
+    (n, m), (A, C) = A.shape, _of_units(A)
+    roots = np.sqrt(C * C + epsilon**2)
+    return roots.mean(), 2 / (n**2 * (m - 1)) * ((C / roots) @ A)
+
+
+def mean_squared_covariance(A: Array) -> tuple[Any, Array]:
+    """(1/n²) ‖C‖²."""
+    (n, m), (A, C) = A.shape, _of_units(A)
+    return np.square(C).mean(), 4 / (n**2 * (m - 1)) * (C @ A)
+
+
+def decov(A: Array) -> tuple[Any, Array]:
+    """½ (‖C‖² − ‖diag C‖²)."""
+    m, (A, C) = A.shape[1], _of_units(A)
+    np.fill_diagonal(C, 0)
+    return 0.5 * np.square(C).sum(), 2 / (m - 1) * (C @ A)
+
+
+def vicreg_covariance(A: Array) -> tuple[Any, Array]:
+    """2/n times the same."""
+    value, gradient = decov(A)
+    return 2 / len(A) * value, 2 / len(A) * gradient
+
+
+def covariance_distance(A: Array, S: Array) -> tuple[Any, Array]:
+    """‖C − S‖²."""
+    m, (A, C) = A.shape[1], _of_units(A)
+    C -= S
+    return np.square(C).sum(), 4 / (m - 1) * (C @ A)
+
+
+# --- quadratic forms of inputs x (L, Z, I) with a matrix for each unit (Z, I, I)
+
+
+def quadratic_forms(x: Array, matrices: Array) -> Array:
+    """g[l, z] = x_lzᵀ A_z x_lz."""
+    out: Array = np.einsum("lzi,zik,lzk->lz", x, matrices, x)
+    return out
+
+
+def quadratic_forms_and_gradients(x: Array, matrices: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """g, 2 w A x, and Σ_l w x xᵀ: products of stacks of matrices."""
+    units = x.transpose(1, 0, 2)
+    products, weighted = units @ matrices, weights.T[:, :, np.newaxis] * units
+    g = np.einsum("zli,zli->lz", products, units)
+    slopes = 2 * weights[:, :, np.newaxis] * products.transpose(1, 0, 2)
+    return g, slopes, units.transpose(0, 2, 1) @ weighted
+
+
+def solutions(matrices: Array, x: Array) -> Array:
+    """A_z⁻¹ x_lz."""
+    out: Array = np.linalg.solve(matrices, x.transpose(1, 2, 0)).transpose(2, 0, 1)
+    return out

@@ -22,6 +22,8 @@ TINY, SMALL, FLY, MIDDLE = (148, 48), (871, 52), (1004, 187), (2000, 187)
 WIDE, WIDEST, LONG, NARROW = (1000, 500), (4000, 500), (8000, 187), (4000, 100)
 MANY, LARGE, LARGEST = (20_000, 100), (200_000, 100), (1_000_000, 100)
 UP_TO_LONG = (TINY, SMALL, FLY, MIDDLE, WIDE, WIDEST, LONG)
+# Rows of a tile of X Xᵀ.
+TILE_ROWS = 1024
 IN_MEMORY = (*UP_TO_LONG, NARROW, MANY, LARGE)
 
 
@@ -113,7 +115,7 @@ def operation(
 def bare(simulation: Simulation, *names: str) -> list[Any]:
     """Routines of BLAS or LAPACK for the precision of X: `bare(simulation, "syrk", "potrf")`."""
     dtype = simulation.X.dtype
-    blas = {"syrk", "gemm"}
+    blas = {"syrk", "gemm", "gemv"}
     return [(get_blas_funcs if name in blas else get_lapack_funcs)((name,), dtype=dtype)[0] for name in names]
 
 
@@ -155,6 +157,29 @@ def bare_steps(X: NDArray[Any], count: int) -> Callable[[], None]:
         for _ in range(count):
             syrk(1.0, X.T)
             gemm(1.0, error, X.T, c=out.T, overwrite_c=1)
+
+    return run
+
+
+def bare_tiles(X: NDArray[Any]) -> Callable[[], None]:
+    """X Xᵀ by tiles, and a product of each with X: a SYRK and a GEMM, or three GEMMs, for each tile."""
+    starts, (syrk, gemm) = range(0, len(X), TILE_ROWS), get_blas_funcs(("syrk", "gemm"), dtype=X.dtype)
+    out = np.empty_like(X)
+    # As Fortran has them: columns for rows.
+    parts = [(X[i : i + TILE_ROWS].T, out[i : i + TILE_ROWS].T) for i in starts]
+    tile = np.empty((TILE_ROWS, TILE_ROWS), X.dtype, order="F")
+
+    def run() -> None:
+        for i, (A, sums) in enumerate(parts):
+            width = A.shape[1]
+            for B, others in parts[:i]:
+                T = tile[:, :width]
+                gemm(1.0, B, A, trans_a=1, c=T, overwrite_c=1)
+                gemm(1.0, B, T, beta=1.0, c=sums, overwrite_c=1)
+                gemm(1.0, A, T, trans_b=1, beta=1.0, c=others, overwrite_c=1)
+            T = tile if width == TILE_ROWS else np.empty((width, width), X.dtype, order="F")
+            syrk(1.0, A, trans=1, c=T, overwrite_c=1)
+            gemm(1.0, A, T, beta=float(i > 0), c=sums, overwrite_c=1)
 
     return run
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .._case import told
-from . import _himalaya, _jax, _scikit_learn, _scipy, _torch
+from . import _formulas, _himalaya, _jax, _scikit_learn, _scipy, _torch
 from ._given import Given, Unavailable, writeable
 
 Peers = dict[str, Callable[[Given], Callable[[], Any]]]
@@ -49,6 +49,19 @@ PEERS: dict[str, Peers] = {
     },
     "explain": {"SciPy svd": _scipy.spectrum},
     "cross_validate": {"L-BFGS-B, NumPy": _scipy.study},
+    **{
+        name: {"PyTorch": _torch.penalty(formula), "JAX": _jax.penalty(formula)}
+        for name, formula in _formulas.PENALTIES.items()
+    },
+    "quadratic_forms": {
+        "NumPy einsum, optimised": _scipy.quadratic_forms,
+        "PyTorch": _torch.quadratic_forms,
+        "JAX": _jax.quadratic_forms,
+    },
+    "quadratic_forms_and_gradients": {
+        "PyTorch": _torch.quadratic_forms_and_gradients,
+        "JAX": _jax.quadratic_forms_and_gradients,
+    },
 }
 
 
@@ -73,7 +86,8 @@ def peers(
     runs : dict
         By name, calls without arguments. They return gains (N,) for fits, (K, N) for paths, what
         fastcov returns for losses, gradients, covariances and Gram matrices, R² (folds, ridges) for
-        cross-validation, and (spectrum, gains) for "explain".
+        cross-validation, (spectrum, gains) for "explain", (value, gradient) for penalties, and forms, alone
+        or with gradients with respect to inputs and matrices, for quadratic forms.
     skipped : dict
         By name, why there is no such run, as "PyTorch is not installed: pip install torch".
     """

@@ -66,6 +66,10 @@ class Given:
         Y, for cross-validation.
     folds : sequence of (train, test)
         Indices of conditions.
+    beside : sequence of arrays
+        What a penalty takes beside activations X.
+    matrices : ndarray, shape (Z, D, D)
+        One a unit. X then holds its inputs, sample by sample and in each unit by unit.
     """
 
     X: Array
@@ -78,6 +82,8 @@ class Given:
     relative_ridges: Any = None
     responses: Any = None
     folds: Sequence[tuple[Any, Any]] = ()
+    beside: Sequence[Any] = ()
+    matrices: Any = None
 
     @functools.cached_property
     def double(self) -> tuple[Array, Array]:
@@ -93,6 +99,11 @@ class Given:
         """X, S and gains, all in the precision of X."""
         dtype = self.X.dtype
         return self.X, writeable(self.S, dtype), writeable(gains, dtype)
+
+    def by_units(self) -> tuple[Array, Array]:
+        """Inputs (L, Z, D) and matrices (Z, D, D)."""
+        matrices = writeable(self.matrices, self.X.dtype)
+        return self.X.reshape(-1, *matrices.shape[:2]), matrices
 
     def room(self, what: str, nbytes: float) -> None:
         """Raise Unavailable where arrays beyond X would take more than a peer may."""

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from . import _formulas
 from ._atoms import pairs
-from ._given import Array, Given, blas_threads, jax_double, library, within
+from ._given import Array, Given, blas_threads, jax_double, library, within, writeable
 from ._lbfgs import minimum
 
 
@@ -109,3 +110,28 @@ def exact(given: Given) -> Callable[[], Array]:
 def covariance(given: Given) -> Callable[[], Array]:
     jax = library("jax", "numpy")
     return _run(jax, lambda X: len(X) * jax.numpy.cov(X, rowvar=False, bias=True), given.X)
+
+
+def penalty(formula: _formulas.Formula) -> Callable[[Given], Callable[[], tuple[float, Array]]]:
+    def make(given: Given) -> Callable[[], tuple[float, Array]]:
+        jax = library("jax", "numpy")
+        given.room("C and what it is made of", 3 * given.X.itemsize * len(given.X) ** 2)
+        beside = [writeable(each, given.X.dtype) for each in given.beside]
+        return _run(jax, jax.value_and_grad(formula), given.X, *beside)
+
+    return make
+
+
+def quadratic_forms(given: Given) -> Callable[[], Array]:
+    jax = library("jax", "numpy")
+    return _run(jax, lambda x, A: _formulas.quadratic_forms(x, A).T, *given.by_units())
+
+
+def quadratic_forms_and_gradients(given: Given) -> Callable[[], tuple[Array, ...]]:
+    jax = library("jax", "numpy")
+
+    def differentiated(x: Any, A: Any) -> tuple[Any, ...]:
+        g, back = jax.vjp(_formulas.quadratic_forms, x, A)
+        return g.T, *back(jax.numpy.ones_like(g))
+
+    return _run(jax, differentiated, *given.by_units())

@@ -129,3 +129,11 @@ def covariance(given: Given) -> Callable[[], Array]:
     X, N = given.X, len(given.X)
     # In the precision of X: NumPy has float64 unless it is told.
     return threaded(blas_threads, given.work, lambda: N * np.cov(X, rowvar=False, bias=True, dtype=X.dtype))
+
+
+def quadratic_forms(given: Given) -> Callable[[], Array]:
+    """By pairs of arrays, of which the first is a product of stacks."""
+    x, matrices = given.by_units()
+    return threaded(
+        blas_threads, given.work, lambda: np.einsum("lzi,zik,lzk->lz", x, matrices, x, optimize=True)
+    )

@@ -6,8 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from . import _formulas
 from ._atoms import pairs, system
-from ._given import Array, Given, blas_threads, library, threaded, torch_threads
+from ._given import Array, Given, blas_threads, library, threaded, torch_threads, writeable
 from ._lbfgs import ValueAndGradient, minimum
 
 # Bytes of the scaled responses of the candidates that are taken together: some of a cache. All 64 together
@@ -137,3 +138,47 @@ def covariance(given: Given) -> Callable[[], Array]:
     torch = library("torch")
     X, N = torch.from_numpy(given.X), len(given.X)
     return _threaded(given, torch, lambda: (N * torch.cov(X.T, correction=0)).numpy())
+
+
+def penalty(formula: _formulas.Formula) -> Callable[[Given], Callable[[], tuple[float, Array]]]:
+    """Forward and backward."""
+
+    def make(given: Given) -> Callable[[], tuple[float, Array]]:
+        torch = library("torch")
+        given.room("C and what it is made of", 3 * given.X.itemsize * len(given.X) ** 2)
+        A = torch.from_numpy(given.X)
+        beside = [torch.from_numpy(writeable(each, given.X.dtype)) for each in given.beside]
+
+        def run() -> tuple[float, Array]:
+            leaf = A.detach().requires_grad_()
+            value = formula(leaf, *beside)
+            (gradient,) = torch.autograd.grad(value, leaf)
+            return value.item(), gradient.numpy()
+
+        return _threaded(given, torch, run)
+
+    return make
+
+
+def quadratic_forms(given: Given) -> Callable[[], Array]:
+    torch = library("torch")
+    x, matrices = map(torch.from_numpy, given.by_units())
+
+    def run() -> Array:
+        with torch.inference_mode():
+            return _formulas.quadratic_forms(x, matrices).T.numpy()
+
+    return _threaded(given, torch, run)
+
+
+def quadratic_forms_and_gradients(given: Given) -> Callable[[], tuple[Array, ...]]:
+    torch = library("torch")
+    x, matrices = map(torch.from_numpy, given.by_units())
+
+    def run() -> tuple[Array, ...]:
+        leaves = x.detach().requires_grad_(), matrices.detach().requires_grad_()
+        g = _formulas.quadratic_forms(*leaves)
+        slopes = torch.autograd.grad(g.sum(), leaves)
+        return g.T.detach().numpy(), *(slope.numpy() for slope in slopes)
+
+    return _threaded(given, torch, run)
