@@ -33,8 +33,8 @@ _REMEDIES = {
 }
 
 
-def check_array(name: str, value: Any, *forms: Sequence[str]) -> Array:
-    """`value` as a real, dense, non-empty ndarray; no copy.
+def check_array(name: str, value: Any, *forms: Sequence[str], empty: bool = False) -> Array:
+    """`value` as a real, dense ndarray, not empty unless `empty` is allowed; no copy.
 
     Each of `forms` names the axes of a shape that will do.
     """
@@ -47,7 +47,7 @@ def check_array(name: str, value: Any, *forms: Sequence[str]) -> Array:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise type(error)(f"Argument '{name}' must be an array of real numbers, not this: {error}") from None
-    check_form(name, array, *forms)
+    check_form(name, array, *forms, empty=empty)
     return array
 
 
@@ -61,7 +61,7 @@ def check_unmasked(name: str, value: Any) -> None:
         )
 
 
-def check_form(name: str, array: Any, *forms: Sequence[str]) -> None:
+def check_form(name: str, array: Any, *forms: Sequence[str], empty: bool = False) -> None:
     """Raise unless `array`, which need not be in memory, holds real numbers in one of these forms."""
     if array.dtype.kind not in "biuf":
         remedy = _REMEDIES.get(array.dtype.kind, "convert it to float64")
@@ -71,7 +71,7 @@ def check_form(name: str, array: Any, *forms: Sequence[str]) -> None:
             f"{len(axes)} {'axis' if len(axes) == 1 else 'axes'} ({', '.join(axes)})" for axes in forms
         )
         raise ValueError(f"Argument '{name}' must have {wanted}, not shape {array.shape}.")
-    if array.size == 0:
+    if array.size == 0 and not empty:
         raise ValueError(f"Argument '{name}' must have no empty axis, not shape {array.shape}.")
 
 
