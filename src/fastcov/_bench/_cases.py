@@ -24,6 +24,9 @@ from . import _studies as _studies
 from . import _penalties as _penalties
 
 # isort: split
+from . import _forms as _forms
+
+# isort: split
 from ..datasets import Simulation
 from ._case import FLOOR, NAIVE, OURS, Case, data
 from ._operation import FLY, MIDDLE, OPERATIONS, SMALL, TINY, Key, Operation, Shape
@@ -110,6 +113,7 @@ _QUICK: list[Key] = [
     ("apply", SMALL, "float64"),
     ("mean-absolute-covariance", TINY, "float64"),
     ("decov", TINY, "float64"),
+    ("quadratic-forms", TINY, "float64"),
 ]
 _FULL = [key for found in OPERATIONS.values() for key in found.keys]
 # The standard suite has each operation at its largest size of at most so many responses.

@@ -1,7 +1,7 @@
 """Operations on activations: each penalty on their covariance, with its gradient.
 
-Activations are the responses of a simulation, a unit a channel and a sample a condition. Where there are fewer
-samples m than units n, squared penalties go through an m x m product, and so does their floor.
+Activations are the responses of a simulation, a unit a channel and a sample a condition. Where there are
+fewer samples m than units n, squared penalties go through an m x m product, and so does their floor.
 """
 
 from __future__ import annotations
