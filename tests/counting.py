@@ -21,6 +21,7 @@ import scipy.linalg.lapack
 
 import fastcov
 from fastcov import _blas, _products
+from fastcov._activation_kernels import GROUP
 from fastcov._jit import Kernel
 from fastcov._solvers import _nystrom
 from fastcov._steps import COUNT
@@ -150,6 +151,17 @@ def _model_step(X, *rest):
     return 4 * X.size * X.shape[1] * int(rest[5][COUNT])
 
 
+def _forms(products):
+    def flops(inputs, mean, matrices, factored, *_):
+        return products[bool(factored)] * 2 * inputs.size * inputs.shape[2]
+
+    return flops
+
+
+def _sign_product(A, B, U, V, edge, tiles, *_):
+    return 2 * len(tiles) * edge * edge * len(U) * U.shape[2]
+
+
 KERNELS = {
     "weighted_sums": lambda X, *_: 3 * X.size,
     "centred_rows": lambda X, *_: 3 * X.size,
@@ -168,13 +180,40 @@ KERNELS = {
     "pivoted_rows": lambda B, least, accepted, rows: 2 * B.size * int(accepted[:-1].sum()),
     "evaluate": lambda X, *_: 4 * X.size * X.shape[1],
     "model_step": _model_step,
+    # of activations
+    "row_ranges": lambda A, *_: 3 * A.size,
+    "shifted_rows": lambda A, *_: A.size,
+    "row_dots": lambda A, *_: 2 * A.size,
+    "smooth_signs": lambda T, *_: 5 * T.size,
+    "unit_rows": lambda A, *_: 3 * A.size,
+    "product_signs": _sign_product,
+    "signed_sums": lambda A, bits, out: A.size * len(out) / GROUP,
+    # of stacks of matrices
+    "forms": _forms([1, 1]),
+    "forms_and_gradients": _forms([2, 3]),
+    "symmetric_parts": lambda A, *_: A.size,
+    "self_products": lambda L, *_: 2 * L.size * L.shape[1],
+    "lower_products": lambda M, *_: 2 * M.size * M.shape[1],
+    "cholesky_factors": lambda A, *_: A.size * A.shape[1] / 3,
+    "copied_factors": lambda *_: 0,
+    "eigen_factors": lambda Q, *_: 4 * Q.size * Q.shape[1],
+    "solutions": lambda L, rhs, *_: 2 * rhs.size * L.shape[1],
+    "inverses": lambda L, *_: 2 * L.size * L.shape[1],
+    "unit_lower": lambda L, *_: L.size,
+    "square_norms": lambda L, *_: 2 * L.size,
 }
 ELEMENTWISE = {
     *VECTORS, "weighted_sums", "centred_rows", "squared_norms", "gram_from_product", "block_from_product",
     "block_from_products", "mirror_lower", "pair_products", "packed_errors", "packed_products", "pair_atoms",
+    "row_ranges", "shifted_rows", "row_dots", "smooth_signs", "unit_rows", "symmetric_parts",
+    "copied_factors", "unit_lower", "square_norms",
 }  # fmt: skip
-# Reads of X where it is not one: sums, if there is a mean, products and rows; two halves of a product.
+# Names of first arguments that hold responses, or inputs of units; kernels read them once, but for some: sums,
+# if there is a mean, products and rows; two halves of a product. Activations have no name of their own.
+RESPONSES = ("X", "Y", "inputs")
 READS = {
+    "row_ranges": lambda *_: 1,
+    "shifted_rows": lambda *_: 1,
     "evaluate": lambda X, weights, center, *_: 3 if center else 2,
     "model_step": lambda *args: 2 * int(args[6][COUNT]),
 }
@@ -186,8 +225,8 @@ def _watch_kernels(work, patch):
     def call(self, *args, size):
         run(self, *args, size=size)
         name, X = self.__name__, args[0]
-        responses = self.__wrapped__.__code__.co_varnames[0] in ("X", "Y")
-        reads = READS.get(name, lambda *_: 1)(*args) if responses else 0
+        once = self.__wrapped__.__code__.co_varnames[0] in RESPONSES
+        reads = READS[name](*args) if name in READS else int(once)
         work.add(name, KERNELS[name](*args), reads * X.size)
 
     patch.setattr(Kernel, "__call__", call)
