@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 from cases import data, rounding, within
-from test_penalties import CALLS, PENALTIES, a_target, bounds, calls, check, each
+from test_penalties import CALLS, PENALTIES, a_target, blocks, bounds, calls, check, degree, each  # noqa: F401
 
 from fastcov import penalties
 
@@ -62,12 +62,13 @@ def test_units_that_are_uncorrelated_get_nothing_but_their_own_share(m, dtype, c
         within(gradient, np.zeros_like(A), rounding(A) * np.sum(sizes**2) * np.abs(A))
 
 
-def test_units_that_never_respond_together_do_not_meet(dtype):
-    A = data(37, 50, dtype)
-    A[:20, 30:] = A[20:, :30] = 0
+@pytest.mark.parametrize(("n", "first"), [(37, 20), (521, 9)])
+def test_units_that_never_respond_together_do_not_meet(n, first, dtype):
+    A = data(n, 20, dtype)
+    A[:first, 12:] = A[first:, :12] = 0
     _, gradient = check("mean_absolute_covariance", A, False, exact=True)
-    assert not gradient[:20, 30:].any()
-    assert not gradient[20:, :30].any()
+    assert not gradient[:first, 12:].any()
+    assert not gradient[first:, :12].any()
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (37, 50), (50, 13)], ids=str)
@@ -100,14 +101,15 @@ def test_twins_and_their_mirror_images_have_equal_and_opposite_gradients(dtype, 
     A = data(21, 30, dtype)
     A[7], A[14] = A[3], -A[3]
     _, gradient = check("mean_absolute_covariance", A, center)
-    np.testing.assert_array_equal(gradient[7], gradient[3])
-    np.testing.assert_array_equal(gradient[14], -gradient[3])
+    _, allowed = bounds("mean_absolute_covariance", A, center)
+    within(gradient[7], gradient[3], 2 * allowed[3])
+    within(gradient[14], -gradient[3], 2 * allowed[3])
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 9, 31, 64, 65, 129, 257])
-@pytest.mark.parametrize("m", [2, 3, 5, 8, 17])
-def test_any_number_of_units_has_the_signs_of_its_covariances(n, m, dtype, center):
-    check("mean_absolute_covariance", noise((n, m)).astype(dtype), center)
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 6, 7, 47, 48, 49, 241])
+def test_any_number_of_units_has_the_signs_of_its_covariances(n, dtype, center):
+    for m in (2, 3, 5, 8, 17, 530):  # by signs, products of more than 512 samples are in two pieces
+        check("mean_absolute_covariance", noise((n, m)).astype(dtype), center)
 
 
 # --- smooth absolute values
@@ -160,7 +162,7 @@ def test_likewise_where_the_product_over_samples_is_the_smaller_one(name, size, 
 
 @OFF_DIAGONAL
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12), (41, 40)], ids=str)
-@pytest.mark.parametrize("size", [1e2, 1e4, 1e8])
+@pytest.mark.parametrize("size", [5.0, 20.0, 1e2, 1e4, 1e8])
 def test_the_variance_of_one_large_unit_does_not_hide_covariances(name, shape, size, center):
     A = noise(shape)
     A[3] *= size
@@ -186,38 +188,61 @@ def test_a_target_that_is_nearly_met_leaves_what_is_missed(size, shape, coral, d
 @pytest.mark.parametrize("power", [-200, -100, 100, 200])  # 1e±60 in float64
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12)], ids=str)
 def test_large_and_small_activations_have_all_their_digits(name, options, shape, power, center):
-    A, kwargs, degree = data(*shape), options(shape[0]), PENALTIES.get(name, 4)
+    A, kwargs = data(*shape), options(shape[0])
     value, gradient = getattr(penalties, name)(A, center=center, **kwargs)
     for option in ("epsilon", "target"):
         if option in kwargs:
             kwargs[option] = np.ldexp(kwargs[option], 2 * power)
     scaled = getattr(penalties, name)(np.ldexp(A, power), center=center, **kwargs)
-    assert scaled[0] == np.ldexp(value, degree * power)
-    np.testing.assert_array_equal(scaled[1], np.ldexp(gradient, (degree - 1) * power))
+    assert scaled[0] == np.ldexp(value, degree(name) * power)
+    np.testing.assert_array_equal(scaled[1], np.ldexp(gradient, (degree(name) - 1) * power))
 
 
 @each
 @pytest.mark.parametrize("power", [-500, 500])  # 1e±150
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12)], ids=str)
 def test_values_beyond_float64_are_infinite_or_zero_and_others_are_right(name, shape, power, center):
-    A, degree = data(*shape), PENALTIES[name]
+    A = data(*shape)
     value, gradient = getattr(penalties, name)(A, center=center)
     scaled = getattr(penalties, name)(np.ldexp(A, power), center=center)
     with np.errstate(over="ignore"):
-        assert scaled[0] == np.ldexp(value, degree * power)
-        np.testing.assert_array_equal(scaled[1], np.ldexp(gradient, (degree - 1) * power))
+        assert scaled[0] == np.ldexp(value, degree(name) * power)
+        np.testing.assert_array_equal(scaled[1], np.ldexp(gradient, (degree(name) - 1) * power))
+
+
+OVERFLOWS = pytest.mark.xfail(reason="a power of two beyond float64", raises=OverflowError)
+
+
+@pytest.mark.parametrize(
+    ("name", "power"),
+    [
+        *((name, power) for name in PENALTIES for power in (-600, 1020)),
+        *(pytest.param(name, power, marks=OVERFLOWS) for name in PENALTIES for power in (-1070, -1030)),
+        *(pytest.param("covariance_distance", power, marks=OVERFLOWS) for power in (-1070, -600)),
+        ("covariance_distance", 1020),
+    ],
+)
+def test_activations_at_the_ends_of_float64_are_taken(name, power, center):
+    # Whole numbers keep their digits among subnormal ones.
+    A, kwargs = np.round(4 * data(12, 9)), {"target": np.zeros((12, 12))} if name not in PENALTIES else {}
+    expected = getattr(penalties, name)(A, center=center, **kwargs)
+    value, gradient = getattr(penalties, name)(np.ldexp(A, power), center=center, **kwargs)
+    with np.errstate(over="ignore", under="ignore"):
+        assert value == np.ldexp(expected[0], degree(name) * power)
+        scaled = np.ldexp(expected[1], (degree(name) - 1) * power)
+    np.testing.assert_allclose(gradient, scaled, rtol=1e-12, atol=2.0**-1074)
 
 
 @each
 @pytest.mark.parametrize("power", [-100, 100])  # 1e±30
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12)], ids=str)
 def test_large_and_small_activations_of_single_precision_likewise(name, shape, power, center):
-    A, degree = data(*shape, np.float32), PENALTIES[name]
+    A = data(*shape, np.float32)
     value, gradient = getattr(penalties, name)(A, center=center)
     scaled = getattr(penalties, name)(np.ldexp(A, power), center=center)
-    assert scaled[0] == np.ldexp(value, degree * power)
+    assert scaled[0] == np.ldexp(value, degree(name) * power)
     with np.errstate(over="ignore"):
-        np.testing.assert_array_equal(scaled[1], np.ldexp(gradient, (degree - 1) * power))
+        np.testing.assert_array_equal(scaled[1], np.ldexp(gradient, (degree(name) - 1) * power))
 
 
 @calls
