@@ -9,7 +9,7 @@ import naive
 import numba
 import numpy as np
 import pytest
-from cases import data, needs_two_threads, rounding, within
+from cases import data, needs_jit, needs_two_threads, rounding, within
 from hypothesis import given
 
 import fastcov as fc
@@ -138,6 +138,7 @@ def test_values_and_gradients_are_their_definitions(name, options, shape, dtype,
     assert gradient.shape == A.shape
 
 
+@needs_jit
 @calls
 @pytest.mark.parametrize("shape", [(300, 70), (130, 260), (521, 12)], ids=str)
 def test_more_units_than_a_block_has_are_no_other_penalty(name, options, shape, dtype, center, parallel):

@@ -6,7 +6,7 @@ import tracemalloc
 import naive
 import numpy as np
 import pytest
-from cases import LAYOUTS, data, within
+from cases import LAYOUTS, data, needs_jit, within
 from scipy import sparse
 from test_input import not_real, refused
 from test_penalties import CALLS, a_target, bounds
@@ -195,6 +195,7 @@ def test_places_keep_their_names_where_samples_come_first(call, order):
         call(bad, samples_axis=0)
 
 
+@needs_jit  # NumPy's numbers warn
 @penalty_calls
 def test_infinities_that_cancel_are_found(call):
     bad = A.copy()
@@ -318,6 +319,7 @@ def test_all_but_activations_and_target_are_named():
 # --- memory
 
 
+@needs_jit
 @pytest.mark.parametrize("label", CALLS)
 @pytest.mark.parametrize("shape", [(2500, 100), (100, 20000)], ids=str)
 def test_no_array_of_units_by_units_or_of_samples_by_samples_is_made(label, shape, dtype):
