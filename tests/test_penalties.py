@@ -6,7 +6,6 @@ rounding may do to both follows from what it may do to C.
 
 import hypothesis.strategies as st
 import naive
-import numba
 import numpy as np
 import pytest
 from cases import data, needs_jit, needs_two_threads, rounding, within
@@ -37,10 +36,8 @@ def blocks(request, monkeypatch):
     """What large layers take: many blocks, and absolute values through signs."""
     if request.param == "by-blocks":
         monkeypatch.setattr("fastcov.penalties.SIGNS_PAY", 0)
-        for name, units in (("TILE_UNITS", 16), ("SIGN_UNITS", 300), ("LEAST_UNITS", 5)):
+        for name, units in (("TILE_UNITS", 16), ("SIGN_UNITS", 300), ("TILE_SIGNS", 48), ("LEAST_UNITS", 5)):
             monkeypatch.setattr(f"fastcov._activation_products.{name}", units)
-        if numba.config.DISABLE_JIT:  # of a tile, 240 where that is compiled in
-            monkeypatch.setattr("fastcov._activation_kernels.EDGE", 12)
     return request.param
 
 
