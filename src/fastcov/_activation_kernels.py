@@ -100,27 +100,35 @@ def unit_rows(A, out):
 
 
 @inlined
+def silent(a):
+    """Whether all of a is zero."""
+    zero = True
+    for k in range(len(a)):
+        zero = zero and a[k] == 0.0
+    return zero
+
+
+@inlined
 def settle(tile, A, B, bound):
-    """Where |tile_ij| is within its error, the sign of a_i . b_j, 1 for a row of zeros; how many are zero."""
+    """Where |tile_ij| is within its error, put the sign of a_i . b_j, 1 for zero; returns how many are zero.
+
+    Those of rows of zeros do not count, and may be left.
+    """
     zeros = 0
     for i in range(len(A)):
         row, least = tile[i], np.float32(np.inf)
         for j in range(len(B)):
             least = min(least, abs(row[j]))
-        if least > bound:
+        if least > bound or silent(A[i]):
             continue
-        dead = True
-        for k in range(A.shape[1]):
-            dead = dead and A[i, k] == 0.0
         for j in range(len(B)):
             if abs(row[j]) > bound:
                 continue
-            a, b, product, size = A[i], B[j], 0.0, 0.0
+            a, b, product = A[i], B[j], 0.0
             for k in range(len(a)):
                 product += np.float64(a[k]) * np.float64(b[k])
-                size += np.float64(b[k]) * np.float64(b[k])
             row[j] = -1.0 if product < 0.0 else 1.0
-            if product == 0.0 and size > 0.0 and not dead:
+            if product == 0.0 and not silent(b):
                 zeros += 1
     return zeros
 
