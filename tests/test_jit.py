@@ -26,7 +26,11 @@ from cases import (
 )
 
 import fastcov as fc
-from fastcov import _jit, _kernels, _steps
+from fastcov import _activation_kernels, _jit, _kernels, _unit_kernels, penalties
+from fastcov._activation_products import by_signs
+from fastcov._activations import Activations
+from fastcov._bench._compiled import kernels
+from fastcov.quadratic_forms import SPDBatch, quadratic_forms, quadratic_forms_and_gradients
 
 LIMIT = numba.config.NUMBA_NUM_THREADS
 N, D = 300, 4
@@ -51,6 +55,44 @@ def results(dtype=np.float64):
         "delta-dual": fc.fit(X, S, ridge=1e5, solver="dual").delta,
         "delta-pcg": fc.fit(X, S, ridge=1e5, solver="pcg", tol=1e-13).delta,
         "delta-exact": fc.fit(X, S, ridge=1e5, method="exact", tol=1e-12).delta,
+        "squares": penalties.mean_squared_covariance(X)[1],
+        "smooth": penalties.mean_absolute_covariance(X, epsilon=EPSILON)[1],
+        "signs": by_signs(Activations.of(X, samples_axis=1, center=True))[1],
+        **of_units(dtype),
+    }
+
+
+# Units of a stack of matrices, and the condition of these.
+UNITS, CONDITION, EPSILON = 3, 10.0, 0.5
+
+
+def of_units(dtype):
+    """The same of stacks of matrices."""
+    x = data(N, D, dtype).reshape(-1, UNITS, D)
+    batch = SPDBatch.random(UNITS, D, condition=CONDITION, rng=0, dtype=dtype)
+    A = batch.matrices()
+    g, gradients = quadratic_forms_and_gradients(x, A, mean=x[0])
+    by_factors, slopes = quadratic_forms_and_gradients(x, batch, log_determinant=True)
+    L, pivots = batch.ldl()
+    values, vectors = np.linalg.eigh(A)
+    return {
+        "matrices": A,
+        "forms": quadratic_forms(x, A),
+        "forms-of-factors": quadratic_forms(x, batch),
+        "forms-too": g,
+        "forms-of-factors-too": by_factors,
+        "slopes": gradients.inputs,
+        "slopes-by-mean": gradients.mean,
+        "slopes-by-matrices": slopes.matrices,
+        "slopes-by-factors": batch.factor_gradient(slopes.matrices),
+        "factors": SPDBatch.from_matrices(A).cholesky,
+        "factors-kept": SPDBatch.from_cholesky(batch.cholesky).cholesky,
+        "factors-of-eigen": SPDBatch.from_eigen(vectors, values).cholesky,
+        "solutions": batch.solve(x),
+        "inverses": batch.inverse(),
+        "unit-lower": L,
+        "pivots": pivots,
+        "traces": batch.trace(),
     }
 
 
@@ -62,6 +104,8 @@ def bounds():
     wide = data(9, 129)
     exact = fc.fit(X, S, ridge=1e5, method="exact", tol=1e-12).gains
     curvature = np.linalg.eigvalsh(naive.hessian(X, S, exact, 1e5))[0]
+    size = np.abs(X) + np.abs(X).mean(axis=1, keepdims=True)  # of activations, and of what they are less
+    C, total, weight = size @ size.T / (D - 1), size.sum(axis=0), 2 / (N**2 * (D - 1))
     return {
         "covariance": eps * E,
         "covariance-wide": 2 * rounding(wide) * absolute_error(wide, 0.0),
@@ -80,12 +124,15 @@ def bounds():
         "delta-exact": 2
         * (1e-12 * np.linalg.norm(naive.overlaps(X, S)) + np.linalg.norm(eps * gradient))
         / curvature,
+        "squares": eps * 2 * weight * (C @ size),
+        "smooth": eps * weight * (C / EPSILON @ size + total),
+        "signs": np.tile(eps * total, (N, 1)),
+        # Each is stable: off by what rounding of the matrices would do.
+        **{
+            name: np.full(value.shape, eps * CONDITION * np.abs(value).max())
+            for name, value in of_units(np.float64).items()
+        },
     }
-
-
-def kernels():
-    both = {**vars(_kernels), **vars(_steps)}
-    return {name: kernel for name, kernel in both.items() if isinstance(kernel, _jit.Kernel)}
 
 
 # --- threads
@@ -150,6 +197,24 @@ def test_no_kernel_is_compiled_twice_under_one_name():
             fc.fit(X, S[np.newaxis], ridge=1.0, method="exact", bounds=bounds, center=False)
         fc.AtomOperator(X, gains=z).matvec(z)
         fc.AtomOperator(X).rmatvec(np.broadcast_to(1.0, 9))
+        for A in (X, np.asfortranarray(X), X.T, X[::2], 1e-30 * X):
+            for axis, centred in ((0, True), (1, False)):
+                options = {"samples_axis": axis, "center": centred}
+                for epsilon in (0.0, 0.1):
+                    penalties.mean_absolute_covariance(A, epsilon=epsilon, **options)
+                penalties.decov(A, **options)
+                penalties.covariance_distance(A, np.eye(A.shape[1 - axis]), **options)
+                by_signs(Activations.of(A, **options))
+        x, A = X.reshape(3, 3, 3), np.broadcast_to(np.eye(3, dtype=dtype), (3, 3, 3))
+        batch = SPDBatch.from_matrices(A)
+        for inputs in (x, np.asfortranarray(x), x[::2]):
+            for stack in (A, batch, A.astype(np.float64), A.astype(np.float32)):
+                quadratic_forms(inputs, stack, mean=x[0])
+                quadratic_forms_and_gradients(inputs, stack, weights=np.ones(inputs.shape[:2], dtype))
+            batch.solve(inputs)
+        batch.factor_gradient(batch.inverse())
+        SPDBatch.from_eigen(A, x[0] ** 2 + 1)
+        SPDBatch.from_cholesky(batch.cholesky)
     twice = {
         f"{name}{key}": twin.signatures
         for name, kernel in kernels().items()
@@ -484,6 +549,13 @@ def test_kernels_let_nan_through():
     assert np.isnan(sums[0, 1])
     assert sums[0, 0] == 3.0
     assert sizes[0] == 1.0
+    means, least, most = np.empty((3, 3))
+    _activation_kernels.row_ranges(X, means, least, most, size=6)
+    np.testing.assert_array_equal(means, [1.0, np.nan, 1.0])
+    forms = np.empty((3, 1))
+    arrays = X[:, np.newaxis], np.zeros((1, 2)), np.eye(2)[np.newaxis]
+    _unit_kernels.forms(*arrays, 0, forms, size=6)
+    np.testing.assert_array_equal(forms[:, 0], [2.0, np.inf, 2.0])
 
 
 @needs_jit

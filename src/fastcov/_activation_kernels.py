@@ -17,6 +17,8 @@ TABLE = 1 << GROUP
 TABLES, COLUMNS, ROWS = 8, 32, 1024
 # Samples of a product in float32: the error of its sums is that of so many roundings.
 DEPTH = 512
+# Below it a sum of squares has lost digits, or all, to underflow.
+LEAST_SQUARE = 2.0**-960
 
 
 @Kernel
@@ -33,7 +35,7 @@ def row_ranges(A, means, lowest, highest):
             total += a[j]
             low = min(low, a[j])
             high = max(high, a[j])
-        means[i] = a[0] if low == high else total / m
+        means[i] = a[0] if low == high and total == total else total / m  # comparisons pass over a NaN
         lowest[i] = low
         highest[i] = high
 
@@ -78,7 +80,7 @@ def smooth_signs(T, epsilon, totals):
 
 @Kernel
 def unit_rows(A, out):
-    """out[c, i] = a_i / ||a_i|| in float32, in pieces c of DEPTH samples; a row of zeros stays one.
+    """out[c, i] = a_i / ||a_i|| in float32, in pieces c of DEPTH samples; 0 where squares underflow.
 
     out (ceil(m / DEPTH), n', min(m, DEPTH)), with zeros where there are no more units or samples. 3nm flops.
     """
@@ -91,7 +93,7 @@ def unit_rows(A, out):
         a, square = A[i], 0.0
         for j in range(m):
             square += np.float64(a[j]) * np.float64(a[j])
-        factor = 1.0 / np.sqrt(square) if square > 0.0 else 0.0
+        factor = 1.0 / np.sqrt(square) if square > LEAST_SQUARE else 0.0
         for c in range(out.shape[0]):
             part, u = a[c * width : (c + 1) * width], out[c, i]
             for j in range(len(part)):
@@ -100,27 +102,35 @@ def unit_rows(A, out):
 
 
 @inlined
+def silent(a):
+    """Whether all of a is zero."""
+    zero = True
+    for k in range(len(a)):
+        zero = zero and a[k] == 0.0
+    return zero
+
+
+@inlined
 def settle(tile, A, B, bound):
-    """Where |tile_ij| is within its error, the sign of a_i . b_j, 1 for a row of zeros; how many are zero."""
+    """Where |tile_ij| is within its error, put the sign of a_i . b_j, 1 for zero; returns how many are zero.
+
+    Those of rows of zeros do not count, and may be left.
+    """
     zeros = 0
     for i in range(len(A)):
         row, least = tile[i], np.float32(np.inf)
         for j in range(len(B)):
             least = min(least, abs(row[j]))
-        if least > bound:
+        if least > bound or silent(A[i]):
             continue
-        dead = True
-        for k in range(A.shape[1]):
-            dead = dead and A[i, k] == 0.0
         for j in range(len(B)):
             if abs(row[j]) > bound:
                 continue
-            a, b, product, size = A[i], B[j], 0.0, 0.0
+            a, b, product = A[i], B[j], 0.0
             for k in range(len(a)):
                 product += np.float64(a[k]) * np.float64(b[k])
-                size += np.float64(b[k]) * np.float64(b[k])
             row[j] = -1.0 if product < 0.0 else 1.0
-            if product == 0.0 and size > 0.0 and not dead:
+            if product == 0.0 and not silent(b):
                 zeros += 1
     return zeros
 
