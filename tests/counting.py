@@ -208,7 +208,7 @@ ELEMENTWISE = {
     "row_ranges", "shifted_rows", "row_dots", "smooth_signs", "unit_rows", "symmetric_parts",
     "copied_factors", "unit_lower", "square_norms",
 }  # fmt: skip
-# Names of first arguments that hold responses, or inputs of units; kernels read them once, but for some: sums,
+# Names of first arguments that hold responses or inputs of units. Kernels read them once, but for some: sums,
 # if there is a mean, products and rows; two halves of a product. Activations have no name of their own.
 RESPONSES = ("X", "Y", "inputs")
 READS = {

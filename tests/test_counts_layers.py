@@ -1,4 +1,4 @@
-"""Flops, passes and arrays of penalties on activations and of quadratic forms: no more than their formulas."""
+"""Flops, passes and arrays of penalties on activations and of quadratic forms: those of their formulas."""
 
 import tracemalloc
 

@@ -32,7 +32,7 @@ def row_ranges(A, means, lowest, highest):
         a = A[i]
         total, low, high = 0.0, a[0], a[0]
         for j in range(m):
-            total += a[j]
+            total += np.float64(a[j])
             low = min(low, a[j])
             high = max(high, a[j])
         means[i] = a[0] if low == high and total == total else total / m  # comparisons pass over a NaN
