@@ -21,10 +21,16 @@ from fastcov._bench._reference import InaccurateError, Reference, delta_of, gain
 SHAPE = (36, 12)
 DTYPES = ("float64", "float32")
 KEYS = [(name, dtype) for name in OPERATIONS for dtype in DTYPES]
+# Penalties and quadratic forms, which peers have, too.
+OF_LAYERS = [
+    name for name, found in OPERATIONS.items()
+    if found.peers and found.make.__module__.endswith(("_penalties", "_forms"))
+]  # fmt: skip
 # Public names that compute nothing on data: results, progress, warnings, settings, figures of results.
 NO_DATA = {
     "Applied", "ConvergenceWarning", "Contributions", "CrossValidation", "Explanation", "Fit", "LabelWarning",
-    "Plan", "Progress", "RidgePath", "threads", "plot", "__version__",
+    "Plan", "Progress", "RidgePath", "threads", "plot", "__version__", "datasets.Simulation",
+    "quadratic_forms.Gradients",
 }  # fmt: skip
 
 
@@ -87,6 +93,17 @@ def test_the_check_fails_where_one_entry_is_a_hundredth_off(operation, dtype):
             found.check(perturbed(found.runs[name]()))
 
 
+@pytest.mark.parametrize(("operation", "dtype"), [key for key in KEYS if key[0] in OF_LAYERS])
+def test_the_check_fails_where_one_entry_of_a_gradient_is_a_hundredth_off(operation, dtype):
+    found = small(operation, dtype)
+    result = found.runs[NAIVE]()
+    if not isinstance(result, tuple):
+        pytest.skip("it has no gradient")
+    for place in range(1, len(result)):
+        with pytest.raises(InaccurateError):
+            found.check((*result[:place], perturbed(result[place]), *result[place + 1 :]))
+
+
 @pytest.mark.parametrize("operation", [name for name in OPERATIONS if "fit" in OPERATIONS[name].covers])
 def test_a_fit_that_says_it_stopped_short_fails_the_check(operation):
     found = small(operation, "float64")
@@ -124,17 +141,28 @@ def test_a_suite_names_cases_that_exist_and_each_once(suite):
 
 def test_the_quick_suite_has_both_precisions_and_all_groups():
     keys = SUITES["quick"]
-    assert 12 <= len(keys) <= 20
+    assert 12 <= len(keys) <= 24
     assert {dtype for _, _, dtype in keys} == set(DTYPES)
     modules = {OPERATIONS[name].make.__module__.rpartition(".")[2] for name, _, _ in keys}
-    assert modules == {"_pieces", "_fits", "_studies"}
+    assert modules == {"_pieces", "_fits", "_studies", "_penalties", "_forms"}
+
+
+def public_names(module):
+    """Functions and classes that are a module's own."""
+    own = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    return getattr(
+        module, "__all__", [n for n, v in own.items() if getattr(v, "__module__", "") == module.__name__]
+    )
 
 
 def test_every_public_function_on_data_has_a_case():
     covered = {name for found in OPERATIONS.values() for name in found.covers}
-    public = set(fc.__all__) - NO_DATA - {"datasets"}
+    modules = {name: importlib.import_module(f"fastcov.{name}") for name in set(fc._MODULES) - NO_DATA}
+    inside = {f"{name}.{public}" for name, module in modules.items() for public in public_names(module)}
+    public = set(fc.__all__) - set(modules) | inside
+    public -= NO_DATA
     assert public <= covered, f"without a case: {sorted(public - covered)}"
-    assert {"Fit.apply", "Fit.save", "datasets.simulate", "sklearn.GainModel"} <= covered
+    assert {"Fit.apply", "Fit.save", "sklearn.GainModel"} <= covered
     for name in covered:  # and no case is of what is not there
         if name.startswith("sklearn") and importlib.util.find_spec("sklearn") is None:
             continue
@@ -194,8 +222,10 @@ def test_a_case_of_other_data_and_another_ridge():
     assert fit.ridge == pytest.approx(0.1 * largest)
 
 
-def test_peers_pass_the_check_beside_ours():
-    found = case("fit", SHAPE)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("operation", ["fit", *OF_LAYERS])
+def test_peers_pass_the_check_beside_ours(operation, dtype):
+    found = case(operation, SHAPE, dtype)
     others = set(found.runs) - {OURS, NAIVE, FLOOR}
     assert others
     for name in others:
