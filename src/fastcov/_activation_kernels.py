@@ -17,8 +17,8 @@ TABLE = 1 << GROUP
 TABLES, COLUMNS, ROWS = 8, 32, 1024
 # Samples of a product in float32: the error of its sums is that of so many roundings.
 DEPTH = 512
-# Entries of a tile that a product in float64 makes in the time of one dot.
-DOT_COST = 16
+# The share of a tile that is left to dots one by one, of ten times the time a product takes for each: 1 / SHARE.
+SHARE = 64
 
 
 @Kernel
@@ -114,14 +114,15 @@ def silent(a):
 def settle(tile, A, B, bound):
     """Where |tile_ij| is within its error, put the sign of a_i . b_j, 1 for zero; returns how many are zero.
 
-    Those of rows of zeros do not count, and may be left.
+    Those of rows of zeros do not count, and may be left. Returns -1, and leaves the rest, where there are more
+    than a SHARE of them.
     """
-    zeros = 0
+    zeros, left = 0, tile.size // SHARE
     for i in range(len(A)):
         row, least = tile[i], np.float32(np.inf)
         for j in range(len(B)):
             least = min(least, abs(row[j]))
-        if least > bound or silent(A[i]):
+        if least > bound or left < 0 or silent(A[i]):
             continue
         for j in range(len(B)):
             if abs(row[j]) > bound:
@@ -132,44 +133,33 @@ def settle(tile, A, B, bound):
             row[j] = -1.0 if product < 0.0 else 1.0
             if product == 0.0 and not silent(b):
                 zeros += 1
-    return zeros
+            left -= 1
+            if left < 0:
+                break
+    return zeros if left >= 0 else -1
 
 
 @inlined
-def few(tile, bound):
-    """Whether so few entries are within their error that dots one by one are cheaper than a product."""
-    within = 0
-    for i in range(tile.shape[0]):
-        row = tile[i]
-        for j in range(len(row)):
-            within += abs(row[j]) <= bound
-    return within * DOT_COST < tile.size
-
-
-@inlined
-def exact_tile(tile, A, B, top, left):
-    """The signs of the rows of A from `top` and of B from `left`, by a product in float64; as `settle`."""
-    edge, m = tile.shape[0], A.shape[1]
-    P, Q, product = np.zeros((edge, DEPTH)), np.zeros((edge, DEPTH)), np.empty((edge, edge))
-    total = np.zeros((edge, edge))
-    n, k = min(edge, len(A) - top), min(edge, len(B) - left)
-    for start in range(0, m, DEPTH):
-        stop = min(m, start + DEPTH)
-        for i in range(n):
-            P[i, : stop - start] = A[top + i, start:stop]
-            P[i, stop - start :] = 0.0
-        for j in range(k):
-            Q[j, : stop - start] = B[left + j, start:stop]
-        np.dot(P, Q.T, product)
-        total += product
-    zeros = 0
-    for i in range(n):
-        alive = not silent(A[top + i])
-        for j in range(k):
-            tile[i, j] = -1.0 if total[i, j] < 0.0 else 1.0
-            if alive and total[i, j] == 0.0 and not silent(B[left + j]):
-                zeros += 1
-    return zeros
+def pack(tile, row_bits, column_bits, top, left):
+    """The bits of a tile whose first entry is that of row `top` and column `left`."""
+    edge = len(tile)
+    positive = np.empty((edge, edge), np.uint8)
+    for i in range(edge):
+        row, signs = tile[i], positive[i]
+        for j in range(edge):
+            signs[j] = row[j] > 0.0
+        for g in range(edge // GROUP):
+            byte = 0
+            for k in range(GROUP):
+                byte |= signs[g * GROUP + k] << k
+            row_bits[left // GROUP + g, top + i] = byte
+    for g in range(edge // GROUP):
+        column = column_bits[top // GROUP + g, left : left + edge]
+        column[:] = 0
+        for k in range(GROUP):
+            signs = positive[g * GROUP + k]
+            for j in range(edge):
+                column[j] |= signs[j] << k
 
 
 @Kernel
@@ -180,40 +170,52 @@ def product_signs(A, B, U, V, edge, tiles, row_bits, column_bits):
     a_(g GROUP + i) . b_j > 0. U and V are the `unit_rows` of A and B, whose products in float32 are off by
     so many roundings at most; entries that are not larger are computed in float64. tiles[t] holds the first
     row and column of a tile of `edge`, a multiple of GROUP, and takes the number of zeros in it, of rows that
-    are not zero. 2nkm flops in float32. BLAS should be held at one thread.
+    are not zero; or -1 where it is left to `exact_signs`. 2nkm flops in float32. BLAS should be held at one
+    thread.
     """
     pieces, _, width = U.shape
     # The terms of a product of unit vectors sum up to 1 at most: so many roundings of sums, 3 of the terms.
     bound = np.float32(1.01 * (width + pieces + 3) * 2.0**-24)
     for t in prange(len(tiles)):
         top, left = tiles[t, 0], tiles[t, 1]
-        tile, positive = np.empty((edge, edge), U.dtype), np.empty((edge, edge), np.uint8)
+        tile = np.empty((edge, edge), U.dtype)
         np.dot(U[0, top : top + edge], V[0, left : left + edge].T, tile)
         if pieces > 1:
             product = np.empty((edge, edge), U.dtype)
             for c in range(1, pieces):
                 np.dot(U[c, top : top + edge], V[c, left : left + edge].T, product)
                 tile += product
-        if few(tile, bound):
-            tiles[t, 2] = settle(tile, A[top : top + edge], B[left : left + edge], bound)
-        else:
-            tiles[t, 2] = exact_tile(tile, A, B, top, left)
-        for i in range(edge):
-            row, signs = tile[i], positive[i]
-            for j in range(edge):
-                signs[j] = row[j] > 0.0
-            for g in range(edge // GROUP):
-                byte = 0
-                for k in range(GROUP):
-                    byte |= signs[g * GROUP + k] << k
-                row_bits[left // GROUP + g, top + i] = byte
-        for g in range(edge // GROUP):
-            column = column_bits[top // GROUP + g, left : left + edge]
-            column[:] = 0
-            for k in range(GROUP):
-                signs = positive[g * GROUP + k]
-                for j in range(edge):
-                    column[j] |= signs[j] << k
+        tiles[t, 2] = settle(tile, A[top : top + edge], B[left : left + edge], bound)
+        pack(tile, row_bits, column_bits, top, left)
+
+
+@Kernel
+def exact_signs(A, B, edge, tiles, row_bits, column_bits):
+    """The same in float64, without U and V. 2nkm flops in float64."""
+    m = A.shape[1]
+    for t in prange(len(tiles)):
+        top, left = tiles[t, 0], tiles[t, 1]
+        rows, columns = A[top : top + edge], B[left : left + edge]
+        P, Q = np.zeros((edge, DEPTH)), np.zeros((edge, DEPTH))
+        tile, product = np.zeros((edge, edge)), np.empty((edge, edge))
+        for start in range(0, m, DEPTH):
+            width = min(DEPTH, m - start)
+            P[:, width:] = 0.0
+            for i in range(len(rows)):
+                P[i, :width] = rows[i, start : start + width]
+            for j in range(len(columns)):
+                Q[j, :width] = columns[j, start : start + width]
+            np.dot(P, Q.T, product)
+            tile += product
+        zeros = 0
+        for i in range(len(rows)):
+            for j in range(len(columns)):
+                if tile[i, j] == 0.0:
+                    tile[i, j] = 1.0
+                    if not (silent(rows[i]) or silent(columns[j])):
+                        zeros += 1
+        tiles[t, 2] = zeros
+        pack(tile, row_bits, column_bits, top, left)
 
 
 @inlined

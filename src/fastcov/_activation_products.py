@@ -228,7 +228,10 @@ def _signs(A: Array, B: Array, U: Array, V: Array, edge: int) -> tuple[Array, Ar
     flops = len(tiles) * edge * edge * A.shape[1]
     with blas_for(0):
         kernels.product_signs(A, B, U, V, edge, tiles, row_bits, column_bits, size=flops // 8)
-    return None if tiles[:, 2].any() else (row_bits, column_bits)
+        left = tiles[tiles[:, 2] < 0]
+        if len(left):
+            kernels.exact_signs(A, B, edge, left, row_bits, column_bits, size=flops // 4)
+    return None if (tiles[:, 2] > 0).any() or left[:, 2].any() else (row_bits, column_bits)
 
 
 def _no_bits(U: Array, V: Array) -> NDArray[np.uint8]:
