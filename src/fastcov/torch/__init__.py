@@ -1,0 +1,34 @@
+"""Losses for PyTorch with exact gradients: covariance penalties, quadratic forms, the loss of gains.
+
+    import fastcov.torch as fct
+
+    hidden = encoder(inputs)                                    # activations (samples, units)
+    loss = cross_entropy(readout(hidden), labels) + 0.1 * fct.decov(hidden, samples_axis=0)
+    loss.backward()
+
+Each is a `torch.autograd.Function` on tensors in the memory of the CPU that never stores a covariance of
+units. Values and first derivatives are those of `fastcov.penalties`, `fastcov.quadratic_forms` and
+`fastcov.loss`; there are no second ones. They are made with the threads of fastcov (`fastcov.threads`), not
+those of PyTorch. Needs PyTorch 2.2 or newer: pip install "fastcov-gains[torch]".
+"""
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise ImportError('fastcov.torch needs PyTorch >= 2.2: pip install "fastcov-gains[torch]"') from error
+
+from ._loss import loss
+from ._penalties import (
+    covariance_distance,
+    decov,
+    mean_absolute_covariance,
+    mean_covariance,
+    mean_squared_covariance,
+    vicreg_covariance,
+)
+from ._quadratic_forms import QuadraticForms, quadratic_forms
+
+__all__ = [
+    "QuadraticForms", "covariance_distance", "decov", "loss", "mean_absolute_covariance", "mean_covariance",
+    "mean_squared_covariance", "quadratic_forms", "vicreg_covariance",
+]  # fmt: skip
