@@ -52,13 +52,14 @@ _NAMES = {
     "target_covariance": "_covariance",
     "threads": "_jit",
 }
-_MODULES = ("datasets", "plot")
+_MODULES = ("datasets", "penalties", "plot")
 # Modules by the name of a library that they need, in neither __all__ nor dir(): `from fastcov import *` must
 # not hide that library, and neither this nor help(fastcov) may fail where it is missing.
 _DOORS = ("sklearn", "torch")
 
 if TYPE_CHECKING:
     from . import datasets as datasets
+    from . import penalties as penalties
     from . import plot as plot
     from . import sklearn as sklearn
     from . import torch as torch

@@ -52,6 +52,10 @@ def self_product(A: Array, *, transpose: bool = False, out: Array | None = None,
     k, n = A.shape if transpose else A.shape[::-1]
     if out is None:
         out = np.empty((n, n), A.dtype)
+    if A.size == 0:
+        if not add:
+            out[...] = 0.0
+        return out
     if n * n * k > LONG_FLOPS:
         syrk, number = _by_address(cython_blas, "syrk", A.dtype), _number(A.dtype)
         ld = ctypes.c_int(A.shape[1])

@@ -21,12 +21,12 @@ from ._jit import blas_for
 from ._labels import UNLABELLED, Labels, bare, by_channel, by_condition
 from ._sources import Stored, is_stored
 from ._validation import (
-    as_float64,
     check_array,
     check_form,
     check_gains,
     nonfinite,
     require_memory,
+    symmetric,
 )
 
 Array = NDArray[Any]
@@ -361,26 +361,9 @@ class Problem:
                 f"not of shape {given.shape}."
             )
         require_memory(40 * given.size, "Checking targets of this size", "fit fewer at a time")
-        values = as_float64(given).reshape(-1, D, D)
-        size, largest = float(np.abs(values).max()), 0.0
-        if not (math.isfinite(size) and np.array_equal(values, values.transpose(0, 2, 1))):
-            with np.errstate(invalid="ignore", over="ignore"):
-                skew = np.abs(values - values.transpose(0, 2, 1))
-            largest = float(skew.max())
-        if not math.isfinite(largest):
-            names = (None, self.labels.conditions, self.labels.conditions)[-given.ndim :]
-            if error := nonfinite(name, given, forms[given.ndim - 2], names):
-                raise error
-        # A product of three matrices rounds to some D units in the last place of its largest entry.
-        single = given.dtype.kind == "f" and given.dtype.itemsize < 8
-        epsilon = np.finfo(given.dtype if single else np.float64).eps
-        if largest > 8 * D * epsilon * size:
-            t, i, j = np.unravel_index(skew.argmax(), skew.shape)
-            where = (f"target {t}, " if given.ndim == 3 else "") + f"conditions {i} and {j}"
-            raise ValueError(
-                f"Argument '{name}' must be symmetric, not different by {largest:.3g} at {where}: "
-                f"use ({name} + {name}.T) / 2 if that is meant."
-            )
+        names = (None, self.labels.conditions, self.labels.conditions)[-given.ndim :]
+        values = symmetric(name, given, forms[given.ndim - 2], names).reshape(-1, D, D)
+        size = float(np.abs(values).max())
         # The linear fit has gains of the order of S / X², and a loss of S⁴ / X⁴.
         exponent = 2 * (self.exponent - self.gain_exponent)
         x = float(self.sizes.max())
@@ -389,10 +372,7 @@ class Problem:
                 f"Argument '{name}' must be comparable with the covariance of X, not as large as "
                 f"{size:.3g}: the loss would overflow."
             )
-        scaled = np.ldexp(values, exponent) if exponent else values.copy()
-        if largest > 0:
-            scaled = 0.5 * (scaled + scaled.transpose(0, 2, 1))
-        return scaled
+        return np.ldexp(values, exponent) if exponent else values
 
     def unscaled(self, values: Any, *, x: int = 0, y: int = 0, lacking: int = 0) -> Any:
         """Values of order `x` in X and `y` in Y, in the caller's units; with the exponent of 2 they lack."""

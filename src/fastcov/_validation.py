@@ -33,8 +33,8 @@ _REMEDIES = {
 }
 
 
-def check_array(name: str, value: Any, *forms: Sequence[str]) -> Array:
-    """`value` as a real, dense, non-empty ndarray; no copy.
+def check_array(name: str, value: Any, *forms: Sequence[str], empty: bool = False) -> Array:
+    """`value` as a real, dense ndarray, non-empty unless `empty` is allowed; no copy.
 
     Each of `forms` names the axes of a shape that will do.
     """
@@ -47,7 +47,7 @@ def check_array(name: str, value: Any, *forms: Sequence[str]) -> Array:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise type(error)(f"Argument '{name}' must be an array of real numbers, not this: {error}") from None
-    check_form(name, array, *forms)
+    check_form(name, array, *forms, empty=empty)
     return array
 
 
@@ -61,7 +61,7 @@ def check_unmasked(name: str, value: Any) -> None:
         )
 
 
-def check_form(name: str, array: Any, *forms: Sequence[str]) -> None:
+def check_form(name: str, array: Any, *forms: Sequence[str], empty: bool = False) -> None:
     """Raise unless `array`, which need not be in memory, holds real numbers in one of these forms."""
     if array.dtype.kind not in "biuf":
         remedy = _REMEDIES.get(array.dtype.kind, "convert it to float64")
@@ -71,7 +71,7 @@ def check_form(name: str, array: Any, *forms: Sequence[str]) -> None:
             f"{len(axes)} {'axis' if len(axes) == 1 else 'axes'} ({', '.join(axes)})" for axes in forms
         )
         raise ValueError(f"Argument '{name}' must have {wanted}, not shape {array.shape}.")
-    if array.size == 0:
+    if array.size == 0 and not empty:
         raise ValueError(f"Argument '{name}' must have no empty axis, not shape {array.shape}.")
 
 
@@ -107,6 +107,36 @@ def nonfinite(
         f"Argument '{name}' must be finite, not NaN or infinite in {places}, first at {where} "
         "(counted from 0)."
     )
+
+
+def symmetric(
+    name: str, given: Array, axes: Sequence[str], names: Sequence[Sequence[Any] | None] = ()
+) -> NDArray[np.float64]:
+    """An exactly symmetric copy of a matrix, or a stack of them, that is finite and symmetric to rounding."""
+    values = as_float64(given)
+    mirrored = np.swapaxes(values, -1, -2)
+    size = float(np.abs(values).max(initial=0.0))
+    if math.isfinite(size) and np.array_equal(values, mirrored):
+        return values.copy() if np.may_share_memory(values, given) else values
+    with np.errstate(invalid="ignore", over="ignore"):
+        skew = np.abs(values - mirrored)
+    largest = float(skew.max())
+    if not math.isfinite(largest) and (error := nonfinite(name, given, axes, names)):
+        raise error
+    # A product of three matrices rounds to some n units in the last place of its largest entry.
+    single = given.dtype.kind == "f" and given.dtype.itemsize < 8
+    epsilon = np.finfo(given.dtype if single else np.float64).eps
+    if largest > 8 * values.shape[-1] * epsilon * size:
+        *stack, i, j = np.unravel_index(skew.argmax(), skew.shape)
+        where = (
+            "".join(f"{axis} {k}, " for axis, k in zip(axes, stack, strict=False))
+            + f"{axes[-1]}s {i} and {j}"
+        )
+        raise ValueError(
+            f"Argument '{name}' must be symmetric, not different by {largest:.3g} at {where}: "
+            f"use ({name} + {name}.T) / 2 if that is meant."
+        )
+    return 0.5 * values + 0.5 * mirrored
 
 
 def check_gains(name: str, value: Any, n: int, *, batch: bool = False) -> NDArray[np.float64]:

@@ -1,0 +1,214 @@
+"""Compiled code for activations: rows are units, columns samples; arrays are C-contiguous and writeable.
+
+`A` is a block of units (n, m) in float32 or float64. As in `_kernels`, callers and callees stay in this file.
+"""
+
+import numpy as np
+from numba import prange
+
+from ._jit import Kernel, inlined
+
+# Signs that make up one index of a table: n / GROUP additions in place of n, for 2**GROUP sums in a table. Of
+# 4, 5, 6 and 8, the fastest at 2000 units and 500 samples.
+GROUP = 6
+TABLE = 1 << GROUP
+# Tables that are added at once, so that a sum is read and written once for all of them; and the columns of a
+# table, 256 bytes in float64: those in use, and the sums of ROWS units, stay in the second-level cache.
+TABLES, COLUMNS, ROWS = 8, 32, 1024
+# Most units and samples of a product in float32: what it takes is in the second-level cache, and the error
+# of its sums is that of so many roundings.
+EDGE, DEPTH = 240, 512
+
+
+@Kernel
+def row_ranges(A, means, lowest, highest):
+    """means[i], lowest[i] and highest[i] of row i. 3nm flops, one read of A.
+
+    A NaN or an infinity comes out in the means. Of a row that is constant, the mean is that value.
+    """
+    n, m = A.shape
+    for i in prange(n):
+        a = A[i]
+        total, low, high = 0.0, a[0], a[0]
+        for j in range(m):
+            total += a[j]
+            low = min(low, a[j])
+            high = max(high, a[j])
+        means[i] = a[0] if low == high else total / m
+        lowest[i] = low
+        highest[i] = high
+
+
+@Kernel
+def shifted_rows(A, means, out):
+    """out_ij = a_ij - means_i; out may be A. nm flops, one read of A and one write of out."""
+    n, m = A.shape
+    for i in prange(n):
+        a, row, mean = A[i], out[i], means[i]
+        for j in range(m):
+            row[j] = a[j] - mean
+
+
+@Kernel
+def row_dots(A, P, dots):
+    """dots[i] = a_i . p_i, in float64. 2nm flops, one read of each."""
+    n, m = A.shape
+    for i in prange(n):
+        a, p, total = A[i], P[i], 0.0
+        for j in range(m):
+            total += np.float64(a[j]) * np.float64(p[j])
+        dots[i] = total
+
+
+@Kernel
+def smooth_signs(T, epsilon, totals):
+    """Turn t_ij into t_ij / sqrt(t_ij^2 + epsilon^2), or 0 for 0 / 0; totals[i] sums the roots of row i.
+
+    5nk flops, one pass over T.
+    """
+    n, k = T.shape
+    for i in prange(n):
+        row, total = T[i], 0.0
+        for j in range(k):
+            t = np.float64(row[j])
+            root = np.sqrt(t * t + epsilon * epsilon) if epsilon > 0.0 else abs(t)
+            total += root
+            row[j] = t / root if root > 0.0 else 0.0
+        totals[i] = total
+
+
+@Kernel
+def unit_rows(A, out):
+    """out[c, i] = a_i / ||a_i|| in float32, in pieces c of DEPTH samples; a row of zeros stays one.
+
+    out (ceil(m / DEPTH), n', min(m, DEPTH)), with zeros where there are no more units or samples. 3nm flops.
+    """
+    n, m = A.shape
+    width = out.shape[2]
+    for i in prange(out.shape[1]):
+        if i >= n:
+            out[:, i] = 0.0
+            continue
+        a, square = A[i], 0.0
+        for j in range(m):
+            square += np.float64(a[j]) * np.float64(a[j])
+        factor = 1.0 / np.sqrt(square) if square > 0.0 else 0.0
+        for c in range(out.shape[0]):
+            part, u = a[c * width : (c + 1) * width], out[c, i]
+            for j in range(len(part)):
+                u[j] = np.float32(factor * part[j])
+            u[len(part) :] = 0.0
+
+
+@inlined
+def settle(tile, A, B, bound):
+    """Where |tile_ij| is within its error, the sign of a_i . b_j, 1 for a row of zeros; how many are zero."""
+    zeros = 0
+    for i in range(len(A)):
+        row, least = tile[i], np.float32(np.inf)
+        for j in range(len(B)):
+            least = min(least, abs(row[j]))
+        if least > bound:
+            continue
+        dead = True
+        for k in range(A.shape[1]):
+            dead = dead and A[i, k] == 0.0
+        for j in range(len(B)):
+            if abs(row[j]) > bound:
+                continue
+            a, b, product, size = A[i], B[j], 0.0, 0.0
+            for k in range(len(a)):
+                product += np.float64(a[k]) * np.float64(b[k])
+                size += np.float64(b[k]) * np.float64(b[k])
+            row[j] = -1.0 if product < 0.0 else 1.0
+            if product == 0.0 and size > 0.0 and not dead:
+                zeros += 1
+    return zeros
+
+
+@Kernel
+def product_signs(A, B, U, V, tiles, row_bits, column_bits):
+    """The signs of A B^T (n, k), a bit each, GROUP to a byte: those along rows, and those along columns.
+
+    row_bits[g, i] has bit j for a_i . b_(g GROUP + j) > 0, and column_bits[g, j] bit i for
+    a_(g GROUP + i) . b_j > 0. U and V are the `unit_rows` of A and B, whose products in float32 are off by
+    so many roundings at most; entries that are not larger are computed in float64. tiles[t] holds the first
+    row and column of a tile, and takes the number of zeros in it, of rows that are not zero. 2nkm flops in
+    float32. BLAS should be held at one thread.
+    """
+    pieces, _, width = U.shape
+    # The terms of a product of unit vectors sum up to 1 at most: so many roundings of sums, 3 of the terms.
+    bound = np.float32(1.01 * (width + pieces + 3) * 2.0**-24)
+    for t in prange(len(tiles)):
+        top, left = tiles[t, 0], tiles[t, 1]
+        tile, positive = np.empty((EDGE, EDGE), U.dtype), np.empty((EDGE, EDGE), np.uint8)
+        np.dot(U[0, top : top + EDGE], V[0, left : left + EDGE].T, tile)
+        if pieces > 1:
+            product = np.empty((EDGE, EDGE), U.dtype)
+            for c in range(1, pieces):
+                np.dot(U[c, top : top + EDGE], V[c, left : left + EDGE].T, product)
+                tile += product
+        tiles[t, 2] = settle(tile, A[top : top + EDGE], B[left : left + EDGE], bound)
+        for i in range(EDGE):
+            row, signs = tile[i], positive[i]
+            for j in range(EDGE):
+                signs[j] = row[j] > 0.0
+            for g in range(EDGE // GROUP):
+                byte = 0
+                for k in range(GROUP):
+                    byte |= signs[g * GROUP + k] << k
+                row_bits[left // GROUP + g, top + i] = byte
+        for g in range(EDGE // GROUP):
+            column = column_bits[top // GROUP + g, left : left + EDGE]
+            column[:] = 0
+            for k in range(GROUP):
+                signs = positive[g * GROUP + k]
+                for j in range(EDGE):
+                    column[j] |= signs[j] << k
+
+
+@inlined
+def fill_table(table, A, first, left, right):
+    """table[s] = sum_k a_(first + k), with a minus where bit k of s is 0, for the columns left to right."""
+    table[0] = 0.0
+    stop, width = min(len(A), first + GROUP), right - left
+    for i in range(first, stop):
+        a, low = A[i, left:right], table[0, :width]
+        for j in range(width):
+            low[j] -= a[j]
+    for i in range(first, stop):
+        a, half = A[i, left:right], 1 << (i - first)
+        for s in range(half):
+            low, high = table[s, :width], table[half + s, :width]
+            for j in range(width):
+                high[j] = low[j] + 2.0 * a[j]
+
+
+@Kernel
+def signed_sums(A, bits, out):
+    """out_i += sum_j f_ij a_j, where f_ij is 1 if bit j % GROUP of bits[j // GROUP, i] is set, and else -1.
+
+    A (k, m), bits (groups, n'), a multiple of TABLES of them, and out (n, m). The sums of GROUP rows of A,
+    with all their signs, are in a table, from which each row of out takes one: nkm / GROUP additions, and
+    2**GROUP km / GROUP for the tables, again for each ROWS rows of out. Known as the method of four Russians
+    (Arlazarov, Dinic, Kronrod and Faradzhev 1970).
+    """
+    n, m = out.shape
+    strips, height = (m + COLUMNS - 1) // COLUMNS, min(n, ROWS)
+    for t in prange(strips * ((n + height - 1) // height)):
+        top, left = np.intp(t) // strips * height, np.intp(t) % strips * COLUMNS
+        stop, right = min(n, top + height), min(m, left + COLUMNS)
+        tables, sums = np.zeros((TABLES, TABLE, COLUMNS), A.dtype), np.zeros((height, COLUMNS), A.dtype)
+        for first in range(0, (len(A) + GROUP - 1) // GROUP, TABLES):
+            for g in range(TABLES):
+                fill_table(tables[g], A, (first + g) * GROUP, left, right)
+            for i in range(top, stop):
+                b, total = bits[first : first + TABLES, i], sums[i - top]
+                r0, r1, r2, r3 = tables[0, b[0]], tables[1, b[1]], tables[2, b[2]], tables[3, b[3]]
+                r4, r5, r6, r7 = tables[4, b[4]], tables[5, b[5]], tables[6, b[6]], tables[7, b[7]]
+                for j in range(COLUMNS):
+                    total[j] += ((r0[j] + r1[j]) + (r2[j] + r3[j])) + ((r4[j] + r5[j]) + (r6[j] + r7[j]))
+        for i in range(top, stop):
+            row, total = out[i, left:right], sums[i - top]
+            for j in range(right - left):
+                row[j] += total[j]

@@ -1,0 +1,243 @@
+"""F Ã for a matrix F that is made of the covariance of activations: by tiles, by samples, by signs.
+
+With C = Ã Ãᵀ / (m − 1) and F = ∂f/∂C, the gradient of f(C) with respect to the activations is
+2 F Ã / (m − 1), and no more than a part of C or F is ever held. Products T = Ã Ãᵀ and values are in the units
+of `Activations`, and not divided by m − 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _activation_kernels as kernels
+from . import _blas, _kernels
+from ._activations import Activations, Array
+from ._jit import blas_for
+
+# Turns a tile of T, of these rows and columns, into that of F in place, and returns its share of the value.
+Transform = Callable[[Array, slice, slice], float]
+
+# Units of a tile: one of float64 takes 8 MB.
+TILE_UNITS = 1024
+# Units whose signs are held together: tables of sums are made for each such block.
+SIGN_UNITS = 2 * kernels.ROWS
+# Units of a block at least, however many samples: less is not worth a product.
+LEAST_UNITS = 256
+# Where a difference leaves a smaller share of what is subtracted, and two digits are lost, it is summed by
+# tiles.
+CANCELLATION = 1e-2
+
+
+def by_tiles(activations: Activations, transform: Transform) -> tuple[float, Array]:
+    """The sum over tiles of what `transform` returns, and F Ã. Some 3n²m flops, and 8 MB beside blocks."""
+    gradient, out = activations.zeros()
+    total = 0.0
+    for rows in activations.slices(TILE_UNITS, LEAST_UNITS):
+        A = activations.block(rows)
+        for columns in activations.slices(TILE_UNITS, LEAST_UNITS):
+            if columns == rows:
+                tile = _blas.self_product(A)
+                _kernels.mirror_lower(tile, size=tile.size)
+                total += transform(tile, rows, columns)
+                _add_product(out, rows, tile, A)
+                break
+            B = activations.block(columns)
+            tile = _blas.product(A, B, tb=True)
+            total += 2.0 * transform(tile, rows, columns)
+            _add_product(out, rows, tile, B)
+            _add_product(out, columns, tile, A, ta=True)
+    return total, gradient
+
+
+def _add_product(out: Array, units: slice, F: Array, A: Array, *, ta: bool = False) -> None:
+    """out[units] += F A, or Fᵀ A for `ta`."""
+    part = out[units]
+    if part.flags.c_contiguous:
+        _blas.product(F, A, ta=ta, out=part, add=True)
+    else:
+        part += _blas.product(F, A, ta=ta)
+
+
+def squares(tile: Array, rows: slice, columns: slice) -> float:
+    """Σ T² and F = T."""
+    return _sum_of_squares(tile)
+
+
+def different(tile: Array, rows: slice, columns: slice) -> float:
+    """Σ_{i≠j} T² and F = T − diag T."""
+    if rows == columns:
+        np.fill_diagonal(tile, 0.0)
+    return _sum_of_squares(tile)
+
+
+def differences(S: Array) -> Transform:
+    """‖T − S‖² and F = T − S."""
+
+    def transform(tile: Array, rows: slice, columns: slice) -> float:
+        tile -= S[rows, columns]
+        return _sum_of_squares(tile)
+
+    return transform
+
+
+def magnitudes(epsilon: float) -> Transform:
+    """Σ √(T² + ε²) and F = T / √(T² + ε²)."""
+
+    def transform(tile: Array, rows: slice, columns: slice) -> float:
+        totals = np.empty(len(tile))
+        kernels.smooth_signs(tile, epsilon, totals, size=8 * tile.size)
+        return float(totals.sum())
+
+    return transform
+
+
+def _sum_of_squares(A: Array) -> float:
+    """In float64."""
+    dots = np.empty(len(A))
+    kernels.row_dots(A, A, dots, size=A.size)
+    return float(dots.sum())
+
+
+def by_sums(activations: Activations) -> tuple[float, Array]:
+    """Σ T and 1 1ᵀÃ. Some 3nm flops."""
+    gradient, out = activations.zeros()
+    total = np.zeros(activations.shape[1])
+    for units in activations.slices():
+        total += activations.block(units).sum(axis=0, dtype=np.float64)
+    out[:] = total
+    return float(total @ total), gradient
+
+
+def squares_by_samples(activations: Activations) -> tuple[float, Array]:
+    """Σ T² = ‖ÃᵀÃ‖² and T Ã = Ã ÃᵀÃ. 3nm² flops, 8m² bytes."""
+    K, _ = _samples_product(activations)
+    gradient, out = activations.zeros()
+    for units in activations.slices():
+        _add_product(out, units, activations.block(units), K.astype(out.dtype, copy=False))
+    return _sum_of_squares(K), gradient
+
+
+def different_by_samples(activations: Activations) -> tuple[float, Array] | None:
+    """The same without what is on the diagonal of T; None where that is nearly all of it."""
+    K, variances = _samples_product(activations)
+    whole = _sum_of_squares(K)
+    total = whole - float(variances @ variances)
+    if total < CANCELLATION * whole:
+        return None
+    gradient, out = activations.zeros()
+    for units in activations.slices():
+        A = activations.block(units)
+        _add_product(out, units, A, K.astype(out.dtype, copy=False))
+        out[units] -= variances[units, np.newaxis].astype(out.dtype) * A
+    return total, gradient
+
+
+def distance_by_samples(activations: Activations, S: Array) -> tuple[float, Array] | None:
+    """‖T − S‖² = ‖T‖² − 2 <Ã, S Ã> + ‖S‖² and (T − S) Ã; None where T is nearly S. 2n²m + 3nm² flops."""
+    K, _ = _samples_product(activations)
+    n = len(S)
+    A = activations.block(slice(0, n))
+    P = _blas.product(S.astype(A.dtype, copy=False), A)
+    parts = _sum_of_squares(K), _sum_of_squares(S)
+    dots = np.empty(n)
+    kernels.row_dots(A, P, dots, size=2 * A.size)
+    total = sum(parts) - 2.0 * float(dots.sum())
+    if total < CANCELLATION * sum(parts):
+        return None
+    gradient, out = activations.zeros()
+    out -= P
+    _add_product(out, slice(0, n), A, K.astype(A.dtype, copy=False))
+    return total, gradient
+
+
+def _samples_product(activations: Activations) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """K = ÃᵀÃ (m, m), and the diagonal of T. nm² flops."""
+    n, m = activations.shape
+    K, variances = np.zeros((m, m)), np.empty(n)
+    for units in activations.slices():
+        A = activations.block(units)
+        _blas.add_self_product(K, A)
+        kernels.row_dots(A, A, variances[units], size=A.size)
+    _kernels.mirror_lower(K, size=K.size)
+    return K, variances
+
+
+def by_signs(activations: Activations) -> tuple[float, Array]:
+    """Σ|T| and sign(T) Ã, with subgradient 0 at 0, in some half of the time of `by_tiles`.
+
+    T itself is not needed: its signs are those of products in float32, but for what is within their error,
+    which is computed in float64. A matrix of signs takes a sixth of the additions of a product, through
+    tables of sums. Blocks that hold a zero go through products.
+    """
+    gradient, out = activations.zeros()
+    for rows in activations.slices(SIGN_UNITS, LEAST_UNITS):
+        A = activations.block(rows)
+        U = _unit_rows(A)
+        for columns in activations.slices(SIGN_UNITS, LEAST_UNITS):
+            same = columns == rows
+            B = A if same else activations.block(columns)
+            bits = _signs(A, B, U, U if same else _unit_rows(B))
+            if bits is None:
+                F = np.sign(_blas.product(A, B, tb=True))
+                _add_product(out, rows, F, B)
+                if not same:
+                    _add_product(out, columns, F, A, ta=True)
+            else:
+                _add_signed(out, rows, bits[0], B)
+                if not same:
+                    _add_signed(out, columns, bits[1], A)
+            if same:
+                break
+    out[activations.silent] = 0.0
+    return _dots(activations, out), gradient
+
+
+def _unit_rows(A: Array) -> NDArray[np.float32]:
+    """Rows of length 1 in float32, in pieces of DEPTH samples, and rows of zeros up to a multiple of EDGE."""
+    n, m = A.shape
+    pieces = -(-m // kernels.DEPTH)
+    U = np.empty((pieces, -(-n // kernels.EDGE) * kernels.EDGE, -(-m // pieces)), np.float32)
+    kernels.unit_rows(A, U, size=3 * A.size)
+    return U
+
+
+def _signs(A: Array, B: Array, U: Array, V: Array) -> tuple[Array, Array] | None:
+    """The signs of A Bᵀ along rows and along columns, as bits; None where some are zero."""
+    edge, same = kernels.EDGE, A is B
+    tops, lefts = np.meshgrid(np.arange(0, U.shape[1], edge), np.arange(0, V.shape[1], edge), indexing="ij")
+    wanted = tops >= lefts if same else np.ones_like(tops, bool)
+    tiles = np.stack([tops[wanted], lefts[wanted], np.zeros_like(tops[wanted])], axis=1)
+    row_bits = _no_bits(U, V)
+    column_bits = row_bits if same else _no_bits(V, U)
+    flops = len(tiles) * edge * edge * A.shape[1]
+    with blas_for(0):
+        kernels.product_signs(A, B, U, V, tiles, row_bits, column_bits, size=flops // 8)
+    return None if tiles[:, 2].any() else (row_bits, column_bits)
+
+
+def _no_bits(U: Array, V: Array) -> NDArray[np.uint8]:
+    groups = -(-V.shape[1] // (kernels.GROUP * kernels.TABLES)) * kernels.TABLES
+    return np.zeros((groups, U.shape[1]), np.uint8)
+
+
+def _add_signed(out: Array, units: slice, bits: Array, A: Array) -> None:
+    """out[units] += F A, for the signs F."""
+    part = out[units]
+    total = part if part.flags.c_contiguous else np.zeros(part.shape, out.dtype)
+    kernels.signed_sums(A, bits, total, size=total.size * len(A) // (2 * kernels.GROUP))
+    if total is not part:
+        part += total
+
+
+def _dots(activations: Activations, out: Array) -> float:
+    """<Ã, out>, summed in float64."""
+    total = 0.0
+    for units in activations.slices():
+        A = activations.block(units)
+        dots = np.empty(len(A))
+        kernels.row_dots(A, np.ascontiguousarray(out[units]), dots, size=2 * A.size)
+        total += float(dots.sum())
+    return total

@@ -1,0 +1,310 @@
+"""Penalties on the covariance of a layer's activations, each with its gradient.
+
+import fastcov as fc
+import numpy as np
+A = np.random.default_rng(0).standard_normal((64, 200))        # 64 units, 200 samples
+value, gradient = fc.penalties.decov(A)                        # gradient has the shape of A
+value, gradient = fc.penalties.mean_absolute_covariance(A.T, samples_axis=0)
+A -= 0.1 * gradient                                            # units are less correlated after a step
+
+C = A J Aᵀ / (n_samples − 1), where J = I − 11ᵀ/n_samples centres over samples, or J = I with
+``center=False``. C, which is n_units × n_units, is never held as a whole: all of it is in tiles of some
+megabytes. docs/penalties.md has the derivations, and which penalty is for what.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import _activation_products as products
+from ._activations import Activations, Array
+from ._validation import check_array, check_nonnegative, symmetric
+
+__all__ = [
+    "covariance_distance",
+    "decov",
+    "mean_absolute_covariance",
+    "mean_covariance",
+    "mean_squared_covariance",
+    "vicreg_covariance",
+]
+
+# Units² × samples from which on tables of sums pay for themselves, where only signs are wanted.
+SIGNS_PAY = 1 << 27
+
+
+def mean_covariance(
+    activations: ArrayLike, *, samples_axis: int = 1, center: bool = True
+) -> tuple[float, Array]:
+    """Mean of all entries of the covariance, (1/n²) Σ_ij C_ij, and its gradient.
+
+    A poor penalty, here to be compared with: positive and negative entries cancel, and the gradient
+    2/(n² (m − 1)) · 1 1ᵀÃ is the same for every unit. It moves all units alike, so that it can change their
+    mean, but never make two of them less alike. `mean_absolute_covariance` mends that.
+
+    Parameters
+    ----------
+    activations : array_like, shape (n_units, n_samples), or (n_samples, n_units) with ``samples_axis=0``
+        Activations A of n units to m samples.
+    samples_axis : {1, 0}, default 1
+        The axis of samples: 1 where each row is a unit, 0 where each row is a sample.
+    center : bool, default True
+        Whether the mean of each unit over samples is removed (Ã = A − A11ᵀ/m) or A is taken as it is (Ã = A).
+
+    Returns
+    -------
+    value : float
+        In units of A squared.
+    gradient : ndarray
+        ∂value/∂A in the shape and axes of `activations`; float32 where these are, else float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `activations` are not a real, finite array with two axes, or there is one sample, for which no
+        covariance is defined. With no samples or no units the sums are empty: C = 0.
+
+    Notes
+    -----
+    Some 5nm flops. For float32 activations products are in float32, sums over blocks in float64.
+    """
+    A = Activations.of(activations, samples_axis=samples_axis, center=center)
+    total, gradient = products.by_sums(A)
+    return _scaled(A, total, gradient, order=2, weight=1.0 / max(len(A.array), 1) ** 2)
+
+
+def mean_absolute_covariance(
+    activations: ArrayLike, *, epsilon: float = 0.0, samples_axis: int = 1, center: bool = True
+) -> tuple[float, Array]:
+    """Mean magnitude of the entries of the covariance, (1/n²) Σ_ij |C_ij| = (1/n²) Σ_ij √(C_ij²).
+
+    Its gradient is 2/(n² (m − 1)) sign(C) Ã, with sign(0) = 0: at zero, where |C_ij| has a kink, that
+    subgradient is taken. With ``epsilon`` the mean is of √(C_ij² + ε²), which is smooth, and C/√(C² + ε²)
+    stands in place of the sign.
+
+    Parameters
+    ----------
+    activations, samples_axis, center
+        As for `mean_covariance`.
+    epsilon : float, default 0.0
+        ε ≥ 0, in units of A squared: entries that are much smaller count quadratically.
+
+    Returns
+    -------
+    value : float
+        In units of A squared.
+    gradient : ndarray
+        As for `mean_covariance`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `mean_covariance`, or if `epsilon` is negative or not finite.
+
+    Notes
+    -----
+    3n²m flops with ``epsilon``, or for small layers. Else it takes half of that time: the signs come from a
+    product in float32, but for entries within its error bound, which are computed in float64; and the
+    product with a matrix of signs takes n²m/6 additions of sums from tables (Arlazarov, Dinic, Kronrod and
+    Faradzhev 1970). Some 30 MB beside A and the gradient, however many units.
+    """
+    epsilon = check_nonnegative("epsilon", epsilon)
+    A = Activations.of(activations, samples_axis=samples_axis, center=center, beside=math.sqrt(epsilon))
+    n, m = A.shape
+    if epsilon == 0.0 and n * n * m > SIGNS_PAY:
+        total, gradient = products.by_signs(A)
+    else:
+        smoothing = math.ldexp(epsilon, 2 * A.exponent) * A.divisor
+        total, gradient = products.by_tiles(A, products.magnitudes(smoothing))
+    return _scaled(A, total, gradient, order=2, weight=1.0 / max(n, 1) ** 2)
+
+
+def mean_squared_covariance(
+    activations: ArrayLike, *, samples_axis: int = 1, center: bool = True
+) -> tuple[float, Array]:
+    """Mean square of the entries of the covariance, (1/n²) ‖C‖²_F, and its gradient 4/(n² (m − 1)) C Ã.
+
+    Parameters
+    ----------
+    activations, samples_axis, center
+        As for `mean_covariance`.
+
+    Returns
+    -------
+    value : float
+        In units of A to the fourth.
+    gradient : ndarray
+        As for `mean_covariance`, in units of A cubed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `mean_covariance`.
+
+    Notes
+    -----
+    3nm² flops and 8m² bytes where there are fewer samples than units, through K = ÃᵀÃ (m × m), since
+    ‖ÃÃᵀ‖ = ‖K‖ and ÃÃᵀÃ = ÃK. Otherwise 3n²m, by tiles of ÃÃᵀ.
+    """
+    A = Activations.of(activations, samples_axis=samples_axis, center=center)
+    n, m = A.shape
+    total, gradient = products.squares_by_samples(A) if m < n else products.by_tiles(A, products.squares)
+    return _scaled(A, total, gradient, order=4, weight=1.0 / max(n, 1) ** 2)
+
+
+def decov(activations: ArrayLike, *, samples_axis: int = 1, center: bool = True) -> tuple[float, Array]:
+    """DeCov: half the squared covariances of different units, ½ (‖C‖²_F − ‖diag C‖²), and its gradient.
+
+    The gradient is 2/(m − 1) (C − diag C) Ã. Variances are left alone: what is penalised is that units say
+    the same.
+
+    Parameters
+    ----------
+    activations, samples_axis, center
+        As for `mean_covariance`. The paper divides by m in place of m − 1.
+
+    Returns
+    -------
+    value : float
+        In units of A to the fourth.
+    gradient : ndarray
+        As for `mean_covariance`, in units of A cubed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `mean_covariance`.
+
+    Notes
+    -----
+    3nm² flops and 8m² bytes where there are fewer samples than units, through K = ÃᵀÃ (m × m), unless the
+    units are so nearly uncorrelated that the difference of the two norms loses digits; otherwise 3n²m, by
+    tiles of ÃÃᵀ.
+
+    References
+    ----------
+    Cogswell, Ahmed, Girshick, Zitnick and Batra 2016, Reducing overfitting in deep networks by decorrelating
+    representations, ICLR, eq. 3.
+    """
+    return _different_units(activations, samples_axis, center, mean=False)
+
+
+def vicreg_covariance(
+    activations: ArrayLike, *, samples_axis: int = 1, center: bool = True
+) -> tuple[float, Array]:
+    """The covariance term of VICReg, (1/n) Σ_{i≠j} C_ij², and its gradient 4/(n (m − 1)) (C − diag C) Ã.
+
+    2/n times `decov`, of which all else is true here.
+
+    Parameters
+    ----------
+    activations, samples_axis, center
+        As for `mean_covariance`.
+
+    Returns
+    -------
+    value : float
+        In units of A to the fourth.
+    gradient : ndarray
+        As for `mean_covariance`, in units of A cubed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `mean_covariance`.
+
+    References
+    ----------
+    Bardes, Ponce and LeCun 2022, VICReg: variance-invariance-covariance regularization for self-supervised
+    learning, ICLR, eq. 3 and 4.
+    """
+    return _different_units(activations, samples_axis, center, mean=True)
+
+
+def covariance_distance(
+    activations: ArrayLike,
+    target: ArrayLike,
+    *,
+    coral: bool = False,
+    samples_axis: int = 1,
+    center: bool = True,
+) -> tuple[float, Array]:
+    """Squared distance of the covariance from a target, ‖C − S‖²_F, and its gradient 4/(m − 1) (C − S) Ã.
+
+    Parameters
+    ----------
+    activations, samples_axis, center
+        As for `mean_covariance`.
+    target : array_like, shape (n_units, n_units)
+        S, symmetric, in units of A squared: often the covariance of the same units in another domain.
+    coral : bool, default False
+        Whether to divide by 4n², as the loss of Deep CORAL does.
+
+    Returns
+    -------
+    value : float
+        In units of A to the fourth.
+    gradient : ndarray
+        As for `mean_covariance`, in units of A cubed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `mean_covariance`, or if `target` is not symmetric, finite and of that shape.
+
+    Notes
+    -----
+    3n²m flops by tiles, and 2n²m + 3nm² where there are fewer samples than a third of the units, through
+    K = ÃᵀÃ: ‖C − S‖² = ‖K‖²/(m − 1)² − 2 <Ã, SÃ>/(m − 1) + ‖S‖², unless that loses digits. A copy of the
+    target in float64 is made.
+
+    References
+    ----------
+    Sun and Saenko 2016, Deep CORAL: correlation alignment for deep domain adaptation, ECCV workshops, eq. 1.
+    """
+    if not isinstance(coral, (bool, np.bool_)):
+        raise TypeError(f"Argument 'coral' must be True or False, not {coral!r}.")
+    axes = ("unit", "unit")
+    S = symmetric("target", check_array("target", target, axes, empty=True), axes)
+    A = Activations.of(
+        activations, samples_axis=samples_axis, center=center, beside=math.sqrt(np.abs(S).max(initial=0.0))
+    )
+    n, m = A.shape
+    if S.shape != (n, n):
+        raise ValueError(
+            f"Argument 'target' must be {n} x {n}, one row and column for each unit, not of shape {S.shape}."
+        )
+    S *= math.ldexp(A.divisor, 2 * A.exponent)  # as the tiles are
+    found = products.distance_by_samples(A, S) if 3 * m < n else None
+    total, gradient = found or products.by_tiles(A, products.differences(S))
+    return _scaled(A, total, gradient, order=4, weight=0.25 / max(n, 1) ** 2 if coral else 1.0)
+
+
+def _different_units(
+    activations: ArrayLike, samples_axis: int, center: bool, *, mean: bool
+) -> tuple[float, Array]:
+    """Σ_{i≠j} C_ij², a half of it or for `mean` 1/n, and its gradient."""
+    A = Activations.of(activations, samples_axis=samples_axis, center=center)
+    n, m = A.shape
+    found = products.different_by_samples(A) if m < n else None
+    total, gradient = found or products.by_tiles(A, products.different)
+    return _scaled(A, total, gradient, order=4, weight=1.0 / max(n, 1) if mean else 0.5)
+
+
+def _scaled(
+    A: Activations, total: float, gradient: Array, *, order: int, weight: float
+) -> tuple[float, Array]:
+    """The value, of some order in A, and its gradient, from a sum over T = (m − 1) C and its F Ã."""
+    weight /= A.divisor ** (order // 2)
+    gradient *= order * weight
+    value = np.float64(weight * total)
+    if A.exponent:
+        with np.errstate(
+            over="ignore", under="ignore"
+        ):  # what has no value in the precision of A is infinite
+            value = np.ldexp(value, -order * A.exponent)
+            np.ldexp(gradient, (1 - order) * A.exponent, out=gradient)
+    return float(value), gradient
