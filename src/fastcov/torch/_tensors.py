@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 Array = NDArray[Any]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # In halves a sum of squares overflows, or loses all digits but two; they are computed in float32.
 HALVES = (torch.float16, torch.bfloat16)
 FLOATS = (torch.float64, torch.float32, *HALVES)
+
+
+def untraced(function: Callable[P, T]) -> Callable[P, T]:
+    """Keep torch.compile out, which would replace what NumPy does by its own; a graph breaks there.
+
+    This loads a part of PyTorch, in a second, that is loaded with the first optimiser anyway.
+    """
+    return torch.compiler.disable(function)
 
 
 def checked(name: str, value: Any) -> Tensor:
@@ -89,6 +99,7 @@ def refuse_second_derivatives() -> None:
         )
 
 
+@untraced
 def scalar(evaluate: Callable[..., tuple[float, tuple[Array | None, ...]]], *tensors: Tensor) -> Tensor:
     """A number made from checked tensors, in the widest of their dtypes, with its gradients.
 
