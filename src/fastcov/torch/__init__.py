@@ -8,8 +8,8 @@
 
 Each is a `torch.autograd.Function` on tensors in the memory of the CPU that never stores a covariance of
 units. Values and first derivatives are those of `fastcov.penalties`, `fastcov.quadratic_forms` and
-`fastcov.loss`; there are no second ones. They are made with the threads of fastcov (`fastcov.threads`), not
-those of PyTorch. Needs PyTorch 2.2 or newer: pip install "fastcov-gains[torch]".
+`fastcov.loss`; there are no second ones. At most as many threads are used as `torch.set_num_threads` and
+`fastcov.threads` both allow. Needs PyTorch 2.2 or newer: pip install "fastcov-gains[torch]".
 """
 
 try:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import quadratic_forms as forms
 from .._validation import check_whole
-from ._tensors import Array, as_array, checked, refuse_second_derivatives, untraced, widened
+from ._tensors import Array, apart, as_array, checked, refuse_second_derivatives, widened
 
 
 def quadratic_forms(
@@ -137,7 +137,7 @@ class QuadraticForms(torch.nn.Module):
         )
 
 
-@untraced
+@apart
 def _apply(
     inputs: Tensor, matrices: Tensor, mean: Tensor | None, log_determinant: bool, *, factored: bool
 ) -> Tensor:
@@ -167,7 +167,7 @@ class _Forms(torch.autograd.Function):
         return torch.from_numpy(forms.quadratic_forms(x, A, **options))
 
     @staticmethod
-    @untraced
+    @apart
     def backward(ctx: Any, weights: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivatives()
         x, A, options = _arguments(ctx, *ctx.saved_tensors)

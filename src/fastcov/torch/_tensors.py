@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
+import numba
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from .._jit import threads
 
 Array = NDArray[Any]
 P = ParamSpec("P")
@@ -19,12 +23,26 @@ HALVES = (torch.float16, torch.bfloat16)
 FLOATS = (torch.float64, torch.float32, *HALVES)
 
 
-def untraced(function: Callable[P, T]) -> Callable[P, T]:
-    """Keep torch.compile out, which would replace what NumPy does by its own; a graph breaks there.
+def apart(function: Callable[P, T]) -> Callable[P, T]:
+    """Keep PyTorch and what is computed here out of each other's way.
 
-    This loads a part of PyTorch, in a second, that is loaded with the first optimiser anyway.
+    torch.compile would replace what NumPy does by its own; a graph breaks here instead. (That loads a part of
+    PyTorch, in a second, which is loaded with the first optimiser anyway.) Numba's kernels set the number of
+    threads of the OpenMP library that both libraries share: it is PyTorch's again afterwards. Until then no
+    more threads than PyTorch has are used here.
     """
-    return torch.compiler.disable(function)
+
+    @functools.wraps(function)
+    def run(*args: P.args, **options: P.kwargs) -> T:
+        n = torch.get_num_threads()
+        try:
+            with threads(n) if n < numba.get_num_threads() else contextlib.nullcontext():
+                return function(*args, **options)
+        finally:
+            if torch.get_num_threads() != n:
+                torch.set_num_threads(n)
+
+    return torch.compiler.disable(run)
 
 
 def checked(name: str, value: Any) -> Tensor:
@@ -99,7 +117,7 @@ def refuse_second_derivatives() -> None:
         )
 
 
-@untraced
+@apart
 def scalar(evaluate: Callable[..., tuple[float, tuple[Array | None, ...]]], *tensors: Tensor) -> Tensor:
     """A number made from checked tensors, in the widest of their dtypes, with its gradients.
 
