@@ -2,8 +2,11 @@
 
 import copy
 import functools
+import pathlib
+import runpy
 
 import naive
+import numba
 import numpy as np
 import pytest
 from cases import data, run_python, target
@@ -524,6 +527,53 @@ def test_a_penalty_trains_a_network_whatever_the_threads_of_pytorch():
     assert_allclose(trained(2), values, rtol=1e-4)
 
 
+def test_pytorch_keeps_its_number_of_threads():
+    # The kernels of Numba would set it to theirs: both libraries share one of OpenMP.
+    script = """
+import torch, fastcov.torch as fct
+for n in (1, 3):
+    torch.set_num_threads(n)
+    hidden = torch.randn(2000, 600, requires_grad=True)
+    fct.quadratic_forms(hidden[:, None], torch.eye(600)[None]).sum().backward()
+    fct.loss(hidden, torch.eye(600), torch.ones(2000)).backward()
+    print(torch.get_num_threads())
+"""
+    assert run_python(script).split() == ["1", "3"]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_no_more_threads_are_used_than_pytorch_has(monkeypatch, n):
+    seen, before = [], torch.get_num_threads()
+    found = fc.penalties.decov
+    monkeypatch.setattr(
+        fc.penalties,
+        "decov",
+        lambda *args, **options: (seen.append(numba.get_num_threads()), found(*args, **options))[1],
+    )
+    torch.set_num_threads(n)
+    fct.decov(normal(8, 4), samples_axis=0)
+    torch.set_num_threads(before)
+    assert seen == [min(n, numba.get_num_threads())]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # of PyTorch, wherever a graph breaks
+def test_a_compiled_step_runs_ours_uncompiled_and_gives_the_same():
+    torch.manual_seed(0)
+    net, layer = torch.nn.Linear(5, 4), fct.QuadraticForms(1, 4, log_determinant=True)
+    inputs = normal(10, 5, dtype=torch.float32)
+
+    def step():
+        hidden = torch.tanh(net(inputs))
+        gains = fct.loss(hidden.T, torch.eye(10), torch.ones(4))
+        value = fct.decov(hidden, samples_axis=0) + gains + layer(hidden[:, None]).mean()
+        value.backward()
+        gradient, net.weight.grad = net.weight.grad, None
+        return value.detach(), gradient
+
+    for compiled, plain in zip(torch.compile(step, backend="eager")(), step(), strict=True):
+        assert torch.equal(compiled, plain)
+
+
 def test_a_training_step_runs_in_a_forked_child():
     script = """
 import multiprocessing, torch, fastcov.torch as fct
@@ -541,3 +591,21 @@ if __name__ == "__main__":
     print(float((ours - theirs).abs().max() / ours.abs().max()) < 1e-4)
 """
     assert run_python(script).strip() == "True"
+
+
+def test_the_example_trains_units_that_are_less_alike_and_draws_the_figure_of_the_documentation(
+    monkeypatch, capsys, tmp_path
+):
+    pytest.importorskip("matplotlib")
+    root, figure = pathlib.Path(__file__).parents[1], tmp_path / "decorrelate.png"
+    monkeypatch.setattr("sys.argv", ["decorrelate.py", str(figure)])
+    threads = torch.get_num_threads()
+    found = runpy.run_path(str(root / "examples" / "decorrelate.py"))["found"]
+    torch.set_num_threads(threads)
+    alike = {name: between for name, (_, between, _) in found.items()}
+    right = {name: share for name, (_, _, share) in found.items()}
+    assert alike["Trained without penalty"] > 2 * alike["Trained with DeCov"]
+    assert right["Trained with DeCov"] > right["Trained without penalty"] - 0.03 > 0.7
+    assert f"Saved the figure to {figure}" in capsys.readouterr().out
+    sizes = [path.read_bytes()[16:24] for path in (figure, root / "docs" / "decorrelate.png")]
+    assert sizes[0] == sizes[1]

@@ -13,11 +13,12 @@ from .._penalty import Penalty
 from .._problem import Problem
 from .._products import apply_adjoint
 from .._validation import check_array
-from ._tensors import checked, constant, scalar
+from ._tensors import apart, checked, constant, scalar
 
 Array = NDArray[Any]
 
 
+@apart
 def loss(X: Tensor, S: Tensor, gains: Tensor, *, ridge: Any = 0.0, center: bool = True) -> Tensor:
     """Exact loss of gains, L(z) = ½‖Xᵀ diag(z) J diag(z) X − S‖²_F + (λ/2)‖z − 1‖².
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import penalties
-from ._tensors import checked, constant, scalar
+from ._tensors import apart, checked, constant, scalar
 
 Array = NDArray[Any]
 
@@ -116,15 +116,16 @@ def covariance_distance(
     """
     return _penalty(
         penalties.covariance_distance,
-        activations, constant("target", target), samples_axis=samples_axis, coral=coral, center=center,
+        activations, target=target, samples_axis=samples_axis, coral=coral, center=center,
     )  # fmt: skip
 
 
-def _penalty(
-    function: Callable[..., tuple[float, Array]], activations: Tensor, *constants: Any, **options: Any
-) -> Tensor:
+@apart
+def _penalty(function: Callable[..., tuple[float, Array]], activations: Tensor, **options: Any) -> Tensor:
+    constants = {name: constant(name, value) for name, value in options.items()}
+
     def evaluate(needed: tuple[bool, ...], array: Array) -> tuple[float, tuple[Array | None]]:
-        value, gradient = function(array, *constants, **options)
+        value, gradient = function(array, **constants)
         return value, (gradient if needed[0] else None,)
 
     return scalar(evaluate, checked("activations", activations))

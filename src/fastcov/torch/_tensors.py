@@ -117,7 +117,6 @@ def refuse_second_derivatives() -> None:
         )
 
 
-@apart
 def scalar(evaluate: Callable[..., tuple[float, tuple[Array | None, ...]]], *tensors: Tensor) -> Tensor:
     """A number made from checked tensors, in the widest of their dtypes, with its gradients.
 
