@@ -15,9 +15,8 @@ TABLE = 1 << GROUP
 # Tables that are added at once, so that a sum is read and written once for all of them; and the columns of a
 # table, 256 bytes in float64: those in use, and the sums of ROWS units, stay in the second-level cache.
 TABLES, COLUMNS, ROWS = 8, 32, 1024
-# Most units and samples of a product in float32: what it takes is in the second-level cache, and the error
-# of its sums is that of so many roundings.
-EDGE, DEPTH = 240, 512
+# Samples of a product in float32: the error of its sums is that of so many roundings.
+DEPTH = 512
 
 
 @Kernel
@@ -127,43 +126,43 @@ def settle(tile, A, B, bound):
 
 
 @Kernel
-def product_signs(A, B, U, V, tiles, row_bits, column_bits):
+def product_signs(A, B, U, V, edge, tiles, row_bits, column_bits):
     """The signs of A B^T (n, k), a bit each, GROUP to a byte: those along rows, and those along columns.
 
     row_bits[g, i] has bit j for a_i . b_(g GROUP + j) > 0, and column_bits[g, j] bit i for
     a_(g GROUP + i) . b_j > 0. U and V are the `unit_rows` of A and B, whose products in float32 are off by
     so many roundings at most; entries that are not larger are computed in float64. tiles[t] holds the first
-    row and column of a tile, and takes the number of zeros in it, of rows that are not zero. 2nkm flops in
-    float32. BLAS should be held at one thread.
+    row and column of a tile of `edge`, a multiple of GROUP, and takes the number of zeros in it, of rows that
+    are not zero. 2nkm flops in float32. BLAS should be held at one thread.
     """
     pieces, _, width = U.shape
     # The terms of a product of unit vectors sum up to 1 at most: so many roundings of sums, 3 of the terms.
     bound = np.float32(1.01 * (width + pieces + 3) * 2.0**-24)
     for t in prange(len(tiles)):
         top, left = tiles[t, 0], tiles[t, 1]
-        tile, positive = np.empty((EDGE, EDGE), U.dtype), np.empty((EDGE, EDGE), np.uint8)
-        np.dot(U[0, top : top + EDGE], V[0, left : left + EDGE].T, tile)
+        tile, positive = np.empty((edge, edge), U.dtype), np.empty((edge, edge), np.uint8)
+        np.dot(U[0, top : top + edge], V[0, left : left + edge].T, tile)
         if pieces > 1:
-            product = np.empty((EDGE, EDGE), U.dtype)
+            product = np.empty((edge, edge), U.dtype)
             for c in range(1, pieces):
-                np.dot(U[c, top : top + EDGE], V[c, left : left + EDGE].T, product)
+                np.dot(U[c, top : top + edge], V[c, left : left + edge].T, product)
                 tile += product
-        tiles[t, 2] = settle(tile, A[top : top + EDGE], B[left : left + EDGE], bound)
-        for i in range(EDGE):
+        tiles[t, 2] = settle(tile, A[top : top + edge], B[left : left + edge], bound)
+        for i in range(edge):
             row, signs = tile[i], positive[i]
-            for j in range(EDGE):
+            for j in range(edge):
                 signs[j] = row[j] > 0.0
-            for g in range(EDGE // GROUP):
+            for g in range(edge // GROUP):
                 byte = 0
                 for k in range(GROUP):
                     byte |= signs[g * GROUP + k] << k
                 row_bits[left // GROUP + g, top + i] = byte
-        for g in range(EDGE // GROUP):
-            column = column_bits[top // GROUP + g, left : left + EDGE]
+        for g in range(edge // GROUP):
+            column = column_bits[top // GROUP + g, left : left + edge]
             column[:] = 0
             for k in range(GROUP):
                 signs = positive[g * GROUP + k]
-                for j in range(EDGE):
+                for j in range(edge):
                     column[j] |= signs[j] << k
 
 

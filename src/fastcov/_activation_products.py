@@ -24,6 +24,8 @@ Transform = Callable[[Array, slice, slice], float]
 TILE_UNITS = 1024
 # Units whose signs are held together: tables of sums are made for each such block.
 SIGN_UNITS = 2 * kernels.ROWS
+# Units of a tile of signs: its product in float32 and its factors fit the second-level cache.
+TILE_SIGNS = 240
 # Units of a block at least, however many samples: less is not worth a product.
 LEAST_UNITS = 256
 # Where a difference leaves a smaller share of what is subtracted, and two digits are lost, it is summed by
@@ -173,13 +175,15 @@ def by_signs(activations: Activations) -> tuple[float, Array]:
     tables of sums. Blocks that hold a zero go through products.
     """
     gradient, out = activations.zeros()
-    for rows in activations.slices(SIGN_UNITS, LEAST_UNITS):
+    blocks = list(activations.slices(SIGN_UNITS, LEAST_UNITS))
+    edge = _edge(max(units.stop - units.start for units in blocks))
+    for rows in blocks:
         A = activations.block(rows)
-        U = _unit_rows(A)
-        for columns in activations.slices(SIGN_UNITS, LEAST_UNITS):
+        U = _unit_rows(A, edge)
+        for columns in blocks:
             same = columns == rows
             B = A if same else activations.block(columns)
-            bits = _signs(A, B, U, U if same else _unit_rows(B))
+            bits = _signs(A, B, U, U if same else _unit_rows(B, edge), edge)
             if bits is None:
                 F = np.sign(_blas.product(A, B, tb=True))
                 _add_product(out, rows, F, B)
@@ -195,18 +199,23 @@ def by_signs(activations: Activations) -> tuple[float, Array]:
     return _dots(activations, out), gradient
 
 
-def _unit_rows(A: Array) -> NDArray[np.float32]:
-    """Rows of length 1 in float32, in pieces of DEPTH samples, and rows of zeros up to a multiple of EDGE."""
+def _edge(n: int) -> int:
+    """Units of a tile of signs: a multiple of GROUP, so that those of n units leave little over."""
+    return kernels.GROUP * -(-n // (-(-n // TILE_SIGNS) * kernels.GROUP))
+
+
+def _unit_rows(A: Array, edge: int) -> NDArray[np.float32]:
+    """Rows of length 1 in float32, by pieces of samples, and rows of zeros up to a multiple of `edge`."""
     n, m = A.shape
     pieces = -(-m // kernels.DEPTH)
-    U = np.empty((pieces, -(-n // kernels.EDGE) * kernels.EDGE, -(-m // pieces)), np.float32)
+    U = np.empty((pieces, -(-n // edge) * edge, -(-m // pieces)), np.float32)
     kernels.unit_rows(A, U, size=3 * A.size)
     return U
 
 
-def _signs(A: Array, B: Array, U: Array, V: Array) -> tuple[Array, Array] | None:
+def _signs(A: Array, B: Array, U: Array, V: Array, edge: int) -> tuple[Array, Array] | None:
     """The signs of A Bᵀ along rows and along columns, as bits; None where some are zero."""
-    edge, same = kernels.EDGE, A is B
+    same = A is B
     tops, lefts = np.meshgrid(np.arange(0, U.shape[1], edge), np.arange(0, V.shape[1], edge), indexing="ij")
     wanted = tops >= lefts if same else np.ones_like(tops, bool)
     tiles = np.stack([tops[wanted], lefts[wanted], np.zeros_like(tops[wanted])], axis=1)
@@ -214,7 +223,7 @@ def _signs(A: Array, B: Array, U: Array, V: Array) -> tuple[Array, Array] | None
     column_bits = row_bits if same else _no_bits(V, U)
     flops = len(tiles) * edge * edge * A.shape[1]
     with blas_for(0):
-        kernels.product_signs(A, B, U, V, tiles, row_bits, column_bits, size=flops // 8)
+        kernels.product_signs(A, B, U, V, edge, tiles, row_bits, column_bits, size=flops // 8)
     return None if tiles[:, 2].any() else (row_bits, column_bits)
 
 

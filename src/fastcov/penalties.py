@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 
 from . import _activation_products as products
 from ._activations import Activations, Array
+from ._jit import blas_for
 from ._validation import check_array, check_nonnegative, symmetric
 
 __all__ = [
@@ -118,7 +119,8 @@ def mean_absolute_covariance(
         total, gradient = products.by_signs(A)
     else:
         smoothing = math.ldexp(epsilon, 2 * A.exponent) * A.divisor
-        total, gradient = products.by_tiles(A, products.magnitudes(smoothing))
+        with blas_for(2.0 * n * n * m):
+            total, gradient = products.by_tiles(A, products.magnitudes(smoothing))
     return _scaled(A, total, gradient, order=2, weight=1.0 / max(n, 1) ** 2)
 
 
@@ -151,7 +153,8 @@ def mean_squared_covariance(
     """
     A = Activations.of(activations, samples_axis=samples_axis, center=center)
     n, m = A.shape
-    total, gradient = products.squares_by_samples(A) if m < n else products.by_tiles(A, products.squares)
+    with blas_for(2.0 * n * m * min(n, m)):
+        total, gradient = products.squares_by_samples(A) if m < n else products.by_tiles(A, products.squares)
     return _scaled(A, total, gradient, order=4, weight=1.0 / max(n, 1) ** 2)
 
 
@@ -278,8 +281,9 @@ def covariance_distance(
             f"Argument 'target' must be {n} x {n}, one row and column for each unit, not of shape {S.shape}."
         )
     S *= math.ldexp(A.divisor, 2 * A.exponent)  # as the tiles are
-    found = products.distance_by_samples(A, S) if 3 * m < n else None
-    total, gradient = found or products.by_tiles(A, products.differences(S))
+    with blas_for(2.0 * n * n * m):
+        found = products.distance_by_samples(A, S) if 3 * m < n else None
+        total, gradient = found or products.by_tiles(A, products.differences(S))
     return _scaled(A, total, gradient, order=4, weight=0.25 / max(n, 1) ** 2 if coral else 1.0)
 
 
@@ -289,8 +293,9 @@ def _different_units(
     """Σ_{i≠j} C_ij², a half of it or for `mean` 1/n, and its gradient."""
     A = Activations.of(activations, samples_axis=samples_axis, center=center)
     n, m = A.shape
-    found = products.different_by_samples(A) if m < n else None
-    total, gradient = found or products.by_tiles(A, products.different)
+    with blas_for(2.0 * n * m * min(n, m)):
+        found = products.different_by_samples(A) if m < n else None
+        total, gradient = found or products.by_tiles(A, products.different)
     return _scaled(A, total, gradient, order=4, weight=1.0 / max(n, 1) if mean else 0.5)
 
 
