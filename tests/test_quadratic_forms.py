@@ -259,7 +259,6 @@ def test_the_symmetric_part_of_matrices_off_by_rounding_is_what_counts():
     np.testing.assert_array_equal(gradients.inputs, symmetric[1].inputs)
 
 
-@needs_jit  # interpreted, NumPy warns of what is meant to overflow
 def test_extreme_sizes_overflow_only_where_the_form_does(held):
     given, _ = held(SPDBatch.from_cholesky([np.eye(2), 2 * np.eye(2)]))
     for size in (1e150, 1e-150):
