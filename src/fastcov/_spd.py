@@ -52,11 +52,13 @@ class SPDBatch:
     dtype : numpy.dtype
         float32 or float64: that of the factors and of all that is of their size.
 
-    Notes ----- 4ZI² or 8ZI² bytes. Factorisations and solutions run in float64, on one unit a thread up to I
-    = 256, and above that one unit after another with LAPACK; results are rounded to `dtype`. Products are
-    summed in `dtype`. All that is done with factors holds for any that are normal numbers, but where A, A⁻¹
-    or D leave the range of the dtype (factors beyond 1e±154 in float64, 1e±19 in float32) their entries are
-    infinite or zero.
+    Notes
+    -----
+    4ZI² or 8ZI² bytes. Factorisations and solutions run in float64, on one unit a thread up to I = 256, and
+    above that one unit after another with LAPACK; results are rounded to `dtype`. Products are summed in
+    `dtype`. All that is done with factors holds for any that are normal numbers, but where A, A⁻¹ or D leave
+    the range of the dtype (factors beyond 1e±154 in float64, 1e±19 in float32) their entries are infinite or
+    zero.
 
     Examples
     --------
@@ -169,8 +171,9 @@ class SPDBatch:
         if flaws.any():
             z = int(np.flatnonzero(flaws)[0])
             raise ValueError(
-                f"Argument 'values' must be comparable within a unit, not from {eigenvalues[z].min():.3g} to "
-                f"{eigenvalues[z].max():.3g} at unit {z} (counted from 0): raise the smallest."
+                f"Argument 'values' must leave factors with a positive diagonal, not one of zero at unit {z} "
+                f"(counted from 0), where they lie between {eigenvalues[z].min():.3g} and "
+                f"{eigenvalues[z].max():.3g}: rescale them, or raise the smallest."
             )
         return cls(factors)
 
@@ -224,8 +227,10 @@ class SPDBatch:
         TypeError, ValueError
             If a number is out of its range, or `dtype` another.
 
-        Notes ----- Some 8ZI³ flops. Q of the QR factorisation of normal numbers, its columns with the signs
-        of R's diagonal (Mezzadri 2007): uniform in the sense of Haar.
+        Notes
+        -----
+        Some 8ZI³ flops. Q of the QR factorisation of normal numbers, which is uniform in the sense of Haar
+        but for the signs of its columns (Mezzadri 2007), and those cancel in A.
         """
         Z, d = check_whole("n_units", n_units, 0), check_whole("n_inputs", n_inputs, 1)
         spread = check_nonnegative("condition", condition)
@@ -237,8 +242,7 @@ class SPDBatch:
             raise TypeError(f"Argument 'dtype' must be float32 or float64, not {np.dtype(dtype)}.")
         require_memory(40 * Z * d * d, f"{Z} random matrices of {d} x {d}", "make fewer at a time")
         generator = check_generator(rng)
-        vectors, R = np.linalg.qr(generator.standard_normal((Z, d, d)))
-        vectors *= np.where(np.diagonal(R, axis1=1, axis2=2) < 0, -1.0, 1.0)[:, np.newaxis]
+        vectors, _ = np.linalg.qr(generator.standard_normal((Z, d, d)))
         values = np.exp(np.log(spread) * generator.uniform(-0.5, 0.5, (Z, d)))
         return cls(cls.from_eigen(vectors, values)._factors.astype(dtype, copy=False))
 

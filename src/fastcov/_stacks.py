@@ -75,12 +75,15 @@ def factorised(given: Array, *, keep: bool, dtype: DTypeLike | None = None) -> t
     """Checks 'matrices': their symmetric parts, as the kernels want them; L if it is to be kept; log det."""
     A = ready(given, dtype or dtype_of(given))
     Z, d = A.shape[:2]
-    large = d > LARGE
     reports, factors = np.zeros((Z, kernels.REPORT)), np.zeros((Z if keep else 0, d, d), A.dtype)
-    kernels.cholesky_factors(A, int(not large), factors, reports, size=A.size * (1 if large else d // 4 + 1))
-    if large:
+    if d > LARGE:
         for z in range(Z):
-            reports[z, kernels.MINOR], reports[z, kernels.LOGDET] = _factor(A[z], factors[z : z + keep])
+            reports[z] = _factor(A[z], factors[z : z + keep])
+    else:
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # of what is not finite, where kernels are interpreted
+            kernels.cholesky_factors(A, factors, reports, size=A.size * (d // 4 + 1))
     skews, sizes = reports[:, kernels.SKEW], reports[:, kernels.SIZE]
     wrong = (reports[:, kernels.MINOR] > 0) | (skews > rounding(given) * sizes)
     if wrong.any():
@@ -98,17 +101,22 @@ def rounding(given: Array) -> float:
     return 8 * given.shape[-1] * float(np.finfo(given.dtype if single else np.float64).eps)
 
 
-def _factor(A: Array, factor: Array) -> tuple[int, float]:
-    """The minor that is not positive, or 0, and log det of a large matrix; its factor into `factor`."""
-    L = A.astype(np.float64)
-    symmetric_parts(L[np.newaxis], L[np.newaxis], size=L.size)
-    minor = _blas.cholesky(L)
+def _factor(A: Array, factor: Array) -> Array:
+    """The report on a large matrix; its factor into `factor` (1, I, I)."""
+    L, report = A.astype(np.float64), np.zeros(kernels.REPORT)
+    if not np.array_equal(L, L.T):
+        with np.errstate(invalid="ignore", over="ignore"):
+            skew = np.abs(L - L.T)
+        places = [kernels.SKEW, kernels.WHERE, kernels.SIZE]
+        report[places] = skew.max(), skew.argmax(), np.abs(L).max()
+        symmetric_parts(L[np.newaxis], L[np.newaxis], size=L.size)
+    report[kernels.MINOR] = _blas.cholesky(L)
     with np.errstate(invalid="ignore", divide="ignore"):
-        logdet = 2.0 * float(np.log(np.diagonal(L)).sum())
-    if not minor and not np.isfinite(logdet):  # not every LAPACK stops at a NaN
-        minor = 1
+        report[kernels.LOGDET] = 2.0 * np.log(np.diagonal(L)).sum()
+    if not np.isfinite(report[kernels.LOGDET]):  # not every LAPACK stops at a NaN
+        report[kernels.MINOR] = max(1, report[kernels.MINOR])
     factor[...] = np.tril(L)
-    return minor, logdet
+    return report
 
 
 def _refuse(given: Array, reports: Array) -> NoReturn:
@@ -122,7 +130,8 @@ def _refuse(given: Array, reports: Array) -> NoReturn:
         i, j = divmod(int(reports[z, kernels.WHERE]), given.shape[1])
         raise ValueError(
             f"Argument 'matrices' must be symmetric, not different by {skews[z]:.3g} at unit {z}, row {i}, "
-            f"column {j} (counted from 0), from its transpose: use (A + A.transpose(0, 2, 1)) / 2 if that is meant."
+            f"column {j} (counted from 0), from its transpose: use (A + A.transpose(0, 2, 1)) / 2 if that is "
+            "meant."
         )
     units = np.flatnonzero(reports[:, kernels.MINOR])
     A = given[units[0]].astype(np.float64)

@@ -14,9 +14,9 @@ from ._unit_kernels import LANES, TILE
 
 # Right-hand sides that are substituted at once: a row of them for each of the L columns.
 SIDES = 64
-# Places in the report on a matrix: its largest magnitude, the largest difference from its transpose and where
-# (row I + column), the order of the first leading minor that is not positive (0 if there is none), log det.
-SIZE, SKEW, WHERE, MINOR, LOGDET, REPORT = range(6)
+# Places in the report on a matrix: the largest difference from its transpose, where (row I + column), and its
+# largest magnitude if there is one; the order of the first leading minor that is not positive, or 0; log det.
+SKEW, WHERE, SIZE, MINOR, LOGDET, REPORT = range(6)
 
 
 @inner
@@ -52,42 +52,48 @@ def upper_factor(U: Any) -> int:
 
 
 @Kernel
-def cholesky_factors(A, factor, factors, reports):
-    """Reports on A (Z, I, I), and for `factor` the lower Cholesky factors of its symmetric part.
+def cholesky_factors(A, factors, reports):
+    """Lower Cholesky factors of the symmetric parts of A (Z, I, I), and reports on it.
 
-    reports (Z, REPORT) in float64; a NaN or infinity in A is a minor that is not positive. factors (Z, I, I),
-    or (0, I, I) where they are not wanted. ZI^3 / 3 flops, one read of A.
+    factors (Z, I, I), or (0, I, I) where they are not wanted. reports (Z, REPORT) in float64; a NaN or
+    infinity in A is a minor that is not positive. ZI^3 / 3 flops, one read of A.
     """
     d = A.shape[1]
     lanes = min(LANES, len(A))
     for lane in prange(lanes):
-        U = np.empty((d, d) if factor else (0, 0))
+        U = np.empty((d, d))
         for z in range(np.intp(lane) * len(A) // lanes, (np.intp(lane) + 1) * len(A) // lanes):
-            size, skew, where = 0.0, 0.0, 0
+            report = reports[z]
+            report[:] = 0.0
             for top in range(0, d, TILE):
                 for left in range(0, top + 1, TILE):
                     for i in range(top, min(d, top + TILE)):
                         for j in range(left, min(i + 1, left + TILE)):
-                            below, above = np.float64(A[z, i, j]), np.float64(A[z, j, i])
-                            size = max(size, abs(below))
-                            if below != above and abs(below - above) > skew:
-                                skew, where = abs(below - above), i * d + j
-                            if factor:
-                                U[j, i] = 0.5 * below + 0.5 * above
-            report = reports[z]
-            report[SIZE], report[SKEW], report[WHERE] = size, skew, where
-            if factor:
-                report[MINOR] = upper_factor(U)
-                report[LOGDET] = 0.0
-                if report[MINOR]:
-                    continue
+                            U[j, i] = A[z, i, j]
+            for i in range(d):
+                below, above, differ = U[i, i:], A[z, i, i:], 0
+                for k in range(len(below)):
+                    differ += below[k] != above[k]
+                if differ:
+                    for k in range(len(below)):
+                        difference = abs(below[k] - above[k])
+                        if difference > report[SKEW]:
+                            report[SKEW], report[WHERE] = difference, i * d + i + k
+                        below[k] = 0.5 * below[k] + 0.5 * above[k]
+            if report[SKEW] > 0.0:
                 for i in range(d):
-                    report[LOGDET] += 2.0 * np.log(U[i, i])
-                if len(factors):
-                    for i in range(d):
-                        row = factors[z, i]
-                        for j in range(d):
-                            row[j] = U[j, i] if j <= i else 0.0
+                    for j in range(d):
+                        report[SIZE] = max(report[SIZE], abs(A[z, i, j]))
+            report[MINOR] = upper_factor(U)
+            if report[MINOR]:
+                continue
+            for i in range(d):
+                report[LOGDET] += 2.0 * np.log(U[i, i])
+            if len(factors):
+                for i in range(d):
+                    row = factors[z, i]
+                    for j in range(d):
+                        row[j] = U[j, i] if j <= i else 0.0
 
 
 @Kernel

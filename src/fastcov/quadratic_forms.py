@@ -66,12 +66,15 @@ def quadratic_forms(
         If an argument is not a real, finite array of the right shape; if a matrix is not symmetric or not
         positive definite: names the unit, and its smallest eigenvalue.
 
-    Notes ----- 2LZI² flops, and ZI³/3 to check matrices; one read of the inputs. The inputs are not copied:
-    beside g, and a copy of matrices that are not symmetric to the bit, buffers of some MB that do not grow
-    with L or Z. A − product with x is in the dtype, the sum over its entries in float64. For a batch, g =
-    ‖Lᵀ(x − μ)‖²: never negative, and of full relative accuracy where x is near an eigenvector of a small
-    eigenvalue. The mean is subtracted first. Inputs of 1e±150 (1e±18 in float32) neither overflow nor
-    underflow unless g does.
+    Notes
+    -----
+    2LZI² flops, and ZI³/3 to check matrices; one read of the inputs. The inputs are not copied:
+    beside g, and a copy of matrices that are not symmetric to the bit, buffers that do not grow with L or Z
+    (up to 16 MB where inputs are not C-ordered or of another dtype, and are converted by blocks). The product
+    A (x − μ) is in the dtype, the sum over its entries in float64; μ is subtracted first. For a batch,
+    g = ‖Lᵀ(x − μ)‖²: never negative, and off by some ε times the root of the condition number where x is an
+    eigenvector of the smallest eigenvalue, not times that number. Inputs of 1e±150 (1e±18 in float32) neither
+    overflow nor underflow unless g does.
 
     Examples
     --------
@@ -145,9 +148,11 @@ def quadratic_forms_and_gradients(
     TypeError, ValueError
         As for `quadratic_forms`.
 
-    Notes ----- 4LZI² flops, 6LZI² for a batch (2 w L (Lᵀ(x − μ)) keeps what its factors know), 2ZI³ more with
-    the log determinant; one read of the inputs and one write of their gradient, which is as large. Sums over
-    samples are within a chunk in the dtype, and in float64 over chunks.
+    Notes
+    -----
+    4LZI² flops, 6LZI² for a batch (2 w L (Lᵀ(x − μ)) keeps what its factors know), 2ZI³ more with the log
+    determinant; one read of the inputs and one write of their gradient, which is as large. Sums over samples
+    are within a chunk in the dtype, and in float64 over chunks.
 
     Examples
     --------
@@ -242,12 +247,14 @@ class _Given:
     def blocks(self, *, products: int) -> Iterator[tuple[slice, Array]]:
         """Rows of the inputs, for so many products each."""
         _, units, d = self.inputs.shape
-        with blas_for(0.0):
+        with blas_for(0.0), np.errstate(over="ignore", invalid="ignore"):
             yield from blocks(self.inputs, self.dtype, 2 * products * units * d * d)
 
     def finished(self, out: Array) -> Array:
         """The forms, less the log determinants; raises for inputs that are not finite."""
-        if not np.isfinite(out).all() and (error := nonfinite("inputs", self.inputs, INPUTS)):
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = out.sum(dtype=np.float64)
+        if not np.isfinite(total) and (error := nonfinite("inputs", self.inputs, INPUTS)):
             raise error
         if self.logdet is not None:
             out -= self.logdet
