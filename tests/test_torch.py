@@ -460,6 +460,19 @@ def test_an_expanded_tensor_has_the_sum_of_the_gradients_of_its_rows(loss):
     assert_allclose(gradient, slope.sum(dim=0), rtol=1e-12, atol=1e-13)
 
 
+def test_empty_batches_have_empty_gradients():
+    for shape in ((0, 4), (5, 0)):
+        hidden = torch.empty(shape, requires_grad=True)
+        value = fct.mean_squared_covariance(hidden, samples_axis=0)
+        value.backward()
+        assert value.item() == 0
+        assert hidden.grad.shape == shape
+    inputs, matrices = torch.empty(0, 2, 3, requires_grad=True), torch.eye(3).repeat(2, 1, 1).requires_grad_()
+    fct.quadratic_forms(inputs, matrices).sum().backward()
+    assert inputs.grad.shape == (0, 2, 3)
+    assert not matrices.grad.any()
+
+
 @EACH_LOSS
 def test_what_comes_back_scales_gradients_and_they_add_up(loss):
     hidden = normal(8, 4).requires_grad_()

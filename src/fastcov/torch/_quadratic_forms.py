@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from .. import quadratic_forms as forms
 from .._validation import check_whole
-from ._tensors import Array, apart, as_array, checked, refuse_second_derivatives, widened
+from ._tensors import Array, apart, as_array, checked, refuse_second_derivatives, widened, widest
 
 
 def quadratic_forms(
@@ -142,11 +141,12 @@ def _apply(
     inputs: Tensor, matrices: Tensor, mean: Tensor | None, log_determinant: bool, *, factored: bool
 ) -> Tensor:
     """The forms, from the matrices or their Cholesky factors."""
-    given = [checked("inputs", inputs), checked("matrices", matrices)]
-    if mean is not None:
-        given.append(checked("mean", mean))
-    dtype = functools.reduce(torch.promote_types, (t.dtype for t in given))
-    return _Forms.apply(log_determinant, factored, *(widened(t.to(dtype)) for t in given)).to(dtype)
+    given = {"inputs": inputs, "matrices": matrices, "mean": mean}
+    tensors = {name: checked(name, t) for name, t in given.items() if t is not None}
+    dtype = widest(tensors.values())
+    alike = {name: widened(t.to(dtype)) for name, t in tensors.items()}
+    g = _Forms.apply(log_determinant, factored, alike["inputs"], alike["matrices"], alike.get("mean"))
+    return g.to(dtype)
 
 
 class _Forms(torch.autograd.Function):
@@ -154,14 +154,9 @@ class _Forms(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        log_determinant: bool,
-        factored: bool,
-        inputs: Tensor,
-        matrices: Tensor,
-        mean: Tensor | None = None,
+        ctx: Any, log_determinant: bool, factored: bool, inputs: Tensor, matrices: Tensor, mean: Tensor | None
     ) -> Tensor:
-        ctx.log_determinant, ctx.factored, ctx.has_mean = log_determinant, factored, mean is not None
+        ctx.log_determinant, ctx.factored = log_determinant, factored
         ctx.save_for_backward(inputs, matrices, mean)
         x, A, options = _arguments(ctx, inputs, matrices, mean)
         return torch.from_numpy(forms.quadratic_forms(x, A, **options))
@@ -171,13 +166,10 @@ class _Forms(torch.autograd.Function):
     def backward(ctx: Any, weights: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivatives()
         x, A, options = _arguments(ctx, *ctx.saved_tensors)
-        _, gradients = forms.quadratic_forms_and_gradients(x, A, weights=as_array(weights), **options)
-        of_A = A.factor_gradient(gradients.matrices) if ctx.factored else gradients.matrices
-        return (
-            None,
-            None,
-            *(torch.from_numpy(g) for g in (gradients.inputs, of_A, gradients.mean) if g is not None),
-        )
+        _, found = forms.quadratic_forms_and_gradients(x, A, weights=as_array(weights), **options)
+        of_A = A.factor_gradient(found.matrices) if ctx.factored else found.matrices
+        gradients = (found.inputs, of_A, found.mean)
+        return None, None, *(None if g is None else torch.from_numpy(g) for g in gradients)
 
 
 def _arguments(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
 import numba
@@ -98,14 +98,14 @@ def widened(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in HALVES else tensor
 
 
+def widest(tensors: Iterable[Tensor]) -> torch.dtype:
+    """The dtype that holds what is made of them."""
+    return functools.reduce(torch.promote_types, (t.dtype for t in tensors))
+
+
 def as_array(tensor: Tensor) -> Array:
     """Its numbers, in the same memory."""
     return tensor.numpy(force=True)
-
-
-def wanted(tensors: Sequence[Tensor | None]) -> tuple[bool, ...]:
-    """Which gradients autograd will ask for."""
-    return tuple(torch.is_grad_enabled() and t is not None and t.requires_grad for t in tensors)
 
 
 def refuse_second_derivatives() -> None:
@@ -120,12 +120,12 @@ def refuse_second_derivatives() -> None:
 def scalar(evaluate: Callable[..., tuple[float, tuple[Array | None, ...]]], *tensors: Tensor) -> Tensor:
     """A number made from checked tensors, in the widest of their dtypes, with its gradients.
 
-    `evaluate(wanted, *arrays)` returns it and its gradient with respect to each array, None where none is
-    wanted.
+    `evaluate(needed, *arrays)` returns it and its gradient with respect to each array, None where it is not
+    needed.
     """
-    dtype = functools.reduce(torch.promote_types, (t.dtype for t in tensors))
-    value = _Scalar.apply(functools.partial(evaluate, wanted(tensors)), *map(widened, tensors))
-    return value.to(dtype)
+    needed = tuple(torch.is_grad_enabled() and t.requires_grad for t in tensors)
+    value = _Scalar.apply(functools.partial(evaluate, needed), *map(widened, tensors))
+    return value.to(widest(tensors))
 
 
 class _Scalar(torch.autograd.Function):
