@@ -258,3 +258,60 @@ def quadratic_form_gradients(x, A, weights, mean=None, log_determinant=False):
         if log_determinant:
             by_A[z] -= w[:, z].sum() * np.linalg.inv(A[z])
     return by_x, by_A, -by_x.sum(axis=0)
+
+
+# --- penalties on the covariance of activations (n units, m samples)
+
+
+def unit_covariance(A, center=True, dtype=np.float64):
+    """C = Ã Ãᵀ/(m − 1) (n, n), and Ã: A less the mean of each unit, or A."""
+    A = np.asarray(A).astype(dtype)
+    if center:
+        A = A - A.mean(axis=1, keepdims=True)
+    return A @ A.T / (A.shape[1] - 1), A
+
+
+def _mean(C):
+    return C.mean(), np.ones_like(C) / C.size
+
+
+def _mean_absolute(C, epsilon=0.0):
+    root = np.hypot(C, epsilon)
+    return root.mean(), np.divide(C, root, out=np.zeros_like(C), where=root > 0) / C.size
+
+
+def _mean_squared(C):
+    return np.mean(C**2), 2 * C / C.size
+
+
+def _decov(C):
+    off = C - np.diag(np.diag(C))
+    return np.sum(off**2) / 2, off
+
+
+def _vicreg(C):
+    off = C - np.diag(np.diag(C))
+    return np.sum(off**2) / len(C), 2 * off / len(C)
+
+
+def _distance(C, target, coral=False):
+    left, factor = C - np.asarray(target).astype(C.dtype), 1 / (4 * len(C) ** 2) if coral else 1
+    return factor * np.sum(left**2), 2 * factor * left
+
+
+# L and F = ∂L/∂C, as if the entries of C were free.
+COVARIANCE_PENALTIES = {
+    "mean_covariance": _mean,
+    "mean_absolute_covariance": _mean_absolute,
+    "mean_squared_covariance": _mean_squared,
+    "decov": _decov,
+    "vicreg_covariance": _vicreg,
+    "covariance_distance": _distance,
+}
+
+
+def covariance_penalty(name, A, center=True, dtype=np.float64, **options):
+    """L and ∂L/∂A: dL = ⟨F, dC⟩ with dC = (dA Ãᵀ + Ã dAᵀ)/(m − 1), so 2 F Ã/(m − 1), as F = Fᵀ."""
+    C, centred = unit_covariance(A, center, dtype)
+    value, F = COVARIANCE_PENALTIES[name](C, **options)
+    return value, 2 * F @ centred / (centred.shape[1] - 1)

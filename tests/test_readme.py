@@ -1,40 +1,67 @@
-"""The README's Python example runs as it stands."""
+"""The Python examples of the README and of the pages in docs run as they stand, and print what is said."""
 
+import contextlib
+import functools
+import io
 import os
 import pathlib
 import re
 import runpy
+import tempfile
 
 import pytest
 
 compiled = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="slow without compiling")
-README = pathlib.Path(__file__).parents[1] / "README.md"
+ROOT = pathlib.Path(__file__).parents[1]
+README = ROOT / "README.md"
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def examples(page):
+    """Python blocks of a page, each with the block of text that follows it: what it prints, if given."""
+    blocks = r"```python\n(.*?)```(?:\n+```text\n(.*?)```)?"
+    return re.findall(blocks, page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+PAGES = [page for page in (README, *sorted((ROOT / "docs").glob("*.md"))) if examples(page)]
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@functools.cache
+def run(page):
+    """The variables of a page's examples, run one after another, and what each printed."""
+    scope, printed = {}, []
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # they may write files
+        for code, _ in examples(page):
+            with contextlib.redirect_stdout(io.StringIO()) as output:
+                exec(compile(code, str(page), "exec"), scope)
+            printed.append(output.getvalue())
+    return scope, printed
 
 
 @compiled
-def test_python_examples_run_one_after_another_and_print_converged_fits(capsys, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)  # they may write files
-    scope, printed = {}, []
-    for code in blocks("python"):
-        exec(compile(code, str(README), "exec"), scope)
-        printed.append(capsys.readouterr().out)
+@pages
+def test_python_examples_run_one_after_another_and_print_what_the_page_says(page):
+    _, printed = run(page)
+    for (code, text), output in zip(examples(page), printed, strict=True):
+        assert text in ("", output), code
+
+
+@compiled
+def test_the_readmes_examples_print_converged_fits():
+    scope, printed = run(README)
     assert re.search(r"linear \((cholesky|dual|pcg)\): converged", printed[0])
     assert "(48, 48)" in printed[0]
     assert scope["fit"].status == "converged"
 
 
-def test_python_examples_are_of_about_ten_lines():
-    for code in blocks("python"):
+@pages
+def test_python_examples_are_of_about_ten_lines(page):
+    for code, _ in examples(page):
         assert len([line for line in code.splitlines() if line.strip()]) <= 10
 
 
 def test_no_text_tells_users_to_install_the_unrelated_package():
-    root = README.parent
-    texts = [*root.glob("*.md"), *root.glob("src/**/*.py"), root / "pyproject.toml"]
+    texts = [*ROOT.glob("*.md"), *ROOT.glob("src/**/*.py"), ROOT / "pyproject.toml"]
     offending = [
         p.name for p in texts if re.search(r"pip install (fast)cov(?!-)", p.read_text(encoding="utf-8"))
     ]
@@ -44,7 +71,7 @@ def test_no_text_tells_users_to_install_the_unrelated_package():
 @compiled
 def test_the_example_that_makes_the_table_of_ridges_runs(monkeypatch, capsys):
     monkeypatch.delenv("FASTCOV_REAL_DATA", raising=False)
-    runpy.run_path(str(README.parent / "examples" / "when_to_trust.py"))
+    runpy.run_path(str(ROOT / "examples" / "when_to_trust.py"))
     printed = capsys.readouterr().out
     assert printed.count("\n") == 11
     assert printed.startswith("| λ / λ_max | 1 | 0.3 | 0.1 |")
@@ -53,7 +80,7 @@ def test_the_example_that_makes_the_table_of_ridges_runs(monkeypatch, capsys):
 @compiled
 def test_the_example_that_makes_the_table_of_held_out_conditions_runs(monkeypatch, capsys):
     monkeypatch.delenv("FASTCOV_REAL_DATA", raising=False)
-    runpy.run_path(str(README.parent / "examples" / "held_out.py"))
+    runpy.run_path(str(ROOT / "examples" / "held_out.py"))
     printed = capsys.readouterr().out
     assert printed.count("\n") == 6
     assert printed.startswith("| λ / λ_max | 1 | 0.3 | 0.1 |")
@@ -64,7 +91,7 @@ def test_the_example_that_explains_a_gain_says_why_and_draws_the_readmes_figure(
     monkeypatch, capsys, tmp_path
 ):
     pytest.importorskip("matplotlib")
-    script, figure = README.parent / "examples" / "explain.py", tmp_path / "why.png"
+    script, figure = ROOT / "examples" / "explain.py", tmp_path / "why.png"
     monkeypatch.setattr("sys.argv", [str(script), str(figure)])
     runpy.run_path(str(script))
     printed = capsys.readouterr().out
@@ -72,5 +99,5 @@ def test_the_example_that_explains_a_gain_says_why_and_draws_the_readmes_figure(
     assert "- Alone it would be 3.50. Others change that by -0.92:" in printed
     assert "+1.06 comes through mode 2, as does 64% of what the fit takes off the loss" in printed
     assert f"Saved the figure to {figure}" in printed
-    sizes = [path.read_bytes()[16:24] for path in (figure, README.parent / "docs" / "explain.png")]
+    sizes = [path.read_bytes()[16:24] for path in (figure, ROOT / "docs" / "explain.png")]
     assert sizes[0] == sizes[1]

@@ -17,6 +17,8 @@ TABLE = 1 << GROUP
 TABLES, COLUMNS, ROWS = 8, 32, 1024
 # Samples of a product in float32: the error of its sums is that of so many roundings.
 DEPTH = 512
+# Entries of a tile that a product in float64 makes in the time of one dot.
+DOT_COST = 16
 
 
 @Kernel
@@ -100,27 +102,72 @@ def unit_rows(A, out):
 
 
 @inlined
+def silent(a):
+    """Whether all of a is zero."""
+    zero = True
+    for k in range(len(a)):
+        zero = zero and a[k] == 0.0
+    return zero
+
+
+@inlined
 def settle(tile, A, B, bound):
-    """Where |tile_ij| is within its error, the sign of a_i . b_j, 1 for a row of zeros; how many are zero."""
+    """Where |tile_ij| is within its error, put the sign of a_i . b_j, 1 for zero; returns how many are zero.
+
+    Those of rows of zeros do not count, and may be left.
+    """
     zeros = 0
     for i in range(len(A)):
         row, least = tile[i], np.float32(np.inf)
         for j in range(len(B)):
             least = min(least, abs(row[j]))
-        if least > bound:
+        if least > bound or silent(A[i]):
             continue
-        dead = True
-        for k in range(A.shape[1]):
-            dead = dead and A[i, k] == 0.0
         for j in range(len(B)):
             if abs(row[j]) > bound:
                 continue
-            a, b, product, size = A[i], B[j], 0.0, 0.0
+            a, b, product = A[i], B[j], 0.0
             for k in range(len(a)):
                 product += np.float64(a[k]) * np.float64(b[k])
-                size += np.float64(b[k]) * np.float64(b[k])
             row[j] = -1.0 if product < 0.0 else 1.0
-            if product == 0.0 and size > 0.0 and not dead:
+            if product == 0.0 and not silent(b):
+                zeros += 1
+    return zeros
+
+
+@inlined
+def few(tile, bound):
+    """Whether so few entries are within their error that dots one by one are cheaper than a product."""
+    within = 0
+    for i in range(tile.shape[0]):
+        row = tile[i]
+        for j in range(len(row)):
+            within += abs(row[j]) <= bound
+    return within * DOT_COST < tile.size
+
+
+@inlined
+def exact_tile(tile, A, B, top, left):
+    """The signs of the rows of A from `top` and of B from `left`, by a product in float64; as `settle`."""
+    edge, m = tile.shape[0], A.shape[1]
+    P, Q, product = np.zeros((edge, DEPTH)), np.zeros((edge, DEPTH)), np.empty((edge, edge))
+    total = np.zeros((edge, edge))
+    n, k = min(edge, len(A) - top), min(edge, len(B) - left)
+    for start in range(0, m, DEPTH):
+        stop = min(m, start + DEPTH)
+        for i in range(n):
+            P[i, : stop - start] = A[top + i, start:stop]
+            P[i, stop - start :] = 0.0
+        for j in range(k):
+            Q[j, : stop - start] = B[left + j, start:stop]
+        np.dot(P, Q.T, product)
+        total += product
+    zeros = 0
+    for i in range(n):
+        alive = not silent(A[top + i])
+        for j in range(k):
+            tile[i, j] = -1.0 if total[i, j] < 0.0 else 1.0
+            if alive and total[i, j] == 0.0 and not silent(B[left + j]):
                 zeros += 1
     return zeros
 
@@ -147,7 +194,10 @@ def product_signs(A, B, U, V, edge, tiles, row_bits, column_bits):
             for c in range(1, pieces):
                 np.dot(U[c, top : top + edge], V[c, left : left + edge].T, product)
                 tile += product
-        tiles[t, 2] = settle(tile, A[top : top + edge], B[left : left + edge], bound)
+        if few(tile, bound):
+            tiles[t, 2] = settle(tile, A[top : top + edge], B[left : left + edge], bound)
+        else:
+            tiles[t, 2] = exact_tile(tile, A, B, top, left)
         for i in range(edge):
             row, signs = tile[i], positive[i]
             for j in range(edge):
