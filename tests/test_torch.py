@@ -39,6 +39,13 @@ def activations(samples_axis, dtype=torch.float64):
     return (units_first if samples_axis else units_first.T.contiguous()).requires_grad_()
 
 
+@pytest.fixture
+def set_pytorch_threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 # --- penalties
 
 
@@ -518,10 +525,9 @@ def test_a_change_in_place_before_backward_is_an_error_where_it_would_be_wrong()
         total.backward()
 
 
-def test_a_penalty_trains_a_network_whatever_the_threads_of_pytorch():
+def test_a_penalty_trains_a_network_whatever_the_threads_of_pytorch(set_pytorch_threads):
     def trained(threads):
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
+        set_pytorch_threads(threads)
         torch.manual_seed(0)
         net = torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.Tanh())
         optimiser = torch.optim.SGD(net.parameters(), lr=0.05)
@@ -532,7 +538,6 @@ def test_a_penalty_trains_a_network_whatever_the_threads_of_pytorch():
             value.backward()
             optimiser.step()
             values.append(value.item())
-        torch.set_num_threads(before)
         return values
 
     values = trained(1)
@@ -555,17 +560,16 @@ for n in (1, 3):
 
 
 @pytest.mark.parametrize("n", [1, 2])
-def test_no_more_threads_are_used_than_pytorch_has(monkeypatch, n):
-    seen, before = [], torch.get_num_threads()
-    found = fc.penalties.decov
-    monkeypatch.setattr(
-        fc.penalties,
-        "decov",
-        lambda *args, **options: (seen.append(numba.get_num_threads()), found(*args, **options))[1],
-    )
-    torch.set_num_threads(n)
+def test_no_more_threads_are_used_than_pytorch_has(monkeypatch, set_pytorch_threads, n):
+    seen = []
+
+    def watched(hidden, **options):
+        seen.append(numba.get_num_threads())
+        return 0.0, np.zeros_like(hidden)
+
+    monkeypatch.setattr(fc.penalties, "decov", watched)
+    set_pytorch_threads(n)
     fct.decov(normal(8, 4), samples_axis=0)
-    torch.set_num_threads(before)
     assert seen == [min(n, numba.get_num_threads())]
 
 
@@ -607,14 +611,12 @@ if __name__ == "__main__":
 
 
 def test_the_example_trains_units_that_are_less_alike_and_draws_the_figure_of_the_documentation(
-    monkeypatch, capsys, tmp_path
+    monkeypatch, capsys, tmp_path, set_pytorch_threads
 ):
     pytest.importorskip("matplotlib")
     root, figure = pathlib.Path(__file__).parents[1], tmp_path / "decorrelate.png"
     monkeypatch.setattr("sys.argv", ["decorrelate.py", str(figure)])
-    threads = torch.get_num_threads()
     found = runpy.run_path(str(root / "examples" / "decorrelate.py"))["found"]
-    torch.set_num_threads(threads)
     alike = {name: between for name, (_, between, _) in found.items()}
     right = {name: share for name, (_, _, share) in found.items()}
     assert alike["Trained without penalty"] > 2 * alike["Trained with DeCov"]
