@@ -52,16 +52,18 @@ _NAMES = {
     "target_covariance": "_covariance",
     "threads": "_jit",
 }
-_MODULES = ("datasets", "penalties", "plot")
+_MODULES = ("datasets", "penalties", "plot", "quadratic_forms")
 # Modules by the name of a library that they need, in neither __all__ nor dir(): `from fastcov import *` must
 # not hide that library, and neither this nor help(fastcov) may fail where it is missing.
-_DOORS = ("sklearn",)
+_DOORS = ("sklearn", "torch")
 
 if TYPE_CHECKING:
     from . import datasets as datasets
     from . import penalties as penalties
     from . import plot as plot
+    from . import quadratic_forms as quadratic_forms
     from . import sklearn as sklearn
+    from . import torch as torch
     from ._applied import Applied as Applied
     from ._certificate import ConvergenceWarning as ConvergenceWarning
     from ._contributions import Contributions as Contributions

@@ -1,0 +1,388 @@
+"""SPDBatch: a stack of symmetric positive-definite matrices, one a unit, held by their Cholesky factors."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from . import _blas
+from . import _unit_factors as factor_kernels
+from . import _unit_kernels as kernels
+from ._jit import blas_for
+from ._stacks import (
+    LARGE,
+    MATRIX,
+    Array,
+    blocks,
+    check_finite,
+    check_stack,
+    dtype_of,
+    factorised,
+    ready,
+    reflected,
+    rounding,
+)  # fmt: skip
+from ._validation import (
+    check_array,
+    check_generator,
+    check_nonnegative,
+    check_whole,
+    nonfinite,
+    require_memory,
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SPDBatch:
+    """Symmetric positive-definite matrices A_z = L_z L_zᵀ, one a unit, held by their Cholesky factors.
+
+    Whatever factors with a positive diagonal are changed to, the matrices stay positive definite: so they are
+    what is trained. Made by `from_cholesky`, `from_eigen`, `from_matrices` or `random`, and not changed
+    thereafter.
+
+    Attributes
+    ----------
+    cholesky : ndarray, shape (Z, I, I)
+        The lower factors L with a positive diagonal, read-only; zero above it.
+    shape : tuple
+        (Z, I, I).
+    dtype : numpy.dtype
+        float32 or float64: that of the factors and of all that is of their size.
+
+    Notes
+    -----
+    4ZI² or 8ZI² bytes. Factorisations and solutions run in float64, on one unit a thread up to I = 256, and
+    above that one unit after another with LAPACK; results are rounded to `dtype`. Products are summed in
+    `dtype`. All that is done with factors holds for any that are normal numbers, but where A, A⁻¹ or D leave
+    the range of the dtype (factors beyond 1e±154 in float64, 1e±19 in float32) their entries are infinite or
+    zero.
+
+    Examples
+    --------
+    >>> from fastcov.quadratic_forms import SPDBatch
+    >>> batch = SPDBatch.from_matrices([[[4.0, 2.0], [2.0, 5.0]]])
+    >>> batch
+    SPDBatch: 1 matrix of 2 x 2, float64
+    >>> batch.cholesky
+    array([[[2., 0.],
+            [1., 2.]]])
+    >>> batch.trace(), batch.solve([[8.0, 12.0]])
+    (array([9.]), array([[1., 2.]]))
+    """
+
+    _factors: Array
+
+    @classmethod
+    def from_cholesky(cls, factors: ArrayLike) -> SPDBatch:
+        """The matrices L Lᵀ.
+
+        Parameters
+        ----------
+        factors : array_like, shape (Z, I, I)
+            Lower triangular, with a positive diagonal; copied.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is not a real, finite array of that shape, or a factor has a number above its diagonal that
+            is not zero or one on it that is not positive: the error names unit, row and column.
+        """
+        given = check_stack("factors", factors)
+        own = np.empty(given.shape, dtype_of(given))
+        flaws = np.zeros(len(given), np.intp)
+        L = ready(given, own.dtype)
+        factor_kernels.copied_factors(L, own, flaws, size=L.size)
+        if flaws.any():
+            if error := nonfinite("factors", given, MATRIX):
+                raise error
+            z = int(np.flatnonzero(flaws)[0])
+            i, j = divmod(int(flaws[z]) - 1, given.shape[1])
+            what = "have a positive diagonal" if i == j else "be lower triangular"
+            raise ValueError(
+                f"Argument 'factors' must {what}, not hold {given[z, i, j]:.3g} at unit {z}, row {i}, "
+                f"column {j} (counted from 0): "
+                + ("train its logarithm." if i == j else "transpose upper factors, or take np.tril of them.")
+            )
+        return cls(own)
+
+    @classmethod
+    def from_eigen(cls, vectors: ArrayLike, values: ArrayLike) -> SPDBatch:
+        """The matrices Q Λ Qᵀ, from eigenvectors and eigenvalues.
+
+        A is not formed: with W = Q Λ^½ = L V, V of orthonormal rows, A = L Lᵀ. The factor is that of a matrix
+        Q Λ Qᵀ whose W differs by rounding, also where the largest eigenvalue is 1e16 times the smallest and
+        more, and a Cholesky factorisation of A would break down.
+
+        Parameters
+        ----------
+        vectors : array_like, shape (Z, I, I)
+            Q: orthogonal, with one eigenvector a column.
+        values : array_like, shape (Z, I)
+            Λ: positive, in units of A. Squares of their roots are summed: between 1e-290 and 1e290.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not a real, finite array of the right shape, a value is not positive (names unit
+            and place), or a Q not orthogonal to rounding (names the unit); or if values are so far apart that
+            nothing is left of a row of W.
+
+        Notes
+        -----
+        4ZI³ flops: modified Gram-Schmidt (Björck 1967) up to I = 256, LAPACK's reflections above.
+        """
+        Q = check_stack("vectors", vectors)
+        Z, d = Q.shape[:2]
+        given = check_array("values", values, ("unit", "input"), empty=True)
+        if given.shape != (Z, d):
+            raise ValueError(
+                f"Argument 'values' must hold {d} eigenvalues for each of the {Z} units of 'vectors', not be "
+                f"of shape {given.shape}."
+            )
+        eigenvalues = check_finite("values", given, ("unit", "input"))
+        if not (eigenvalues > 0).all():
+            z, i = np.argwhere(~(eigenvalues > 0))[0]
+            raise ValueError(
+                f"Argument 'values' must be positive, not {eigenvalues[z, i]:.3g} at unit {z}, input {i} "
+                "(counted from 0): a covariance that is singular has no inverse; add to its eigenvalues."
+            )
+        dtype = dtype_of(Q, given)
+        factors, deviations, flaws = np.zeros((Z, d, d), dtype), np.empty(Z), np.zeros(Z, np.intp)
+        if d > LARGE:
+            for z in range(Z):
+                factors[z], deviations[z], flaws[z] = reflected(np.array(Q[z], np.float64), eigenvalues[z])
+        else:
+            with blas_for(0.0):
+                factor_kernels.eigen_factors(
+                    ready(Q, dtype), eigenvalues, factors, deviations, flaws, size=Q.size * d
+                )
+        skewed = ~(deviations <= rounding(Q))
+        if (skewed.any() or flaws.any()) and (error := nonfinite("vectors", Q, MATRIX)):
+            raise error
+        if skewed.any():
+            z = int(skewed.argmax())
+            raise ValueError(
+                f"Argument 'vectors' must be orthogonal, not with products of rows that are off by "
+                f"{deviations[z]:.3g} at unit {z} (counted from 0): pass what numpy.linalg.eigh returns."
+            )
+        if flaws.any():
+            z = int(np.flatnonzero(flaws)[0])
+            raise ValueError(
+                f"Argument 'values' must leave factors with a positive diagonal, not one of zero at unit {z} "
+                f"(counted from 0), where they lie between {eigenvalues[z].min():.3g} and "
+                f"{eigenvalues[z].max():.3g}: rescale them, or raise the smallest."
+            )
+        return cls(factors)
+
+    @classmethod
+    def from_matrices(cls, matrices: ArrayLike) -> SPDBatch:
+        """The matrices themselves, checked and factorised.
+
+        Parameters
+        ----------
+        matrices : array_like, shape (Z, I, I)
+            Symmetric to rounding, of which the symmetric part is taken, and positive definite.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is not a real, finite array of that shape; if a matrix is not symmetric: names the unit, the
+            largest difference and where; or not positive definite: names the first such unit, its smallest
+            eigenvalue, and how many there are.
+
+        Notes
+        -----
+        ZI³/3 flops, one read.
+        """
+        return cls(factorised(check_stack("matrices", matrices), keep=True)[1])
+
+    @classmethod
+    def random(
+        cls,
+        n_units: int,
+        n_inputs: int,
+        *,
+        condition: float = 10.0,
+        dtype: DTypeLike = np.float64,
+        rng: Any = 0,
+    ) -> SPDBatch:
+        """Random matrices Q Λ Qᵀ: Q uniform over rotations and reflections, log Λ uniform.
+
+        Parameters
+        ----------
+        n_units, n_inputs : int
+            Z and I.
+        condition : float, default 10.0
+            Eigenvalues lie between condition^−½ and condition^½.
+        dtype : float32 or float64
+            Of the factors.
+        rng : int or numpy.random.Generator, default 0
+            Seed; the same one, the same matrices.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a number is out of its range, or `dtype` another.
+
+        Notes
+        -----
+        Some 8ZI³ flops. Q of the QR factorisation of normal numbers, which is uniform in the sense of Haar
+        but for the signs of its columns (Mezzadri 2007), and those cancel in A.
+        """
+        Z, d = check_whole("n_units", n_units, 0), check_whole("n_inputs", n_inputs, 1)
+        spread = check_nonnegative("condition", condition)
+        if spread < 1.0:
+            raise ValueError(
+                f"Argument 'condition' must be at least 1, not {condition!r}: 1 gives the identity."
+            )
+        if np.dtype(dtype) not in (np.float32, np.float64):
+            raise TypeError(f"Argument 'dtype' must be float32 or float64, not {np.dtype(dtype)}.")
+        require_memory(40 * Z * d * d, f"{Z} random matrices of {d} x {d}", "make fewer at a time")
+        generator = check_generator(rng)
+        vectors, _ = np.linalg.qr(generator.standard_normal((Z, d, d)))
+        values = np.exp(np.log(spread) * generator.uniform(-0.5, 0.5, (Z, d)))
+        return cls(cls.from_eigen(vectors, values)._factors.astype(dtype, copy=False))
+
+    @property
+    def cholesky(self) -> Array:
+        view = self._factors.view()
+        view.flags.writeable = False
+        return view
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        Z, d = self._factors.shape[:2]
+        return Z, d, d
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._factors.dtype
+
+    def __len__(self) -> int:
+        return len(self._factors)
+
+    def __repr__(self) -> str:
+        Z, d = self.shape[:2]
+        return f"SPDBatch: {Z} {'matrix' if Z == 1 else 'matrices'} of {d} x {d}, {self.dtype}"
+
+    def matrices(self) -> Array:
+        """A = L Lᵀ (Z, I, I), symmetric to the bit. 2ZI³ flops."""
+        out = np.empty_like(self._factors)
+        with blas_for(0.0):
+            kernels.self_products(self._factors, out, size=out.size * out.shape[1])
+        kernels.symmetric_parts(out, out, size=out.size)
+        return out
+
+    def inverse(self) -> Array:
+        """A⁻¹ (Z, I, I), symmetric to the bit. 2ZI³ flops."""
+        out = np.empty_like(self._factors)
+        Z, d = self.shape[:2]
+        if d > LARGE:
+            identity = np.eye(d)
+            for z in range(Z):
+                out[z] = _blas.cholesky_solve(self._factors[z].astype(np.float64), identity)
+        else:
+            factor_kernels.inverses(self._factors, out, size=out.size * d)
+        kernels.symmetric_parts(out, out, size=out.size)
+        return out
+
+    def ldl(self) -> tuple[Array, Array]:
+        """(L, D) with A = L diag(D) Lᵀ: L (Z, I, I) has ones on its diagonal, D (Z, I) > 0. ZI² flops."""
+        out, pivots = np.empty_like(self._factors), np.empty(self.shape[:2], self.dtype)
+        factor_kernels.unit_lower(self._factors, out, pivots, size=out.size)
+        return out, pivots
+
+    def logdet(self) -> NDArray[np.float64]:
+        """Log det A = 2 Σ_i log L_ii (Z,), in float64. ZI logarithms."""
+        return 2.0 * np.log(np.diagonal(self._factors, axis1=1, axis2=2), dtype=np.float64).sum(axis=1)
+
+    def trace(self) -> NDArray[np.float64]:
+        """Tr A = ‖L‖²_F (Z,), the sum of the eigenvalues, in float64. ZI² flops."""
+        out = np.empty(len(self))
+        factor_kernels.square_norms(self._factors, out, size=self._factors.size)
+        return out
+
+    def solve(self, rhs: ArrayLike) -> Array:
+        """A_z⁻¹ y_z for each unit.
+
+        Parameters
+        ----------
+        rhs : array_like, shape (Z, I) or (L, Z, I)
+            y, one vector a unit, or L samples of them.
+
+        Returns
+        -------
+        ndarray of the shape of `rhs`
+            float32 where both are.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `rhs` is not a real, finite array of such a shape.
+
+        Notes
+        -----
+        2I² flops a vector, forward and backward substitution in float64; beside the solution, memory of some
+        MB that does not grow with L.
+        """
+        forms = (("unit", "input"), ("sample", "unit", "input"))
+        given = check_array("rhs", rhs, *forms, empty=True)
+        if given.shape[-2:] != self.shape[:2]:
+            raise ValueError(
+                f"Argument 'rhs' must have one entry for each of the {self.shape[1]} inputs of the "
+                f"{self.shape[0]} units on its last two axes, not shape {given.shape}."
+            )
+        dtype = dtype_of(self._factors, given)
+        require_memory(given.size * dtype.itemsize, "Solutions of this size", "pass fewer samples at a time")
+        factors, out = ready(self._factors, dtype), np.empty(given.shape, dtype)
+        Z, d = self.shape[:2]
+        stack, solved = (a if a.ndim == 3 else a[np.newaxis] for a in (given, out))
+        for rows, block in blocks(stack, dtype, 2 * Z * d * d):
+            if d > LARGE:
+                for z in range(Z):
+                    L = factors[z].astype(np.float64, copy=False)
+                    solved[rows, z] = _blas.cholesky_solve(L, block[:, z])
+            else:
+                factor_kernels.solutions(factors, block, solved[rows], size=block.size * d)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not np.isfinite(out.sum()) and (error := nonfinite("rhs", given, forms[given.ndim - 2])):
+                raise error
+        return out
+
+    def factor_gradient(self, gradient: ArrayLike) -> Array:
+        """The gradient with respect to L of a function of A: the lower triangle of (M + Mᵀ) L.
+
+        Parameters
+        ----------
+        gradient : array_like, shape (Z, I, I)
+            M, its gradient with respect to A, as `quadratic_forms_and_gradients` gives it.
+
+        Returns
+        -------
+        ndarray, shape (Z, I, I)
+            Zero above the diagonal. With t_i = log L_ii trained in place of L_ii, multiply its diagonal by
+            L_ii.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `gradient` is not a real, finite array of that shape.
+
+        Notes
+        -----
+        2ZI³ flops, and a copy of `gradient`.
+        """
+        given = check_array("gradient", gradient, MATRIX, empty=True)
+        if given.shape != self.shape:
+            raise ValueError(
+                f"Argument 'gradient' must have the shape {self.shape} of the factors, not {given.shape}."
+            )
+        M = check_finite("gradient", given, MATRIX, self.dtype)
+        symmetric, out = np.empty_like(M), np.empty_like(M)
+        kernels.symmetric_parts(M, symmetric, size=M.size)
+        with blas_for(0.0):
+            kernels.lower_products(symmetric, self._factors, out, size=M.size * M.shape[1])
+        return out

@@ -1,0 +1,155 @@
+"""Stacks of matrices, one a unit: their checks, and what is done with them one block or unit at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import DTypeLike, NDArray
+
+from . import _blas
+from . import _unit_factors as kernels
+from ._unit_kernels import symmetric_parts
+from ._validation import check_array, nonfinite
+
+Array = NDArray[Any]
+
+# Above this order LAPACK factorises and solves, one unit after another, on the threads of BLAS.
+LARGE = 256
+# What is converted of an array that is not as the kernels want it, and the flops of one call of a kernel:
+# some 0.1 s, so that Ctrl-C is answered in between.
+BLOCK_BYTES, BLOCK_FLOPS = 1 << 24, 1 << 33
+
+MATRIX = ("unit", "row", "column")
+
+
+def check_stack(name: str, value: Any) -> Array:
+    """Matrices (Z, I, I), real; Z may be 0."""
+    array = check_array(name, value, MATRIX, empty=True)
+    if array.shape[1] != array.shape[2] or array.shape[1] == 0:
+        raise ValueError(
+            f"Argument '{name}' must hold square matrices of order 1 or more, not be of shape {array.shape}."
+        )
+    return array
+
+
+def check_finite(name: str, array: Array, axes: tuple[str, ...], dtype: DTypeLike = np.float64) -> Array:
+    """A real array as the kernels want it, without NaN or infinity."""
+    if array.size and (error := nonfinite(name, array, axes)):
+        raise error
+    return ready(array, dtype)
+
+
+def dtype_of(*arrays: Array) -> np.dtype[Any]:
+    """What real arrays are computed with: float32 where all are at most that."""
+    single = all(a.dtype.kind == "f" and a.dtype.itemsize <= 4 for a in arrays)
+    return np.dtype(np.float32 if single else np.float64)
+
+
+def ready(array: Array, dtype: DTypeLike) -> Array:
+    """The array as the kernels want it; a copy where it is not."""
+    with np.errstate(over="ignore"):  # a long double beyond float64 becomes infinite
+        return np.require(array, dtype, ["C", "A", "W"])
+
+
+def blocks(array: Array, dtype: np.dtype[Any], flops: int) -> Iterator[tuple[slice, Array]]:
+    """Rows, each of which takes so many flops, and array[rows] as `ready`; good until the next one."""
+    n, flags = len(array), array.flags
+    step = max(1, BLOCK_FLOPS // max(1, flops))
+    buffer = None
+    if not (array.dtype == dtype and flags.c_contiguous and flags.aligned and flags.writeable):
+        step = max(1, min(step, BLOCK_BYTES // max(1, dtype.itemsize * array[:1].size)))
+        buffer = np.empty((min(step, n), *array.shape[1:]), dtype)
+    for start in range(0, n, step):
+        part = array[start : start + step]
+        if buffer is not None:
+            with np.errstate(over="ignore"):
+                np.copyto(buffer[: len(part)], part, casting="unsafe")
+            part = buffer[: len(part)]
+        yield slice(start, start + len(part)), part
+
+
+def factorised(given: Array, *, keep: bool, dtype: DTypeLike | None = None) -> tuple[Array, Array, Array]:
+    """Checks 'matrices': their symmetric parts, as the kernels want them; L if it is to be kept; log det."""
+    A = ready(given, dtype or dtype_of(given))
+    Z, d = A.shape[:2]
+    reports, factors = np.zeros((Z, kernels.REPORT)), np.zeros((Z if keep else 0, d, d), A.dtype)
+    if d > LARGE:
+        for z in range(Z):
+            reports[z] = _factor(A[z], factors[z : z + keep])
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):  # for kernels that are interpreted
+            kernels.cholesky_factors(A, factors, reports, size=A.size * (d // 4 + 1))
+    skews, sizes = reports[:, kernels.SKEW], reports[:, kernels.SIZE]
+    wrong = (reports[:, kernels.MINOR] > 0) | (skews > rounding(given) * sizes)
+    if wrong.any():
+        _refuse(given, reports)
+    if skews.any():
+        symmetric = np.empty_like(A)
+        symmetric_parts(A, symmetric, size=A.size)
+        A = symmetric
+    return A, factors, reports[:, kernels.LOGDET]
+
+
+def rounding(given: Array) -> float:
+    """What the entries of a product of matrices of this order and dtype may be off by, relatively."""
+    single = given.dtype.kind == "f" and given.dtype.itemsize < 8
+    return 8 * given.shape[-1] * float(np.finfo(given.dtype if single else np.float64).eps)
+
+
+def _factor(A: Array, factor: Array) -> Array:
+    """The report on a large matrix; its factor into `factor` (1, I, I)."""
+    L, report = A.astype(np.float64), np.zeros(kernels.REPORT)
+    if not np.array_equal(L, L.T):
+        with np.errstate(invalid="ignore", over="ignore"):
+            skew = np.abs(L - L.T)
+        places = [kernels.SKEW, kernels.WHERE, kernels.SIZE]
+        report[places] = skew.max(), skew.argmax(), np.abs(L).max()
+        symmetric_parts(L[np.newaxis], L[np.newaxis], size=L.size)
+    report[kernels.MINOR] = _blas.cholesky(L)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        report[kernels.LOGDET] = 2.0 * np.log(np.diagonal(L)).sum()
+    if not np.isfinite(report[kernels.LOGDET]):  # not every LAPACK stops at a NaN
+        report[kernels.MINOR] = max(1, report[kernels.MINOR])
+    factor[...] = np.tril(L)
+    return report
+
+
+def _refuse(given: Array, reports: Array) -> NoReturn:
+    """Raise for matrices that the reports show not to be symmetric and positive definite."""
+    if error := nonfinite("matrices", given, MATRIX):
+        raise error
+    skews = reports[:, kernels.SKEW]
+    skewed = skews > rounding(given) * reports[:, kernels.SIZE]
+    if skewed.any():
+        z = int(np.where(skewed, skews, -1.0).argmax())
+        i, j = divmod(int(reports[z, kernels.WHERE]), given.shape[1])
+        raise ValueError(
+            f"Argument 'matrices' must be symmetric, not different by {skews[z]:.3g} at unit {z}, row {i}, "
+            f"column {j} (counted from 0), from its transpose: use (A + A.transpose(0, 2, 1)) / 2 if that is "
+            "meant."
+        )
+    units = np.flatnonzero(reports[:, kernels.MINOR])
+    A = given[units[0]].astype(np.float64)
+    smallest, largest = np.linalg.eigvalsh(0.5 * A + 0.5 * A.T)[[0, -1]]
+    raise ValueError(
+        f"Argument 'matrices' must be positive definite, not with {len(units)} of {len(given)} that are not, "
+        f"first that of unit {units[0]} (counted from 0), whose smallest eigenvalue is {smallest:.3g} and "
+        f"largest {largest:.3g}: add a multiple of the identity."
+    )
+
+
+def reflected(Q: Array, values: Array) -> tuple[Array, float, int]:
+    """The factor of a large Q Λ Qᵀ, what Q is off from orthogonal, and the first row that is lost, plus 1."""
+    gram = _blas.self_product(Q)
+    deviation = float(np.abs(np.tril(gram) - np.eye(len(Q))).max())
+    if not deviation <= 1.0:
+        return Q, deviation, 0
+    # Fortran's order is that of the transpose, of which W = L V is the QR factorisation.
+    W = Q * np.sqrt(values)
+    (R,) = scipy.linalg.qr(W.T, mode="r", overwrite_a=True, check_finite=False)
+    R *= np.where(np.diagonal(R) < 0, -1.0, 1.0)[:, np.newaxis]
+    lost = np.flatnonzero(~(np.diagonal(R) > 0))
+    return R.T, deviation, int(lost[0]) + 1 if len(lost) else 0

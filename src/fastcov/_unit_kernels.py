@@ -1,0 +1,154 @@
+"""Compiled code for stacks of small matrices, one a unit: quadratic forms, their gradients, products.
+
+As in `_kernels`: arrays in, arrays out, all C-contiguous and writeable, and callers and callees in one file.
+Matrices are (Z, I, I), lower Cholesky factors L with A = L L^T; inputs (n, Z, I). Products are in the
+precision of the data, sums over them in float64.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from ._jit import Kernel, inner
+
+# Rows of one unit that meet its matrix at once: as many as stay in the first-level cache (29 ms for 512 x 256
+# x 64 on one core, and 34 with four times as many), but no fewer than a BLAS call is worth, and so few that
+# there are TASKS of them where units are few.
+CHUNK_BYTES, CHUNK_ROWS, TASKS = 1 << 15, 64, 8
+# Threads take runs of tasks, each with buffers of its own: as many runs as there are cores, or a few times
+# that, and no more, as fresh memory costs.
+LANES = 64
+# Edge of the tiles in which a matrix meets its transpose, so that both stay in the first-level cache.
+TILE = 32
+# Rows of a product that one task computes.
+PANEL = 128
+
+
+@inner
+def rows_at_once(n: Any, units: Any, d: Any, itemsize: Any) -> int:
+    """Rows of a unit's inputs (n, d) that meet its matrix at once."""
+    most = max(CHUNK_ROWS, min(CHUNK_BYTES // (itemsize * d), (n * units + TASKS - 1) // TASKS))
+    return max(1, min(n, most))
+
+
+@Kernel
+def forms(inputs, mean, matrices, factored, out):
+    """out_lz = b^T A_z b with b = x_lz - mu_z; inf where it is beyond the dtype, or an input is not finite.
+
+    inputs (n, Z, I), mean (Z, I) in float64, out (n, Z). matrices (Z, I, I) are A or, where `factored`, L,
+    and then b^T A b = ||L^T b||^2. 2nZI^2 flops, one read of the inputs; the last sum is in float64.
+    """
+    n, units, d = inputs.shape
+    step = rows_at_once(n, units, d, inputs.itemsize)
+    chunks = (n + step - 1) // step
+    tasks = chunks * units
+    lanes = min(LANES, tasks)
+    for lane in prange(lanes):
+        B, P = np.empty((step, d), inputs.dtype), np.empty((step, d), inputs.dtype)
+        for t in range(np.intp(lane) * tasks // lanes, (np.intp(lane) + 1) * tasks // lanes):
+            z, start = t // chunks, t % chunks * step
+            rows = min(n, start + step) - start
+            mu = mean[z]
+            for r in range(rows):
+                x, b = inputs[start + r, z], B[r]
+                for j in range(d):
+                    b[j] = x[j] - mu[j]
+            np.dot(B[:rows], matrices[z], P[:rows])
+            for r in range(rows):
+                p, other = P[r], P[r] if factored else B[r]
+                s = 0.0
+                for j in range(d):
+                    s += np.float64(p[j]) * other[j]
+                out[start + r, z] = s if abs(s) < np.inf else np.inf
+
+
+@Kernel
+def forms_and_gradients(inputs, mean, matrices, factored, weights, out, slopes, totals, sums):
+    """The same with what sum_lz w_lz out_lz changes by: slopes_lz = 2 w A b; adds sum_l w b b^T to totals_z.
+
+    Adds sum_l slopes_lz to sums_z, too. weights (n, Z); slopes (n, Z, I); totals (p, Z, I, I) and sums
+    (p, Z, I) in float64, each of p for a part of the rows. 4nZI^2 flops, 6 where `factored`; one read of
+    the inputs and one write of slopes.
+    """
+    n, units, d = inputs.shape
+    parts = len(totals)
+    # A total is added to once a chunk, which should not take longer than the product.
+    step = min(n, max(rows_at_once(n, units, d, inputs.itemsize), d // 2))
+    tasks = parts * units
+    lanes = min(LANES, tasks)
+    for lane in prange(lanes):
+        B, P = np.empty((step, d), inputs.dtype), np.empty((step, d), inputs.dtype)
+        Q = np.empty((step, d), inputs.dtype)
+        product = np.empty((d, d), inputs.dtype)
+        for t in range(np.intp(lane) * tasks // lanes, (np.intp(lane) + 1) * tasks // lanes):
+            z, part = t // parts, t % parts
+            mu, total, slope_sum = mean[z], totals[part, z], sums[part, z]
+            stop = (part + 1) * n // parts
+            for start in range(part * n // parts, stop, step):
+                rows = min(stop, start + step) - start
+                for r in range(rows):
+                    x, b = inputs[start + r, z], B[r]
+                    for j in range(d):
+                        b[j] = x[j] - mu[j]
+                np.dot(B[:rows], matrices[z], P[:rows])
+                if factored:
+                    np.dot(P[:rows], matrices[z].T, Q[:rows])
+                for r in range(rows):
+                    p, b, slope, w = P[r], B[r], slopes[start + r, z], weights[start + r, z]
+                    other, ab = (p, Q[r]) if factored else (b, p)
+                    twice, s = 2.0 * w, 0.0
+                    for j in range(d):
+                        s += np.float64(p[j]) * other[j]
+                    out[start + r, z] = s if abs(s) < np.inf else np.inf
+                    for j in range(d):
+                        v = twice * ab[j]
+                        slope[j] = v
+                        slope_sum[j] += v
+                    for j in range(d):
+                        p[j] = w * b[j]
+                np.dot(B[:rows].T, P[:rows], product)
+                for i in range(d):
+                    row, more = total[i], product[i]
+                    for j in range(d):
+                        row[j] += more[j]
+
+
+@Kernel
+def symmetric_parts(A, out):
+    """out_z = (A_z + A_z^T) / 2, symmetric to the bit; out may be A. A (Z, I, I). ZI^2 flops."""
+    d = A.shape[1]
+    for z in prange(len(A)):
+        for top in range(0, d, TILE):
+            for left in range(0, top + 1, TILE):
+                for i in range(top, min(d, top + TILE)):
+                    for j in range(left, min(i + 1, left + TILE)):
+                        v = 0.5 * A[z, i, j] + 0.5 * A[z, j, i]
+                        out[z, i, j] = v
+                        out[z, j, i] = v
+
+
+@Kernel
+def self_products(factors, out):
+    """out_z = L_z L_z^T, to be made symmetric. factors and out (Z, I, I). 2ZI^3 flops."""
+    d = factors.shape[1]
+    panels = (d + PANEL - 1) // PANEL
+    for t in prange(panels * len(factors)):
+        z, start = np.intp(t) // panels, np.intp(t) % panels * PANEL
+        stop = min(d, start + PANEL)
+        np.dot(factors[z, start:stop], factors[z].T, out[z, start:stop])
+
+
+@Kernel
+def lower_products(M, factors, out):
+    """out_z = the lower triangle of 2 M_z L_z. M, factors and out (Z, I, I). 2ZI^3 flops."""
+    d = factors.shape[1]
+    panels = (d + PANEL - 1) // PANEL
+    for t in prange(panels * len(factors)):
+        z, start = np.intp(t) // panels, np.intp(t) % panels * PANEL
+        stop = min(d, start + PANEL)
+        np.dot(M[z, start:stop], factors[z], out[z, start:stop])
+        for i in range(start, stop):
+            row = out[z, i]
+            for j in range(d):
+                row[j] = 2.0 * row[j] if j <= i else 0.0
