@@ -17,7 +17,7 @@ TABLE = 1 << GROUP
 TABLES, COLUMNS, ROWS = 8, 32, 1024
 # Samples of a product in float32: the error of its sums is that of so many roundings.
 DEPTH = 512
-# The share of a tile that is left to dots one by one, of ten times the time a product takes for each: 1 / SHARE.
+# One in so many entries of a tile is left to dots, which take ten times as long as a product does for each.
 SHARE = 64
 
 
@@ -114,8 +114,8 @@ def silent(a):
 def settle(tile, A, B, bound):
     """Where |tile_ij| is within its error, put the sign of a_i . b_j, 1 for zero; returns how many are zero.
 
-    Those of rows of zeros do not count, and may be left. Returns -1, and leaves the rest, where there are more
-    than a SHARE of them.
+    Those of rows of zeros do not count, and may be left. Returns -1, and leaves the rest, where more than one
+    in SHARE are.
     """
     zeros, left = 0, tile.size // SHARE
     for i in range(len(A)):
