@@ -18,12 +18,17 @@ from typing import Any
 import numpy as np
 from scipy.linalg import blas
 
-from fastcov import _kernels, _steps
+from fastcov._activation_products import by_signs
+from fastcov._activations import Activations
 from fastcov._bench._case import FLOOR, NAIVE, OURS, data
 from fastcov._bench._cases import case
+from fastcov._bench._compiled import kernels
 from fastcov._jit import Kernel
+from fastcov.quadratic_forms import SPDBatch
 
 TINY, SMALL, FLY = (148, 48), (871, 52), (1004, 187)
+# Units and samples whose signs are worth tables; units and inputs of a stack of matrices.
+SIGNS, STACK = (871, 187), (64, 48)
 ONE, ALL = "one", "all"
 # A product of matrices that are in the first caches: what the core does, whatever memory does. Beside it the
 # ratio of a kernel repeats to 1 % between processes, and beside a pass over the same bytes to 10 %, as it
@@ -96,6 +101,16 @@ OPERATIONS = [
     Row("application", (8000, 187), FLOOR, 2.0, "the aim is 1.4 on two cores", threads=ALL),
     Row("fit", TINY, FLOOR, 30.0, "threads must not be waited for in a small fit", threads=ALL),
     Row("losses", TINY, NAIVE, 0.6, "candidates run on all threads", threads=ALL),
+    Row("mean-absolute-covariance", TINY, FLOOR, 99.0, "tiles, and Python's share", margins=WIDE),
+    Row("mean-absolute-covariance", SIGNS, FLOOR, 99.0, "signs take less than the products of the floor"),
+    Row("decov", SMALL, FLOOR, 99.0, "two products through samples"),
+    Row("decov", SMALL, FLOOR, 99.0, "the same in float32", dtype="float32"),
+    Row("covariance-distance", (300, 187), FLOOR, 99.0, "two products by tiles"),
+    Row("quadratic-forms", SMALL, FLOOR, 99.0, "one product a unit"),
+    Row("quadratic-forms-and-gradients", SMALL, FLOOR, 99.0, "two products a unit"),
+    Row("spd-batch", SMALL, FLOOR, 99.0, "one factor and two substitutions a unit"),
+    Row("mean-absolute-covariance", (2000, 500), FLOOR, 99.0, "signs run on all threads", threads=ALL),
+    Row("quadratic-forms", (131_072, 64), FLOOR, 99.0, "units run on all threads", threads=ALL),
 ]  # fmt: skip
 
 # Their promises are three times what two kinds of processors need: a guard against what is not vectorised.
@@ -119,6 +134,26 @@ KERNELS = [
     Row("pivoted_rows", SMALL, CORE, 6.0, "the factor of a preconditioner"),
     Row("evaluate", TINY, CORE, 1.5, "the loss and gradient of a step of the exact fit"),
     Row("model_step", TINY, CORE, 1.5, "the products of that step"),
+    Row("row_ranges", SMALL, CORE, 99.0, "the first pass over activations"),
+    Row("shifted_rows", SMALL, CORE, 99.0, "centred activations"),
+    Row("row_dots", SMALL, CORE, 99.0, "variances, and values of penalties"),
+    Row("smooth_signs", TINY, CORE, 99.0, "a pass over each tile"),
+    Row("unit_rows", SMALL, CORE, 99.0, "what products for signs are of"),
+    Row("product_signs", SMALL, CORE, 99.0, "products in float32, and bits of their signs"),
+    Row("signed_sums", SMALL, CORE, 99.0, "additions from tables of sums"),
+    Row("signed_sums", SMALL, CORE, 99.0, "the same in float32", dtype="float32"),
+    Row("forms", SMALL, CORE, 99.0, "quadratic forms"),
+    Row("forms_and_gradients", SMALL, CORE, 99.0, "and their gradients"),
+    Row("symmetric_parts", STACK, CORE, 99.0, "the last of every stack of matrices"),
+    Row("self_products", STACK, CORE, 99.0, "matrices from their factors"),
+    Row("lower_products", STACK, CORE, 99.0, "gradients of factors"),
+    Row("cholesky_factors", SMALL, CORE, 99.0, "what says whether matrices are positive definite"),
+    Row("copied_factors", STACK, CORE, 99.0, "factors that are given, looked at"),
+    Row("eigen_factors", STACK, CORE, 99.0, "factors from eigenvectors"),
+    Row("solutions", SMALL, CORE, 99.0, "substitutions for many right-hand sides"),
+    Row("inverses", STACK, CORE, 99.0, "what a log determinant changes by"),
+    Row("unit_lower", STACK, CORE, 99.0, "L D Lᵀ"),
+    Row("square_norms", STACK, CORE, 99.0, "traces"),
 ]  # fmt: skip
 
 ROWS = {row.name: row for row in [*OPERATIONS, *KERNELS]}
@@ -126,6 +161,15 @@ ROWS = {row.name: row for row in [*OPERATIONS, *KERNELS]}
 
 def _candidates(simulation: fc.datasets.Simulation) -> Any:
     return np.random.default_rng(0).lognormal(0.0, 0.3, (256, len(simulation.X)))
+
+
+def _signs(simulation: fc.datasets.Simulation) -> Any:
+    return by_signs(Activations.of(simulation.X, samples_axis=1, center=True))
+
+
+def _stack(simulation: fc.datasets.Simulation) -> SPDBatch:
+    """A matrix of as many inputs as there are conditions for each channel."""
+    return SPDBatch.random(*simulation.X.shape, rng=0, dtype=simulation.X.dtype)
 
 
 # The call that leads to a kernel: an operation of `fastcov._bench`, or what none of these does.
@@ -147,6 +191,25 @@ CALLS: dict[str, str | Callable[[fc.datasets.Simulation], Any]] = {
     "pivoted_rows": "pcg",
     "evaluate": "exact",
     "model_step": "exact",
+    "row_ranges": "decov",
+    "shifted_rows": "decov",
+    "row_dots": "decov",
+    "smooth_signs": "smooth-absolute-covariance",
+    "unit_rows": _signs,
+    "product_signs": _signs,
+    "signed_sums": _signs,
+    "forms": "quadratic-forms",
+    "forms_and_gradients": "quadratic-forms-and-gradients",
+    "symmetric_parts": lambda s: _stack(s).matrices(),
+    "self_products": lambda s: _stack(s).matrices(),
+    "lower_products": lambda s: _stack(s).factor_gradient(np.ones((len(s.X), *s.S.shape), s.X.dtype)),
+    "cholesky_factors": "spd-batch",
+    "copied_factors": lambda s: SPDBatch.from_cholesky(_stack(s).cholesky),
+    "eigen_factors": _stack,
+    "solutions": "spd-batch",
+    "inverses": lambda s: _stack(s).inverse(),
+    "unit_lower": lambda s: _stack(s).ldl(),
+    "square_norms": lambda s: _stack(s).trace(),
 }
 # What turns its own input into its output is given zeros, which stay zeros; its time does not depend on them.
 ZEROED = {
@@ -155,19 +218,10 @@ ZEROED = {
     "block_from_products",
     "packed_errors",
     "packed_products",
+    "smooth_signs",
 }
 # What looks at its input is given it anew.
 RESTORED = {"pivoted_rows", "model_step"}
-
-
-def kernels() -> dict[str, Kernel]:
-    """All compiled kernels by name."""
-    return {
-        name: value
-        for module in (_kernels, _steps)
-        for name, value in vars(module).items()
-        if isinstance(value, Kernel)
-    }
 
 
 def runs(row: Row, slow: str = "", by: float = 1.0) -> dict[str, Callable[[], Any]]:

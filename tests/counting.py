@@ -187,6 +187,7 @@ KERNELS = {
     "smooth_signs": lambda T, *_: 5 * T.size,
     "unit_rows": lambda A, *_: 3 * A.size,
     "product_signs": _sign_product,
+    "exact_signs": lambda A, B, edge, tiles, *_: 2 * len(tiles) * edge * edge * A.shape[1],
     "signed_sums": lambda A, bits, out: A.size * len(out) / GROUP,
     # of stacks of matrices
     "forms": _forms([1, 1]),

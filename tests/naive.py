@@ -230,6 +230,36 @@ def gram_products(X, v):
     return 2 * np.sum((X @ (M + M.T)) * Y, axis=1)
 
 
+# --- quadratic forms with a matrix a unit
+
+
+def quadratic_forms(x, A, mean=None, log_determinant=False, dtype=np.float64):
+    """g_lz = (x_lz − μ_z)ᵀ A_z (x_lz − μ_z) [− log det A_z]."""
+    x, A = np.asarray(x).astype(dtype), np.asarray(A).astype(dtype)
+    g = np.empty(x.shape[:2], dtype)
+    for sample in range(x.shape[0]):
+        for z in range(x.shape[1]):
+            b = x[sample, z] - (0 if mean is None else np.asarray(mean)[z])
+            g[sample, z] = b @ A[z] @ b
+            if log_determinant:
+                g[sample, z] -= np.linalg.slogdet(A[z].astype(np.float64))[1]
+    return g
+
+
+def quadratic_form_gradients(x, A, weights, mean=None, log_determinant=False):
+    """Gradients of Σ w_lz g_lz with respect to x, A and μ."""
+    x, A, w = (np.asarray(a).astype(np.float64) for a in (x, A, weights))
+    by_x, by_A = np.zeros_like(x), np.zeros_like(A)
+    for z in range(x.shape[1]):
+        for sample in range(x.shape[0]):
+            b = x[sample, z] - (0 if mean is None else np.asarray(mean)[z])
+            by_x[sample, z] = 2 * w[sample, z] * (A[z] @ b)
+            by_A[z] += w[sample, z] * np.outer(b, b)
+        if log_determinant:
+            by_A[z] -= w[:, z].sum() * np.linalg.inv(A[z])
+    return by_x, by_A, -by_x.sum(axis=0)
+
+
 # --- penalties on the covariance of activations (n units, m samples)
 
 
@@ -285,33 +315,3 @@ def covariance_penalty(name, A, center=True, dtype=np.float64, **options):
     C, centred = unit_covariance(A, center, dtype)
     value, F = COVARIANCE_PENALTIES[name](C, **options)
     return value, 2 * F @ centred / (centred.shape[1] - 1)
-
-
-# --- quadratic forms with a matrix a unit
-
-
-def quadratic_forms(x, A, mean=None, log_determinant=False, dtype=np.float64):
-    """g_lz = (x_lz − μ_z)ᵀ A_z (x_lz − μ_z) [− log det A_z]."""
-    x, A = np.asarray(x).astype(dtype), np.asarray(A).astype(dtype)
-    g = np.empty(x.shape[:2], dtype)
-    for sample in range(x.shape[0]):
-        for z in range(x.shape[1]):
-            b = x[sample, z] - (0 if mean is None else np.asarray(mean)[z])
-            g[sample, z] = b @ A[z] @ b
-            if log_determinant:
-                g[sample, z] -= np.linalg.slogdet(A[z].astype(np.float64))[1]
-    return g
-
-
-def quadratic_form_gradients(x, A, weights, mean=None, log_determinant=False):
-    """Gradients of Σ w_lz g_lz with respect to x, A and μ."""
-    x, A, w = (np.asarray(a).astype(np.float64) for a in (x, A, weights))
-    by_x, by_A = np.zeros_like(x), np.zeros_like(A)
-    for z in range(x.shape[1]):
-        for sample in range(x.shape[0]):
-            b = x[sample, z] - (0 if mean is None else np.asarray(mean)[z])
-            by_x[sample, z] = 2 * w[sample, z] * (A[z] @ b)
-            by_A[z] += w[sample, z] * np.outer(b, b)
-        if log_determinant:
-            by_A[z] -= w[:, z].sum() * np.linalg.inv(A[z])
-    return by_x, by_A, -by_x.sum(axis=0)

@@ -41,7 +41,7 @@ def test_listing_the_names_loads_nothing_heavy():
 
 
 def test_a_fit_loads_no_door():
-    outside = "matplotlib", "jinja2", "click", "sklearn"
+    outside = "matplotlib", "jinja2", "click", "sklearn", "torch"
     doors = *outside, *(f"fastcov.{m}" for m in (*fc._MODULES, *fc._DOORS, "cli", "report"))
     script = (
         "import sys, fastcov; fastcov.fit([[1.0, 2.0], [3.0, 5.0]], [[1.0, 0.0], [0.0, 1.0]], ridge=1);"
@@ -130,7 +130,7 @@ def test_public_docstrings_name_every_parameter(name):
 
 @pytest.mark.parametrize("name", [n for n in MODULES if n.rpartition(".")[2] != "__main__"])
 def test_examples_in_docstrings_are_true(name):
-    needed = {"fastcov.plot": "matplotlib", "fastcov.sklearn": "sklearn"}.get(name)
+    needed = {"plot": "matplotlib", "sklearn": "sklearn", "torch": "torch"}.get(name.split(".")[1])
     if needed and importlib.util.find_spec(needed) is None:
         pytest.skip(f"{needed} is not installed")
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)

@@ -92,11 +92,11 @@ def test_forms_and_gradients_are_their_definitions(shape, dtype, held, options):
 
 
 @pytest.mark.usefixtures("parallel")
-def test_parallel_kernels_give_the_definition_too(dtype, held):
-    x, batch, w, _ = case((70, 9, 5), dtype)
+def test_parallel_kernels_give_the_definition_too(held):
+    x, batch, w, _ = case((70, 9, 5))
     given, A = held(batch)
     g, gradients = quadratic_forms_and_gradients(x, given, weights=w)
-    bound = bounds(x, batch, w, None, dtype)
+    bound = bounds(x, batch, w, None, np.float64)
     within(quadratic_forms(x, given), naive.quadratic_forms(x, A), bound[0])
     within(g, naive.quadratic_forms(x, A), bound[0])
     within(gradients.matrices, naive.quadratic_form_gradients(x, A, w)[1], bound[2])
@@ -259,7 +259,6 @@ def test_the_symmetric_part_of_matrices_off_by_rounding_is_what_counts():
     np.testing.assert_array_equal(gradients.inputs, symmetric[1].inputs)
 
 
-@needs_jit  # interpreted, NumPy warns of what is meant to overflow
 def test_extreme_sizes_overflow_only_where_the_form_does(held):
     given, _ = held(SPDBatch.from_cholesky([np.eye(2), 2 * np.eye(2)]))
     for size in (1e150, 1e-150):
@@ -281,8 +280,8 @@ def test_extreme_sizes_overflow_only_where_the_form_does(held):
 @needs_jit
 @needs_two_threads
 @pytest.mark.usefixtures("parallel")
-def test_results_are_the_same_bits_again_and_to_rounding_on_one_thread(dtype, held):
-    x, batch, w, mean = case((300, 5, 17), dtype)
+def test_results_are_the_same_bits_again_and_to_rounding_on_one_thread(held):
+    x, batch, w, mean = case((300, 5, 17))
     given, _ = held(batch)
 
     def call():
@@ -292,7 +291,7 @@ def test_results_are_the_same_bits_again_and_to_rounding_on_one_thread(dtype, he
     first, again = call(), call()
     with fc.threads(1):
         alone = call()
-    bound = bounds(x, batch, w, mean, dtype)
+    bound = bounds(x, batch, w, mean, np.float64)
     for a, b, c, limit in zip(first, again, alone, (bound[0], *bound), strict=True):
         np.testing.assert_array_equal(a, b)
         within(a, c, 2 * limit)

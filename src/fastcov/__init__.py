@@ -55,7 +55,7 @@ _NAMES = {
 _MODULES = ("datasets", "penalties", "plot", "quadratic_forms")
 # Modules by the name of a library that they need, in neither __all__ nor dir(): `from fastcov import *` must
 # not hide that library, and neither this nor help(fastcov) may fail where it is missing.
-_DOORS = ("sklearn",)
+_DOORS = ("sklearn", "torch")
 
 if TYPE_CHECKING:
     from . import datasets as datasets
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from . import plot as plot
     from . import quadratic_forms as quadratic_forms
     from . import sklearn as sklearn
+    from . import torch as torch
     from ._applied import Applied as Applied
     from ._certificate import ConvergenceWarning as ConvergenceWarning
     from ._contributions import Contributions as Contributions

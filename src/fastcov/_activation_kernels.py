@@ -19,6 +19,8 @@ TABLES, COLUMNS, ROWS = 8, 32, 1024
 DEPTH = 512
 # Below it a sum of squares has lost digits, or all, to underflow.
 LEAST_SQUARE = 2.0**-960
+# One in so many entries of a tile is left to dots, which take ten times as long as a product does for each.
+SHARE = 64
 
 
 @Kernel
@@ -114,14 +116,15 @@ def silent(a):
 def settle(tile, A, B, bound):
     """Where |tile_ij| is within its error, put the sign of a_i . b_j, 1 for zero; returns how many are zero.
 
-    Those of rows of zeros do not count, and may be left.
+    Those of rows of zeros do not count, and may be left. Returns -1, and leaves the rest, where more than one
+    in SHARE are.
     """
-    zeros = 0
+    zeros, left = 0, tile.size // SHARE
     for i in range(len(A)):
         row, least = tile[i], np.float32(np.inf)
         for j in range(len(B)):
             least = min(least, abs(row[j]))
-        if least > bound or silent(A[i]):
+        if least > bound or left < 0 or silent(A[i]):
             continue
         for j in range(len(B)):
             if abs(row[j]) > bound:
@@ -132,7 +135,33 @@ def settle(tile, A, B, bound):
             row[j] = -1.0 if product < 0.0 else 1.0
             if product == 0.0 and not silent(b):
                 zeros += 1
-    return zeros
+            left -= 1
+            if left < 0:
+                break
+    return zeros if left >= 0 else -1
+
+
+@inlined
+def pack(tile, row_bits, column_bits, top, left):
+    """The bits of a tile whose first entry is that of row `top` and column `left`."""
+    edge = len(tile)
+    positive = np.empty((edge, edge), np.uint8)
+    for i in range(edge):
+        row, signs = tile[i], positive[i]
+        for j in range(edge):
+            signs[j] = row[j] > 0.0
+        for g in range(edge // GROUP):
+            byte = 0
+            for k in range(GROUP):
+                byte |= signs[g * GROUP + k] << k
+            row_bits[left // GROUP + g, top + i] = byte
+    for g in range(edge // GROUP):
+        column = column_bits[top // GROUP + g, left : left + edge]
+        column[:] = 0
+        for k in range(GROUP):
+            signs = positive[g * GROUP + k]
+            for j in range(edge):
+                column[j] |= signs[j] << k
 
 
 @Kernel
@@ -143,14 +172,15 @@ def product_signs(A, B, U, V, edge, tiles, row_bits, column_bits):
     a_(g GROUP + i) . b_j > 0. U and V are the `unit_rows` of A and B, whose products in float32 are off by
     so many roundings at most; entries that are not larger are computed in float64. tiles[t] holds the first
     row and column of a tile of `edge`, a multiple of GROUP, and takes the number of zeros in it, of rows that
-    are not zero. 2nkm flops in float32. BLAS should be held at one thread.
+    are not zero; or -1 where it is left to `exact_signs`. 2nkm flops in float32. BLAS should be held at one
+    thread.
     """
     pieces, _, width = U.shape
     # The terms of a product of unit vectors sum up to 1 at most: so many roundings of sums, 3 of the terms.
     bound = np.float32(1.01 * (width + pieces + 3) * 2.0**-24)
     for t in prange(len(tiles)):
         top, left = tiles[t, 0], tiles[t, 1]
-        tile, positive = np.empty((edge, edge), U.dtype), np.empty((edge, edge), np.uint8)
+        tile = np.empty((edge, edge), U.dtype)
         np.dot(U[0, top : top + edge], V[0, left : left + edge].T, tile)
         if pieces > 1:
             product = np.empty((edge, edge), U.dtype)
@@ -158,22 +188,36 @@ def product_signs(A, B, U, V, edge, tiles, row_bits, column_bits):
                 np.dot(U[c, top : top + edge], V[c, left : left + edge].T, product)
                 tile += product
         tiles[t, 2] = settle(tile, A[top : top + edge], B[left : left + edge], bound)
-        for i in range(edge):
-            row, signs = tile[i], positive[i]
-            for j in range(edge):
-                signs[j] = row[j] > 0.0
-            for g in range(edge // GROUP):
-                byte = 0
-                for k in range(GROUP):
-                    byte |= signs[g * GROUP + k] << k
-                row_bits[left // GROUP + g, top + i] = byte
-        for g in range(edge // GROUP):
-            column = column_bits[top // GROUP + g, left : left + edge]
-            column[:] = 0
-            for k in range(GROUP):
-                signs = positive[g * GROUP + k]
-                for j in range(edge):
-                    column[j] |= signs[j] << k
+        pack(tile, row_bits, column_bits, top, left)
+
+
+@Kernel
+def exact_signs(A, B, edge, tiles, row_bits, column_bits):
+    """The same in float64, without U and V. 2nkm flops in float64."""
+    m = A.shape[1]
+    for t in prange(len(tiles)):
+        top, left = tiles[t, 0], tiles[t, 1]
+        rows, columns = A[top : top + edge], B[left : left + edge]
+        P, Q = np.zeros((edge, DEPTH)), np.zeros((edge, DEPTH))
+        tile, product = np.zeros((edge, edge)), np.empty((edge, edge))
+        for start in range(0, m, DEPTH):
+            width = min(DEPTH, m - start)
+            P[:, width:] = 0.0
+            for i in range(len(rows)):
+                P[i, :width] = rows[i, start : start + width]
+            for j in range(len(columns)):
+                Q[j, :width] = columns[j, start : start + width]
+            np.dot(P, Q.T, product)
+            tile += product
+        zeros = 0
+        for i in range(len(rows)):
+            for j in range(len(columns)):
+                if tile[i, j] == 0.0:
+                    tile[i, j] = 1.0
+                    if not (silent(rows[i]) or silent(columns[j])):
+                        zeros += 1
+        tiles[t, 2] = zeros
+        pack(tile, row_bits, column_bits, top, left)
 
 
 @inlined

@@ -185,10 +185,14 @@ def by_signs(activations: Activations) -> tuple[float, Array]:
             B = A if same else activations.block(columns)
             bits = _signs(A, B, U, U if same else _unit_rows(B, edge), edge)
             if bits is None:
-                F = np.sign(_blas.product(A, B, tb=True))
-                _add_product(out, rows, F, B)
-                if not same:
-                    _add_product(out, columns, F, A, ta=True)
+                for start in range(0, len(A), TILE_UNITS):
+                    part = A[start : start + TILE_UNITS]
+                    F = _blas.product(part, B, tb=True)
+                    np.sign(F, out=F)
+                    first = rows.start + start
+                    _add_product(out, slice(first, first + len(part)), F, B)
+                    if not same:
+                        _add_product(out, columns, F, part, ta=True)
             else:
                 _add_signed(out, rows, bits[0], B)
                 if not same:
@@ -224,7 +228,10 @@ def _signs(A: Array, B: Array, U: Array, V: Array, edge: int) -> tuple[Array, Ar
     flops = len(tiles) * edge * edge * A.shape[1]
     with blas_for(0):
         kernels.product_signs(A, B, U, V, edge, tiles, row_bits, column_bits, size=flops // 8)
-    return None if tiles[:, 2].any() else (row_bits, column_bits)
+        left = tiles[tiles[:, 2] < 0]
+        if len(left):
+            kernels.exact_signs(A, B, edge, left, row_bits, column_bits, size=flops // 4)
+    return None if (tiles[:, 2] > 0).any() or left[:, 2].any() else (row_bits, column_bits)
 
 
 def _no_bits(U: Array, V: Array) -> NDArray[np.uint8]:

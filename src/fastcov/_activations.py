@@ -37,7 +37,8 @@ class Activations:
     @classmethod
     def of(cls, value: Any, *, samples_axis: int, center: bool, beside: float = 0.0) -> Activations:
         """Validate; find the means and the scale, which is to bear numbers like `beside` too. 3nm flops."""
-        if isinstance(samples_axis, bool) or samples_axis not in (0, 1):
+        whole = isinstance(samples_axis, (int, np.integer)) and not isinstance(samples_axis, bool)
+        if not whole or samples_axis not in (0, 1):
             raise ValueError(
                 f"Argument 'samples_axis' must be 0 or 1, not {samples_axis!r}: 1 where each row is a unit, "
                 "0 where each is a sample."
@@ -107,9 +108,8 @@ class Activations:
             block = out = np.empty(part.shape, self.dtype)
             with np.errstate(over="ignore"):  # a long double beyond float64
                 if self.exponent:  # in float64, before the cast: the range of float32 may not do
-                    np.multiply(part, np.float64(2.0**self.exponent), out=block, casting="unsafe")
-                else:
-                    np.copyto(block, part, casting="unsafe")
+                    part = np.ldexp(part.astype(np.float64), self.exponent)
+                np.copyto(block, part, casting="unsafe")
         if self.means is None:
             return block
         out = np.empty_like(block) if out is None else out

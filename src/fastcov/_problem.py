@@ -374,7 +374,7 @@ class Problem:
             )
         return np.ldexp(values, exponent) if exponent else values
 
-    def unscaled(self, values: Any, *, x: int = 0, y: int = 0) -> Any:
-        """Values of order `x` in X and `y` in Y, in the caller's units."""
-        exponent = x * self.exponent + y * (self.exponent - self.gain_exponent)
+    def unscaled(self, values: Any, *, x: int = 0, y: int = 0, lacking: int = 0) -> Any:
+        """Values of order `x` in X and `y` in Y, in the caller's units; with the exponent of 2 they lack."""
+        exponent = x * self.exponent + y * (self.exponent - self.gain_exponent) - lacking
         return np.ldexp(values, -exponent) if exponent else values

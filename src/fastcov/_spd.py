@@ -172,8 +172,8 @@ class SPDBatch:
             z = int(np.flatnonzero(flaws)[0])
             raise ValueError(
                 f"Argument 'values' must leave factors with a positive diagonal, not one of zero at unit {z} "
-                f"(counted from 0), where they lie between {eigenvalues[z].min():.3g} and {eigenvalues[z].max():.3g}: "
-                "rescale them, or raise the smallest."
+                f"(counted from 0), where they lie between {eigenvalues[z].min():.3g} and "
+                f"{eigenvalues[z].max():.3g}: rescale them, or raise the smallest."
             )
         return cls(factors)
 

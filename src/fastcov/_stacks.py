@@ -80,7 +80,8 @@ def factorised(given: Array, *, keep: bool, dtype: DTypeLike | None = None) -> t
         for z in range(Z):
             reports[z] = _factor(A[z], factors[z : z + keep])
     else:
-        kernels.cholesky_factors(A, factors, reports, size=A.size * (d // 4 + 1))
+        with np.errstate(over="ignore", invalid="ignore"):  # for kernels that are interpreted
+            kernels.cholesky_factors(A, factors, reports, size=A.size * (d // 4 + 1))
     skews, sizes = reports[:, kernels.SKEW], reports[:, kernels.SIZE]
     wrong = (reports[:, kernels.MINOR] > 0) | (skews > rounding(given) * sizes)
     if wrong.any():

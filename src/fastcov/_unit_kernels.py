@@ -56,14 +56,10 @@ def forms(inputs, mean, matrices, factored, out):
                     b[j] = x[j] - mu[j]
             np.dot(B[:rows], matrices[z], P[:rows])
             for r in range(rows):
-                p, b = P[r], B[r]
+                p, other = P[r], P[r] if factored else B[r]
                 s = 0.0
-                if factored:
-                    for j in range(d):
-                        s += np.float64(p[j]) * p[j]
-                else:
-                    for j in range(d):
-                        s += np.float64(p[j]) * b[j]
+                for j in range(d):
+                    s += np.float64(p[j]) * other[j]
                 out[start + r, z] = s if abs(s) < np.inf else np.inf
 
 
@@ -99,15 +95,11 @@ def forms_and_gradients(inputs, mean, matrices, factored, weights, out, slopes, 
                 if factored:
                     np.dot(P[:rows], matrices[z].T, Q[:rows])
                 for r in range(rows):
-                    p, b, ab = P[r], B[r], Q[r] if factored else P[r]
-                    w = weights[start + r, z]
-                    slope, twice, s = slopes[start + r, z], 2.0 * w, 0.0
-                    if factored:
-                        for j in range(d):
-                            s += np.float64(p[j]) * p[j]
-                    else:
-                        for j in range(d):
-                            s += np.float64(p[j]) * b[j]
+                    p, b, slope, w = P[r], B[r], slopes[start + r, z], weights[start + r, z]
+                    other, ab = (p, Q[r]) if factored else (b, p)
+                    twice, s = 2.0 * w, 0.0
+                    for j in range(d):
+                        s += np.float64(p[j]) * other[j]
                     out[start + r, z] = s if abs(s) < np.inf else np.inf
                     for j in range(d):
                         v = twice * ab[j]

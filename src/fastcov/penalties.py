@@ -271,16 +271,21 @@ def covariance_distance(
     if not isinstance(coral, (bool, np.bool_)):
         raise TypeError(f"Argument 'coral' must be True or False, not {coral!r}.")
     axes = ("unit", "unit")
-    S = symmetric("target", check_array("target", target, axes, empty=True), axes)
-    A = Activations.of(
-        activations, samples_axis=samples_axis, center=center, beside=math.sqrt(np.abs(S).max(initial=0.0))
-    )
+    given = check_array("target", target, axes, empty=True)
+    if given.shape[0] != given.shape[1]:
+        raise ValueError(
+            f"Argument 'target' must be square, one row and column for each unit, not of shape {given.shape}."
+        )
+    S = symmetric("target", given, axes)
+    largest = max(S.max(initial=0.0), -S.min(initial=0.0))
+    A = Activations.of(activations, samples_axis=samples_axis, center=center, beside=math.sqrt(largest))
     n, m = A.shape
-    if S.shape != (n, n):
+    if len(S) != n:
         raise ValueError(
             f"Argument 'target' must be {n} x {n}, one row and column for each unit, not of shape {S.shape}."
         )
-    S *= math.ldexp(A.divisor, 2 * A.exponent)  # as the tiles are
+    np.ldexp(S, 2 * A.exponent, out=S)  # as the tiles are
+    S *= A.divisor
     with blas_for(2.0 * n * n * m):
         found = products.distance_by_samples(A, S) if 3 * m < n else None
         total, gradient = found or products.by_tiles(A, products.differences(S))

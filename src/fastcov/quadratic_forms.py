@@ -69,10 +69,12 @@ def quadratic_forms(
     Notes
     -----
     2LZI² flops, and ZI³/3 to check matrices; one read of the inputs. The inputs are not copied: beside g, and
-    a copy of matrices that are not symmetric to the bit, buffers of some MB that do not grow with L or Z. A −
-    product with x is in the dtype, the sum over its entries in float64. For a batch, g = ‖Lᵀ(x − μ)‖²: never
-    negative, and of full relative accuracy where x is near an eigenvector of a small eigenvalue. The mean is
-    subtracted first. Inputs of 1e±150 (1e±18 in float32) neither overflow nor underflow unless g does.
+    a copy of matrices that are not symmetric to the bit, buffers that do not grow with L or Z (up to 16 MB
+    where inputs are not C-ordered or of another dtype, and are converted by blocks). The product A (x − μ) is
+    in the dtype, the sum over its entries in float64; μ is subtracted first. For a batch,
+    g = ‖Lᵀ(x − μ)‖²: never negative, and off by some ε times the root of the condition number where x is an
+    eigenvector of the smallest eigenvalue, not times that number. Inputs of 1e±150 (1e±18 in float32) neither
+    overflow nor underflow unless g does.
 
     Examples
     --------
@@ -161,16 +163,7 @@ def quadratic_forms_and_gradients(
     """
     given = _Given.of(inputs, matrices, mean, log_determinant, invert=True)
     n, units, d = given.inputs.shape
-    if weights is None:
-        w = np.ones((n, units))
-    else:
-        array = check_array("weights", weights, INPUTS[:2], empty=True)
-        if array.shape != (n, units):
-            raise ValueError(
-                f"Argument 'weights' must have the {n} samples and {units} units of 'inputs', not "
-                f"shape {array.shape}."
-            )
-        w = check_finite("weights", array, INPUTS[:2])
+    w = np.ones((n, units)) if weights is None else _matching("weights", weights, INPUTS[:2], (n, units))
     require_memory(
         given.inputs.size * given.dtype.itemsize + 16 * units * d * d,
         f"Gradients of {n} x {units} x {d}",
@@ -194,6 +187,17 @@ def quadratic_forms_and_gradients(
         by_mean = None if mean is None else -sums.sum(axis=0).astype(given.dtype, copy=False)
         gradients = Gradients(slopes, total.astype(given.dtype, copy=False), by_mean)
     return given.finished(out), gradients
+
+
+def _matching(name: str, value: Any, axes: tuple[str, ...], shape: tuple[int, int]) -> NDArray[np.float64]:
+    """A finite array in float64 with two of the axes of the inputs."""
+    array = check_array(name, value, axes, empty=True)
+    if array.shape != shape:
+        raise ValueError(
+            f"Argument '{name}' must have the {shape[0]} {axes[0]}s and {shape[1]} {axes[1]}s of 'inputs', "
+            f"not shape {array.shape}."
+        )
+    return check_finite(name, array, axes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,20 +228,12 @@ class _Given:
                 f"Argument 'matrices' must hold one matrix of order {d} for each of the {units} units of "
                 f"'inputs', not be of shape {stack.shape}: inputs are (samples, units, inputs)."
             )
-        mu = np.zeros((units, d))
-        if mean is not None:
-            array = check_array("mean", mean, INPUTS[1:], empty=True)
-            if array.shape != (units, d):
-                raise ValueError(
-                    f"Argument 'mean' must have the {units} units and {d} inputs of 'inputs', not "
-                    f"shape {array.shape}."
-                )
-            mu = check_finite("mean", array, INPUTS[1:])
+        mu = np.zeros((units, d)) if mean is None else _matching("mean", mean, INPUTS[1:], (units, d))
         dtype = dtype_of(x, stack)
         if isinstance(matrices, SPDBatch):
             logdet = matrices.logdet() if log_determinant else None
             return cls(x, dtype, ready(matrices._factors, dtype), factored, mu, logdet, matrices)
-        keep = log_determinant and invert
+        keep = bool(log_determinant) and invert
         A, factors, logdets = factorised(stack, keep=keep, dtype=dtype)
         batch = SPDBatch(factors) if keep else None
         return cls(x, dtype, A, factored, mu, logdets if log_determinant else None, batch)
@@ -245,12 +241,14 @@ class _Given:
     def blocks(self, *, products: int) -> Iterator[tuple[slice, Array]]:
         """Rows of the inputs, for so many products each."""
         _, units, d = self.inputs.shape
-        with blas_for(0.0):
+        with blas_for(0.0), np.errstate(over="ignore", invalid="ignore"):
             yield from blocks(self.inputs, self.dtype, 2 * products * units * d * d)
 
     def finished(self, out: Array) -> Array:
         """The forms, less the log determinants; raises for inputs that are not finite."""
-        if not np.isfinite(out).all() and (error := nonfinite("inputs", self.inputs, INPUTS)):
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = out.sum(dtype=np.float64)
+        if not np.isfinite(total) and (error := nonfinite("inputs", self.inputs, INPUTS)):
             raise error
         if self.logdet is not None:
             out -= self.logdet

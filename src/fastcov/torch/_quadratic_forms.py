@@ -1,0 +1,184 @@
+"""Batched quadratic forms as an operation of PyTorch, and a module whose matrices stay positive definite."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import quadratic_forms as forms
+from .._validation import check_whole
+from ._tensors import Array, apart, as_array, checked, refuse_second_derivatives, widened, widest
+
+
+def quadratic_forms(
+    inputs: Tensor, matrices: Tensor, *, mean: Tensor | None = None, log_determinant: bool = False
+) -> Tensor:
+    """g_lz = (x_lz − μ_z)ᵀ A_z (x_lz − μ_z), one symmetric positive-definite matrix a unit.
+
+    Gradients pass to inputs, matrices and mean. A step of an optimiser may take matrices out of the
+    positive-definite ones, and the next call then says of which unit. Make them of something that is free, as
+    M Mᵀ + I, or let a `QuadraticForms` hold them.
+
+    Parameters
+    ----------
+    inputs : Tensor, shape (L, Z, I)
+        x: for each sample and unit a vector of inputs.
+    matrices : Tensor, shape (Z, I, I)
+        A.
+    mean : Tensor, shape (Z, I), optional
+        μ; zero by default.
+    log_determinant : bool, default False
+        Whether to subtract log det A_z: g/2 + (I/2) log 2π is then the negative log density of a Gaussian
+        with inverse covariance A_z.
+
+    Returns
+    -------
+    Tensor, shape (L, Z)
+        In the widest of the dtypes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a tensor is not dense, real, floating and on the CPU, of the right shape and finite, or a matrix is
+        not symmetric and positive definite.
+    RuntimeError
+        From `backward`, where it is asked for a graph of the gradients (``create_graph=True``).
+
+    Notes
+    -----
+    Of the cost of `fastcov.quadratic_forms.quadratic_forms`, and for the gradients of
+    `quadratic_forms_and_gradients`.
+
+    Examples
+    --------
+    >>> import torch, fastcov.torch as fct
+    >>> inputs = torch.tensor([[[1.0, 2.0]], [[0.0, 1.0]]])  # two samples, one unit, two inputs
+    >>> fct.quadratic_forms(inputs, torch.tensor([[[2.0, 0.0], [0.0, 3.0]]]))
+    tensor([[14.],
+            [ 3.]])
+    """
+    return _apply(inputs, matrices, mean, log_determinant, factored=False)
+
+
+class QuadraticForms(torch.nn.Module):
+    """A layer of units that each hold a mean and an inverse covariance, g = (x − μ)ᵀ A (x − μ).
+
+    A = L Lᵀ, where L has below its diagonal what `lower` holds, and on it the exponential of `log_diagonal`.
+    All values of the parameters give positive-definite matrices, so that any optimiser may train them.
+
+    Parameters
+    ----------
+    n_units, n_inputs : int
+        Z and I.
+    mean : bool, default True
+        Whether units have a mean, which is trained with the rest; it is zero otherwise.
+    log_determinant : bool, default False
+        Whether to subtract log det A: the mean of g is then twice a Gaussian negative log likelihood, up to a
+        constant. Without it all forms are least where the matrices vanish.
+
+    Attributes
+    ----------
+    log_diagonal : Parameter, shape (Z, I)
+    lower : Parameter, shape (Z, I (I − 1)/2)
+        Row by row. Small random numbers to begin with, so that units differ; everything else begins at zero.
+    mean : Parameter, shape (Z, I), or None
+
+    Examples
+    --------
+    >>> import torch, fastcov.torch as fct
+    >>> layer = fct.QuadraticForms(n_units=4, n_inputs=3, log_determinant=True)
+    >>> layer(torch.randn(10, 4, 3)).shape, layer.matrices().shape
+    (torch.Size([10, 4]), torch.Size([4, 3, 3]))
+    """
+
+    def __init__(
+        self, n_units: int, n_inputs: int, *, mean: bool = True, log_determinant: bool = False
+    ) -> None:
+        super().__init__()
+        Z, n = check_whole("n_units", n_units, 1), check_whole("n_inputs", n_inputs, 1)
+        self.log_determinant = bool(log_determinant)
+        self.log_diagonal = torch.nn.Parameter(torch.empty(Z, n))
+        self.lower = torch.nn.Parameter(torch.empty(Z, n * (n - 1) // 2))
+        self.register_parameter("mean", torch.nn.Parameter(torch.empty(Z, n)) if mean else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Matrices near the identity, and means of zero."""
+        torch.nn.init.zeros_(self.log_diagonal)
+        # Rows of L then have a length of about one, however many inputs there are.
+        torch.nn.init.normal_(self.lower, std=0.1 / math.sqrt(self.log_diagonal.shape[1]))
+        if self.mean is not None:
+            torch.nn.init.zeros_(self.mean)
+
+    def cholesky(self) -> Tensor:
+        """L (Z, I, I), lower triangular with a positive diagonal."""
+        factors = torch.diag_embed(self.log_diagonal.exp())
+        rows, columns = torch.tril_indices(*factors.shape[1:], offset=-1)
+        return factors.index_put((torch.arange(len(factors))[:, None], rows, columns), self.lower)
+
+    def matrices(self) -> Tensor:
+        """A = L Lᵀ (Z, I, I)."""
+        factors = self.cholesky()
+        return factors @ factors.mT
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """g (L, Z) of inputs (L, Z, I); see `fastcov.torch.quadratic_forms`."""
+        return _apply(inputs, self.cholesky(), self.mean, self.log_determinant, factored=True)
+
+    def extra_repr(self) -> str:
+        n_units, n_inputs = self.log_diagonal.shape
+        return (
+            f"n_units={n_units}, n_inputs={n_inputs}, mean={self.mean is not None}, "
+            f"log_determinant={self.log_determinant}"
+        )
+
+
+@apart
+def _apply(
+    inputs: Tensor, matrices: Tensor, mean: Tensor | None, log_determinant: bool, *, factored: bool
+) -> Tensor:
+    """The forms, from the matrices or their Cholesky factors."""
+    given = {"inputs": inputs, "matrices": matrices, "mean": mean}
+    tensors = {name: checked(name, t) for name, t in given.items() if t is not None}
+    dtype = widest(tensors.values())
+    alike = {name: widened(t.to(dtype)) for name, t in tensors.items()}
+    g = _Forms.apply(log_determinant, factored, alike["inputs"], alike["matrices"], alike.get("mean"))
+    return g.to(dtype)
+
+
+class _Forms(torch.autograd.Function):
+    """The forms; what comes back are the weights of the sum whose gradients are asked for."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, log_determinant: bool, factored: bool, inputs: Tensor, matrices: Tensor, mean: Tensor | None
+    ) -> Tensor:
+        ctx.log_determinant, ctx.factored = log_determinant, factored
+        ctx.save_for_backward(inputs, matrices, mean)
+        x, A, options = _arguments(ctx, inputs, matrices, mean)
+        return torch.from_numpy(forms.quadratic_forms(x, A, **options))
+
+    @staticmethod
+    @apart
+    def backward(ctx: Any, weights: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivatives()
+        x, A, options = _arguments(ctx, *ctx.saved_tensors)
+        _, found = forms.quadratic_forms_and_gradients(x, A, weights=as_array(weights), **options)
+        of_A = A.factor_gradient(found.matrices) if ctx.factored else found.matrices
+        gradients = (found.inputs, of_A, found.mean)
+        return None, None, *(None if g is None else torch.from_numpy(g) for g in gradients)
+
+
+def _arguments(
+    ctx: Any, inputs: Tensor, matrices: Tensor, mean: Tensor | None
+) -> tuple[Array, Any, dict[str, Any]]:
+    """What the functions for arrays take."""
+    A = as_array(matrices)
+    return (
+        as_array(inputs),
+        forms.SPDBatch.from_cholesky(A) if ctx.factored else A,
+        {"mean": None if mean is None else as_array(mean), "log_determinant": ctx.log_determinant},
+    )

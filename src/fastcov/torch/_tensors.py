@@ -1,0 +1,143 @@
+"""Tensors as arrays, and numbers of arrays as tensors that autograd follows."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
+
+import numba
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .._jit import threads
+
+Array = NDArray[Any]
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# In halves a sum of squares overflows, or loses all digits but two; they are computed in float32.
+HALVES = (torch.float16, torch.bfloat16)
+FLOATS = (torch.float64, torch.float32, *HALVES)
+
+
+def apart(function: Callable[P, T]) -> Callable[P, T]:
+    """Keep PyTorch and what is computed here out of each other's way.
+
+    torch.compile would replace what NumPy does by its own; a graph breaks here instead. (That loads a part of
+    PyTorch, in a second, which is loaded with the first optimiser anyway.) Numba's kernels set the number of
+    threads of the OpenMP library that both libraries share: it is PyTorch's again afterwards. Until then no
+    more threads than PyTorch has are used here.
+    """
+
+    @functools.wraps(function)
+    def run(*args: P.args, **options: P.kwargs) -> T:
+        n = torch.get_num_threads()
+        try:
+            with threads(n) if n < numba.get_num_threads() else contextlib.nullcontext():
+                return function(*args, **options)
+        finally:
+            if torch.get_num_threads() != n:
+                torch.set_num_threads(n)
+
+    return torch.compiler.disable(run)
+
+
+def checked(name: str, value: Any) -> Tensor:
+    """A dense tensor of real floats in the memory of the CPU, or an error that says what to do."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"Argument '{name}' must be a tensor, not {type(value).__name__}: use torch.as_tensor, or the "
+            "function of the same name for arrays."
+        )
+    if value.is_nested:
+        raise TypeError(f"Argument '{name}' must be one tensor, not a nested one: pass its parts one by one.")
+    if value.is_quantized:
+        raise TypeError(f"Argument '{name}' must not be quantized: call .dequantize() on it.")
+    if value.layout != torch.strided:
+        raise TypeError(
+            f"Argument '{name}' must be a dense tensor, not of layout {value.layout}: call .to_dense() on it."
+        )
+    if value.device.type == "meta":
+        raise ValueError(
+            f"Argument '{name}' must hold numbers, not be on the device meta, which has none: make it on the "
+            "CPU."
+        )
+    if value.device.type != "cpu":
+        raise ValueError(
+            f"Argument '{name}' must be on the CPU, not on {value.device}: call .cpu() on it, through which "
+            "gradients pass."
+        )
+    if value.is_complex():
+        raise TypeError(
+            f"Argument '{name}' must hold real numbers, not {value.dtype}: take its real part or its modulus."
+        )
+    if value.dtype not in FLOATS:
+        raise TypeError(
+            f"Argument '{name}' must be of a floating dtype, as float32, not {value.dtype}, which has no "
+            "gradients: call .float() on it."
+        )
+    return value
+
+
+def constant(name: str, value: Any) -> Any:
+    """What gradients do not pass through: a tensor becomes an array, anything else stays."""
+    if not isinstance(value, Tensor):
+        return value
+    if checked(name, value).requires_grad:
+        raise ValueError(
+            f"Argument '{name}' must not require a gradient: it is taken as constant. Call .detach() on it."
+        )
+    return as_array(widened(value))
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """The same in a dtype to compute in; gradients come back in its own."""
+    return tensor.float() if tensor.dtype in HALVES else tensor
+
+
+def widest(tensors: Iterable[Tensor]) -> torch.dtype:
+    """The dtype that holds what is made of them."""
+    return functools.reduce(torch.promote_types, (t.dtype for t in tensors))
+
+
+def as_array(tensor: Tensor) -> Array:
+    """Its numbers, in the same memory."""
+    return tensor.numpy(force=True)
+
+
+def refuse_second_derivatives() -> None:
+    """Called in `backward`: gradients are numbers there, and would silently count as constant."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "fastcov.torch has first derivatives alone: its gradients cannot be differentiated again, as "
+            "create_graph=True asks for."
+        )
+
+
+def scalar(evaluate: Callable[..., tuple[float, tuple[Array | None, ...]]], *tensors: Tensor) -> Tensor:
+    """A number made from checked tensors, in the widest of their dtypes, with its gradients.
+
+    `evaluate(needed, *arrays)` returns it and its gradient with respect to each array, None where it is not
+    needed.
+    """
+    needed = tuple(torch.is_grad_enabled() and t.requires_grad for t in tensors)
+    value = _Scalar.apply(functools.partial(evaluate, needed), *map(widened, tensors))
+    return value.to(widest(tensors))
+
+
+class _Scalar(torch.autograd.Function):
+    """A number whose gradients are found with it; what comes back multiplies them."""
+
+    @staticmethod
+    def forward(ctx: Any, evaluate: Any, *tensors: Tensor) -> Tensor:
+        value, gradients = evaluate(*map(as_array, tensors))
+        ctx.save_for_backward(*(None if g is None else torch.from_numpy(g) for g in gradients))
+        return torch.tensor(value, dtype=torch.float64)
+
+    @staticmethod
+    def backward(ctx: Any, weight: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_second_derivatives()
+        return None, *(None if g is None else weight * g for g in ctx.saved_tensors)
