@@ -6,7 +6,7 @@ from cases import needs_jit, needs_two_threads, within
 
 from fastcov import _activation_kernels as kernels
 from fastcov import _activation_products as products
-from fastcov._activation_kernels import COLUMNS, GROUP, ROWS, TABLES
+from fastcov._activation_kernels import COLUMNS, DEPTH, GROUP, ROWS, SHARE, TABLES
 
 SERIAL, PARALLEL = 0, 1 << 40  # sizes
 # One, some, and so many rows and columns that vectors leave something over.
@@ -131,13 +131,24 @@ def unpacked(bits, n, k):
     return positive.transpose(2, 1, 0).reshape(bits.shape[1], -1)[:n, :k]
 
 
-def signed(A, B, edge, depth, monkeypatch, size=SERIAL):
-    """Where A Bᵀ is positive, from the bits along rows and from those along columns, and zeros by tile."""
+def signed(A, B, edge, depth, monkeypatch, size=SERIAL, exact=True):
+    """Where A Bᵀ is positive, from the bits along rows and from those along columns, and zeros by tile.
+
+    Tiles that are left are done in float64, all with `exact="all"`, none with `exact=False`.
+    """
     U, V = (unit_rows(each, edge, depth, monkeypatch) for each in (A, B))
     tops, lefts = np.meshgrid(range(0, U.shape[1], edge), range(0, V.shape[1], edge), indexing="ij")
     tiles = np.stack([tops.ravel(), lefts.ravel(), np.full(tops.size, -1)], axis=1)
-    bits = products._no_bits(U, V), products._no_bits(V, U)
-    *_, tiles, by_rows, by_columns = after(kernels.product_signs, A, B, U, V, edge, tiles, *bits, size=size)
+    by_rows, by_columns = products._no_bits(U, V), products._no_bits(V, U)
+    if exact != "all":
+        *_, tiles, by_rows, by_columns = after(
+            kernels.product_signs, A, B, U, V, edge, tiles, by_rows, by_columns, size=size
+        )
+    left = tiles[:, 2] < 0
+    if exact:
+        *_, tiles[left], by_rows, by_columns = after(
+            kernels.exact_signs, A, B, edge, tiles[left], by_rows, by_columns, size=size
+        )
     assert not by_rows[-(-V.shape[1] // GROUP) :].any()  # of tables that are not there
     n, k = len(A), len(B)
     return unpacked(by_rows, n, k), unpacked(by_columns, k, n).T, tiles[:, 2].reshape(tops.shape)
@@ -145,11 +156,14 @@ def signed(A, B, edge, depth, monkeypatch, size=SERIAL):
 
 @pytest.mark.parametrize("edge", [GROUP, 2 * GROUP])
 @pytest.mark.parametrize(("n", "k"), [(1, 1), (6, 6), (5, 13), (30, 17)])
-@pytest.mark.parametrize(("m", "depth"), [(7, 16), (16, 16), (37, 16)])
-def test_bits_are_signs_of_the_product(n, k, edge, m, depth, dtype, monkeypatch):
+@pytest.mark.parametrize(
+    ("m", "depth", "exact"),
+    [(7, 16, False), (16, 16, False), (37, 16, False), (7, 16, "all"), (DEPTH + 3, 999, "all")],
+)
+def test_bits_are_signs_of_the_product(n, k, edge, m, depth, exact, dtype, monkeypatch):
     A, B = activations(n, m, dtype), activations(k, m, dtype, seed=1)
     expected = A.astype(np.float64) @ B.T.astype(np.float64) > 0
-    by_rows, by_columns, zeros = signed(A, B, edge, depth, monkeypatch)
+    by_rows, by_columns, zeros = signed(A, B, edge, depth, monkeypatch, exact=exact)
     np.testing.assert_array_equal(by_rows, expected)
     np.testing.assert_array_equal(by_columns, expected)
     assert not zeros.any()
@@ -175,6 +189,23 @@ def test_signs_of_products_far_below_rounding_in_float32_are_those_of_float64(sc
     np.testing.assert_array_equal(zeros, expected)
 
 
+def test_few_entries_within_the_error_of_float32_are_settled_and_a_tile_with_more_is_left(monkeypatch):
+    edge = 4 * GROUP
+    few = edge**2 // SHARE
+    for k in (few, few + 1):
+        A, B, s = nearly_orthogonal(1, k)
+        A = np.concatenate([A, activations(edge - 1, 2, seed=4)])
+        expected = A @ B.T
+        expected[0] = np.where(s[0] == 0, 1, s[0])
+        by_rows, by_columns, zeros = signed(A, B, edge, 8, monkeypatch, exact=False)
+        if k > few:
+            assert zeros.tolist() == [[-1]]
+        else:
+            np.testing.assert_array_equal(by_rows, expected > 0)
+            np.testing.assert_array_equal(by_columns, expected > 0)
+            assert zeros.tolist() == [[np.sum(s == 0)]]
+
+
 @pytest.mark.parametrize("size", [1e-158, 1e-163])
 def test_signs_of_units_whose_squares_underflow_are_those_of_float64(size, monkeypatch):
     B = activations(12, 40, seed=1)
@@ -191,8 +222,7 @@ def test_products_with_units_of_zeros_are_no_zeros_that_count(dtype, monkeypatch
     some = np.ix_(np.arange(9) != 4, np.arange(8) != 2)
     np.testing.assert_array_equal(by_rows[some], (A.astype(np.float64) @ B.T > 0)[some])
     assert not zeros.any()
-    B[3] = 0.0
-    B[3, :2] = A[0, 1], -A[0, 0]
+    A[0, :2], B[3] = (2.0, 1.0), (1.0, -2.0, 0.0, 0.0, 0.0)
     assert signed(A, B, GROUP, 8, monkeypatch)[2].tolist() == [[1, 0], [0, 0]]
 
 
@@ -245,9 +275,10 @@ def test_parallel_twins_are_serial_ones_to_rounding_and_signs_to_the_bit(dtype, 
         for serial, parallel in zip(*both, strict=True):
             size = length * np.abs(np.asarray(serial)).max()
             within(parallel, serial, np.finfo(np.asarray(serial, dtype).dtype).eps * size)
-    found = [signed(A, P, 2 * GROUP, 27, monkeypatch, size=size) for size in (SERIAL, PARALLEL)]
-    for serial, parallel in zip(*found, strict=True):
-        np.testing.assert_array_equal(parallel, serial)
+    for exact in (False, "all"):
+        both = [signed(A, P, 2 * GROUP, 27, monkeypatch, size, exact) for size in (SERIAL, PARALLEL)]
+        for serial, parallel in zip(*both, strict=True):
+            np.testing.assert_array_equal(parallel, serial)
 
 
 MANY = (1 << 16) + 5
@@ -273,8 +304,9 @@ def test_signs_and_sums_of_rows_beyond_two_bytes_of_index_are_found(size):
     top = MANY // GROUP * GROUP
     tiles = np.array([[top, 0, -1]])
     bits = products._no_bits(U, V), products._no_bits(V, U)
-    *_, by_rows, _ = after(kernels.product_signs, A, B, U, V, GROUP, tiles, *bits, size=size)
-    np.testing.assert_array_equal(unpacked(by_rows, MANY, 3)[top:], A[top:] * B.T > 0)
+    for kernel, *given in ((kernels.product_signs, A, B, U, V), (kernels.exact_signs, A, B)):
+        *_, by_rows, _ = after(kernel, *given, GROUP, tiles, *bits, size=size)
+        np.testing.assert_array_equal(unpacked(by_rows, MANY, 3)[top:], A[top:] * B.T > 0)
     positive = A * B.T > 0
     *_, out = after(kernels.signed_sums, B, bits_of(positive), np.zeros((MANY, 1)), size=size)
     np.testing.assert_array_equal(out, np.where(positive, 1.0, -1.0) @ B)

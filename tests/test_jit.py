@@ -58,8 +58,16 @@ def results(dtype=np.float64):
         "squares": penalties.mean_squared_covariance(X)[1],
         "smooth": penalties.mean_absolute_covariance(X, epsilon=EPSILON)[1],
         "signs": by_signs(Activations.of(X, samples_axis=1, center=True))[1],
+        "signs-near-zero": by_signs(Activations.of(nearly_alike(dtype), samples_axis=1, center=True))[1],
         **of_units(dtype),
     }
+
+
+def nearly_alike(dtype):
+    """Activations of which too many covariances are within the error of float32."""
+    return np.where(np.arange(N)[:, np.newaxis] % 2, [1.0, -1.0, 0.0, 0.0], [1.0, 1.0, -2.0, 1e-5]).astype(
+        dtype
+    )
 
 
 # Units of a stack of matrices, and the condition of these.
@@ -127,6 +135,7 @@ def bounds():
         "squares": eps * 2 * weight * (C @ size),
         "smooth": eps * weight * (C / EPSILON @ size + total),
         "signs": np.tile(eps * total, (N, 1)),
+        "signs-near-zero": np.full((N, D), 4 * eps * N),
         # Each is stable: off by what rounding of the matrices would do.
         **{
             name: np.full(value.shape, eps * CONDITION * np.abs(value).max())
@@ -204,7 +213,8 @@ def test_no_kernel_is_compiled_twice_under_one_name():
                     penalties.mean_absolute_covariance(A, epsilon=epsilon, **options)
                 penalties.decov(A, **options)
                 penalties.covariance_distance(A, np.eye(A.shape[1 - axis]), **options)
-                by_signs(Activations.of(A, **options))
+                for activations in (A, nearly_alike(dtype)):
+                    by_signs(Activations.of(activations, **options))
         x, A = X.reshape(3, 3, 3), np.broadcast_to(np.eye(3, dtype=dtype), (3, 3, 3))
         batch = SPDBatch.from_matrices(A)
         for inputs in (x, np.asfortranarray(x), x[::2]):
