@@ -33,8 +33,9 @@ __all__ = [
     "vicreg_covariance",
 ]
 
-# Units² × samples from which on tables of sums pay for themselves, where only signs are wanted.
-SIGNS_PAY = 1 << 27
+# Units from which on tables of sums pay for themselves, where only signs are wanted: 1.1 to 2 times as fast in
+# float64 for 16 to 2000 samples, and as fast in float32.
+SIGNS_PAY = 400
 
 
 def mean_covariance(
@@ -115,7 +116,7 @@ def mean_absolute_covariance(
     epsilon = check_nonnegative("epsilon", epsilon)
     A = Activations.of(activations, samples_axis=samples_axis, center=center, beside=math.sqrt(epsilon))
     n, m = A.shape
-    if epsilon == 0.0 and n * n * m > SIGNS_PAY:
+    if epsilon == 0.0 and n >= SIGNS_PAY:
         total, gradient = products.by_signs(A)
     else:
         smoothing = math.ldexp(epsilon, 2 * A.exponent) * A.divisor
