@@ -101,16 +101,16 @@ OPERATIONS = [
     Row("application", (8000, 187), FLOOR, 2.0, "the aim is 1.4 on two cores", threads=ALL),
     Row("fit", TINY, FLOOR, 30.0, "threads must not be waited for in a small fit", threads=ALL),
     Row("losses", TINY, NAIVE, 0.6, "candidates run on all threads", threads=ALL),
-    Row("mean-absolute-covariance", TINY, FLOOR, 99.0, "tiles, and Python's share", margins=WIDE),
-    Row("mean-absolute-covariance", SIGNS, FLOOR, 99.0, "signs take less than the products of the floor"),
-    Row("decov", SMALL, FLOOR, 99.0, "two products through samples"),
-    Row("decov", SMALL, FLOOR, 99.0, "the same in float32", dtype="float32"),
-    Row("covariance-distance", (300, 187), FLOOR, 99.0, "two products by tiles"),
-    Row("quadratic-forms", SMALL, FLOOR, 99.0, "one product a unit"),
-    Row("quadratic-forms-and-gradients", SMALL, FLOOR, 99.0, "two products a unit"),
-    Row("spd-batch", SMALL, FLOOR, 99.0, "one factor and two substitutions a unit"),
-    Row("mean-absolute-covariance", (2000, 500), FLOOR, 99.0, "signs run on all threads", threads=ALL),
-    Row("quadratic-forms", (131_072, 64), FLOOR, 99.0, "units run on all threads", threads=ALL),
+    Row("mean-absolute-covariance", TINY, FLOOR, 5.0, "tiles, and Python's share", margins=WIDE),
+    Row("mean-absolute-covariance", SIGNS, FLOOR, 1.6, "signs take less than the products of the floor"),
+    Row("decov", SMALL, FLOOR, 5.0, "two products through samples"),
+    Row("decov", SMALL, FLOOR, 7.0, "the same in float32", dtype="float32"),
+    Row("covariance-distance", (300, 187), FLOOR, 4.0, "two products by tiles"),
+    Row("quadratic-forms", SMALL, FLOOR, 7.0, "one product a unit"),
+    Row("quadratic-forms-and-gradients", SMALL, FLOOR, 6.0, "two products a unit"),
+    Row("spd-batch", SMALL, FLOOR, 3.0, "one factor and two substitutions a unit"),
+    Row("mean-absolute-covariance", (2000, 500), FLOOR, 1.5, "signs run on all threads", threads=ALL),
+    Row("quadratic-forms", (131_072, 64), FLOOR, 2.5, "units run on all threads", threads=ALL),
 ]  # fmt: skip
 
 # Their promises are three times what two kinds of processors need: a guard against what is not vectorised.
@@ -134,26 +134,27 @@ KERNELS = [
     Row("pivoted_rows", SMALL, CORE, 6.0, "the factor of a preconditioner"),
     Row("evaluate", TINY, CORE, 1.5, "the loss and gradient of a step of the exact fit"),
     Row("model_step", TINY, CORE, 1.5, "the products of that step"),
-    Row("row_ranges", SMALL, CORE, 99.0, "the first pass over activations"),
-    Row("shifted_rows", SMALL, CORE, 99.0, "centred activations"),
-    Row("row_dots", SMALL, CORE, 99.0, "variances, and values of penalties"),
-    Row("smooth_signs", TINY, CORE, 99.0, "a pass over each tile"),
-    Row("unit_rows", SMALL, CORE, 99.0, "what products for signs are of"),
-    Row("product_signs", SMALL, CORE, 99.0, "products in float32, and bits of their signs"),
-    Row("signed_sums", SMALL, CORE, 99.0, "additions from tables of sums"),
-    Row("signed_sums", SMALL, CORE, 99.0, "the same in float32", dtype="float32"),
-    Row("forms", SMALL, CORE, 99.0, "quadratic forms"),
-    Row("forms_and_gradients", SMALL, CORE, 99.0, "and their gradients"),
-    Row("symmetric_parts", STACK, CORE, 99.0, "the last of every stack of matrices"),
-    Row("self_products", STACK, CORE, 99.0, "matrices from their factors"),
-    Row("lower_products", STACK, CORE, 99.0, "gradients of factors"),
-    Row("cholesky_factors", SMALL, CORE, 99.0, "what says whether matrices are positive definite"),
-    Row("copied_factors", STACK, CORE, 99.0, "factors that are given, looked at"),
-    Row("eigen_factors", STACK, CORE, 99.0, "factors from eigenvectors"),
-    Row("solutions", SMALL, CORE, 99.0, "substitutions for many right-hand sides"),
-    Row("inverses", STACK, CORE, 99.0, "what a log determinant changes by"),
-    Row("unit_lower", STACK, CORE, 99.0, "L D Lᵀ"),
-    Row("square_norms", STACK, CORE, 99.0, "traces"),
+    Row("row_ranges", SMALL, CORE, 0.8, "the first pass over activations"),
+    Row("shifted_rows", SMALL, CORE, 0.3, "centred activations"),
+    Row("row_dots", SMALL, CORE, 0.2, "variances, and values of penalties"),
+    Row("smooth_signs", TINY, CORE, 0.8, "a pass over each tile"),
+    Row("unit_rows", SMALL, CORE, 0.6, "what products for signs are of"),
+    Row("product_signs", SMALL, CORE, 50.0, "products in float32, and bits of their signs"),
+    Row("exact_signs", SMALL, CORE, 60.0, "the same in float64, of units that are nearly uncorrelated"),
+    Row("signed_sums", SMALL, CORE, 30.0, "additions from tables of sums"),
+    Row("signed_sums", SMALL, CORE, 22.0, "the same in float32", dtype="float32"),
+    Row("forms", SMALL, CORE, 4.0, "quadratic forms"),
+    Row("forms_and_gradients", SMALL, CORE, 8.0, "and their gradients"),
+    Row("symmetric_parts", STACK, CORE, 4.0, "the last of every stack of matrices"),
+    Row("self_products", STACK, CORE, 13.0, "matrices from their factors"),
+    Row("lower_products", STACK, CORE, 9.0, "gradients of factors"),
+    Row("cholesky_factors", SMALL, CORE, 4.0, "what says whether matrices are positive definite"),
+    Row("copied_factors", STACK, CORE, 3.5, "factors that are given, looked at"),
+    Row("eigen_factors", STACK, CORE, 45.0, "factors from eigenvectors"),
+    Row("solutions", SMALL, CORE, 16.0, "substitutions for many right-hand sides"),
+    Row("inverses", STACK, CORE, 26.0, "what a log determinant changes by"),
+    Row("unit_lower", STACK, CORE, 1.8, "L D Lᵀ"),
+    Row("square_norms", STACK, CORE, 1.0, "traces"),
 ]  # fmt: skip
 
 ROWS = {row.name: row for row in [*OPERATIONS, *KERNELS]}
@@ -165,6 +166,13 @@ def _candidates(simulation: fc.datasets.Simulation) -> Any:
 
 def _signs(simulation: fc.datasets.Simulation) -> Any:
     return by_signs(Activations.of(simulation.X, samples_axis=1, center=True))
+
+
+def _uncorrelated(simulation: fc.datasets.Simulation) -> Any:
+    """Units that respond to a condition each, and to the others by what float32 does not tell from zero."""
+    X = simulation.X
+    near = np.resize(np.eye(X.shape[1]), X.shape) + 1e-9 * np.random.default_rng(0).standard_normal(X.shape)
+    return near.astype(X.dtype)
 
 
 def _stack(simulation: fc.datasets.Simulation) -> SPDBatch:
@@ -197,6 +205,7 @@ CALLS: dict[str, str | Callable[[fc.datasets.Simulation], Any]] = {
     "smooth_signs": "smooth-absolute-covariance",
     "unit_rows": _signs,
     "product_signs": _signs,
+    "exact_signs": lambda s: by_signs(Activations.of(_uncorrelated(s), samples_axis=1, center=False)),
     "signed_sums": _signs,
     "forms": "quadratic-forms",
     "forms_and_gradients": "quadratic-forms-and-gradients",

@@ -18,6 +18,7 @@ import tempfile
 import numpy as np
 
 import explain
+import layers
 import study
 from fastcov._bench._case import FLOOR, NAIVE, OURS, data
 from fastcov._bench._cases import case
@@ -171,7 +172,9 @@ def main() -> None:
             fit = fc.fit(real.X, real.S, relative_ridge=0.1, method=method)
             name = f"real data, relative ridge 0.1: {method}, loss / loss at gains of one"
             row(name, at(real.X.shape), bound, fit.loss / fit.loss_at_one, ".4f")
-    for what, where, bound, value, form in itertools.chain(study.rows(pairs), explain.rows(pairs)):
+    for what, where, bound, value, form in itertools.chain(
+        study.rows(pairs), explain.rows(pairs), layers.rows(pairs)
+    ):
         row(what, where, bound, value, form)
 
 

@@ -198,10 +198,11 @@ def exact_signs(A, B, edge, tiles, row_bits, column_bits):
     for t in prange(len(tiles)):
         top, left = tiles[t, 0], tiles[t, 1]
         rows, columns = A[top : top + edge], B[left : left + edge]
-        P, Q = np.zeros((edge, DEPTH)), np.zeros((edge, DEPTH))
+        depth = min(DEPTH, m)
+        P, Q = np.zeros((edge, depth)), np.zeros((edge, depth))
         tile, product = np.zeros((edge, edge)), np.empty((edge, edge))
-        for start in range(0, m, DEPTH):
-            width = min(DEPTH, m - start)
+        for start in range(0, m, depth):
+            width = min(depth, m - start)
             P[:, width:] = 0.0
             for i in range(len(rows)):
                 P[i, :width] = rows[i, start : start + width]

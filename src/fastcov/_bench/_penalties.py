@@ -134,7 +134,7 @@ def mean_absolute_covariance(simulation: Simulation) -> Task:
         simulation, lambda: fc.penalties.mean_absolute_covariance(A),
         lambda: _naive.mean_absolute_covariance(A),
         lambda C, units: (np.abs(C) / n**2, np.sign(C) / n**2),
-        flops=(7 / 6 if n * n * m > SIGNS_PAY else 3.0) * n**2 * m, floor=bare_tiles(A),
+        flops=(7 / 6 if n >= SIGNS_PAY else 3.0) * n**2 * m, floor=bare_tiles(A),
     )  # fmt: skip
 
 
