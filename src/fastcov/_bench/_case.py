@@ -21,7 +21,7 @@ class Case:
     operation : str
         As "gram"; the group it is reported in.
     shape : tuple of int
-        Channels and conditions.
+        Channels and conditions; units and samples of activations.
     dtype : str
         Of X: "float64" or "float32".
     runs : mapping

@@ -45,7 +45,7 @@ def _sizes(x: Array, matrices: Array) -> tuple[Array, Array]:
 
 
 def _check_forms(g: Any, x: Array, matrices: Array, dtype: Any) -> None:
-    """Forms of n² products, of no more than ‖x‖² ‖A‖ in absolute values."""
+    """Sums of I² products, of no more than ‖x‖² ‖A‖ in absolute values."""
     norms, sizes = _sizes(x, matrices)
     expected = np.stack([((unit @ A) * unit).sum(axis=1) for unit, A in _units(x, matrices)], axis=1)
     near(g, expected, rounding(dtype, 2 * x.shape[2]) * float((norms**2 * sizes).max()))

@@ -1,4 +1,4 @@
-"""What one writes in NumPy from the formulas: G is formed, and nothing is compiled."""
+"""What one writes in NumPy from the formulas: G, or C, is formed, and nothing is compiled."""
 
 from __future__ import annotations
 

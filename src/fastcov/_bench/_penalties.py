@@ -7,6 +7,7 @@ fewer samples m than units n, squared penalties go through an m x m product, and
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -41,22 +42,27 @@ class Reference:
     entries: Entries
     beside: Array | None = None  # what C is compared with
 
-    def check(self, result: Any) -> None:
-        """The value; gradients of some units, and those of all in a product with random signs.
+    @functools.cached_property
+    def signs(self) -> Array:
+        """One for each sample."""
+        return np.random.default_rng(0).choice([-1.0, 1.0], self.activations.shape[1])
+
+    @functools.cached_property
+    def expected(
+        self,
+    ) -> tuple[float, float, list[tuple[slice, Array, Array]], list[tuple[int, Array, Array]]]:
+        """The value; gradients of units, times signs; those of some units as they are; a bound after each.
 
         f is monotone on either side of its minimum, and F everywhere: what rounding of C_ij may do to them
         is found where C_ij is as far off as it may be. Where it is zero, at a kink, any subgradient will do:
         JAX takes another than PyTorch and NumPy.
         """
-        value, gradient = result
-        (n, m), dtype = self.activations.shape, self.activations.dtype
-        require(np.shape(gradient) == (n, m), f"shape {np.shape(gradient)}")
-        A = self.activations.astype(np.float64)
-        sizes, share = np.linalg.norm(A, axis=1), rounding(dtype, n + m)  # before the mean is subtracted
+        (n, m), A = self.activations.shape, self.activations.astype(np.float64)
+        sizes = np.linalg.norm(A, axis=1)  # before the mean is subtracted
         A -= A.mean(axis=1, keepdims=True)
-        random = np.random.default_rng(0)
-        signs, some = random.choice([-1.0, 1.0], m), random.choice(n, min(n, CHECKED), replace=False)
-        scale, expected, allowed = 2.0 / (m - 1), 0.0, 0.0
+        share, scale = rounding(self.activations.dtype, n + m), 2.0 / (m - 1)
+        some = np.random.default_rng(0).choice(n, min(n, CHECKED), replace=False)
+        value, allowed, projected, rows = 0.0, 0.0, [], []
         for start in range(0, n, BLOCK_UNITS):
             units = slice(start, min(n, start + BLOCK_UNITS))
             C = A[units] @ A.T / (m - 1)
@@ -65,15 +71,26 @@ class Reference:
                 magnitudes += np.abs(self.beside[units])
             f, F = self.entries(C, units)
             ends = [self.entries(C + sign * share * magnitudes, units) for sign in (-1.0, 1.0)]
-            expected += f.sum()
-            allowed += sum(np.abs(end - f).sum() for end, _ in ends)
-            allowed += share * self.entries(magnitudes, units)[0].sum()
+            value += float(f.sum())
+            allowed += float(sum(np.abs(end - f).sum() for end, _ in ends))
+            allowed += share * float(self.entries(magnitudes, units)[0].sum())
             wrong = share * np.abs(F) + sum(np.abs(end - F) for _, end in ends)
-            _close(gradient[units] @ signs, scale * (F @ (A @ signs)), scale * (wrong @ sizes))
+            projected.append((units, scale * (F @ (A @ self.signs)), scale * (wrong @ sizes)))
             for i in some[(some >= start) & (some < units.stop)]:
                 row = i - start
-                _close(gradient[i], scale * (F[row] @ A), scale * (wrong[row] @ np.abs(A)))
-        near(value, expected, float(allowed))
+                rows.append((int(i), scale * (F[row] @ A), scale * (wrong[row] @ np.abs(A))))
+        return value, allowed, projected, rows
+
+    def check(self, result: Any) -> None:
+        """Raises InaccurateError unless value and gradient are within rounding."""
+        found, gradient = result
+        require(np.shape(gradient) == self.activations.shape, f"shape {np.shape(gradient)}")
+        value, allowed, projected, rows = self.expected
+        near(found, value, allowed)
+        for units, products, bound in projected:
+            _close(gradient[units] @ self.signs, products, bound)
+        for i, row, bound in rows:
+            _close(gradient[i], row, bound)
 
 
 def _close(result: Any, expected: Any, allowed: Any) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ._given import Given
+
 Formula = Callable[..., Any]
 
 
@@ -70,6 +72,15 @@ PENALTIES: dict[str, Formula] = {
         vicreg_covariance, covariance_distance,
     )
 }  # fmt: skip
+# Of these all of C is held, however few samples there are.
+OF_ENTRIES = (mean_absolute_covariance, smooth_absolute_covariance)
+
+
+def require_room(formula: Formula, given: Given) -> None:
+    """Raise Unavailable where the product, its slope and what is between would take more than a peer may."""
+    n, m = given.X.shape
+    order = n if formula in OF_ENTRIES else min(n, m)
+    given.room("the covariance and what is made of it", 3 * given.X.itemsize * order**2)
 
 
 def quadratic_forms(x: Any, matrices: Any) -> Any:

@@ -115,7 +115,7 @@ def covariance(given: Given) -> Callable[[], Array]:
 def penalty(formula: _formulas.Formula) -> Callable[[Given], Callable[[], tuple[float, Array]]]:
     def make(given: Given) -> Callable[[], tuple[float, Array]]:
         jax = library("jax", "numpy")
-        given.room("C and what it is made of", 3 * given.X.itemsize * len(given.X) ** 2)
+        _formulas.require_room(formula, given)
         beside = [writeable(each, given.X.dtype) for each in given.beside]
         return _run(jax, jax.value_and_grad(formula), given.X, *beside)
 

@@ -145,7 +145,7 @@ def penalty(formula: _formulas.Formula) -> Callable[[Given], Callable[[], tuple[
 
     def make(given: Given) -> Callable[[], tuple[float, Array]]:
         torch = library("torch")
-        given.room("C and what it is made of", 3 * given.X.itemsize * len(given.X) ** 2)
+        _formulas.require_room(formula, given)
         A = torch.from_numpy(given.X)
         beside = [torch.from_numpy(writeable(each, given.X.dtype)) for each in given.beside]
 
