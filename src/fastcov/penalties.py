@@ -33,8 +33,8 @@ __all__ = [
     "vicreg_covariance",
 ]
 
-# Units from which on tables of sums pay for themselves, where only signs are wanted: 1.1 to 2 times as fast in
-# float64 for 16 to 2000 samples, and as fast in float32.
+# Units from which on tables of sums pay for themselves, where only signs are wanted: for 16 to 2000 samples
+# 1.1 to 2 times as fast in float64, and as fast in float32.
 SIGNS_PAY = 400
 
 
@@ -108,7 +108,7 @@ def mean_absolute_covariance(
 
     Notes
     -----
-    3n²m flops with ``epsilon``, or for small layers. Else it takes half of that time: the signs come from a
+    3n²m flops with ``epsilon``, or below 400 units. Else it takes half of that time: the signs come from a
     product in float32, but for entries within its error bound, which are computed in float64; and the
     product with a matrix of signs takes n²m/6 additions of sums from tables (Arlazarov, Dinic, Kronrod and
     Faradzhev 1970). Some 30 MB beside A and the gradient, however many units.
