@@ -182,7 +182,7 @@ KERNELS = {
     "model_step": _model_step,
     # of activations
     "row_ranges": lambda A, *_: 3 * A.size,
-    "shifted_rows": lambda A, *_: A.size,
+    "shifted_rows": lambda A, *_: 3 * A.size,
     "row_dots": lambda A, *_: 2 * A.size,
     "smooth_signs": lambda T, *_: 5 * T.size,
     "unit_rows": lambda A, *_: 3 * A.size,

@@ -223,6 +223,21 @@ def test_activations_at_the_ends_of_float64_are_taken(name, power, center):
     np.testing.assert_allclose(gradient, scaled, rtol=1e-12, atol=2.0**-1074)
 
 
+def test_a_large_mean_costs_the_gradient_no_digits():
+    A = noise((20, 300)) + 1e6
+    exact = A.astype(np.longdouble)
+    exact -= exact.mean(axis=1, keepdims=True)
+    C = exact @ exact.T / 299
+    np.fill_diagonal(C, 0.0)
+    expected = 2.0 * C @ exact / 299
+    # Each of Ã is good to rounding of its own: 300 terms of C and 20 of the product, at most.
+    bound = (
+        320 * np.finfo(float).eps * (2.0 * (np.abs(exact) @ np.abs(exact).T) @ np.abs(exact)).max() / 299**2
+    )
+    assert np.abs(penalties.decov(A)[1] - expected).max() <= bound
+    assert bound < 1e-9 * np.abs(expected).max()  # a mean that is rounded would leave more
+
+
 @each
 @pytest.mark.parametrize("power", [-100, 100])  # 1e±30
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12)], ids=str)

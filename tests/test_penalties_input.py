@@ -11,6 +11,7 @@ from scipy import sparse
 from test_input import not_real, refused
 from test_penalties import CALLS, a_target, bounds
 
+import fastcov as fc
 from fastcov import penalties
 
 N, M = 6, 9
@@ -326,3 +327,24 @@ def test_no_array_of_units_by_units_or_of_samples_by_samples_is_made(label, shap
     if "target" in kwargs:
         allowed += 2 * kwargs["target"].nbytes  # a copy, and what looks for its largest entry
     assert peak <= allowed
+
+
+def test_targets_with_names_are_aligned_with_those_of_the_units():
+    pandas, names = pytest.importorskip("pandas"), list("abcdefgh"[:N])
+    frame = pandas.DataFrame(A, index=names)
+    target = pandas.DataFrame(a_target(N), names, names)
+    expected = penalties.covariance_distance(A, a_target(N))
+    for made, axis in ((frame, 1), (frame.T, 0)):
+        assert penalties.covariance_distance(made, target, samples_axis=axis)[0] == expected[0]
+        with pytest.warns(fc.LabelWarning, match="units of 'target' are in another order"):
+            value, _ = penalties.covariance_distance(made, target.iloc[::-1, ::-1], samples_axis=axis)
+        assert value == expected[0]
+    with refused(ValueError, "target", "have the units of 'activations', not be without 'a' and with 'z'"):
+        penalties.covariance_distance(frame, target.rename(index={"a": "z"}, columns={"a": "z"}))
+
+
+def test_tensors_that_are_no_arrays_are_refused_with_what_to_do():
+    torch = pytest.importorskip("torch")
+    for tensor in (torch.ones(3, 3, requires_grad=True), torch.ones(3, 3, dtype=torch.bfloat16)):
+        with refused(TypeError, "activations", r"\.detach\(\)\.cpu\(\)\.double\(\)"):
+            penalties.decov(tensor)

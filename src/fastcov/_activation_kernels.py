@@ -44,12 +44,21 @@ def row_ranges(A, means, lowest, highest):
 
 @Kernel
 def shifted_rows(A, means, out):
-    """out_ij = a_ij - means_i; out may be A. nm flops, one read of A and one write of out."""
+    """out_ij = a_ij - means_i - r_i, r the mean of what the first leaves; out may be A. 3nm flops.
+
+    The mean itself is rounded, by which one that is large would move all of its row. In three loops: sums in
+    one may be taken in any order, which would undo that. One read of A and one write of out.
+    """
     n, m = A.shape
     for i in prange(n):
-        a, row, mean = A[i], out[i], means[i]
+        a, row, mean, rest = A[i], out[i], means[i], 0.0
         for j in range(m):
             row[j] = a[j] - mean
+        for j in range(m):
+            rest += np.float64(row[j])
+        rest /= m
+        for j in range(m):
+            row[j] -= rest
 
 
 @Kernel
@@ -210,13 +219,15 @@ def exact_signs(A, B, edge, tiles, row_bits, column_bits):
                 Q[j, :width] = columns[j, start : start + width]
             np.dot(P, Q.T, product)
             tile += product
-        zeros = 0
+        alive, zeros = np.empty(edge, np.bool_), 0
+        for j in range(len(columns)):
+            alive[j] = not silent(columns[j])
         for i in range(len(rows)):
+            counts = not silent(rows[i])
             for j in range(len(columns)):
                 if tile[i, j] == 0.0:
                     tile[i, j] = 1.0
-                    if not (silent(rows[i]) or silent(columns[j])):
-                        zeros += 1
+                    zeros += counts and alive[j]
         tiles[t, 2] = zeros
         pack(tile, row_bits, column_bits, top, left)
 

@@ -185,14 +185,7 @@ def by_signs(activations: Activations) -> tuple[float, Array]:
             B = A if same else activations.block(columns)
             bits = _signs(A, B, U, U if same else _unit_rows(B, edge), edge)
             if bits is None:
-                for start in range(0, len(A), TILE_UNITS):
-                    part = A[start : start + TILE_UNITS]
-                    F = _blas.product(part, B, tb=True)
-                    np.sign(F, out=F)
-                    first = rows.start + start
-                    _add_product(out, slice(first, first + len(part)), F, B)
-                    if not same:
-                        _add_product(out, columns, F, part, ta=True)
+                _add_signs_and_zeros(out, rows, columns, A, B)
             else:
                 _add_signed(out, rows, bits[0], B)
                 if not same:
@@ -201,6 +194,18 @@ def by_signs(activations: Activations) -> tuple[float, Array]:
                 break
     out[activations.silent] = 0.0
     return _dots(activations, out), gradient
+
+
+def _add_signs_and_zeros(out: Array, rows: slice, columns: slice, A: Array, B: Array) -> None:
+    """out[rows] += F B and out[columns] += Fᵀ A for F = sign(A Bᵀ), which is made in float64."""
+    for start in range(0, len(A), TILE_UNITS):
+        part = A[start : start + TILE_UNITS]
+        F = _blas.product(part.astype(np.float64, copy=False), B.astype(np.float64, copy=False), tb=True)
+        F = np.sign(F, out=F).astype(out.dtype, copy=False)
+        first = rows.start + start
+        _add_product(out, slice(first, first + len(part)), F, B)
+        if columns != rows:
+            _add_product(out, columns, F, part, ta=True)
 
 
 def _edge(n: int) -> int:

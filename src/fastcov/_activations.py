@@ -19,6 +19,16 @@ Array = NDArray[Any]
 BLOCK_BYTES = 1 << 23
 
 
+def check_samples_axis(value: Any) -> int:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value not in (0, 1):
+        raise ValueError(
+            f"Argument 'samples_axis' must be 0 or 1, not {value!r}: 1 where each row is a unit, "
+            "0 where each is a sample."
+        )
+    return int(value)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Activations:
     """Activations of n units to m samples, in units that are safe to multiply.
@@ -37,12 +47,7 @@ class Activations:
     @classmethod
     def of(cls, value: Any, *, samples_axis: int, center: bool, beside: float = 0.0) -> Activations:
         """Validate; find the means and the scale, which is to bear numbers like `beside` too. 3nm flops."""
-        whole = isinstance(samples_axis, (int, np.integer)) and not isinstance(samples_axis, bool)
-        if not whole or samples_axis not in (0, 1):
-            raise ValueError(
-                f"Argument 'samples_axis' must be 0 or 1, not {samples_axis!r}: 1 where each row is a unit, "
-                "0 where each is a sample."
-            )
+        check_samples_axis(samples_axis)
         if not isinstance(center, (bool, np.bool_)):
             raise TypeError(f"Argument 'center' must be True or False, not {center!r}.")
         axes = ("unit", "sample") if samples_axis == 1 else ("sample", "unit")
@@ -51,7 +56,7 @@ class Activations:
             raise ValueError(
                 "Argument 'activations' must have two samples at least, not one "
                 f"(shape {array.shape}, samples along axis {samples_axis}): "
-                "a covariance is divided by their number less one."
+                "a covariance is divided by their number less one; leave such a batch out."
             )
         dtype = np.dtype(np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64)
         draft = cls(array if samples_axis == 1 else array.T, dtype, samples_axis, None)
@@ -60,12 +65,12 @@ class Activations:
         means, lowest, highest = draft._ranges()
         if not np.isfinite(means).all() and (error := nonfinite("activations", array, axes)):
             raise error
-        silent = np.flatnonzero(lowest == highest if center else (lowest == 0.0) & (highest == 0.0))
         exponent = -safe_exponent(max(float(highest.max()), -float(lowest.min()), beside))
-        draft = dataclasses.replace(draft, exponent=exponent, silent=silent)
-        if not center:
-            return draft
-        return dataclasses.replace(draft, means=draft._ranges()[0] if exponent else means)
+        draft = dataclasses.replace(draft, exponent=exponent)
+        if exponent:  # in these units some of the smallest may be zero
+            means, lowest, highest = draft._ranges()
+        silent = np.flatnonzero(lowest == highest if center else (lowest == 0.0) & (highest == 0.0))
+        return dataclasses.replace(draft, means=means if center else None, silent=silent)
 
     def _ranges(self) -> list[NDArray[np.float64]]:
         """Mean, smallest and largest activation of each unit."""

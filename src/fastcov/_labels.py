@@ -268,19 +268,19 @@ def by_channel(name: str, values: Any, labels: Labels, *, like: str = "'X'") -> 
     return values if order is None else np.asarray(values)[..., order]
 
 
-def by_condition(name: str, S: Any, labels: Labels, *, like: str = "'X'") -> Any:
-    """Matrices over conditions, with names or without, in the order of those of X."""
+def by_condition(name: str, S: Any, labels: Labels, *, like: str = "'X'", axis: str = "condition") -> Any:
+    """Matrices over conditions, or another axis, with names or without, in the order of those of X."""
     if isinstance(S, (list, tuple)) and any(_has_names(each) for each in S):
-        return [by_condition(name, each, labels, like=like) for each in S]
-    rows, columns = (_unique(name, "condition", names) for names in axis_names(S, 2))
+        return [by_condition(name, each, labels, like=like, axis=axis) for each in S]
+    rows, columns = (_unique(name, axis, names) for names in axis_names(S, 2))
     if rows is None and columns is None:
         return S
     if rows is None or columns is None or isinstance(rows, range) != isinstance(columns, range):
         named = [each for each in (columns, rows) if each is not None and not isinstance(each, range)]
         if rows is None or columns is None or not _comparable(rows, columns):
             rows = columns = named[0] if named else rows or columns
-    down = order_of(rows, labels.columns, "condition", name, like)
-    across = order_of(columns, rows, "condition", name, "its rows", quiet=down is not None)
+    down = order_of(rows, labels.columns, axis, name, like)
+    across = order_of(columns, rows, axis, name, "its rows", quiet=down is not None)
     if across is None and down is None:
         return S
     everything = np.arange(len(rows or ()))

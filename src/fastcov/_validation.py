@@ -46,6 +46,11 @@ def check_array(name: str, value: Any, *forms: Sequence[str], empty: bool = Fals
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
+        if hasattr(value, "requires_grad"):
+            raise TypeError(
+                f"Argument '{name}' must be an array, not a tensor that cannot be seen as one: call "
+                ".detach().cpu().double() on it. fastcov.torch has what gradients pass through."
+            ) from None
         raise type(error)(f"Argument '{name}' must be an array of real numbers, not this: {error}") from None
     check_form(name, array, *forms, empty=empty)
     return array
@@ -115,7 +120,7 @@ def symmetric(
     """An exactly symmetric copy of a matrix, or a stack of them, that is finite and symmetric to rounding."""
     values = as_float64(given)
     mirrored = np.swapaxes(values, -1, -2)
-    size = float(np.abs(values).max(initial=0.0))
+    size = float(max(values.max(initial=0.0), -values.min(initial=0.0)))
     if math.isfinite(size) and np.array_equal(values, mirrored):
         return values.copy() if np.may_share_memory(values, given) else values
     with np.errstate(invalid="ignore", over="ignore"):

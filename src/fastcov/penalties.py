@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _activation_products as products
-from ._activations import Activations, Array
+from ._activations import Activations, Array, check_samples_axis
 from ._jit import blas_for
+from ._labels import Labels, axis_names, by_condition
 from ._validation import check_array, check_nonnegative, symmetric
 
 __all__ = [
@@ -243,7 +244,8 @@ def covariance_distance(
     activations, samples_axis, center
         As for `mean_covariance`.
     target : array_like, shape (n_units, n_units)
-        S, symmetric, in units of A squared: often the covariance of the same units in another domain.
+        S, symmetric, in units of A squared: often the covariance of the same units in another domain. Where
+        both have names for the units (DataFrame, DataArray) it is aligned by these, with a `LabelWarning`.
     coral : bool, default False
         Whether to divide by 4n², as the loss of Deep CORAL does.
 
@@ -272,7 +274,9 @@ def covariance_distance(
     if not isinstance(coral, (bool, np.bool_)):
         raise TypeError(f"Argument 'coral' must be True or False, not {coral!r}.")
     axes = ("unit", "unit")
-    given = check_array("target", target, axes, empty=True)
+    units = axis_names(activations, 2)[1 - check_samples_axis(samples_axis)]
+    aligned = by_condition("target", target, Labels(None, units), like="'activations'", axis="unit")
+    given = check_array("target", aligned, axes, empty=True)
     if given.shape[0] != given.shape[1]:
         raise ValueError(
             f"Argument 'target' must be square, one row and column for each unit, not of shape {given.shape}."
