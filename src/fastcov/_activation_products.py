@@ -132,8 +132,8 @@ def different_by_samples(activations: Activations) -> tuple[float, Array] | None
     gradient, out = activations.zeros()
     for units in activations.slices():
         A = activations.block(units)
+        np.multiply(A, -variances[units, np.newaxis], out=out[units], casting="same_kind")
         _add_product(out, units, A, K.astype(out.dtype, copy=False))
-        out[units] -= variances[units, np.newaxis].astype(out.dtype) * A
     return total, gradient
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from . import _activation_kernels as kernels
 from ._problem import safe_exponent
-from ._validation import check_array, nonfinite
+from ._validation import check_array, nonfinite, require_memory
 
 Array = NDArray[Any]
 
@@ -101,7 +102,18 @@ class Activations:
             yield slice(n * b // blocks, n * (b + 1) // blocks)
 
     def block(self, units: slice) -> Array:
-        """Ã of some units, C-ordered and writeable: a view where it is as it should be, else a copy."""
+        """Ã of some units, C-ordered; a view where it is as it should be, else a copy."""
+        n, m = self.shape
+        if units == slice(0, n) and n * m * self.dtype.itemsize <= BLOCK_BYTES:
+            return self._whole
+        return self._made(units)
+
+    @functools.cached_property
+    def _whole(self) -> Array:
+        """Ã where it is one block: it is made once."""
+        return self._made(slice(0, len(self.array)))
+
+    def _made(self, units: slice) -> Array:
         part = self.array[units]
         flags = part.flags
         if (
@@ -123,5 +135,11 @@ class Activations:
 
     def zeros(self) -> tuple[Array, Array]:
         """An array like the caller's, for a gradient, and its view with units first (n, m)."""
+        n, m = self.shape
+        require_memory(
+            n * m * self.dtype.itemsize,
+            f"The gradient of {n} x {m} activations",
+            "take fewer samples at a time",
+        )
         gradient = np.zeros(self.shape[:: 1 if self.samples_axis == 1 else -1], self.dtype)
         return gradient, gradient if self.samples_axis == 1 else gradient.T

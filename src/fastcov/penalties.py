@@ -264,8 +264,8 @@ def covariance_distance(
     Notes
     -----
     3n²m flops by tiles, and 2n²m + 3nm² where there are fewer samples than a third of the units, through
-    K = ÃᵀÃ: ‖C − S‖² = ‖K‖²/(m − 1)² − 2 <Ã, SÃ>/(m − 1) + ‖S‖², unless that loses digits. A copy of the
-    target in float64 is made.
+    K = ÃᵀÃ: ‖C − S‖² = ‖K‖²/(m − 1)² − 2 <Ã, SÃ>/(m − 1) + ‖S‖², unless that loses digits. Copies of the
+    target are made, in float64 and, for the latter, in the dtype of the activations.
 
     References
     ----------
