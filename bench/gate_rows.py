@@ -135,7 +135,7 @@ KERNELS = [
     Row("evaluate", TINY, CORE, 1.5, "the loss and gradient of a step of the exact fit"),
     Row("model_step", TINY, CORE, 1.5, "the products of that step"),
     Row("row_ranges", SMALL, CORE, 0.8, "the first pass over activations"),
-    Row("shifted_rows", SMALL, CORE, 0.3, "centred activations"),
+    Row("shifted_rows", SMALL, CORE, 0.6, "centred activations"),
     Row("row_dots", SMALL, CORE, 0.2, "variances, and values of penalties"),
     Row("smooth_signs", TINY, CORE, 0.8, "a pass over each tile"),
     Row("unit_rows", SMALL, CORE, 0.6, "what products for signs are of"),
