@@ -287,6 +287,111 @@ def test_a_unit_whose_matrix_is_not_symmetric_is_named():
         fct.quadratic_forms(inputs, broken)
 
 
+@pytest.mark.parametrize("argument", ["inputs", "matrices"])
+def test_none_is_no_tensor(argument):
+    given = dict(zip(("inputs", "matrices"), form_problem(), strict=False)) | {argument: None}
+    with pytest.raises(TypeError, match=f"^Argument '{argument}' must be a tensor, not NoneType: use torch"):
+        fct.quadratic_forms(**given)
+
+
+def module_and_inputs(**options):
+    """Factors that are not diagonal, means that are not zero."""
+    layer = fct.QuadraticForms(3, 4, **options).double()
+    for seed, parameter in enumerate(layer.parameters()):
+        parameter.data = normal(*parameter.shape, seed=10 + seed)
+    return layer, normal(5, 3, 4).requires_grad_()
+
+
+FORMS = pytest.mark.parametrize("factored", [False, True], ids=["matrices", "factors"])
+
+
+def differentiable(factored, log_determinant):
+    """Inputs, matrices or what makes factors, mean; the forms of them; and the plain formula."""
+    if not factored:
+        call = functools.partial(fct.quadratic_forms, log_determinant=log_determinant)
+        return form_problem(), lambda x, A, mean: call(x, A, mean=mean), plain_forms
+    layer, inputs = module_and_inputs(log_determinant=log_determinant)
+    names = [name for name, _ in layer.named_parameters()]
+
+    def ours(x, *parameters):
+        return torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), (x,))
+
+    def formula(x, log_diagonal, lower, mean, log_determinant):
+        given = dict(zip(names, (log_diagonal, lower, mean), strict=True))
+        L = torch.diag_embed(given["log_diagonal"].exp())
+        rows, columns = torch.tril_indices(4, 4, offset=-1)
+        L = L.index_put((torch.arange(3)[:, None], rows, columns), given["lower"])
+        return plain_forms(x, L @ L.mT, given["mean"], log_determinant)
+
+    return [inputs, *layer.parameters()], ours, formula
+
+
+@FORMS
+@pytest.mark.parametrize("log_determinant", [False, True])
+@pytest.mark.parametrize("weight", [torch.inf, -torch.inf, torch.nan])
+def test_weights_that_are_not_finite_spoil_the_gradients_of_their_unit_alone(
+    factored, log_determinant, weight
+):
+    tensors, ours, formula = differentiable(factored, log_determinant)
+    weights = normal(5, 3, seed=3)
+    weights[2, 1] = weight
+    gradients = torch.autograd.grad(ours(*tensors), tensors, weights)
+    slopes = torch.autograd.grad(formula(*tensors, log_determinant), tensors, weights)
+    for which, (gradient, slope) in enumerate(zip(gradients, slopes, strict=True)):
+        touched = torch.zeros(gradient.shape, dtype=torch.bool)
+        touched[(2, 1) if which == 0 else 1] = True  # of that sample and unit, or of that unit
+        assert_allclose(gradient[~touched], slope[~touched], rtol=1e-9, atol=1e-11)
+        assert not torch.isfinite(gradient[touched]).any()
+
+
+@FORMS
+@pytest.mark.parametrize("log_determinant", [False, True])
+def test_each_gradient_of_forms_is_the_same_alone(factored, log_determinant):
+    tensors, ours, _ = differentiable(factored, log_determinant)
+    weights = normal(5, 3, seed=3)
+    together = torch.autograd.grad(ours(*tensors), tensors, weights)
+    for needed, expected in enumerate(together):
+        alone = [t.detach() for t in tensors]
+        alone[needed].requires_grad_()
+        (gradient,) = torch.autograd.grad(ours(*alone), alone[needed], weights)
+        assert torch.equal(gradient, expected)
+
+
+def test_no_work_is_done_for_gradients_that_are_not_needed(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a gradient with respect to matrices is not needed")
+
+    for name in ("inverse", "_factor_gradient"):
+        monkeypatch.setattr(fc.quadratic_forms.SPDBatch, name, refuse)
+    for factored in (False, True):
+        tensors, ours, _ = differentiable(factored, True)
+        for needed in (0, len(tensors) - 1) if not factored else (0, 3):
+            alone = [t.detach() for t in tensors]
+            alone[needed].requires_grad_()
+            ours(*alone).sum().backward()
+
+
+@pytest.mark.skipif(not hasattr(torch.amp, "GradScaler"), reason="of PyTorch 2.3 and newer")
+def test_a_scale_that_overflows_is_lowered_and_training_goes_on():
+    torch.manual_seed(0)
+    layer, inputs = fct.QuadraticForms(3, 4, log_determinant=True), normal(50, 3, 4, dtype=torch.float32)
+    optimiser = torch.optim.SGD(layer.parameters(), lr=0.01)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120)
+    before = copy.deepcopy(layer.state_dict())
+    first = layer(inputs).mean().item()
+    for step in range(20):
+        optimiser.zero_grad()
+        energy = layer(inputs).mean()
+        scaler.scale(energy / 2.0**20 * 2.0**20).backward()  # infinite from the first factor on
+        scaler.step(optimiser)
+        scaler.update()
+        if step == 0:
+            assert scaler.get_scale() == 2.0**119
+            assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+    assert scaler.get_scale() < 2.0**119
+    assert energy.item() < first
+
+
 def test_the_parameters_of_a_module_make_its_matrices_and_forms():
     torch.manual_seed(0)
     layer = fct.QuadraticForms(3, 4, log_determinant=True).double()

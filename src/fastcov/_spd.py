@@ -380,9 +380,12 @@ class SPDBatch:
             raise ValueError(
                 f"Argument 'gradient' must have the shape {self.shape} of the factors, not {given.shape}."
             )
-        M = check_finite("gradient", given, MATRIX, self.dtype)
+        return self._factor_gradient(check_finite("gradient", given, MATRIX, self.dtype))
+
+    def _factor_gradient(self, M: Array) -> Array:
+        """The same of any M in the dtype: what comes of infinity and NaN is that of the arithmetic."""
         symmetric, out = np.empty_like(M), np.empty_like(M)
-        kernels.symmetric_parts(M, symmetric, size=M.size)
-        with blas_for(0.0):
+        with blas_for(0.0), np.errstate(over="ignore", invalid="ignore"):
+            kernels.symmetric_parts(M, symmetric, size=M.size)
             kernels.lower_products(symmetric, self._factors, out, size=M.size * M.shape[1])
         return out

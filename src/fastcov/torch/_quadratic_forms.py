@@ -141,8 +141,9 @@ def _apply(
     inputs: Tensor, matrices: Tensor, mean: Tensor | None, log_determinant: bool, *, factored: bool
 ) -> Tensor:
     """The forms, from the matrices or their Cholesky factors."""
-    given = {"inputs": inputs, "matrices": matrices, "mean": mean}
-    tensors = {name: checked(name, t) for name, t in given.items() if t is not None}
+    tensors = {"inputs": checked("inputs", inputs), "matrices": checked("matrices", matrices)}
+    if mean is not None:
+        tensors["mean"] = checked("mean", mean)
     dtype = widest(tensors.values())
     alike = {name: widened(t.to(dtype)) for name, t in tensors.items()}
     g = _Forms.apply(log_determinant, factored, alike["inputs"], alike["matrices"], alike.get("mean"))
@@ -166,10 +167,14 @@ class _Forms(torch.autograd.Function):
     def backward(ctx: Any, weights: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivatives()
         x, A, options = _arguments(ctx, *ctx.saved_tensors)
-        _, found = forms.quadratic_forms_and_gradients(x, A, weights=as_array(weights), **options)
-        of_A = A.factor_gradient(found.matrices) if ctx.factored else found.matrices
-        gradients = (found.inputs, of_A, found.mean)
-        return None, None, *(None if g is None else torch.from_numpy(g) for g in gradients)
+        needed = ctx.needs_input_grad[2:]
+        # Of any weights: those that overflow are how a GradScaler finds its scale.
+        of_x, of_A, of_mean = forms.needed_gradients(
+            x, A, weights=as_array(weights), needed=needed, **options
+        )
+        if ctx.factored and of_A is not None:
+            of_A = A._factor_gradient(of_A)
+        return None, None, *(None if g is None else torch.from_numpy(g) for g in (of_x, of_A, of_mean))
 
 
 def _arguments(
