@@ -260,7 +260,7 @@ class _Given:
             return cls(x, dtype, ready(matrices._factors, dtype), factored, mu, logdet, matrices)
         keep = bool(log_determinant) and invert
         A, factors, logdets = factorised(stack, keep=keep, dtype=dtype)
-        batch = SPDBatch(factors) if keep else None
+        batch = SPDBatch._of(factors) if keep else None
         return cls(x, dtype, A, factored, mu, logdets if log_determinant else None, batch)
 
     def blocks(self, *, products: int) -> Iterator[tuple[slice, Array]]:
