@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import math
 import pathlib
 import runpy
 
@@ -128,6 +129,18 @@ def test_gradients_of_penalties_pass_gradcheck(name, samples_axis, center):
 def test_the_axis_of_samples_has_to_be_said():
     with pytest.raises(TypeError, match="samples_axis"):
         fct.decov(activations(0))
+
+
+def test_options_that_are_tensors_are_refused_as_what_they_are():
+    with pytest.raises(ValueError, match=r"^Argument 'samples_axis' must be 0 or 1, not tensor\(0\)"):
+        fct.decov(activations(0), samples_axis=torch.tensor(0))
+    with pytest.raises(TypeError, match=r"^Argument 'center' must be True or False, not tensor\(True\)"):
+        fct.decov(activations(0), samples_axis=0, center=torch.tensor(True))
+
+
+def test_epsilon_may_be_a_tensor():
+    smooth = functools.partial(fct.mean_absolute_covariance, activations(0), samples_axis=0)
+    assert torch.equal(smooth(epsilon=torch.tensor(0.25)), smooth(epsilon=0.25))
 
 
 def test_distances_of_two_learning_covariances_add_up_to_the_gradients_of_one():
@@ -410,6 +423,73 @@ def test_the_parameters_of_a_module_make_its_matrices_and_forms():
         strict=True,
     ):
         assert_allclose(gradient, slope, rtol=1e-9, atol=1e-11)
+
+
+@DTYPES
+@pytest.mark.parametrize(
+    ("parameter", "place", "value", "message"),
+    [
+        ("log_diagonal", (2, 1), 1000.0, "'log_diagonal' must have .* not hold 1e\\+03 at unit 2, input 1 "),
+        (
+            "log_diagonal",
+            (1, 3),
+            -1000.0,
+            "'log_diagonal' must have .* not hold -1e\\+03 at unit 1, input 3 ",
+        ),
+        ("log_diagonal", (0, 0), torch.nan, "'log_diagonal' must have .* not hold nan at unit 0, input 0 "),
+        ("log_diagonal", (0, 2), torch.inf, "'log_diagonal' must have .* not hold inf at unit 0, input 2 "),
+        (
+            "lower",
+            (1, 4),
+            torch.nan,
+            "'lower' must be finite, not nan at unit 1, place 4, .* row 3 and column 1 ",
+        ),
+        (
+            "lower",
+            (2, 0),
+            -torch.inf,
+            "'lower' must be finite, not -inf at unit 2, place 0, .* row 1 and column 0 ",
+        ),
+        ("mean", (2, 0), torch.inf, "'mean' must be finite, .* unit 2, input 0"),
+    ],
+)
+def test_parameters_that_left_their_range_are_named(dtype, parameter, place, value, message):
+    layer = fct.QuadraticForms(3, 4).to(dtype)
+    with torch.no_grad():
+        getattr(layer, parameter)[place] = value
+    with pytest.raises(ValueError, match=rf"^Argument {message}"):
+        layer(normal(5, 3, 4, dtype=dtype))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "ends"),
+    [
+        (torch.float32, (-87, 88)),
+        (torch.float64, (-708, 709)),
+        (torch.bfloat16, (-87, 88)),
+        (torch.float16, (-16, 11)),
+    ],
+    ids=str,
+)
+def test_all_of_the_range_of_a_module_has_forms(dtype, ends):
+    layer = fct.QuadraticForms(1, 2, mean=False).to(dtype)
+    torch.nn.init.zeros_(layer.lower)
+    for end in ends:
+        torch.nn.init.constant_(layer.log_diagonal, end)
+        x = torch.tensor([[[math.exp(-end), 0.0]]], dtype=torch.float64)
+        assert layer(x).item() == pytest.approx(1.0, rel=0.2)  # of some digits, where they are fewest
+    torch.nn.init.constant_(layer.log_diagonal, ends[1] + 2)
+    with pytest.raises(ValueError, match="'log_diagonal'"):
+        layer(x)
+
+
+@pytest.mark.parametrize("flag", ["mean", "log_determinant"])
+@pytest.mark.parametrize("value", [1, None, "no", torch.tensor(True)], ids=str)
+def test_flags_of_a_module_are_true_or_false(flag, value):
+    with pytest.raises(TypeError, match=rf"^Argument '{flag}' must be True or False, not "):
+        fct.QuadraticForms(3, 4, **{flag: value})
+    layer = fct.QuadraticForms(3, 4, **{flag: np.False_})
+    assert (layer.mean is None, layer.log_determinant) == (flag == "mean", False)
 
 
 def test_a_module_fits_gaussians_and_its_matrices_stay_positive_definite():

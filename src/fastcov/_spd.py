@@ -220,8 +220,7 @@ class SPDBatch:
         n_units, n_inputs : int
             Z and I.
         condition : float, default 10.0
-            Eigenvalues lie between condition^−½ and condition^½. From 1 to ε⁻²: 2e31 in float64, 7e13 in
-            float32.
+            Eigenvalues lie between condition^∓½; at most ε⁻², which is 2e31 in float64 and 7e13 in float32.
         dtype : float32 or float64
             Of the factors, which are computed in float64.
         rng : int or numpy.random.Generator, default 0
@@ -335,8 +334,7 @@ class SPDBatch:
         Notes
         -----
         2I² flops a vector, forward and backward substitution in float64; beside the solution, memory of some
-        MB that does not grow with L. Of a float32 batch with a `rhs` that makes the solution float64, a
-        float64 copy of the factors is made on top: 8ZI² bytes.
+        MB that does not grow with L, and 8ZI² bytes where a float32 batch meets a `rhs` of float64: a copy.
         """
         forms = (("unit", "input"), ("sample", "unit", "input"))
         given = check_array("rhs", rhs, *forms, empty=True)

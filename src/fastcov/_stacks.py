@@ -48,6 +48,12 @@ def dtype_of(*arrays: Array) -> np.dtype[Any]:
     return np.dtype(np.float32 if single else np.float64)
 
 
+def check_flag(name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"Argument '{name}' must be True or False, not {value!r}.")
+    return bool(value)
+
+
 def check_dtype(dtype: Any) -> np.dtype[Any]:
     """float32 or float64."""
     try:

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _unit_kernels as kernels
 from ._jit import blas_for
 from ._spd import SPDBatch
-from ._stacks import Array, blocks, check_finite, check_stack, dtype_of, factorised, ready
+from ._stacks import Array, blocks, check_finite, check_flag, check_stack, dtype_of, factorised, ready
 from ._validation import check_array, nonfinite, require_memory
 
 __all__ = ["Gradients", "SPDBatch", "quadratic_forms", "quadratic_forms_and_gradients"]
@@ -242,8 +242,7 @@ class _Given:
         cls, inputs: Any, matrices: Any, mean: Any, log_determinant: bool, *, invert: bool = False
     ) -> _Given:
         """`invert`: with the log determinant, there is to be a batch."""
-        if not isinstance(log_determinant, (bool, np.bool_)):
-            raise TypeError(f"Argument 'log_determinant' must be True or False, not {log_determinant!r}.")
+        log_determinant = check_flag("log_determinant", log_determinant)
         x = check_array("inputs", inputs, INPUTS, empty=True)
         units, d = x.shape[1:]
         factored = isinstance(matrices, SPDBatch)
@@ -258,7 +257,7 @@ class _Given:
         if isinstance(matrices, SPDBatch):
             logdet = matrices.logdet() if log_determinant else None
             return cls(x, dtype, ready(matrices._factors, dtype), factored, mu, logdet, matrices)
-        keep = bool(log_determinant) and invert
+        keep = log_determinant and invert
         A, factors, logdets = factorised(stack, keep=keep, dtype=dtype)
         batch = SPDBatch._of(factors) if keep else None
         return cls(x, dtype, A, factored, mu, logdets if log_determinant else None, batch)
