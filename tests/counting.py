@@ -201,7 +201,7 @@ KERNELS = {
     "solutions": lambda L, rhs, *_: 2 * rhs.size * L.shape[1],
     "inverses": lambda L, *_: 2 * L.size * L.shape[1],
     "unit_lower": lambda L, *_: L.size,
-    "square_norms": lambda L, *_: 2 * L.size,
+    "square_norms": lambda L, *_: L.size,
 }
 ELEMENTWISE = {
     *VECTORS, "weighted_sums", "centred_rows", "squared_norms", "gram_from_product", "block_from_product",

@@ -432,6 +432,30 @@ def test_bad_weights_are_refused():
             quadratic_forms_and_gradients(X, EYE, weights=weights)
 
 
+@pytest.mark.parametrize("needed", [(a, b, c) for a in (0, 1) for b in (0, 1) for c in (0, 1)], ids=str)
+def test_gradients_that_are_not_needed_are_not_made(held, needed, monkeypatch):
+    x, batch, w, mean = case(LOOPED)
+    given, _ = held(batch)
+    options = {"weights": w, "mean": mean, "log_determinant": True}
+    _, full = quadratic_forms_and_gradients(x, given, **options)
+    kernel, made = module.kernels.forms_and_gradients, []
+
+    def watched(*arrays, **sizes):
+        made.append((arrays[6].size > 0, arrays[7].size > 0))
+        kernel(*arrays, **sizes)
+
+    monkeypatch.setattr(module.kernels, "forms_and_gradients", watched)
+    found = module.needed_gradients(x, given, needed=tuple(map(bool, needed)), **options)
+    assert made == [(bool(needed[0]), bool(needed[1]))]
+    for wanted, gradient, expected in zip(
+        needed, found, (full.inputs, full.matrices, full.mean), strict=True
+    ):
+        if wanted:
+            np.testing.assert_array_equal(gradient, expected)
+        else:
+            assert gradient is None
+
+
 def test_gradients_print_themselves_shortly():
     _, gradients = quadratic_forms_and_gradients(X, EYE)
     assert repr(gradients) == "Gradients: inputs (4, 3, 2), matrices (3, 2, 2), mean None"

@@ -1,6 +1,8 @@
 """SPDBatch: each way in and out of it against dense matrices, and what is refused."""
 
+import copy
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -199,6 +201,25 @@ def test_a_batch_is_not_changed_from_outside():
         batch._factors = factors
 
 
+@pytest.mark.parametrize("given", [(), (np.eye(2)[np.newaxis],), ([[[4.0, 2.0], [2.0, 5.0]]],)])
+def test_a_batch_is_not_made_by_its_class(given):
+    with pytest.raises(TypeError, match=r"use SPDBatch\.from_matrices, from_cholesky, from_eigen or random"):
+        SPDBatch(*given)
+    with pytest.raises(TypeError, match="An SPDBatch must be made by one of its methods"):
+        SPDBatch(_factors=np.eye(2)[np.newaxis])
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda b: pickle.loads(pickle.dumps(b))])
+def test_a_batch_is_copied_and_pickled(again, dtype):
+    batch = random((3, 4), dtype)
+    other = again(batch)
+    assert (type(other), other.dtype) == (SPDBatch, dtype)
+    np.testing.assert_array_equal(other.cholesky, batch.cholesky)
+    np.testing.assert_array_equal(other.matrices(), batch.matrices())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        other._factors = batch.cholesky
+
+
 def test_a_batch_prints_itself_shortly():
     assert repr(random((3, 2))) == "SPDBatch: 3 matrices of 2 x 2, float64"
     assert repr(random((1, 2), np.float32)) == "SPDBatch: 1 matrix of 2 x 2, float32"
@@ -243,8 +264,8 @@ def test_no_layout_changes_the_answer_or_is_written_to(layout, monkeypatch):
     )
     within(batch.solve(given[4]), batch.solve(y), 1e-13 * np.abs(y).max() + 0 * y)
     np.testing.assert_array_equal(batch.factor_gradient(given[0]), batch.factor_gradient(A))
-    for array, copy in zip(given, before, strict=True):
-        np.testing.assert_array_equal(array, copy)
+    for array, kept in zip(given, before, strict=True):
+        np.testing.assert_array_equal(array, kept)
 
 
 def test_dtypes_are_those_of_all_arguments():
@@ -339,6 +360,45 @@ def test_symmetric_to_the_rounding_of_its_dtype_is_symmetric():
 def test_eigenvectors_and_values_that_are_none_are_refused(vectors, values, message):
     with pytest.raises(ValueError, match=message):
         SPDBatch.from_eigen(vectors, values)
+
+
+@pytest.mark.usefixtures("by")
+@pytest.mark.parametrize(
+    ("largest", "most", "advice"),
+    [(np.float64(2.0), 2.0**104, "; raise the smallest"), (np.float32(2.0), 2.0**46, ", or use float64")],
+    ids=["float64", "float32"],
+)
+def test_eigenvalues_that_are_lost_to_rounding_are_refused(largest, most, advice):
+    dtype = largest.dtype
+    Q, values = EYE.astype(dtype), np.ones((4, 3), dtype)
+    values[2] = largest / most, 1.0, largest
+    batch = SPDBatch.from_eigen(Q, values)
+    np.testing.assert_allclose(np.diagonal(batch.cholesky[2]), np.sqrt(values[2]), rtol=1e-6)
+    values[2, 0] = np.nextafter(values[2, 0], dtype.type(0))
+    found = rf"{values[2, 0]:.3g} and 2 as at unit 2 \(counted from 0\): .* {dtype} .*{advice}\."
+    with pytest.raises(ValueError, match=rf"^Argument 'values' must lie within .* not between {found}$"):
+        SPDBatch.from_eigen(Q, values)
+
+
+def test_a_condition_that_factors_do_not_hold_is_refused(dtype):
+    most = float(np.finfo(dtype).eps) ** -2
+    batch = random((3, 4), dtype, condition=most)
+    L = batch.cholesky
+    assert batch.dtype == dtype
+    assert np.isfinite(L).all()
+    assert (np.diagonal(L, axis1=1, axis2=2) > 0).all()
+    advice = ", or use float64" if dtype == np.float32 else ""
+    with pytest.raises(
+        ValueError,
+        match=rf"'condition' must be at most .*{np.dtype(dtype)} hold no more; lower it{advice}\.$",
+    ):
+        random((3, 4), dtype, condition=1.01 * most)
+
+
+@pytest.mark.parametrize("name", ["foo", None, object(), "f4,f4", ">f8", np.float16], ids=str)
+def test_a_dtype_that_is_none_of_the_two_is_refused_by_name(name):
+    with pytest.raises(TypeError, match=r"^Argument 'dtype' must be float32 or float64, not "):
+        random((1, 2), dtype=name)
 
 
 def test_eigenvalues_of_which_nothing_is_left_are_refused():

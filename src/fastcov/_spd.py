@@ -17,12 +17,16 @@ from ._stacks import (
     MATRIX,
     Array,
     blocks,
+    check_dtype,
+    check_eigenvalues,
     check_finite,
     check_stack,
     dtype_of,
     factorised,
+    most_apart,
     ready,
     reflected,
+    refuse_factors,
     rounding,
 )  # fmt: skip
 from ._validation import (
@@ -75,6 +79,19 @@ class SPDBatch:
 
     _factors: Array
 
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise TypeError(
+            "An SPDBatch must be made by one of its methods, not by its class, which checks nothing: use "
+            "SPDBatch.from_matrices, from_cholesky, from_eigen or random."
+        )
+
+    @classmethod
+    def _of(cls, factors: Array) -> SPDBatch:
+        """The batch of factors that are known to be some, C-contiguous and its own."""
+        batch = object.__new__(cls)
+        object.__setattr__(batch, "_factors", factors)
+        return batch
+
     @classmethod
     def from_cholesky(cls, factors: ArrayLike) -> SPDBatch:
         """The matrices L Lᵀ.
@@ -96,17 +113,8 @@ class SPDBatch:
         L = ready(given, own.dtype)
         factor_kernels.copied_factors(L, own, flaws, size=L.size)
         if flaws.any():
-            if error := nonfinite("factors", given, MATRIX):
-                raise error
-            z = int(np.flatnonzero(flaws)[0])
-            i, j = divmod(int(flaws[z]) - 1, given.shape[1])
-            what = "have a positive diagonal" if i == j else "be lower triangular"
-            raise ValueError(
-                f"Argument 'factors' must {what}, not hold {given[z, i, j]:.3g} at unit {z}, row {i}, "
-                f"column {j} (counted from 0): "
-                + ("train its logarithm." if i == j else "transpose upper factors, or take np.tril of them.")
-            )
-        return cls(own)
+            refuse_factors(given, flaws)
+        return cls._of(own)
 
     @classmethod
     def from_eigen(cls, vectors: ArrayLike, values: ArrayLike) -> SPDBatch:
@@ -114,7 +122,8 @@ class SPDBatch:
 
         A is not formed: with W = Q Λ^½ = L V, V of orthonormal rows, A = L Lᵀ. The factor is that of a matrix
         Q Λ Qᵀ whose W differs by rounding, also where the largest eigenvalue is 1e16 times the smallest and
-        more, and a Cholesky factorisation of A would break down.
+        more, and a Cholesky factorisation of A would break down; not beyond ε⁻², of the dtype of the factors:
+        2e31 in float64, 7e13 in float32. Of smaller eigenvalues rounding leaves nothing.
 
         Parameters
         ----------
@@ -127,8 +136,8 @@ class SPDBatch:
         ------
         TypeError, ValueError
             If an argument is not a real, finite array of the right shape, a value is not positive (names unit
-            and place), or a Q not orthogonal to rounding (names the unit); or if values are so far apart that
-            nothing is left of a row of W.
+            and place), or a Q not orthogonal to rounding (names the unit); or if the values of a unit are
+            further apart than ε⁻² (names it and them), or so small that nothing is left of a row of W.
 
         Notes
         -----
@@ -143,13 +152,8 @@ class SPDBatch:
                 f"of shape {given.shape}."
             )
         eigenvalues = check_finite("values", given, ("unit", "input"))
-        if not (eigenvalues > 0).all():
-            z, i = np.argwhere(~(eigenvalues > 0))[0]
-            raise ValueError(
-                f"Argument 'values' must be positive, not {eigenvalues[z, i]:.3g} at unit {z}, input {i} "
-                "(counted from 0): a covariance that is singular has no inverse; add to its eigenvalues."
-            )
         dtype = dtype_of(Q, given)
+        check_eigenvalues(eigenvalues, dtype)
         factors, deviations, flaws = np.zeros((Z, d, d), dtype), np.empty(Z), np.zeros(Z, np.intp)
         if d > LARGE:
             for z in range(Z):
@@ -175,7 +179,7 @@ class SPDBatch:
                 f"(counted from 0), where they lie between {eigenvalues[z].min():.3g} and "
                 f"{eigenvalues[z].max():.3g}: rescale them, or raise the smallest."
             )
-        return cls(factors)
+        return cls._of(factors)
 
     @classmethod
     def from_matrices(cls, matrices: ArrayLike) -> SPDBatch:
@@ -197,7 +201,7 @@ class SPDBatch:
         -----
         ZI³/3 flops, one read.
         """
-        return cls(factorised(check_stack("matrices", matrices), keep=True)[1])
+        return cls._of(factorised(check_stack("matrices", matrices), keep=True)[1])
 
     @classmethod
     def random(
@@ -216,9 +220,9 @@ class SPDBatch:
         n_units, n_inputs : int
             Z and I.
         condition : float, default 10.0
-            Eigenvalues lie between condition^−½ and condition^½.
+            Eigenvalues lie between condition^∓½; at most ε⁻², which is 2e31 in float64 and 7e13 in float32.
         dtype : float32 or float64
-            Of the factors.
+            Of the factors, which are computed in float64.
         rng : int or numpy.random.Generator, default 0
             Seed; the same one, the same matrices.
 
@@ -238,13 +242,17 @@ class SPDBatch:
             raise ValueError(
                 f"Argument 'condition' must be at least 1, not {condition!r}: 1 gives the identity."
             )
-        if np.dtype(dtype) not in (np.float32, np.float64):
-            raise TypeError(f"Argument 'dtype' must be float32 or float64, not {np.dtype(dtype)}.")
+        kept = check_dtype(dtype)
+        if spread > (most := most_apart(kept)):
+            raise ValueError(
+                f"Argument 'condition' must be at most {most:.3g}, not {spread:.3g}: factors of dtype {kept} "
+                f"hold no more; {'lower it' if kept == np.float64 else 'lower it, or use float64'}."
+            )
         require_memory(40 * Z * d * d, f"{Z} random matrices of {d} x {d}", "make fewer at a time")
         generator = check_generator(rng)
         vectors, _ = np.linalg.qr(generator.standard_normal((Z, d, d)))
         values = np.exp(np.log(spread) * generator.uniform(-0.5, 0.5, (Z, d)))
-        return cls(cls.from_eigen(vectors, values)._factors.astype(dtype, copy=False))
+        return cls._of(cls.from_eigen(vectors, values)._factors.astype(kept, copy=False))
 
     @property
     def cholesky(self) -> Array:
@@ -326,7 +334,7 @@ class SPDBatch:
         Notes
         -----
         2I² flops a vector, forward and backward substitution in float64; beside the solution, memory of some
-        MB that does not grow with L.
+        MB that does not grow with L, and 8ZI² bytes where a float32 batch meets a `rhs` of float64: a copy.
         """
         forms = (("unit", "input"), ("sample", "unit", "input"))
         given = check_array("rhs", rhs, *forms, empty=True)
@@ -380,9 +388,12 @@ class SPDBatch:
             raise ValueError(
                 f"Argument 'gradient' must have the shape {self.shape} of the factors, not {given.shape}."
             )
-        M = check_finite("gradient", given, MATRIX, self.dtype)
+        return self._factor_gradient(check_finite("gradient", given, MATRIX, self.dtype))
+
+    def _factor_gradient(self, M: Array) -> Array:
+        """The same of any M in the dtype: what comes of infinity and NaN is that of the arithmetic."""
         symmetric, out = np.empty_like(M), np.empty_like(M)
-        kernels.symmetric_parts(M, symmetric, size=M.size)
-        with blas_for(0.0):
+        with blas_for(0.0), np.errstate(over="ignore", invalid="ignore"):
+            kernels.symmetric_parts(M, symmetric, size=M.size)
             kernels.lower_products(symmetric, self._factors, out, size=M.size * M.shape[1])
         return out

@@ -48,6 +48,49 @@ def dtype_of(*arrays: Array) -> np.dtype[Any]:
     return np.dtype(np.float32 if single else np.float64)
 
 
+def check_flag(name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"Argument '{name}' must be True or False, not {value!r}.")
+    return bool(value)
+
+
+def check_dtype(dtype: Any) -> np.dtype[Any]:
+    """float32 or float64."""
+    try:
+        found = None if dtype is None else np.dtype(dtype)
+    except (TypeError, ValueError, SyntaxError):
+        found = None
+    if found is None or found not in (np.float32, np.float64):
+        given = repr(dtype) if found is None else str(found)
+        raise TypeError(f"Argument 'dtype' must be float32 or float64, not {given}: pass one of these.")
+    return found
+
+
+def most_apart(dtype: np.dtype[Any]) -> float:
+    """How many times the smallest eigenvalue the largest may be: ε⁻², beyond which its root is rounding."""
+    return float(np.finfo(dtype).eps) ** -2
+
+
+def check_eigenvalues(eigenvalues: NDArray[np.float64], dtype: np.dtype[Any]) -> None:
+    """Raise for 'values' (Z, I) that are not positive, or that factors in the dtype do not hold together."""
+    if not (eigenvalues > 0).all():
+        z, i = np.argwhere(~(eigenvalues > 0))[0]
+        raise ValueError(
+            f"Argument 'values' must be positive, not {eigenvalues[z, i]:.3g} at unit {z}, input {i} "
+            "(counted from 0): a covariance that is singular has no inverse; add to its eigenvalues."
+        )
+    smallest, largest = eigenvalues.min(axis=1), eigenvalues.max(axis=1)
+    most = most_apart(dtype)
+    lost = np.flatnonzero(smallest < largest / most)
+    if len(lost):
+        z, single = lost[0], dtype == np.float32
+        raise ValueError(
+            f"Argument 'values' must lie within a factor of {most:.3g} in a unit, not between "
+            f"{smallest[z]:.3g} and {largest[z]:.3g} as at unit {z} (counted from 0): factors of dtype "
+            f"{dtype} hold no more; raise the smallest{', or use float64' if single else ''}."
+        )
+
+
 def ready(array: Array, dtype: DTypeLike) -> Array:
     """The array as the kernels want it; a copy where it is not."""
     with np.errstate(over="ignore"):  # a long double beyond float64 becomes infinite
@@ -138,6 +181,20 @@ def _refuse(given: Array, reports: Array) -> NoReturn:
         f"Argument 'matrices' must be positive definite, not with {len(units)} of {len(given)} that are not, "
         f"first that of unit {units[0]} (counted from 0), whose smallest eigenvalue is {smallest:.3g} and "
         f"largest {largest:.3g}: add a multiple of the identity."
+    )
+
+
+def refuse_factors(given: Array, flaws: NDArray[np.intp]) -> NoReturn:
+    """Raise for 'factors' that have flaws, as `copied_factors` counts them."""
+    if error := nonfinite("factors", given, MATRIX):
+        raise error
+    z = int(np.flatnonzero(flaws)[0])
+    i, j = divmod(int(flaws[z]) - 1, given.shape[1])
+    what = "have a positive diagonal" if i == j else "be lower triangular"
+    raise ValueError(
+        f"Argument 'factors' must {what}, not hold {given[z, i, j]:.3g} at unit {z}, row {i}, "
+        f"column {j} (counted from 0): "
+        + ("train its logarithm." if i == j else "transpose upper factors, or take np.tril of them.")
     )
 
 

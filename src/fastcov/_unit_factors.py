@@ -269,7 +269,7 @@ def unit_lower(factors, out, pivots):
 
 @Kernel
 def square_norms(factors, out):
-    """out_z = ||L_z||^2 in float64. factors (Z, I, I). 2ZI^2 flops."""
+    """out_z = ||L_z||^2 in float64. factors (Z, I, I). ZI^2 flops."""
     d = factors.shape[1]
     for z in prange(len(factors)):
         s = 0.0

@@ -67,9 +67,10 @@ def forms(inputs, mean, matrices, factored, out):
 def forms_and_gradients(inputs, mean, matrices, factored, weights, out, slopes, totals, sums):
     """The same with what sum_lz w_lz out_lz changes by: slopes_lz = 2 w A b; adds sum_l w b b^T to totals_z.
 
-    Adds sum_l slopes_lz to sums_z, too. weights (n, Z); slopes (n, Z, I); totals (p, Z, I, I) and sums
-    (p, Z, I) in float64, each of p for a part of the rows. 4nZI^2 flops, 6 where `factored`; one read of
-    the inputs and one write of slopes.
+    Adds sum_l slopes_lz to sums_z, too. weights (n, Z); slopes (n, Z, I), or (0, Z, I) where they are not
+    wanted; totals (p, Z, I, I), or (p, Z, 0, 0), and sums (p, Z, I) in float64, each of p for a part of the
+    rows. 4nZI^2 flops, 6 where `factored`, and 2 less without totals; one read of the inputs and one write
+    of slopes.
     """
     n, units, d = inputs.shape
     parts = len(totals)
@@ -95,8 +96,9 @@ def forms_and_gradients(inputs, mean, matrices, factored, weights, out, slopes, 
                 if factored:
                     np.dot(P[:rows], matrices[z].T, Q[:rows])
                 for r in range(rows):
-                    p, b, slope, w = P[r], B[r], slopes[start + r, z], weights[start + r, z]
+                    p, b, w = P[r], B[r], weights[start + r, z]
                     other, ab = (p, Q[r]) if factored else (b, p)
+                    slope = slopes[start + r, z] if len(slopes) else p
                     twice, s = 2.0 * w, 0.0
                     for j in range(d):
                         s += np.float64(p[j]) * other[j]
@@ -107,8 +109,9 @@ def forms_and_gradients(inputs, mean, matrices, factored, weights, out, slopes, 
                         slope_sum[j] += v
                     for j in range(d):
                         p[j] = w * b[j]
-                np.dot(B[:rows].T, P[:rows], product)
-                for i in range(d):
+                if len(total):
+                    np.dot(B[:rows].T, P[:rows], product)
+                for i in range(len(total)):
                     row, more = total[i], product[i]
                     for j in range(d):
                         row[j] += more[j]

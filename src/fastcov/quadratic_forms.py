@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _unit_kernels as kernels
 from ._jit import blas_for
 from ._spd import SPDBatch
-from ._stacks import Array, blocks, check_finite, check_stack, dtype_of, factorised, ready
+from ._stacks import Array, blocks, check_finite, check_flag, check_stack, dtype_of, factorised, ready
 from ._validation import check_array, nonfinite, require_memory
 
 __all__ = ["Gradients", "SPDBatch", "quadratic_forms", "quadratic_forms_and_gradients"]
@@ -162,31 +162,56 @@ def quadratic_forms_and_gradients(
     (array([[13.]]), array([[[12., 14.]]]))
     """
     given = _Given.of(inputs, matrices, mean, log_determinant, invert=True)
+    shape = given.inputs.shape[:2]
+    w = np.ones(shape) if weights is None else _matching("weights", weights, INPUTS[:2], shape)
+    g, by_inputs, by_matrices, by_mean = _weighted(given, w, (True, True, mean is not None))
+    assert by_inputs is not None
+    assert by_matrices is not None
+    return g, Gradients(by_inputs, by_matrices, by_mean)
+
+
+def needed_gradients(
+    inputs: Array,
+    matrices: Array | SPDBatch,
+    *,
+    weights: Array,
+    mean: Array | None,
+    log_determinant: bool,
+    needed: tuple[bool, bool, bool],
+) -> tuple[Array | None, Array | None, Array | None]:
+    """The gradients with respect to inputs, matrices and mean, each None where it is not needed.
+
+    Weights (L, Z) of any size: what comes of infinity and NaN is that of the arithmetic.
+    """
+    given = _Given.of(inputs, matrices, mean, log_determinant, invert=needed[1])
+    return _weighted(given, ready(weights, np.float64), needed)[1:]
+
+
+def _weighted(
+    given: _Given, w: NDArray[np.float64], needed: tuple[bool, bool, bool]
+) -> tuple[Array, Array | None, Array | None, Array | None]:
+    """The forms, and the gradients that are needed."""
     n, units, d = given.inputs.shape
-    w = np.ones((n, units)) if weights is None else _matching("weights", weights, INPUTS[:2], (n, units))
+    of_inputs, of_matrices, of_mean = needed
     require_memory(
-        given.inputs.size * given.dtype.itemsize + 16 * units * d * d,
+        of_inputs * given.inputs.size * given.dtype.itemsize + of_matrices * 16 * units * d * d,
         f"Gradients of {n} x {units} x {d}",
         "pass fewer samples at a time",
     )
-    out, slopes = np.empty((n, units), given.dtype), np.empty((n, units, d), given.dtype)
+    out, slopes = np.empty((n, units), given.dtype), np.empty((n * of_inputs, units, d), given.dtype)
     # Where units are fewer than tasks should be, parts of the samples are summed apart.
     tasks = -(-kernels.TASKS // max(1, units))
     parts = max(1, min(tasks, n // (4 * max(d, 32)), PART_BYTES // (8 * d * d * max(1, units))))
-    totals, sums = np.zeros((parts, units, d, d)), np.zeros((parts, units, d))
+    totals, sums = np.zeros((parts, units, *2 * (d * of_matrices,))), np.zeros((parts, units, d))
     for rows, block in given.blocks(products=3):
         kernels.forms_and_gradients(
             block, given.mean, given.matrices, int(given.factored), w[rows], out[rows], slopes[rows],
             totals, sums, size=block.size * d // 4,
         )  # fmt: skip
     with np.errstate(over="ignore", invalid="ignore"):  # what is beyond the dtype is infinite
-        total = totals[0] if parts == 1 else totals.sum(axis=0)
-        kernels.symmetric_parts(total, total, size=total.size)
-        if log_determinant and given.batch is not None:
-            total -= w.sum(axis=0)[:, np.newaxis, np.newaxis] * given.batch.inverse()
-        by_mean = None if mean is None else -sums.sum(axis=0).astype(given.dtype, copy=False)
-        gradients = Gradients(slopes, total.astype(given.dtype, copy=False), by_mean)
-    return given.finished(out), gradients
+        by_mean = -sums.sum(axis=0).astype(given.dtype, copy=False) if of_mean else None
+        by_matrices = given.by_matrices(totals, w) if of_matrices else None
+    return given.finished(out), slopes if of_inputs else None, by_matrices, by_mean
 
 
 def _matching(name: str, value: Any, axes: tuple[str, ...], shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -217,8 +242,7 @@ class _Given:
         cls, inputs: Any, matrices: Any, mean: Any, log_determinant: bool, *, invert: bool = False
     ) -> _Given:
         """`invert`: with the log determinant, there is to be a batch."""
-        if not isinstance(log_determinant, (bool, np.bool_)):
-            raise TypeError(f"Argument 'log_determinant' must be True or False, not {log_determinant!r}.")
+        log_determinant = check_flag("log_determinant", log_determinant)
         x = check_array("inputs", inputs, INPUTS, empty=True)
         units, d = x.shape[1:]
         factored = isinstance(matrices, SPDBatch)
@@ -233,9 +257,9 @@ class _Given:
         if isinstance(matrices, SPDBatch):
             logdet = matrices.logdet() if log_determinant else None
             return cls(x, dtype, ready(matrices._factors, dtype), factored, mu, logdet, matrices)
-        keep = bool(log_determinant) and invert
+        keep = log_determinant and invert
         A, factors, logdets = factorised(stack, keep=keep, dtype=dtype)
-        batch = SPDBatch(factors) if keep else None
+        batch = SPDBatch._of(factors) if keep else None
         return cls(x, dtype, A, factored, mu, logdets if log_determinant else None, batch)
 
     def blocks(self, *, products: int) -> Iterator[tuple[slice, Array]]:
@@ -243,6 +267,14 @@ class _Given:
         _, units, d = self.inputs.shape
         with blas_for(0.0), np.errstate(over="ignore", invalid="ignore"):
             yield from blocks(self.inputs, self.dtype, 2 * products * units * d * d)
+
+    def by_matrices(self, totals: NDArray[np.float64], w: NDArray[np.float64]) -> Array:
+        """The gradient with respect to matrices, from the parts of its sums over samples."""
+        total = totals[0] if len(totals) == 1 else totals.sum(axis=0)
+        kernels.symmetric_parts(total, total, size=total.size)
+        if self.logdet is not None and self.batch is not None:
+            total -= w.sum(axis=0)[:, np.newaxis, np.newaxis] * self.batch.inverse()
+        return total.astype(self.dtype, copy=False)
 
     def finished(self, out: Array) -> Array:
         """The forms, less the log determinants; raises for inputs that are not finite."""

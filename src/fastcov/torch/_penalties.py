@@ -122,7 +122,10 @@ def covariance_distance(
 
 @apart
 def _penalty(function: Callable[..., tuple[float, Array]], activations: Tensor, **options: Any) -> Tensor:
-    constants = {name: constant(name, value) for name, value in options.items()}
+    constants = {
+        name: constant(name, value) if name in ("target", "epsilon") else value
+        for name, value in options.items()
+    }
 
     def evaluate(needed: tuple[bool, ...], array: Array) -> tuple[float, tuple[Array | None]]:
         value, gradient = function(array, **constants)

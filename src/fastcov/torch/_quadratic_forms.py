@@ -9,8 +9,12 @@ import torch
 from torch import Tensor
 
 from .. import quadratic_forms as forms
+from .._stacks import check_flag
 from .._validation import check_whole
 from ._tensors import Array, apart, as_array, checked, refuse_second_derivatives, widened, widest
+
+# For parameters that training has driven out of their range.
+_REMEDY = "take smaller steps, or clip gradients"
 
 
 def quadratic_forms(
@@ -67,7 +71,10 @@ class QuadraticForms(torch.nn.Module):
     """A layer of units that each hold a mean and an inverse covariance, g = (x − μ)ᵀ A (x − μ).
 
     A = L Lᵀ, where L has below its diagonal what `lower` holds, and on it the exponential of `log_diagonal`.
-    All values of the parameters give positive-definite matrices, so that any optimiser may train them.
+    Whatever values an optimiser takes the parameters to, the matrices stay positive definite, as long as the
+    exponentials are numbers other than zero and infinity: those of −87 to 88 in float32 and bfloat16, −708 to
+    709 in float64, −16 to 11 in float16. (A itself, which `matrices` gives and forms do without, is rounded,
+    and leaves the range of its dtype at half of these.)
 
     Parameters
     ----------
@@ -86,6 +93,13 @@ class QuadraticForms(torch.nn.Module):
         Row by row. Small random numbers to begin with, so that units differ; everything else begins at zero.
     mean : Parameter, shape (Z, I), or None
 
+    Raises
+    ------
+    TypeError, ValueError
+        If a number of units or inputs is not positive, or `mean` or `log_determinant` neither True nor False;
+        from a call, if `log_diagonal` is out of that range or `lower` not finite (names unit and place), and
+        as `fastcov.torch.quadratic_forms`.
+
     Examples
     --------
     >>> import torch, fastcov.torch as fct
@@ -99,7 +113,7 @@ class QuadraticForms(torch.nn.Module):
     ) -> None:
         super().__init__()
         Z, n = check_whole("n_units", n_units, 1), check_whole("n_inputs", n_inputs, 1)
-        self.log_determinant = bool(log_determinant)
+        mean, self.log_determinant = check_flag("mean", mean), check_flag("log_determinant", log_determinant)
         self.log_diagonal = torch.nn.Parameter(torch.empty(Z, n))
         self.lower = torch.nn.Parameter(torch.empty(Z, n * (n - 1) // 2))
         self.register_parameter("mean", torch.nn.Parameter(torch.empty(Z, n)) if mean else None)
@@ -126,7 +140,26 @@ class QuadraticForms(torch.nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """g (L, Z) of inputs (L, Z, I); see `fastcov.torch.quadratic_forms`."""
+        self._check()
         return _apply(inputs, self.cholesky(), self.mean, self.log_determinant, factored=True)
+
+    @apart
+    def _check(self) -> None:
+        """Raise for parameters that no factors with a positive diagonal come of."""
+        logs = checked("log_diagonal", self.log_diagonal).detach()
+        lower = checked("lower", self.lower).detach()
+        diagonal = logs.exp()
+        for unit, i in (~(diagonal.isfinite() & (diagonal > 0))).nonzero()[:1].tolist():
+            raise ValueError(
+                f"Argument 'log_diagonal' must have exponentials that are positive numbers of {logs.dtype}, "
+                f"not hold {logs[unit, i]:.3g} at unit {unit}, input {i} (counted from 0): {_REMEDY}."
+            )
+        for unit, k in (~lower.isfinite()).nonzero()[:1].tolist():
+            row, column = torch.tril_indices(logs.shape[1], logs.shape[1], offset=-1)[:, k].tolist()
+            raise ValueError(
+                f"Argument 'lower' must be finite, not {lower[unit, k]:.3g} at unit {unit}, place {k}, which "
+                f"is row {row} and column {column} of its factor (counted from 0): {_REMEDY}."
+            )
 
     def extra_repr(self) -> str:
         n_units, n_inputs = self.log_diagonal.shape
@@ -141,8 +174,9 @@ def _apply(
     inputs: Tensor, matrices: Tensor, mean: Tensor | None, log_determinant: bool, *, factored: bool
 ) -> Tensor:
     """The forms, from the matrices or their Cholesky factors."""
-    given = {"inputs": inputs, "matrices": matrices, "mean": mean}
-    tensors = {name: checked(name, t) for name, t in given.items() if t is not None}
+    tensors = {"inputs": checked("inputs", inputs), "matrices": checked("matrices", matrices)}
+    if mean is not None:
+        tensors["mean"] = checked("mean", mean)
     dtype = widest(tensors.values())
     alike = {name: widened(t.to(dtype)) for name, t in tensors.items()}
     g = _Forms.apply(log_determinant, factored, alike["inputs"], alike["matrices"], alike.get("mean"))
@@ -166,10 +200,14 @@ class _Forms(torch.autograd.Function):
     def backward(ctx: Any, weights: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivatives()
         x, A, options = _arguments(ctx, *ctx.saved_tensors)
-        _, found = forms.quadratic_forms_and_gradients(x, A, weights=as_array(weights), **options)
-        of_A = A.factor_gradient(found.matrices) if ctx.factored else found.matrices
-        gradients = (found.inputs, of_A, found.mean)
-        return None, None, *(None if g is None else torch.from_numpy(g) for g in gradients)
+        needed = ctx.needs_input_grad[2:]
+        # Of any weights: those that overflow are how a GradScaler finds its scale.
+        of_x, of_A, of_mean = forms.needed_gradients(
+            x, A, weights=as_array(weights), needed=needed, **options
+        )
+        if ctx.factored and of_A is not None:
+            of_A = A._factor_gradient(of_A)
+        return None, None, *(None if g is None else torch.from_numpy(g) for g in (of_x, of_A, of_mean))
 
 
 def _arguments(
