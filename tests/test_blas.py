@@ -161,3 +161,12 @@ def test_the_dual_gram_does_not_depend_on_blocks(rows, dtype, set_block_rows):
     bounds = _pairs.pack(absolute_atoms(X).T.reshape(40, 4, 4)).T
     within(blocks, whole, 2 * rounding(X, dtype) * (bounds @ bounds.T)[lower])
     assert shares == [min(1.0, rows * (i + 1) / 40) for i in range(-(-40 // rows))]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_tall_products_are_those_of_parts_of_the_rows(parts, dtype):
+    A = np.random.default_rng(0).integers(-9, 10, (50, 7)).astype(dtype)  # whose products are exact
+    products = _blas.tall_products(A, parts)
+    assert len(products) == parts
+    np.testing.assert_array_equal(np.tril(sum(products)), np.tril(A.T @ A))

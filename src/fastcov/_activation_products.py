@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _activation_kernels as kernels
 from . import _blas, _kernels
 from ._activations import Activations, Array
-from ._jit import blas_for
+from ._jit import SMALL_FLOPS, blas_for
 
 # Turns a tile of T, of these rows and columns, into that of F in place, and returns its share of the value.
 Transform = Callable[[Array, slice, slice], float]
@@ -161,7 +162,13 @@ def _samples_product(activations: Activations) -> tuple[NDArray[np.float64], NDA
     K, variances = np.zeros((m, m)), np.empty(n)
     for units in activations.slices():
         A = activations.block(units)
-        _blas.add_self_product(K, A)
+        parts = numba.get_num_threads() if 2 * m < len(A) and len(A) * m * m > SMALL_FLOPS else 1
+        if parts > 1:
+            with blas_for(0):
+                for product in _blas.tall_products(A, parts):
+                    K += np.tril(product)
+        else:
+            _blas.add_self_product(K, A)
         kernels.row_dots(A, A, variances[units], size=A.size)
     _kernels.mirror_lower(K, size=K.size)
     return K, variances

@@ -6,6 +6,7 @@ NumPy product stands on a hot path. (Numba's `np.dot`, in kernels, is SciPy's; i
 C-ordered array is the transpose of a Fortran-ordered one, so nothing here is ever copied.
 """
 
+import concurrent.futures
 import ctypes
 import functools
 import threading
@@ -57,14 +58,37 @@ def self_product(A: Array, *, transpose: bool = False, out: Array | None = None,
             out[...] = 0.0
         return out
     if n * n * k > LONG_FLOPS:
-        syrk, number = _by_address(cython_blas, "syrk", A.dtype), _number(A.dtype)
-        ld = ctypes.c_int(A.shape[1])
-        _call(syrk, b"U", b"N" if transpose else b"T", ctypes.c_int(n), ctypes.c_int(k), number(1.0),
-              _at(A), ld, number(float(add)), _at(out), ctypes.c_int(n), flops=n * n * k)  # fmt: skip
+        _syrk_at(A, out, transpose=transpose, add=add)
         return out
     syrk = _routine(blas, "syrk", A.dtype)
     syrk(1.0, A.T, beta=float(add), c=out.T, trans=not transpose, lower=0, overwrite_c=1)
     return out
+
+
+def _syrk_at(A: Array, out: Array, *, transpose: bool, add: bool) -> None:
+    """`self_product` by address, which lets other threads of Python run."""
+    k, n = A.shape if transpose else A.shape[::-1]
+    syrk, number = _by_address(cython_blas, "syrk", A.dtype), _number(A.dtype)
+    ld = ctypes.c_int(A.shape[1])
+    _call(syrk, b"U", b"N" if transpose else b"T", ctypes.c_int(n), ctypes.c_int(k), number(1.0),
+          _at(A), ld, number(float(add)), _at(out), ctypes.c_int(n), flops=n * n * k)  # fmt: skip
+
+
+def tall_products(A: Array, parts: int) -> list[Array]:
+    """Lower triangles of Aᵀ A for so many parts of the rows of A, each on a thread of its own. n²k flops.
+
+    Of few columns, OpenBLAS's threads gain little: 5.6 ms for 4000 x 250 on two, 6.3 on one, and 4.2 so. To
+    be called with BLAS held at one thread.
+    """
+    k, n = A.shape
+    outs = [np.zeros((n, n), A.dtype) for _ in range(parts)]
+
+    def add(p: int) -> None:
+        _syrk_at(A[p * k // parts : (p + 1) * k // parts], outs[p], transpose=True, add=True)
+
+    with concurrent.futures.ThreadPoolExecutor(parts) as pool:
+        list(pool.map(add, range(parts)))
+    return outs
 
 
 def cholesky(A: Array, watch: Callable[[float], None] | None = None) -> int:
