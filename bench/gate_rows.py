@@ -42,8 +42,8 @@ PAGE, LINE = 4096, 64
 # thread ratios of fresh processes are mostly within 1 to 5 % of the usual one, and 15 % are twice the
 # second line. With all threads they are within 1 to 15 % of it, of the smallest within 50 %, and a row is
 # there for parallelism that is broken: one thread in place of two. WIDE is for what is mostly Python's
-# share, or as large as the last cache, which neighbours share: within 10 %, over minutes. Slowed by 15 %
-# these are caught half of the time.
+# share, or as large as a cache that is shared, or of products of very small matrices: within 10 %, over
+# minutes. Slowed by 15 % these are caught half of the time.
 WIDE = "wide"
 MARGINS = {ONE: (1.04, 1.075), WIDE: (1.1, 1.15), ALL: (1.3, 1.6)}
 
@@ -102,13 +102,13 @@ OPERATIONS = [
     Row("fit", TINY, FLOOR, 30.0, "threads must not be waited for in a small fit", threads=ALL),
     Row("losses", TINY, NAIVE, 0.6, "candidates run on all threads", threads=ALL),
     Row("mean-absolute-covariance", TINY, FLOOR, 5.0, "tiles, and Python's share", margins=WIDE),
-    Row("mean-absolute-covariance", SIGNS, FLOOR, 1.6, "signs take less than the products of the floor"),
-    Row("decov", SMALL, FLOOR, 5.0, "two products through samples"),
-    Row("decov", SMALL, FLOOR, 7.0, "the same in float32", dtype="float32"),
-    Row("covariance-distance", (300, 187), FLOOR, 4.0, "two products by tiles"),
-    Row("quadratic-forms", SMALL, FLOOR, 7.0, "one product a unit"),
-    Row("quadratic-forms-and-gradients", SMALL, FLOOR, 6.0, "two products a unit"),
-    Row("spd-batch", SMALL, FLOOR, 3.0, "one factor and two substitutions a unit"),
+    Row("mean-absolute-covariance", SIGNS, FLOOR, 1.6, "signs take less than products", margins=WIDE),
+    Row("decov", SMALL, FLOOR, 5.0, "two products through samples", margins=WIDE),
+    Row("decov", SMALL, FLOOR, 7.0, "the same in float32", dtype="float32", margins=WIDE),
+    Row("covariance-distance", (300, 187), FLOOR, 4.0, "two products by tiles", margins=WIDE),
+    Row("quadratic-forms", SMALL, FLOOR, 7.0, "one product a unit", margins=WIDE),
+    Row("quadratic-forms-and-gradients", SMALL, FLOOR, 6.0, "two products a unit", margins=WIDE),
+    Row("spd-batch", SMALL, FLOOR, 3.0, "one factor and two substitutions a unit", margins=WIDE),
     Row("mean-absolute-covariance", (2000, 500), FLOOR, 1.5, "signs run on all threads", threads=ALL),
     Row("quadratic-forms", (131_072, 64), FLOOR, 2.5, "units run on all threads", threads=ALL),
 ]  # fmt: skip
@@ -141,19 +141,19 @@ KERNELS = [
     Row("unit_rows", SMALL, CORE, 0.6, "what products for signs are of"),
     Row("product_signs", SMALL, CORE, 50.0, "products in float32, and bits of their signs"),
     Row("exact_signs", SMALL, CORE, 60.0, "the same in float64, of units that are nearly uncorrelated"),
-    Row("signed_sums", SMALL, CORE, 30.0, "additions from tables of sums"),
+    Row("signed_sums", SMALL, CORE, 30.0, "additions from tables of sums", margins=WIDE),
     Row("signed_sums", SMALL, CORE, 22.0, "the same in float32", dtype="float32"),
     Row("forms", SMALL, CORE, 4.0, "quadratic forms"),
-    Row("forms_and_gradients", SMALL, CORE, 8.0, "and their gradients"),
-    Row("symmetric_parts", STACK, CORE, 4.0, "the last of every stack of matrices"),
-    Row("self_products", STACK, CORE, 13.0, "matrices from their factors"),
-    Row("lower_products", STACK, CORE, 9.0, "gradients of factors"),
+    Row("forms_and_gradients", SMALL, CORE, 8.0, "and their gradients", margins=WIDE),
+    Row("symmetric_parts", STACK, CORE, 4.0, "the last of every stack of matrices", margins=WIDE),
+    Row("self_products", STACK, CORE, 13.0, "matrices from their factors", margins=WIDE),
+    Row("lower_products", STACK, CORE, 9.0, "gradients of factors", margins=WIDE),
     Row("cholesky_factors", SMALL, CORE, 4.0, "what says whether matrices are positive definite"),
-    Row("copied_factors", STACK, CORE, 3.5, "factors that are given, looked at"),
-    Row("eigen_factors", STACK, CORE, 45.0, "factors from eigenvectors"),
-    Row("solutions", SMALL, CORE, 16.0, "substitutions for many right-hand sides"),
-    Row("inverses", STACK, CORE, 26.0, "what a log determinant changes by"),
-    Row("unit_lower", STACK, CORE, 1.8, "L D Lᵀ"),
+    Row("copied_factors", STACK, CORE, 3.5, "factors that are given, looked at", margins=WIDE),
+    Row("eigen_factors", STACK, CORE, 45.0, "factors from eigenvectors", margins=WIDE),
+    Row("solutions", SMALL, CORE, 16.0, "substitutions for many right-hand sides", margins=WIDE),
+    Row("inverses", STACK, CORE, 26.0, "what a log determinant changes by", margins=WIDE),
+    Row("unit_lower", STACK, CORE, 1.8, "L D Lᵀ", margins=WIDE),
     Row("square_norms", STACK, CORE, 1.0, "traces"),
 ]  # fmt: skip
 
