@@ -185,7 +185,10 @@ def _call(routine: Any, *arguments: Any, flops: float = 0.0) -> None:
             ended.set()
 
     threading.Thread(target=call, daemon=False).start()
-    ended.wait()  # not the thread's join: Python 3.11 takes a thread whose join is interrupted for ended
+    # Not by the thread's join: Python 3.11 takes a thread whose join is interrupted for ended. And not for
+    # longer at once: a signal that comes just before a wait does not end it.
+    while not ended.wait(0.2):
+        pass
 
 
 def cholesky_solve(L: Array, rhs: Array) -> Array:

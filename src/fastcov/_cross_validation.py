@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -273,14 +274,21 @@ def _run(
         workers = 1  # files are not read by many at once
     results: dict[tuple[str, int, int], dict[int, Score]] = {each: {} for each in whole}
     cancelled = False
+    under_way: list[threading.Event] = []
 
-    def check(_: Progress) -> None:
+    def check(_: Progress | None) -> None:
         if cancelled:
             raise _Cancelled
 
     def work(m: str, s: int, f: int, part: list[int]) -> tuple[tuple[str, int, int], dict[int, Score]]:
-        asked = settings[m].watched(check, rng=np.random.default_rng(0))
-        return (m, s, f), study.path(splits[f], orders[s], m, asked, part)
+        ended = threading.Event()
+        under_way.append(ended)
+        try:
+            check(None)
+            asked = settings[m].watched(check, rng=np.random.default_rng(0))
+            return (m, s, f), study.path(splits[f], orders[s], m, asked, part)
+        finally:
+            ended.set()
 
     if workers == 1:
         for done, task in enumerate(tasks, 1):
@@ -293,12 +301,17 @@ def _run(
     )
     with blas_for(0):
         try:
-            futures = [pool.submit(work, *task) for task in tasks]
-            for done, future in enumerate(concurrent.futures.as_completed(futures), 1):
-                key, scores = future.result()
-                results[key].update(scores)
-                watch(Progress("folds", done / len(tasks)))
+            waiting = {pool.submit(work, *task) for task in tasks}
+            while waiting:  # not for longer at once: a signal that comes just before a wait does not end it
+                ready, waiting = concurrent.futures.wait(waiting, 0.2, concurrent.futures.FIRST_COMPLETED)
+                for future in ready:
+                    key, scores = future.result()
+                    results[key].update(scores)
+                if ready:
+                    watch(Progress("folds", 1.0 - len(waiting) / len(tasks)))
         finally:  # after an error of a fold or a callback, or Ctrl-C, what is under way ends at once
             cancelled = True
             pool.shutdown(cancel_futures=True)
+            for ended in under_way:  # a thread whose start was interrupted is one that the pool does not know
+                ended.wait()
     return results

@@ -317,9 +317,8 @@ def _scaled(
     gradient *= order * weight
     value = np.float64(weight * total)
     if A.exponent:
-        with np.errstate(
-            over="ignore", under="ignore"
-        ):  # what has no value in the precision of A is infinite
+        # What is beyond the range of a dtype is infinite, or zero.
+        with np.errstate(over="ignore", under="ignore"):
             value = np.ldexp(value, -order * A.exponent)
             np.ldexp(gradient, (1 - order) * A.exponent, out=gradient)
     return float(value), gradient
