@@ -102,7 +102,7 @@ def test_rows_are_counted_as_they_are_read():
 def test_large_arrays_are_counted_however_they_are_made():
     n = LARGE // 8
     with allocations() as made:
-        A = np.empty(n)
+        A = np.ones(n)
         B = A + 1.0
         C = np.zeros((2, n))
         views = A[1:], C.T, B.reshape(1, -1)
