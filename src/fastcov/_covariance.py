@@ -8,7 +8,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._labels import Columns, Labelled, Labels, conditions_of, like_matrix, order_of
+from ._labels import Labelled, Labels, conditions_of, like_matrix, order_of
 from ._problem import Problem, check_responses
 from ._sources import Stored
 
@@ -130,7 +130,7 @@ def aligned(name: str, Y: Any, wanted: Labels, like: str = "'X'") -> Any:
     if order is None:
         return Y
     array = check_responses(name, Y)
-    values = Columns(array, order) if isinstance(array, Stored) else array[:, order]
+    values = array.columns(order) if isinstance(array, Stored) else array[:, order]
     return Labelled(values, labels.rows, wanted.columns)
 
 

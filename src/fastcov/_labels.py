@@ -93,17 +93,6 @@ class Labelled:
         return values.copy() if copy else values
 
 
-class Columns:
-    """Some of the columns of an array outside memory, in any order."""
-
-    def __init__(self, X: Any, columns: NDArray[np.intp]) -> None:
-        self._X, self._columns = X, columns
-        self.shape, self.dtype = (X.shape[0], len(columns)), X.dtype
-
-    def __getitem__(self, rows: slice) -> Array:
-        return np.asarray(self._X[rows])[:, self._columns]
-
-
 def bare(X: Any) -> Any:
     """What holds the numbers: an array of xarray that is in memory need not be read by rows."""
     if isinstance(X, Labelled):
@@ -218,7 +207,7 @@ def order_of(
         warnings.warn(
             f"{axis}s of '{name}' are in another order than those of {like}: aligned by name.",
             LabelWarning,
-            stacklevel=_outside(),
+            stacklevel=outside(),
         )
     return np.array([places[each] for each in asked], np.intp)
 
@@ -254,7 +243,7 @@ def _folded(name: str) -> str:
     return "".join(name.split()).casefold()
 
 
-def _outside() -> int:
+def outside() -> int:
     """The stack level, for who calls this, of the first frame that is not of this package."""
     level, frame = 1, sys._getframe(2)
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:

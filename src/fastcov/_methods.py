@@ -15,7 +15,17 @@ from ._minimum import at_bounds, minimised
 from ._objective import Objective, best_step
 from ._products import apply_atoms
 from ._settings import NAMES, Outcome, Settings
-from ._solvers import FOR_ANY_PENALTY, SOLVERS, Plan, Solution, System, base_bytes, choose, solver_budget
+from ._solvers import (
+    FOR_ANY_PENALTY,
+    SOLVERS,
+    Plan,
+    Solution,
+    System,
+    base_bytes,
+    choose,
+    conditions,
+    solver_budget,
+)  # fmt: skip
 from ._solvers._solution import RESOLVED, shared_null_space
 from ._sources import Stored
 from ._start import Ridge, Start
@@ -43,7 +53,10 @@ def linear(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
     system = start.system(ridge)
     state = chosen.init(system, dataclasses.replace(options, budget=budget))
     stats = {"solver": plan.solver, "reason": plan.reason}
-    solution = chosen.solve(state, start.overlaps)
+    if isinstance(state, conditions.State):
+        solution = state.solve_errors(start.error, start.overlaps)
+    else:
+        solution = chosen.solve(state, start.overlaps)
     unsolved = not system.definite and solution.status != "converged"
     if unsolved and (settings.solver, plan.solver) == ("auto", "pcg") and plan.cost("cholesky").fits:
         outcome = linear(start, ridge, dataclasses.replace(settings, solver="cholesky"))

@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.linalg import blas
 
 from . import _blas, _kernels
+from ._chunked import Chunked, summed
+from ._dask import dask_array, opened
 from ._jit import blas_for
 from ._labels import UNLABELLED, Labels, bare, by_channel, by_condition
 from ._sources import Stored, is_stored
@@ -74,6 +76,10 @@ def check_responses(name: str, X: Any) -> Array | Stored:
         raise TypeError(
             f"Argument '{name}' must be an array, not a {type(X).__name__}: name one that it holds."
         )
+    if (lazy := dask_array(name, X)) is not None:
+        X = opened(name, lazy, forms)
+    if isinstance(X, Chunked):
+        return X
     if not is_stored(X):
         return check_array(name, X, forms)
     stored = Stored(name, X)
@@ -162,6 +168,7 @@ class Problem:
             sizes=np.ldexp(draft.sizes, e),
         )
 
+    @summed()
     def trace(self) -> float:
         """The trace of C, Σ ‖ỹ_i‖², in scaled units. 5ND flops."""
         step, total = -(-self.block_rows // 4), 0.0
@@ -173,8 +180,11 @@ class Problem:
 
     def at(self, gains: NDArray[np.float64]) -> Problem:
         """The same responses around other gains, all in the units of this problem."""
-        if not self.center and not isinstance(self.X, Stored):  # there is no mean to find
-            return dataclasses.replace(self, gains=gains)
+        if not self.center and (isinstance(self.X, Chunked) or not isinstance(self.X, Stored)):
+            return dataclasses.replace(self, gains=gains)  # there is no mean to find
+        if isinstance(self.X, Chunked):
+            there = dataclasses.replace(self, gains=gains)
+            return dataclasses.replace(there, mean=_chunk_sum(there) / len(gains))
         sizes = np.empty_like(self.sizes)
         total = self._sums(gains, sizes)
         if isinstance(self.X, Stored):
@@ -193,6 +203,9 @@ class Problem:
 
     def _sums(self, gains: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
         """sum_i z_i x_i; fills `sizes`. 3ND flops."""
+        if isinstance(self.X, Chunked):
+            total, sizes[:] = self.X.total_and_joined(_chunk_sums, dataclasses.replace(self, gains=gains))
+            return total
         total = np.zeros(self.shape[1])
         whole = np.dtype(f"i{self.dtype.itemsize}")
         mask = (1 << (8 * whole.itemsize - 1)) - 1
@@ -205,6 +218,10 @@ class Problem:
             sizes[rows] = largest.view(self.dtype)
             total += sums.sum(axis=0)
         return total
+
+    def unlabelled(self) -> Problem:
+        """The same without names, which need not travel."""
+        return dataclasses.replace(self, labels=UNLABELLED)
 
     def astype(self, dtype: DTypeLike) -> Problem:
         """The same responses with products of another precision."""
@@ -329,6 +346,7 @@ class Problem:
             self.centre(rows, block, out[rows])
         return out
 
+    @summed()
     def covariance(self) -> NDArray[np.float64]:
         """C (D, D) at the gains, in scaled units. ND² flops; twice that up to NARROW conditions."""
         D = self.shape[1]
@@ -378,3 +396,14 @@ class Problem:
         """Values of order `x` in X and `y` in Y, in the caller's units; with the exponent of 2 they lack."""
         exponent = x * self.exponent + y * (self.exponent - self.gain_exponent) - lacking
         return np.ldexp(values, -exponent) if exponent else values
+
+
+@summed()
+def _chunk_sum(problem: Problem) -> NDArray[np.float64]:
+    """sum_i z_i x_i."""
+    return problem._sums(problem.gains, problem.sizes)
+
+
+def _chunk_sums(problem: Problem) -> tuple[NDArray[np.float64], Array]:
+    """What `Problem._sums` finds of a chunk."""
+    return problem._sums(problem.gains, problem.sizes), problem.sizes

@@ -134,6 +134,10 @@ class Stored:
                 self._fill(int(distinct[first]), rows[first:last])
         return rows[inverse]
 
+    def columns(self, conditions: NDArray[np.intp]) -> Any:
+        """Some of the columns, in any order."""
+        return Columns(self, conditions)
+
     def chunks(self, multiple: int = 1) -> Iterator[tuple[int, Array]]:
         """First row and rows of each chunk, good until the next one; the next is read meanwhile.
 
@@ -159,6 +163,17 @@ class Stored:
                 yield start, rows
                 if self.watch is not None:
                     self.watch(min(1.0, (start + step) / len(self)))
+
+
+class Columns:
+    """Some of the columns of an array outside memory, in any order."""
+
+    def __init__(self, X: Any, columns: NDArray[np.intp]) -> None:
+        self._X, self._columns = X, columns
+        self.shape, self.dtype = (X.shape[0], len(columns)), X.dtype
+
+    def __getitem__(self, rows: slice) -> Array:
+        return np.asarray(self._X[rows])[:, self._columns]
 
 
 def _file_place(array: np.memmap[Any, Any]) -> tuple[str, int] | None:

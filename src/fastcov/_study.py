@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from ._covariance import dust
 from ._folds import Split
-from ._labels import Columns
 from ._path import outcomes
 from ._problem import Problem
 from ._settings import Settings
@@ -48,7 +47,7 @@ class Study:
     def block(self, conditions: NDArray[np.intp]) -> Problem:
         """The responses to some conditions."""
         X = self.given.X
-        part: Any = Columns(X, conditions) if isinstance(X, Stored) else np.take(X, conditions, axis=1)
+        part: Any = X.columns(conditions) if isinstance(X, Stored) else np.take(X, conditions, axis=1)
         return Problem.of(part, center=self.given.center)
 
     def scale(self, train: NDArray[np.intp], target: Array) -> float:

@@ -93,13 +93,7 @@ def nonfinite(
 
     `names` are those along each axis, where there are any.
     """
-    step = max(1, (1 << 22) * len(array) // array.size)  # rows at a time: the mask is not of X's size
-    count, first = 0, None
-    for start in range(0, len(array), step):
-        bad = np.argwhere(~np.isfinite(as_float64(array[start : start + step])))
-        count += len(bad)
-        if first is None and len(bad):
-            first = (bad[0][0] + start, *bad[0][1:])
+    count, first = array.nonfinite() if hasattr(array, "nonfinite") else _nonfinite_places(array)
     if first is None:
         return None
     known = names or [None] * len(axes)
@@ -112,6 +106,18 @@ def nonfinite(
         f"Argument '{name}' must be finite, not NaN or infinite in {places}, first at {where} "
         "(counted from 0)."
     )
+
+
+def _nonfinite_places(array: Any) -> tuple[int, tuple[int, ...] | None]:
+    """How many, and the first."""
+    step = max(1, (1 << 22) * len(array) // array.size)  # rows at a time: the mask is not of X's size
+    count, first = 0, None
+    for start in range(0, len(array), step):
+        bad = np.argwhere(~np.isfinite(as_float64(array[start : start + step])))
+        count += len(bad)
+        if first is None and len(bad):
+            first = (bad[0][0] + start, *bad[0][1:])
+    return count, first
 
 
 def symmetric(

@@ -4,7 +4,7 @@ Each is a module with ``init(system, options) -> state``, which raises MemoryErr
 and ``solve(state, rhs) -> Solution``: a state serves any number of right-hand sides. `plan` chooses.
 """
 
-from . import cholesky, dual, pcg, spectral
+from . import cholesky, conditions, dual, pcg, spectral
 from ._plan import FOR_ANY_PENALTY, NAMES, Plan, base_bytes, choose, plan, solver_budget
 from ._solution import Options, Progress, Solution, System
 
@@ -12,5 +12,5 @@ SOLVERS = dict(zip(NAMES, (cholesky, dual, spectral, pcg), strict=True))
 
 __all__ = [
     "FOR_ANY_PENALTY", "SOLVERS", "Options", "Plan", "Progress", "Solution", "System", "base_bytes", "choose",
-    "plan", "solver_budget",
+    "conditions", "plan", "solver_budget",
 ]  # fmt: skip

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.linalg import blas, solve_triangular
 
 from .. import _blas, _kernels
+from .._chunked import joined
 from .._jit import blas_for
 from .._problem import BLOCK_BYTES, Problem
 from .._products import apply_adjoint, apply_atoms, gram_block
@@ -62,7 +63,7 @@ class Pivots:
 
 def choose_pivots(system: System, options: Options) -> Pivots:
     """Draw `rank` pivots, or as many as pay for themselves in iterations that they save."""
-    problem, scales, rank = system.problem.astype(np.float64), system.scales, options.rank
+    problem, scales, rank = system.problem.astype(np.float64).unlabelled(), system.scales, options.rank
     diagonal = system.scaled(system.scaled(system.diagonal))
     random = np.random.default_rng(options.rng)
     N, D = problem.shape
@@ -93,9 +94,7 @@ def choose_pivots(system: System, options: Options) -> Pivots:
             _take(pivots, c, proposed, F, B, least, most)
             drawn += BATCH
             if drawn >= N:  # as many were looked at as a pass over all looks at
-                weights, drawn = diagonal.copy(), 0
-                for rows, block in factor_blocks(problem, pivots, scales):
-                    weights[rows] -= np.square(block).sum(axis=1)
+                weights, drawn = diagonal - explained(problem, scales, pivots, _at(scales, pivots)), 0
                 weights[weights < ROUNDING * diagonal] = 0.0
                 weights[pivots.channels] = 0.0
                 cumulative = np.cumsum(weights)
@@ -151,14 +150,26 @@ def _scaled(block: Array, scales: Array | None, rows: Any, columns: Any) -> Arra
     return block
 
 
+@joined(each=1)
+def explained(problem: Problem, scales: Array | None, pivots: Pivots, pivot_scales: Array | None) -> Array:
+    """The diagonal of F Fᵀ (N,). N (2Dk + k²) flops, one pass over X."""
+    out = np.empty(problem.shape[0])
+    for rows, block in factor_blocks(problem, pivots, scales, pivot_scales):
+        out[rows] = np.square(block).sum(axis=1)
+    return out
+
+
 def factor_blocks(
-    problem: Problem, pivots: Pivots, scales: Array | None = None
+    problem: Problem, pivots: Pivots, scales: Array | None = None, pivot_scales: Array | None = None
 ) -> Iterator[tuple[slice, Array]]:
-    """Rows of F = A[:, I] L⁻ᵀ, block by block. N (2Dk + k²) flops, one pass over X."""
+    """Rows of F = A[:, I] L⁻ᵀ, block by block, with scales of the channels and of the pivots.
+
+    N (2Dk + k²) flops, one pass over X.
+    """
     chosen, at_ones = pivots.problem.astype(problem.dtype), problem.at_ones
     # A product with the inverse is twice as fast as solving, and as good for a preconditioner.
     inverse = solve_triangular(pivots.lower, np.eye(len(pivots.channels)), lower=True)
-    inverse = np.ascontiguousarray(_at(scales, pivots) * inverse, problem.dtype)
+    inverse = np.ascontiguousarray((1.0 if scales is None else pivot_scales) * inverse, problem.dtype)
     k = max(problem.shape[1], len(pivots.channels))
     for rows, part in problem.parts(step=max(1, PANEL_BYTES // (problem.dtype.itemsize * k))):
         block = _blas.product(gram_block(part, chosen, at_ones=at_ones), inverse, tb=True)
@@ -189,7 +200,8 @@ class Preconditioner:
         shift = system.ridge
         factor = np.empty((k, N), problem.dtype) if keep else None
         inner = np.zeros((k, k))
-        for rows, block in factor_blocks(problem, pivots, system.scales) if k else ():
+        scales = system.scales
+        for rows, block in factor_blocks(problem, pivots, scales, _at(scales, pivots)) if k else ():
             _blas.add_self_product(inner, block)
             if factor is not None:
                 factor[:, rows] = block.T
@@ -213,7 +225,7 @@ class Preconditioner:
     def _shrink(self, R: Array) -> Array:
         """Fᵀ r = L⁻¹ G_Iᵀ (G r), for each row (T, k)."""
         if self.factor is not None:
-            return _scaled_product(R, self.factor, tb=True)
+            return scaled_product(R, self.factor, tb=True)
         problem = self.system.problem
         chosen = self.pivots.problem.astype(problem.dtype)
         products = apply_adjoint(chosen, apply_atoms(problem, self.system.scaled(R)))
@@ -223,7 +235,7 @@ class Preconditioner:
     def _expand(self, W: Array) -> Array:
         """F w = Gᵀ (G_I L⁻ᵀ w), for each row (T, N)."""
         if self.factor is not None:
-            return _scaled_product(W, self.factor)
+            return scaled_product(W, self.factor)
         problem = self.system.problem
         chosen = self.pivots.problem.astype(problem.dtype)
         weights = solve_triangular(self.pivots.lower, W.T, lower=True, trans=1).T
@@ -231,7 +243,7 @@ class Preconditioner:
         return self.system.scaled(apply_adjoint(problem, apply_atoms(chosen, weights)))
 
 
-def _scaled_product(A: Array, B: Array, *, tb: bool = False) -> Array:
+def scaled_product(A: Array, B: Array, *, tb: bool = False) -> Array:
     """A B in the precision of B, whatever the size of A."""
     scale = np.abs(A).max(initial=0.0) or 1.0
     return _blas.product((A / scale).astype(B.dtype), B, tb=tb).astype(np.float64) * scale

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _blas, _kernels
+from .._chunked import Chunked
 from .._problem import BLOCK_BYTES, Problem
 
 Array = NDArray[Any]
@@ -51,6 +52,11 @@ def dual_gram(
 
     NP² flops, one pass over X.
     """
+    if isinstance(problem.X, Chunked):
+        nbytes = problem.dtype.itemsize * n_pairs(problem.shape[1]) ** 2
+        K: Array = problem.X.total(_dual_part, problem, scales, each=1, nbytes=nbytes)
+        watch(1.0)
+        return K
     N, D = problem.shape
     step = min(N, block_rows(D))
     K = np.zeros((n_pairs(D),) * 2, problem.dtype)
@@ -63,3 +69,7 @@ def dual_gram(
         _blas.self_product(part, transpose=True, out=K, add=True)
         watch(rows.stop / N)
     return K
+
+
+def _dual_part(problem: Problem, scales: NDArray[np.float64] | None) -> Array:
+    return dual_gram(problem, lambda _: None, scales)

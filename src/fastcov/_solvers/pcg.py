@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _blas
+from .._chunked import Chunked
 from .._jit import blas_for
-from . import spectral
+from . import conditions, spectral
 from ._nystrom import Preconditioner, choose_pivots, working_bytes
 from ._solution import RESOLVED, Options, Progress, Solution, System
 
@@ -45,10 +46,12 @@ class State:
     options: Options
 
 
-def init(system: System, options: Options) -> State | spectral.State:
+def init(system: System, options: Options) -> State | spectral.State | conditions.State:
     """Make the preconditioner for GᵀG + P."""
     if system.singular:
         return spectral.init(system, options)
+    if isinstance(system.problem.X, Chunked):
+        return conditions.init(system, options)
     exact, system = system, system.astype(np.float32 if system.coarse else np.float64)
     (N, D), itemsize = system.problem.shape, system.problem.dtype.itemsize
     pivots = choose_pivots(exact, options)
@@ -63,9 +66,9 @@ def init(system: System, options: Options) -> State | spectral.State:
     return State(exact, system, Preconditioner.of(system, pivots, options, keep=keep), options)
 
 
-def solve(state: State | spectral.State, rhs: Array) -> Solution:
+def solve(state: State | spectral.State | conditions.State, rhs: Array) -> Solution:
     """Solve for the rows of `rhs` (T, N), all at once: each pass over X serves those not yet solved."""
-    if isinstance(state, spectral.State):
+    if not isinstance(state, State):
         return state.solve(rhs)
     # Between the kernels BLAS only applies the preconditioner. To hold it once, not in each product, saves
     # 10 us an iteration.

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _blas
+from .._chunked import Chunked
 from .._penalty import Penalty
 from .._products import apply_adjoint, apply_atoms, gram_triangle
 from .._validation import require_memory
@@ -112,8 +113,8 @@ def init(system: System, options: Options) -> State:
     """Decompose G."""
     system = system.astype(np.float64)
     N, D = system.problem.shape
-    dual = n_pairs(D) < N
-    n = min(n_pairs(D), N)
+    dual = n_pairs(D) < N or isinstance(system.problem.X, Chunked)
+    n = n_pairs(D) if dual else N
     if n > LARGEST:
         raise MemoryError(
             f"Eigenvectors of order {n} are beyond LAPACK's work space: use a ridge large enough to count."

@@ -1,0 +1,373 @@
+"""Responses on a Dask cluster: chunks of rows that stay on their workers, and maps over them.
+
+Whatever is a sum over channels, or has an entry for each, is computed chunk by chunk where the chunks are:
+a function that is decorated with `summed` or `joined` does there what it does here with an array. All that
+it is given is at hand here, so that a map is done again, where it has to be, when a worker is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _cluster
+from ._jit import threads
+from ._labels import UNLABELLED
+from ._sources import Stored
+
+Array = NDArray[Any]
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Partial sums that are added together, so that D x D matrices do not queue up for one worker; of large ones
+# fewer, for they are all held.
+TOGETHER, LARGE_TOGETHER, LARGE_BYTES = 8, 2, 1 << 24
+# An argument up to this size travels with the tasks, by way of the scheduler; a larger one by itself.
+TRAVELS_BYTES = 1 << 20
+# Arguments that were sent to stay: gains before and after a step, scales, and a preconditioner.
+HELD = 4
+# Times that a map is begun again after a worker was lost.
+ATTEMPTS = 5
+
+
+class Piece:
+    """A chunk of rows on a worker, as the kernels want them, and what is made of it once."""
+
+    def __init__(self, X: Array) -> None:
+        self.X = X
+        self.kept: dict[str, Any] = {}
+
+    def __sizeof__(self) -> int:
+        return 64 + self.X.nbytes
+
+    def __reduce__(self) -> Any:  # what is kept can be made again
+        return Piece, (self.X,)
+
+
+def piece_of(name: str, start: int, rows: Any) -> Piece:
+    """Rows from the channel `start` on, in C order and in float32 or float64."""
+    if np.ma.isMaskedArray(rows):
+        raise TypeError(
+            f"Argument '{name}' must be an array without a mask, not one with masked rows: fill it with "
+            ".map_blocks(np.ma.filled, value), or drop what is masked."
+        )
+    if not isinstance(rows, np.ndarray):
+        raise TypeError(
+            f"Argument '{name}' must have chunks that are NumPy arrays, not {type(rows).__name__}: convert "
+            "them with .map_blocks(convert)."
+        )
+    dtype = np.float32 if rows.dtype.kind == "f" and rows.dtype.itemsize <= 4 else np.float64
+    with np.errstate(over="ignore"):  # a long double out of range becomes infinite, which is found
+        return Piece(np.require(rows, dtype, ["C", "A", "W"]))
+
+
+def _nonfinite(piece: Piece) -> tuple[int, tuple[int, int] | None]:
+    """How many NaNs and infinities there are, and the first."""
+    bad = np.argwhere(~np.isfinite(piece.X))
+    return len(bad), (int(bad[0][0]), int(bad[0][1])) if len(bad) else None
+
+
+def _rows(piece: Piece, index: Array) -> Array:
+    return piece.X[index]
+
+
+def _columns(piece: Piece, conditions: Array) -> Piece:
+    return Piece(np.ascontiguousarray(piece.X[:, conditions]))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Resident:
+    """An argument with an entry for each channel that is asked for again and again: it is sent once."""
+
+    values: Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Everywhere:
+    """An argument that is large, and asked for again and again: every worker has it."""
+
+    value: Any
+
+
+class _Call:
+    """What is done with each chunk: a function of the problem of its channels, and of more."""
+
+    def __init__(self, function: Callable[..., Any], problem: Any, named: dict[str, Any], kept: bool) -> None:
+        none = np.empty(0)
+        # Of the problem of all channels, what does not grow with them.
+        self.problem = dataclasses.replace(problem, X=none, gains=none, sizes=none, labels=UNLABELLED)
+        self.function, self.named, self.kept = function, named, kept
+
+    def __call__(self, piece: Piece, gains: Array | None, *args: Any) -> Any:
+        n = len(piece.X)
+        problem = dataclasses.replace(
+            self.problem, X=piece.X, gains=np.ones(n) if gains is None else gains, sizes=np.empty(n)
+        )
+        if self.kept:
+            args = (piece.kept, *args)
+        with threads(1):  # the worker runs as many tasks as it has threads
+            return self.function(problem, *args, **self.named)
+
+
+def _run(call: _Call, piece: Piece, gains: Array | None, *args: Any) -> Any:
+    return call(piece, gains, *args)
+
+
+def _added(*parts: Any) -> Any:
+    """The sum of arrays, or of tuples of arrays, entry by entry."""
+    if isinstance(parts[0], tuple):
+        return tuple(_added(*each) for each in zip(*parts, strict=True))
+    total = np.array(parts[0])
+    for part in parts[1:]:
+        total += part
+    return total[()]
+
+
+class Chunked(Stored):
+    """Chunks of rows on the workers of a Dask cluster, held there while this is."""
+
+    def __init__(
+        self, name: str, cluster: _cluster.Cluster, pieces: Sequence[Any], lengths: Sequence[int],
+        n_conditions: int, dtype: np.dtype[Any],
+    ) -> None:  # fmt: skip
+        self.name, self._cluster, self._pieces = name, cluster, list(pieces)
+        self.watch: Callable[[float], object] | None = None
+        ends = list(itertools.accumulate(lengths))
+        self.slices = [slice(end - n, end) for n, end in zip(lengths, ends, strict=True)]
+        self.shape, self.dtype = (ends[-1], n_conditions), dtype
+        self.ndim, self.size = 2, ends[-1] * n_conditions
+        self._sent: dict[int, tuple[Any, Any]] = {}
+
+    @classmethod
+    def of(cls, name: str, X: Any, client: Any) -> Chunked:
+        """The chunks of a dask array of real numbers with two axes, loaded once, and evenly."""
+        dtype = np.dtype(np.float32 if X.dtype.kind == "f" and X.dtype.itemsize <= 4 else np.float64)
+        lengths = [n for n in X.chunks[0] if n]
+        cluster = _cluster.Cluster.of(client)
+        pieces = cluster.loaded(name, X, [dtype.itemsize * n * X.shape[1] for n in lengths], piece_of)
+        return cls(name, cluster, pieces, lengths, X.shape[1], dtype)
+
+    def columns(self, conditions: NDArray[np.intp]) -> Chunked:
+        """Some of the conditions, in any order: a copy of theirs, beside the chunks."""
+        graph = _Graph(self)
+        keys = [graph.task("columns", c, _columns, conditions) for c in range(len(self.slices))]
+        pieces = self._cluster.kept(graph.tasks, graph.places, keys)
+        lengths = [rows.stop - rows.start for rows in self.slices]
+        return Chunked(self.name, self._cluster, pieces, lengths, len(conditions), self.dtype)
+
+    def __getitem__(self, key: Any) -> Array:
+        """Rows as an array in memory: a slice, or an index of channels."""
+        if isinstance(key, slice):
+            key = np.arange(*key.indices(len(self)))
+        index = np.flatnonzero(key) if np.asarray(key).dtype == bool else np.asarray(key, np.intp) % len(self)
+        out = np.empty((len(index), self.shape[1]), self.dtype)
+        order = np.argsort(index, kind="stable")
+        ends = np.searchsorted(index[order], [rows.stop for rows in self.slices])
+        wanted = {
+            c: order[start:stop]
+            for c, (start, stop) in enumerate(itertools.pairwise([0, *ends]))
+            if start < stop
+        }
+
+        def asked(graph: _Graph) -> list[str]:
+            return [
+                graph.task("rows", c, _rows, index[places] - self.slices[c].start)
+                for c, places in wanted.items()
+            ]
+
+        if wanted:
+            for places, rows in zip(wanted.values(), self._results(asked), strict=True):
+                out[places] = rows
+        return out
+
+    def chunks(self, multiple: int = 1) -> Iterator[tuple[int, Array]]:
+        """First row and rows of each chunk, brought here: for what no map does."""
+        for rows in self.slices:
+            yield rows.start, self[rows]
+
+    def nonfinite(self) -> tuple[int, tuple[int, int] | None]:
+        """How many NaNs and infinities there are, and channel and condition of the first."""
+        found = self._results(lambda graph: [graph.task("finite", c, _nonfinite) for c in graph.chunks])
+        first = next(
+            ((rows.start + place[0], place[1])
+             for rows, (_, place) in zip(self.slices, found, strict=True) if place is not None), None,
+        )  # fmt: skip
+        return sum(count for count, _ in found), first
+
+    def total(
+        self, function: Callable[..., Any], problem: Any, *args: Any, each: int = 0, kept: bool = False,
+        nbytes: int = 0, **named: Any,
+    ) -> Any:  # fmt: skip
+        """The sum of what a function makes of each chunk: an array, or a tuple of arrays, of `nbytes`.
+
+        The first `each` of its arguments have an entry for each channel along their last axis. With `kept`
+        it is given a dictionary, after the problem, in which it may keep what it made of a chunk.
+        """
+
+        def asked(graph: _Graph) -> list[str]:
+            return [graph.sum(graph.map(function, problem, args, each, kept, named), nbytes)]
+
+        return self._results(asked)[0]
+
+    def joined(
+        self, function: Callable[..., Any], problem: Any, *args: Any, each: int = 0, kept: bool = False,
+        **named: Any,
+    ) -> Any:  # fmt: skip
+        """What a function makes of each chunk, one beside the other along the last axis; else as `total`."""
+        parts = self._results(lambda graph: graph.map(function, problem, args, each, kept, named))
+        if isinstance(parts[0], tuple):
+            return tuple(np.concatenate(found, axis=-1) for found in zip(*parts, strict=True))
+        return np.concatenate(parts, axis=-1)
+
+    def total_and_joined(self, function: Callable[..., Any], problem: Any) -> tuple[Any, Array]:
+        """Of a function that gives a sum over the channels of a chunk, and an entry for each."""
+        parts = self._results(lambda graph: graph.map(function, problem, (), 0, False, {}))
+        return _added(*(total for total, _ in parts)), np.concatenate([each for _, each in parts])
+
+    def resident(self, values: Array) -> list[Any]:
+        """The entries of each chunk, on its worker; None where all are one."""
+        if (values == 1.0).all():
+            return self._once(values, lambda: [None] * len(self.slices))
+        return self._once(values, lambda: self._cluster.placed(self.cut(values), self._pieces))
+
+    def cut(self, values: Array) -> list[Array]:
+        """The entries of each chunk, along the last axis."""
+        return [np.ascontiguousarray(values[..., rows]) for rows in self.slices]
+
+    def everywhere(self, value: Any) -> Any:
+        """A future of a value that all workers have."""
+        return self._once(value, lambda: self._cluster.scattered(value, everywhere=True))
+
+    def _once(self, value: Any, send: Callable[[], Any]) -> Any:
+        """What was sent of a value stays for as long as it is one of those last asked for."""
+        known = self._sent.pop(id(value), None) or (value, send())
+        self._sent[id(value)] = known
+        while len(self._sent) > HELD:
+            del self._sent[next(iter(self._sent))]
+        return known[1]
+
+    def _results(self, asked: Callable[[_Graph], list[str]]) -> list[Any]:
+        """Results of tasks; where a worker was lost meanwhile, of tasks that are asked for again."""
+        for _ in range(ATTEMPTS):
+            with contextlib.suppress(_cluster.WorkerLost):
+                graph = _Graph(self)
+                keys = asked(graph)
+                return self._cluster.results(graph.tasks, graph.places, keys)
+            self._sent.clear()
+            self._cluster.found_again(self._pieces)
+        raise self._cluster.too_many_lost(ATTEMPTS)
+
+    def room(self) -> float:
+        """Bytes for each channel that all workers with chunks may still take."""
+        channels: dict[str, int] = {}
+        for worker, rows in zip(self._cluster.places(self._pieces), self.slices, strict=True):
+            channels[worker] = channels.get(worker, 0) + rows.stop - rows.start
+        free = self._cluster.free()
+        return min(free.get(worker, np.inf) / n for worker, n in channels.items())
+
+    @property
+    def pieces(self) -> list[Any]:
+        return self._pieces
+
+    @property
+    def cluster(self) -> _cluster.Cluster:
+        return self._cluster
+
+
+def summed(each: int = 0) -> Callable[[F], F]:
+    """What a function of a problem gives is a sum over channels; on a cluster, that of its chunks.
+
+    The first `each` of its other arguments have an entry for each channel.
+    """
+    return _mapped(Chunked.total, each)
+
+
+def joined(each: int = 0) -> Callable[[F], F]:
+    """What a function of a problem gives has an entry for each channel; else as `summed`."""
+    return _mapped(Chunked.joined, each)
+
+
+def _mapped(method: Callable[..., Any], each: int) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def mapped(problem: Any, *args: Any, **named: Any) -> Any:
+            if isinstance(problem.X, Chunked):
+                return method(problem.X, mapped, problem, *args, each=each, **named)
+            return function(problem, *args, **named)
+
+        return mapped  # type: ignore[return-value]
+
+    return decorate
+
+
+class _Graph:
+    """Tasks of one map over chunks, each on the worker that has its chunk, and sums of what they give."""
+
+    def __init__(self, X: Chunked) -> None:
+        self._X, self.chunks = X, range(len(X.slices))
+        self._id = uuid.uuid4().hex
+        self.tasks: dict[str, tuple[Any, ...]] = {}
+        self._where = X.cluster.places(X.pieces)
+        self.places: dict[str, str] = {}
+
+    def task(self, what: str, c: int, function: Callable[..., Any], *args: Any) -> str:
+        """A function of a chunk, and of more."""
+        return self._add(what, c, function, self._X.pieces[c], *args)
+
+    def _add(self, what: str, c: int, *task: Any) -> str:
+        key = f"fastcov-{what}-{self._id}-{c}"
+        self.tasks[key], self.places[key] = task, self._where[c]
+        return key
+
+    def map(
+        self, function: Callable[..., Any], problem: Any, args: tuple[Any, ...], each: int, kept: bool,
+        named: dict[str, Any],
+    ) -> list[str]:  # fmt: skip
+        call, X = _Call(function, problem, named, kept), self._X
+        what, gains = function.__name__.strip("_"), X.resident(problem.gains)
+        own = [self._own(values) for values in args[:each]]
+        common = [self._common(value) for value in args[each:]]
+        return [
+            self._add(what, c, _run, call, X.pieces[c], gains[c], *(parts[c] for parts in own), *common)
+            for c in self.chunks
+        ]
+
+    def _own(self, values: Any) -> Sequence[Any]:
+        """The entries of each chunk."""
+        if values is None:
+            return [None] * len(self.chunks)
+        if isinstance(values, Resident):
+            return self._X.resident(values.values)
+        parts = self._X.cut(values)
+        return parts if values.nbytes <= TRAVELS_BYTES else self._X.cluster.placed(parts, self._X.pieces)
+
+    def _common(self, value: Any) -> Any:
+        if isinstance(value, Everywhere):
+            return self._X.everywhere(value.value)
+        if getattr(value, "nbytes", 0) > TRAVELS_BYTES:
+            return self._X.cluster.scattered(value)
+        return value
+
+    def sum(self, keys: list[str], nbytes: int = 0) -> str:
+        """Their sum, in an order that does not depend on where they are."""
+        together = TOGETHER if nbytes < LARGE_BYTES else LARGE_TOGETHER
+        level = 0
+        while len(keys) > 1:
+            above = []
+            for first in range(0, len(keys), together):
+                some = keys[first : first + together]
+                if len(some) == 1:
+                    above += some
+                    continue
+                key = f"fastcov-sum-{self._id}-{level}-{first}"
+                self.tasks[key] = (_added, *some)
+                above.append(key)
+            keys, level = above, level + 1
+        return keys[0]

@@ -1,0 +1,350 @@
+"""What is asked of a Dask cluster: chunks loaded and held, tasks on the workers that hold them, faults told.
+
+Tasks on chunks are bound to the worker that has the chunk: nothing large moves, and nothing is stolen. Dask
+would wait for such a worker for ever once it is gone, so whoever waits here looks after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+# Seconds between looks at the workers; that a scheduler may be away; that workers may all be away, as while
+# a nanny starts another; and that one may be paused for want of memory.
+LOOK, SCHEDULER_AWAY, WORKERS_AWAY, PAUSED = 0.5, 3.0, 15.0, 10.0
+# Share of a worker's memory that may be filled: at 0.6 it begins to write to disk what it holds.
+FILLED = 0.6
+
+
+class WorkerLost(Exception):
+    """A worker that held something has gone: what it held has to be found or made again."""
+
+
+def client_of(X: Any) -> Any:
+    """The client of dask.distributed that X would be computed by; None where that is a local scheduler."""
+    from dask.base import get_scheduler
+
+    client = getattr(get_scheduler(collections=[X]), "__self__", None)
+    library = sys.modules.get("distributed")
+    return client if library is not None and isinstance(client, library.Client) else None
+
+
+def workers_of(client: Any) -> dict[str, Any]:
+    """What the scheduler last said of each worker."""
+    try:
+        info = client.scheduler_info(n_workers=-1)
+    except TypeError:  # before Dask 2025 it tells of all
+        info = client.scheduler_info()
+    return dict(info["workers"])
+
+
+def smallest_memory(client: Any) -> float:
+    """Bytes that the smallest worker may use."""
+    return min((told["memory_limit"] or np.inf for told in workers_of(client).values()), default=np.inf)
+
+
+def versions() -> dict[str, str]:
+    """What has to be the same here and there: the functions, and how they and arrays are sent."""
+    from . import __version__
+
+    return {
+        "fastcov": __version__,
+        "Python": ".".join(platform.python_version_tuple()[:2]),
+        "NumPy": np.__version__.split(".")[0],
+    }
+
+
+class Cluster:
+    """The workers of a client, as far as they hold chunks of one array."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._holders: dict[str, str] = {}  # worker by key of a chunk
+        self._since: dict[str, float] = {}  # when something was first found wrong
+
+    @classmethod
+    def of(cls, client: Any) -> Cluster:
+        """With workers that are there, and of the same version."""
+        if client.asynchronous:
+            raise TypeError(
+                "Argument 'X' must be computed by a client that waits, not by an asynchronous one: use "
+                "Client(address)."
+            )
+        self = cls(client)
+        if not self._threads():
+            raise ValueError(
+                f"Argument 'X' must be on a cluster that has workers, and that at {self.address} has none: "
+                "scale it up, and wait with client.wait_for_workers(1)."
+            )
+        here = versions()
+        try:
+            there = client.run(versions)
+        except ImportError as error:
+            raise ImportError(
+                f"fastcov must be installed on the workers of {self.address}, version {here['fastcov']} as "
+                f"here ({error}): install fastcov-gains there."
+            ) from error
+        for worker, found in there.items():
+            if differ := [f"{name} {found[name]}" for name in here if found[name] != here[name]]:
+                wanted = ", ".join(f"{name} {here[name]}" for name in here if found[name] != here[name])
+                raise RuntimeError(
+                    f"Workers must have the versions of the client, {wanted}, and that at {worker} has "
+                    f"{', '.join(differ)}: install the same on both."
+                )
+        return self
+
+    @property
+    def address(self) -> str:
+        return str(getattr(self._client.scheduler, "address", "an unknown address"))
+
+    def _threads(self) -> dict[str, int]:
+        """Threads of each worker that is there."""
+        return dict(self._client.nthreads())
+
+    # Chunks
+
+    def loaded(self, name: str, X: Any, nbytes: Sequence[int], convert: Callable[..., Any]) -> list[Any]:
+        """Futures of what `convert` makes of each chunk, that takes so many bytes: loaded once, and evenly.
+
+        `convert` is given the name, the first row and the chunk. Chunks that are on the workers stay there.
+        """
+        from dask.delayed import delayed
+        from distributed import futures_of
+
+        ends = np.cumsum(X.chunks[0])
+        blocks = [
+            (int(end - n), key, block)
+            for n, end, key, block in zip(
+                X.chunks[0], ends, (keys[0] for keys in X.__dask_keys__()), X.to_delayed()[:, 0], strict=True
+            )
+            if n
+        ]
+        known = {future.key: future for future in futures_of(X)}
+        if all(key in known for _, key, _ in blocks):
+            there = [known[key] for _, key, _ in blocks]
+            self._wait(there)
+            where = self._find(there)
+        else:
+            where = self._shares(name, nbytes)
+        pieces: list[Any] = []
+        for worker, group in _runs(where):
+            made = [
+                delayed(convert, pure=False)(
+                    name, start, block, dask_key_name=f"fastcov-chunk-{uuid.uuid4().hex}"
+                )
+                for start, _, block in (blocks[c] for c in group)
+            ]
+            pieces += self._client.compute(made, workers=[worker], allow_other_workers=True)
+        self._wait(pieces, name)
+        self._remember(pieces)
+        return pieces
+
+    def _shares(self, name: str, nbytes: Sequence[int]) -> list[str]:
+        """A worker for each chunk: as many bytes for each thread, chunks beside each other on one worker."""
+        threads, told = self._threads(), workers_of(self._client)
+        limits = {w: told.get(w, {}).get("memory_limit") or np.inf for w in threads}
+        total, room = float(sum(nbytes)), FILLED * sum(limits.values())
+        if total > room:
+            raise MemoryError(
+                f"Argument '{name}' takes {total / 1e9:.3g} GB, and {len(threads)} workers may hold "
+                f"{room / 1e9:.3g} GB of it: use more workers, or float32."
+            )
+        if max(nbytes) > (most := FILLED * max(limits.values())):
+            raise MemoryError(
+                f"Argument '{name}' must have chunks that fit a worker, {most / 1e9:.3g} GB, not of "
+                f"{max(nbytes) / 1e9:.3g} GB: rechunk it to fewer rows."
+            )
+        ends = np.cumsum(list(threads.values())) / sum(threads.values())
+        middles = (np.cumsum(nbytes) - np.asarray(nbytes) / 2.0) / total
+        return [list(threads)[i] for i in np.minimum(np.searchsorted(ends, middles), len(threads) - 1)]
+
+    def kept(self, tasks: dict[str, Any], places: Mapping[str, str], keys: Sequence[str]) -> list[Any]:
+        """Futures of tasks whose results stay where they are made."""
+        futures = self._submitted(tasks, places, keys, allow_other_workers=True)
+        self._wait(futures)
+        self._remember(futures)
+        return futures
+
+    def places(self, chunks: Sequence[Any]) -> list[str]:
+        """The worker of each chunk."""
+        return [self._holders[chunk.key] for chunk in chunks]
+
+    def found_again(self, chunks: Sequence[Any]) -> None:
+        """Wait until chunks that were lost are there again, made anew by Dask, and see where."""
+        self._wait(chunks)
+        self._remember(chunks)
+
+    def _remember(self, chunks: Sequence[Any]) -> None:
+        self._holders = dict(zip((chunk.key for chunk in chunks), self._find(chunks), strict=True))
+
+    def _find(self, futures: Sequence[Any]) -> list[str]:
+        """The worker that has each."""
+        while True:
+            holders = self._client.who_has(list(futures))
+            if all(holders[future.key] for future in futures):
+                return [holders[future.key][0] for future in futures]
+            self._wait(futures)  # lost since
+            self._look(())
+
+    def free(self) -> dict[str, float]:
+        """Bytes that each worker may still fill."""
+        return {
+            worker: max(0.0, FILLED * (told["memory_limit"] or np.inf) - told["metrics"].get("memory", 0))
+            for worker, told in workers_of(self._client).items()
+        }
+
+    # Tasks
+
+    def results(self, tasks: dict[str, Any], places: Mapping[str, str], keys: Sequence[str]) -> list[Any]:
+        """What tasks give, each on the worker in `places`, if there is one; raises WorkerLost."""
+        futures = self._submitted(tasks, places, keys)
+        try:
+            self._wait(futures, used=set(places.values()))
+            return list(self._client.gather(futures))
+        except BaseException:
+            with contextlib.suppress(Exception):  # the client may be gone as well
+                self._client.cancel(futures)
+            raise
+        finally:
+            del futures
+
+    def _submitted(
+        self, tasks: dict[str, Any], places: Mapping[str, str], keys: Sequence[str], **more: Any
+    ) -> list[Any]:
+        from dask.base import annotate
+
+        self._require_scheduler()
+        with annotate(workers=lambda key: places.get(key, []), **more):
+            return list(self._client.get(tasks, list(keys), sync=False))
+
+    def placed(self, parts: Sequence[Any], chunks: Sequence[Any]) -> list[Any]:
+        """Futures of arrays, each on the worker of a chunk."""
+        futures: list[Any] = []
+        for worker, group in _runs(self.places(chunks)):
+            futures += self._scatter([parts[c] for c in group], [worker])
+        return futures
+
+    def scattered(self, value: Any, *, everywhere: bool = False) -> Any:
+        """A future of a value on some worker, from which others have it, or on all."""
+        return self._scatter([value], None, broadcast=everywhere)[0]
+
+    def _scatter(self, values: list[Any], workers: list[str] | None, *, broadcast: bool = False) -> list[Any]:
+        self._require_scheduler()
+        try:
+            return list(self._client.scatter(values, workers=workers, hash=False, broadcast=broadcast))
+        except Exception as error:  # to a worker that has gone, of whatever kind
+            self._look(set(workers or ()))
+            raise WorkerLost from error
+
+    # Faults
+
+    def _wait(self, futures: Sequence[Any], name: str = "X", used: set[str] | tuple[()] = ()) -> None:
+        """Until all are there; an error of a task, or of the cluster, is raised."""
+        from distributed import wait
+        from distributed.scheduler import KilledWorker
+
+        while True:
+            try:
+                wait(list(futures), timeout=LOOK)
+            except TimeoutError:
+                self._look(used)
+                continue
+            except BaseException as error:
+                if type(error).__name__ not in ("CancelledError", "FutureCancelledError"):
+                    raise
+                self._cancelled(used, error)
+            break
+        self._since.clear()
+        failed = next((future for future in futures if future.status != "finished"), None)
+        if failed is None:
+            return
+        if failed.status != "error":
+            self._cancelled(used, None)
+        raised = failed.exception()
+        if isinstance(raised, KilledWorker):
+            raise MemoryError(
+                f"Workers at {self.address} died one after another while they held '{name}', most likely for "
+                "want of memory: use more workers, smaller chunks, or float32."
+            ) from raised
+        raise raised
+
+    def _look(self, used: set[str] | tuple[()]) -> None:
+        """Raise if a worker in use, all workers, or the scheduler have gone, or one is short of memory."""
+        self._require_scheduler()
+        workers = self._workers_now()
+        if set(used) - set(workers):
+            raise WorkerLost
+        if self._for_long("workers", not workers, WORKERS_AWAY):
+            raise RuntimeError(f"The cluster at {self.address} has lost all of its workers: start others.")
+        paused = sorted(w for w, told in workers_of(self._client).items() if told.get("status") == "paused")
+        if self._for_long("paused", bool(paused), PAUSED):
+            raise MemoryError(
+                f"The worker at {paused[0]} is short of memory and does no more: use more workers, smaller "
+                "chunks, or float32."
+            )
+
+    def _workers_now(self) -> dict[str, int]:
+        try:
+            return self._threads()
+        except Exception as error:  # of whatever kind, from a connection that has gone
+            raise self._away() from error
+
+    def _for_long(self, what: str, wrong: bool, seconds: float) -> bool:
+        """Whether something is, and has been found, wrong for so long."""
+        if not wrong:
+            self._since.pop(what, None)
+            return False
+        return time.monotonic() - self._since.setdefault(what, time.monotonic()) > seconds
+
+    def _require_scheduler(self) -> None:
+        if self._client.status in ("closed", "closing"):
+            raise RuntimeError(
+                f"The client of the cluster at {self.address} has been closed, or its scheduler has gone: "
+                "connect again with Client(address)."
+            )
+        if self._client.status == "connecting":
+            deadline = time.monotonic() + SCHEDULER_AWAY
+            while self._client.status == "connecting" and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if self._client.status != "running":
+                raise self._away()
+
+    def _away(self) -> RuntimeError:
+        return RuntimeError(
+            f"The scheduler at {self.address} does not answer any more: see its log, and connect again."
+        )
+
+    def _cancelled(self, used: set[str] | tuple[()], error: BaseException | None) -> None:
+        """Raise what it is that cancelled a task: a worker that has gone, or somebody."""
+        self._look(used)
+        if self._holders:
+            chunks = list(self._holders)
+            found = self._client.who_has(chunks)
+            if any(self._holders[key] not in found.get(key, ()) for key in chunks):
+                raise WorkerLost
+        raise RuntimeError(
+            f"Tasks at {self.address} were cancelled, by client.cancel or by a restart of the cluster: begin "
+            "again."
+        ) from error
+
+    def too_many_lost(self, times: int) -> RuntimeError:
+        return RuntimeError(
+            f"The cluster at {self.address} lost workers {times} times during one pass: see the logs of its "
+            "workers."
+        )
+
+
+def _runs(where: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    """Each worker with the places of what it has that are beside each other."""
+    first = 0
+    for c in range(1, len(where) + 1):
+        if c == len(where) or where[c] != where[first]:
+            yield where[first], list(range(first, c))
+            first = c

@@ -1,0 +1,72 @@
+"""What is done with an array of Dask: it stays on its cluster, or is computed here once."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._chunked import Chunked
+from ._cluster import client_of, smallest_memory
+from ._labels import outside
+from ._sources import Stored
+from ._validation import available_memory, check_form
+
+
+def dask_array(name: str, X: Any) -> Any:
+    """The array of Dask that X is, or holds; None where it is something else."""
+    dask = sys.modules.get("dask")
+    if dask is None or not dask.is_dask_collection(X):
+        return None
+    if type(X).__module__.startswith("xarray."):
+        return X.data
+    if hasattr(X, "to_dask_array"):  # a DataFrame or a Series
+        raise TypeError(
+            f"Argument '{name}' must be a dask array, not a dask {type(X).__name__}: use "
+            ".to_dask_array(lengths=True)."
+        )
+    if not all(hasattr(X, attribute) for attribute in ("chunks", "dtype", "shape")):
+        raise TypeError(
+            f"Argument '{name}' must be a dask array, not a {type(X).__name__}: use "
+            "dask.array.from_delayed, or compute it."
+        )
+    return X
+
+
+def opened(name: str, X: Any, forms: Sequence[str]) -> NDArray[Any] | Stored:
+    """Chunks on the cluster that computes X; without one an array, or one to be read if that is too large."""
+    if any(np.isnan(n) for n in X.shape):
+        raise ValueError(
+            f"Argument '{name}' must have chunks of known sizes, not of shape {X.shape}: call "
+            f"{name}.compute_chunk_sizes(), or give the sizes where it is made."
+        )
+    check_form(name, X, forms)
+    client = client_of(X)
+    if client is None:
+        nbytes = 2 * X.dtype.itemsize * X.size  # chunks, and the whole that they are copied to
+        return np.asarray(X) if nbytes <= available_memory() else Stored(name, X)
+    return Chunked.of(name, _in_rows(name, X, client), client)
+
+
+def _in_rows(name: str, X: Any, client: Any) -> Any:
+    """X with all conditions in each chunk, with a word where that has to be brought about."""
+    if len(X.chunks[1]) == 1:
+        return X
+    largest = max(X.chunks[0]) * X.shape[1] * X.dtype.itemsize
+    room = smallest_memory(client)
+    if 4 * largest > room:
+        raise ValueError(
+            f"Argument '{name}' must be chunked by rows, not along its conditions: a chunk with all of them "
+            f"takes {largest / 1e9:.3g} GB, too much beside the {room / 1e9:.3g} GB of a worker. Rechunk it "
+            "to fewer rows, as with .rechunk({0: 'auto', 1: -1})."
+        )
+    warnings.warn(
+        f"Argument '{name}' is chunked along its conditions: it is rechunked by rows, which moves it once.",
+        UserWarning,
+        stacklevel=outside(),
+    )
+    return X.rechunk({1: -1})

@@ -1,0 +1,294 @@
+"""Conjugate gradients on GᵀG + P for channels on a cluster: all that is iterated on is D × D.
+
+With δ = Gᵀ u, (GᵀG + λI) δ = Gᵀ e is solved where (GGᵀ + λI) u = e is, for symmetric matrices u over
+conditions. The iterations are those of `pcg`, with its preconditioner, (F Fᵀ + λI)⁻¹ for F = Gᵀ Q, where
+Q = G_I L⁻ᵀ has orthonormal columns: residual, direction and solution are each Gᵀ of a matrix, so that no
+vector over channels is sent, or needed from one iteration to the next. One takes two maps over the chunks:
+
+    r = Gᵀ ρ, giving Fᵀ r and ‖r‖²;     z = (r − F w) / λ with w = (FᵀF + λI)⁻¹ Fᵀ r, giving G z and r·z
+
+Then ζ = (ρ − Q w) / λ has z = Gᵀ ζ, and along the direction p = Gᵀ π the curvature is ‖G p‖² + λ ⟨π, G p⟩.
+Each chunk keeps its F, and its r until z is made of it; what is lost with a worker is made again.
+
+A part of ρ outside the range of G, which Gᵀ does not see, would drown ⟨π, G p⟩ in rounding. So the first
+step is the preconditioner's own, u = ζ: it leaves ρ = Q w − G z, which is inside, as is all that follows.
+
+With scales s of the channels (see `System`) all of this is of G diag(s), and δ = diag(s)² Gᵀ u.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import uuid
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+
+from .. import _blas
+from .._chunked import Chunked, Everywhere, Resident
+from .._problem import Problem
+from .._products import apply_adjoint, apply_atoms
+from ._nystrom import Pivots, choose_pivots, factor_blocks, scaled_product
+from ._refinement import refine
+from ._solution import Options, Progress, Solution, System
+
+Array = NDArray[np.float64]
+
+# As in `pcg`: the residual is computed anew once so much of it has gone, or after so many iterations; and one
+# that is not this much below the last says that rounding has the upper hand.
+RENEWED, PATIENCE, STAGNANT = 1e-4, 50, 0.5
+# Share of the memory that workers have free that the factors of their chunks may take.
+FACTOR_SHARE = 0.5
+EPSILON = float(np.finfo(np.float64).eps)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Basis:
+    """Pivots that F is made from, wherever that is; and the name under which a chunk keeps it."""
+
+    pivots: Pivots
+    scales: Array | None  # of the pivots
+    token: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
+
+    def factor(
+        self, problem: Problem, kept: dict[str, Any], scales: Array | None
+    ) -> tuple[NDArray[Any], Array]:
+        """Fᵀ of a chunk (k, n), in the precision of the problem, and FᵀF (k, k)."""
+        if kept.get("factor", [""])[0] != self.token:
+            k = len(self.pivots.channels)
+            F, inner = np.empty((k, problem.shape[0]), problem.dtype), np.zeros((k, k))
+            for rows, block in factor_blocks(problem, self.pivots, scales, self.scales) if k else ():
+                _blas.add_self_product(inner, block)
+                F[:, rows] = block.T
+            kept["factor"] = self.token, F, inner
+        _, *factor = kept["factor"]
+        return factor[0], factor[1]
+
+
+def _times(V: Array, scales: Array | None) -> Array:
+    return V if scales is None else V * scales
+
+
+def _factor_products(problem: Problem, kept: dict[str, Any], scales: Array | None, basis: Basis) -> Array:
+    """The lower triangle of FᵀF (k, k). N (2Dk + 2k²) flops."""
+    return basis.factor(problem, kept, scales)[1]
+
+
+def _residual(problem: Problem, kept: dict[str, Any], scales: Array | None, rho: Array, token: str) -> Array:
+    """Gᵀ ρ (T, n), kept until another is asked for."""
+    if kept.get("residual", [""])[0] != token:
+        kept["residual"] = token, apply_adjoint(problem, rho)
+    r: Array = kept["residual"][1]
+    return r
+
+
+def _reduced(
+    problem: Problem, kept: dict[str, Any], scales: Array | None, basis: Basis, rho: Array, token: str
+) -> tuple[Array, Array]:
+    """‖r‖² (T,) and Fᵀ S r (T, k). 2nD² + 2nk flops for each target."""
+    r = _residual(problem, kept, scales, rho, token)
+    F, _ = basis.factor(problem, kept, scales)
+    return _blas.dots(r, r), scaled_product(_times(r, scales), F, tb=True)
+
+
+def _corrected(
+    problem: Problem, kept: dict[str, Any], scales: Array | None, basis: Basis, rho: Array, token: str,
+    w: Array, ridge: float,
+) -> tuple[Array, Array]:  # fmt: skip
+    """G S z (T, D, D) and S r·z (T,). 2nD² + 2nk flops for each target."""
+    r = _times(_residual(problem, kept, scales, rho, token), scales)
+    kept.pop("residual")
+    F, _ = basis.factor(problem, kept, scales)
+    z = scaled_product(w, F)
+    np.subtract(r, z, out=z)
+    z /= ridge
+    return apply_atoms(problem, _times(z, scales)), _blas.dots(r, z)
+
+
+def _squared(problem: Problem, scales: Array | None, u: Array) -> Array:
+    """G S² Gᵀ u (T, D, D). 4nD² flops for each target."""
+    return apply_atoms(problem, _times(_times(apply_adjoint(problem, u), scales), scales))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class State:
+    """The system, in the precision of the iterations too, with (FᵀF + λI)⁻¹ and what F is made from."""
+
+    system: System
+    problem: Problem  # in the precision of the iterations
+    basis: Basis
+    core: Array  # (k, k)
+    options: Options
+
+    @property
+    def _X(self) -> Chunked:
+        assert isinstance(self.problem.X, Chunked)
+        return self.problem.X
+
+    @functools.cached_property
+    def _exact(self) -> Problem:
+        return self.system.problem.astype(np.float64)
+
+    @functools.cached_property
+    def _scales(self) -> Resident | None:
+        return None if self.system.scales is None else Resident(self.system.scales)
+
+    def solve(self, rhs: Array) -> Solution:
+        """For the rows of `rhs` (T, N), whatever they are: δ = S² (b − Gᵀ u) / λ, refined."""
+        system, statuses, stats = self.system, ["converged"], {"iterations": 0}
+
+        def approximate(b: Array) -> Array:
+            part = system.scaled(system.scaled(b))
+            errors = apply_atoms(self._exact, part)
+            u, status, found = self._iterated(errors, _blas.norms(apply_adjoint(self._exact, errors)))
+            statuses.append(status)
+            stats["iterations"] += found["iterations"]
+            correction = system.scaled(system.scaled(apply_adjoint(self._exact, u)))
+            return np.asarray((part - correction) / system.ridge)
+
+        exact = system.astype(np.float64)
+        value, steps, _ = refine(exact.product, rhs, approximate)
+        return Solution(value, statuses[-1], {**stats, "refinements": steps})
+
+    def solve_errors(self, errors: Array, overlaps: Array) -> Solution:
+        """For the overlaps Gᵀ e (T, N) of matrices e (T, D, D)."""
+        u, status, stats = self._iterated(errors, _blas.norms(overlaps))
+        value = self.system.scaled(self.system.scaled(apply_adjoint(self._exact, u)))
+        return Solution(value, status, stats)
+
+    def _iterated(self, errors: Array, scale: Array) -> tuple[Array, str, dict[str, Any]]:
+        """u (T, D, D) with (G S² Gᵀ + λI) u = e as far as Gᵀ sees it, how it ended, and what it took.
+
+        `scale` (T,) is ‖Gᵀ e‖.
+        """
+        options, ridge, problem = self.options, self.system.ridge, self.problem
+        tol, trace = options.tol, float(self.system.diagonal.sum())
+        value = np.zeros_like(errors)
+        rows = np.flatnonzero(scale)
+        e = errors[rows] / _matrix(scale[rows])
+        u, rho = np.zeros_like(e), e
+        pi = slope = np.zeros_like(e)  # of the direction p = Gᵀ π, and G S p
+        true, last = np.ones(len(rows)), np.full(len(rows), np.nan)
+        iteration, renewals, since, done, status = 0, 0, 0, 0.0, "converged"
+        while len(rows):
+            squares, shrunk, token = self._look(problem, rho)
+            size, fresh = np.sqrt(squares), iteration == 0
+            if iteration:
+                done = max(done, math.log(max(float(size.max()), tol)) / math.log(tol))
+                options.watch(Progress("iteration", done, iteration, float(size.max())))
+            claimed = size <= np.maximum(tol, RENEWED * true)
+            if iteration and (claimed.any() or since >= PATIENCE or iteration == options.max_iterations):
+                image = self._X.total(_squared, self._exact, self._scales, u, each=1)
+                rho = e - image - ridge * u
+                squares, shrunk, token = self._look(self._exact, rho)
+                left, renewals, since = np.sqrt(squares), renewals + 1, 0
+                better = left < true
+                value[rows[better]] = u[better]
+                length = np.sqrt(np.maximum(_inner(u, image), 0.0))  # of S Gᵀ u
+                rounding = EPSILON * length * (trace + math.sqrt(ridge * self.system.penalty.largest))
+                stagnant = claimed & (left > STAGNANT * true) & (left > tol)
+                true = np.minimum(left, true)
+                ended = left <= np.maximum(tol, rounding)
+                if stagnant.any():
+                    if problem.dtype == np.float64:
+                        status, ended = "stagnated", ended | stagnant
+                    problem = self._exact
+                    fresh = True
+                going = ~ended
+                if not going.all():
+                    rows = rows[going]
+                    e, u, rho, pi, slope = (a[going] for a in (e, u, rho, pi, slope))
+                    true, last = true[going], last[going]
+                    if not len(rows):
+                        break
+                    _, shrunk, token = self._look(self._exact, rho)
+                if iteration == options.max_iterations:
+                    status = "max-iterations"
+                    break
+            w = _blas.product(shrunk, self.core)
+            image, rz = self._X.total(
+                _corrected, problem, self._scales, Everywhere(self.basis), rho, token, w, ridge,
+                each=1, kept=True,
+            )  # fmt: skip
+            inside = self._expand(w)
+            zeta = (rho - inside) / ridge
+            iteration, since = iteration + 1, since + 1
+            if iteration == 1:
+                u, rho = zeta, inside - image
+                continue
+            beta = np.where(np.isfinite(last) & (not fresh), rz / last, 0.0)
+            pi, slope, last = zeta + _matrix(beta) * pi, image + _matrix(beta) * slope, rz
+            curvature = _inner(slope, slope) + ridge * _inner(pi, slope)
+            if not np.all((curvature > 0) & (rz > 0)):  # NaN as well
+                if problem.dtype == np.float64:
+                    status = "breakdown"
+                    break
+                problem, last = self._exact, np.full(len(rows), np.nan)
+                continue
+            step = _matrix(rz / curvature)
+            u = u + step * pi
+            rho = rho - step * (slope + ridge * pi)
+        stats = {
+            "iterations": iteration,
+            "renewals": renewals,
+            "rank": len(self.core),
+            "preconditioner": "kept",
+            "products": str(problem.dtype),
+        }
+        return value * _matrix(scale), status, stats
+
+    def _look(self, problem: Problem, rho: Array) -> tuple[Array, Array, str]:
+        """‖Gᵀ ρ‖², Fᵀ S Gᵀ ρ, and the name under which chunks keep Gᵀ ρ."""
+        token = uuid.uuid4().hex
+        squares, shrunk = self._X.total(
+            _reduced, problem, self._scales, Everywhere(self.basis), rho, token, each=1, kept=True
+        )
+        return squares, shrunk, token
+
+    def _expand(self, w: Array) -> Array:
+        """Q w (T, D, D)."""
+        pivots = self.basis.pivots
+        if not len(self.core):
+            D = self.problem.shape[1]
+            return np.zeros((len(w), D, D))
+        weights = solve_triangular(pivots.lower, w.T, lower=True, trans=1).T
+        if self.basis.scales is not None:
+            weights = weights * self.basis.scales
+        return apply_atoms(pivots.problem, np.ascontiguousarray(weights))
+
+
+def _matrix(values: Array) -> Array:
+    return values[:, np.newaxis, np.newaxis]
+
+
+def _inner(A: Array, B: Array) -> Array:
+    return np.asarray((A * B).sum(axis=(1, 2)))
+
+
+def init(system: System, options: Options) -> State:
+    """Draw pivots here, and make F there: as many as workers have room for."""
+    X = system.problem.X
+    assert isinstance(X, Chunked)
+    problem = system.problem.astype(np.float32 if system.coarse else np.float64)
+    room = FACTOR_SHARE * X.room() / problem.dtype.itemsize
+    rank = min(options.rank or system.problem.shape[0], int(room))
+    wanted = dataclasses.replace(options, rank=rank) if options.rank is not None else options
+    pivots = choose_pivots(system, wanted).first(rank)
+    scales = None if system.scales is None else system.scales[pivots.channels]
+    basis = Basis(pivots, scales)
+    resident = None if system.scales is None else Resident(system.scales)
+    k = len(pivots.channels)
+    core = np.zeros((k, k))
+    if k:
+        options.watch(Progress("precondition", 0.0))
+        inner = X.total(_factor_products, problem, resident, Everywhere(basis), each=1, kept=True)
+        inner.flat[:: k + 1] += system.ridge
+        if _blas.cholesky(inner):
+            raise np.linalg.LinAlgError("The preconditioner is not positive definite.")
+        core = _blas.cholesky_solve(inner, np.eye(k))
+        options.watch(Progress("precondition", 1.0))
+    return State(system, problem, basis, core, options)
