@@ -18,6 +18,8 @@ from ._jit import PARALLEL_SIZE
 from ._validation import available_memory
 
 PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "threadpoolctl", "psutil", "click", "matplotlib")
+# What fits on a cluster need; elsewhere versions of these change nothing.
+CLUSTER = ("dask", "distributed")
 # The fit of the check and its dense twin solve a system with a condition number of 1e3 at most.
 TOLERANCE = 1e-10
 
@@ -27,7 +29,7 @@ def examine() -> dict[str, Any]:
     check = _self_check()
     folder = _cache_folder()
     report: dict[str, Any] = {
-        "versions": versions(),
+        "versions": versions(*CLUSTER),
         "platform": platform.platform(),
         "cores": {"total": os.cpu_count(), "usable": usable_cores()},
         "numba": {

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 Table = dict[str, NDArray[Any]]
 
 
-def library(module: str, what: str) -> Any:
-    """The module, or an ImportError that says how to get it."""
+def library(module: str, what: str, extra: str | None = None) -> Any:
+    """The module, or an ImportError that says how to get it; by the extra of its own name, or another."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f'{what} needs {module}: pip install "fastcov-gains[{module}]"') from error
+        raise ImportError(f'{what} needs {module}: pip install "fastcov-gains[{extra or module}]"') from error
 
 
 def named(names: Names | None, n: int) -> list[Any]:

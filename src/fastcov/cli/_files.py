@@ -18,6 +18,7 @@ from ._options import FIGURES, RESULTS
 if TYPE_CHECKING:
     from .._frames import Table
     from .._result import Fit
+    from ._cluster import Cluster
 
 HDF5 = (".h5", ".hdf5")
 # 9 inches at 200 dots each are sharp at twice the 900 pixels of a README.
@@ -44,17 +45,19 @@ def outputs(
 
 @dataclasses.dataclass(frozen=True)
 class Naming:
-    """Where the names of channels and conditions are."""
+    """Where arrays are loaded to, and where the names of their channels and conditions are."""
 
     channels: str | None
     conditions: str | None
     id_column: str | None  # of which tables the first column is names: x, y or both
+    cluster: Cluster | None  # where X and Y are loaded to
 
     def open(self, spec: str, name: str) -> Any:
         """An array, with the names that its file has."""
         from .._io import open_named
 
-        return open_named(spec, name=name, id_column=self.named(name))
+        array = open_named(spec, name=name, id_column=self.named(name))
+        return array if self.cluster is None or name == "S" else self.cluster.load(spec, array, name)
 
     def named(self, name: str) -> bool:
         """Whether the first column of the table of an argument is names, as the user says."""
@@ -65,7 +68,7 @@ class Naming:
         narrow, wide = sorted(arrays, key=lambda name: int(arrays[name].shape[1]))
         if arrays[wide].shape[1] - arrays[narrow].shape[1] != 1:
             return ""
-        if not self.named(wide) and _is_table(specs[wide]) and _ids(arrays[wide].values[:, 0]):
+        if not self.named(wide) and _is_table(specs[wide]) and _ids(arrays[wide].values[:][:, 0]):
             option = "both" if self.named(narrow) else wide.lower()
             return f" Or, if the first column of {wide} is names, give --id-column {option}."
         if self.id_column == "both" and _is_table(specs[narrow]) and not _ids(arrays[narrow].channels):

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ._cluster import cluster_of
 from ._files import Naming, fit_record, open_target, outputs, print_json, save_figure, save_fit
 from ._group import say
 from ._options import (
     RELATIVE_RIDGE,
+    at_most_one,
     bounds_of,
     exactly_one,
     fit_options,
@@ -47,6 +49,8 @@ class Request:
     rank: int | None
     n_starts: int
     seed: int
+    dask: str | None
+    dask_workers: int | None
 
     @classmethod
     def of(cls, **given: Any) -> Request:
@@ -61,6 +65,7 @@ class Request:
         if asked.n_starts > 1 and asked.method != "exact":
             raise click.UsageError(f"--n-starts is for --method exact, not for {asked.method}.")
         bounds_of(asked.lower, asked.upper)
+        at_most_one("--dask", asked.dask, "--dask-workers", asked.dask_workers)
         return asked
 
     @property
@@ -79,7 +84,8 @@ class Request:
 
     def open(self, x: str, *, drawn: bool) -> tuple[Any, dict[str, Any]]:
         """X, and what its gains are fitted to."""
-        naming = Naming(self.channels, self.conditions, self.id_column)
+        cluster = cluster_of(self.dask, self.dask_workers)
+        naming = Naming(self.channels, self.conditions, self.id_column, cluster)
         return open_target(x, self.responses, self.target, self.center, naming, drawn=drawn)
 
     def fit(self, x: str, X: Any, of: dict[str, Any]) -> Fit:

@@ -126,6 +126,12 @@ naming_options = _together(
                  ".tsv) that X is, of that of --responses or --target (y), or of both, which is meant where "
                  "an option or nothing follows."),
 )  # fmt: skip
+cluster_options = _together(
+    click.option("--dask", metavar="ADDRESS", help="Fit on the Dask cluster whose scheduler is there, as "
+                 "tcp://host:8786. Its workers read X and Y, .npy, .h5 or .zarr, themselves."),
+    click.option("--dask-workers", type=click.IntRange(1), metavar="N", help="Fit on a cluster of N "
+                 "processes of one thread each on this machine, for this command."),
+)  # fmt: skip
 fit_options = _together(
     responses_option,
     target_option,
@@ -144,6 +150,7 @@ fit_options = _together(
     click.option("--n-starts", type=click.IntRange(1), default=1, show_default=True,
                  help="Minima to look for with the exact fit, of which the lowest is taken."),
     seed_option,
+    cluster_options,
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import __version__
+from ._cluster import cluster_of
 from ._files import (
     Naming,
     fit_record,
@@ -25,6 +26,7 @@ from ._options import (
     bound_options,
     bounds_of,
     center_option,
+    cluster_options,
     exactly_one,
     grid_options,
     json_option,
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
 @solver_option
 @limit_options
 @seed_option
+@cluster_options
 @output_option("all scores, the conditions held out, and the gains; as a table, the scores alone")
 @plot_option("R2 against the ridge")
 @json_option
@@ -92,6 +95,8 @@ def cv_command(
     max_iterations: int,
     memory_budget: float | None,
     seed: int,
+    dask: str | None,
+    dask_workers: int | None,
     output: str | None,
     figure: str | None,
     as_json: bool,
@@ -108,13 +113,15 @@ def cv_command(
     at_most_one("--folds", folds, "--groups", groups)
     if groups is not None and repeats > 1:
         raise click.UsageError("--repeats draws the folds anew, and --groups leaves nothing to draw.")
+    at_most_one("--dask", dask, "--dask-workers", dask_workers)
     bounds = bounds_of(lower, upper)
 
     from .._cross_validation import cross_validate
     from .._frames import cv_table
 
     results, picture = outputs(output, figure, (x, responses, groups, channels, conditions))
-    X, Y = open_responses(x, responses, center, Naming(channels, conditions, id_column))
+    naming = Naming(channels, conditions, id_column, cluster_of(dask, dask_workers))
+    X, Y = open_responses(x, responses, center, naming)
     cv = cross_validate(
         X, Y, ridges=ridges, relative_ridges=relative_ridges, repeats=repeats, method=methods_of(methods),
         folds=(folds or 5) if groups is None else read_labels(groups, X.shape[1]), shuffles=shuffles,
@@ -204,6 +211,7 @@ def _cv_arrays(cv: CrossValidation) -> dict[str, Any]:
 @solver_option
 @limit_options
 @seed_option
+@cluster_options
 @output_option("gains, losses and R2 at each ridge; as a table, all but the gains")
 @plot_option("the loss and the range of gains against the ridge")
 @json_option
@@ -225,6 +233,8 @@ def path_command(
     max_iterations: int,
     memory_budget: float | None,
     seed: int,
+    dask: str | None,
+    dask_workers: int | None,
     output: str | None,
     figure: str | None,
     as_json: bool,
@@ -238,13 +248,14 @@ def path_command(
     """  # noqa: D301
     exactly_one("--responses", responses, "--target", target)
     at_most_one("--ridges", ridges, "--relative-ridges", relative_ridges)
+    at_most_one("--dask", dask, "--dask-workers", dask_workers)
     bounds = bounds_of(lower, upper)
 
     from .._frames import path_table
     from .._path import ridge_path
 
     results, picture = outputs(output, figure, (x, responses, target, channels, conditions))
-    naming = Naming(channels, conditions, id_column)
+    naming = Naming(channels, conditions, id_column, cluster_of(dask, dask_workers))
     X, of = open_target(x, responses, target, center, naming, drawn=picture is not None)
     paths = {
         method: ridge_path(
