@@ -70,7 +70,7 @@ def cross_validate(
     Parameters
     ----------
     X : array_like, shape (N, D)
-        Responses of the input channels.
+        Responses of the input channels. X and Y may be dask arrays, as for `fit`.
     Y : array_like, shape (M, D)
         Responses of the other population to the same conditions: in the same order, or in any where those of
         X and Y have names.

@@ -69,7 +69,8 @@ def explain(
     Parameters
     ----------
     X, S, responses
-        As for `fit`; one target.
+        As for `fit`; one target. X and responses may be dask arrays; what has an entry for each channel and
+        mode then is brought here.
     ridge, relative_ridge : float
         λ, or λ over the largest eigenvalue of GᵀG, as for `fit`. 0 is the solution of minimum norm, and its
         filters the rows of the pseudoinverse.

@@ -63,7 +63,9 @@ def fit(
     X : array_like, shape (N, D)
         Responses: one row a channel, one column a condition. It may be larger than memory: a
         `numpy.memmap`, an HDF5 or a Zarr array, or anything with ``shape``, ``dtype`` and slices of
-        rows is read block by block, ahead of the work. float32 halves the memory and the time of the
+        rows is read block by block, ahead of the work. It may be a dask array: with a client of
+        `distributed` its chunks of rows stay on the workers of that cluster, where all that is large is
+        done; see docs/dask.md. float32 halves the memory and the time of the
         factorisation; the answer keeps the accuracy of float64. A DataFrame of pandas (index: channels,
         columns: conditions) or a DataArray of xarray gives its names to `Fit.channels` and
         `Fit.conditions`; all that has other names is refused, and what has them in another order aligned.

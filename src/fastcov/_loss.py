@@ -38,7 +38,7 @@ def loss(X: ArrayLike, S: ArrayLike, gains: ArrayLike, *, ridge: Any = 0.0, cent
     Parameters
     ----------
     X : array_like, shape (N, D)
-        Responses: one row a channel, one column a condition.
+        Responses: one row a channel, one column a condition. It may be a dask array, as for `fit`.
     S : array_like, shape (D, D) or (T, D, D)
         Target covariance; a stack goes with T vectors of gains, pair by pair, or with one.
     gains : array_like, shape (N,) or (K, N)

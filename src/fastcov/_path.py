@@ -64,7 +64,7 @@ def ridge_path(
     Parameters
     ----------
     X, S, responses
-        As for `fit`.
+        As for `fit`; X and responses may be dask arrays.
     ridges : array_like, shape (K,)
         λ ≥ 0, in units of X to the fourth, in any order.
     relative_ridges : array_like, shape (K,), optional

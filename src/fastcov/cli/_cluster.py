@@ -81,8 +81,9 @@ def _local(n_workers: int) -> Iterator[Any]:
 
     with _uninterrupted():
         cluster = LocalCluster(
-            n_workers=n_workers, threads_per_worker=1, processes=True, dashboard_address=None,
-            memory_limit=available_memory() // n_workers, silence_logs=logging.CRITICAL,
+            n_workers=n_workers, threads_per_worker=1, processes=True, silence_logs=logging.CRITICAL,
+            memory_limit=available_memory() // n_workers,
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
         )  # fmt: skip
     try:
         client = Client(cluster, timeout=ANSWERS)
