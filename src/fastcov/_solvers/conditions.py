@@ -274,8 +274,8 @@ def init(system: System, options: Options) -> State:
     X = system.problem.X
     assert isinstance(X, Chunked)
     problem = system.problem.astype(np.float32 if system.coarse else np.float64)
-    room = FACTOR_SHARE * X.room() / problem.dtype.itemsize
-    rank = min(options.rank or system.problem.shape[0], int(room))
+    asked = problem.shape[0] if options.rank is None else options.rank
+    rank = int(min(asked, FACTOR_SHARE * X.room() / problem.dtype.itemsize))
     wanted = dataclasses.replace(options, rank=rank) if options.rank is not None else options
     pivots = choose_pivots(system, wanted).first(rank)
     scales = None if system.scales is None else system.scales[pivots.channels]
