@@ -3,7 +3,7 @@
 No run may find anything. With `--slow NAME --by 1.15` a kernel or an operation is slowed on purpose, in
 all processes of the gate and wherever it is called: it spins for 15 % of the time that it took. Each run
 then has to find it, in the rows of one thread. `--slow each` does so for all that have a row, one after
-another; with `--runs 1`, once each, in some minutes.
+another; with `--runs 1`, once each, in some minutes, as these runs do not pause before they measure again.
 
 Printed are the rates, and how bad they may be in truth: the 95 % bound of Clopper and Pearson. Of rates
 that are no better than promised (false alarms in fewer than 1 of 20 runs, 19 of 20 caught) the exit
@@ -75,7 +75,7 @@ def caught(names: list[str], by: float, runs: int) -> bool:
         rows = [name for name, row in ROWS.items() if row.what == what and row.threads == ONE]
         found = collections.Counter[str]()
         for _ in range(runs):
-            said = verdicts("--only", what, "--threads", ONE, "--slow", what, "--by", str(by))
+            said = verdicts("--only", what, "--threads", ONE, "--slow", what, "--by", str(by), "--pause", "0")
             found.update(name for name, word in said.items() if word == "slower")
         for name in rows:
             missed = runs - found[name]

@@ -7,9 +7,28 @@ import numpy as np
 import pytest
 from cases import random_gains
 
+from fastcov import _activation_kernels, _kernels, _steps, _unit_factors, _unit_kernels
+
 # The same cases in every run, and no limit on the time of one: the first call compiles.
 hypothesis.settings.register_profile("fastcov", deadline=None, derandomize=True, max_examples=40)
 hypothesis.settings.load_profile("fastcov")
+
+
+def compiled_constants():
+    """Those of all modules with kernels, by module."""
+    modules = _activation_kernels, _kernels, _steps, _unit_factors, _unit_kernels
+    return {m.__name__: {name: value for name, value in vars(m).items() if name.isupper()} for m in modules}
+
+
+CONSTANTS = compiled_constants()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    """Fail a test that changes a constant of compiled code: it stays in what is cached on disk."""
+    result = yield
+    assert compiled_constants() == CONSTANTS
+    return result
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])

@@ -112,25 +112,48 @@ def test_a_ratio_is_the_median_of_its_rounds_and_knows_their_spread(gate):
     assert wide.error == pytest.approx(10 * narrow.error)
 
 
-def test_rows_in_doubt_are_measured_again_and_no_others(gate, table, monkeypatch, capsys):
-    steady, slow = list(table.ROWS)[:2]
-    asked = []
+def stand_in(gate, monkeypatch, values):
+    """Give ratios to rows, one after another, in place of measuring. What was asked for, and pauses."""
+    asked, left = [], {name: iter(ratios) for name, ratios in values.items()}
 
-    def in_child(names, slow_name, by):
+    def in_child(names, slow, by):
         asked.append(list(names))
-        return {name: gate.Ratio(1.2 if name == slow else 1.0, 0.001) for name in names}
+        return {name: gate.Ratio(next(left[name]), 0.001) for name in names}
 
     monkeypatch.setattr(gate, "in_child", in_child)
-    monkeypatch.setattr(gate, "usual_ratios", lambda: {steady: 1.0, slow: 1.0})
-    assert gate.gate([steady, slow]) == {steady: "ok", slow: "slower"}
+    monkeypatch.setattr(gate, "usual_ratios", lambda: dict.fromkeys(values, 1.0))
+    monkeypatch.setattr(gate.time, "sleep", lambda seconds: asked.append("pause"))
+    return asked
+
+
+def test_rows_in_doubt_are_measured_again_and_no_others(gate, table, monkeypatch, capsys):
+    steady, slow = list(table.ROWS)[:2]
+    asked = stand_in(gate, monkeypatch, {steady: [1.0], slow: [1.2, 1.0, 1.0]})
+    assert gate.gate([steady, slow]) == {steady: "ok", slow: "ok"}
     assert asked == [[steady, slow], [slow], [slow]]
     assert slow in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("later", "times", "expected"),
+    [([1.2] * 6, 3, "slower"), ([1.0] * 3, 2, "ok"), ([1.2] * 3 + [1.0, 1.2, 1.0], 3, "ok")],
+    ids=["slower each time", "once", "twice"],
+)
+def test_slower_is_what_is_so_each_time_after_pauses(
+    gate, table, monkeypatch, capsys, later, times, expected
+):
+    steady, slow = list(table.ROWS)[:2]
+    asked = stand_in(gate, monkeypatch, {steady: [1.0], slow: [1.2] * 3 + later})
+    assert gate.gate([steady, slow]) == {steady: "ok", slow: expected}
+    pauses = ["pause", [slow], [slow], [slow]] * (times - 1)
+    assert asked == [[steady, slow], [slow], [slow], *pauses]
+    assert capsys.readouterr().out.count(slow) == times
 
 
 @pytest.mark.parametrize(("said", "status"), [("ok", 0), ("slower", 1), ("noisy", 75)])
 def test_exit_status(gate, table, monkeypatch, said, status):
     monkeypatch.setattr(sys, "argv", ["gate.py"])
-    monkeypatch.setattr(gate, "gate", lambda names, slow, by: dict.fromkeys(names, said))
+    monkeypatch.setattr(gate, "gate", lambda names, slow, by, pause: dict.fromkeys(names, said))
     assert gate.main() == status
 
 

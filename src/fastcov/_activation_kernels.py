@@ -15,8 +15,6 @@ TABLE = 1 << GROUP
 # Tables that are added at once, so that a sum is read and written once for all of them; and the columns of a
 # table, 256 bytes in float64: those in use, and the sums of ROWS units, stay in the second-level cache.
 TABLES, COLUMNS, ROWS = 8, 32, 1024
-# Samples of a product in float32: the error of its sums is that of so many roundings.
-DEPTH = 512
 # Below it a sum of squares has lost digits, or all, to underflow.
 LEAST_SQUARE = 2.0**-960
 # One in so many entries of a tile is left to dots, which take ten times as long as a product does for each.
@@ -91,9 +89,9 @@ def smooth_signs(T, epsilon, totals):
 
 @Kernel
 def unit_rows(A, out):
-    """out[c, i] = a_i / ||a_i|| in float32, in pieces c of DEPTH samples; 0 where squares underflow.
+    """out[c, i] = a_i / ||a_i|| in float32, in pieces c of samples; 0 where squares underflow.
 
-    out (ceil(m / DEPTH), n', min(m, DEPTH)), with zeros where there are no more units or samples. 3nm flops.
+    out (pieces, n', samples of a piece), with zeros where there are no more units or samples. 3nm flops.
     """
     n, m = A.shape
     width = out.shape[2]
@@ -201,13 +199,12 @@ def product_signs(A, B, U, V, edge, tiles, row_bits, column_bits):
 
 
 @Kernel
-def exact_signs(A, B, edge, tiles, row_bits, column_bits):
-    """The same in float64, without U and V. 2nkm flops in float64."""
+def exact_signs(A, B, edge, depth, tiles, row_bits, column_bits):
+    """The same in float64, without U and V, by pieces of `depth` samples. 2nkm flops in float64."""
     m = A.shape[1]
     for t in prange(len(tiles)):
         top, left = tiles[t, 0], tiles[t, 1]
         rows, columns = A[top : top + edge], B[left : left + edge]
-        depth = min(DEPTH, m)
         P, Q = np.zeros((edge, depth)), np.zeros((edge, depth))
         tile, product = np.zeros((edge, edge)), np.empty((edge, edge))
         for start in range(0, m, depth):

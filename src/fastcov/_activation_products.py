@@ -27,6 +27,8 @@ TILE_UNITS = 1024
 SIGN_UNITS = 2 * kernels.ROWS
 # Units of a tile of signs: its product in float32 and its factors fit the second-level cache.
 TILE_SIGNS = 240
+# Samples of a product for signs: in float32 the error of its sums is that of so many roundings.
+DEPTH = 512
 # Units of a block at least, however many samples: less is not worth a product.
 LEAST_UNITS = 256
 # Where a difference leaves a smaller share of what is subtracted, and two digits are lost, it is summed by
@@ -223,7 +225,7 @@ def _edge(n: int) -> int:
 def _unit_rows(A: Array, edge: int) -> NDArray[np.float32]:
     """Rows of length 1 in float32, by pieces of samples, and rows of zeros up to a multiple of `edge`."""
     n, m = A.shape
-    pieces = -(-m // kernels.DEPTH)
+    pieces = -(-m // DEPTH)
     U = np.empty((pieces, -(-n // edge) * edge, -(-m // pieces)), np.float32)
     kernels.unit_rows(A, U, size=3 * A.size)
     return U
@@ -242,7 +244,8 @@ def _signs(A: Array, B: Array, U: Array, V: Array, edge: int) -> tuple[Array, Ar
         kernels.product_signs(A, B, U, V, edge, tiles, row_bits, column_bits, size=flops // 8)
         left = tiles[tiles[:, 2] < 0]
         if len(left):
-            kernels.exact_signs(A, B, edge, left, row_bits, column_bits, size=flops // 4)
+            depth = min(DEPTH, A.shape[1])
+            kernels.exact_signs(A, B, edge, depth, left, row_bits, column_bits, size=flops // 4)
     return None if (tiles[:, 2] > 0).any() or left[:, 2].any() else (row_bits, column_bits)
 
 

@@ -165,12 +165,15 @@ class Cluster:
         middles = (np.cumsum(nbytes) - np.asarray(nbytes) / 2.0) / total
         return [list(threads)[i] for i in np.minimum(np.searchsorted(ends, middles), len(threads) - 1)]
 
-    def kept(self, tasks: dict[str, Any], places: Mapping[str, str], keys: Sequence[str]) -> list[Any]:
-        """Futures of tasks whose results stay where they are made."""
+    def kept(
+        self, tasks: dict[str, Any], places: Mapping[str, str], keys: Sequence[str]
+    ) -> tuple[Cluster, list[Any]]:
+        """Futures of other chunks, which stay where they are made, and the cluster as it holds these."""
         futures = self._submitted(tasks, places, keys, allow_other_workers=True)
         self._wait(futures)
-        self._remember(futures)
-        return futures
+        other = Cluster(self._client)
+        other._remember(futures)
+        return other, futures
 
     def places(self, chunks: Sequence[Any]) -> list[str]:
         """The worker of each chunk."""

@@ -186,9 +186,9 @@ def fit(
                 raise ValueError(f"Argument 'ridge' must be a number, not 'cv', {why}.")
         assert responses is not None
         cv = cross_validate(
-            X, responses, folds=min(5, D // 2), method=method, solver=solver, center=center, bounds=bounds,
-            tol=tol, max_iterations=max_iterations, rng=rng, memory_budget=memory_budget, refit=None,
-            callback=callback,
+            given.held(X), responses, folds=min(5, D // 2), method=method, solver=solver, center=center,
+            bounds=bounds, tol=tol, max_iterations=max_iterations, rng=rng, memory_budget=memory_budget,
+            refit=None, callback=callback,
         )  # fmt: skip
         ridge, relative_ridge = None, cv.best_ridge
         if math.isnan(relative_ridge):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _blas, _kernels
+from ._chunked import Chunked
 from ._jit import blas_for
 from ._labels import Labels, by_channel
 from ._penalty import Penalty
@@ -166,7 +167,8 @@ def exact_losses(
     losses = np.empty(K)
     gradients = np.empty((K, N)) if gradient else None
     alone = np.ones(K, bool)
-    if K >= PAIR_CANDIDATES and D <= PAIR_CONDITIONS:
+    pairs = K >= PAIR_CANDIDATES and D <= PAIR_CONDITIONS
+    if pairs and not isinstance(problem.X, Chunked):  # sums for each candidate need no pairs here
         size = max(1, GROUP_BYTES // (4 * D * (D + 1)))
         for start in range(0, K, size):
             group = slice(start, min(start + size, K))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._certificate import certificates
+from ._chunked import Chunked
 from ._minimum import at_bounds, minimised
 from ._objective import Objective, best_step
 from ._products import apply_atoms
@@ -88,10 +89,14 @@ def _require_regular(system: System, solve: Callable[[Array], Solution]) -> None
 def plan_for(start: Start, ridge: Ridge, settings: Settings) -> Plan:
     """Which solver for the linear system."""
     (N, D), system = start.problem.shape, start.system(ridge)
+    solvers = tuple(SOLVERS) if system.definite else FOR_ANY_PENALTY
+    if isinstance(start.given.X, Chunked):  # a matrix over channels is made here, or not at all
+        here = not system.definite or settings.solver == "cholesky"
+        solvers = ("cholesky",) if here else ("dual", "spectral", "pcg")
     return choose(
         N, D, settings.solver, share=system.share, n_targets=len(start.target),
         tol=settings.options.tol, itemsize=start.given.dtype.itemsize, budget=settings.memory_budget,
-        rank=settings.options.rank, solvers=tuple(SOLVERS) if system.definite else FOR_ANY_PENALTY,
+        rank=settings.options.rank, solvers=solvers,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from . import _blas, _kernels
 from ._chunked import Chunked, summed
 from ._dask import dask_array, opened
 from ._jit import blas_for
-from ._labels import UNLABELLED, Labels, bare, by_channel, by_condition
+from ._labels import UNLABELLED, Labelled, Labels, bare, by_channel, by_condition
 from ._sources import Stored, is_stored
 from ._validation import (
     check_array,
@@ -218,6 +218,11 @@ class Problem:
             sizes[rows] = largest.view(self.dtype)
             total += sums.sum(axis=0)
         return total
+
+    def held(self, X: Any) -> Any:
+        """The X that this was made of; or its chunks on a cluster, which need not be loaded again."""
+        there = isinstance(self.X, Chunked)
+        return Labelled(self.X, self.labels.rows, self.labels.columns) if there else X
 
     def unlabelled(self) -> Problem:
         """The same without names, which need not travel."""

@@ -136,12 +136,28 @@ def gram_triangle(problem: Problem, *, mirror: bool = False) -> Array:
 
 def gram_columns(problem: Problem, index: Array) -> Array:
     """GᵀG[:, index] (N, k), in the problem's dtype. 2NDk flops at z = 1, else four times that."""
-    out = np.empty((problem.shape[0], len(index)), problem.dtype)
     columns, at_ones = problem.take(index), problem.at_ones
-    for rows, part in problem.parts(step=PANEL):
-        out[rows] = gram_block(part, columns, at_ones=at_ones)
+    out: Array
+    if isinstance(problem.X, Chunked):
+        rows = problem.X.joined(_column_rows, problem, columns.unlabelled(), at_ones)
+        out = np.ascontiguousarray(rows.T)
+    else:
+        out = np.empty((problem.shape[0], len(index)), problem.dtype)
+        _fill_columns(problem, columns, at_ones, out)
     out[problem.sizes == 0] = 0.0
     out[:, columns.sizes == 0] = 0.0
+    return out
+
+
+def _fill_columns(problem: Problem, columns: Problem, at_ones: bool, out: Array) -> None:
+    for rows, part in problem.parts(step=PANEL):
+        out[rows] = gram_block(part, columns, at_ones=at_ones)
+
+
+def _column_rows(problem: Problem, columns: Problem, at_ones: bool) -> Array:
+    """Columns of a chunk, as rows (k, n)."""
+    out = np.empty((len(columns.gains), problem.shape[0]), problem.dtype)
+    _fill_columns(problem, columns, at_ones, out.T)
     return out
 
 
