@@ -305,7 +305,7 @@ from fastcov.cli import main
 original = module.fit
 
 def ctrl_c(progress):
-    if progress.stage == "pcg":
+    if progress.stage == "iteration":
         os.killpg(0, signal.SIGINT)  # as a terminal does: to the workers, too
 
 module.fit = lambda *args, **options: original(*args, **options, callback=ctrl_c)
