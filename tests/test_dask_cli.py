@@ -21,11 +21,7 @@ from fastcov import _shared_files, cli
 pytest.importorskip("dask.array", reason="dask is not installed")
 distributed = pytest.importorskip("distributed", reason="distributed is not installed")
 
-pytestmark = [
-    pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="slow without compiling"),
-    # of a Client that is closed while it listens
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-]
+pytestmark = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="slow without compiling")
 # Both sides solve to rounding, of a system with a condition of some 1e3.
 RTOL = 1e-10
 
