@@ -23,6 +23,7 @@ def test_doctor_reports_and_passes_its_check(run):
     assert lines["numpy"] == np.__version__
     assert lines["check"].startswith("passed")
     assert {"python", "scipy", "numba", "llvmlite", "cores", "Numba", "BLAS", "cache", "memory"} <= set(lines)
+    assert {"dask", "distributed"} <= set(lines)
 
 
 def test_doctor_json_has_the_sections(run):

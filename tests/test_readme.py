@@ -30,7 +30,8 @@ pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def run(page):
     """The variables of a page's examples, run one after another, and what each printed."""
     scope, printed = {}, []
-    for library in set(re.findall(r"^(?:import|from) (\w+)", page.read_text(encoding="utf-8"), re.MULTILINE)):
+    shown = "\n".join(code for code, _ in examples(page))
+    for library in set(re.findall(r"^(?:import|from) (\w+)", shown, re.MULTILINE)):
         pytest.importorskip(library)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # they may write files
         for code, _ in examples(page):

@@ -209,8 +209,9 @@ def choose(
     """`plan` for a ridge that is `share` of the trace of GᵀG, among the solvers that serve the penalty."""
     check_choice("solver", solver, ("auto", *NAMES))
     if solver not in ("auto", *solvers):
+        names = [repr(name) for name in ("auto", *solvers)]
         raise ValueError(
-            f"Argument 'solver' must be 'auto', {' or '.join(map(repr, solvers))} for a penalty that is a "
+            f"Argument 'solver' must be {', '.join(names[:-1])} or {names[-1]} for a penalty that is a "
             f"matrix or leaves a channel free, not {solver!r}."
         )
     base = base_bytes(N, D, n_targets)

@@ -305,11 +305,6 @@ def _inner(A: Array, B: Array) -> Array:
 
 def init(system: System, options: Options) -> State:
     """Draw pivots here, and make F there: as many as workers have room for."""
-    if not system.definite:  # P has no inverse that would leave images of G what they are
-        raise ValueError(
-            "Argument 'ridge' must be one number, or one > 0 for each channel, for 'pcg' on a cluster, not a "
-            "matrix, nor 0 for some channels: use method='exact', or solver='cholesky', which brings X here."
-        )
     X = system.problem.X
     assert isinstance(X, Chunked)
     problem = system.problem.astype(np.float32 if system.coarse else np.float64)
