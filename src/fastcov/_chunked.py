@@ -158,9 +158,9 @@ class Chunked(Stored):
         """Some of the conditions, in any order: a copy of theirs, beside the chunks."""
         graph = _Graph(self)
         keys = [graph.task("columns", c, _columns, conditions) for c in range(len(self.slices))]
-        pieces = self._cluster.kept(graph.tasks, graph.places, keys)
+        cluster, pieces = self._cluster.kept(graph.tasks, graph.places, keys)
         lengths = [rows.stop - rows.start for rows in self.slices]
-        return Chunked(self.name, self._cluster, pieces, lengths, len(conditions), self.dtype)
+        return Chunked(self.name, cluster, pieces, lengths, len(conditions), self.dtype)
 
     def __getitem__(self, key: Any) -> Array:
         """Rows as an array in memory: a slice, or an index of channels."""

@@ -165,12 +165,15 @@ class Cluster:
         middles = (np.cumsum(nbytes) - np.asarray(nbytes) / 2.0) / total
         return [list(threads)[i] for i in np.minimum(np.searchsorted(ends, middles), len(threads) - 1)]
 
-    def kept(self, tasks: dict[str, Any], places: Mapping[str, str], keys: Sequence[str]) -> list[Any]:
-        """Futures of tasks whose results stay where they are made."""
-        futures = self._submitted(tasks, places, keys, allow_other_workers=True)
-        self._wait(futures)
-        self._remember(futures)
-        return futures
+    def kept(
+        self, tasks: dict[str, Any], places: Mapping[str, str], keys: Sequence[str]
+    ) -> tuple[Cluster, list[Any]]:
+        """Futures of tasks whose results stay where they are made, and the workers as far as these go."""
+        other = Cluster(self._client)
+        futures = other._submitted(tasks, places, keys, allow_other_workers=True)
+        other._wait(futures)
+        other._remember(futures)
+        return other, futures
 
     def places(self, chunks: Sequence[Any]) -> list[str]:
         """The worker of each chunk."""
