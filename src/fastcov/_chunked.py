@@ -32,7 +32,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # fewer, for they are all held.
 TOGETHER, LARGE_TOGETHER, LARGE_BYTES = 8, 2, 1 << 24
 # An argument up to this size travels with the tasks, by way of the scheduler; a larger one by itself.
-TRAVELS_BYTES = 1 << 20
+TRAVELS_BYTES = 1 << 17
 # Arguments that were sent to stay: gains before and after a step, scales, and a preconditioner.
 HELD = 4
 # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of glibc, in bytes.

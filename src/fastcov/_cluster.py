@@ -6,19 +6,22 @@ would wait for such a worker for ever once it is gone, so whoever waits here loo
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import platform
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from concurrent.futures import CancelledError
+from typing import Any, NoReturn
 
 import numpy as np
 
-# Seconds between looks at the workers; that a scheduler may be away; that workers may all be away, as while
-# a nanny starts another; and that one may be paused for want of memory.
-LOOK, SCHEDULER_AWAY, WORKERS_AWAY, PAUSED = 0.5, 3.0, 15.0, 10.0
+# Seconds between looks at the workers; that a scheduler may be away, and that it may leave a question without
+# an answer; that workers may all be away, as while a nanny starts another; and that one may be paused for
+# want of memory.
+LOOK, SCHEDULER_AWAY, SCHEDULER_SILENT, WORKERS_AWAY, PAUSED = 0.5, 3.0, 8.0, 15.0, 10.0
 # Share of a worker's memory that may be filled: at 0.6 it begins to write to disk what it holds.
 FILLED = 0.6
 
@@ -59,6 +62,16 @@ def versions() -> dict[str, str]:
         "Python": ".".join(platform.python_version_tuple()[:2]),
         "NumPy": np.__version__.split(".")[0],
     }
+
+
+def unreadable(name: str, where: str, error: BaseException) -> Exception:
+    """What is said of an array that cannot be computed, in the kind of its cause."""
+    cause = " ".join(f"{type(error).__name__}: {error}".split())
+    kind = OSError if isinstance(error, OSError) else RuntimeError
+    return kind(
+        f"Argument '{name}' must be intact, and {where} could not be computed ({cause}): see that what it is "
+        "made from can be read, on each worker."
+    )
 
 
 class Cluster:
@@ -105,8 +118,9 @@ class Cluster:
         return str(getattr(self._client.scheduler, "address", "an unknown address"))
 
     def _threads(self) -> dict[str, int]:
-        """Threads of each worker that is there."""
-        return dict(self._client.nthreads())
+        """Threads of each worker that is there, if the scheduler says so soon."""
+        ask = self._client.scheduler.ncores
+        return dict(self._client.sync(ask, workers=None, callback_timeout=SCHEDULER_SILENT))
 
     # Chunks
 
@@ -126,24 +140,26 @@ class Cluster:
             )
             if n
         ]
+        rows = [*(start for start, _, _ in blocks), len(X)]
         known = {future.key: future for future in futures_of(X)}
         if all(key in known for _, key, _ in blocks):
             there = [known[key] for _, key, _ in blocks]
-            self._wait(there)
+            self._wait(there, name, rows=rows)
             where = self._find(there)
         else:
             where = self._shares(name, nbytes)
         pieces: list[Any] = []
-        for worker, group in _runs(where):
-            made = [
-                delayed(convert, pure=False)(
-                    name, start, block, dask_key_name=f"fastcov-chunk-{uuid.uuid4().hex}"
-                )
-                for start, _, block in (blocks[c] for c in group)
-            ]
-            pieces += self._client.compute(made, workers=[worker], allow_other_workers=True)
-        self._wait(pieces, name)
-        self._remember(pieces)
+        with self._cancelling(pieces):
+            for worker, group in _runs(where):
+                made = [
+                    delayed(convert, pure=False)(
+                        name, start, block, dask_key_name=f"fastcov-chunk-{uuid.uuid4().hex}"
+                    )
+                    for start, _, block in (blocks[c] for c in group)
+                ]
+                pieces += self._client.compute(made, workers=[worker], allow_other_workers=True)
+            self._wait(pieces, name, rows=rows)
+            self._remember(pieces)
         return pieces
 
     def _shares(self, name: str, nbytes: Sequence[int]) -> list[str]:
@@ -168,11 +184,12 @@ class Cluster:
     def kept(
         self, tasks: dict[str, Any], places: Mapping[str, str], keys: Sequence[str]
     ) -> tuple[Cluster, list[Any]]:
-        """Futures of other chunks, which stay where they are made, and the cluster as it holds these."""
-        futures = self._submitted(tasks, places, keys, allow_other_workers=True)
-        self._wait(futures)
+        """Futures of tasks whose results stay where they are made, and the workers as far as these go."""
         other = Cluster(self._client)
-        other._remember(futures)
+        futures = other._submitted(tasks, places, keys, allow_other_workers=True)
+        with self._cancelling(futures):
+            other._wait(futures)
+            other._remember(futures)
         return other, futures
 
     def places(self, chunks: Sequence[Any]) -> list[str]:
@@ -208,15 +225,41 @@ class Cluster:
     def results(self, tasks: dict[str, Any], places: Mapping[str, str], keys: Sequence[str]) -> list[Any]:
         """What tasks give, each on the worker in `places`, if there is one; raises WorkerLost."""
         futures = self._submitted(tasks, places, keys)
+        used = set(places.values())
+        with self._cancelling(futures):
+            self._wait(futures, used=used)
+            return self._gathered(futures, used)
+
+    @contextlib.contextmanager
+    def _cancelling(self, futures: list[Any]) -> Iterator[None]:
+        """An error, or Ctrl-C, leaves none of them behind, whoever holds on to its traceback."""
         try:
-            self._wait(futures, used=set(places.values()))
-            return list(self._client.gather(futures))
+            yield
         except BaseException:
             with contextlib.suppress(Exception):  # the client may be gone as well
                 self._client.cancel(futures)
             raise
+
+    def _gathered(self, futures: Sequence[Any], used: set[str]) -> list[Any]:
+        """What they hold, looked after meanwhile: what is lost on the way Dask would wait for."""
+
+        async def gather() -> list[Any]:
+            return list(await self._client.gather(list(futures), asynchronous=True))
+
+        coming = asyncio.run_coroutine_threadsafe(gather(), self._client.loop.asyncio_loop)
+        try:
+            while True:
+                try:
+                    return coming.result(LOOK)
+                except TimeoutError:
+                    if coming.done():
+                        raise
+                    self._look(used)
+                except CancelledError as error:
+                    self._look(used)
+                    raise WorkerLost from error
         finally:
-            del futures
+            coming.cancel()
 
     def _submitted(
         self, tasks: dict[str, Any], places: Mapping[str, str], keys: Sequence[str], **more: Any
@@ -248,35 +291,56 @@ class Cluster:
 
     # Faults
 
-    def _wait(self, futures: Sequence[Any], name: str = "X", used: set[str] | tuple[()] = ()) -> None:
-        """Until all are there; an error of a task, or of the cluster, is raised."""
+    def _wait(
+        self, futures: Sequence[Any], name: str = "X", used: set[str] | tuple[()] = (),
+        rows: Sequence[int] = (),
+    ) -> None:  # fmt: skip
+        """Until all are there; an error of a task, or of the cluster, is raised.
+
+        `used` are workers without which they cannot be made; `rows` the first of each, and the end, of
+        chunks that are loaded.
+        """
         from distributed import wait
-        from distributed.scheduler import KilledWorker
 
         while True:
             try:
-                wait(list(futures), timeout=LOOK)
+                with self._client.as_current():
+                    wait(list(futures), timeout=LOOK)
             except TimeoutError:
                 self._look(used)
                 continue
-            except BaseException as error:
-                if type(error).__name__ not in ("CancelledError", "FutureCancelledError"):
-                    raise
+            except CancelledError as error:
                 self._cancelled(used, error)
+            except Exception:  # of a client that has been closed it may be anything
+                self._require_scheduler()
+                raise
             break
         self._since.clear()
-        failed = next((future for future in futures if future.status != "finished"), None)
+        failed = next((c for c, future in enumerate(futures) if future.status != "finished"), None)
         if failed is None:
             return
-        if failed.status != "error":
+        if futures[failed].status != "error":
             self._cancelled(used, None)
-        raised = failed.exception()
+        where = f"its rows {rows[failed]} to {rows[failed + 1] - 1}" if rows else ""
+        self._fail(futures[failed].exception(), name, where)
+
+    def _fail(self, raised: BaseException, name: str, where: str) -> NoReturn:
+        """Raise the error of a task, and say of what."""
+        from distributed.scheduler import KilledWorker
+
         if isinstance(raised, KilledWorker):
             raise MemoryError(
                 f"Workers at {self.address} died one after another while they held '{name}', most likely for "
                 "want of memory: use more workers, smaller chunks, or float32."
             ) from raised
-        raise raised
+        if not where or str(raised).startswith(f"Argument '{name}' must"):
+            raise raised
+        if isinstance(raised, MemoryError):
+            raise MemoryError(
+                f"A worker at {self.address} has no memory for '{name}', {where}: use more workers, smaller "
+                "chunks, or float32."
+            ) from raised
+        raise unreadable(name, where, raised) from raised
 
     def _look(self, used: set[str] | tuple[()]) -> None:
         """Raise if a worker in use, all workers, or the scheduler have gone, or one is short of memory."""
@@ -324,14 +388,11 @@ class Cluster:
             f"The scheduler at {self.address} does not answer any more: see its log, and connect again."
         )
 
-    def _cancelled(self, used: set[str] | tuple[()], error: BaseException | None) -> None:
+    def _cancelled(self, used: set[str] | tuple[()], error: BaseException | None) -> NoReturn:
         """Raise what it is that cancelled a task: a worker that has gone, or somebody."""
         self._look(used)
-        if self._holders:
-            chunks = list(self._holders)
-            found = self._client.who_has(chunks)
-            if any(self._holders[key] not in found.get(key, ()) for key in chunks):
-                raise WorkerLost
+        if used:  # chunks may be there still, and what was made of them can be made again
+            raise WorkerLost
         raise RuntimeError(
             f"Tasks at {self.address} were cancelled, by client.cancel or by a restart of the cluster: begin "
             "again."

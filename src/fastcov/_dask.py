@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._chunked import Chunked
-from ._cluster import client_of, smallest_memory
+from ._cluster import client_of, smallest_memory, unreadable
 from ._labels import outside
 from ._sources import Stored
 from ._validation import available_memory, check_form
@@ -48,8 +48,18 @@ def opened(name: str, X: Any, forms: Sequence[str]) -> NDArray[Any] | Stored:
     client = client_of(X)
     if client is None:
         nbytes = 2 * X.dtype.itemsize * X.size  # chunks, and the whole that they are copied to
-        return np.asarray(X) if nbytes <= available_memory() else Stored(name, X)
+        return _computed(name, X) if nbytes <= available_memory() else Stored(name, X)
     return Chunked.of(name, _in_rows(name, X, client), client)
+
+
+def _computed(name: str, X: Any) -> NDArray[Any]:
+    """All of X, by a local scheduler."""
+    try:
+        return np.asanyarray(X.compute())
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever comes of a file or a function that it is made from
+        raise unreadable(name, "it", error) from error
 
 
 def _in_rows(name: str, X: Any, client: Any) -> Any:

@@ -290,7 +290,7 @@ class Problem:
             as_is = self.ready(X)
             length = max(step, STREAMED_FLOPS // (2 * X.shape[1] ** 2)) if as_is and streamed else step
             if buffer is None and not as_is:
-                buffer = np.empty((min(step, len(X)), X.shape[1]), self.dtype)
+                buffer = np.empty((min(step, self.shape[0]), X.shape[1]), self.dtype)
             for start in range(0, len(X), length):
                 part = X[start : start + length]
                 if buffer is not None:
