@@ -334,6 +334,56 @@ def _session(pid):
         return None
 
 
+@pytest.fixture
+def at_iteration(monkeypatch):
+    """A function that has another called once, in the first iteration of a fit."""
+
+    def call(function):
+        original, called = fc._fit.fit, []
+
+        def callback(progress):
+            if progress.stage == "iteration" and not called:
+                called.append(function())
+
+        monkeypatch.setattr(
+            fc._fit, "fit", lambda *args, **options: original(*args, callback=callback, **options)
+        )
+        return called
+
+    return call
+
+
+def test_a_worker_of_its_own_that_dies_is_lived_through_without_a_word(run, at_iteration):
+    x, _ = written("npy")
+    arguments = ("fit", x, "--target", "data.npz:S", "--ridge", 500, "--json")
+    wanted = printed(run(*arguments))
+    before = {child.pid for child in psutil.Process().children()}
+
+    def kill():
+        new = [child for child in psutil.Process().children() if child.pid not in before]
+        workers = [child for child in new if "spawn_main" in " ".join(child.cmdline())]
+        workers[0].kill()
+        return len(workers)
+
+    called = at_iteration(kill)
+    found = printed(run(*arguments, "--solver", "pcg", "--tol", 1e-13, "--dask-workers", 2))
+    assert called == [2]
+    assert_allclose(found["gains"], wanted["gains"], rtol=RTOL)
+
+
+def test_a_scheduler_that_goes_away_during_a_fit_is_one_line(run, at_iteration):
+    x, _ = written("npy")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", silence_logs=50,
+        scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+    ) as cluster:  # fmt: skip
+        called = at_iteration(cluster.close)
+        address = cluster.scheduler_address
+        result = run("fit", x, "--target", "data.npz:S", "--ridge", 500, "--solver", "pcg", "--dask", address)
+    assert called
+    refused(result, address)
+
+
 # ---- chunks
 
 
