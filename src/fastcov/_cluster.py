@@ -12,11 +12,13 @@ import platform
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 # Seconds between looks at the workers; that a scheduler may be away, and that it may leave a question without
 # an answer; that workers may all be away, as while a nanny starts another; and that one may be paused for
@@ -241,12 +243,19 @@ class Cluster:
             raise
 
     def _gathered(self, futures: Sequence[Any], used: set[str]) -> list[Any]:
-        """What they hold, looked after meanwhile: what is lost on the way Dask would wait for."""
+        """What they hold."""
 
         async def gather() -> list[Any]:
             return list(await self._client.gather(list(futures), asynchronous=True))
 
-        coming = asyncio.run_coroutine_threadsafe(gather(), self._client.loop.asyncio_loop)
+        try:
+            return self._watched(gather, used)
+        except CancelledError as error:
+            self._cancelled(used, error)
+
+    def _watched(self, work: Callable[[], Coroutine[Any, Any, T]], used: set[str] | tuple[()]) -> T:
+        """What comes of work of the client, looked after meanwhile: Dask waits for what is lost for ever."""
+        coming = asyncio.run_coroutine_threadsafe(work(), self._client.loop.asyncio_loop)
         try:
             while True:
                 try:
@@ -254,12 +263,10 @@ class Cluster:
                 except TimeoutError:
                     if coming.done():
                         raise
-                    self._look(used)
-                except CancelledError as error:
-                    self._look(used)
-                    raise WorkerLost from error
+                self._look(used)
         finally:
             coming.cancel()
+            del coming  # an error that it holds would hold this frame, and all that called it
 
     def _submitted(
         self, tasks: dict[str, Any], places: Mapping[str, str], keys: Sequence[str], **more: Any
@@ -302,19 +309,19 @@ class Cluster:
         """
         from distributed import wait
 
-        while True:
-            try:
-                with self._client.as_current():
-                    wait(list(futures), timeout=LOOK)
-            except TimeoutError:
-                self._look(used)
-                continue
-            except CancelledError as error:
-                self._cancelled(used, error)
-            except Exception:  # of a client that has been closed it may be anything
-                self._require_scheduler()
-                raise
-            break
+        async def finished() -> None:
+            with self._client.as_current():
+                await wait(list(futures))
+
+        try:
+            self._watched(finished, used)
+        except CancelledError as error:
+            self._cancelled(used, error)
+        except (KeyboardInterrupt, WorkerLost, MemoryError):
+            raise
+        except Exception:  # of a client that has been closed it may be anything
+            self._require_scheduler()
+            raise
         self._since.clear()
         failed = next((c for c, future in enumerate(futures) if future.status != "finished"), None)
         if failed is None:
