@@ -29,6 +29,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Partial sums that are added together, so that D x D matrices do not queue up for one worker; of large ones
 # fewer, for they are all held.
 TOGETHER, LARGE_TOGETHER, LARGE_BYTES = 8, 2, 1 << 24
+# Partial sums that are added here: a task for it would be one more, and one more on the way.
+FEW = 2
 # An argument up to this size travels with the tasks, by way of the scheduler; a larger one by itself.
 TRAVELS_BYTES = 1 << 20
 # Arguments that were sent to stay: gains before and after a step, scales, and a preconditioner.
@@ -212,9 +214,10 @@ class Chunked(Stored):
         """
 
         def asked(graph: _Graph) -> list[str]:
-            return [graph.sum(graph.map(function, problem, args, each, kept, named), nbytes)]
+            parts = graph.map(function, problem, args, each, kept, named)
+            return parts if len(parts) <= FEW else [graph.sum(parts, nbytes)]
 
-        return self._results(asked)[0]
+        return _added(*self._results(asked))
 
     def joined(
         self, function: Callable[..., Any], problem: Any, *args: Any, each: int = 0, kept: bool = False,
