@@ -53,7 +53,7 @@ class Piece:
         return Piece, (self.X,)
 
 
-def piece_of(name: str, start: int, rows: Any) -> Piece:
+def piece_of(name: str, start: int, shape: tuple[int, int], rows: Any) -> Piece:
     """Rows from the channel `start` on, in C order and in float32 or float64."""
     if np.ma.isMaskedArray(rows):
         raise TypeError(
@@ -64,6 +64,11 @@ def piece_of(name: str, start: int, rows: Any) -> Piece:
         raise TypeError(
             f"Argument '{name}' must have chunks that are NumPy arrays, not {type(rows).__name__}: convert "
             "them with .map_blocks(convert)."
+        )
+    if rows.shape != shape:
+        raise ValueError(
+            f"Argument '{name}' must have chunks of the sizes that it says, not one of shape {rows.shape} in "
+            f"place of {shape} from channel {start} on: see what makes them."
         )
     dtype = np.float32 if rows.dtype.kind == "f" and rows.dtype.itemsize <= 4 else np.float64
     with np.errstate(over="ignore"):  # a long double out of range becomes infinite, which is found
