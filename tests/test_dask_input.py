@@ -60,11 +60,10 @@ def iterations(lazy, S, measure, most=10, **asked):
 # --- counted
 
 
-@pytest.mark.parametrize("count", [1, 2, 7, 40])
-@pytest.mark.parametrize("options", [{}, {"rank": 2}], ids=["preconditioned", "many-iterations"])
-def test_an_iteration_takes_few_tasks(count, options, monkeypatch):
+@pytest.mark.parametrize(("count", "rank"), [(1, None), (2, None), (2, 2), (7, None), (40, None)])
+def test_an_iteration_takes_few_tasks(count, rank, monkeypatch):
     given, lazy = submitted(monkeypatch), chunked(X, parts(N, count))
-    asked = {"ridge": ridge_of(0.01), **options}
+    asked = {"ridge": ridge_of(0.01), "rank": rank}
     counts = iterations(lazy, S, lambda: sum(len(tasks) for tasks, _ in given), **asked)
     assert counts[-1] - counts[0] <= 4 * count * (len(counts) - 1)
 
@@ -122,7 +121,7 @@ def test_an_application_moves_matrices_and_no_chunk(count, client, monkeypatch):
     assert min(traffic.bytes, back) >= 8 * n  # they were counted
 
 
-@pytest.mark.parametrize("count", [1, 7, 40])
+@pytest.mark.parametrize("count", [1, 40])
 def test_an_iteration_moves_matrices_alone(count, client, monkeypatch):
     n, d = 600, 14
     lazy, asked = client.persist(chunked(data(n, d), parts(n, count))), {"ridge": ridge_of(0.01, 0, n, d)}
@@ -143,8 +142,8 @@ def test_no_chunk_moves_and_nothing_grows_or_is_left(client):
     def known():
         return client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
 
-    sizes = iterations(lazy, S, known, 20, ridge=ridge_of(1e-3), rank=2)
-    assert max(sizes[10:]) <= max(sizes[:10])
+    sizes = iterations(lazy, S, known, 14, ridge=ridge_of(1e-3), rank=2)
+    assert max(sizes[7:]) <= max(sizes[:7])
     assert all(len(holders) == 1 for holders in before.values())
     kept = [
         fits(lazy, S, ridge=RIDGE),
