@@ -84,13 +84,13 @@ def same(actual, expected, share=AGREEMENT):
     assert apart <= share * size, f"{apart / size if size else np.inf:.1e} relative difference"
 
 
-def left_behind(client):
+def left_behind(client, seconds=SOON):
     """Keys of the library that the scheduler knows, once it had time to forget."""
 
     def known(dask_scheduler):
         return [key for key in dask_scheduler.tasks if "fastcov" in str(key) or "Basis" in str(key)]
 
-    deadline = time.monotonic() + SOON
+    deadline = time.monotonic() + seconds
     while found := client.run_on_scheduler(known):
         if time.monotonic() > deadline:
             break

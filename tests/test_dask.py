@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("client")
 
 X, S, RIDGE = data(N, D), wanted(), ridge_of(0.1)
 Z = np.stack([random_gains(N, seed) for seed in range(3)])
-UNEVEN = (1, 50, 0, 7, 42, 20)
+UNEVEN = (1, 61, 0, 58)
 METHODS = [
     ("linear", "auto"),
     ("linear", "pcg"),
@@ -92,11 +92,11 @@ def test_the_oracle_agrees(center):
     within(fit.delta, expected, gains_bound(X, S, ridge, center) + 10 * TOL * np.linalg.norm(expected) / 0.1)
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    lengths=st.lists(st.integers(0, 25), min_size=1, max_size=12).filter(sum),
+    lengths=st.lists(st.integers(0, 25), min_size=1, max_size=6).filter(sum),
     d=st.integers(1, 9),
-    method=st.sampled_from(METHODS),
+    method=st.sampled_from([each for each in METHODS if "exact" not in each]),
     center=st.booleans(),
     single=st.booleans(),
 )
@@ -144,8 +144,12 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("solver", ["pcg", "auto"])
-@pytest.mark.parametrize("kind", KINDS)
+BROUGHT_HERE = ["tiny", "huge", "tiny-float32", "duplicates"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "solver"), [(kind, "pcg") for kind in KINDS] + [(kind, "auto") for kind in BROUGHT_HERE]
+)
 def test_each_kind_of_responses(kind, solver):
     A = KINDS[kind](X)
     S = fc.covariance(A[::2]) * 2.5
@@ -230,12 +234,9 @@ OPTIONS = {
     "several-targets": {"S": np.stack([S, 2.0 * S, wanted(seed=3)])},
     "a-ridge-a-channel": {"ridge": RIDGE * np.linspace(0.5, 20.0, N)},
     "bounds": {"bounds": (0.9, 1.05)},
-    "bounds-exact": {"bounds": (0.9, None), "method": "exact"},
-    "bounds-line-search": {"bounds": (0.0, 1.2), "method": "line-search"},
-    "gains0": {"gains0": np.linspace(0.9, 1.1, N), "method": "exact"},
-    "starts": {"n_starts": 2, "method": "exact"},
-    "exact-of-several": {"S": np.stack([S, wanted(seed=3)]), "method": "exact"},
-    "a-ridge-a-channel-exact": {"ridge": RIDGE * np.linspace(0.5, 20.0, N), "method": "exact"},
+    "bounds-exact": {"bounds": (0.95, None), "method": "exact", "ridge": 10 * RIDGE},
+    "gains0": {"gains0": np.linspace(0.99, 1.01, N), "method": "exact", "ridge": 10 * RIDGE},
+    "a-ridge-a-channel-exact": {"ridge": RIDGE * np.linspace(5.0, 20.0, N), "method": "exact"},
     "not-centred": {"center": False, "method": "line-search"},
     "relative": {"ridge": None, "relative_ridge": 0.1},
     "no-preconditioner": {"solver": "pcg", "rank": 0},
@@ -265,10 +266,10 @@ def test_responses_in_place_of_a_target(form):
 
 
 def test_the_ridge_is_chosen_by_cross_validation():
-    Y = data(77, D, seed=4)
+    A, Y = data(60, 4), data(77, 4, seed=4)
     fit, expected = (
         fits(x, responses=y, ridge="cv", method="diagonal")
-        for x, y in ((chunked(X, UNEVEN), chunked(Y, 30)), (X, Y))
+        for x, y in ((chunked(A, 25), chunked(Y, 30)), (A, Y))
     )
     same(fit.relative_ridge, expected.relative_ridge)
     same(fit.delta, expected.delta)
@@ -279,7 +280,7 @@ def test_the_ridge_is_chosen_by_cross_validation():
 
 @pytest.mark.parametrize("method", ["linear", "exact"])
 def test_a_path(method):
-    ridges = RIDGE * np.array([1.0, 0.1, 10.0])
+    ridges = RIDGE * np.array([10.0, 30.0])
     path, expected = (
         fc.ridge_path(x, S, ridges=ridges, method=method, tol=TOL) for x in (chunked(X, UNEVEN), X)
     )
@@ -293,7 +294,7 @@ def test_a_path_by_eigenvectors():
     same(path.delta, expected.delta)
 
 
-@pytest.mark.parametrize("method", ["linear", "exact"])
+@pytest.mark.parametrize("method", ["linear", "line-search"])
 def test_cross_validation(method):
     Y = data(77, D, seed=4)
     asked = {"ridges": RIDGE * np.array([0.1, 1.0]), "folds": 2, "method": method, "tol": TOL}
@@ -337,16 +338,12 @@ def test_an_explanation_by_few_modes():
 
 def test_losses_and_gradients():
     lazy, Z = chunked(X, UNEVEN), np.stack([random_gains(N, seed) for seed in range(18)])
-    for z in (Z[0], Z[:3], Z):
-        for center in (True, False):
-            same(
-                fc.loss(lazy, S, z, ridge=RIDGE, center=center), fc.loss(X, S, z, ridge=RIDGE, center=center)
-            )
-            found = fc.loss_and_gradient(lazy, S, z, ridge=RIDGE, center=center)
-            for part, expected in zip(
-                found, fc.loss_and_gradient(X, S, z, ridge=RIDGE, center=center), strict=True
-            ):
-                same(part, expected)
+    for z, center in ((Z[0], True), (Z[:3], False), (Z, True)):
+        asked = {"ridge": RIDGE, "center": center}
+        same(fc.loss(lazy, S, z, **asked), fc.loss(X, S, z, **asked))
+        found = fc.loss_and_gradient(lazy, S, z, **asked)
+        for part, expected in zip(found, fc.loss_and_gradient(X, S, z, **asked), strict=True):
+            same(part, expected)
 
 
 @pytest.mark.parametrize("gains", [None, random_gains(N)], ids=["at-ones", "at-gains"])
@@ -425,7 +422,7 @@ def test_sums_do_not_depend_on_where_chunks_are(client):
     names = list(client.scheduler_info()["workers"])
 
     def bits(workers):
-        held = client.persist(chunked(X, (3,) * 40, name=False), workers=workers)
+        held = client.persist(chunked(X, (12,) * 10, name=False), workers=workers)
         wait(held)
         assert {w for where in client.who_has(held).values() for w in where} == set(workers)
         return [fits(held, S, ridge=RIDGE, solver=solver).delta.tobytes() for solver in ("pcg", "dual")] + [

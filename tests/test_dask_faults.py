@@ -82,8 +82,7 @@ class Once:
 
 
 FAULTY = {
-    "iterations": {**ITERATIONS},
-    "exact": {"ridge": RIDGE, "method": "exact"},
+    "exact": {"ridge": 3 * RIDGE, "method": "exact"},
     "one-a-channel": {**ITERATIONS, "ridge": SMALL_RIDGE * np.linspace(1.0, 9.0, N)},
 }
 
@@ -175,14 +174,17 @@ def test_without_another_worker_the_rest_goes_on_and_the_end_of_the_last_is_an_e
             fits(chunked(X, CHUNKS), S, ridge=RIDGE)
 
 
-def test_a_scheduler_that_goes_away_is_an_error_within_seconds(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["gone", "silent"])
+def test_a_scheduler_that_goes_away_is_an_error_within_seconds(how, tmp_path, monkeypatch):
+    monkeypatch.setattr(_cluster, "SCHEDULER_SILENT", 1.0)
     with expects_nothing_else(), processes(tmp_path, 1) as (_, scheduler, _):
-        once = Once(scheduler.kill)
+        once = Once(lambda: scheduler.send_signal(how))
         with pytest.raises(
             RuntimeError, match=r"scheduler at tcp://\S+ does not answer|has been closed, or its"
         ):
             fits(chunked(X, CHUNKS), S, callback=once, **ITERATIONS)
         assert once.seconds < 10.0
+        scheduler.kill()
 
 
 def test_many_workers_that_compile_at_once_give_the_right_numbers(tmp_path):

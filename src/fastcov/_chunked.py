@@ -31,6 +31,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Partial sums that are added together, so that D x D matrices do not queue up for one worker; of large ones
 # fewer, for they are all held.
 TOGETHER, LARGE_TOGETHER, LARGE_BYTES = 8, 2, 1 << 24
+# Partial sums that are added here: a task for it would be one more, and one more on the way.
+FEW = 2
 # An argument up to this size travels with the tasks, by way of the scheduler; a larger one by itself.
 TRAVELS_BYTES = 1 << 17
 # Arguments that were sent to stay: gains before and after a step, scales, and a preconditioner.
@@ -55,7 +57,7 @@ class Piece:
         return Piece, (self.X,)
 
 
-def piece_of(name: str, start: int, rows: Any) -> Piece:
+def piece_of(name: str, start: int, shape: tuple[int, int], rows: Any) -> Piece:
     """Rows from the channel `start` on, in C order and in float32 or float64."""
     if np.ma.isMaskedArray(rows):
         raise TypeError(
@@ -66,6 +68,11 @@ def piece_of(name: str, start: int, rows: Any) -> Piece:
         raise TypeError(
             f"Argument '{name}' must have chunks that are NumPy arrays, not {type(rows).__name__}: convert "
             "them with .map_blocks(convert)."
+        )
+    if rows.shape != shape:
+        raise ValueError(
+            f"Argument '{name}' must have chunks of the sizes that it says, not one of shape {rows.shape} in "
+            f"place of {shape} from channel {start} on: see what makes them."
         )
     dtype = np.float32 if rows.dtype.kind == "f" and rows.dtype.itemsize <= 4 else np.float64
     with np.errstate(over="ignore"):  # a long double out of range becomes infinite, which is found
@@ -231,9 +238,10 @@ class Chunked(Stored):
         """
 
         def asked(graph: _Graph) -> list[str]:
-            return [graph.sum(graph.map(function, problem, args, each, kept, named), nbytes)]
+            parts = graph.map(function, problem, args, each, kept, named)
+            return parts if len(parts) <= FEW else [graph.sum(parts, nbytes)]
 
-        return self._results(asked)[0]
+        return _added(*self._results(asked))
 
     def joined(
         self, function: Callable[..., Any], problem: Any, *args: Any, each: int = 0, kept: bool = False,

@@ -32,11 +32,20 @@ class WorkerLost(Exception):
     """A worker that held something has gone: what it held has to be found or made again."""
 
 
-def client_of(X: Any) -> Any:
+def client_of(name: str, X: Any) -> Any:
     """The client of dask.distributed that X would be computed by; None where that is a local scheduler."""
     from dask.base import get_scheduler
 
-    client = getattr(get_scheduler(collections=[X]), "__self__", None)
+    try:
+        client = getattr(get_scheduler(collections=[X]), "__self__", None)
+        waits = not getattr(client, "asynchronous", False)
+    except RuntimeError:  # so Dask says it
+        waits = False
+    if not waits:
+        raise TypeError(
+            f"Argument '{name}' must be computed by a client that waits, not by an asynchronous one: use "
+            "Client(address)."
+        )
     library = sys.modules.get("distributed")
     return client if library is not None and isinstance(client, library.Client) else None
 
@@ -87,11 +96,6 @@ class Cluster:
     @classmethod
     def of(cls, client: Any) -> Cluster:
         """With workers that are there, and of the same version."""
-        if client.asynchronous:
-            raise TypeError(
-                "Argument 'X' must be computed by a client that waits, not by an asynchronous one: use "
-                "Client(address)."
-            )
         self = cls(client)
         if not self._threads():
             raise ValueError(
@@ -129,11 +133,13 @@ class Cluster:
     def loaded(self, name: str, X: Any, nbytes: Sequence[int], convert: Callable[..., Any]) -> list[Any]:
         """Futures of what `convert` makes of each chunk, that takes so many bytes: loaded once, and evenly.
 
-        `convert` is given the name, the first row and the chunk. Chunks that are on the workers stay there.
+        `convert` is given the name, the first row, the shape and the chunk. Chunks that are on the workers
+        stay there.
         """
         from dask.delayed import delayed
         from distributed import futures_of
 
+        load = delayed(convert, pure=False)
         ends = np.cumsum(X.chunks[0])
         blocks = [
             (int(end - n), key, block)
@@ -154,10 +160,8 @@ class Cluster:
         with self._cancelling(pieces):
             for worker, group in _runs(where):
                 made = [
-                    delayed(convert, pure=False)(
-                        name, start, block, dask_key_name=f"fastcov-chunk-{uuid.uuid4().hex}"
-                    )
-                    for start, _, block in (blocks[c] for c in group)
+                    load(name, start, (stop - start, X.shape[1]), block, dask_key_name=_key("chunk"))
+                    for start, stop, block in ((rows[c], rows[c + 1], blocks[c][2]) for c in group)
                 ]
                 pieces += self._client.compute(made, workers=[worker], allow_other_workers=True)
             self._wait(pieces, name, rows=rows)
@@ -410,6 +414,10 @@ class Cluster:
             f"The cluster at {self.address} lost workers {times} times during one pass: see the logs of its "
             "workers."
         )
+
+
+def _key(what: str) -> str:
+    return f"fastcov-{what}-{uuid.uuid4().hex}"
 
 
 def _runs(where: Sequence[str]) -> Iterator[tuple[str, list[int]]]:

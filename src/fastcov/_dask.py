@@ -23,13 +23,13 @@ def dask_array(name: str, X: Any) -> Any:
     if dask is None or not dask.is_dask_collection(X):
         return None
     if type(X).__module__.startswith("xarray."):
-        return X.data
-    if hasattr(X, "to_dask_array"):  # a DataFrame or a Series
+        return getattr(X, "data", None)  # a Dataset has none
+    if hasattr(type(X), "to_dask_array"):  # a DataFrame or a Series
         raise TypeError(
             f"Argument '{name}' must be a dask array, not a dask {type(X).__name__}: use "
             ".to_dask_array(lengths=True)."
         )
-    if not all(hasattr(X, attribute) for attribute in ("chunks", "dtype", "shape")):
+    if not all(hasattr(type(X), attribute) for attribute in ("chunks", "dtype", "shape")):
         raise TypeError(
             f"Argument '{name}' must be a dask array, not a {type(X).__name__}: use "
             "dask.array.from_delayed, or compute it."
@@ -45,7 +45,7 @@ def opened(name: str, X: Any, forms: Sequence[str]) -> NDArray[Any] | Stored:
             f"{name}.compute_chunk_sizes(), or give the sizes where it is made."
         )
     check_form(name, X, forms)
-    client = client_of(X)
+    client = client_of(name, X)
     if client is None:
         nbytes = 2 * X.dtype.itemsize * X.size  # chunks, and the whole that they are copied to
         return _computed(name, X) if nbytes <= available_memory() else Stored(name, X)

@@ -72,14 +72,14 @@ def check_responses(name: str, X: Any) -> Array | Stored:
         raise TypeError(
             f"Argument '{name}' must be an array, not a path: open it, as with np.load(path, mmap_mode='r')."
         )
-    if hasattr(X, "keys") and not hasattr(X, "__array__"):  # a file or group of HDF5 or Zarr, a dict
-        raise TypeError(
-            f"Argument '{name}' must be an array, not a {type(X).__name__}: name one that it holds."
-        )
     if (lazy := dask_array(name, X)) is not None:
         X = opened(name, lazy, forms)
     if isinstance(X, Chunked):
         return X
+    if hasattr(X, "keys") and not hasattr(X, "__array__"):  # a file or group of HDF5 or Zarr, a dict
+        raise TypeError(
+            f"Argument '{name}' must be an array, not a {type(X).__name__}: name one that it holds."
+        )
     if not is_stored(X):
         return check_array(name, X, forms)
     stored = Stored(name, X)
