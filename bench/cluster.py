@@ -23,7 +23,7 @@ import logging
 import pathlib
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ D, RELATIVE_RIDGE, CHUNKS = 100, 1e-2, 8
 # Fits that the model is fitted to, and others that it is checked on: channels, chunks, workers.
 FITTED = [(N, C, W) for W in (1, 2) for N, C in ((50_000, 2), (50_000, 24), (50_000, 80), (400_000, 8))]
 CHECKED = [(200_000, 6, 1), (100_000, 48, 2), (300_000, 16, 2)]
-EMPTY = (1, 8, 64, 256)  # chunks of maps that do nothing
+EMPTY, VECTOR = (1, 8, 64, 256), 2_000_000  # chunks and channels of maps that do nothing
 REPEATS = 5
 SAMPLE = 20_000
 
@@ -123,9 +123,11 @@ def table(N: int, rounds: int, budget: float) -> dict[str, Any]:
         found: dict[str, list[Any]] = collections.defaultdict(list)
 
         def run(name: str, *args: Any) -> None:
+            start = time.perf_counter()
             with recorded() as asked:
                 fit = fitted(*args)
-            found[name].append((fit, asked))
+            own = time.perf_counter() - start - sum(each.seconds for each in asked)
+            found[name].append((fit, asked, own))
 
         runs = {
             "local": lambda: run("local", X, S, ridge),
@@ -134,8 +136,8 @@ def table(N: int, rounds: int, budget: float) -> dict[str, Any]:
         }
         seconds = interleaved(runs, rounds, budget, least=dict.fromkeys(runs, 1), warm=runs)
         reference = found["local"][0][0]
-        apart = max(np.abs(fit.gains - reference.gains).max() for fit, _ in found["two"] + found["one"])
-        fit, asked = found["two"][-1]
+        apart = max(np.abs(fit.gains - reference.gains).max() for fit, *_ in found["two"] + found["one"])
+        fit, asked, _ = found["two"][-1]
     assert apart <= 1e-5 * np.abs(reference.delta).max(), apart
     size = size_of(fit)
     single = [each for each in asked if not each.exact]
@@ -144,7 +146,10 @@ def table(N: int, rounds: int, budget: float) -> dict[str, Any]:
         "fit": dataclasses.asdict(size), "chunks": CHUNKS, "seconds": seconds,
         "tasks": sum(each.tasks for each in maps), "bytes": sum(each.moved for each in maps),
         "checks": [
-            {"workers": W, "chunks": CHUNKS, "fit": dataclasses.asdict(size), "seconds": min(seconds[name])}
+            {
+                "workers": W, "chunks": CHUNKS, "fit": dataclasses.asdict(size),
+                "seconds": min(seconds[name]), "own": min(own for *_, own in found[name]),
+            }
             for name, W in (("one", 1), ("two", 2))
         ],
     }  # fmt: skip
@@ -172,21 +177,51 @@ def printed(found: dict[str, Any]) -> None:
 # What the model is fitted to
 
 
-def empty(client: Any, chunks: int) -> list[float]:
-    """Seconds of maps that give a D x D matrix of each chunk and do nothing else."""
+def idle(client: Any, workers: int) -> Iterator[dict[str, Any]]:
+    """Seconds of maps that do nothing: that give a D x D matrix of each chunk, and vectors over channels."""
     from fastcov._problem import Problem
 
-    def nothing(problem: Any) -> Any:
+    def matrix(problem: Any) -> Any:
         return np.zeros((problem.shape[1],) * 2)
 
-    with client.as_current():
-        problem = Problem.of(responses(client, chunks, chunks))
-        took = []
-        for _ in range(REPEATS + 1):
+    def up(problem: Any) -> Any:
+        return np.zeros(len(problem.X))
+
+    def down(problem: Any, values: Any) -> Any:
+        return np.zeros(1)
+
+    def problem_of(N: int, conditions: int, chunks: int) -> Any:
+        import dask.array as da
+
+        return Problem.of(client.persist(da.zeros((N, conditions), chunks=(-(-N // chunks), -1))))
+
+    def took(what: str, problem: Any, run: Callable[[], Any]) -> dict[str, Any]:
+        run()
+        (N, conditions), chunks, seconds = problem.shape, len(problem.X.slices), []
+        for _ in range(REPEATS):
             start = time.perf_counter()
-            problem.X.total(nothing, problem)
-            took.append(time.perf_counter() - start)
-    return took[1:]
+            run()
+            seconds.append(time.perf_counter() - start)
+        return {
+            "map": what, "channels": N, "conditions": conditions, "chunks": chunks, "workers": workers,
+            "seconds": statistics.median(seconds),
+        }  # fmt: skip
+
+    with client.as_current():
+        for chunks in EMPTY:
+            problem = problem_of(chunks, D, chunks)
+            yield took("matrix", problem, lambda: problem.X.total(matrix, problem))  # noqa: B023
+        problem = problem_of(VECTOR, 1, CHUNKS)
+        values = np.zeros((1, VECTOR))
+        yield took("up", problem, lambda: problem.X.joined(up, problem))
+        yield took("down", problem, lambda: problem.X.total(down, problem, values, each=1))
+
+
+IDLE = {
+    "matrix": model.Map("matrix", part=8 * D * D),
+    "up": model.Map("up", vectors=8),
+    "down": model.Map("down", vectors=8, part=8),
+}
 
 
 def of_fit(client: Any, N: int, chunks: int) -> tuple[fc.Fit, list[Asked], float]:
@@ -207,15 +242,13 @@ def seconds_of(asked: list[Asked]) -> dict[str, float]:
 
 
 def measured() -> dict[str, Any]:
-    """Seconds of fits, of each of their maps, and of empty maps."""
+    """Seconds of fits, of each of their maps, and of idle ones."""
     fits: list[dict[str, Any]] = []
     nothing: list[dict[str, Any]] = []
     for workers in (1, 2):
         with cluster(workers) as client:
             of_fit(client, SAMPLE, 4)
-            for chunks in EMPTY:
-                took = statistics.median(empty(client, chunks))
-                nothing.append({"workers": workers, "chunks": chunks, "seconds": took})
+            nothing += idle(client, workers)
             for N, chunks, W in FITTED + CHECKED:
                 if workers != W:
                     continue
@@ -226,17 +259,17 @@ def measured() -> dict[str, Any]:
                     "check": (N, chunks, W) in CHECKED,
                 })  # fmt: skip
                 print(f"  {N} channels, {chunks} chunks, {W} workers: {took:.1f} s", flush=True)
-    return {"fits": fits, "empty": nothing}
+    return {"fits": fits, "idle": nothing}
 
 
 def rates_of(found: dict[str, Any]) -> model.Rates:
     """Fitted to all but what is there to check."""
     measurements = [
         model.Measured(
-            model.Map("empty", part=8 * D * D), model.Fit(1, rank=0),
+            IDLE[one["map"]], model.Fit(one["channels"], one["conditions"]),
             model.Cluster(one["workers"], one["chunks"]), one["seconds"],
         )
-        for one in found["empty"]
+        for one in found["idle"]
     ]  # fmt: skip
     fits = [one for one in found["fits"] if not one["check"]]
     for one in fits:
@@ -245,9 +278,10 @@ def rates_of(found: dict[str, Any]) -> model.Rates:
             model.Measured(each, size, model.Cluster(one["workers"], one["chunks"]), one["maps"][each.name])
             for each in model.maps(size)
         ]
-    # Pivots are drawn here, some at a time: that is no work on vectors, and goes with what is constant.
-    own = np.array([[one["fit"]["channels"], 1.0] for one in fits])
-    channel = np.linalg.lstsq(own, np.array([one["own"] for one in fits]), rcond=None)[0][0]
+    # Besides vectors the client looks after the loading of chunks, and draws pivots.
+    alone = fits + found.get("table", {}).get("checks", [])
+    amounts = np.array([[one["fit"]["channels"], one["chunks"], 1.0] for one in alone])
+    channel = np.linalg.lstsq(amounts, np.array([one["own"] for one in alone]), rcond=None)[0][0]
     return dataclasses.replace(model.fitted(measurements), channel=max(0.0, float(channel)))
 
 

@@ -38,7 +38,8 @@ def on(fit: model.Fit, workers: int, threads: int, rates: model.Rates) -> model.
 def predictions(kept: dict[str, Any], rates: model.Rates) -> None:
     """Rates, and seconds on clusters that are not here."""
     print(
-        f"\nRates: {1e-9 / rates.single:.1f} GFLOP/s float32, {1e-9 / rates.double:.1f} float64, a thread; "
+        f"\nRates: {1e-9 / rates.single:.1f} GFLOP/s float32, {1e-9 / rates.double:.1f} float64, "
+        f"{1e9 * rates.element:.2f} ns an element, a thread; "
         f"{1e3 * rates.start:.1f} ms a map, {1e3 * rates.task:.2f} ms a task, {1e3 * rates.level:.1f} ms a "
         f"level; vectors {1e-9 / max(rates.byte, 1e-15):.2f} GB/s, {1e9 * rates.channel:.0f} ns a channel.\n"
     )
@@ -91,7 +92,7 @@ def draw(kept: dict[str, Any], rates: model.Rates, path: pathlib.Path) -> None:
         axes.set_title(f"{title} (model)", fontsize=11)
         axes.set(xlabel=f"Workers of {THREADS} threads, {MEMORY / 1e9:.0f} GB", ylabel="Seconds")
         axes.annotate(
-            "10⁹ do\nnot fit\nmemory", (np.sqrt(workers[0] * least), 0.33),
+            "10⁹ do\nnot fit\nmemory", (np.sqrt(workers[0] * least), 0.18),
             xycoords=axes.get_xaxis_transform(), ha="center", va="center", fontsize=8, color="0.3",
         )  # fmt: skip
         busy = model.best_chunks(fit, int(workers[-1]), THREADS, rates, LINK)
@@ -133,7 +134,7 @@ def against(axes: Any, kept: dict[str, Any], rates: model.Rates) -> None:
     line = np.array([0.6 * min(ends), 1.6 * max(ends)])
     axes.plot(line, line, color="0.6", lw=1.0, zorder=0)
     axes.set(xlim=line, ylim=line, xlabel="Seconds, model", ylabel="Seconds, measured")
-    axes.set_title("Fits on this machine", fontsize=11)
+    axes.set_title("Fits measured on two cores", fontsize=11)
     axes.legend(frameon=False, fontsize=8, loc="lower right", handletextpad=0.2)
 
 

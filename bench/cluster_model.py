@@ -4,7 +4,8 @@ N channels, D conditions, X of `itemsize` bytes, rank k of the preconditioner, I
 a renewal; C chunks on W workers of `threads` threads. A fit is a list of maps (`maps`). One of them takes
 
     start + task · tasks + C · sent / link                     the scheduler, who sends one task after another
-  + ⌈⌈C / W⌉ / threads⌉ · ⌈N / C⌉ · flops · seconds a flop     the threads, each a share of the chunks
+  + ⌈⌈C / W⌉ / threads⌉ · ⌈N / C⌉ · (flops · seconds a flop    the threads, each a share of the chunks, which
+      + D · seconds an element)                                they also read
   + levels · (level + 7 · part / link) + part / link           the tree: eight partial sums at a time
   + N · bytes a channel · max(byte, 2 / link)                  vectors over channels, to or from the client
 
@@ -20,7 +21,6 @@ All before and after is in float64: `maps` has it. A fit moves seven vectors ove
 Dask takes them through the scheduler, so that they cross two links.
 
 A worker holds itemsize · N (D + k) / W + 8 N / W bytes: X, the factor of the preconditioner and the residual.
-Reading X is left out: with D/2 flops a byte the threads of a worker want less than memory gives.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ FILLED = 0.6  # share of a worker's memory that may be used
 LARGEST_CHUNK = 2.5e9
 VECTORS = 7  # over channels that cross the client in a fit
 HOPS = 2  # links that these cross: worker, scheduler, client
+# A flop of the factor of the preconditioner takes as long as so many of an iteration: its panels are narrow.
+PREPARED = 2
 # Above so many conditions the covariance is by SYRK, half the flops.
 NARROW = 128
 
@@ -88,10 +90,11 @@ class Map:
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """Seconds of each flop, map, task, level of the tree, byte and channel: fitted to measurements."""
+    """Seconds of each flop, element that is read, map, task, level of the tree, byte and channel: fitted."""
 
     single: float
     double: float
+    element: float
     start: float
     task: float
     level: float
@@ -141,7 +144,7 @@ def maps(fit: Fit) -> list[Map]:
         Map("covariance", times=2, double=covariance, part=square),
         Map("squared_norms", double=9 * D, vectors=8),
         Map("weighted_adjoint", times=3, double=product, vectors=8, sent=square),
-        Map("factor_products", single=2 * D * k + 3 * k * k, part=8 * k * k),
+        Map("factor_products", single=PREPARED * (2 * D * k + 3 * k * k), part=8 * k * k),
         dataclasses.replace(reduced, times=fit.iterations + 1),
         dataclasses.replace(corrected, times=fit.iterations),
         Map("squared", times=renewals, double=2 * product, part=square, sent=square),
@@ -177,6 +180,7 @@ def amounts(each: Map, fit: Fit, cluster: Cluster) -> dict[str, float]:
     return {
         "single": each.single * rows,
         "double": each.double * rows,
+        "element": fit.conditions * rows,
         "start": 1,
         "task": tasks(each, cluster.chunks),
         "level": len(tree(cluster.chunks)) if each.part else 0,
@@ -189,7 +193,7 @@ def seconds(each: Map, fit: Fit, cluster: Cluster, rates: Rates) -> Parts:
     took = {name: getattr(rates, name) * much for name, much in amounts(each, fit, cluster).items()}
     levels = len(tree(cluster.chunks)) if each.part else 0
     return Parts(
-        compute=took["single"] + took["double"],
+        compute=took["single"] + took["double"] + took["element"],
         tasks=took["start"] + took["task"] + cluster.chunks * each.sent / cluster.link,
         network=took["level"] + ((TOGETHER - 1) * levels + 1) * each.part / cluster.link,
         vectors=each.vectors * fit.channels * max(rates.byte, HOPS / cluster.link),

@@ -17,8 +17,8 @@ from cluster_model import TOGETHER, Cluster, Fit, Map, Rates, iteration
 def simulated(each: Map, fit: Fit, cluster: Cluster, rates: Rates) -> float:
     """Seconds until the client has the result of one map."""
     C, link, half = cluster.chunks, cluster.link, 0.5 * rates.level
-    flops = each.single * rates.single + each.double * rates.double
-    work = flops * -(-fit.channels // C)
+    row = each.single * rates.single + each.double * rates.double + fit.conditions * rates.element
+    work = row * -(-fit.channels // C)
     parents, parts, worker = _tree(C, cluster.workers)
     waiting = {s: len(found) for s, found in parts.items()} if each.part else {}
     root = len(worker) - 1 if each.part else None

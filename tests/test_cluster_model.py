@@ -15,7 +15,7 @@ from fastcov._chunked import Chunked, Piece
 
 BENCH = pathlib.Path(__file__).parent.parent / "bench"
 N, D = 3000, 12
-INSTANT = {"single": 0.0, "double": 0.0, "start": 0.0, "task": 0.0, "level": 0.0, "byte": 0.0}
+INSTANT = dict.fromkeys(("single", "double", "element", "start", "task", "level", "byte"), 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -156,13 +156,15 @@ def test_tree_has_as_many_sums_as_the_graph(model, in_process, chunks):
 
 @pytest.fixture
 def rates(model):
-    return model.Rates(single=1 / 30e9, double=1 / 15e9, start=0.01, task=1e-3, level=4e-3, byte=1e-9)
+    return model.Rates(
+        single=1 / 30e9, double=1 / 15e9, element=1e-10, start=0.01, task=1e-3, level=4e-3, byte=1e-9
+    )
 
 
 @pytest.mark.parametrize(("workers", "threads"), [(1, 1), (4, 1), (3, 4), (50, 2)])
 @pytest.mark.parametrize("chunks", [1, 5, 64, 300])
 def test_simulation_is_the_formula_where_only_threads_take_time(model, simulation, workers, threads, chunks):
-    rates = model.Rates(**{**INSTANT, "single": 1e-10})
+    rates = model.Rates(**{**INSTANT, "single": 1e-10, "element": 1e-9})
     cluster, fit = model.Cluster(workers, chunks, threads), model.Fit(10**6)
     expected = model.iteration_seconds(fit, cluster, rates).total
     found = simulation.simulated_iteration(fit, cluster, rates)
