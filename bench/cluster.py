@@ -134,7 +134,7 @@ def table(N: int, rounds: int, budget: float) -> dict[str, Any]:
             "one": lambda: run("one", on[1], S, ridge, one),
             "two": lambda: run("two", on[2], S, ridge, two),
         }
-        seconds = interleaved(runs, rounds, budget, least=dict.fromkeys(runs, 1), warm=runs)
+        seconds = interleaved(runs, rounds, budget, least=dict.fromkeys(runs, 2), warm=runs)
         reference = found["local"][0][0]
         apart = max(np.abs(fit.gains - reference.gains).max() for fit, *_ in found["two"] + found["one"])
         fit, asked, _ = found["two"][-1]
@@ -310,14 +310,16 @@ def here() -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--channels", type=int, default=2_000_000, help="of the table")
-    parser.add_argument("--rounds", type=int, default=3, help="of the table, each three fits")
-    parser.add_argument("--seconds", type=float, default=300.0, help="that the rounds of the table may take")
+    parser.add_argument("--rounds", type=int, default=3, help="of the table at most, each three fits")
+    parser.add_argument(
+        "--seconds", type=float, default=300.0, help="that rounds after the second may make of it"
+    )
     parser.add_argument("--table", action="store_true", help="measure what was aimed at alone")
     parser.add_argument("--model", action="store_true", help="measure what the model is fitted to alone")
     parser.add_argument("--draw", action="store_true", help="draw docs/cluster.json again")
     given = parser.parse_args()
-    kept: dict[str, Any] = json.loads(DATA.read_text()) if DATA.exists() else {}
     every = not (given.table or given.model or given.draw)
+    kept: dict[str, Any] = json.loads(DATA.read_text()) if DATA.exists() and not every else {}
     if given.table or every:
         kept["table"] = table(given.channels, given.rounds, given.seconds)
     if given.model or every:
