@@ -312,7 +312,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=2_000_000, help="of the table")
     parser.add_argument("--rounds", type=int, default=3, help="of the table at most, each three fits")
     parser.add_argument(
-        "--seconds", type=float, default=300.0, help="that rounds after the second may make of it"
+        "--seconds", type=float, default=300.0, help="that the table may take with a third round and more"
     )
     parser.add_argument("--table", action="store_true", help="measure what was aimed at alone")
     parser.add_argument("--model", action="store_true", help="measure what the model is fitted to alone")
