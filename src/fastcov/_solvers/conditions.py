@@ -42,6 +42,9 @@ Array = NDArray[np.float64]
 # As in `pcg`: the residual is computed anew once so much of it has gone, or after so many iterations; and one
 # that is not this much below the last says that rounding has the upper hand.
 RENEWED, PATIENCE, STAGNANT = 1e-4, 50, 0.5
+# ‖z‖² and ⟨ζ, G z⟩ are the same as far as F is Gᵀ Q: in float32, and with an offset, it may be far from it.
+# Where they differ by more, z is made of ζ in place of F, for half as many flops again.
+CONSISTENT = 1e-2
 # Share of the memory that workers have free that the factors of their chunks may take.
 FACTOR_SHARE = 0.5
 # Directions that each new one is made conjugate to, which takes some D² flops each. Gᵀ ρ in float32 is not
@@ -83,19 +86,20 @@ def _factor_products(problem: Problem, kept: dict[str, Any], scales: Array | Non
     return basis.factor(problem, kept, scales)[1]
 
 
-def _residual(problem: Problem, kept: dict[str, Any], scales: Array | None, rho: Array, token: str) -> Array:
+def _residual(problem: Problem, kept: dict[str, Any], rho: Array, token: str) -> Array:
     """Gᵀ ρ (T, n), kept until another is asked for."""
-    if kept.get("residual", [""])[0] != token:
-        kept["residual"] = token, apply_adjoint(problem, rho)
-    r: Array = kept["residual"][1]
-    return r
+    known, r = kept.get("residual", ("", None))
+    if known != token:
+        r = apply_adjoint(problem, rho)
+        kept["residual"] = token, r
+    return np.asarray(r)
 
 
 def _reduced(
     problem: Problem, kept: dict[str, Any], scales: Array | None, basis: Basis, rho: Array, token: str
 ) -> tuple[Array, Array]:
     """‖r‖² (T,) and Fᵀ S r (T, k). 2nD² + 2nk flops for each target."""
-    r = _residual(problem, kept, scales, rho, token)
+    r = _residual(problem, kept, rho, token)
     F, _ = basis.factor(problem, kept, scales)
     return _blas.dots(r, r), scaled_product(_times(r, scales), F, tb=True)
 
@@ -103,15 +107,15 @@ def _reduced(
 def _corrected(
     problem: Problem, kept: dict[str, Any], scales: Array | None, basis: Basis, rho: Array, token: str,
     w: Array, ridge: float,
-) -> Array:  # fmt: skip
-    """G S z (T, D, D) for z = (S r − F w) / λ. 2nD² + 2nk flops for each target."""
-    r = _times(_residual(problem, kept, scales, rho, token), scales)
-    kept.pop("residual")
+) -> tuple[Array, Array]:  # fmt: skip
+    """G S z (T, D, D) and ‖z‖² (T,) for z = (S r − F w) / λ. 2nD² + 2nk flops for each target."""
+    r = _times(_residual(problem, kept, rho, token), scales)
     F, _ = basis.factor(problem, kept, scales)
     z = scaled_product(w, F)
     np.subtract(r, z, out=z)
     z /= ridge
-    return apply_atoms(problem, _times(z, scales))
+    kept.pop("residual", None)
+    return apply_atoms(problem, _times(z, scales)), _blas.dots(z, z)
 
 
 def _squared(problem: Problem, scales: Array | None, u: Array) -> Array:
@@ -120,14 +124,14 @@ def _squared(problem: Problem, scales: Array | None, u: Array) -> Array:
 
 
 class Directions:
-    """Directions p = Gᵀ π so far, each conjugate to those before it, with G S p and curvatures."""
+    """Directions p = Gᵀ π, each conjugate to those before it, with G S p and ‖G S p‖² + λ ⟨π, G S p⟩."""
 
     def __init__(self, ridge: float) -> None:
         self._ridge = ridge
         self._known: list[tuple[Array, Array, Array]] = []
 
-    def add(self, pi: Array, slope: Array) -> tuple[Array, Array, Array]:
-        """π, G S p and the curvature ‖G S p‖² + λ ⟨π, G S p⟩, made conjugate to those known."""
+    def add(self, pi: Array, slope: Array) -> bool:
+        """π and G S p, made conjugate to those known; whether the curvature is positive, for all targets."""
         for known, image, curvature in self._known:
             share = _matrix((_inner(image, slope) + self._ridge * _inner(known, slope)) / curvature)
             pi, slope = pi - share * known, slope - share * image
@@ -135,11 +139,14 @@ class Directions:
         self._known.append((pi, slope, curvature))
         most = max(1, DIRECTION_BYTES // (pi.nbytes + slope.nbytes))
         del self._known[: -min(most, DIRECTIONS)]
-        return self._known[-1]
+        return bool(np.all(curvature > 0))  # not NaN
 
-    def along(self, u: Array, rho: Array) -> tuple[Array, Array]:
-        """u and ρ after the best step along each once more: none that is conjugate to them all does that."""
-        for pi, slope, curvature in self._known:
+    def along(self, u: Array, rho: Array, *, newest: bool) -> tuple[Array, Array]:
+        """u and ρ after the best step along the newest direction, or along each.
+
+        A ρ that was computed anew may point along any of them, and none that is conjugate to them does.
+        """
+        for pi, slope, curvature in self._known[-1 if newest else 0 :]:
             step = _matrix(_inner(rho, slope) / curvature)
             u, rho = u + step * pi, rho - step * (slope + self._ridge * pi)
         return u, rho
@@ -173,99 +180,128 @@ class State:
         return None if self.system.scales is None else Resident(self.system.scales)
 
     def solve(self, rhs: Array) -> Solution:
-        """For the rows of `rhs` (T, N), whatever they are: δ = S² (b − Gᵀ u) / λ, refined."""
-        system, statuses, stats = self.system, ["converged"], {"iterations": 0}
+        """For the rows of `rhs` (T, N), whatever they are, by `_corrections`, refined."""
+        stats: dict[str, Any] = {"iterations": 0}
+        statuses: list[str] = []
 
         def approximate(b: Array) -> Array:
-            part = system.scaled(system.scaled(b))
-            errors = apply_atoms(self._exact, part)
-            u, status, found = self._iterated(errors, _blas.norms(apply_adjoint(self._exact, errors)))
+            value, status, found = self._corrections(b)
             statuses.append(status)
             stats["iterations"] += found["iterations"]
-            correction = system.scaled(system.scaled(apply_adjoint(self._exact, u)))
-            return np.asarray((part - correction) / system.ridge)
+            return value
 
-        exact = system.astype(np.float64)
-        value, steps, _ = refine(exact.product, rhs, approximate)
-        return Solution(value, statuses[-1], {**stats, "refinements": steps})
+        product = self.system.astype(np.float64).product
+        value, steps, left = refine(product, rhs, approximate)
+        worst = next((status for status in statuses if status != "converged"), "stagnated")
+        status = "converged" if left <= self.options.tol else worst
+        return Solution(value, status, {**stats, "refinements": steps})
+
+    def _corrections(self, b: Array) -> tuple[Array, str, dict[str, Any]]:
+        """S² (b − Gᵀ u) / λ for the rows of b (T, N), with (G S² Gᵀ + λI) u = G S² b."""
+        system, part = self.system, self.system.scaled(self.system.scaled(b))
+        errors = apply_atoms(self._exact, part)
+        u, status, stats = self._iterated(errors, _blas.norms(apply_adjoint(self._exact, errors)))
+        return (part - self._gains(u)) / system.ridge, status, stats
+
+    def _gains(self, u: Array) -> Array:
+        """S² Gᵀ u (T, N)."""
+        return self.system.scaled(self.system.scaled(apply_adjoint(self._exact, u)))
 
     def solve_errors(self, errors: Array, overlaps: Array) -> Solution:
         """For the overlaps Gᵀ e (T, N) of matrices e (T, D, D)."""
-        u, status, stats = self._iterated(errors, _blas.norms(overlaps))
-        value = self.system.scaled(self.system.scaled(apply_adjoint(self._exact, u)))
+        scale, tol = _blas.norms(overlaps), self.options.tol
+        u, status, stats = self._iterated(errors, scale)
+        value = self._gains(u)
+        # What of e is outside the range of G, over λ, is in u; Gᵀ takes it away, but for its rounding.
+        blur = EPSILON * float(self.system.diagonal.sum()) ** 1.5 * np.sqrt(_inner(u, u))
+        if np.any(blur > tol * scale):
+            left = overlaps - self.system.astype(np.float64).product(value)
+            more = np.flatnonzero(_blas.norms(left) > tol * scale)
+            if len(more):
+                value[more] += self._corrections(left[more])[0]
         return Solution(value, status, stats)
+
+    def _levels(self) -> list[tuple[Problem, bool]]:
+        """Problems to iterate with, and whether z is made of ζ: each surer, and slower, than the last."""
+        last = [] if self.problem.dtype == np.float64 else [(self._exact, True)]
+        return [(self.problem, False), (self.problem, True), *last]
 
     def _iterated(self, errors: Array, scale: Array) -> tuple[Array, str, dict[str, Any]]:
         """u (T, D, D) with (G S² Gᵀ + λI) u = e as far as Gᵀ sees it, how it ended, and what it took.
 
         `scale` (T,) is ‖Gᵀ e‖.
         """
-        options, ridge, problem = self.options, self.system.ridge, self.problem
+        options, ridge, levels = self.options, self.system.ridge, self._levels()
         tol, value = options.tol, np.zeros_like(errors)
         rows = np.flatnonzero(scale)  # of `errors`, that the arrays below belong to
         e = errors[rows] / _matrix(scale[rows])
         u, rho, true = np.zeros_like(e), e, np.ones(len(rows))
-        directions = Directions(ridge)
-        iteration, renewals, since, done, status = 0, 0, 0, 0.0, "converged"
+        directions, claimed, due = Directions(ridge), np.zeros(len(rows), bool), False
+        iteration, renewals, since, done, level, status = 0, 0, 0, 0.0, 0, "converged"
+
+        def surer() -> bool:
+            """Begin again from the best u so far, if there is a way that is surer."""
+            nonlocal level, directions, u, due
+            level, directions, u, due = level + 1, Directions(ridge), value[rows], True
+            return level < len(levels)
+
         while len(rows):
-            shrunk, size, token = self._look(problem, rho)
-            if iteration:
+            problem, sure = levels[level]
+            if due:
+                image = self._X.total(_squared, self._exact, self._scales, u, each=1)
+                rho, renewals, since = e - image - ridge * u, renewals + 1, 0
+            shrunk, size, token = self._look(self._exact if due else problem, rho)
+            if iteration and not due:
                 done = max(done, math.log(max(float(size.max()), tol)) / math.log(tol))
                 options.watch(Progress("iteration", done, iteration, float(size.max())))
-            last = iteration == options.max_iterations
-            claimed = size <= np.maximum(tol, RENEWED * true)
-            if iteration and (claimed.any() or since >= PATIENCE or last):
-                image = self._X.total(_squared, self._exact, self._scales, u, each=1)
-                rounding = self._rounding(u, image)
-                u, rho = directions.along(u, e - image - ridge * u)
-                shrunk, left, token = self._look(self._exact, rho)
-                renewals, since = renewals + 1, 0
-                better = left < true
+                claimed = size <= np.maximum(tol, RENEWED * true)
+                if claimed.any() or since >= PATIENCE or iteration == options.max_iterations:
+                    due = True
+                    continue
+            if due:
+                due, better = False, size < true
                 value[rows[better]] = u[better]
-                stagnant = claimed & (left > STAGNANT * true) & (left > tol)
-                ended = left <= np.maximum(tol, rounding)
-                if stagnant.any() and problem.dtype == np.float64:
-                    status, ended = "stagnated", ended | stagnant
-                elif stagnant.any():
-                    problem, directions = self._exact, Directions(ridge)
-                if last and not ended.all():
+                stagnant = claimed & (size > STAGNANT * true) & (size > tol)
+                ended = size <= np.maximum(tol, self._rounding(u, image))
+                if iteration == options.max_iterations and not ended.all():
                     status = "max-iterations"
                     break
-                true, going = np.minimum(left, true), ~ended
-                rows, true = rows[going], true[going]
-                e, u, rho = (matrices[going] for matrices in (e, u, rho))
-                directions.keep(going)
-                if not len(rows):
+                if stagnant.any() and not surer():
+                    status = "stagnated"
                     break
-                if ended.any():
-                    shrunk, _, token = self._look(self._exact, rho)
-            w = _blas.product(shrunk, self.core)
-            image = self._X.total(
-                _corrected, problem, self._scales, Everywhere(self.basis), rho, token, w, ridge,
-                each=1, kept=True,
-            )  # fmt: skip
-            inside = self._expand(w)
+                claimed[:], true, going = False, np.minimum(size, true), ~ended
+                if due or not going.all():  # ρ of those that go on, or of other u
+                    rows, true, claimed = rows[going], true[going], claimed[going]
+                    e, u = e[going], u[going]
+                    directions.keep(going)
+                    due = True
+                    continue
+            w, inside = self._inside(shrunk)
             zeta = (rho - inside) / ridge
+            if sure:
+                image = self._X.total(_squared, problem, self._scales, zeta, each=1)
+            else:
+                image, squares = self._X.total(
+                    _corrected, problem, self._scales, Everywhere(self.basis), rho, token, w, ridge,
+                    each=1, kept=True,
+                )  # fmt: skip
+                if np.any(np.abs(_inner(zeta, image) - squares) > CONSISTENT * squares) and surer():
+                    continue
             iteration, since = iteration + 1, since + 1
-            if iteration == 1:
-                u, rho = zeta, inside - image
-                continue
-            pi, slope, curvature = directions.add(zeta, image)
-            if not np.all(curvature > 0):  # NaN as well
-                if problem.dtype == np.float64:
-                    status = "breakdown"
-                    break
-                problem, directions = self._exact, Directions(ridge)
-                continue
-            step = _matrix(_inner(rho, slope) / curvature)
-            u = u + step * pi
-            rho = rho - step * (slope + ridge * pi)
+            first = _matrix(~u.any(axis=(1, 2)))
+            if first.any():
+                u, rho = np.where(first, zeta, u), np.where(first, inside - image, rho)
+            elif directions.add(zeta, image):
+                u, rho = directions.along(u, rho, newest=since > 1)
+            elif not surer():
+                status = "breakdown"
+                break
         stats = {
             "iterations": iteration,
             "renewals": renewals,
             "rank": len(self.core),
             "preconditioner": "kept",
-            "products": str(problem.dtype),
+            "products": str(levels[min(level, len(levels) - 1)][0].dtype),
         }
         return value * _matrix(scale), status, stats
 
@@ -283,19 +319,19 @@ class State:
         )
         return shrunk, np.sqrt(squares), token
 
-    def _expand(self, w: Array) -> Array:
-        """Q w (T, D, D)."""
-        pivots = self.basis.pivots
+    def _inside(self, shrunk: Array) -> tuple[Array, Array]:
+        """w = (FᵀF + λI)⁻¹ Fᵀ S r (T, k), and Q w (T, D, D)."""
+        w, pivots = _blas.product(shrunk, self.core), self.basis.pivots
         if not len(self.core):
             D = self.problem.shape[1]
-            return np.zeros((len(w), D, D))
+            return w, np.zeros((len(w), D, D))
         weights = solve_triangular(pivots.lower, w.T, lower=True, trans=1).T
         if self.basis.scales is not None:
             weights = weights * self.basis.scales
-        return apply_atoms(pivots.problem, np.ascontiguousarray(weights))
+        return w, apply_atoms(pivots.problem, np.ascontiguousarray(weights))
 
 
-def _matrix(values: Array) -> Array:
+def _matrix(values: Any) -> Any:
     return values[:, np.newaxis, np.newaxis]
 
 
