@@ -32,7 +32,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import nnls
 
-TOGETHER = 8  # partial sums that one task adds
+TOGETHER, FEW = 8, 2  # partial sums that one task adds; and that the client adds
 FILLED = 0.6  # share of a worker's memory that may be used
 # X in a chunk at most: one that is lost is made again, and where it has to be converted it is held twice.
 LARGEST_CHUNK = 2.5e9
@@ -156,6 +156,8 @@ def maps(fit: Fit) -> list[Map]:
 
 def tree(chunks: int) -> list[int]:
     """Sums on each level: of eight that are beside each other, one that is alone goes up as it is."""
+    if chunks <= FEW:
+        return []
     levels = []
     while chunks > 1:
         above = -(-chunks // TOGETHER)
@@ -192,10 +194,11 @@ def seconds(each: Map, fit: Fit, cluster: Cluster, rates: Rates) -> Parts:
     """Of one map."""
     took = {name: getattr(rates, name) * much for name, much in amounts(each, fit, cluster).items()}
     levels = len(tree(cluster.chunks)) if each.part else 0
+    came = 1 if levels else cluster.chunks  # to the client
     return Parts(
         compute=took["single"] + took["double"] + took["element"],
         tasks=took["start"] + took["task"] + cluster.chunks * each.sent / cluster.link,
-        network=took["level"] + ((TOGETHER - 1) * levels + 1) * each.part / cluster.link,
+        network=took["level"] + ((TOGETHER - 1) * levels + came) * each.part / cluster.link,
         vectors=each.vectors * fit.channels * max(rates.byte, HOPS / cluster.link),
     )
 

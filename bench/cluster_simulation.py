@@ -11,7 +11,7 @@ import collections
 import heapq
 import itertools
 
-from cluster_model import TOGETHER, Cluster, Fit, Map, Rates, iteration
+from cluster_model import FEW, TOGETHER, Cluster, Fit, Map, Rates, iteration
 
 
 def simulated(each: Map, fit: Fit, cluster: Cluster, rates: Rates) -> float:
@@ -20,8 +20,9 @@ def simulated(each: Map, fit: Fit, cluster: Cluster, rates: Rates) -> float:
     row = each.single * rates.single + each.double * rates.double + fit.conditions * rates.element
     work = row * -(-fit.channels // C)
     parents, parts, worker = _tree(C, cluster.workers)
-    waiting = {s: len(found) for s, found in parts.items()} if each.part else {}
-    root = len(worker) - 1 if each.part else None
+    added = each.part > 0 and C > FEW
+    waiting = {s: len(found) for s, found in parts.items()} if added else {}
+    root = len(worker) - 1 if added else None
     free = [cluster.threads] * cluster.workers  # threads
     queues: list[collections.deque[int]] = [collections.deque() for _ in free]
     idle_link = [0.0] * cluster.workers  # when what was asked for before is there
@@ -59,7 +60,7 @@ def simulated(each: Map, fit: Fit, cluster: Cluster, rates: Rates) -> float:
             free[w] -= 1
             at(now + work, "ran", queues[w].popleft())
     vectors = each.vectors * fit.channels * max(rates.byte, 2 / link)
-    return end + vectors + each.part / link
+    return end + vectors + (1 if added else C) * each.part / link
 
 
 def _tree(chunks: int, workers: int) -> tuple[dict[int, int], dict[int, list[int]], list[int]]:

@@ -231,11 +231,15 @@ class Chunked(Stored):
         self, function: Callable[..., Any], problem: Any, *args: Any, each: int = 0, kept: bool = False,
         nbytes: int = 0, **named: Any,
     ) -> Any:  # fmt: skip
-        """The sum of what a function makes of each chunk: an array, or a tuple of arrays, of `nbytes`.
+        """The sum of what a function makes of each chunk: an array, or a tuple of arrays.
+
+        These are of `nbytes`, unless they are matrices over conditions.
 
         The first `each` of its arguments have an entry for each channel along their last axis. With `kept`
         it is given a dictionary, after the problem, in which it may keep what it made of a chunk.
         """
+        targets = max((len(value) for value in args if getattr(value, "ndim", 0) > 1), default=1)
+        nbytes = nbytes or 8 * targets * self.shape[1] ** 2
 
         def asked(graph: _Graph) -> list[str]:
             parts = graph.map(function, problem, args, each, kept, named)
