@@ -242,8 +242,7 @@ class Chunked(Stored):
         nbytes = nbytes or 8 * targets * self.shape[1] ** 2
 
         def asked(graph: _Graph) -> list[str]:
-            parts = graph.map(function, problem, args, each, kept, named)
-            return parts if len(parts) <= FEW else [graph.sum(parts, nbytes)]
+            return graph.sum(graph.map(function, problem, args, each, kept, named), nbytes)
 
         return _added(*self._results(asked))
 
@@ -390,11 +389,11 @@ class _Graph:
             return self._X.cluster.scattered(value)
         return value
 
-    def sum(self, keys: list[str], nbytes: int = 0) -> str:
-        """Their sum, in an order that does not depend on where they are."""
+    def sum(self, keys: list[str], nbytes: int = 0) -> list[str]:
+        """Their sum, or what is left to add, in an order that does not depend on where they are."""
         together = TOGETHER if nbytes < LARGE_BYTES else LARGE_TOGETHER
         level = 0
-        while len(keys) > 1:
+        while len(keys) > (1 if level else FEW):
             above = []
             for first in range(0, len(keys), together):
                 some = keys[first : first + together]
@@ -405,4 +404,4 @@ class _Graph:
                 self.tasks[key] = (_added, *some)
                 above.append(key)
             keys, level = above, level + 1
-        return keys[0]
+        return keys
