@@ -37,7 +37,7 @@ from fastcov import _cluster
 __all__ = ["client", "shared_cluster"]  # fixtures
 
 X, S = data(N, D), wanted()
-RIDGE, SMALL_RIDGE = ridge_of(0.1), ridge_of(1e-3)
+RIDGE, SMALL_RIDGE = ridge_of(0.5), ridge_of(1e-3)
 CHUNKS = 20
 ITERATIONS = {"ridge": SMALL_RIDGE, "solver": "pcg", "rank": 2}
 

@@ -34,7 +34,7 @@ __all__ = ["client", "shared_cluster"]  # fixtures
 
 pytestmark = pytest.mark.usefixtures("client")
 
-X, S, RIDGE = data(N, D), wanted(), ridge_of(0.1)
+X, S, RIDGE = data(N, D), wanted(), ridge_of(0.5)
 
 
 class Enough(Exception):
