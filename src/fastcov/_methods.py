@@ -91,6 +91,11 @@ def plan_for(start: Start, ridge: Ridge, settings: Settings) -> Plan:
     (N, D), system = start.problem.shape, start.system(ridge)
     solvers = tuple(SOLVERS) if system.definite else FOR_ANY_PENALTY
     if isinstance(start.given.X, Chunked):  # a matrix over channels is made here, or not at all
+        if not system.definite and settings.solver not in ("auto", "cholesky"):
+            raise ValueError(
+                "Argument 'ridge' must be a number, or one above zero for each channel, where X is on a Dask "
+                "cluster, not a matrix or zero for some: compute X first, or use solver='cholesky'."
+            )
         here = not system.definite or settings.solver == "cholesky"
         solvers = ("cholesky",) if here else ("dual", "spectral", "pcg")
     return choose(

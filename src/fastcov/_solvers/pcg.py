@@ -51,11 +51,6 @@ def init(system: System, options: Options) -> State | spectral.State | condition
     if system.singular:
         return spectral.init(system, options)
     if isinstance(system.problem.X, Chunked):
-        if not system.definite:
-            raise ValueError(
-                "Argument 'ridge' must be a number, or one above zero for each channel, where X is on a Dask "
-                "cluster, not a matrix or zero for some: compute X first, or use solver='cholesky'."
-            )
         return conditions.init(system, options)
     exact, system = system, system.astype(np.float32 if system.coarse else np.float64)
     (N, D), itemsize = system.problem.shape, system.problem.dtype.itemsize
