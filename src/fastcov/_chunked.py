@@ -24,6 +24,7 @@ from . import _cluster
 from ._jit import threads
 from ._labels import UNLABELLED
 from ._sources import Stored
+from ._watching import WorkerLost
 
 Array = NDArray[Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -290,7 +291,7 @@ class Chunked(Stored):
     def _results(self, asked: Callable[[_Graph], list[str]]) -> list[Any]:
         """Results of tasks; where a worker was lost meanwhile, of tasks that are asked for again."""
         for _ in range(ATTEMPTS):
-            with contextlib.suppress(_cluster.WorkerLost):
+            with contextlib.suppress(WorkerLost):
                 graph = _Graph(self)
                 keys = asked(graph)
                 return self._cluster.results(graph.tasks, graph.places, keys)

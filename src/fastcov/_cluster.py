@@ -1,35 +1,24 @@
-"""What is asked of a Dask cluster: chunks loaded and held, tasks on the workers that hold them, faults told.
+"""What is asked of a Dask cluster: chunks loaded and held, and tasks on the workers that hold them.
 
-Tasks on chunks are bound to the worker that has the chunk: nothing large moves, and nothing is stolen. Dask
-would wait for such a worker for ever once it is gone, so whoever waits here looks after it.
+Tasks on chunks are bound to the worker that has the chunk: nothing large moves, and nothing is stolen.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import platform
 import sys
-import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 import numpy as np
 
-T = TypeVar("T")
+from ._watching import Watched, WorkerLost, workers_of
 
-# Seconds between looks at the workers; that a scheduler may be away, and that it may leave a question without
-# an answer; that workers may all be away, as while a nanny starts another; and that one may be paused for
-# want of memory.
-LOOK, SCHEDULER_AWAY, SCHEDULER_SILENT, WORKERS_AWAY, PAUSED = 0.5, 3.0, 8.0, 15.0, 10.0
 # Share of a worker's memory that may be filled: at 0.6 it begins to write to disk what it holds.
 FILLED = 0.6
-
-
-class WorkerLost(Exception):
-    """A worker that held something has gone: what it held has to be found or made again."""
 
 
 def client_of(name: str, X: Any) -> Any:
@@ -50,15 +39,6 @@ def client_of(name: str, X: Any) -> Any:
     return client if library is not None and isinstance(client, library.Client) else None
 
 
-def workers_of(client: Any) -> dict[str, Any]:
-    """What the scheduler last said of each worker."""
-    try:
-        info = client.scheduler_info(n_workers=-1)
-    except TypeError:  # before Dask 2025 it tells of all
-        info = client.scheduler_info()
-    return dict(info["workers"])
-
-
 def smallest_memory(client: Any) -> float:
     """Bytes that the smallest worker may use."""
     return min((told["memory_limit"] or np.inf for told in workers_of(client).values()), default=np.inf)
@@ -75,23 +55,8 @@ def versions() -> dict[str, str]:
     }
 
 
-def unreadable(name: str, where: str, error: BaseException) -> Exception:
-    """What is said of an array that cannot be computed, in the kind of its cause."""
-    cause = " ".join(f"{type(error).__name__}: {error}".split())
-    kind = OSError if isinstance(error, OSError) else RuntimeError
-    return kind(
-        f"Argument '{name}' must be intact, and {where} could not be computed ({cause}): see that what it is "
-        "made from can be read, on each worker."
-    )
-
-
-class Cluster:
+class Cluster(Watched):
     """The workers of a client, as far as they hold chunks of one array."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self._holders: dict[str, str] = {}  # worker by key of a chunk
-        self._since: dict[str, float] = {}  # when something was first found wrong
 
     @classmethod
     def of(cls, client: Any) -> Cluster:
@@ -118,15 +83,6 @@ class Cluster:
                     f"{', '.join(differ)}: install the same on both."
                 )
         return self
-
-    @property
-    def address(self) -> str:
-        return str(getattr(self._client.scheduler, "address", "an unknown address"))
-
-    def _threads(self) -> dict[str, int]:
-        """Threads of each worker that is there, if the scheduler says so soon."""
-        ask = self._client.scheduler.ncores
-        return dict(self._client.sync(ask, workers=None, callback_timeout=SCHEDULER_SILENT))
 
     # Chunks
 
@@ -257,21 +213,6 @@ class Cluster:
         except CancelledError as error:
             self._cancelled(used, error)
 
-    def _watched(self, work: Callable[[], Coroutine[Any, Any, T]], used: set[str] | tuple[()]) -> T:
-        """What comes of work of the client, looked after meanwhile: Dask waits for what is lost for ever."""
-        coming = asyncio.run_coroutine_threadsafe(work(), self._client.loop.asyncio_loop)
-        try:
-            while True:
-                try:
-                    return coming.result(LOOK)
-                except TimeoutError:
-                    if coming.done():
-                        raise
-                self._look(used)
-        finally:
-            coming.cancel()
-            del coming  # an error that it holds would hold this frame, and all that called it
-
     def _submitted(
         self, tasks: dict[str, Any], places: Mapping[str, str], keys: Sequence[str], **more: Any
     ) -> list[Any]:
@@ -299,121 +240,6 @@ class Cluster:
         except Exception as error:  # to a worker that has gone, of whatever kind
             self._look(set(workers or ()))
             raise WorkerLost from error
-
-    # Faults
-
-    def _wait(
-        self, futures: Sequence[Any], name: str = "X", used: set[str] | tuple[()] = (),
-        rows: Sequence[int] = (),
-    ) -> None:  # fmt: skip
-        """Until all are there; an error of a task, or of the cluster, is raised.
-
-        `used` are workers without which they cannot be made; `rows` the first of each, and the end, of
-        chunks that are loaded.
-        """
-        from distributed import wait
-
-        async def finished() -> None:
-            with self._client.as_current():
-                await wait(list(futures))
-
-        try:
-            self._watched(finished, used)
-        except CancelledError as error:
-            self._cancelled(used, error)
-        except (KeyboardInterrupt, WorkerLost, MemoryError):
-            raise
-        except Exception:  # of a client that has been closed it may be anything
-            self._require_scheduler()
-            raise
-        self._since.clear()
-        failed = next((c for c, future in enumerate(futures) if future.status != "finished"), None)
-        if failed is None:
-            return
-        if futures[failed].status != "error":
-            self._cancelled(used, None)
-        where = f"its rows {rows[failed]} to {rows[failed + 1] - 1}" if rows else ""
-        self._fail(futures[failed].exception(), name, where)
-
-    def _fail(self, raised: BaseException, name: str, where: str) -> NoReturn:
-        """Raise the error of a task, and say of what."""
-        from distributed.scheduler import KilledWorker
-
-        if isinstance(raised, KilledWorker):
-            raise MemoryError(
-                f"Workers at {self.address} died one after another while they held '{name}', most likely for "
-                "want of memory: use more workers, smaller chunks, or float32."
-            ) from raised
-        if not where or str(raised).startswith(f"Argument '{name}' must"):
-            raise raised
-        if isinstance(raised, MemoryError):
-            raise MemoryError(
-                f"A worker at {self.address} has no memory for '{name}', {where}: use more workers, smaller "
-                "chunks, or float32."
-            ) from raised
-        raise unreadable(name, where, raised) from raised
-
-    def _look(self, used: set[str] | tuple[()]) -> None:
-        """Raise if a worker in use, all workers, or the scheduler have gone, or one is short of memory."""
-        self._require_scheduler()
-        workers = self._workers_now()
-        if set(used) - set(workers):
-            raise WorkerLost
-        if self._for_long("workers", not workers, WORKERS_AWAY):
-            raise RuntimeError(f"The cluster at {self.address} has lost all of its workers: start others.")
-        paused = sorted(w for w, told in workers_of(self._client).items() if told.get("status") == "paused")
-        if self._for_long("paused", bool(paused), PAUSED):
-            raise MemoryError(
-                f"The worker at {paused[0]} is short of memory and does no more: use more workers, smaller "
-                "chunks, or float32."
-            )
-
-    def _workers_now(self) -> dict[str, int]:
-        try:
-            return self._threads()
-        except Exception as error:  # of whatever kind, from a connection that has gone
-            raise self._away() from error
-
-    def _for_long(self, what: str, wrong: bool, seconds: float) -> bool:
-        """Whether something is, and has been found, wrong for so long."""
-        if not wrong:
-            self._since.pop(what, None)
-            return False
-        return time.monotonic() - self._since.setdefault(what, time.monotonic()) > seconds
-
-    def _require_scheduler(self) -> None:
-        if self._client.status in ("closed", "closing"):
-            raise RuntimeError(
-                f"The client of the cluster at {self.address} has been closed, or its scheduler has gone: "
-                "connect again with Client(address)."
-            )
-        if self._client.status == "connecting":
-            deadline = time.monotonic() + SCHEDULER_AWAY
-            while self._client.status == "connecting" and time.monotonic() < deadline:
-                time.sleep(0.05)
-            if self._client.status != "running":
-                raise self._away()
-
-    def _away(self) -> RuntimeError:
-        return RuntimeError(
-            f"The scheduler at {self.address} does not answer any more: see its log, and connect again."
-        )
-
-    def _cancelled(self, used: set[str] | tuple[()], error: BaseException | None) -> NoReturn:
-        """Raise what it is that cancelled a task: a worker that has gone, or somebody."""
-        self._look(used)
-        if used:  # chunks may be there still, and what was made of them can be made again
-            raise WorkerLost
-        raise RuntimeError(
-            f"Tasks at {self.address} were cancelled, by client.cancel or by a restart of the cluster: begin "
-            "again."
-        ) from error
-
-    def too_many_lost(self, times: int) -> RuntimeError:
-        return RuntimeError(
-            f"The cluster at {self.address} lost workers {times} times during one pass: see the logs of its "
-            "workers."
-        )
 
 
 def _key(what: str) -> str:

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._chunked import Chunked
-from ._cluster import client_of, smallest_memory, unreadable
+from ._cluster import client_of, smallest_memory
 from ._labels import outside
 from ._sources import Stored
 from ._validation import available_memory, check_form
+from ._watching import unreadable
 
 
 def dask_array(name: str, X: Any) -> Any:
