@@ -184,6 +184,8 @@ def test_a_scheduler_that_goes_away_is_an_error_within_seconds(how, tmp_path, mo
         ):
             fits(chunked(X, CHUNKS), S, callback=once, **ITERATIONS)
         assert once.seconds < 10.0
+        with pytest.raises(RuntimeError, match=r"scheduler at tcp://\S+ does not answer|has been closed"):
+            fits(chunked(X, CHUNKS), S, ridge=RIDGE)
         scheduler.kill()
 
 

@@ -363,6 +363,31 @@ def test_inside_a_task_responses_are_computed_by_its_worker(client):
     same(fit, fits(X, S, ridge=RIDGE, solver="pcg").delta)
 
 
+def test_a_task_that_fits_leaves_its_thread_to_the_chunks(client):
+    """More of them than there are threads, on workers that have fitted before."""
+    fits(chunked(X, 20), S, ridge=RIDGE, solver="pcg")
+    tasks = [client.submit(plain_task, k) for k in range(3)]
+    for found in client.gather(tasks):
+        same(found, fits(X, S, ridge=RIDGE, solver="pcg").delta)
+
+
+def plain_task(_):
+    return fits(chunked(X, 20), S, ridge=RIDGE, solver="pcg").delta
+
+
+def test_chunks_of_another_client_are_refused(shared_cluster, client):
+    with distributed.Client(shared_cluster, set_as_default=False) as other:
+        there = other.persist(chunked(X, 20))
+        refused(ValueError, r"by the client that holds its chunks, not by another: use client.as_cu", there)
+        with other.as_current():
+            same(fits(there, S, ridge=RIDGE).delta, fits(X, S, ridge=RIDGE, solver="dual").delta)
+    refused(ValueError, r"by the client that holds its chunks, which is closed: make it again", there)
+
+
+def test_futures_are_refused(client):
+    refused(TypeError, "a dask array, not a Future of one: use .result", client.scatter(X))
+
+
 def inside_a_task():
     with distributed.worker_client():
         return fits(chunked(X, 20), S, ridge=RIDGE, solver="pcg").delta

@@ -62,7 +62,9 @@ class Cluster(Watched):
     def of(cls, client: Any) -> Cluster:
         """With workers that are there, and of the same version."""
         self = cls(client)
-        if not self._threads():
+        _leave_thread()
+        self._require_scheduler()
+        if not self._workers_now():
             raise ValueError(
                 f"Argument 'X' must be on a cluster that has workers, and that at {self.address} has none: "
                 "scale it up, and wait with client.wait_for_workers(1)."
@@ -240,6 +242,15 @@ class Cluster(Watched):
         except Exception as error:  # to a worker that has gone, of whatever kind
             self._look(set(workers or ()))
             raise WorkerLost from error
+
+
+def _leave_thread() -> None:
+    """In a task of the cluster's own, make room for another: a fit waits for tasks of the same workers."""
+    from distributed import get_worker, secede
+
+    with contextlib.suppress(ValueError, KeyError):  # in no task, or in one that has done so
+        get_worker()
+        secede()
 
 
 def _key(what: str) -> str:

@@ -20,6 +20,11 @@ from ._watching import unreadable
 
 def dask_array(name: str, X: Any) -> Any:
     """The array of Dask that X is, or holds; None where it is something else."""
+    if type(X).__name__ == "Future" and type(X).__module__.startswith("distributed."):
+        raise TypeError(
+            f"Argument '{name}' must be a dask array, not a Future of one: use .result(), or "
+            "dask.array.from_delayed."
+        )
     dask = sys.modules.get("dask")
     if dask is None or not dask.is_dask_collection(X):
         return None
@@ -32,7 +37,7 @@ def dask_array(name: str, X: Any) -> Any:
         )
     if not all(hasattr(type(X), attribute) for attribute in ("chunks", "dtype", "shape")):
         raise TypeError(
-            f"Argument '{name}' must be a dask array, not a {type(X).__name__}: use "
+            f"Argument '{name}' must be a dask array, not a {type(X).__name__.removesuffix('Leaf')}: use "
             "dask.array.from_delayed, or compute it."
         )
     return X
@@ -47,10 +52,26 @@ def opened(name: str, X: Any, forms: Sequence[str]) -> NDArray[Any] | Stored:
         )
     check_form(name, X, forms)
     client = client_of(name, X)
+    _require_holder(name, X, client)
     if client is None:
         nbytes = 2 * X.dtype.itemsize * X.size  # chunks, and the whole that they are copied to
         return _computed(name, X) if nbytes <= available_memory() else Stored(name, X)
     return Chunked.of(name, _in_rows(name, X, client), client)
+
+
+def _require_holder(name: str, X: Any, client: Any) -> None:
+    """Raise unless chunks that are on a cluster are on that of this client."""
+    if "distributed" not in sys.modules:
+        return
+    from distributed import futures_of
+
+    holders = {future.client for future in futures_of(X)} - {client}
+    if holders:
+        closed = any(holder.status == "closed" for holder in holders)
+        raise ValueError(
+            f"Argument '{name}' must be computed by the client that holds its chunks, "
+            + ("which is closed: make it again." if closed else "not by another: use client.as_current().")
+        )
 
 
 def _computed(name: str, X: Any) -> NDArray[Any]:
