@@ -323,8 +323,16 @@ def test_ctrl_c_ends_the_command_and_its_workers_without_a_word_of_theirs(run):
         out, err = process.communicate(timeout=60)
         assert (out, err) == ("", "Error: interrupted.\n")
         assert process.returncode in (130, -signal.SIGINT)  # Python's own, where it came while code was made
-    alive = [each for each in psutil.process_iter() if each.status() != psutil.STATUS_ZOMBIE]
-    assert not [each for each in alive if _session(each.pid) == process.pid]
+    of_it = [each for each in psutil.process_iter() if _session(each.pid) == process.pid and _alive(each)]
+    _, left = psutil.wait_procs(of_it, timeout=5)  # those that are just ending have closed their pipes
+    assert not [each for each in left if _alive(each)]
+
+
+def _alive(process):
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _session(pid):
