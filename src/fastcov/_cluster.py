@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
@@ -17,6 +18,8 @@ import numpy as np
 
 from ._watching import Watched, WorkerLost, workers_of
 
+# Times that Dask is asked for its client.
+TRIES = 3
 # Share of a worker's memory that may be filled: at 0.6 it begins to write to disk what it holds.
 FILLED = 0.6
 
@@ -25,11 +28,17 @@ def client_of(name: str, X: Any) -> Any:
     """The client of dask.distributed that X would be computed by; None where that is a local scheduler."""
     from dask.base import get_scheduler
 
-    try:
-        client = getattr(get_scheduler(collections=[X]), "__self__", None)
-        waits = not getattr(client, "asynchronous", False)
-    except RuntimeError:  # so Dask says it
-        waits = False
+    for left in reversed(range(TRIES)):
+        try:
+            client = getattr(get_scheduler(collections=[X]), "__self__", None)
+            waits = not getattr(client, "asynchronous", False)
+            break
+        except RuntimeError as error:  # so Dask says it; or, in tasks that begin at once, it has another cause
+            waits = False
+            if left:
+                time.sleep(0.1)
+            elif "asynchronous" not in str(error):
+                raise
     if not waits:
         raise TypeError(
             f"Argument '{name}' must be computed by a client that waits, not by an asynchronous one: use "
