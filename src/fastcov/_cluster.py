@@ -33,7 +33,7 @@ def client_of(name: str, X: Any) -> Any:
             client = getattr(get_scheduler(collections=[X]), "__self__", None)
             waits = not getattr(client, "asynchronous", False)
             break
-        except RuntimeError as error:  # so Dask says it; or, in tasks that begin at once, it has another cause
+        except RuntimeError as error:  # its word for that; or tasks that begin at once
             waits = False
             if left:
                 time.sleep(0.1)
