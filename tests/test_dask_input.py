@@ -371,6 +371,17 @@ def test_a_task_that_fits_leaves_its_thread_to_the_chunks(client):
         same(found, fits(X, S, ridge=RIDGE, solver="pcg").delta)
 
 
+def test_a_task_on_a_worker_without_a_client_has_one_made(client):
+    """As it is left by a client that a task before it has made, and closed."""
+    client.run(without_client)
+    same(client.submit(plain_task, 0).result(timeout=60), fits(X, S, ridge=RIDGE, solver="pcg").delta)
+
+
+def without_client():
+    dask.config.set(scheduler="dask.distributed")
+    distributed.client._set_global_client(None)
+
+
 def plain_task(_):
     return fits(chunked(X, 20), S, ridge=RIDGE, solver="pcg").delta
 

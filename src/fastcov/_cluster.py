@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import platform
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
@@ -18,8 +17,6 @@ import numpy as np
 
 from ._watching import Watched, WorkerLost, workers_of
 
-# Times that Dask is asked for its client.
-TRIES = 3
 # Share of a worker's memory that may be filled: at 0.6 it begins to write to disk what it holds.
 FILLED = 0.6
 
@@ -28,17 +25,14 @@ def client_of(name: str, X: Any) -> Any:
     """The client of dask.distributed that X would be computed by; None where that is a local scheduler."""
     from dask.base import get_scheduler
 
-    for left in reversed(range(TRIES)):
-        try:
-            client = getattr(get_scheduler(collections=[X]), "__self__", None)
-            waits = not getattr(client, "asynchronous", False)
-            break
-        except RuntimeError as error:  # its word for that; or tasks that begin at once
-            waits = False
-            if left:
-                time.sleep(0.1)
-            elif "asynchronous" not in str(error):
-                raise
+    try:
+        client = getattr(get_scheduler(collections=[X]), "__self__", None)
+        waits = not getattr(client, "asynchronous", False)
+    except RuntimeError as error:  # so Dask says that a client is asynchronous, or that there is none
+        client = _client_in_task()
+        if client is None and "asynchronous" not in str(error):
+            raise
+        waits = client is not None
     if not waits:
         raise TypeError(
             f"Argument '{name}' must be computed by a client that waits, not by an asynchronous one: use "
@@ -46,6 +40,17 @@ def client_of(name: str, X: Any) -> Any:
         )
     library = sys.modules.get("distributed")
     return client if library is not None and isinstance(client, library.Client) else None
+
+
+def _client_in_task() -> Any:
+    """That of a worker, which it makes when it is asked for; None where this is in no task."""
+    from distributed import get_client, get_worker
+
+    try:
+        get_worker()
+    except ValueError:
+        return None
+    return get_client()
 
 
 def smallest_memory(client: Any) -> float:
