@@ -20,20 +20,19 @@ from fastcov import _shared_files, cli
 
 pytest.importorskip("dask.array", reason="dask is not installed")
 distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+from dask_cases import shared_cluster  # noqa: E402
+
+__all__ = ["shared_cluster"]  # a fixture
 
 pytestmark = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="slow without compiling")
 # Both sides solve to rounding, of a system with a condition of some 1e3.
 RTOL = 1e-10
 
 
-@pytest.fixture(scope="module")
-def address():
+@pytest.fixture
+def address(shared_cluster):
     """Of a cluster of two processes."""
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, silence_logs=50,
-        scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-    ) as cluster:  # fmt: skip
-        yield cluster.scheduler_address
+    return shared_cluster.scheduler_address
 
 
 @pytest.fixture
