@@ -210,7 +210,7 @@ def idle(client: Any, workers: int) -> Iterator[dict[str, Any]]:
     with client.as_current():
         for chunks in EMPTY:
             problem = problem_of(chunks, D, chunks)
-            yield took("matrix", problem, lambda: problem.X.total(matrix, problem))  # noqa: B023
+            yield took("matrix", problem, functools.partial(problem.X.total, matrix, problem))
         problem = problem_of(VECTOR, 1, CHUNKS)
         values = np.zeros((1, VECTOR))
         yield took("up", problem, lambda: problem.X.joined(up, problem))

@@ -5,6 +5,8 @@ sum of n products has an error of at most n ε times the same sum of absolute va
 evaluated with the oracle, on magnitudes instead of values.
 """
 
+import contextlib
+import importlib.util
 import os
 import pathlib
 import subprocess
@@ -24,6 +26,22 @@ needs_jit = pytest.mark.skipif(
 needs_two_threads = pytest.mark.skipif(
     numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads, and Numba has one"
 )
+
+
+BENCH = pathlib.Path(__file__).parent.parent / "bench"
+
+
+@contextlib.contextmanager
+def bench_modules(*names):
+    """Modules of bench/ by name, imported by path: it is no package. Those that others import come first."""
+    found = {}
+    for name in names:
+        spec = importlib.util.spec_from_file_location(name, BENCH / f"{name}.py")
+        found[name] = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(found[name])
+    yield found
+    for name in found:
+        del sys.modules[name]
 
 
 def data(N, D, dtype=np.float64, seed=0):

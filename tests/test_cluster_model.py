@@ -2,18 +2,15 @@
 
 import collections
 import dataclasses
-import importlib.util
 import math
-import pathlib
-import sys
 
 import numpy as np
 import pytest
+from cases import bench_modules
 
 import fastcov as fc
 from fastcov._chunked import Chunked, Piece
 
-BENCH = pathlib.Path(__file__).parent.parent / "bench"
 N, D = 3000, 12
 INSTANT = dict.fromkeys(("single", "double", "element", "start", "task", "level", "byte"), 0.0)
 
@@ -21,14 +18,8 @@ INSTANT = dict.fromkeys(("single", "double", "element", "start", "task", "level"
 @pytest.fixture(scope="module")
 def modules():
     """The modules of bench/cluster.py that measure nothing, by path: bench is no package."""
-    found = {}
-    for name in ("cluster_model", "cluster_simulation", "cluster_counts"):
-        spec = importlib.util.spec_from_file_location(name, BENCH / f"{name}.py")
-        found[name] = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(found[name])
-    yield found
-    for name in found:
-        del sys.modules[name]
+    with bench_modules("cluster_model", "cluster_simulation", "cluster_counts") as found:
+        yield found
 
 
 @pytest.fixture

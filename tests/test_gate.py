@@ -1,26 +1,17 @@
 """The gate's decisions and its table; nothing is timed."""
 
-import importlib.util
 import json
-import pathlib
 import sys
 
 import pytest
-
-BENCH = pathlib.Path(__file__).parent.parent / "bench"
+from cases import bench_modules
 
 
 @pytest.fixture(scope="module")
 def modules():
     """bench/gate_rows.py, gate.py and gate_trial.py, by path: bench is no package."""
-    found = {}
-    for name in ("gate_rows", "gate", "gate_trial"):
-        spec = importlib.util.spec_from_file_location(name, BENCH / f"{name}.py")
-        found[name] = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(found[name])
-    yield found
-    for name in found:
-        del sys.modules[name]
+    with bench_modules("gate_rows", "gate", "gate_trial") as found:
+        yield found
 
 
 @pytest.fixture

@@ -180,10 +180,11 @@ class Problem:
 
     def at(self, gains: NDArray[np.float64]) -> Problem:
         """The same responses around other gains, all in the units of this problem."""
-        if not self.center and (isinstance(self.X, Chunked) or not isinstance(self.X, Stored)):
-            return dataclasses.replace(self, gains=gains)  # there is no mean to find
+        there = dataclasses.replace(self, gains=gains)
+        read_again = isinstance(self.X, Stored) and not isinstance(self.X, Chunked)  # and may have changed
+        if not (self.center or read_again):  # there is no mean to find
+            return there
         if isinstance(self.X, Chunked):
-            there = dataclasses.replace(self, gains=gains)
             return dataclasses.replace(there, mean=_chunk_sum(there) / len(gains))
         sizes = np.empty_like(self.sizes)
         total = self._sums(gains, sizes)
@@ -191,7 +192,7 @@ class Problem:
             moved = np.flatnonzero(sizes != self.sizes.astype(self.dtype))  # as blocks are rounded
             if len(moved):
                 raise self.X.changed(f", first at channel {moved[0]}")
-        return dataclasses.replace(self, gains=gains, mean=total / len(gains) if self.center else self.mean)
+        return dataclasses.replace(there, mean=total / len(gains)) if self.center else there
 
     def safe(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
         """Values that can meet X in a product of its dtype, and the exponent of 2 they then lack."""
