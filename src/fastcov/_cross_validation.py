@@ -13,21 +13,25 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._baselines import BASELINES
 from ._certificate import ConvergenceWarning
 from ._covariance import Target, aligned
-from ._folds import Split, make_folds
+from ._folds import Split, inner_folds, make_folds
+from ._held_out import check_score, held_out_target
 from ._jit import blas_for
 from ._methods import METHODS
+from ._moments import N_SUMS, SCORE, Moments
+from ._orders import make_orders
 from ._path import RELATIVE_RIDGES, check_ridges
-from ._problem import Problem, check_responses
+from ._problem import Problem
 from ._progress import watching
 from ._result import Fit, describe
-from ._scores import FINE, CrossValidation, Scores
+from ._scores import FINE, CrossValidation, Nested, Scores
 from ._settings import Settings
 from ._solvers import Progress, plan
 from ._sources import Stored
 from ._start import Start
-from ._study import Score, Study
+from ._study import KEPT_BYTES, Prediction, Study
 from ._validation import available_memory, check_choice, check_generator, check_whole
 
 Array = NDArray[np.float64]
@@ -42,15 +46,22 @@ FOLD_BYTES = 24
 
 def cross_validate(
     X: ArrayLike,
-    Y: ArrayLike,
+    Y: ArrayLike | None = None,
     *,
+    S: ArrayLike | None = None,
     ridges: ArrayLike | None = None,
     relative_ridges: ArrayLike | None = None,
     folds: Any = 5,
     method: str | Sequence[str] = "exact",
     repeats: int = 1,
     rng: Any = 0,
+    score: str = SCORE,
     shuffles: int = 0,
+    groups: Any = None,
+    permute: str = "conditions",
+    nested: bool = False,
+    nuisance: str | Sequence[str] | None = None,
+    pairs: Any = None,
     refit: str | None = "best",
     solver: str = "auto",
     center: bool = True,
@@ -60,12 +71,14 @@ def cross_validate(
     memory_budget: float | None = None,
     callback: Callable[[Progress], object] | None = None,
 ) -> CrossValidation:
-    """Fit gains to some conditions, and predict the covariance of those that were held out.
+    """Fit gains to some conditions, and predict the covariances of those that were held out.
 
     For each fold with training conditions a and held-out conditions b, gains z are fitted to the block
     X[:, a] with the target c·C_Y[a, a], c = tr C_X[a, a] / tr C_Y[a, a]: nothing of the held-out
-    conditions, not even their scale, is used. They are scored on the block that they predict,
-    C = X[:, b]ᵀ diag(z) J diag(z) X[:, b], against S = c·C_Y[b, b].
+    conditions, not even their scale, is used. They predict P = Xᵀ diag(z) J diag(z) X (and nuisance terms, if
+    asked for), which is scored against S = c·C_Y on the pairs that no fit saw: of two held-out conditions,
+    P[b, b], and of a held-out and a trained one, P[a, b]. Beside it stand baselines that need no gains, see
+    `CrossValidation`, and on request what is found in shuffled conditions.
 
     Parameters
     ----------
@@ -74,21 +87,37 @@ def cross_validate(
     Y : array_like, shape (M, D)
         Responses of the other population to the same conditions: in the same order, or in any where those of
         X and Y have names.
+    S : array_like, shape (D, D), optional
+        In place of Y, a target covariance on the scale of X's: rows and columns are held out together. Pairs
+        that are NaN are left out.
     ridges, relative_ridges : array_like, shape (K,)
         λ as for `ridge_path`; relative ones are of the largest eigenvalue of the training block, so that a
         choice holds for any number of conditions. By default relative, 1e-4 to 1 in half decades.
     folds : default 5
-        A number of folds, drawn with `rng`; a splitter of scikit-learn, whose samples are the
-        conditions; (train, test) pairs of indices or masks; or a label for each condition, of which
-        one after another is held out.
+        A number of folds, drawn with `rng`; "leave-one-out" or "leave-two-out", which for the linear method
+        come from one factorisation; a splitter of scikit-learn, whose samples are the conditions; (train,
+        test) pairs of indices or masks; or a label for each condition, of which one after another is held out.
     method : str or sequence of str, default "exact"
         One of those of `fit`, or several to compare on the same folds.
     repeats : int, default 1
         Draw the folds so many times: one split says little.
     rng : default 0
         What `numpy.random.default_rng` takes: draws folds and shuffles.
+    score : str, default "cross-pearson"
+        The score that chooses λ, heads the table and is tested: one of those in `CrossValidation`. The default
+        tells data in which gains predict from data in which they do not best, see docs/evidence.md.
     shuffles : int, default 0
-        So many times, with the conditions of Y in random order: R² where there is nothing to find.
+        So many times, with the conditions of Y in random order, where there is nothing to find: for p-values.
+    groups : sequence of D labels, optional
+    permute : {"conditions", "within", "groups"}
+        What a shuffle permutes: all conditions; those within each group (trials of a stimulus, or a class of
+        stimuli); or groups of the same size as wholes.
+    nested : bool, default False
+        Let folds of the training conditions of each fold choose λ for it, and score that: what the choice of
+        the best λ flatters is printed. It takes as many times longer as there are folds.
+    nuisance, pairs
+        As for `fit`: terms βI and γ11ᵀ that are fitted beside the gains, and which pairs count, in fits,
+        scores and baselines alike.
     refit : {"best", "one-se", None}
         Fit all conditions with `best_ridge` or `one_se_ridge`.
     solver, center, bounds, tol, max_iterations, memory_budget, callback
@@ -101,8 +130,9 @@ def cross_validate(
     Raises
     ------
     TypeError, ValueError
-        As for `fit`; if a fold has fewer than two conditions to train on or to hold out, or holds out what it
-        trains on.
+        As for `fit`; if Y is a covariance; if a fold has fewer than two conditions to train on or holds out
+        what it trains on; if `score` needs pairs among held-out conditions and fewer than three are held out;
+        if groups leave nothing to permute.
 
     Warns
     -----
@@ -115,6 +145,7 @@ def cross_validate(
     -----
     A fold is a `ridge_path` on its training conditions, of exact fits one for each four ridges, which
     begins at gains of one. They run side by side, one on each core with one thread. `threads` limits them.
+    A shuffle takes as long as the study without it.
 
     Examples
     --------
@@ -123,7 +154,26 @@ def cross_validate(
     >>> cv = fc.cross_validate(sim.X, sim.Y, relative_ridges=[1e-2, 1e-1, 1.0], folds=4)
     >>> cv.r2.shape, cv.best_ridge in cv.ridges
     ((4, 3), True)
+    >>> cv.baseline("no-x")[0] < cv.summary("exact")[0].max()
+    True
     """
+    result, _, _ = studied(
+        X, Y, S=S, ridges=ridges, relative_ridges=relative_ridges, folds=folds, method=method,
+        repeats=repeats, rng=rng, score=score, shuffles=shuffles, groups=groups, permute=permute,
+        nested=nested, nuisance=nuisance, pairs=pairs, refit=refit, solver=solver, center=center,
+        bounds=bounds, tol=tol, max_iterations=max_iterations, memory_budget=memory_budget,
+        callback=callback, stacklevel=3,
+    )  # fmt: skip
+    return result
+
+
+def studied(
+    X: Any, Y: Any, *, S: Any, ridges: Any, relative_ridges: Any, folds: Any, method: Any, repeats: int,
+    rng: Any, score: str, shuffles: int, groups: Any, permute: str, nested: bool, nuisance: Any, pairs: Any,
+    refit: str | None, solver: str, center: bool, bounds: Any, tol: float | None, max_iterations: int,
+    memory_budget: float | None, callback: Callable[[Progress], object] | None, stacklevel: int,
+) -> tuple[CrossValidation, Study, list[NDArray[np.intp]]]:  # fmt: skip
+    """`cross_validate`, with what all folds share and the orders of conditions."""
     started = time.perf_counter()
     if not isinstance(method, (str, Sequence)):
         raise TypeError(f"Argument 'method' must be a method or a list of methods, not {method!r}.")
@@ -134,7 +184,7 @@ def cross_validate(
         check_choice("refit", refit, ("best", "one-se"))
     n_shuffles, random = check_whole("shuffles", shuffles, 0), check_generator(rng)
     given = Problem.of(X, center=center)
-    D = given.shape[1]
+    N, D = given.shape
     settings = {
         each: Settings.of(
             each, given, solver=solver, tol=tol, max_iterations=max_iterations, rng=0,
@@ -143,85 +193,121 @@ def cross_validate(
         for each in methods
     }  # fmt: skip
     values, relative = check_ridges(ridges, relative_ridges)
-    Y = aligned("Y", Y, given.labels)
-    other = check_responses("Y", Y)
-    if other.shape[1] != D:
-        raise ValueError(
-            f"Argument 'Y' must have the {D} conditions of X in its columns, not {other.shape[1]}: is one of "
-            "them conditions x channels?"
-        )
+    if Y is not None:
+        Y = aligned("Y", Y, given.labels)
+    target = held_out_target(given, Y, S, nuisance, pairs)
     splits = make_folds(folds, repeats, D, random)
-    output = Problem.of(Y, center=center, name="Y")
-    orders = [np.arange(D)] + [random.permutation(D) for _ in range(n_shuffles)]
-    study = Study(given, output, _covariance(given), _covariance(output), values, relative)
+    check_score(score, splits)
+    shuffled, _ = make_orders(n_shuffles, D, random, groups, permute)
+    orders = [np.arange(D), *shuffled]
+    inner = [inner_folds(folds, train, random) for train, _ in splits] if nested else []
+    study = Study.of(given, target.output, target.S, target.metric, values, relative)
     with watching(callback) as watch:
-        results = _run(study, splits, orders, settings, memory_budget, watch)
-    scores = {
-        each: _table([[results[each, s, f] for f in range(len(splits))] for s in range(len(orders))])
-        for each in methods
-    }
-    ones = [study.score(split, np.ones(given.shape[0]), orders[0]) for split in splits]
+        results = _run(study, splits, [each for some in inner for each in some], orders, settings,
+                       memory_budget, watch)  # fmt: skip
+    compared = np.stack([[study.compared(split, order) for split in splits] for order in orders])
+    baselines = {name: compared[:, :, k] for k, name in enumerate(BASELINES)}
+    scores = {each: _table(study, each, splits, len(orders), repeats, results) for each in methods}
     result = CrossValidation(
         ridges=np.array(values),
         relative=relative,
         folds=tuple(splits),
         repeats=repeats,
+        score=score,
         scores=scores,
-        r2_at_one=np.array([one.r2 for one in ones]),
-        pearson_at_one=np.array([one.pearson for one in ones]),
+        baselines={name: Moments(sums[0], repeats) for name, sums in baselines.items()},
+        baselines_shuffled={
+            name: Moments(sums[1:], repeats) for name, sums in baselines.items() if n_shuffles
+        },
         fits={},
-        stats={"shape": given.shape, "center": given.center, "seconds": 0.0},
-    )
-    short = [s for each in scores.values() for s in each.status.ravel() if s not in FINE]
-    if short:
-        total = sum(each.status.size for each in scores.values())
-        warnings.warn(
-            f"{len(short)} of {total} fits stopped short ({', '.join(sorted(set(short)))}): see status.",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
+        stats={
+            "shape": given.shape, "center": given.center, "seconds": 0.0, "permute": permute,
+            "nuisance": () if target.metric is None else tuple(target.metric.nuisance),
+        },
+    )  # fmt: skip
+    for each in methods if nested else ():
+        nest = _nested(result, each, inner, results, len(splits))
+        result.scores[each] = dataclasses.replace(result.scores[each], nested=nest)
+    _warn_short(results, stacklevel + 1)
     if refit is not None:
-        target = Target.of(None, Y, given, name="Y")
+        there = given if target.metric is None else dataclasses.replace(given, metric=target.metric)
+        wanted = Target.of(target.S, Y, there, name="Y")
         with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
-            start = Start.of(given, target.S, watch)
+            start = Start.of(there, wanted.S, watch)
             for each in methods:
-                if np.isnan(result.choices(refit)[each]):
+                if result.place(each, refit) < 0:
                     warnings.warn(
-                        f"No ridge has a finite mean R² with method={each!r}: is the held-out target of some "
-                        "fold zero? There is no fit of all conditions.",
+                        f"No ridge has a finite score with method={each!r}: is the held-out target of all "
+                        "folds zero? There is no fit of all conditions.",
                         ConvergenceWarning,
-                        stacklevel=2,
+                        stacklevel=stacklevel,
                     )
                     continue
-                result.fits[each] = _refit(start, target, result, each, refit, settings[each].watched(watch))
+                result.fits[each] = _refit(start, wanted, result, each, refit, settings[each].watched(watch))
     result.stats["seconds"] = time.perf_counter() - started
-    return result
+    return result, study, orders
 
 
-def _covariance(problem: Problem) -> Array:
-    return problem.unscaled(problem.astype(np.float64).covariance(), y=2)
+def _warn_short(results: Mapping[Any, dict[int, Prediction]], stacklevel: int) -> None:
+    statuses = [found.status for row in results.values() for found in row.values()]
+    short = [status for status in statuses if status not in FINE]
+    if short:
+        warnings.warn(
+            f"{len(short)} of {len(statuses)} fits stopped short ({', '.join(sorted(set(short)))}): see "
+            "status.",
+            ConvergenceWarning,
+            stacklevel=stacklevel,
+        )
 
 
-def _table(rows: list[list[dict[int, Score]]]) -> Scores:
-    """Of one method, from the scores of each order, fold and ridge; those after the first are shuffled."""
-
-    def field(part: list[dict[int, Score]], name: str) -> Array:
-        return np.array([[getattr(row[k], name) for k in range(len(row))] for row in part], np.float64)
-
-    plain, *shuffled = rows
-    status = np.array([[row[k].status for k in range(len(row))] for row in plain], dtype=object)
+def _table(
+    study: Study, method: str, splits: list[Split], n_orders: int, repeats: int,
+    results: Mapping[tuple[str, int, int], dict[int, Prediction]],
+) -> Scores:  # fmt: skip
+    """Of one method; orders after the first are shuffled."""
+    F, K, D = len(splits), len(study.ridges), len(study.at_one)
+    sums = np.empty((n_orders, K, F, N_SUMS))
+    for s in range(n_orders):
+        for f in range(F):
+            for k, found in results[method, s, f].items():
+                sums[s, k, f] = found.sums
+    plain = [[results[method, 0, f][k] for k in range(K)] for f in range(F)]
+    errors = np.full((F, K, D), np.nan)
+    for f, row in enumerate(plain):
+        for k, found in enumerate(row):
+            errors[f, k, splits[f][1]] = found.errors
+    kept = plain[0][0].gains is not None
     return Scores(
-        **{name: field(plain, name) for name in ("r2", "r2_over_one", "pearson", "residual")},
-        status=status,
-        r2_shuffled=np.stack([field(part, "r2") for part in shuffled]) if shuffled else None,
+        moments=Moments(sums[0], repeats),
+        residual=np.array([[found.residual for found in row] for row in plain]),
+        status=np.array([[found.status for found in row] for row in plain], dtype=object),
+        errors=errors,
+        gains=np.array([[found.gains for found in row] for row in plain]) if kept else None,
+        shuffled=Moments(sums[1:], repeats) if n_orders > 1 else None,
     )
+
+
+def _nested(
+    result: CrossValidation, method: str, inner: list[list[Split]],
+    results: Mapping[tuple[str, int, int], dict[int, Prediction]], first: int,
+) -> Nested:  # fmt: skip
+    """Outer folds, each at the ridge that its own inner folds chose."""
+    table, K, places = result.scores[method], len(result.ridges), []
+    for splits in inner:
+        sums = np.stack([[results[method, 0, first + i][k].sums for i in range(len(splits))]
+                         for k in range(K)])  # fmt: skip
+        scores = np.nan_to_num(Moments(sums).pooled(result.score), nan=-np.inf)
+        places.append(int(np.argmax(scores)))
+        first += len(splits)
+    outer = table.moments.sums[places, np.arange(len(places))]
+    return Nested(np.array(places), Moments(outer, result.repeats))
 
 
 def _refit(
     start: Start, target: Target, result: CrossValidation, method: str, choice: str, settings: Settings
 ) -> Fit:
     began = time.perf_counter()
-    chosen = result.choices(choice)[method]
+    chosen = float(result.choices(choice)[method])
     ridge = start.ridge(None, chosen) if result.relative else start.ridge(chosen, None)
     outcome = METHODS[method](start, ridge, settings)
     outcome.warn(stacklevel=4)
@@ -253,14 +339,26 @@ class _Cancelled(BaseException):
 def _run(
     study: Study,
     splits: list[Split],
+    inner: list[Split],
     orders: list[NDArray[np.intp]],
     settings: Mapping[str, Settings],
     budget: float | None,
     watch: Callable[[Progress], object],
-) -> dict[tuple[str, int, int], dict[int, Score]]:
-    """Every method on every fold, with the conditions in each of the orders, on all cores."""
+) -> dict[tuple[str, int, int], dict[int, Prediction]]:
+    """Every method on every fold, with the conditions in each of the orders, on all cores.
+
+    Inner folds come after the others, with the conditions as they are.
+    """
     cores = numba.get_num_threads()
-    whole = [(m, s, f) for s in range(len(orders)) for f in range(len(splits)) for m in settings]
+    every = splits + inner
+    whole = [
+        (m, s, f)
+        for s in range(len(orders))
+        for f in range(len(every if s == 0 else splits))
+        for m in settings
+    ]
+    N, K = study.given.shape[0], len(study.ridges)
+    keep = 8 * len(splits) * K * N <= KEPT_BYTES
     falling = np.argsort(study.ridges)[::-1]
     cut = np.array_split(falling, -(-len(falling) // CHAIN))
     chains = {m: cut[::-1] if m == "exact" else [falling] for m in settings}
@@ -272,7 +370,7 @@ def _run(
     workers = max(1, min(cores, len(tasks), int(free // needed)))
     if isinstance(study.given.X, Stored):
         workers = 1  # files are not read by many at once
-    results: dict[tuple[str, int, int], dict[int, Score]] = {each: {} for each in whole}
+    results: dict[tuple[str, int, int], dict[int, Prediction]] = {each: {} for each in whole}
     cancelled = False
     under_way: list[threading.Event] = []
 
@@ -280,13 +378,14 @@ def _run(
         if cancelled:
             raise _Cancelled
 
-    def work(m: str, s: int, f: int, part: list[int]) -> tuple[tuple[str, int, int], dict[int, Score]]:
+    def work(m: str, s: int, f: int, part: list[int]) -> tuple[tuple[str, int, int], dict[int, Prediction]]:
         ended = threading.Event()
         under_way.append(ended)
         try:
             check(None)
+            kept = keep and s == 0 and f < len(splits)
             asked = settings[m].watched(check, rng=np.random.default_rng(0))
-            return (m, s, f), study.path(splits[f], orders[s], m, asked, part)
+            return (m, s, f), study.path(every[f], orders[s], m, asked, part, kept)
         finally:
             ended.set()
 

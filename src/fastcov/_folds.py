@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,20 +14,32 @@ from ._validation import check_whole
 Indices = NDArray[np.intp]
 Split = tuple[Indices, Indices]  # training and held-out conditions
 
-# A covariance of one condition says nothing about how conditions are arranged.
-LEAST = 2
+# A covariance of one condition says nothing about how conditions are arranged: to train on. One that is held
+# out has its pairs with those that were trained on.
+LEAST_TRAINED, LEAST_HELD_OUT = 2, 1
+# Inner folds where the outer ones are splits that say nothing of how to split further.
+INNER = 5
+LEAVE_OUT = {"leave-one-out": 1, "leave-two-out": 2}
 
 
 def make_folds(folds: Any, repeats: int, D: int, random: np.random.Generator) -> list[Split]:
     """(train, test) for every fold of every repeat.
 
-    `folds` is a number, a splitter with a method ``split``, pairs of indices or masks, or a label for each
-    condition.
+    `folds` is a number, "leave-one-out" or "leave-two-out", a splitter with a method ``split``, pairs of
+    indices or masks, or a label for each condition.
     """
     repeats = check_whole("repeats", repeats, 1)
     if isinstance(folds, np.ndarray) and folds.ndim == 0:
         folds = folds.item()
-    if isinstance(folds, (int, np.integer)) and not isinstance(folds, bool):
+    if isinstance(folds, str) and folds in LEAVE_OUT:
+        if repeats > 1:
+            raise ValueError(
+                f"Argument 'repeats' must be 1 with folds={folds!r}, not {repeats}: they are the same each time."
+            )
+        every = np.arange(D)
+        tests = [np.array(test, np.intp) for test in itertools.combinations(range(D), LEAVE_OUT[folds])]
+        splits = [(np.setdiff1d(every, test), test) for test in tests]
+    elif isinstance(folds, (int, np.integer)) and not isinstance(folds, bool):
         splits = _numbered(int(folds), repeats, D, random)
     elif callable(getattr(folds, "split", None)) and not isinstance(folds, (str, bytes)):
         rounds = [_split(folds, D) for _ in range(repeats)]
@@ -52,12 +65,16 @@ def make_folds(folds: Any, repeats: int, D: int, random: np.random.Generator) ->
     if not splits:
         raise ValueError("Argument 'folds' must hold at least one fold, not none.")
     for k, (train, test) in enumerate(splits):
-        for what, chosen in (("train on", train), ("hold out", test)):
-            if len(chosen) < LEAST:
-                raise ValueError(
-                    f"Argument 'folds' must {what} at least {LEAST} conditions in each fold, not "
-                    f"{len(chosen)} as in fold {k}: a covariance needs two. Use fewer or larger folds."
-                )
+        if len(train) < LEAST_TRAINED:
+            raise ValueError(
+                f"Argument 'folds' must train on at least {LEAST_TRAINED} conditions in each fold, not "
+                f"{len(train)} as in fold {k}: a covariance needs two. Use more or smaller folds."
+            )
+        if len(test) < LEAST_HELD_OUT:
+            raise ValueError(
+                f"Argument 'folds' must hold out at least {LEAST_HELD_OUT} condition in each fold, not "
+                f"{len(test)} as in fold {k}: use fewer or larger folds."
+            )
     return splits
 
 
@@ -76,7 +93,7 @@ def _numbered(n: int, repeats: int, D: int, random: np.random.Generator) -> list
     """n folds of nearly the same size, drawn anew for each repeat."""
     check_whole("folds", n, 2)
     if n > D:
-        raise ValueError(f"Argument 'folds' must be at most half the {D} conditions, not {n}.")
+        raise ValueError(f"Argument 'folds' must be at most the {D} conditions, not {n}.")
     tests = [test for _ in range(repeats) for test in np.array_split(random.permutation(D), n)]
     return [(np.setdiff1d(np.arange(D), test), np.sort(test)) for test in tests]
 
@@ -84,11 +101,11 @@ def _numbered(n: int, repeats: int, D: int, random: np.random.Generator) -> list
 def _given(folds: Any, D: int) -> list[Split]:
     if isinstance(folds, (str, bytes)) or not isinstance(folds, Iterable):
         raise TypeError(
-            "Argument 'folds' must be a number, a splitter as of scikit-learn, (train, test) pairs of "
+            "Argument 'folds' must be a number, 'leave-one-out', 'leave-two-out', a splitter as of scikit-learn, (train, test) pairs of "
             f"indices, or a label for each of the {D} conditions, not {folds!r}."
         )
     entries = list(folds)
-    if not any(isinstance(entry, (Sequence, np.ndarray)) and not isinstance(entry, str) for entry in entries):
+    if _are_labels(entries):
         labels = np.array([str(entry) for entry in entries])
         if len(labels) != D:
             raise ValueError(
@@ -138,3 +155,23 @@ def _indices(values: Any, D: int) -> Indices:
         twice = chosen[:-1][np.diff(chosen) == 0][0]
         raise ValueError(f"Argument 'folds' must hold each condition once in a fold, not {twice} twice.")
     return chosen
+
+
+def inner_folds(folds: Any, train: Indices, random: np.random.Generator) -> list[Split]:
+    """Folds of the training conditions of one fold, of the kind of the outer ones where that can be."""
+    n = len(train)
+    if isinstance(folds, (int, np.integer)) or (isinstance(folds, str) and folds in LEAVE_OUT):
+        kind: Any = folds if isinstance(folds, str) else min(int(folds), n)
+    elif isinstance(folds, (np.ndarray, Sequence)) and _are_labels(folds):
+        kind = [folds[i] for i in train]
+        if len({str(label) for label in kind}) < 2:
+            kind = min(INNER, n)
+    else:
+        kind = min(INNER, n)
+    return [(train[a], train[b]) for a, b in make_folds(kind, 1, n, random)]
+
+
+def _are_labels(folds: Any) -> bool:
+    return not any(
+        isinstance(entry, (Sequence, np.ndarray)) and not isinstance(entry, str) for entry in folds
+    )

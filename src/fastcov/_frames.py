@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._labels import Names
+from ._moments import SCORES, scored
 
 if TYPE_CHECKING:
     from ._explanation import Explanation
@@ -80,21 +81,33 @@ def path_table(path: RidgePath) -> Table:
 
 
 def cv_table(cv: CrossValidation) -> Table:
-    """A row for each method, fold and ridge."""
-    (F, K), M = (len(cv.folds), len(cv.ridges)), len(cv.methods)
-    each = F // cv.repeats
-    folds = np.tile(np.repeat(np.arange(F), K), M)
-    scores = {
-        name: np.concatenate([getattr(table, name).ravel() for table in cv.scores.values()])
-        for name in ("r2", "r2_over_one", "pearson", "residual", "status")
+    """A row for each method, fold and ridge with all scores, and for each baseline and fold."""
+    (F, K) = len(cv.folds), len(cv.ridges)
+    each, B = F // cv.repeats, len(cv.baselines)
+    rows = [np.repeat(np.arange(F), K)] * len(cv.methods) + [np.arange(F)] * B
+    folds = np.concatenate(rows)
+    moments = [table.moments.sums.swapaxes(0, 1).reshape(F * K, -1) for table in cv.scores.values()]
+    sums = np.concatenate([*moments, *(one.sums for one in cv.baselines.values())])
+    certificates = {
+        name: [getattr(table, name).ravel() for table in cv.scores.values()]
+        for name in ("residual", "status")
     }
+    none = np.full(F * B, np.nan)
     return {
-        "method": np.repeat(np.array(cv.methods, dtype=object), F * K),
+        "method": np.concatenate(
+            [
+                np.repeat(np.array(cv.methods, dtype=object), F * K),
+                np.repeat(np.array([f"baseline: {name}" for name in cv.baselines], dtype=object), F),
+            ]
+        ),
         "repeat": folds // each,
         "fold": folds,
-        "relative_ridge" if cv.relative else "ridge": np.tile(cv.ridges, M * F),
-        **scores,
-        "r2_at_one": cv.r2_at_one[folds],
+        "relative_ridge" if cv.relative else "ridge": np.concatenate(
+            [np.tile(cv.ridges, F * len(cv.methods)), none]
+        ),
+        **{name: scored(name, sums) for name in SCORES},
+        "residual": np.concatenate([*certificates["residual"], none]),
+        "status": np.concatenate([*certificates["status"], np.full(F * B, "", dtype=object)]),
     }
 
 

@@ -221,3 +221,19 @@ def largest_eigenvalue(
     (value,) = eigsh(operator, k=1, v0=start, tol=1e-5, ncv=6, return_eigenvectors=False)
     value *= top
     return float(value)
+
+
+@summed()
+def covariance_columns(
+    problem: Problem, columns: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """C[:, columns] (D, k) and the diagonal of C (D,), in scaled units. 2NDk flops, one pass over X."""
+    D = problem.shape[1]
+    out, diagonal = np.zeros((D, len(columns))), np.zeros(D)
+    buffer = np.empty((problem.block_rows, D), problem.dtype)
+    with blas_for(2.0 * problem.X.size * len(columns)):
+        for rows, block in problem.blocks():
+            centred = problem.centre(rows, block, buffer)
+            _blas.product(centred, np.ascontiguousarray(centred[:, columns]), ta=True, out=out, add=True)
+            diagonal += np.einsum("ij,ij->j", centred, centred)
+    return out, diagonal

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _evidence, _printed
+from ._choice import ChosenRidge, chosen, jackknife
 from ._folds import Split
 from ._frames import cv_table, frame
 from ._html import html_table
+from ._moments import SCORES, Moments
 from ._result import Fit
+from ._validation import check_choice
 
 Array = NDArray[np.float64]
 
@@ -21,39 +25,100 @@ FINE = ("converged", "minimum-norm", "approximate")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Nested:
+    """Outer folds scored at the ridge that inner folds of their training conditions chose.
+
+    Attributes
+    ----------
+    places : ndarray, shape (F,)
+        Which of the ridges each outer fold was given.
+    moments : Moments
+        What scores are made of, (F, …).
+    """
+
+    places: NDArray[np.intp]
+    moments: Moments
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Scores:
     """Of one method on every fold (F) at every ridge (K), on the conditions held out.
 
     Attributes
     ----------
-    r2 : ndarray, shape (F, K)
-        1 − ‖C − S‖²_F / ‖S‖²_F.
-    r2_over_one : ndarray, shape (F, K)
-        1 − ‖C − S‖²_F / ‖C(1) − S‖²_F: 0 is no better than gains of one, 1 is perfect.
-    pearson : ndarray, shape (F, K)
-        Correlation of C and S over the pairs of conditions, above the diagonal; NaN for fewer than three
-        pairs.
+    moments : Moments
+        Sums that all scores are made of, (K, F, …).
     residual : ndarray, shape (F, K)
     status : ndarray of str, shape (F, K)
         Certificate of each fit, as in `Fit`.
-    r2_shuffled : ndarray, shape (shuffles, F, K), or None
-        R² with the conditions of Y in random order.
+    errors : ndarray, shape (F, K, D)
+        Squared errors Σ (P − S)² over the unseen pairs of each held-out condition, in units of the trace of
+        X's covariance; NaN for conditions that the fold was trained on.
+    gains : ndarray, shape (F, K, N), or None
+        Gains of each fold; None where they would take more than 256 MB.
+    shuffled : Moments or None
+        With the conditions of Y in random order, (shuffles, K, F, …).
+    nested : Nested or None
     """
 
-    r2: Array
-    r2_over_one: Array
-    pearson: Array
+    moments: Moments
     residual: Array
     status: NDArray[Any]
-    r2_shuffled: Array | None
+    errors: Array
+    gains: Array | None = None
+    shuffled: Moments | None = None
+    nested: Nested | None = None
+
+    def by_fold(self, score: str) -> Array:
+        """A score of each fold and ridge (F, K)."""
+        return self.moments.by_fold(score).T
+
+    def by_repeat(self, score: str) -> Array:
+        """A score of the folds of each repeat together (R, K)."""
+        return self.moments.by_repeat(score).T
+
+    def pooled(self, score: str) -> Array:
+        """A score of all folds together (K,)."""
+        return self.moments.pooled(score)
+
+    @property
+    def r2(self) -> Array:
+        return self.by_fold("r2")
+
+    @property
+    def pearson(self) -> Array:
+        return self.by_fold("pearson")
+
+    @property
+    def r2_shuffled(self) -> Array | None:
+        """R² with the conditions of Y in random order (shuffles, F, K)."""
+        return None if self.shuffled is None else np.swapaxes(self.shuffled.by_fold("r2"), 1, 2)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class CrossValidation:
-    """Scores on held-out conditions; prints itself as a table.
+    """Scores on held-out conditions, beside baselines; prints itself as tables with a verdict.
 
-    `r2`, `r2_over_one`, `pearson`, `residual`, `status`, `r2_shuffled`, `best_ridge`, `one_se_ridge` and
-    `fit` are those of the one method, or with several a dict of them by method.
+    With P the covariance that gains predict and S the target, every score is of pairs of conditions that no
+    fit saw: "held-out" pairs, of two held-out conditions, and "cross" pairs, of a held-out and a trained one:
+
+    ======================== =====================================================================
+    r2                       1 − Σ(P − S)² / ΣS²; of few conditions mostly a matter of the variances
+    r2-diagonal              the same of the variances S_ii alone
+    r2-off-diagonal          1 − Σ(P − S)² / Σ(S − g)² over pairs, g the mean that was trained on
+    pearson                  correlation of P and S over pairs; scale and offset do not matter
+    rsa                      correlation of the two correlation matrices over pairs
+    cosine                   ⟨P, S⟩ / ‖P‖‖S‖
+    cross-r2, cross-r2-off-diagonal, cross-pearson, cross-rsa, cross-cosine: the same over cross pairs
+    ======================== =====================================================================
+
+    A *pooled* score is that of the sums of all folds together, so that a few bad folds do not rule it.
+    Correlations have the mean of each fold taken away. Baselines: `one`, gains of one; `no-x`, two numbers of
+    the training block, its mean variance and its mean covariance; `scaled`, a C(1) + βI + γ11ᵀ with a, β and
+    γ from the training block.
+
+    `r2`, `r2_over_one`, `pearson`, `residual`, `status`, `r2_shuffled`, `best_ridge`, `one_se_ridge`, `p`,
+    `optimism` and `fit` are those of the one method, or with several a dict of them by method.
 
     Attributes
     ----------
@@ -64,12 +129,16 @@ class CrossValidation:
     folds : tuple of (train, test)
         Conditions of each of the F folds, all repeats one after another.
     repeats : int
+    score : str
+        The score that chooses, heads the table and is tested.
     scores : dict of str to Scores
         By method.
-    r2_at_one, pearson_at_one : ndarray, shape (F,)
-        Scores of gains of one: the baseline.
+    baselines : dict of str to Moments
+        By name, (F, …): ``baselines["no-x"].pooled("r2")``.
+    baselines_shuffled : dict of str to Moments
+        The same with conditions in random order, (shuffles, F, …); empty without shuffles.
     fits : dict of str to Fit
-        Fits of all conditions with the ridge that was chosen; empty without `refit`, or where no mean R² is
+        Fits of all conditions with the ridge that was chosen; empty without `refit`, or where no score is
         finite.
     stats : dict
     """
@@ -78,14 +147,18 @@ class CrossValidation:
     relative: bool
     folds: tuple[Split, ...]
     repeats: int
+    score: str
     scores: dict[str, Scores]
-    r2_at_one: Array
-    pearson_at_one: Array
+    baselines: dict[str, Moments]
+    baselines_shuffled: dict[str, Moments]
     fits: dict[str, Fit]
     stats: dict[str, Any]
 
     def _of(self, values: Mapping[str, Any]) -> Any:
         return next(iter(values.values())) if len(self.scores) == 1 else dict(values)
+
+    def _each(self, function: Callable[[Scores], Any]) -> Any:
+        return self._of({name: function(table) for name, table in self.scores.items()})
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -93,145 +166,149 @@ class CrossValidation:
 
     @property
     def r2(self) -> Any:
-        """1 − ‖C − S‖²_F / ‖S‖²_F on the conditions held out, shape (F, K)."""
-        return self._of({name: s.r2 for name, s in self.scores.items()})
+        """1 − ‖P − S‖²_F / ‖S‖²_F on the conditions held out, shape (F, K)."""
+        return self._each(lambda s: s.r2)
 
     @property
     def r2_over_one(self) -> Any:
-        """1 − ‖C − S‖²_F / ‖C(1) − S‖²_F, shape (F, K)."""
-        return self._of({name: s.r2_over_one for name, s in self.scores.items()})
+        """1 − ‖P − S‖²_F / ‖C(1) − S‖²_F, shape (F, K)."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self._each(lambda s: 1.0 - (1.0 - s.r2) / (1.0 - self.r2_at_one[:, np.newaxis]))
 
     @property
     def pearson(self) -> Any:
-        """Correlation over pairs of conditions, shape (F, K)."""
-        return self._of({name: s.pearson for name, s in self.scores.items()})
+        """Correlation over pairs of held-out conditions, shape (F, K); NaN for fewer than three of these."""
+        return self._each(lambda s: s.pearson)
+
+    @property
+    def r2_at_one(self) -> Array:
+        """R² of gains of one (F,)."""
+        return self.baselines["one"].by_fold("r2")
+
+    @property
+    def pearson_at_one(self) -> Array:
+        """Correlation at gains of one (F,)."""
+        return self.baselines["one"].by_fold("pearson")
 
     @property
     def residual(self) -> Any:
         """The certificate of each fit, shape (F, K)."""
-        return self._of({name: s.residual for name, s in self.scores.items()})
+        return self._each(lambda s: s.residual)
 
     @property
     def status(self) -> Any:
         """How each fit ended, shape (F, K)."""
-        return self._of({name: s.status for name, s in self.scores.items()})
+        return self._each(lambda s: s.status)
 
     @property
     def r2_shuffled(self) -> Any:
         """R² with the conditions of Y in random order, shape (shuffles, F, K), or None."""
-        return self._of({name: s.r2_shuffled for name, s in self.scores.items()})
+        return self._each(lambda s: s.r2_shuffled)
 
     @property
     def best_ridge(self) -> Any:
-        """λ of the highest mean R²; NaN if none is finite, as where a held-out target is zero.
+        """λ of the highest pooled `score`; NaN if none is finite.
 
-        Where `relative`, to be passed on as ``relative_ridge``.
+        A `ChosenRidge`: a float that knows its method, so that ``fit(relative_ridge=cv.best_ridge)`` is the
+        fit that was chosen. Where `relative`, to be passed on as ``relative_ridge``.
         """
         return self._of(self.choices("best"))
 
     @property
     def one_se_ridge(self) -> Any:
-        """The largest λ whose mean R² is within one standard error of the highest."""
+        """The largest λ whose score is within one standard error of the best, of their *difference*."""
         return self._of(self.choices("one-se"))
 
     @property
     def fit(self) -> Any:
-        """The fit of all conditions with the ridge that was chosen; None without one."""
-        return self._of(self.fits) if self.fits else None
+        """All conditions, fitted with the ridge that was chosen; None without refit."""
+        return self._of({name: self.fits.get(name) for name in self.scores}) if self.fits else None
+
+    @property
+    def p(self) -> Any:
+        """p of the score: (1 + #{max over λ of a shuffle ≥ max over λ observed}) / (shuffles + 1), or None."""
+        return self._of({name: self.p_value(name) for name in self.scores})
+
+    def p_value(self, method: str, score: str | None = None, *, over: str | None = None) -> float | None:
+        """p of any score, or of its gain over a baseline; None without shuffles."""
+        return _evidence.p_value(self, method, self._checked(score), over)
+
+    @property
+    def optimism(self) -> Any:
+        """Score of the best λ less that of nested folds, which had no part in its choice; None if not nested."""
+        return self._of({name: self._optimism(name) for name in self.scores})
+
+    def _optimism(self, method: str) -> float | None:
+        table = self.scores[method]
+        if table.nested is None:
+            return None
+        return float(np.nanmax(table.pooled(self.score)) - table.nested.moments.pooled(self.score))
+
+    @property
+    def verdict(self) -> Any:
+        """Whether held-out covariances are predicted better than without X, in words: see `Verdict`."""
+        return self._of(self.verdicts())
+
+    def verdicts(self) -> dict[str, _evidence.Verdict]:
+        """The verdict of each method."""
+        return {name: _evidence.verdict(self, name) for name in self.scores}
+
+    def choices(self, choice: str) -> dict[str, ChosenRidge]:
+        """λ of each method: "best" or "one-se"."""
+        return {
+            name: ChosenRidge(self.ridges[k] if (k := self.place(name, choice)) >= 0 else np.nan, name,
+                              relative=self.relative)
+            for name in self.scores
+        }  # fmt: skip
+
+    def place(self, method: str, choice: str = "best") -> int:
+        """Which of the ridges is chosen for a method; −1 if none has a finite score."""
+        return chosen(self.scores[method].moments, self.score, self.ridges, choice, self.times)
+
+    @property
+    def times(self) -> float:
+        """How often the folds hold out each condition."""
+        return max(1.0, sum(len(test) for _, test in self.folds) / self.stats["shape"][1])
+
+    def summary(self, method: str, score: str | None = None) -> tuple[Array, Array]:
+        """A pooled score at each ridge (K,), and its standard error; by default `score`."""
+        moments, name = self.scores[method].moments, self._checked(score)
+        return moments.pooled(name), jackknife(moments.without(name), self.times)
+
+    def baseline(self, name: str, score: str | None = None) -> tuple[float, float]:
+        """The pooled score of a baseline, and its standard error."""
+        moments, score = (
+            self.baselines[check_choice("name", name, tuple(self.baselines))],
+            self._checked(score),
+        )
+        return float(moments.pooled(score)), float(jackknife(moments.without(score), self.times))
+
+    def _checked(self, score: str | None) -> str:
+        return self.score if score is None else check_choice("score", score, tuple(SCORES))
+
+    def agreement(self, method: str) -> Array | None:
+        """Mean correlation of the gains of any two folds of a repeat, at each ridge (K,); None without gains."""
+        return _evidence.agreement(self, method)
+
+    def condition_shares(self, method: str) -> Array:
+        """Each condition's share of the squared error of what was predicted of it, at the best ridge (D,)."""
+        errors = self.scores[method].errors[:, self.place(method)]
+        sums = np.nansum(errors, axis=0)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.where(np.isnan(errors).all(axis=0), np.nan, sums / sums.sum()))
 
     def to_frame(self) -> Any:
-        """A DataFrame of pandas with a row for each method, fold and ridge, and a column for each score.
+        """A DataFrame of pandas with a row for each method or baseline, fold and ridge, and all scores.
 
-        ``relative`` says of what the ridges are, as above; ``r2_at_one`` is the baseline of the fold. Raises
-        ImportError without pandas.
+        ``relative`` says of what the ridges are, as above. Raises ImportError without pandas.
         """
         return frame(cv_table(self))
 
-    def choices(self, choice: str) -> dict[str, float]:
-        """The ridge that is ``"best"`` or the ``"one-se"`` choice, by method."""
-        return {name: self._choice(name, choice) for name in self.scores}
-
-    def summary(self, method: str) -> tuple[Array, Array]:
-        """Mean R² over all folds at each ridge (K,), and its standard error.
-
-        See `standard_error`; NaN for one fold.
-        """
-        r2 = self.scores[method].r2
-        return r2.mean(axis=0), self.standard_error(r2)
-
-    def standard_error(self, scores: Array) -> Array:
-        """Of the mean over folds, the first axis.
-
-        The standard deviation over all folds by the root of how many hold out every condition once: folds
-        beyond these hold the same conditions, and do not make the mean surer.
-        """
-        D = self.stats["shape"][1]
-        times = max(1.0, sum(len(test) for _, test in self.folds) / D)
-        if len(scores) < 2:
-            return np.full(scores.shape[1:], np.nan)
-        with np.errstate(invalid="ignore"):  # infinite where a held-out target is zero
-            return np.asarray(np.std(scores, axis=0, ddof=1) / np.sqrt(len(scores) / times))
-
-    def _choice(self, method: str, choice: str) -> float:
-        mean, error = self.summary(method)
-        finite = np.isfinite(mean)
-        if not finite.any():
-            return float("nan")
-        best = int(np.argmax(np.where(finite, mean, -np.inf)))
-        if choice == "best":
-            return float(self.ridges[best])
-        return float(self.ridges[mean >= mean[best] - np.nan_to_num(error[best])].max())
-
-    def _shuffled(self) -> list[str]:
-        """What is found where there is nothing to find, at the best ridge of each method."""
-        texts = []
-        for name, table in self.scores.items():
-            best = np.flatnonzero(self.ridges == self._choice(name, "best"))
-            if table.r2_shuffled is not None and len(best):
-                means = table.r2_shuffled[:, :, best[0]].mean(axis=1)
-                texts.append(f"{means.mean():.3f} ({means.min():.3f} to {means.max():.3f})")
-        shuffles = f"conditions of Y shuffled, at the best ridge, mean and range: {', '.join(texts)}"
-        return [shuffles] if texts else []
-
     def __repr__(self) -> str:
-        width = 22
-        (ridge, *names), rows = self._table()
-        lines = [self._title(), f"  {ridge:<14}" + "".join(f"{name:>{width}}" for name in names)]
-        for value, *cells in rows:
-            starred = (cell if cell.endswith("*") else f"{cell} " for cell in cells)  # beside the column
-            lines.append(f"  {value:<14}" + "".join(f"{cell:>{width}}" for cell in starred))
-        return "\n".join([*lines, *(f"  {note}" for note in self._notes())])
+        return _printed.text(self)
 
     def _repr_html_(self) -> str:
-        head, rows = self._table()
-        return html_table(self._title(), rows, head=head, notes=self._notes())
-
-    def _title(self) -> str:
-        N, D = self.stats["shape"]
-        folds = f"{len(self.folds)} folds" + (f" ({self.repeats} repeats)" if self.repeats > 1 else "")
-        return f"CrossValidation: {N} channels x {D} conditions, {folds}, held-out R2 and its standard error"
-
-    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Head and rows of the table that a study shows itself as: R² at each ridge, the best marked."""
-        summaries = {name: self.summary(name) for name in self.methods}
-        best = self.choices("best")
-        rows = []
-        for k in np.argsort(self.ridges)[::-1]:
-            cells = [
-                f"{mean[k]:.3f} +- {error[k]:.3f}" + "*" * bool(self.ridges[k] == best[name])
-                for name, (mean, error) in summaries.items()
-            ]
-            rows.append((f"{self.ridges[k]:.4g}", *cells))
-        return ("ridge/largest" if self.relative else "ridge", *self.methods), rows
-
-    def _notes(self) -> list[str]:
-        chosen = ", ".join(f"{self.choices('one-se')[name]:.4g}" for name in self.methods)
-        notes = [
-            f"gains of one {self.r2_at_one.mean():.3f} +- {self.standard_error(self.r2_at_one):.3f}; "
-            f"* best; largest within a standard error: {chosen}",
-            *self._shuffled(),
-        ]
-        short = sum(int(np.sum(~np.isin(s.status.astype(str), FINE))) for s in self.scores.values())
-        if short:
-            notes.append(f"{short} fits stopped short: see status")
-        return notes
+        return "".join(
+            html_table(title, rows, head=head, notes=notes)
+            for title, head, rows, notes in _printed.tables(self)
+        )

@@ -69,6 +69,14 @@ class Start:
             overlaps[:] = 0.0
         return cls(given, problem, target, covariance, norms, overlaps)
 
+    def with_target(self, S: ArrayLike) -> Start:
+        """The same with another target: what does not depend on it is not computed again."""
+        target = self.problem.target(S)
+        overlaps = apply_adjoint(self.problem, target - self.covariance)
+        if not self.norms.any():
+            overlaps[:] = 0.0
+        return dataclasses.replace(self, target=target, overlaps=overlaps)
+
     @property
     def error(self) -> Array:
         """e₀ as matrices (T, D, D)."""

@@ -3,57 +3,97 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._baselines import BASELINES, Block, added, baselines
 from ._covariance import dust
 from ._folds import Split
+from ._moments import N_SUMS, sums_of
 from ._path import outcomes
 from ._problem import Problem
+from ._products import covariance_columns
 from ._settings import Settings
 from ._sources import Stored
-from ._start import Start
+from ._start import Ridge, Start
+
+if TYPE_CHECKING:
+    from ._metric import Metric
 
 Array = NDArray[np.float64]
+Order = NDArray[np.intp]
+
+# Starts of folds that are kept for the other orders of conditions, in bytes of their responses.
+KEPT_BYTES = 1 << 28
 
 
 @dataclasses.dataclass(frozen=True)
-class Score:
+class Prediction:
     """Of one fit, on what it did not see."""
 
-    r2: float
-    r2_over_one: float
-    pearson: float
+    sums: Array  # see Moments
+    errors: Array  # squared, of each held-out condition
     residual: float = 0.0
     status: str = ""
+    gains: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Study:
-    """What all folds share."""
+    """What all folds share. Covariances are in units in which that of X is near one."""
 
     given: Problem
-    output: Problem
+    exact: Problem  # the same in float64
+    output: Problem | None  # None: the target is a matrix, on the scale of X
     at_one: Array  # covariance of X at gains of one (D, D)
-    target: Array  # covariance of Y (D, D)
+    target: Array  # covariance of Y, or S (D, D)
+    weights: Array  # of pairs (D, D)
+    metric: Metric | None
+    unit: float
     ridges: list[float]
     relative: bool
+    starts: dict[bytes, Start] = dataclasses.field(default_factory=dict)
     # The largest eigenvalue of GᵀG by training conditions: whatever the method, ridges and shuffles.
     largest: dict[bytes, float] = dataclasses.field(default_factory=dict)
 
-    def block(self, conditions: NDArray[np.intp]) -> Problem:
-        """The responses to some conditions."""
-        X = self.given.X
-        part: Any = X.columns(conditions) if isinstance(X, Stored) else np.take(X, conditions, axis=1)
-        return Problem.of(part, center=self.given.center)
+    @classmethod
+    def of(
+        cls,
+        given: Problem,
+        output: Problem | None,
+        S: Array | None,
+        metric: Metric | None,
+        ridges: list[float],
+        relative: bool,
+    ) -> Study:
+        exact = given.astype(np.float64)
+        if isinstance(given.X, np.ndarray) and 8 * given.X.size <= KEPT_BYTES and not exact.ready(given.X):
+            exact = exact.converted()
+        at_one = exact.unscaled(exact.covariance(), y=2)
+        weights = np.ones_like(at_one) if metric is None or metric.weights is None else metric.weights
+        target = S
+        if output is not None:
+            wide = output.astype(np.float64)
+            target = wide.unscaled(wide.covariance(), y=2)
+        assert target is not None
+        unit = math.ldexp(1.0, -math.frexp(float(np.abs(at_one).max()))[1])
+        return cls(
+            given, exact, output, unit * at_one, target, np.ascontiguousarray(weights), metric, unit,
+            ridges, relative,
+        )  # fmt: skip
 
-    def scale(self, train: NDArray[np.intp], target: Array) -> float:
+    def scale(self, train: Order, target: Array) -> float:
         """From the target's units to those of X, by the training conditions."""
+        if self.output is None:
+            return 1.0
         traces = []
-        for name, problem, C in (("X", self.given, self.at_one), ("Y", self.output, target)):
+        of_one = self.at_one / self.unit
+        for name, problem, C in (("X", self.given, of_one), ("Y", self.output, target)):
             traces.append(float(np.trace(C[np.ix_(train, train)])))
             if not traces[-1] > dust(problem, len(train)):
                 raise ValueError(
@@ -62,58 +102,114 @@ class Study:
                 )
         return traces[0] / traces[1]
 
-    def score(self, split: Split, gains: Array, order: NDArray[np.intp]) -> Score:
-        """Of the covariance that gains predict for the held-out conditions."""
-        train, test = split
+    def fold(self, split: Split, order: Order) -> Fold:
+        """A split, with the conditions of the target in some order."""
+        train, _ = split
         target = self.target[np.ix_(order, order)]
-        S = self.scale(train, target) * target[np.ix_(test, test)]
-        return score_of(self.block(test).astype(np.float64), gains, S, self.at_one[np.ix_(test, test)])
+        weights = self.weights[np.ix_(order, order)]
+        scale = self.scale(train, target)
+        scaled = (self.unit * scale) * target
+        block = Block.of(np.nan_to_num(scaled[np.ix_(train, train)]), weights[np.ix_(train, train)])
+        return Fold(self, split, order, scale, target, scaled, weights, block)
+
+    def start(self, fold: Fold) -> Start:
+        """The fit of the training conditions, at gains of one."""
+        train, _ = fold.split
+        S = fold.scale * fold.target[np.ix_(train, train)]
+        metric = None if self.metric is None else self.metric.take(fold.order[train])
+        key = self.key(fold)
+        if key in self.starts:
+            return self.starts[key].with_target(S)
+        X = self.given.X
+        part: Any = X.columns(train) if isinstance(X, Stored) else np.take(X, train, axis=1)
+        problem = Problem.of(part, center=self.given.center)
+        if metric is not None:
+            problem = dataclasses.replace(problem, metric=metric)
+        start = Start.of(problem, S)
+        if self.relative and key not in self.largest:
+            self.largest[key] = start.problem.unscaled(start.largest, y=4)
+        if 16 * part.size * (len(self.starts) + 1) <= KEPT_BYTES and isinstance(X, np.ndarray):
+            self.starts[key] = start
+        return start
+
+    def key(self, fold: Fold) -> bytes:
+        """What the matrices of a training block depend on, beside its target."""
+        train, _ = fold.split
+        return train.tobytes() + (b"" if self.even else fold.order[train].tobytes())
+
+    @functools.cached_property
+    def even(self) -> bool:
+        """Whether pairs count alike, whichever conditions they are of."""
+        off = self.weights[np.triu_indices(len(self.weights), 1)]
+        return all(len(w) == 0 or np.ptp(w) == 0 for w in (off, np.diagonal(self.weights)))
+
+    def grid(self, fold: Fold, start: Start, places: Sequence[int]) -> list[Ridge]:
+        """The ridges in some places, of this fold."""
+        if not self.relative:
+            return [start.ridge(self.ridges[k], None) for k in places]
+        largest = self.largest[self.key(fold)]
+        return [start.ridge(largest * self.ridges[k], None) for k in places]
 
     def path(
-        self,
-        split: Split,
-        order: NDArray[np.intp],
-        method: str,
-        settings: Settings,
-        places: Sequence[int],
-    ) -> dict[int, Score]:
-        """Scores of one method on one fold, at the ridges in these places."""
-        train, test = split
-        target = self.target[np.ix_(order, order)]
-        scale = self.scale(train, target)
-        start = Start.of(self.block(train), scale * target[np.ix_(train, train)])
-        ridges = self.ridges
-        if self.relative:
-            key = train.tobytes()
-            if key not in self.largest:
-                self.largest[key] = start.problem.unscaled(start.largest, y=4)
-            ridges = [self.largest[key] * share for share in ridges]
-        grid = [start.ridge(ridges[k], None) for k in places]
-        held_out = self.block(test).astype(np.float64)
-        S, at_one = scale * target[np.ix_(test, test)], self.at_one[np.ix_(test, test)]
-        scores = {}
-        for some, found in outcomes(start, grid, method, settings):
-            for k, outcome in zip(some, found, strict=True):
-                score = score_of(held_out, outcome.gains[0], S, at_one)
-                scores[places[k]] = dataclasses.replace(
-                    score, residual=float(outcome.residual[0]), status=outcome.status
+        self, split: Split, order: Order, method: str, settings: Settings, places: Sequence[int], keep: bool
+    ) -> dict[int, Prediction]:
+        """Predictions of one method on one fold, at the ridges in these places."""
+        fold = self.fold(split, order)
+        start = self.start(fold)
+        grid = self.grid(fold, start, places)
+        found = {}
+        for some, fits in outcomes(start, grid, method, settings):
+            for k, outcome in zip(some, fits, strict=True):
+                covariance = outcome.covariance
+                prediction = fold.predicted(
+                    outcome.gains[0], start, None if covariance is None else covariance[0], keep
                 )
-        return scores
+                found[places[k]] = dataclasses.replace(
+                    prediction, residual=float(outcome.residual[0]), status=outcome.status
+                )
+        return found
+
+    def compared(self, split: Split, order: Order) -> Array:
+        """Sums of each baseline (3, N_SUMS)."""
+        fold = self.fold(split, order)
+        found = baselines(self.at_one, np.nan_to_num(fold.scaled), fold.weights, split, fold.block)
+        out = np.empty((len(BASELINES), N_SUMS))
+        for row, name in zip(out, BASELINES, strict=True):
+            row[:] = fold.scored(*found[name])[0]
+        return out
 
 
-def score_of(problem: Problem, gains: Array, S: Array, at_one: Array) -> Score:
-    return score_between(problem.unscaled(problem.at(gains).covariance(), y=2), S, at_one)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fold:
+    """One split, with the target in the study's units and its conditions in some order."""
 
+    study: Study
+    split: Split
+    order: Order
+    scale: float
+    target: Array  # in its own units
+    scaled: Array  # in those of the study; NaN on a diagonal that is unknown
+    weights: Array
+    block: Block
 
-def score_between(C: Array, S: Array, at_one: Array) -> Score:
-    """Of a predicted covariance against the target, and against that at gains of one."""
-    above = np.triu_indices(len(S), 1)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        left = np.square(C - S).sum()
-        r2, over_one = 1.0 - left / np.square(S).sum(), 1.0 - left / np.square(at_one - S).sum()
-        pearson = np.nan
-        if len(above[0]) > 2:
-            a, b = (M[above] / np.abs(M).max() for M in (C, S))  # products of any scale stay in range
-            a, b = a - a.mean(), b - b.mean()
-            pearson = (a @ b) / np.sqrt((a @ a) * (b @ b))
-    return Score(float(r2), float(over_one), float(pearson))
+    def scored(self, columns: Array, diagonal: Array) -> tuple[Array, Array]:
+        return sums_of(columns, diagonal, self.scaled, self.weights, self.split, self.block.covariance)
+
+    def predicted(self, gains: Array, start: Start, covariance: Array | None, keep: bool) -> Prediction:
+        """What gains predict for the held-out conditions; with the covariance of the training block, if known."""
+        study, (train, test) = self.study, self.split
+        exact = study.exact
+        columns, diagonal = covariance_columns(exact.at(gains), test)
+        columns, diagonal = (study.unit * exact.unscaled(M, y=2) for M in (columns, diagonal))
+        if study.metric is not None and study.metric.nuisance:
+            if covariance is None:
+                covariance = start.problem.at(gains).covariance()
+            metric = start.problem.metric
+            assert metric is not None
+            terms = start.problem.unscaled(metric.terms(start.target[0] - covariance), y=2).ravel()
+            named = dict(zip(metric.nuisance, study.unit * terms, strict=True))
+            columns, diagonal = added(
+                columns, diagonal, named.get("diagonal", 0.0), named.get("constant", 0.0), test
+            )
+        sums, errors = self.scored(columns, diagonal)
+        return Prediction(sums, errors, gains=gains.copy() if keep else None)

@@ -1,0 +1,155 @@
+"""What held-out scores are evidence of: p-values, verdicts, and whether gains of folds agree."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._baselines import BASELINES
+
+if TYPE_CHECKING:
+    from ._scores import CrossValidation
+
+Array = NDArray[np.float64]
+
+# The level of a verdict.
+LEVEL = 0.05
+# Without shuffles, what a baseline has to be beaten by, in standard errors, to be worth a test: one error is
+# passed by the best of nine ridges in a fifth of all data with nothing to find.
+WORTH = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Whether held-out covariances are predicted better than without X, and by what evidence.
+
+    Attributes
+    ----------
+    better : bool or None
+        None: worth a test, which only shuffles are.
+    p : float or None
+        Of the gain over the baseline without X, from shuffles.
+    words : str
+        One sentence.
+    more : tuple of str
+        Sentences about the other baselines, and about size rather than pattern.
+    """
+
+    better: bool | None
+    p: float | None
+    words: str
+    more: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join((self.words, *self.more))
+
+
+def p_value(cv: CrossValidation, method: str, score: str, over: str | None = None) -> float | None:
+    """(1 + #{max over λ of a shuffle ≥ max over λ observed}) / (shuffles + 1)."""
+    table = cv.scores[method]
+    if table.shuffled is None:
+        return None
+    observed, null = maxima(cv, method, score, over)
+    return exceeded(observed, null)
+
+
+def exceeded(observed: float, null: Array) -> float:
+    """The share of shuffles, and what was observed, that are as large; what is not defined counts as larger."""
+    if math.isnan(observed):
+        return float("nan")
+    return float((1 + np.count_nonzero(~(null < observed))) / (len(null) + 1))
+
+
+def maxima(cv: CrossValidation, method: str, score: str, over: str | None = None) -> tuple[float, Array]:
+    """The largest pooled score over all ridges, observed and of each shuffle; less that of a baseline."""
+    table = cv.scores[method]
+    assert table.shuffled is not None
+    observed, null = largest(table.pooled(score)), largest(table.shuffled.pooled(score))
+    if over is not None:
+        observed = observed - cv.baselines[over].pooled(score)
+        null = null - cv.baselines_shuffled[over].pooled(score)
+    return float(observed), np.asarray(null)
+
+
+def largest(values: Array) -> Any:
+    """Over the last axis, of what is finite; NaN where nothing is."""
+    finite = np.isfinite(values)
+    found = np.where(finite, values, -np.inf).max(axis=-1)
+    return np.where(finite.any(axis=-1), found, np.nan)
+
+
+def gain_over(cv: CrossValidation, method: str, name: str) -> tuple[float, float]:
+    """How much the best score is above a baseline, and the standard error of the difference."""
+    from ._choice import jackknife
+
+    k, moments, score = cv.place(method), cv.scores[method].moments, cv.score
+    gained = moments.pooled(score)[k] - cv.baselines[name].pooled(score)
+    with np.errstate(invalid="ignore"):
+        apart = moments.without(score)[k] - cv.baselines[name].without(score)
+    return float(gained), float(jackknife(apart, cv.times))
+
+
+def verdict(cv: CrossValidation, method: str) -> Verdict:
+    """In words that a reader of a paper understands."""
+    k, table = cv.place(method), cv.scores[method]
+    claim = "Held-out covariances are predicted better than without X"
+    if k < 0:
+        return Verdict(False, None, f"{claim}: no, {cv.score} is defined for no ridge.")
+    better, p, says = _compared(cv, method, "no-x")
+    words = f"{claim}: {says}."
+    more = []
+    if better is not False:
+        for name in ("one", "scaled"):
+            beaten, _, said = _compared(cv, method, name)
+            same = name == "scaled" and cv.score.endswith(("pearson",)) and "one" in cv.baselines
+            if (
+                same
+                and abs(cv.baselines["scaled"].pooled(cv.score) - cv.baselines["one"].pooled(cv.score)) < 1e-9
+            ):
+                continue  # no correlation sees a, β and γ
+            more.append(f"Better than {BASELINES[name]}: {said}.")
+        left = table.pooled("r2-off-diagonal")[k]
+        if left < 0:
+            more.append(
+                f"The pattern is, not the size: R² off the diagonal is {left:.2f}, and 0 for the mean of the "
+                'training pairs; nuisance=("diagonal", "constant") fits both.'
+            )
+    return Verdict(better, p, words, tuple(more))
+
+
+def _compared(cv: CrossValidation, method: str, name: str) -> tuple[bool | None, float | None, str]:
+    """Whether a baseline is beaten, with what p, in words."""
+    gained, error = gain_over(cv, method, name)
+    value = cv.scores[method].pooled(cv.score)[cv.place(method)]
+    base = cv.baselines[name].pooled(cv.score)
+    numbers = f"{cv.score} {value:.2f}, and {base:.2f} {'without X' if name == 'no-x' else 'there'}"
+    p = cv.p_value(method, over=name)
+    if p is not None:
+        better = bool(p <= LEVEL and gained > 0)
+        n = len(cv.scores[method].shuffled.sums)  # type: ignore[union-attr]
+        least = "" if 1 / (n + 1) <= LEVEL else f", the least that {n} shuffles can give is {1 / (n + 1):.2g}"
+        return better, p, f"{'yes' if better else 'no'}, p = {p:.2g}{least} ({numbers})"
+    if not gained > WORTH * np.nan_to_num(error):
+        return False, None, f"no ({numbers})"
+    return None, None, f"perhaps ({numbers}); shuffles=99 tests it"
+
+
+def agreement(cv: CrossValidation, method: str) -> Array | None:
+    """Mean correlation of the gains of any two folds of a repeat, at each ridge (K,)."""
+    gains = cv.scores[method].gains
+    each = len(cv.folds) // cv.repeats
+    if gains is None or each < 2:
+        return None
+    delta = gains - gains.mean(axis=-1, keepdims=True)
+    sizes = np.linalg.norm(delta, axis=-1, keepdims=True)
+    unit = np.divide(delta, sizes, out=np.zeros_like(delta), where=sizes > 0)
+    found = []
+    for first in range(0, len(gains), each):
+        part = unit[first : first + each]  # Σ_{f≠g} u_f·u_g = ‖Σ u_f‖² − Σ ‖u_f‖²
+        cross = np.square(part.sum(axis=0)).sum(axis=-1) - np.square(part).sum(axis=(0, 2))
+        found.append(cross / (each * (each - 1)))
+    return np.asarray(np.mean(found, axis=0))

@@ -1,0 +1,96 @@
+"""What a study of held-out conditions is asked: its target, and its score."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._folds import Split
+from ._labels import by_condition
+from ._moments import LEAST_PAIRED, PAIRED, SCORES
+from ._problem import Problem, check_responses
+from ._sources import Stored
+from ._validation import check_array, check_choice
+
+if TYPE_CHECKING:
+    from ._metric import Metric
+
+Array = NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOutTarget:
+    """Responses of the other population, or a target matrix with NaN where it is not known."""
+
+    output: Problem | None
+    S: Array | None
+    metric: Metric | None
+
+
+def held_out_target(given: Problem, Y: Any, S: Any, nuisance: Any, pairs: Any) -> HeldOutTarget:
+    """One of Y and S, checked, and which pairs of it count."""
+    if (Y is None) == (S is None):
+        raise ValueError(
+            "Argument 'Y' or 'S' must be given, one of the two, not "
+            f"{'neither' if Y is None else 'both'}: responses, or a target covariance."
+        )
+    D = given.shape[1]
+    if Y is not None:
+        other = check_responses("Y", Y)
+        if other.shape[1] != D:
+            raise ValueError(
+                f"Argument 'Y' must have the {D} conditions of X in its columns, not {other.shape[1]}: is one "
+                "of them conditions x channels?"
+            )
+        if not isinstance(other, Stored) and _is_symmetric(other):
+            raise ValueError(
+                "Argument 'Y' must be responses, channels x conditions, not a square symmetric matrix, as a "
+                "covariance is: pass that as S=…, as in cross_validate(X, S=S) or fit(X, S). Its scale then "
+                "is taken as it is, and not from the training conditions."
+            )
+        return HeldOutTarget(
+            Problem.of(Y, center=given.center, name="Y"), None, _metric(nuisance, pairs, given)
+        )
+    raw = check_array("S", by_condition("S", S, given.labels), ("condition", "condition"))
+    unknown = np.isnan(raw) if raw.dtype.kind == "f" else np.zeros(raw.shape, bool)
+    metric = _metric(nuisance, pairs, given)
+    if unknown.any() and unknown.shape == (D, D):
+        weights = np.ones((D, D)) if metric is None or metric.weights is None else metric.weights
+        metric = _metric(nuisance, np.where(unknown | unknown.T, 0.0, weights), given)
+    there = given if metric is None else dataclasses.replace(given, metric=metric)
+    exact = there.astype(np.float64)
+    values = exact.unscaled(exact.target(S)[0], y=2)
+    return HeldOutTarget(None, np.where(unknown | unknown.T, np.nan, values), metric)
+
+
+def _metric(nuisance: Any, pairs: Any, given: Problem) -> Metric | None:
+    if nuisance is None and pairs is None:
+        return None
+    from ._metric import Metric
+
+    return Metric.of(nuisance, pairs, given.shape[1], given.labels)
+
+
+def _is_symmetric(Y: NDArray[Any]) -> bool:
+    if Y.shape[0] != Y.shape[1] or len(Y) < 2:
+        return False
+    values = np.asarray(Y, np.float64)
+    if not np.isfinite(values).all():
+        return False
+    eps = np.finfo(Y.dtype if Y.dtype.kind == "f" and Y.dtype.itemsize < 8 else np.float64).eps
+    return bool(np.abs(values - values.T).max() <= 8 * len(Y) * eps * np.abs(values).max())
+
+
+def check_score(score: str, splits: Sequence[Split]) -> None:
+    """Raise unless a score is one, and is defined in all folds."""
+    check_choice("score", score, tuple(SCORES))
+    least = min(len(test) for _, test in splits)
+    if score in PAIRED and least < LEAST_PAIRED:
+        raise ValueError(
+            f"Argument 'score' must be one of cross pairs where {least} condition{'s are' if least > 1 else ' is'} "
+            f"held out, not {score!r}, which needs {LEAST_PAIRED}: use 'cross-{score}', or fewer folds."
+        )

@@ -1,0 +1,117 @@
+"""What scores of held-out conditions are made of: sums over pairs of conditions, which add up over folds."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _score_kernels as _k
+from ._folds import Split
+
+Array = NDArray[np.float64]
+
+# What can be scored on each block of pairs, and how. "held-out": pairs of conditions that were both held out;
+# "cross": of one that was held out and one that was trained on. No fit saw either.
+SCORES = {
+    "r2": "1 − Σ(P − S)² / ΣS², held-out pairs and variances",
+    "r2-diagonal": "the same of the variances alone",
+    "r2-off-diagonal": "1 − Σ(P − S)² / Σ(S − g)² off the diagonal, g the mean that was trained on",
+    "pearson": "correlation of P and S off the diagonal",
+    "rsa": "correlation of the correlation matrices of P and S off the diagonal",
+    "cosine": "⟨P, S⟩ / ‖P‖‖S‖",
+    "cross-r2": "1 − Σ(P − S)² / ΣS² over pairs of a trained and a held-out condition",
+    "cross-r2-off-diagonal": "1 − Σ(P − S)² / Σ(S − g)² over these pairs",
+    "cross-pearson": "correlation of P and S over these pairs",
+    "cross-rsa": "correlation of the correlation matrices over these pairs",
+    "cross-cosine": "⟨P, S⟩ / ‖P‖‖S‖ over these pairs",
+}
+# The one that told data in which gains predict from data in which they do not best, of several kinds:
+# docs/evidence.md.
+SCORE = "cross-pearson"
+# Scores of pairs among held-out conditions, which need so many of these.
+PAIRED, LEAST_PAIRED = ("r2-off-diagonal", "pearson", "rsa"), 3
+N_SUMS = _k.ON + 2 * _k.OFF
+# A spread below this share of the size is rounding: there is nothing to correlate with.
+CONSTANT = 1e-14
+
+
+def sums_of(
+    columns: Array, diagonal: Array, S: Array, weights: Array, split: Split, g: float
+) -> tuple[Array, Array]:
+    """Sums (N_SUMS,) of a prediction of the held-out columns (D, k), and errors of each condition (k,)."""
+    train, test = split
+    sums, errors = np.empty(N_SUMS), np.empty(len(test))
+    _k.score_sums(columns, diagonal, S, weights, test, train, g, sums, errors, size=0)
+    return sums, errors
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Moments:
+    """Sums over pairs (…, F, N_SUMS) for F folds, all repeats one after another.
+
+    A score of some folds together is that of their sums. Means are taken away fold by fold, so that what
+    folds have in common, as their size, is no correlation.
+    """
+
+    sums: Array
+    repeats: int = 1
+
+    def by_fold(self, score: str) -> Array:
+        """(…, F)."""
+        return scored(score, self.sums)
+
+    def by_repeat(self, score: str) -> Array:
+        """Of all folds of a repeat together (…, R)."""
+        *lead, F, Q = self.sums.shape
+        return scored(score, self.sums.reshape(*lead, self.repeats, F // self.repeats, Q).sum(axis=-2))
+
+    def pooled(self, score: str) -> Array:
+        """Of all folds together (…)."""
+        return scored(score, self.sums.sum(axis=-2))
+
+    def without(self, score: str) -> Array:
+        """Of all folds but one, for each (…, F)."""
+        return scored(score, self.sums.sum(axis=-2, keepdims=True) - self.sums)
+
+    def at(self, index: Any) -> Moments:
+        """Of some entries of the leading axes."""
+        return Moments(self.sums[index], self.repeats)
+
+
+def scored(score: str, sums: Array) -> Array:
+    """A score of sums (…, N_SUMS)."""
+    name = score.removeprefix("cross-")
+    off = _k.ON + _k.OFF * (name != score)
+
+    def at(place: int) -> Array:
+        return np.asarray(sums[..., off + place])
+
+    with np.errstate(all="ignore"):
+        if name == "r2":
+            left, size = at(_k.LEFT), at(_k.SIZE)
+            if name == score:
+                left, size = left + sums[..., _k.DIAGONAL_LEFT], size + sums[..., _k.DIAGONAL_SIZE]
+            return np.asarray(1.0 - left / size)
+        if name == "r2-diagonal":
+            return np.asarray(1.0 - sums[..., _k.DIAGONAL_LEFT] / sums[..., _k.DIAGONAL_SIZE])
+        if name == "r2-off-diagonal":
+            return np.asarray(1.0 - at(_k.LEFT) / at(_k.ABOUT))
+        if name == "cosine":
+            pp, ss, ps = at(_k.PP), at(_k.SIZE), at(_k.PS)
+            if name == score:
+                pp, ss = pp + sums[..., _k.DIAGONAL_PP], ss + sums[..., _k.DIAGONAL_SIZE]
+                ps = ps + sums[..., _k.DIAGONAL_PS]
+            return np.asarray(ps / (np.sqrt(pp) * np.sqrt(ss)))
+        if name == "pearson":
+            floor = CONSTANT * at(_k.PP)
+            return _correlation(at(_k.VAR_P), at(_k.VAR_S), at(_k.COV), floor)
+        return _correlation(at(_k.RHO_P), at(_k.RHO_S), at(_k.RHO), CONSTANT * np.ones(sums.shape[:-1]))
+
+
+def _correlation(var_p: Array, var_s: Array, cov: Array, floor: Array) -> Array:
+    """0 for a prediction that does not vary, which correlates with nothing; NaN for a target that does not."""
+    r = cov / (np.sqrt(var_p) * np.sqrt(var_s))
+    return np.where((var_p <= floor) & (var_s > 0.0), 0.0, np.where(var_s > 0.0, r, np.nan))
