@@ -28,15 +28,19 @@ _NAMES = {
     "Applied": "_applied",
     "AtomOperator": "_operators",
     "ConvergenceWarning": "_certificate",
+    "ChannelTest": "_permutation",
+    "ChosenRidge": "_choice",
     "Contributions": "_contributions",
     "CrossValidation": "_scores",
     "Explanation": "_explanation",
     "Fit": "_result",
     "GramOperator": "_operators",
     "LabelWarning": "_labels",
+    "PermutationTest": "_permutation",
     "Plan": "_solvers",
     "Progress": "_solvers",
     "RidgePath": "_path",
+    "Verdict": "_evidence",
     "atom_norms": "_operators",
     "covariance": "_covariance",
     "cross_validate": "_cross_validation",
@@ -47,6 +51,7 @@ _NAMES = {
     "loss": "_loss",
     "loss_and_gradient": "_loss",
     "overlaps": "_operators",
+    "permutation_test": "_permutation",
     "plan": "_solvers",
     "ridge_path": "_path",
     "target_covariance": "_covariance",
@@ -66,10 +71,12 @@ if TYPE_CHECKING:
     from . import torch as torch
     from ._applied import Applied as Applied
     from ._certificate import ConvergenceWarning as ConvergenceWarning
+    from ._choice import ChosenRidge as ChosenRidge
     from ._contributions import Contributions as Contributions
     from ._covariance import covariance as covariance
     from ._covariance import target_covariance as target_covariance
     from ._cross_validation import cross_validate as cross_validate
+    from ._evidence import Verdict as Verdict
     from ._explain import explain as explain
     from ._explanation import Explanation as Explanation
     from ._fit import fit as fit
@@ -84,6 +91,9 @@ if TYPE_CHECKING:
     from ._operators import overlaps as overlaps
     from ._path import RidgePath as RidgePath
     from ._path import ridge_path as ridge_path
+    from ._permutation import ChannelTest as ChannelTest
+    from ._permutation import PermutationTest as PermutationTest
+    from ._permutation import permutation_test as permutation_test
     from ._result import Fit as Fit
     from ._saved import load as load
     from ._scores import CrossValidation as CrossValidation

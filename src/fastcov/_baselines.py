@@ -12,7 +12,7 @@ from ._folds import Split
 Array = NDArray[np.float64]
 
 # Name -> what stands in tables and figures.
-BASELINES = {"one": "gains of one", "no-x": "no X", "scaled": "aC + βI + γ11ᵀ"}
+BASELINES = {"one": "gains of one", "no-x": "no X", "scaled": "aC+βI+γ11ᵀ"}
 
 
 @dataclasses.dataclass(frozen=True)

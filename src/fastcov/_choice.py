@@ -50,8 +50,8 @@ def jackknife(without: Array, times: float) -> Array:
 def chosen(moments: Moments, score: str, ridges: Array, choice: str, times: float) -> int:
     """The place of the "best" ridge, or of the largest within one standard error: −1 if no score is finite.
 
-    "one-se" goes by the standard error of the paired *difference* to the best: what all ridges share from fold
-    to fold says nothing of which is better.
+    "one-se" goes by the standard error of the paired *difference* to the best: what all ridges share from
+    fold to fold says nothing of which is better.
     """
     values = moments.pooled(score)
     finite = np.isfinite(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 import threading
 import time
 import warnings
@@ -96,7 +97,8 @@ def cross_validate(
     folds : default 5
         A number of folds, drawn with `rng`; "leave-one-out" or "leave-two-out", which for the linear method
         come from one factorisation; a splitter of scikit-learn, whose samples are the conditions; (train,
-        test) pairs of indices or masks; or a label for each condition, of which one after another is held out.
+        test) pairs of indices or masks; or a label for each condition, one after another of which is held
+        out.
     method : str or sequence of str, default "exact"
         One of those of `fit`, or several to compare on the same folds.
     repeats : int, default 1
@@ -104,8 +106,8 @@ def cross_validate(
     rng : default 0
         What `numpy.random.default_rng` takes: draws folds and shuffles.
     score : str, default "cross-pearson"
-        The score that chooses λ, heads the table and is tested: one of those in `CrossValidation`. The default
-        tells data in which gains predict from data in which they do not best, see docs/evidence.md.
+        The score that chooses λ, heads the table and is tested: one of those in `CrossValidation`. The
+        default tells data in which gains predict from data in which they do not best, see docs/evidence.md.
     shuffles : int, default 0
         So many times, with the conditions of Y in random order, where there is nothing to find: for p-values.
     groups : sequence of D labels, optional
@@ -184,7 +186,7 @@ def studied(
         check_choice("refit", refit, ("best", "one-se"))
     n_shuffles, random = check_whole("shuffles", shuffles, 0), check_generator(rng)
     given = Problem.of(X, center=center)
-    N, D = given.shape
+    D = given.shape[1]
     settings = {
         each: Settings.of(
             each, given, solver=solver, tol=tol, max_iterations=max_iterations, rng=0,

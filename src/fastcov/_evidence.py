@@ -58,7 +58,7 @@ def p_value(cv: CrossValidation, method: str, score: str, over: str | None = Non
 
 
 def exceeded(observed: float, null: Array) -> float:
-    """The share of shuffles, and what was observed, that are as large; what is not defined counts as larger."""
+    """The share, of shuffles and what was observed, that is as large; what is not defined counts too."""
     if math.isnan(observed):
         return float("nan")
     return float((1 + np.count_nonzero(~(null < observed))) / (len(null) + 1))

@@ -34,7 +34,8 @@ def make_folds(folds: Any, repeats: int, D: int, random: np.random.Generator) ->
     if isinstance(folds, str) and folds in LEAVE_OUT:
         if repeats > 1:
             raise ValueError(
-                f"Argument 'repeats' must be 1 with folds={folds!r}, not {repeats}: they are the same each time."
+                f"Argument 'repeats' must be 1 with folds={folds!r}, not {repeats}: they are the "
+                "same each time."
             )
         every = np.arange(D)
         tests = [np.array(test, np.intp) for test in itertools.combinations(range(D), LEAVE_OUT[folds])]
@@ -101,7 +102,8 @@ def _numbered(n: int, repeats: int, D: int, random: np.random.Generator) -> list
 def _given(folds: Any, D: int) -> list[Split]:
     if isinstance(folds, (str, bytes)) or not isinstance(folds, Iterable):
         raise TypeError(
-            "Argument 'folds' must be a number, 'leave-one-out', 'leave-two-out', a splitter as of scikit-learn, (train, test) pairs of "
+            "Argument 'folds' must be a number, 'leave-one-out', 'leave-two-out', a splitter as of "
+            "scikit-learn, (train, test) pairs of "
             f"indices, or a label for each of the {D} conditions, not {folds!r}."
         )
     entries = list(folds)

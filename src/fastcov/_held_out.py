@@ -43,8 +43,8 @@ def held_out_target(given: Problem, Y: Any, S: Any, nuisance: Any, pairs: Any) -
         other = check_responses("Y", Y)
         if other.shape[1] != D:
             raise ValueError(
-                f"Argument 'Y' must have the {D} conditions of X in its columns, not {other.shape[1]}: is one "
-                "of them conditions x channels?"
+                f"Argument 'Y' must have the {D} conditions of X in its columns, not {other.shape[1]}: is "
+                "one of them conditions x channels?"
             )
         if not isinstance(other, Stored) and _is_symmetric(other):
             raise ValueError(
@@ -91,6 +91,6 @@ def check_score(score: str, splits: Sequence[Split]) -> None:
     least = min(len(test) for _, test in splits)
     if score in PAIRED and least < LEAST_PAIRED:
         raise ValueError(
-            f"Argument 'score' must be one of cross pairs where {least} condition{'s are' if least > 1 else ' is'} "
-            f"held out, not {score!r}, which needs {LEAST_PAIRED}: use 'cross-{score}', or fewer folds."
+            f"Argument 'score' must be one of cross pairs where folds hold out {least}, "
+            f"not {score!r}, which needs {LEAST_PAIRED}: use 'cross-{score}', or fewer folds."
         )

@@ -112,6 +112,6 @@ def scored(score: str, sums: Array) -> Array:
 
 
 def _correlation(var_p: Array, var_s: Array, cov: Array, floor: Array) -> Array:
-    """0 for a prediction that does not vary, which correlates with nothing; NaN for a target that does not."""
+    """0 for a prediction that does not vary, which correlates with nothing; NaN for such a target."""
     r = cov / (np.sqrt(var_p) * np.sqrt(var_s))
     return np.where((var_p <= floor) & (var_s > 0.0), 0.0, np.where(var_s > 0.0, r, np.nan))

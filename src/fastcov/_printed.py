@@ -120,8 +120,8 @@ def conclusions(cv: CrossValidation) -> list[str]:
             )
         elif len(cv.ridges) > 1:
             notes.append(
-                f"{of}The {value:.3f} of the best ridge is that of the ridge it chose: nested=True says how far "
-                "that flatters it."
+                f"{of}The {value:.3f} of the best ridge is that of the ridge it chose: nested=True says how "
+                "far that flatters it."
             )
         agreed = cv.agreement(name)
         if agreed is not None:

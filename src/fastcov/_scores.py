@@ -226,7 +226,7 @@ class CrossValidation:
 
     @property
     def p(self) -> Any:
-        """p of the score: (1 + #{max over λ of a shuffle ≥ max over λ observed}) / (shuffles + 1), or None."""
+        """p of the score: (1 + #{max over λ of a shuffle ≥ max over λ observed}) / (shuffles + 1)."""
         return self._of({name: self.p_value(name) for name in self.scores})
 
     def p_value(self, method: str, score: str | None = None, *, over: str | None = None) -> float | None:
@@ -235,7 +235,7 @@ class CrossValidation:
 
     @property
     def optimism(self) -> Any:
-        """Score of the best λ less that of nested folds, which had no part in its choice; None if not nested."""
+        """Score of the best λ less that of nested folds, which had no part in its choice; or None."""
         return self._of({name: self._optimism(name) for name in self.scores})
 
     def _optimism(self, method: str) -> float | None:
@@ -287,7 +287,7 @@ class CrossValidation:
         return self.score if score is None else check_choice("score", score, tuple(SCORES))
 
     def agreement(self, method: str) -> Array | None:
-        """Mean correlation of the gains of any two folds of a repeat, at each ridge (K,); None without gains."""
+        """Mean correlation of the gains of any two folds of a repeat, at each ridge (K,); or None."""
         return _evidence.agreement(self, method)
 
     def condition_shares(self, method: str) -> Array:

@@ -132,6 +132,14 @@ class Study:
             self.starts[key] = start
         return start
 
+    def whole(self, orders: Sequence[Order]) -> Start:
+        """The fit of all conditions, with the target in each of some orders."""
+        every = np.arange(len(self.target))
+        target = self.scale(every, self.target) * self.target
+        metric = None if self.metric is None else self.metric.take(orders[0])
+        problem = self.given if metric is None else dataclasses.replace(self.given, metric=metric)
+        return Start.of(problem, np.stack([target[np.ix_(order, order)] for order in orders]))
+
     def key(self, fold: Fold) -> bytes:
         """What the matrices of a training block depend on, beside its target."""
         train, _ = fold.split
@@ -196,8 +204,8 @@ class Fold:
         return sums_of(columns, diagonal, self.scaled, self.weights, self.split, self.block.covariance)
 
     def predicted(self, gains: Array, start: Start, covariance: Array | None, keep: bool) -> Prediction:
-        """What gains predict for the held-out conditions; with the covariance of the training block, if known."""
-        study, (train, test) = self.study, self.split
+        """What gains predict for the held-out conditions; with the covariance of the training block."""
+        study, (_, test) = self.study, self.split
         exact = study.exact
         columns, diagonal = covariance_columns(exact.at(gains), test)
         columns, diagonal = (study.unit * exact.unscaled(M, y=2) for M in (columns, diagonal))
