@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from ._covariance import aligned
 from ._html import html_table
 from ._labels import Labels, Names, by_condition, conditions_of, kind_of, order_of
+from ._moments import scored, sums_of
 from ._problem import Problem
 from ._result import Fit
-from ._study import score_between
 from ._validation import require_memory
 
 Array = NDArray[np.float64]
@@ -148,20 +148,25 @@ def apply(fit: Fit, X_new: Any, S: Any, responses: Any) -> Applied:
     if target is not None:
         target = np.broadcast_to(target, C.shape)
         at_one = exact.unscaled(exact.covariance(), y=2)
-        pairs = [
-            (score_between(c, s, at_one), score_between(at_one, s, at_one))
-            for c, s in zip(C, target, strict=True)
-        ]
-        columns = {
-            name: [getattr(score, name) for score, _ in pairs] for name in ("r2", "r2_over_one", "pearson")
-        }
-        columns["r2_at_one"] = [baseline.r2 for _, baseline in pairs]
-        scores = {name: np.array(column)[one] for name, column in columns.items()}
+        columns = {name: np.array([_score(name, c, s) for c, s in zip(C, target, strict=True)])
+                   for name in ("r2", "pearson")}  # fmt: skip
+        columns["r2_at_one"] = np.array([_score("r2", at_one, s) for s in target])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            columns["r2_over_one"] = 1.0 - (1.0 - columns["r2"]) / (1.0 - columns["r2_at_one"])
+        scores = {name: column[one] for name, column in columns.items()}
         target = target[one].copy()
     return Applied(
         covariance=C[one], target=target, conditions=labels.conditions, **scores, _gains=gains,
         _problem=problem, _given=X_new,
     )  # fmt: skip
+
+
+def _score(name: str, C: Array, S: Array) -> float:
+    """Of a predicted covariance against the target, over all pairs of conditions."""
+    size = max(float(np.abs(C).max()), float(np.abs(S).max())) or 1.0  # products of any scale stay in range
+    C, S, every = C / size, S / size, np.arange(len(S))
+    sums, _ = sums_of(C, np.diagonal(C).copy(), S, np.ones_like(S), (every[:0], every), 0.0)
+    return float(scored(name, sums))
 
 
 def _predicted(fit: Fit, problem: Problem, responses: Any) -> Array:

@@ -13,8 +13,9 @@ Array = NDArray[np.float64]
 class ChosenRidge(float):
     """A ridge λ that was chosen for a method: a float that knows which, and in what units.
 
-    Attributes
+    Parameters
     ----------
+    value : float
     method : str
         The method whose held-out score chose it; `fit` takes it where it is not told another.
     relative : bool
@@ -29,7 +30,7 @@ class ChosenRidge(float):
         ridge.method, ridge.relative = method, relative
         return ridge
 
-    def __getnewargs_ex__(self) -> tuple[tuple[float, str], dict[str, bool]]:  # type: ignore[override]
+    def __getnewargs_ex__(self) -> tuple[tuple[float, str], dict[str, bool]]:
         return (float(self), self.method), {"relative": self.relative}
 
 

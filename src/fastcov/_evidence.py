@@ -104,7 +104,7 @@ def verdict(cv: CrossValidation, method: str) -> Verdict:
     more = []
     if better is not False:
         for name in ("one", "scaled"):
-            beaten, _, said = _compared(cv, method, name)
+            _, _, said = _compared(cv, method, name)
             same = name == "scaled" and cv.score.endswith(("pearson",)) and "one" in cv.baselines
             if (
                 same

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import false_discovery_control
 
 from . import _evidence
 from ._baselines import BASELINES
@@ -69,8 +68,8 @@ def permutation_test(
         p = (1 + #{k : max_λ s_k(λ) ≥ max_λ s(λ)}) / (K + 1),
 
     which holds under the null hypothesis that which condition of Y is which does not matter. So do p-values
-    of the gain over each baseline, and of all other scores. Channel by channel, the gains of all conditions, at
-    the best λ, are compared with those that shuffled targets give: with z̄ the mean of all K + 1 gains of a
+    of the gain over each baseline, and of all other scores. Channel by channel, the gains of all conditions,
+    at the best λ, are compared with those that shuffled targets give: with z̄ the mean of all K + 1 gains of a
     channel, p = (1 + #{k : |z_k − z̄| ≥ |z − z̄|}) / (K + 1), two-sided, and q of Benjamini and Hochberg.
 
     Parameters
@@ -139,8 +138,8 @@ def permutation_test(
     _, count = make_orders(0, len(study.target), random, groups, permute)
     if 1 / count > _evidence.LEVEL:
         raise ValueError(
-            f"Argument 'groups' must leave at least {round(1 / _evidence.LEVEL)} orders of conditions for a p "
-            f"of {_evidence.LEVEL}, not {count:.0f}, whose least p is {1 / count:.2g}: permute more conditions."
+            f"Argument 'groups' must leave at least {round(1 / _evidence.LEVEL)} orders of conditions for "
+            f"a p of {_evidence.LEVEL}, not {count:.0f}, whose least p is {1 / count:.2g}: permute more."
         )
     observed, null = _evidence.maxima(cv, method, score)
     names = tuple(cv.baselines)
@@ -184,6 +183,8 @@ def _gains(
             ridge = start.ridge(fit.ridge, None)
             gains[first : first + len(some)] = METHODS[method](start, ridge, settings).gains
             watch(Progress("gains", min(1.0, (first + len(some)) / K)))
+    from scipy.stats import false_discovery_control  # half a second, which only this needs
+
     apart = np.abs(gains - gains.mean(axis=0))
     # What rounding leaves of channels that do not move is no difference.
     same = apart <= 1e-12 * np.maximum(1.0, np.abs(gains).max(axis=0))
@@ -316,6 +317,6 @@ class PermutationTest:
             found, N = int(self.channels.different().sum()), len(self.channels.p)
             notes.append(
                 f"{found} of {N} gains differ from those of shuffled targets (false discovery rate 10 %); "
-                f"gains correlate by {np.nanmean(self.channels.correlation):.2f} with those of shuffled targets."
+                f"gains correlate by {np.nanmean(self.channels.correlation):.2f} with those of such targets."
             )
         return notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -61,7 +61,7 @@ def _wrapped(note: str) -> list[str]:
     return textwrap.wrap(note, WIDTH, initial_indent="  ", subsequent_indent="  ")
 
 
-def _number(value: float) -> str:
+def _number(value: Any) -> str:
     return "-" if np.isnan(value) else f"{value:.3f}"
 
 

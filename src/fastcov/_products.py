@@ -228,10 +228,10 @@ def covariance_columns(
     problem: Problem, columns: NDArray[np.intp]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """C[:, columns] (D, k) and the diagonal of C (D,), in scaled units. 2NDk flops, one pass over X."""
-    D = problem.shape[1]
+    N, D = problem.shape
     out, diagonal = np.zeros((D, len(columns))), np.zeros(D)
     buffer = np.empty((problem.block_rows, D), problem.dtype)
-    with blas_for(2.0 * problem.X.size * len(columns)):
+    with blas_for(2.0 * N * D * len(columns)):
         for rows, block in problem.blocks():
             centred = problem.centre(rows, block, buffer)
             _blas.product(centred, np.ascontiguousarray(centred[:, columns]), ta=True, out=out, add=True)

@@ -72,7 +72,8 @@ class Study:
         relative: bool,
     ) -> Study:
         exact = given.astype(np.float64)
-        if isinstance(given.X, np.ndarray) and 8 * given.X.size <= KEPT_BYTES and not exact.ready(given.X):
+        fits = isinstance(given.X, np.ndarray) and 8 * given.X.size <= KEPT_BYTES
+        if fits and exact.exponent == 0 and not exact.ready(given.X):
             exact = exact.converted()
         at_one = exact.unscaled(exact.covariance(), y=2)
         weights = np.ones_like(at_one) if metric is None or metric.weights is None else metric.weights
