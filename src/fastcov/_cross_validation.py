@@ -20,6 +20,7 @@ from ._covariance import Target, aligned
 from ._folds import Split, inner_folds, make_folds
 from ._held_out import check_score, held_out_target
 from ._jit import blas_for
+from ._leave_out import LeftOut, pays
 from ._methods import METHODS
 from ._moments import N_SUMS, SCORE, Moments
 from ._orders import make_orders
@@ -364,7 +365,12 @@ def _run(
     falling = np.argsort(study.ridges)[::-1]
     cut = np.array_split(falling, -(-len(falling) // CHAIN))
     chains = {m: cut[::-1] if m == "exact" else [falling] for m in settings}
-    tasks = [(*each, chain.tolist()) for each in whole for chain in chains[each[0]]]
+    at_once = {m for m in settings if m == "linear" and pays(study, splits, settings[m])}
+    tasks = [
+        (m, s, f, chain.tolist())
+        for m, s, f in whole
+        for chain in (chains[m] if m not in at_once or f >= len(splits) else [falling])
+    ]
     tasks.sort(key=lambda task: study.ridges[task[-1][-1]])  # small ridges take longest
     most = max(len(train) for train, _ in splits)
     needed = max(_bytes(study, m, most, asked) for m, asked in settings.items())
@@ -380,12 +386,16 @@ def _run(
         if cancelled:
             raise _Cancelled
 
+    left_out = LeftOut(study, check)
+
     def work(m: str, s: int, f: int, part: list[int]) -> tuple[tuple[str, int, int], dict[int, Prediction]]:
         ended = threading.Event()
         under_way.append(ended)
         try:
             check(None)
             kept = keep and s == 0 and f < len(splits)
+            if m in at_once and f < len(splits):
+                return (m, s, f), left_out.fold(splits[f], orders[s], kept)
             asked = settings[m].watched(check, rng=np.random.default_rng(0))
             return (m, s, f), study.path(every[f], orders[s], m, asked, part, kept)
         finally:
@@ -393,8 +403,8 @@ def _run(
 
     if workers == 1:
         for done, task in enumerate(tasks, 1):
-            key, scores = work(*task)
-            results[key].update(scores)
+            key, row = work(*task)
+            results[key].update(row)
             watch(Progress("folds", done / len(tasks)))
         return results
     pool = concurrent.futures.ThreadPoolExecutor(
@@ -406,8 +416,8 @@ def _run(
             while waiting:  # not for longer at once: a signal that comes just before a wait does not end it
                 ready, waiting = concurrent.futures.wait(waiting, 0.2, concurrent.futures.FIRST_COMPLETED)
                 for future in ready:
-                    key, scores = future.result()
-                    results[key].update(scores)
+                    key, row = future.result()
+                    results[key].update(row)
                 if ready:
                     watch(Progress("folds", 1.0 - len(waiting) / len(tasks)))
         finally:  # after an error of a fold or a callback, or Ctrl-C, what is under way ends at once

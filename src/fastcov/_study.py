@@ -129,7 +129,7 @@ class Study:
         start = Start.of(problem, S)
         if self.relative and key not in self.largest:
             self.largest[key] = start.problem.unscaled(start.largest, y=4)
-        if 16 * part.size * (len(self.starts) + 1) <= KEPT_BYTES and isinstance(X, np.ndarray):
+        if isinstance(X, np.ndarray) and 16 * part.size * (len(self.starts) + 1) <= KEPT_BYTES:
             self.starts[key] = start
         return start
 
@@ -169,10 +169,10 @@ class Study:
         found = {}
         for some, fits in outcomes(start, grid, method, settings):
             for k, outcome in zip(some, fits, strict=True):
-                covariance = outcome.covariance
-                prediction = fold.predicted(
-                    outcome.gains[0], start, None if covariance is None else covariance[0], keep
-                )
+                covariance = None
+                if outcome.covariance is not None:
+                    covariance = start.problem.unscaled(outcome.covariance[0], y=2)
+                prediction = fold.predicted(outcome.gains[0], covariance, keep)
                 found[places[k]] = dataclasses.replace(
                     prediction, residual=float(outcome.residual[0]), status=outcome.status
                 )
@@ -204,21 +204,21 @@ class Fold:
     def scored(self, columns: Array, diagonal: Array) -> tuple[Array, Array]:
         return sums_of(columns, diagonal, self.scaled, self.weights, self.split, self.block.covariance)
 
-    def predicted(self, gains: Array, start: Start, covariance: Array | None, keep: bool) -> Prediction:
+    def predicted(self, gains: Array, covariance: Array | None, keep: bool) -> Prediction:
         """What gains predict for the held-out conditions; with the covariance of the training block."""
-        study, (_, test) = self.study, self.split
-        exact = study.exact
-        columns, diagonal = covariance_columns(exact.at(gains), test)
-        columns, diagonal = (study.unit * exact.unscaled(M, y=2) for M in (columns, diagonal))
+        study, (train, test) = self.study, self.split
+        there = study.exact.at(gains)
+        columns, diagonal = covariance_columns(there, test)
+        columns, diagonal = (study.unit * there.unscaled(M, y=2) for M in (columns, diagonal))
         if study.metric is not None and study.metric.nuisance:
+            block = np.ix_(train, train)
             if covariance is None:
-                covariance = start.problem.at(gains).covariance()
-            metric = start.problem.metric
-            assert metric is not None
-            terms = start.problem.unscaled(metric.terms(start.target[0] - covariance), y=2).ravel()
-            named = dict(zip(metric.nuisance, study.unit * terms, strict=True))
+                covariance = there.unscaled(there.covariance(), y=2)[block]
+            metric = study.metric.take(self.order[train])
+            left = np.nan_to_num(self.scaled[block]) - study.unit * covariance
+            terms = dict(zip(metric.nuisance, metric.terms(left).ravel().tolist(), strict=True))
             columns, diagonal = added(
-                columns, diagonal, named.get("diagonal", 0.0), named.get("constant", 0.0), test
+                columns, diagonal, terms.get("diagonal", 0.0), terms.get("constant", 0.0), test
             )
         sums, errors = self.scored(columns, diagonal)
         return Prediction(sums, errors, gains=gains.copy() if keep else None)

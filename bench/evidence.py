@@ -1,0 +1,167 @@
+"""How often the permutation test finds what is not there, and which score finds best what is.
+
+    python bench/evidence.py power --sets 60
+    python bench/evidence.py null --sets 400
+
+`power` compares the scores: of data sets of several kinds in which gains do predict, which share has a p of
+0.05 by each score, and how far the observed score is from those of shuffles, in their standard deviations. `null`
+counts, of data sets in which there is nothing to find, how many have a p of 0.05 nevertheless, by the default
+score, by its gain over each baseline, and of single gains. Both print the tables of docs/evidence.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+
+import numpy as np
+
+import fastcov as fc
+from fastcov._baselines import BASELINES
+from fastcov._evidence import maxima
+from fastcov._moments import SCORES
+
+N, M, D = 40, 50, 16
+RIDGES = (3e-3, 3e-2, 0.3)
+FOLDS = 4
+LEVEL = 0.05
+
+
+def latent(rng, n, rank=5, decay=0.6):
+    """Responses with a low-dimensional signal, as populations have, and noise of their own."""
+    strengths = decay ** np.arange(rank)
+    return (rng.standard_normal((n, rank)) * strengths) @ rng.standard_normal((rank, D))
+
+
+def noisy(rng, A, noise):
+    return A + noise * A.std() * rng.standard_normal(A.shape)
+
+
+def independent(rng):
+    """X and Y have nothing to do with each other."""
+    return noisy(rng, latent(rng, N), 0.5), noisy(rng, latent(rng, M), 0.5)
+
+
+def geometry(rng):
+    """Both have one spectrum and one spread of variances over conditions, in an order of their own each."""
+    sizes = np.exp(0.5 * rng.standard_normal(D))
+    basis = rng.standard_normal((5, D)) * (0.6 ** np.arange(5))[:, None]
+    X = noisy(rng, rng.standard_normal((N, 5)) @ basis, 0.5) * sizes
+    order = rng.permutation(D)
+    Y = (noisy(rng, rng.standard_normal((M, 5)) @ basis, 0.5) * sizes)[:, order]
+    return X, Y
+
+
+def heavy(rng):
+    """Responses with heavy tails: few channels and entries make most of the covariance."""
+    return rng.standard_t(2.5, (N, D)) * np.exp(rng.standard_normal((N, 1))), (
+        rng.standard_t(2.5, (M, D)) * np.exp(rng.standard_normal((M, 1)))
+    )
+
+
+def gained(rng, X, noise, spread):
+    """Another population that is the first with gains, mixed orthogonally, and noise."""
+    gains = np.exp(spread * rng.standard_normal(len(X)))
+    mixed = np.linalg.qr(rng.standard_normal((M, len(X))))[0] @ (gains[:, None] * X)
+    return noisy(rng, mixed, noise)
+
+
+def flat(rng):
+    """Gains, in few dimensions, under noise."""
+    X = noisy(rng, latent(rng, N), 0.3)
+    return X, gained(rng, X, 2.5, 0.7)
+
+
+def faint(rng):
+    """Gains, in many dimensions, under more noise."""
+    X = noisy(rng, latent(rng, N, rank=8, decay=0.9), 0.3)
+    return X, gained(rng, X, 4.0, 0.7)
+
+
+def diagonal(rng):
+    """Gains, and noise of each condition's own size in Y, which adds to its variances."""
+    X = noisy(rng, latent(rng, N, rank=8, decay=0.9), 0.3)
+    Y = gained(rng, X, 1.0, 0.7)
+    return X, Y + 1.5 * Y.std() * rng.standard_normal(Y.shape) * np.exp(0.7 * rng.standard_normal(D))
+
+
+def offset(rng):
+    """Gains, and a component of Y that is alike for all conditions, which adds a constant."""
+    X = noisy(rng, latent(rng, N, rank=8, decay=0.9), 0.3)
+    Y = gained(rng, X, 1.5, 0.7)
+    return X, Y + 1.0 * Y.std() * rng.standard_normal((M, 1))
+
+
+def tails(rng):
+    """Gains, with heavy tails."""
+    X = rng.standard_t(2.5, (N, D))
+    return X, gained(rng, X, 1.5, 0.7)
+
+
+def partial(rng):
+    """Half of the target is of gains, half of something else."""
+    X = noisy(rng, latent(rng, N, rank=8, decay=0.9), 0.3)
+    Y, other = gained(rng, X, 0.5, 0.7), latent(rng, M, rank=8, decay=0.9)
+    return X, Y / Y.std() + 1.5 * other / other.std()
+
+
+NULLS = (independent, geometry, heavy)
+TRUTHS = (flat, faint, diagonal, offset, tails, partial)
+
+
+def tested(X, Y, shuffles, seed, *, channels):
+    return fc.permutation_test(
+        X, Y, shuffles=shuffles, relative_ridges=RIDGES, folds=FOLDS, rng=seed, channels=channels
+    )
+
+
+def first_line(function):
+    return function.__doc__.splitlines()[0].rstrip(".")
+
+
+def power(sets, shuffles):
+    """Share found at 5 %, and distance from shuffles, by score and kind."""
+    found = np.zeros((len(SCORES), len(TRUTHS)))
+    distance = np.zeros((len(SCORES), len(TRUTHS), sets))
+    for j, kind in enumerate(TRUTHS):
+        for seed in range(sets):
+            result = tested(*kind(np.random.default_rng([7, j, seed])), shuffles, seed, channels=False)
+            for i, score in enumerate(SCORES):
+                found[i, j] += result.p_values[score] <= LEVEL
+                observed, null = maxima(result.cv, result.method, score)
+                null = null[np.isfinite(null)]
+                distance[i, j, seed] = (observed - null.mean()) / null.std(ddof=1)
+    print("| score |", *(f"{kind.__name__} |" for kind in TRUTHS), "all |")
+    print("|---|" + "---|" * (len(TRUTHS) + 1))
+    median = np.median(distance, axis=2)
+    for i, score in enumerate(SCORES):
+        cells = (f"{100 * f / sets:.0f} % ({d:.1f}) |" for f, d in zip(found[i], median[i], strict=True))
+        print(f"| `{score}` |", *cells, f"{100 * found[i].mean() / sets:.0f} % ({median[i].mean():.1f}) |")
+    for kind in TRUTHS:
+        print(f"- {kind.__name__}: {first_line(kind)}")
+
+
+def null(sets, shuffles):
+    """Share with a p of 0.05 where there is nothing to find."""
+    names = ["score", *(f"over {label}" for label in BASELINES.values()), "single gains"]
+    print("| null data |", *(f"{name} |" for name in names))
+    print("|---|" + "---|" * len(names))
+    for j, kind in enumerate(NULLS):
+        counts, gains = np.zeros(1 + len(BASELINES)), []
+        for seed in range(sets):
+            result = tested(*kind(np.random.default_rng([3, j, seed])), shuffles, seed, channels=True)
+            counts += [result.p <= LEVEL, *(p <= LEVEL for p in result.p_over.values())]
+            gains.append((result.channels.p <= LEVEL).mean())
+        cells = (f"{100 * count / sets:.1f} % |" for count in counts)
+        print(f"| {kind.__name__}: {first_line(kind)} |", *cells, f"{100 * np.mean(gains):.1f} % |")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("what", choices=["power", "null"])
+    parser.add_argument("--sets", type=int, default=400)
+    parser.add_argument("--shuffles", type=int, default=19)
+    asked = parser.parse_args()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fc.ConvergenceWarning)
+        {"power": power, "null": null}[asked.what](asked.sets, asked.shuffles)

@@ -1,0 +1,174 @@
+"""Leaving one or two conditions out of the linear fit, for each in turn, from one factorisation.
+
+With the atoms as vectors over the pairs that count, G (P, N), e the error and M = (GGᵀ + λI)⁻¹, the fit
+without the pairs T that touch the held-out conditions is
+
+    δ = Gᵀ u,    u = M e − M[:, T] M[T, T]⁻¹ (M e)[T],
+
+for u is zero on T and solves (GGᵀ + λI) u = e on the others. (With H = G (GᵀG + λI)⁻¹ Gᵀ, I − H = λ M: the
+errors of the pairs left out are (I − H_TT)⁻¹ r_T for the residuals r = (I − H) e.) λ may be another for each
+fold, so M comes from eigenvectors of GGᵀ. Nuisance terms n, which have no penalty, are vectors beside e:
+u_e − Σ θ u_n with the θ that make it orthogonal to them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _blas
+from ._folds import Split
+from ._products import apply_adjoint, apply_atoms
+from ._settings import LINEAR_TOL, Settings
+from ._solvers._pairs import dual_gram, n_pairs, pack, unpack
+from ._sources import Stored
+from ._study import Fold, Order, Prediction, Study
+from ._validation import available_memory
+
+Array = NDArray[np.float64]
+
+# Conditions that are held out at most: of more the pairs that are left out are most of all.
+MOST = 2
+# The least relative ridge: M loses as many digits as it is small, and fits of each fold are refined.
+LEAST_RIDGE = 1e-6
+
+
+def pays(study: Study, splits: Sequence[Split], settings: Settings) -> bool:
+    """Whether one decomposition of order P does for all folds, and is less work than one for each."""
+    N, D = study.given.shape
+    P = n_pairs(D)
+    whole = all(len(test) <= MOST and len(train) + len(test) == D for train, test in splits)
+    plain = settings.bounds is None and settings.solver == "auto"
+    regular = study.relative and min(study.ridges) >= LEAST_RIDGE
+    if not (whole and plain and regular) or isinstance(study.given.X, Stored):
+        return False
+    fits = min(settings.memory_budget or np.inf, available_memory() / 2) >= 32 * P * P
+    return fits and len(splits) * min(N, n_pairs(D - MOST)) ** 3 >= P**3
+
+
+class LeftOut:
+    """Predictions of the linear fit for each fold and ridge, with the target in any of some orders.
+
+    9P³ flops once for all orders, if pairs count alike; then 4P² for each ridge of a fold. Of many threads the
+    first that needs a decomposition makes it.
+    """
+
+    def __init__(self, study: Study, check: Callable[[None], object]) -> None:
+        self._study, self._check, self._lock = study, check, threading.Lock()
+        self._eigen: dict[bytes, tuple[Array, Array]] = {}
+        self._targets: dict[bytes, _Target] = {}
+
+    def fold(self, split: Split, order: Order, keep: bool) -> dict[int, Prediction]:
+        """By ridge."""
+        with self._lock:
+            key = order.tobytes()
+            if key not in self._targets:
+                weights = self._study.weights[np.ix_(order, order)]
+                pairs = b"" if self._study.even else key
+                if pairs not in self._eigen:
+                    self._eigen[pairs] = _eigenvectors(self._study, weights, self._check)
+                self._targets = {key: _Target(self._study, order, weights, *self._eigen[pairs])}
+            target = self._targets[key]
+        return target.fold(split, keep)
+
+
+def _packing(weights: Array) -> tuple[Order, Order, Order]:
+    """Rows, columns and places, among all pairs, of those that count."""
+    i, j = np.triu_indices(len(weights))
+    places = np.flatnonzero(weights[i, j] > 0)
+    return i[places], j[places], places
+
+
+def _eigenvectors(study: Study, weights: Array, check: Callable[[None], object]) -> tuple[Array, Array]:
+    """Of GGᵀ over the pairs that count, one a row."""
+
+    def watch(_: float) -> None:
+        check(None)
+
+    i, j, places = _packing(weights)
+    K = dual_gram(study.exact, watch)
+    np.copyto(K, K.T, where=np.triu(np.ones(K.shape, bool), 1))
+    if len(places) < len(K):
+        K = np.ascontiguousarray(K[np.ix_(places, places)])
+    root = np.sqrt(weights[i, j])
+    K *= root[:, np.newaxis] * root
+    return np.maximum(_blas.eigh(K), 0.0), K
+
+
+class _Target:
+    """The error of one order of conditions, in eigenvectors."""
+
+    def __init__(self, study: Study, order: Order, weights: Array, values: Array, vectors: Array) -> None:
+        self.study, self.order, self.problem = study, order, study.exact
+        self.weights, self.root = weights, np.sqrt(weights)
+        self.values, self.vectors = values, vectors
+        self.i, self.j, self.places = _packing(weights)
+        D = len(order)
+        terms = {"diagonal": np.eye(D), "constant": np.ones((D, D))}
+        names = () if study.metric is None else study.metric.nuisance
+        unit = float(self.problem.unscaled(1.0, y=-2))
+        target = np.nan_to_num(study.target[np.ix_(order, order)])
+        self.matrices = [unit * target, unit / study.unit * study.at_one, *(terms[name] for name in names)]
+        self.packed = pack(self.root * np.stack(self.matrices))[:, self.places]
+        self.inside = _blas.product(self.packed, vectors, tb=True)
+
+    def fold(self, split: Split, keep: bool) -> dict[int, Prediction]:
+        fold = self.study.fold(split, self.order)
+        start = self.study.start(fold)
+        grid = self.study.grid(fold, start, range(len(self.study.ridges)))
+        ridges = np.array([np.ldexp(float(ridge.value), 4 * self.problem.exponent) for ridge in grid])
+        touched = np.flatnonzero(np.isin(self.i, split[1]) | np.isin(self.j, split[1]))
+        own = np.ascontiguousarray(self.vectors[:, touched])
+        n = len(self.packed)
+        shrunk = (self.inside / (self.values + ridges[:, np.newaxis])[:, np.newaxis]).reshape(-1, len(own))
+        u = _blas.product(shrunk, self.vectors)  # M e, with n rows for each ridge
+        back = np.empty_like(u)
+        for k, ridge in enumerate(ridges):
+            rows = slice(k * n, (k + 1) * n)
+            scaled = own / (self.values + ridge)[:, np.newaxis]
+            inner = _blas.product(scaled, own, ta=True)
+            if _blas.cholesky(inner):
+                raise np.linalg.LinAlgError("The pairs left out are not positive definite.")
+            weights = _blas.cholesky_solve(inner, np.ascontiguousarray(u[rows, touched]))
+            back[rows] = _blas.product(weights, scaled, tb=True)
+        u -= _blas.product(back, self.vectors)
+        u[:, touched] = 0.0
+        mixed = np.stack([self._mixed(fold, u[k * n : (k + 1) * n]) for k in range(len(ridges))])
+        whole = np.zeros((len(ridges), n_pairs(len(self.order))))
+        for k, shares in enumerate(mixed):
+            whole[k, self.places] = (shares[:, np.newaxis] * u[k * n : (k + 1) * n]).sum(axis=0)
+        delta = apply_adjoint(self.problem, self.root * unpack(whole, len(self.order)))
+        delta[:, self.problem.sizes == 0] = 0.0
+        residuals = self._residuals(fold, mixed, delta, ridges)
+        found = {}
+        for k, (d, residual) in enumerate(zip(delta, residuals, strict=True)):
+            status = "converged" if residual <= LINEAR_TOL else "inaccurate"
+            prediction = fold.predicted(1.0 + d, None, keep)
+            found[k] = dataclasses.replace(prediction, residual=float(residual), status=status)
+        return found
+
+    def _mixed(self, fold: Fold, u: Array) -> Array:
+        """Shares of the target, of C(1) and of nuisance terms in the error."""
+        shares = np.array([fold.scale, -1.0, *np.zeros(len(u) - 2)])
+        if len(u) > 2:
+            products = _blas.product(np.ascontiguousarray(self.packed[2:]), u, tb=True)
+            known = (products[:, :2] * shares[:2]).sum(axis=1)
+            shares[2:] = -np.linalg.lstsq(products[:, 2:], known, rcond=None)[0]
+        return shares
+
+    def _residuals(self, fold: Fold, mixed: Array, delta: Array, ridges: Array) -> Array:
+        """‖Gᵀ (e − G δ − Σ θ n) − λ δ‖ over ‖Gᵀ (e − Σ θ n)‖ of the training pairs (K,), from X."""
+        train, _ = fold.split
+        trained = np.zeros_like(self.weights)
+        trained[np.ix_(train, train)] = self.weights[np.ix_(train, train)]
+        error = trained * sum(
+            share[:, np.newaxis, np.newaxis] * M for share, M in zip(mixed.T, self.matrices, strict=True)
+        )
+        left = error - trained * apply_atoms(self.problem, delta)
+        size = _blas.norms(apply_adjoint(self.problem, error))
+        rest = _blas.norms(apply_adjoint(self.problem, left) - ridges[:, np.newaxis] * delta)
+        return np.divide(rest, size, out=np.zeros_like(rest), where=size > 0)
