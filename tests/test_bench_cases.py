@@ -31,6 +31,7 @@ OF_LAYERS = [
 # Public names that compute nothing on data: results, progress, warnings, settings, figures of results.
 NO_DATA = {
     "Applied", "ConvergenceWarning", "Contributions", "CrossValidation", "Explanation", "Fit", "LabelWarning",
+    "OvershootWarning",
     "Plan", "Progress", "RidgePath", "threads", "plot", "__version__", "datasets.Simulation",
     "quadratic_forms.Gradients",
 }  # fmt: skip

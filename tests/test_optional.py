@@ -27,7 +27,8 @@ def test_what_has_been_installed_is_not_skipped_whatever_is_wrong_with_it(monkey
 def test_only_what_is_skipped_for_want_of_a_library_is_noted(monkeypatch, tmp_path):
     monkeypatch.setenv("FASTCOV_SKIPPED", str(tmp_path / "skipped"))
     for name, skipped, reason in (
-        ("a", True, f"Skipped: {optional.ABSENT}torch: {optional.PEERS}"), ("b", True, "Skipped: it has none"),
+        ("a", True, f"Skipped: {optional.ABSENT}torch: {optional.PEERS}"),
+        ("b", True, "Skipped: it has none"),
         ("c", False, optional.ABSENT),
     ):  # fmt: skip
         optional.note(types.SimpleNamespace(nodeid=name, skipped=skipped, longrepr=("file", 1, reason)))

@@ -15,6 +15,7 @@ from ._frames import frame, path_table
 from ._html import html_table
 from ._jit import blas_for
 from ._methods import METHODS, all_certified, plan_for, stepped
+from ._overshoot import warn_overshoots
 from ._problem import BLOCK_BYTES, Problem
 from ._progress import watching
 from ._result import Fit, describe
@@ -87,6 +88,8 @@ def ridge_path(
     -----
     ConvergenceWarning
         For each ridge at which the fit stops short; `RidgePath.status` says which.
+    OvershootWarning
+        Once, if fits end above the exact loss at gains of one, with the ridges at which they do.
     LabelWarning
         As for `fit`.
 
@@ -126,7 +129,9 @@ def ridge_path(
                 outcome.warn()
                 watch(Progress("path", len(fits) / len(grid)))
             started = time.perf_counter()
-    return RidgePath(tuple(fits[k] for k in range(len(grid))))
+    path = RidgePath(tuple(fits[k] for k in range(len(grid))))
+    warn_overshoots(path)
+    return path
 
 
 def check_ridges(ridges: Any, relative: Any) -> tuple[list[float], bool]:
