@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
@@ -271,6 +272,25 @@ class RidgePath(Sequence[Fit]):
     def status(self) -> list[str]:
         """How each fit ended."""
         return [fit.status for fit in self.fits]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all fits to one .npz, .h5 or .hdf5 file, which `fastcov.load` reads.
+
+        As `Fit.save`. Entries have the names of attributes, as ``"ridges"``, ``"loss"`` and, of the first
+        fit, ``"fits.0.gains"``.
+
+        Raises
+        ------
+        ValueError, OSError
+            If such a file cannot be written there.
+        TypeError
+            If something was added to the stats of a fit that is not of numbers, texts, lists and dicts.
+        ImportError
+            If h5py is needed and missing.
+        """
+        from ._saved import save
+
+        save(self, path)
 
     def to_frame(self) -> Any:
         """A DataFrame of pandas with a row for each ridge: method, ridge, loss, r2, residual, status, …
