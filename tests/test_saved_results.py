@@ -63,7 +63,7 @@ def test_numpy_reads_a_path_and_a_study_by_name(tmp_path):
 def test_a_file_of_something_else_says_what_it_is_and_what_reads_it(tmp_path, suffix):
     path = tmp_path / f"fit.{suffix}"
     rewritten(path, format="fastcov.Explanation", version="9.8.7")
-    refused(path, "holds a Explanation, of fastcov 9.8.7: upgrade fastcov")
+    refused(path, "is of class Explanation, of fastcov 9.8.7: upgrade fastcov")
 
 
 @suffixes

@@ -143,7 +143,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         writer = _text(entries.get("version")) or "unknown"
     if form not in _FORMATS:
         raise ValueError(
-            f"Argument 'path' must hold a Fit, RidgePath or CrossValidation, and {str(file)!r} holds a "
+            f"Argument 'path' must hold a Fit, RidgePath or CrossValidation, and {str(file)!r} is of class "
             f"{form.removeprefix('fastcov.')}, of fastcov {writer}: upgrade fastcov to that."
         )
     if version > FORMAT_VERSION:
