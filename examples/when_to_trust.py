@@ -5,6 +5,7 @@ The file holds responses of the input channels, `glomeruli` (N, D), and of anoth
 """
 
 import os
+import warnings
 
 import fastcov as fc
 
@@ -20,6 +21,7 @@ else:
     X, Y = sim.X, sim.Y
 S = fc.target_covariance(Y, like=X)
 
+warnings.simplefilter("ignore", fc.OvershootWarning)  # that is what the table is of
 print("| λ / λ_max |", *(f"{ridge:g} |" for ridge in RIDGES))
 print("|---|" + "---|" * len(RIDGES))
 for method in ("linear", "line-search", "exact", "diagonal"):

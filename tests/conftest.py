@@ -6,6 +6,7 @@ import hypothesis
 import numpy as np
 import pytest
 from cases import random_gains
+from optional import note
 
 from fastcov import _activation_kernels, _kernels, _steps, _unit_factors, _unit_kernels
 
@@ -29,6 +30,14 @@ def pytest_runtest_call():
     result = yield
     assert compiled_constants() == CONSTANTS
     return result
+
+
+def pytest_collectreport(report):
+    note(report)
+
+
+def pytest_runtest_logreport(report):
+    note(report)
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])

@@ -8,6 +8,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from optional import library_of, needing
 
 import fastcov as fc
 from fastcov._bench import _cases, _naive
@@ -15,6 +16,7 @@ from fastcov._bench._case import FLOOR, NAIVE, OURS
 from fastcov._bench._cases import OPERATIONS, SUITES, case, case_of, installed
 from fastcov._bench._children import child, in_fresh_process
 from fastcov._bench._operation import LARGEST, Task
+from fastcov._bench._peers import PEERS
 from fastcov._bench._pieces import CANDIDATES
 from fastcov._bench._reference import InaccurateError, Reference, delta_of, gains_of, near
 
@@ -29,6 +31,7 @@ OF_LAYERS = [
 # Public names that compute nothing on data: results, progress, warnings, settings, figures of results.
 NO_DATA = {
     "Applied", "ConvergenceWarning", "Contributions", "CrossValidation", "Explanation", "Fit", "LabelWarning",
+    "OvershootWarning",
     "Plan", "Progress", "RidgePath", "threads", "plot", "__version__", "datasets.Simulation",
     "quadratic_forms.Gradients",
 }  # fmt: skip
@@ -222,14 +225,24 @@ def test_a_case_of_other_data_and_another_ridge():
     assert fit.ridge == pytest.approx(0.1 * largest)
 
 
+@functools.cache
+def beside_peers(operation, dtype):
+    return case(operation, SHAPE, dtype)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("operation", ["fit", *OF_LAYERS])
-def test_peers_pass_the_check_beside_ours(operation, dtype):
-    found = case(operation, SHAPE, dtype)
-    others = set(found.runs) - {OURS, NAIVE, FLOOR}
-    assert others
-    for name in others:
-        found.check(found.runs[name]())
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [
+        pytest.param(operation, name, marks=needing(library_of(name)))
+        for operation in ("fit", *OF_LAYERS)
+        for name in PEERS[OPERATIONS[operation].peers]
+    ],
+)
+def test_peers_pass_the_check_beside_ours(operation, name, dtype):
+    found = beside_peers(operation, dtype)
+    assert name in found.runs, found.skipped[name]
+    found.check(found.runs[name]())
 
 
 def test_a_file_is_gone_when_its_case_is(tmp_path, monkeypatch):

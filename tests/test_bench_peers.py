@@ -1,7 +1,6 @@
 """What fastcov is compared with: as accurate as it is, and without a trace in the process."""
 
 import contextlib
-import importlib.util
 import sys
 
 import naive
@@ -21,20 +20,14 @@ from cases import (
     target,
     within,
 )
+from optional import MODULES, absent, library_of, needing, needs
 
 from fastcov._bench import _cases
 from fastcov._bench._peers import PEERS, _given, _lbfgs, _scikit_learn, peers
 from fastcov._jit import blas
 
 RIDGE = 200.0
-# A library's name in runs, and its module.
-MODULES = {"scikit-learn": "sklearn", "himalaya": "himalaya", "PyTorch": "torch", "JAX": "jax"}
 SHAPES = pytest.mark.parametrize("shape", [(15, 8), (40, 6)], ids=["few-channels", "many-channels"])
-
-
-def needed(name):
-    """The module of a run's library, None where it needs no more than SciPy."""
-    return next((module for library, module in MODULES.items() if library in name), None)
 
 
 def each(*operations):
@@ -45,10 +38,7 @@ def each(*operations):
             pytest.param(
                 operation,
                 name,
-                marks=pytest.mark.skipif(
-                    bool(needed(name)) and importlib.util.find_spec(needed(name)) is None,
-                    reason=f"needs {needed(name)}",
-                ),
+                marks=needing(library_of(name)),
             )
             for operation in operations
             for name in PEERS[operation]
@@ -86,7 +76,7 @@ def test_linear_fits_solve_the_system_to_our_accuracy(operation, name, shape, dt
 
 @SHAPES
 def test_the_iterative_solver_of_many_channels_is_as_accurate(monkeypatch, shape):
-    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    needs("sklearn")
     monkeypatch.setattr(_scikit_learn, "MANY", 1)
     X, S = data(*shape), target(shape[1])
     gains = result("fit", "scikit-learn", X, S, ridge=RIDGE)
@@ -280,7 +270,7 @@ def test_an_operation_whose_library_does_not_import_is_not_there(monkeypatch):
 def test_peers_that_form_g_are_left_out_where_it_is_too_large(monkeypatch):
     monkeypatch.setattr(_given, "LARGEST", 1e3)
     for operation, name in [("fit", "scikit-learn"), ("explain", "SciPy svd"), ("ridge_path", "SciPy eigh")]:
-        if importlib.util.find_spec(needed(name) or "scipy") is not None:
+        if not library_of(name) or not absent(library_of(name)):
             runs, skipped = peers(operation, data(15, 8), target(8), ridge=RIDGE, ridges=[1.0])
             assert name not in runs
             assert skipped[name] == "G and its copies would take 8.6e-06 GB"
@@ -302,7 +292,7 @@ def test_nothing_optional_is_imported_before_it_is_asked_for():
 
 
 def test_jax_keeps_its_precision():
-    jax = pytest.importorskip("jax", reason="needs JAX")
+    jax = needs("jax")
     before = jax.config.jax_enable_x64
     X, S = data(15, 8), target(8)
     for operation in ("fit", "exact", "loss", "loss_and_gradient", "gram"):
@@ -316,7 +306,7 @@ def test_jax_keeps_its_precision():
 
 @pytest.mark.parametrize("work", [0.0, np.inf], ids=["threads-pay", "threads-do-not-pay"])
 def test_pytorch_keeps_its_threads(monkeypatch, work):
-    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    torch = needs("torch")
     monkeypatch.setattr(_given, "THREADS_PAY", work)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -332,8 +322,8 @@ def test_pytorch_keeps_its_threads(monkeypatch, work):
 
 
 def test_himalaya_keeps_its_backend():
-    himalaya = pytest.importorskip("himalaya.backend", reason="needs himalaya")
-    pytest.importorskip("torch", reason="needs PyTorch, a backend that is not the default")
+    himalaya = needs("himalaya").backend
+    needs("torch")  # a backend that is not the default
     himalaya.set_backend("torch")
     try:
         result("fit", "himalaya", data(15, 8), target(8), ridge=RIDGE)

@@ -205,6 +205,36 @@ def test_overshoot_is_said_in_the_table(run):
     assert "overshoots" in result.stdout
 
 
+def told(result):
+    return [line for line in result.stderr.splitlines() if "overshoot" in line]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "n"),
+    [
+        (("fit", "data.npz:X", "--target", "far.npy", "--relative-ridge", 1e-6), 1),
+        (("fit", "data.npz:X", "--target", "far.npy", "--relative-ridge", 1e-6, "--plot", "fit.png"), 1),
+        (("fit", "data.npz:X", "--target", "far.npy", "--relative-ridge", 1e-6, "--method", "exact",
+          "--plot", "fit.png"), 0),
+        (("path", "data.npz:X", "--target", "far.npy", "--relative-ridges", "1e-6,1e-5,10"), 1),
+        (("report", "data.npz:X", "--target", "far.npy", "--relative-ridge", 1e-6), 1),
+        (("report", "data.npz:X", "--target", "far.npy", "--relative-ridge", 1e-6, "--method", "exact"), 1),
+        (("report", "data.npz:X", "--target", "far.npy", "--relative-ridge", 10), 0),
+        (("fit", "data.npz:X", "--responses", "data.npz:Y", "--relative-ridge", 10), 0),
+        (("demo", "--channels", 20, "--conditions", 8, "--relative-ridge", 1e-6), 0),
+        (("doctor",), 0),
+    ],
+    ids=lambda each: " ".join(map(str, each)) if isinstance(each, tuple) else str(each),
+)  # fmt: skip
+def test_overshoot_is_one_line_on_stderr_where_it_was_asked_for(run, arguments, n):
+    np.save("far.npy", 30 * load()["S"])
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    lines = told(result)
+    assert len(lines) == n, result.stderr
+    assert all(line.startswith("Warning: The exact loss is ") for line in lines)
+
+
 def test_a_convergence_warning_is_one_line_on_stderr(run, monkeypatch):
     from fastcov import _fit
 

@@ -241,7 +241,7 @@ def test_a_table_that_counts_is_aligned_with_numbers_in_text():
 
 def test_what_counts_is_not_compared_with_other_names_nor_with_arrays():
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", fc.LabelWarning)
         for x, y, names in (
             (COUNTED, COUNTED_Y.iloc[:, ::-1].set_axis(range(1, 1 + D), axis=1), tuple(range(1, 1 + D))),
             (COUNTED, YF.iloc[:, ::-1], ODOURS[::-1]),

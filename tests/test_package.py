@@ -11,6 +11,7 @@ import re
 
 import pytest
 from cases import run_python
+from optional import needs
 
 import fastcov as fc
 
@@ -131,8 +132,8 @@ def test_public_docstrings_name_every_parameter(name):
 @pytest.mark.parametrize("name", [n for n in MODULES if n.rpartition(".")[2] != "__main__"])
 def test_examples_in_docstrings_are_true(name):
     needed = {"plot": "matplotlib", "sklearn": "sklearn", "torch": "torch"}.get(name.split(".")[1])
-    if needed and importlib.util.find_spec(needed) is None:
-        pytest.skip(f"{needed} is not installed")
+    if needed:
+        needs(needed)
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     found = [test for test in finder.find(module(name)) if test.examples]
     for test in found:

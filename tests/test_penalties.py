@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from cases import data, needs_jit, needs_two_threads, rounding, within
 from hypothesis import given
+from optional import needs
 
 import fastcov as fc
 from fastcov import penalties
@@ -200,7 +201,7 @@ TORCH = {
 @pytest.mark.parametrize("label", CALLS)
 @pytest.mark.parametrize("shape", [(1, 5), (12, 30), (30, 12)], ids=str)
 def test_gradients_are_what_autograd_makes_of_the_formula(label, shape, center):
-    torch = pytest.importorskip("torch", reason="compares with PyTorch's autograd")
+    torch = needs("torch")  # its autograd
     name, options = CALLS[label]
     A, kwargs = data(*shape), options(shape[0])
     leaf = torch.from_numpy(A.copy()).requires_grad_()

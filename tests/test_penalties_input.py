@@ -7,6 +7,7 @@ import naive
 import numpy as np
 import pytest
 from cases import LAYOUTS, data, needs_jit, within
+from optional import needs
 from scipy import sparse
 from test_input import not_real, refused
 from test_penalties import CALLS, a_target, bounds
@@ -344,7 +345,7 @@ def test_targets_with_names_are_aligned_with_those_of_the_units():
 
 
 def test_tensors_that_are_no_arrays_are_refused_with_what_to_do():
-    torch = pytest.importorskip("torch")
+    torch = needs("torch")
     for tensor in (torch.ones(3, 3, requires_grad=True), torch.ones(3, 3, dtype=torch.bfloat16)):
         with refused(TypeError, "activations", r"\.detach\(\)\.cpu\(\)\.double\(\)"):
             penalties.decov(tensor)

@@ -10,6 +10,7 @@ import runpy
 import tempfile
 
 import pytest
+from optional import needs
 
 compiled = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="slow without compiling")
 ROOT = pathlib.Path(__file__).parents[1]
@@ -32,7 +33,7 @@ def run(page):
     scope, printed = {}, []
     shown = "\n".join(code for code, _ in examples(page))
     for library in set(re.findall(r"^(?:import|from) (\w+)", shown, re.MULTILINE)):
-        pytest.importorskip(library)
+        needs(library)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # they may write files
         for code, _ in examples(page):
             with contextlib.redirect_stdout(io.StringIO()) as output:

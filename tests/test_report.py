@@ -6,7 +6,6 @@ import html.parser
 import itertools
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from optional import absent, browser_paths
 from test_plot import assert_legible
 
 import fastcov as fc
@@ -687,10 +687,9 @@ def browser(tmp_path_factory):
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     from selenium.webdriver.chrome.service import Service
 
-    driver = shutil.which("chromedriver")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if not (driver and found):
-        pytest.skip("there is no chromedriver, or no Chromium, to open the page in")
+    if reason := absent("chromium"):
+        pytest.skip(reason)
+    found, driver = browser_paths()
     options = webdriver.ChromeOptions()
     options.binary_location = found
     for argument in (

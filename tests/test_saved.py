@@ -1,4 +1,4 @@
-"""Fit.save and fc.load: the same fit, bit by bit, or one clear error."""
+"""save and fc.load: the same fit, path or study, bit by bit, or one clear error."""
 
 import dataclasses
 import json
@@ -317,9 +317,9 @@ def test_missing_files_folders_and_other_kinds_are_refused(tmp_path, suffix):
 def test_files_of_others_are_not_fits(tmp_path, suffix):
     path = tmp_path / f"fit.{suffix}"
     _saved.write_entries(path, {"gains": np.ones(3)})
-    refused(path, "a file that Fit.save wrote", "is none")
+    refused(path, "a file that save of a Fit, RidgePath or CrossValidation wrote", "is none")
     _saved.write_entries(path, {"gains": np.ones(3), "format": "other"})
-    refused(path, "a file that Fit.save wrote", "is none")
+    refused(path, "a file that save of a Fit, RidgePath or CrossValidation wrote", "is none")
 
 
 @suffixes

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from cases import run_python
 from numpy.testing import assert_allclose
+from optional import needs
 
 import fastcov as fc
 
-pytest.importorskip("torch")
+needs("torch")
 
 import torch
 from torch_cases import form_problem, normal, value_and_gradients

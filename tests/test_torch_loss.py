@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from cases import data, target
 from numpy.testing import assert_allclose
+from optional import needs
 
 import fastcov as fc
 
-pytest.importorskip("torch")
+needs("torch")
 
 import torch
 from torch_cases import DTYPES, agree, normal, value_and_gradients

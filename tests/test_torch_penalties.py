@@ -5,8 +5,9 @@ import functools
 import pytest
 from cases import target
 from numpy.testing import assert_allclose
+from optional import needs
 
-pytest.importorskip("torch")
+needs("torch")
 
 import torch
 from torch_cases import AXES, DTYPES, N_SAMPLES, N_UNITS, activations, agree, normal, value_and_gradients

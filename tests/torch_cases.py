@@ -2,8 +2,9 @@
 
 import pytest
 from cases import data
+from optional import needs
 
-pytest.importorskip("torch")
+needs("torch")
 
 import torch
 

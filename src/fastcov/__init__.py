@@ -36,6 +36,7 @@ _NAMES = {
     "Fit": "_result",
     "GramOperator": "_operators",
     "LabelWarning": "_labels",
+    "OvershootWarning": "_overshoot",
     "PermutationTest": "_permutation",
     "Plan": "_solvers",
     "Progress": "_solvers",
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
     from ._operators import atom_norms as atom_norms
     from ._operators import gram as gram
     from ._operators import overlaps as overlaps
+    from ._overshoot import OvershootWarning as OvershootWarning
     from ._path import RidgePath as RidgePath
     from ._path import ridge_path as ridge_path
     from ._permutation import ChannelTest as ChannelTest

@@ -24,6 +24,7 @@ from ._leave_out import LeftOut, pays
 from ._methods import METHODS
 from ._moments import N_SUMS, SCORE, Moments
 from ._orders import make_orders
+from ._overshoot import warn_overshoot
 from ._path import RELATIVE_RIDGES, check_ridges
 from ._problem import Problem
 from ._progress import watching
@@ -247,6 +248,7 @@ def studied(
                     )
                     continue
                 result.fits[each] = _refit(start, wanted, result, each, refit, settings[each].watched(watch))
+                warn_overshoot(result.fits[each])
     result.stats["seconds"] = time.perf_counter() - started
     return result, study, orders
 

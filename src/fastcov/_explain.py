@@ -15,6 +15,7 @@ from ._explanation import Explanation
 from ._jit import blas_for
 from ._methods import certified
 from ._modes import Complete, Parts, Truncated
+from ._overshoot import warn_overshoot
 from ._problem import Problem
 from ._products import apply_adjoint, apply_atoms
 from ._progress import watching
@@ -103,6 +104,8 @@ def explain(
     -----
     ConvergenceWarning
         If the Krylov space of the overlaps is too small for so small a ridge.
+    OvershootWarning
+        If the exact loss of the linear fit is above that at gains of one: what is explained is no help then.
 
     Notes
     -----
@@ -166,7 +169,9 @@ def explain(
             start, chosen, outcome, method="linear", stacked=False, labels=target.labels, extra=target.stats,
             seconds=time.perf_counter() - started,
         )  # fmt: skip
-        return _explanation(start, system, settings, found, parts, fit)
+        explanation = _explanation(start, system, settings, found, parts, fit)
+    warn_overshoot(fit, explained=True)
+    return explanation
 
 
 def _solved(start: Start, ridge: Ridge, modes: Complete | Truncated, parts: Parts) -> Solution:

@@ -14,6 +14,7 @@ from ._covariance import Target, aligned
 from ._cross_validation import cross_validate
 from ._jit import blas_for
 from ._methods import METHODS
+from ._overshoot import warn_overshoot
 from ._problem import Problem
 from ._progress import watching
 from ._result import Fit, describe
@@ -138,6 +139,8 @@ def fit(
     -----
     ConvergenceWarning
         If the residual or the gradient is larger than `tol` or rounding explain.
+    OvershootWarning
+        If the exact loss of a target is above that at gains of one by more than rounding explains.
     LabelWarning
         If conditions of S or `responses`, or channels of `gains0`, `bounds` or a ridge by channel, are in
         another order than those of X: they are aligned by name.
@@ -203,7 +206,9 @@ def fit(
         outcome.warn()
         if cv is not None:
             outcome.stats["cv"] = cv
-        return describe(
+        fitted = describe(
             start, chosen, outcome, method=method, stacked=np.ndim(target.S) == 3, labels=target.labels,
             extra=target.stats, seconds=time.perf_counter() - started,
         )  # fmt: skip
+    warn_overshoot(fitted)
+    return fitted

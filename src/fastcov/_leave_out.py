@@ -53,8 +53,8 @@ def pays(study: Study, splits: Sequence[Split], settings: Settings) -> bool:
 class LeftOut:
     """Predictions of the linear fit for each fold and ridge, with the target in any of some orders.
 
-    9P³ flops once for all orders, if pairs count alike; then 4P² for each ridge of a fold. Of many threads the
-    first that needs a decomposition makes it.
+    9P³ flops once for all orders, if pairs count alike; then 4P² for each ridge of a fold. Of many threads
+    the first that needs a decomposition makes it.
     """
 
     def __init__(self, study: Study, check: Callable[[None], object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
@@ -15,6 +16,7 @@ from ._frames import frame, path_table
 from ._html import html_table
 from ._jit import blas_for
 from ._methods import METHODS, all_certified, plan_for, stepped
+from ._overshoot import warn_overshoots
 from ._problem import BLOCK_BYTES, Problem
 from ._progress import watching
 from ._result import Fit, describe
@@ -87,6 +89,8 @@ def ridge_path(
     -----
     ConvergenceWarning
         For each ridge at which the fit stops short; `RidgePath.status` says which.
+    OvershootWarning
+        Once, if fits end above the exact loss at gains of one, with the ridges at which they do.
     LabelWarning
         As for `fit`.
 
@@ -126,7 +130,9 @@ def ridge_path(
                 outcome.warn()
                 watch(Progress("path", len(fits) / len(grid)))
             started = time.perf_counter()
-    return RidgePath(tuple(fits[k] for k in range(len(grid))))
+    path = RidgePath(tuple(fits[k] for k in range(len(grid))))
+    warn_overshoots(path)
+    return path
 
 
 def check_ridges(ridges: Any, relative: Any) -> tuple[list[float], bool]:
@@ -266,6 +272,25 @@ class RidgePath(Sequence[Fit]):
     def status(self) -> list[str]:
         """How each fit ended."""
         return [fit.status for fit in self.fits]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all fits to one .npz, .h5 or .hdf5 file, which `fastcov.load` reads.
+
+        As `Fit.save`. Entries have the names of attributes, as ``"ridges"``, ``"loss"`` and, of the first
+        fit, ``"fits.0.gains"``.
+
+        Raises
+        ------
+        ValueError, OSError
+            If such a file cannot be written there.
+        TypeError
+            If something was added to the stats of a fit that is not of numbers, texts, lists and dicts.
+        ImportError
+            If h5py is needed and missing.
+        """
+        from ._saved import save
+
+        save(self, path)
 
     def to_frame(self) -> Any:
         """A DataFrame of pandas with a row for each ridge: method, ridge, loss, r2, residual, status, …

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -274,6 +275,15 @@ class PermutationTest:
     def verdict(self) -> _evidence.Verdict:
         """Whether held-out covariances are predicted better than without X."""
         return self.cv.verdicts()[self.method]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the test with its study to a .npz, .h5 or .hdf5 file, which `fastcov.load` reads.
+
+        As `CrossValidation.save`, which says what it raises.
+        """
+        from ._saved import save
+
+        save(self, path)
 
     def __repr__(self) -> str:
         head, rows = self._table()

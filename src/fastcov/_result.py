@@ -15,6 +15,7 @@ from . import _blas
 from ._frames import fit_dataset, fit_frame
 from ._html import html_table
 from ._labels import Labels
+from ._overshoot import remedy
 from ._settings import Outcome
 from ._start import Ridge, Start
 
@@ -338,11 +339,7 @@ def remarks(fit: Fit) -> list[str]:
     """What speaks against the use of the gains, each with its remedy."""
     found = []
     if np.any(fit.overshoots):
-        found.append(
-            "The exact loss is above that at gains of one: this fit overshoots. Use a larger ridge"
-            + (", as relative_ridge=0.1" if fit.relative_ridge is None else "")
-            + (", or method='line-search' or 'exact'." if fit.method != "exact" else ".")
-        )
+        found.append(f"The exact loss is above that at gains of one: this fit overshoots. {remedy(fit)}")
     ratio = np.ravel(fit.stats["trace_ratio"])[0]
     if ratio < 1 / COMPARABLE or ratio > COMPARABLE:
         found.append(

@@ -1,7 +1,7 @@
-"""Fit.save() and load(): a fit in one file, .npz or HDF5, without pickle.
+"""save() and load(): a fit, a path or a study in one file, .npz or HDF5, without pickle.
 
-Arrays are entries of the names they have in a `Fit`; all else is JSON in the entry ``metadata``, which
-says where each array belongs. A checksum is of both: HDF5 has none of its own.
+Arrays are entries of the names they have there, as ``scores.exact.r2``; all else is JSON in the entry
+``metadata``, which says where each array belongs. A checksum is of both: HDF5 has none of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import os
 import pathlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,54 +22,67 @@ from numpy.typing import NDArray
 
 from . import __version__
 from ._io import check_output, library, writing
+from ._moments import Moments
+from ._path import RidgePath
+from ._permutation import ChannelTest, PermutationTest
 from ._result import Fit
-from ._scores import CrossValidation, Scores
+from ._scores import CrossValidation, Nested, Scores
 from ._tables import intact
 
 Array = NDArray[Any]
 
-FORMAT = "fastcov.Fit"
 FORMAT_VERSION = 1
 SUFFIXES = (".npz", ".h5", ".hdf5")
 
 _SPARSE: dict[str, Any] = {"csr_array": sp.csr_array, "csr_matrix": sp.csr_matrix}
 _PARTS = ("data", "indices", "indptr")
-_CLASSES: dict[str, Any] = {"Fit": Fit, "CrossValidation": CrossValidation, "Scores": Scores}
 
 
-def save(fit: Fit, path: str | os.PathLike[str]) -> None:
-    """Write a fit to a file, beside it and renamed."""
+def save(value: Fit | RidgePath | CrossValidation | PermutationTest, path: str | os.PathLike[str]) -> None:
+    """Write a fit, a path or a study to a file, beside it and renamed."""
     target = check_output(path, SUFFIXES)
     if target.suffix.lower() != ".npz":
         library("h5py", target, "h5", "Writing")
     arrays: dict[str, Array] = {}
-    metadata = json.dumps(_encoded(fit, "", arrays), allow_nan=False).encode("ascii")
+    metadata = json.dumps(_encoded(value, "", arrays), allow_nan=False).encode("ascii")
     write_entries(target, {
-        "format": FORMAT,
+        "format": f"fastcov.{type(value).__name__}",
         "format_version": FORMAT_VERSION,
         "version": __version__,
-        **_readable(fit, arrays),
+        **_readable(value, arrays),
         **arrays,
         "metadata": np.bytes_(metadata),
         "checksum": _checksum(metadata, arrays),
     })  # fmt: skip
 
 
-def _readable(fit: Fit, arrays: Mapping[str, Array]) -> dict[str, Any]:
+def _readable(value: Any, arrays: Mapping[str, Array]) -> dict[str, Any]:
     """What whoever opens the file without fastcov may look for, and `load` does not."""
-    found: dict[str, Any] = {
-        "method": fit.method, "status": fit.status, "center": fit.stats["center"],
-        **{name: np.nan if (value := getattr(fit, name)) is None else value
-           for name in ("ridge", "relative_ridge")},
-    }  # fmt: skip
-    for name in ("channels", "conditions"):
-        if (names := getattr(fit, name)) is not None:
-            found[name] = np.array([str(each) for each in names])
-    return {name: value for name, value in found.items() if name not in arrays and not sp.issparse(value)}
+    found: dict[str, Any]
+    if isinstance(value, CrossValidation):
+        found = {"methods": np.array(value.methods, dtype=str)}
+    elif isinstance(value, PermutationTest):
+        found = {"method": value.method}
+    elif isinstance(value, RidgePath):
+        names = ("ridges", "relative_ridges", "loss", "r2", "residual", "status")
+        numbers = {name: getattr(value, name) for name in names}
+        found = {
+            "method": value[0].method, **{name: each for name, each in numbers.items() if each is not None}
+        }  # fmt: skip
+    else:
+        found = {
+            "method": value.method, "status": value.status, "center": value.stats["center"],
+            **{name: np.nan if (given := getattr(value, name)) is None else given
+               for name in ("ridge", "relative_ridge")},
+        }  # fmt: skip
+        for name in ("channels", "conditions"):
+            if (labels := getattr(value, name)) is not None:
+                found[name] = np.array([str(each) for each in labels])
+    return {name: each for name, each in found.items() if name not in arrays and not sp.issparse(each)}
 
 
-def load(path: str | os.PathLike[str]) -> Fit:
-    """Read a fit from a file that `Fit.save` wrote.
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read what `Fit.save`, `RidgePath.save` or `CrossValidation.save` wrote to a file.
 
     Parameters
     ----------
@@ -78,9 +91,9 @@ def load(path: str | os.PathLike[str]) -> Fit:
 
     Returns
     -------
-    Fit
-        Equal to the one that was saved, bit by bit: arrays, names, `Fit.stats`, and the
-        `CrossValidation` in them.
+    Fit, RidgePath or CrossValidation
+        What the file is of, equal to what was saved, bit by bit: arrays, names, stats, and all fits and
+        studies within.
 
     Raises
     ------
@@ -89,12 +102,14 @@ def load(path: str | os.PathLike[str]) -> Fit:
     ImportError
         If the file is HDF5 and h5py is missing.
     ValueError
-        If the file is none of `Fit.save`, is of a later version of the format, or is damaged.
+        If the file is none of these, is of a later version of the format, or is damaged.
 
     Notes
     -----
     Nothing in the file is executed: numbers are arrays, all else is JSON. Without fastcov,
-    ``numpy.load(path)`` has ``"gains"``, ``"delta"``, ``"covariance"``, ``"target"``, ``"loss"`` and more.
+    ``numpy.load(path)`` has ``"gains"``, ``"delta"``, ``"covariance"``, ``"target"``, ``"loss"`` and more of
+    a fit, ``"ridges"``, ``"loss"`` and ``"fits.0.gains"`` of a path, ``"ridges"`` and ``"scores.exact.r2"``
+    of a study.
 
     Examples
     --------
@@ -121,14 +136,20 @@ def load(path: str | os.PathLike[str]) -> Fit:
         )
     read = _read_npz if file.suffix.lower() == ".npz" else _read_h5
     entries = read(file)
-    if entries is None or _text(entries.get("format")) != FORMAT:
+    form = None if entries is None else _text(entries.get("format"))
+    if entries is None or form is None or not form.startswith("fastcov."):
         raise ValueError(
-            f"Argument 'path' must be a file that Fit.save wrote, and {str(file)!r} is none: fit again and "
-            "save the fit."
+            "Argument 'path' must be a file that save of a Fit, RidgePath or CrossValidation wrote, and "
+            f"{str(file)!r} is none: fit again and save the fit."
         )
     with intact(file, "path"):
         version = int(_entry(entries, "format_version"))
         writer = _text(entries.get("version")) or "unknown"
+    if form not in _FORMATS:
+        raise ValueError(
+            f"Argument 'path' must hold a Fit, RidgePath or CrossValidation, and {str(file)!r} is of class "
+            f"{form.removeprefix('fastcov.')}, of fastcov {writer}: upgrade fastcov to that."
+        )
     if version > FORMAT_VERSION:
         raise ValueError(
             f"Argument 'path' must be of format version {FORMAT_VERSION}, which fastcov {__version__} reads, "
@@ -137,39 +158,99 @@ def load(path: str | os.PathLike[str]) -> Fit:
     with intact(file, "path"):
         metadata = bytes(_entry(entries, "metadata")[()])
         record, places = json.loads(metadata), set[str]()
-        fit = _decoded(record, entries, places)
+        value = _decoded(record, entries, places)
         if version < 1 or _text(_entry(entries, "checksum")) != _checksum(
             metadata, {place: entries[place] for place in places}
         ):
             raise ValueError("its checksum is that of other content")
-        _check(fit)
-    fit.delta.flags.writeable = False
-    return fit
+        if type(value).__name__ != _FORMATS[form]:
+            raise ValueError(f"it holds no {_FORMATS[form]}")
+    return value
 
 
-def _check(fit: Any) -> None:
-    """Raise unless all shapes belong together."""
-    if not isinstance(fit, Fit):
-        raise ValueError("it holds no fit")
+# ---- checks: all shapes belong together, or ValueError
+
+
+def _agree(wanted: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> None:
+    """Raise unless each shape is the one that others say."""
+    for name, (found, shape) in wanted.items():
+        if tuple(found) != tuple(shape):
+            raise ValueError(f"the shape of {name!r} is {tuple(found)}, and others say {tuple(shape)}")
+
+
+def _check_fit(fit: Fit) -> None:
     N, D = fit.stats["shape"]
     T = fit.delta.shape[:-1]
+    if len(T) > 1:
+        raise ValueError(f"the shape of 'gains' is {fit.delta.shape}, and others say {(N,)}")
     square = (*T, D, D)
-    wanted: dict[str, tuple[Any, tuple[int, ...]]] = {
-        "delta": (fit.delta, (*T, N)),
-        "gains": (fit._gains, (*T, N)),
-        "covariance": (fit._covariance, square),
-        "target": (fit._target, square),
-        "covariance_at_one": (fit._covariance_at_one, (D, D)),
-        **{name: (getattr(fit, name), T) for name in ("loss", "loss_at_one", "r2", "residual")},
+    _agree({
+        "delta": (fit.delta.shape, (*T, N)),
+        "gains": (fit._gains.shape, (*T, N)),
+        "covariance": (fit._covariance.shape, square),
+        "target": (fit._target.shape, square),
+        "covariance_at_one": (fit._covariance_at_one.shape, (D, D)),
+        **{name: (np.shape(getattr(fit, name)), T) for name in ("loss", "loss_at_one", "r2", "residual")},
         **{
-            name: (np.empty(len(names)), (n,))
+            name: ((len(names),), (n,))
             for name, names, n in (("channels", fit.channels, N), ("conditions", fit.conditions, D))
             if names is not None
         },
+    })  # fmt: skip
+    fit.delta.flags.writeable = False
+
+
+def _check_path(path: RidgePath) -> None:
+    if not path.fits or not all(isinstance(fit, Fit) for fit in path.fits):
+        raise ValueError("it is not of fits")
+    first = path.fits[0]
+    for k, fit in enumerate(path.fits):
+        _agree({
+            f"fits.{k}": (fit.stats["shape"], first.stats["shape"]),
+            f"fits.{k}.delta": (fit.delta.shape, first.delta.shape),
+        })  # fmt: skip
+
+
+def _check_study(cv: CrossValidation) -> None:
+    """Of fields that are known here; others may be of any shape."""
+    N, D = cv.stats["shape"]
+    F, K = len(cv.folds), len(cv.ridges)
+    if not all(np.all((part >= 0) & (part < D)) for fold in cv.folds for part in fold):
+        raise ValueError(f"'folds' hold out other conditions than {D}")
+    wanted: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+        "ridges": (np.shape(cv.ridges), (K,)),
+        **{f"baselines.{name}": (moments.sums.shape[:-1], (F,)) for name, moments in cv.baselines.items()},
     }
-    for name, (value, shape) in wanted.items():
-        if np.shape(value) != shape or len(T) > 1:
-            raise ValueError(f"the shape of {name!r} is {np.shape(value)}, and others say {shape}")
+    for method, scores in cv.scores.items():
+        wanted[f"scores.{method}.moments"] = scores.moments.sums.shape[:-1], (K, F)
+        if scores.shuffled is not None:
+            wanted[f"scores.{method}.shuffled"] = scores.shuffled.sums.shape[1:-1], (K, F)
+        for name in ("residual", "status", "errors", "gains"):
+            if (values := getattr(scores, name)) is not None:
+                wanted[f"scores.{method}.{name}"] = np.shape(values)[:2], (F, K)
+    wanted |= {f"fits.{method}": (fit.stats["shape"], (N, D)) for method, fit in cv.fits.items()}
+    _agree(wanted)
+
+
+# What may be in a file, by itself or inside of another: frozen dataclasses, whose fields that are missing in
+# an older file take their defaults.
+_CLASSES: dict[str, type[Any]] = {
+    "Fit": Fit,
+    "RidgePath": RidgePath,
+    "CrossValidation": CrossValidation,
+    "Scores": Scores,
+    "Moments": Moments,
+    "Nested": Nested,
+    "PermutationTest": PermutationTest,
+    "ChannelTest": ChannelTest,
+}
+# What a file may be of, by the name of its format; and what is checked wherever it stands.
+_FORMATS = {f"fastcov.{name}": name for name in ("Fit", "RidgePath", "CrossValidation", "PermutationTest")}
+_CHECKS: dict[str, Callable[[Any], None]] = {
+    "Fit": _check_fit,
+    "RidgePath": _check_path,
+    "CrossValidation": _check_study,
+}
 
 
 # ---- values as JSON and arrays
@@ -179,7 +260,7 @@ def _encoded(value: Any, place: str, arrays: dict[str, Array]) -> Any:
     """What JSON can say of a value; numbers of NumPy go to `arrays`."""
     name = type(value).__name__
     if type(value) is _CLASSES.get(name):
-        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
         return {
             "class": name,
             "fields": {k: _encoded(v, _join(place, k.lstrip("_")), arrays) for k, v in fields.items()},
@@ -206,8 +287,7 @@ def _encoded(value: Any, place: str, arrays: dict[str, Array]) -> Any:
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
         return {"dict": {k: _encoded(v, _join(place, k), arrays) for k, v in value.items()}}
     raise TypeError(
-        f"Argument 'fit' must hold numbers, texts, lists and dicts in its stats, not a {name} in {place!r}: "
-        "remove it."
+        f"Argument 'value' must hold numbers, texts, lists and dicts, not a {name} in {place!r}: remove it."
     )
 
 
@@ -226,7 +306,11 @@ def _decoded(value: Any, entries: Mapping[str, Any], places: set[str]) -> Any:
     if not isinstance(value, dict):
         return value
     if "class" in value:
-        return _CLASSES[value["class"]](**{k: inside(v) for k, v in value["fields"].items()})
+        name = value["class"]
+        found = _CLASSES[name](**{k: inside(v) for k, v in value["fields"].items()})
+        if name in _CHECKS:
+            _CHECKS[name](found)
+        return found
     if "texts" in value:
         return np.array(value["texts"], value["dtype"]).reshape(value["shape"])
     if "sparse" in value:

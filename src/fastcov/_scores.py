@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -296,6 +297,24 @@ class CrossValidation:
         sums = np.nansum(errors, axis=0)
         with np.errstate(invalid="ignore"):
             return np.asarray(np.where(np.isnan(errors).all(axis=0), np.nan, sums / sums.sum()))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the study with its fits to a .npz, .h5 or .hdf5 file, which `fastcov.load` reads.
+
+        As `Fit.save`. Entries have the names of attributes, as ``"ridges"`` and ``"scores.exact.r2"``.
+
+        Raises
+        ------
+        ValueError, OSError
+            If such a file cannot be written there.
+        TypeError
+            If something was added to `stats` that is not of numbers, texts, lists and dicts.
+        ImportError
+            If h5py is needed and missing.
+        """
+        from ._saved import save
+
+        save(self, path)
 
     def to_frame(self) -> Any:
         """A DataFrame of pandas with a row for each method or baseline, fold and ridge, and all scores.

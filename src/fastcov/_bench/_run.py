@@ -7,12 +7,14 @@ import dataclasses
 import datetime
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from .._jit import threads as limited
+from .._overshoot import OvershootWarning
 from .._progress import watching
 from .._solvers import Progress
 from . import _cases
@@ -80,7 +82,12 @@ def run(
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     before = load()
     timed: dict[int, Timed] = {}
-    with limited(threads) if threads is not None else contextlib.nullcontext(), watching(callback) as watch:
+    with (
+        limited(threads) if threads is not None else contextlib.nullcontext(),
+        watching(callback) as watch,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", OvershootWarning)  # it is timed, not used
         found = machine()
         for batch in _batches(keys):
             start, share = len(timed) / len(keys), len(batch) / len(keys)

@@ -55,10 +55,13 @@ def demo(
     fastcov demo --data demo.npz
     fastcov cv demo.npz:X --responses demo.npz:Y --method exact --method linear --plot cv.png
     """  # noqa: D301
+    import warnings
+
     from .. import datasets, plot
     from .._cross_validation import cross_validate
     from .._fit import fit
     from .._io import check_output
+    from .._overshoot import OvershootWarning
     from .._path import ridge_path
 
     first = check_output(output, FIGURES, name="--output")
@@ -68,6 +71,7 @@ def demo(
 
     simulation = datasets.simulate(channels, conditions, rng=seed, noise=noise)
     X, S = simulation.X, simulation.S
+    warnings.simplefilter("ignore", OvershootWarning)  # tables and figures show how far
     # From the worst to the best.
     methods = ("diagonal", "linear", "line-search", "exact")
     fits = {name: fit(X, S, relative_ridge=relative_ridge, method=name) for name in methods}

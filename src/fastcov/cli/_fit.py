@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -140,11 +141,14 @@ def fit_command(x: str, output: str | None, figure: str | None, as_json: bool, *
     if picture is not None:
         from .. import plot
         from .._fit import fit
+        from .._overshoot import OvershootWarning
 
         others = [other for other in ("linear", "diagonal") if other != asked.method]
-        fits = {asked.method: fitted} | {
-            other: fit(X, **of, ridge=fitted.ridge, method=other, **asked.options) for other in others
-        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OvershootWarning)  # nobody asked for these
+            fits = {asked.method: fitted} | {
+                other: fit(X, **of, ridge=fitted.ridge, method=other, **asked.options) for other in others
+            }
         save_figure(plot.summary(X, fitted.target(), fits, order="cluster"), picture)
     if as_json:
         chosen = {} if cv is None else {"cv": {"relative_ridges": cv.ridges, "r2": cv.r2}}
@@ -196,10 +200,14 @@ def report_command(
     fitted, why = asked.fit(x, X, of), None
     if explain and fitted.delta.ndim == 1:
         from .._explain import explain as explained
+        from .._overshoot import OvershootWarning
 
         S = fitted.target()  # in the order of X
         try:
-            why = explained(X, S, fitted.ridge, center=asked.center, memory_budget=asked.memory_budget)
+            with warnings.catch_warnings():
+                if fitted.overshoots:  # which has been said
+                    warnings.simplefilter("ignore", OvershootWarning)
+                why = explained(X, S, fitted.ridge, center=asked.center, memory_budget=asked.memory_budget)
         except (ValueError, MemoryError) as error:
             say("Warning", f"No explanation: {error}")
             chosen = None

@@ -1,0 +1,158 @@
+"""save of paths and studies, and fc.load: the same, bit by bit, or one clear error."""
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from test_saved import FITS, NAMED, SIM, STACK, D, N, refused, rewritten, same, suffixes
+
+import fastcov as fc
+from fastcov import _saved
+
+
+def results():
+    """Paths and studies with all that they may have."""
+    yield "linear path", fc.ridge_path(SIM.X, SIM.S, ridges=[7, 0, 3])
+    yield "named path", fc.ridge_path(NAMED, responses=SIM.Y, relative_ridges=[0.1], method="exact")
+    yield "path of a stack", fc.ridge_path(SIM.X, STACK, relative_ridges=[0.1, 1], method="line-search")
+    yield "study", fc.cross_validate(NAMED, SIM.Y, relative_ridges=[0.1, 1], folds=4)
+    yield (
+        "large study",
+        fc.cross_validate(
+            NAMED, SIM.Y, ridges=[1, 2, 3], folds=4, repeats=2, shuffles=2, method=["exact", "linear"]
+        ),
+    )
+    yield "study without a fit", fc.cross_validate(SIM.X, SIM.Y, folds=2, method="linear", refit=None)
+
+
+RESULTS = dict(results())
+PATH, STUDY = RESULTS["linear path"], RESULTS["large study"]
+
+
+@suffixes
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_path_or_study_comes_back_bit_by_bit(tmp_path, suffix, name):
+    result, file = RESULTS[name], tmp_path / f"result.{suffix}"
+    result.save(file)
+    found = fc.load(file)
+    same(result, found)
+    assert repr(result) == repr(found)
+    assert os.listdir(tmp_path) == [file.name]
+    for fit in getattr(found, "fits", {}).values() if isinstance(found, fc.CrossValidation) else found:
+        with pytest.raises(ValueError, match="read-only"):
+            fit.delta[...] = 0.0
+
+
+def test_numpy_reads_a_path_and_a_study_by_name(tmp_path):
+    PATH.save(tmp_path / "path.npz")
+    STUDY.save(tmp_path / "study.npz")
+    with np.load(tmp_path / "path.npz", allow_pickle=False) as file:
+        for name in ("ridges", "loss", "r2", "status"):
+            assert_array_equal(file[name], getattr(PATH, name))
+        assert_array_equal(file["fits.1.gains"], PATH[1].gains)
+        assert file["format"][()] == "fastcov.RidgePath"
+    with np.load(tmp_path / "study.npz", allow_pickle=False) as file:
+        assert_array_equal(file["scores.linear.r2"], STUDY.r2["linear"])
+        assert file["methods"].tolist() == ["exact", "linear"]
+        assert file["format"][()] == "fastcov.CrossValidation"
+
+
+@suffixes
+def test_a_file_of_something_else_says_what_it_is_and_what_reads_it(tmp_path, suffix):
+    path = tmp_path / f"fit.{suffix}"
+    rewritten(path, format="fastcov.Explanation", version="9.8.7")
+    refused(path, "is of class Explanation, of fastcov 9.8.7: upgrade fastcov")
+
+
+@suffixes
+@pytest.mark.parametrize("name", ["RidgePath", "CrossValidation"])
+def test_a_file_whose_content_is_not_what_its_format_says_is_refused(tmp_path, suffix, name):
+    path = tmp_path / f"fit.{suffix}"
+    rewritten(path, format=f"fastcov.{name}")
+    refused(path, "must be an intact file", f"it holds no {name}")
+
+
+@suffixes
+@pytest.mark.parametrize(
+    ("result", "changes", "words"),
+    [
+        (PATH, {"fits": ()}, "not of fits"),
+        (PATH, {"fits": (PATH[0], FITS["stack"])}, "the shape of 'fits.1.delta'"),
+        (PATH, {"fits": (PATH[0], dataclasses.replace(PATH[1], loss=np.ones(2)))}, "the shape of 'loss'"),
+        (STUDY, {"ridges": np.ones((3, 1))}, "the shape of 'ridges'"),
+        (STUDY, {"ridges": np.ones(2)}, "the shape of 'scores.exact.r2'"),
+        (STUDY, {"folds": STUDY.folds[1:]}, "the shape of 'r2_at_one'"),
+        (STUDY, {"folds": ((np.array([0]), np.array([D])), *STUDY.folds[1:])}, "other conditions than 8"),
+        (STUDY, {"stats": STUDY.stats | {"shape": (N + 1, D)}}, "the shape of 'fits.exact'"),
+        (
+            STUDY,
+            {"scores": {"exact": dataclasses.replace(STUDY.scores["exact"], status=np.array(["a"]))}},
+            "the shape of 'scores.exact.status'",
+        ),
+        (
+            STUDY,
+            {"scores": {"exact": dataclasses.replace(STUDY.scores["exact"], r2_shuffled=np.ones((8, 3)))}},
+            "the shape of 'scores.exact.r2_shuffled'",
+        ),
+        (STUDY, {"fits": {"exact": dataclasses.replace(STUDY.fits["exact"], channels=("a",))}}, "'channels'"),
+    ],
+)
+def test_shapes_of_paths_and_studies_that_contradict_each_other_are_refused(
+    tmp_path, suffix, result, changes, words, monkeypatch
+):
+    path = tmp_path / f"result.{suffix}"
+    monkeypatch.setattr(_saved, "_readable", lambda *_: {})  # which could not be made of it
+    dataclasses.replace(result, **changes).save(path)
+    refused(path, "must be an intact file", words)
+
+
+@suffixes
+@pytest.mark.parametrize("name", ["path of a stack", "large study"])
+@pytest.mark.parametrize("kept", [0, 60, 0.3, 0.6, 0.9])
+def test_paths_and_studies_cut_short_are_refused_in_one_line(tmp_path, suffix, name, kept):
+    path = tmp_path / f"result.{suffix}"
+    RESULTS[name].save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: kept if isinstance(kept, int) else int(kept * len(whole))])
+    refused(path, "write or copy it again")
+
+
+@pytest.mark.parametrize("entry", ["fits.exact.gains", "scores.linear.pearson", "folds.0.1"])
+def test_a_flipped_bit_in_a_study_is_found(tmp_path, entry):
+    path = tmp_path / "study.npz"
+    STUDY.save(path)
+    entries = _saved._read_npz(path)
+    values = bytearray(entries[entry].tobytes())
+    values[len(values) // 2] ^= 1
+    entries[entry] = np.frombuffer(values, entries[entry].dtype).reshape(entries[entry].shape)
+    _saved.write_entries(path, entries)
+    refused(path, "its checksum is that of other content")
+
+
+@dataclasses.dataclass(frozen=True)
+class Extended:
+    """What a class may become."""
+
+    values: np.ndarray
+    note: str = "as before"
+
+
+@suffixes
+def test_a_class_is_registered_by_its_name_alone_and_its_new_fields_take_their_defaults(
+    tmp_path, suffix, monkeypatch
+):
+    @dataclasses.dataclass(frozen=True)
+    class Earlier:
+        values: np.ndarray
+
+    path = tmp_path / f"fit.{suffix}"
+    monkeypatch.setitem(_saved._CLASSES, "Extended", Earlier)
+    Earlier.__name__ = "Extended"
+    stats = FITS["linear"].stats | {"mine": (Earlier(np.arange(3)), {"inside": Earlier(np.ones(2))})}
+    dataclasses.replace(FITS["linear"], stats=stats).save(path)
+    monkeypatch.setitem(_saved._CLASSES, "Extended", Extended)
+    first, second = fc.load(path).stats["mine"]
+    same(first, Extended(np.arange(3)))
+    same(second, {"inside": Extended(np.ones(2))})
