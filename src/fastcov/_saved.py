@@ -29,7 +29,7 @@ from ._tables import intact
 Array = NDArray[Any]
 
 FORMAT = "fastcov.Fit"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 was without nuisance terms
 SUFFIXES = (".npz", ".h5", ".hdf5")
 
 _SPARSE: dict[str, Any] = {"csr_array": sp.csr_array, "csr_matrix": sp.csr_matrix}
@@ -161,6 +161,7 @@ def _check(fit: Any) -> None:
         "target": (fit._target, square),
         "covariance_at_one": (fit._covariance_at_one, (D, D)),
         **{name: (getattr(fit, name), T) for name in ("loss", "loss_at_one", "r2", "residual")},
+        **{f"nuisance.{name}": (value, T) for name, value in fit.nuisance.items()},
         **{
             name: (np.empty(len(names)), (n,))
             for name, names, n in (("channels", fit.channels, N), ("conditions", fit.conditions, D))

@@ -1,0 +1,93 @@
+"""Atoms under a metric: inner products ⟨R g_i, R g_j⟩ from rows of X and Ỹ.
+
+What a metric takes from a plain inner product is of low rank where all pairs count, or all but the
+diagonal: ⟨R g_i, R g_j⟩ = ⟨g_i, g_j⟩ − q_i·q_j, where q_i are the atom's inner products with what is left out.
+For other weights the images R g_i are made, as vectors over pairs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _blas, _kernels
+from ._metric import Metric
+
+Array = NDArray[Any]
+
+# Of a plain squared norm, what rounding may leave where a metric takes all: so many roundings a condition.
+LEFT = 8.0
+
+
+def of_low_rank(metric: Metric) -> bool:
+    """Whether inner products are plain ones less those of `taken`."""
+    return metric.weights is None or metric.off_diagonal
+
+
+def taken(metric: Metric, X: Array, Y: Array) -> NDArray[np.float64]:
+    """q_i for rows of X and Ỹ (n, D): (n, r), or with the diagonal left out (n, D + r)."""
+    products = X.astype(np.float64) * Y
+    on = products.sum(axis=1)
+    off = X.sum(axis=1, dtype=np.float64) * Y.sum(axis=1, dtype=np.float64) - on
+    columns = [2.0 * (p * on + q * off) for p, q in metric.basis]
+    if metric.off_diagonal:
+        products *= 2.0
+        return np.column_stack([products, *columns])
+    return np.stack(columns, axis=1) if columns else np.empty((len(X), 0))
+
+
+def packed(M: Array, weights: bool = False) -> NDArray[np.float64]:
+    """Upper triangle of a symmetric matrix, off the diagonal times √2 unless it is of weights."""
+    i, j = np.triu_indices(len(M))
+    return M[i, j] if weights else M[i, j] * np.where(i == j, 1.0, np.sqrt(2.0))
+
+
+class Images:
+    """Makes vectors over pairs R g_i (n, P), in the √2-scaled vectorisation."""
+
+    def __init__(self, metric: Metric, dtype: Any) -> None:
+        D = metric.size
+        root = np.ones((D, D)) if metric.root is None else metric.root
+        self.root = None if metric.root is None else packed(root, weights=True).astype(dtype)
+        spread = [packed(root * (p * np.eye(D) + q * (1.0 - np.eye(D)))) for p, q in metric.basis]
+        self.basis = np.array(spread, dtype).reshape(-1, D * (D + 1) // 2)
+
+    def project(self, atoms: Array) -> Array:
+        """Plain atoms (n, P) to their images, in place."""
+        if self.root is not None:
+            atoms *= self.root
+        if len(self.basis):
+            inner = _blas.product(atoms, self.basis, tb=True)
+            atoms -= _blas.product(inner, self.basis)
+        return atoms
+
+    def of(self, X: Array, Y: Array) -> Array:
+        """Of rows of X and Ỹ (n, D). 2nD² flops."""
+        D = X.shape[1]
+        atoms = np.empty((len(X), D * (D + 1) // 2), X.dtype)
+        _kernels.pair_atoms(X, Y, atoms, size=atoms.size)
+        return self.project(atoms)
+
+
+def squared_norms(metric: Metric, X: Array, Y: Array, plain: NDArray[np.float64]) -> NDArray[np.float64]:
+    """‖R g_i‖² from ‖g_i‖². Some 8nD flops, and 6nD² for general weights."""
+    X, Y = X.astype(np.float64), Y.astype(np.float64)
+    if of_low_rank(metric):
+        left = plain - np.square(taken(metric, X, Y)).sum(axis=1)
+    else:
+        w = metric.weights
+        assert w is not None
+        squares, products = X * X, X * Y
+        left = (_blas.product(squares, w) * (Y * Y)).sum(axis=1)
+        left += (_blas.product(products, w) * products).sum(axis=1)
+        left *= 2.0
+        if metric.rank:
+            on = products @ np.diagonal(w)
+            off = (_blas.product(X, w) * Y).sum(axis=1) - on
+            for p, q in metric.basis:
+                left -= np.square(2.0 * (p * on + q * off))
+        plain = plain * w.max()
+    left[left <= LEFT * X.shape[1] * np.finfo(np.float64).eps * plain] = 0.0
+    return left
