@@ -1,8 +1,8 @@
 """Atoms under a metric: inner products ⟨R g_i, R g_j⟩ from rows of X and Ỹ.
 
 What a metric takes from a plain inner product is of low rank where all pairs count, or all but the
-diagonal: ⟨R g_i, R g_j⟩ = ⟨g_i, g_j⟩ − q_i·q_j, where q_i are the atom's inner products with what is left out.
-For other weights the images R g_i are made, as vectors over pairs.
+diagonal: ⟨R g_i, R g_j⟩ = ⟨g_i, g_j⟩ − q_i·q_j, with q_i the atom's inner products with what is left out. For
+other weights the images R g_i are made, as vectors over pairs.
 """
 
 from __future__ import annotations

@@ -99,7 +99,8 @@ class Metric:
         on, off = self._totals
         rows = []
         if self.nuisance == ("constant",):
-            rows.append((1.0 / np.sqrt(on + off),) * 2)
+            both = 1.0 / np.sqrt(on + off)
+            rows.append((both * (on > 0), both * (off > 0)))
         elif self.nuisance:
             if on > 0:
                 rows.append((1.0 / np.sqrt(on), 0.0))
@@ -185,9 +186,8 @@ class Metric:
         taken = sums @ self.means
         found = {"constant": taken[..., 1], "diagonal": taken[..., 0] - taken[..., 1]}
         if self.nuisance == ("diagonal",) or not off:
-            found = {"constant": np.zeros_like(taken[..., 1]), "diagonal": taken[..., 0]}
-            if self.nuisance == ("constant",):
-                found["constant"] = taken[..., 0]
+            zero = np.zeros_like(taken[..., 0])
+            found = {name: taken[..., 0] if name == self.nuisance[0] else zero for name in self.nuisance}
         elif not on:
             found["diagonal"] = np.zeros_like(found["diagonal"])
         return np.stack([found[name] for name in self.nuisance], axis=-1) if self.nuisance else sums[..., :0]

@@ -411,7 +411,7 @@ class Problem:
             return given
         metric = self.metric
         if metric is not None and metric.weights is not None:
-            left_out = (unknown | np.swapaxes(unknown, -1, -2)) & (metric.weights == 0.0)
+            left_out = (unknown | np.swapaxes(unknown, -1, -2)) & (metric.weights == 0.0) & ~np.isinf(given)
             given = np.where(left_out, given.dtype.type(0), given)
         if np.isnan(given).any() and (error := nonfinite(name, given, axes, names)):
             raise ValueError(

@@ -219,8 +219,8 @@ def fit_rows(fit: Fit) -> list[Row]:
         terms = ", ".join(f"{name} {number(value)}" for name, value in fit.nuisance.items())
         rows.append(
             Row("Nuisance terms", terms, "What of the target gains need not explain: a value on the "
-                "diagonal, as noise of each condition alone, or the same for all pairs. Loss and R² are with these; "
-                "in units of the responses squared.")
+                "diagonal, as noise of each condition alone, or the same for all pairs. Loss and R² are with "
+                "them; in units of the responses squared.")
         )  # fmt: skip
     if "at_bounds" in stats:
         held = f"{stats['at_bounds']} of {N} gains"
