@@ -231,6 +231,11 @@ class Problem:
         """The same, with nuisance terms and the pairs that count; `labels` are those of a target as well."""
         return dataclasses.replace(self, metric=Metric.of(nuisance, pairs, self.shape[1], labels))
 
+    @property
+    def plain(self) -> Problem:
+        """The same without a metric, which need not travel."""
+        return self if self.metric is None else dataclasses.replace(self, metric=None)
+
     def unlabelled(self) -> Problem:
         """The same without names, which need not travel."""
         return dataclasses.replace(self, labels=UNLABELLED)

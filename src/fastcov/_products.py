@@ -6,7 +6,6 @@ respect to gain i. All in the scaled units of a Problem.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -36,7 +35,7 @@ def apply_atoms(problem: Problem, V: NDArray[np.float64]) -> NDArray[np.float64]
 
     Its image under the metric, where there is one. 2ND² flops for each v, one pass over X.
     """
-    slopes = weighted_atoms(problem, V)[0]
+    slopes = weighted_atoms(problem.plain, V)[0]
     return slopes if problem.metric is None else problem.metric.image(slopes)
 
 
@@ -70,7 +69,8 @@ def apply_adjoint(problem: Problem, M: NDArray[np.float64]) -> NDArray[np.float6
 
     Under a metric M is an image. 2ND² flops for each M, one pass over X.
     """
-    return weighted_adjoint(problem, M if problem.metric is None else problem.metric.adjoint(M))[0]
+    M = M if problem.metric is None else problem.metric.adjoint(M)
+    return weighted_adjoint(problem.plain, M)[0]
 
 
 @joined()
@@ -200,7 +200,7 @@ def gram_block(rows: Problem, columns: Problem, *, at_ones: bool, images: bool =
         Xr, Xc = rows.responses(), columns.responses()
         if images or not _counted.of_low_rank(metric):
             return _image_block(metric, Xr, Yr, Xc, Yc)
-        A = gram_block(dataclasses.replace(rows, metric=None), columns, at_ones=at_ones)
+        A = gram_block(rows.plain, columns, at_ones=at_ones)
         Qr, Qc = (_counted.taken(metric, X, Y).astype(A.dtype) for X, Y in ((Xr, Yr), (Xc, Yc)))
         A -= _blas.product(Qr, Qc, tb=True)
         return A
