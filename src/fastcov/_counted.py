@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from . import _blas, _kernels
 from ._metric import Metric
+from ._problem import Problem
 
 Array = NDArray[Any]
 
@@ -26,16 +27,21 @@ def of_low_rank(metric: Metric) -> bool:
     return metric.weights is None or metric.off_diagonal
 
 
-def taken(metric: Metric, X: Array, Y: Array) -> NDArray[np.float64]:
-    """q_i for rows of X and Ỹ (n, D): (n, r), or with the diagonal left out (n, D + r)."""
-    products = X.astype(np.float64) * Y
-    on = products.sum(axis=1)
-    off = X.sum(axis=1, dtype=np.float64) * Y.sum(axis=1, dtype=np.float64) - on
-    columns = [2.0 * (p * on + q * off) for p, q in metric.basis]
-    if metric.off_diagonal:
-        products *= 2.0
-        return np.column_stack([products, *columns])
-    return np.stack(columns, axis=1) if columns else np.empty((len(X), 0))
+def taken(metric: Metric, problem: Problem) -> NDArray[np.float64]:
+    """q_i: (N, r), or with the diagonal left out (N, r + D). 4ND flops, one pass over X."""
+    N, D = problem.shape
+    r = metric.rank
+    Q, sums = np.empty((N, r + D * metric.off_diagonal)), np.empty((N, 2))
+    for rows, block in problem.blocks(streamed=not metric.off_diagonal):
+        _kernels.atom_sums(block, problem.gains[rows], problem.mean, sums[rows], size=block.size)
+        if metric.off_diagonal:
+            products = Q[rows, r:]
+            np.multiply(
+                2.0 * block.astype(np.float64), problem.centre(rows, block, np.empty_like(block)), products
+            )
+    for k, (p, q) in enumerate(metric.basis):
+        Q[:, k] = 2.0 * (p * sums[:, 0] + q * sums[:, 1])
+    return Q
 
 
 def packed(M: Array, weights: bool = False) -> NDArray[np.float64]:
@@ -71,23 +77,32 @@ class Images:
         return self.project(atoms)
 
 
-def squared_norms(metric: Metric, X: Array, Y: Array, plain: NDArray[np.float64]) -> NDArray[np.float64]:
-    """‖R g_i‖² from ‖g_i‖². Some 8nD flops, and 6nD² for general weights."""
-    X, Y = X.astype(np.float64), Y.astype(np.float64)
+def squared_norms(problem: Problem, plain: NDArray[np.float64]) -> NDArray[np.float64]:
+    """‖R g_i‖² from ‖g_i‖². Some 6ND flops, and 6ND² for general weights."""
+    metric, D = problem.metric, problem.shape[1]
+    assert metric is not None
     if of_low_rank(metric):
-        left = plain - np.square(taken(metric, X, Y)).sum(axis=1)
+        Q = taken(metric, problem)
+        left = plain - np.einsum("ij,ij->i", Q, Q)
     else:
         w = metric.weights
         assert w is not None
-        squares, products = X * X, X * Y
-        left = (_blas.product(squares, w) * (Y * Y)).sum(axis=1)
-        left += (_blas.product(products, w) * products).sum(axis=1)
-        left *= 2.0
-        if metric.rank:
-            on = products @ np.diagonal(w)
-            off = (_blas.product(X, w) * Y).sum(axis=1) - on
-            for p, q in metric.basis:
-                left -= np.square(2.0 * (p * on + q * off))
-        plain = plain * w.max()
-    left[left <= LEFT * X.shape[1] * np.finfo(np.float64).eps * plain] = 0.0
+        left, plain = np.empty_like(plain), plain * w.max()
+        for rows, part in problem.astype(np.float64).parts():
+            left[rows] = _weighted_norms(metric, w, part.X[:], part.centred())
+    left[left <= LEFT * D * np.finfo(np.float64).eps * plain] = 0.0
+    return left
+
+
+def _weighted_norms(metric: Metric, w: Array, X: Array, Y: Array) -> Array:
+    """‖R g_i‖² = 2 [(x²)ᵀ w y² + (x ỹ)ᵀ w (x ỹ)], less what terms take up, for rows (n, D)."""
+    squares, products = X * X, X * Y
+    left = (_blas.product(squares, w) * (Y * Y)).sum(axis=1)
+    left += (_blas.product(products, w) * products).sum(axis=1)
+    left *= 2.0
+    if metric.rank:
+        on = (products * np.diagonal(w)).sum(axis=1)
+        off = (_blas.product(X, w) * Y).sum(axis=1) - on
+        for p, q in metric.basis:
+            left -= np.square(2.0 * (p * on + q * off))
     return left

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._labels import UNLABELLED, Labels, by_condition
+from ._steps import image
 from ._validation import as_float64, check_array, nonfinite
 
 Array = NDArray[np.float64]
@@ -118,7 +119,7 @@ class Metric:
         """(2, 2), from sums of w ∘ M on the diagonal and off it to what is taken from M there."""
         return np.ascontiguousarray(self.basis.T @ self.basis)
 
-    @property
+    @functools.cached_property
     def kernel_form(self) -> tuple[Array, Array]:
         """√w, empty where all are one, and `means`: what compiled code needs."""
         return np.empty((0, 0)) if self.root is None else self.root, self.means
@@ -150,19 +151,22 @@ class Metric:
 
     def image(self, M: Array) -> Array:
         """R M."""
-        left = M
-        if self.rank:
-            weighted = M if self.weights is None else M * self.weights
-            left = M - self._spread(self._sums(weighted) @ self.means)
-        return left if self.root is None else left * self.root
+        if not self.rank:
+            return M if self.root is None else M * self.root
+        stack = np.ascontiguousarray(M, np.float64).reshape(-1, self.size, self.size)
+        out = np.empty(stack.shape)
+        for matrix, left in zip(stack, out, strict=True):
+            image(matrix, *self.kernel_form, left)
+        return out.reshape(np.shape(M))
 
     def adjoint(self, M: Array) -> Array:
         """Rᵀ M."""
-        weighted = M if self.root is None else M * self.root
+        if self.root is None or self.weights is None:
+            return self.image(M)
+        weighted: Array = M * self.root
         if not self.rank:
             return weighted
-        taken = self._spread(self._sums(weighted) @ self.means)
-        return weighted - (taken if self.weights is None else taken * self.weights)
+        return weighted - self._spread(self._sums(weighted) @ self.means) * self.weights
 
     def pull(self, M: Array) -> Array:
         """RᵀR M."""

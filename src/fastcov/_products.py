@@ -110,10 +110,7 @@ def squared_norms(problem: Problem) -> NDArray[np.float64]:
     out = np.empty(problem.shape[0])
     for rows, block in problem.blocks(streamed=True):
         _kernels.squared_norms(block, problem.gains[rows], problem.mean, out[rows], size=block.size)
-    if problem.metric is not None:
-        for rows, part in problem.astype(np.float64).parts():
-            out[rows] = _counted.squared_norms(problem.metric, part.X[:], part.centred(), out[rows])
-    return out
+    return out if problem.metric is None else _counted.squared_norms(problem, out)
 
 
 def gram_triangle(problem: Problem, *, mirror: bool = False) -> Array:
@@ -153,9 +150,9 @@ def _triangle_at_ones(problem: Problem, mirror: bool) -> Array | None:
         _kernels.gram_from_product(A, a, c, mirror, size=A.size)
         return A
     _kernels.gram_from_product(A, a, c, False, size=A.size)
-    Q = _counted.taken(metric, problem.responses(), centred)
+    Q = _counted.taken(metric, problem)
     trace = float(np.trace(A, dtype=np.float64))
-    if trace - float(np.square(Q).sum()) < CANCELLATION * trace:
+    if trace - float(np.einsum("ij,ij->", Q, Q)) < CANCELLATION * trace:
         return None
     _blas.subtract_self_product(A, np.ascontiguousarray(Q, A.dtype))
     if mirror:
@@ -195,15 +192,14 @@ def gram_block(rows: Problem, columns: Problem, *, at_ones: bool, images: bool =
 
     Under a metric from products of images of atoms where it has to be, or `images` are asked for.
     """
-    Yr, Yc = rows.centred(), columns.centred()
     if (metric := rows.metric) is not None:
-        Xr, Xc = rows.responses(), columns.responses()
         if images or not _counted.of_low_rank(metric):
-            return _image_block(metric, Xr, Yr, Xc, Yc)
+            return _image_block(metric, rows, columns)
         A = gram_block(rows.plain, columns, at_ones=at_ones)
-        Qr, Qc = (_counted.taken(metric, X, Y).astype(A.dtype) for X, Y in ((Xr, Yr), (Xc, Yc)))
+        Qr, Qc = (_counted.taken(metric, part).astype(A.dtype) for part in (rows, columns))
         A -= _blas.product(Qr, Qc, tb=True)
         return A
+    Yr, Yc = rows.centred(), columns.centred()
     YY = _blas.product(Yr, Yc, tb=True)
     if at_ones:
         ar, c = _mean_products(rows, Yr)
@@ -216,13 +212,13 @@ def gram_block(rows: Problem, columns: Problem, *, at_ones: bool, images: bool =
     return YY
 
 
-def _image_block(metric: Metric, Xr: Array, Yr: Array, Xc: Array, Yc: Array) -> Array:
+def _image_block(metric: Metric, rows: Problem, columns: Problem) -> Array:
     """The block of products of images of atoms. nkD² flops."""
-    maker = _counted.Images(metric, Xr.dtype)
-    columns, out = maker.of(Xc, Yc), np.empty((len(Xr), len(Xc)), Xr.dtype)
-    for start in range(0, len(Xr), PANEL):
-        some = slice(start, start + PANEL)
-        _blas.product(maker.of(Xr[some], Yr[some]), columns, tb=True, out=out[some])
+    maker = _counted.Images(metric, rows.dtype)
+    right = maker.of(columns.responses(), columns.centred())
+    out = np.empty((rows.shape[0], len(right)), rows.dtype)
+    for some, part in rows.parts(step=PANEL):
+        _blas.product(maker.of(part.responses(), part.centred()), right, tb=True, out=out[some])
     return out
 
 

@@ -73,8 +73,12 @@ class Start:
     @property
     def error(self) -> Array:
         """e₀ as matrices (T, D, D), images under the metric."""
-        error = self.target - self.covariance
-        return error if self.problem.metric is None else self.problem.metric.image(error)
+        return self.target - self.covariance if self.problem.metric is None else self._image
+
+    @functools.cached_property
+    def _image(self) -> Array:
+        assert self.problem.metric is not None
+        return self.problem.metric.image(self.target - self.covariance)
 
     @functools.cached_property
     def error_squares(self) -> Array:

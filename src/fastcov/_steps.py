@@ -89,14 +89,16 @@ def chunk_rows(n: Any, d: Any, itemsize: Any) -> int:
 
 @inner
 def image(M: Any, root: Any, means: Any, out: Any) -> None:
-    """out = R M of a symmetric M (d, d), which may be the same: see `Metric`. means (2, 2)."""
+    """out = R M for M (d, d), which may be the same: see `Metric`. means (2, 2)."""
     d, weighted = len(M), len(root) > 0
     on, off = 0.0, 0.0
     for a in range(d):
-        for b in range(a):
-            off += M[a, b] * root[a, b] ** 2 if weighted else M[a, b]
-        on += M[a, a] * root[a, a] ** 2 if weighted else M[a, a]
-    off *= 2.0
+        for b in range(d):
+            m = M[a, b] * root[a, b] ** 2 if weighted else M[a, b]
+            if a == b:
+                on += m
+            else:
+                off += m
     taken_on, taken_off = means[0, 0] * on + means[0, 1] * off, means[1, 0] * on + means[1, 1] * off
     for a in range(d):
         for b in range(d):
