@@ -315,3 +315,52 @@ def covariance_penalty(name, A, center=True, dtype=np.float64, **options):
     C, centred = unit_covariance(A, center, dtype)
     value, F = COVARIANCE_PENALTIES[name](C, **options)
     return value, 2 * F @ centred / (centred.shape[1] - 1)
+
+
+# --- nuisance terms, and pairs that count
+
+
+def projection(D, nuisance=(), pairs=None):
+    """R (D², D²): √w times, less what lies in the span of √w ∘ {I, 11ᵀ}. ½‖R e‖² is the loss."""
+    root = np.sqrt(np.ones((D, D)) if pairs is None else np.asarray(pairs, np.float64)).ravel()
+    matrices = {"diagonal": np.eye(D).ravel(), "constant": np.ones(D * D)}
+    terms = (
+        np.stack([root * matrices[name] for name in nuisance], axis=1) if nuisance else np.empty((D * D, 0))
+    )
+    U, s, _ = np.linalg.svd(terms, full_matrices=False)
+    U = U[:, s > 1e-12 * s.max(initial=0.0)]
+    return (np.eye(D * D) - U @ U.T) * root
+
+
+def nuisance_terms(error, nuisance, pairs=None):
+    """β and γ that leave least of S − C, by least squares of minimum norm, and what they leave, squared."""
+    D = len(error)
+    root = np.sqrt(np.ones((D, D)) if pairs is None else np.asarray(pairs, np.float64)).ravel()
+    matrices = {"diagonal": np.eye(D).ravel(), "constant": np.ones(D * D)}
+    A = np.stack([root * matrices[name] for name in nuisance], axis=1)
+    found = np.linalg.lstsq(A, root * error.ravel(), rcond=None)[0]
+    return found, np.sum((A @ found - root * error.ravel()) ** 2)
+
+
+class Counted:
+    """A fit's loss and linear system with R G and R e in place of G and e."""
+
+    def __init__(self, X, S, ridge, center=True, nuisance=(), pairs=None):
+        self.X, self.S, self.ridge, self.center = np.asarray(X, np.float64), np.asarray(S), ridge, center
+        self.R = projection(len(S), nuisance, pairs)
+        self.G = self.R @ atoms(self.X, None, center)
+        self.e = self.R @ error(self.X, S, None, center)
+
+    def linear(self):
+        return np.linalg.solve(self.G.T @ self.G + self.ridge * np.eye(len(self.X)), self.G.T @ self.e)
+
+    def diagonal(self):
+        return self.G.T @ self.e / (np.sum(self.G**2, axis=0) + self.ridge)
+
+    def loss(self, z):
+        e = self.R @ error(self.X, self.S, z, self.center)
+        return (e @ e + self.ridge * np.sum((z - 1) ** 2)) / 2
+
+    def gradient(self, z):
+        e = self.R.T @ self.R @ error(self.X, self.S, z, self.center)
+        return self.ridge * (z - 1) - atoms(self.X, z, self.center).T @ e

@@ -202,7 +202,7 @@ def test_numpy_reads_the_numbers_by_name_without_pickle(tmp_path):
     ):
         assert_array_equal(found[name], getattr(fit, name))
     assert found["conditions"].tolist() == [str(name) for name in fit.conditions]
-    assert (found["format"][()], found["format_version"][()]) == ("fastcov.Fit", 1)
+    assert (found["format"][()], found["format_version"][()]) == ("fastcov.Fit", 2)
     assert found["version"][()] == fc.__version__
     assert json.loads(bytes(found["metadata"][()]))["class"] == "Fit"
 
@@ -325,8 +325,8 @@ def test_files_of_others_are_not_fits(tmp_path, suffix):
 @suffixes
 def test_a_file_of_a_later_version_says_which_fastcov_reads_it(tmp_path, suffix):
     path = tmp_path / f"fit.{suffix}"
-    rewritten(path, format_version=2, version="9.8.7", metadata=None)
-    refused(path, "format version 1", "is of version 2, of fastcov 9.8.7: upgrade fastcov")
+    rewritten(path, format_version=3, version="9.8.7", metadata=None)
+    refused(path, "format version 2", "is of version 3, of fastcov 9.8.7: upgrade fastcov")
 
 
 @suffixes

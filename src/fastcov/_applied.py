@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ._covariance import aligned
 from ._html import html_table
 from ._labels import Labels, Names, by_condition, conditions_of, kind_of, order_of
+from ._metric import OFF_DIAGONAL, nuisance_matrix
 from ._moments import scored, sums_of
 from ._problem import Problem
 from ._result import Fit
@@ -31,7 +32,8 @@ class Applied:
     Attributes
     ----------
     covariance : ndarray, shape (D_new, D_new)
-        C(z) = X_newᵀ diag(z) J diag(z) X_new, with J as in the fit; in units of X_new squared.
+        C(z) = X_newᵀ diag(z) J diag(z) X_new, with J as in the fit, plus βI + γ11ᵀ with the nuisance terms of
+        the fit, as `Fit.prediction`; in units of X_new squared. The C of all scores.
     target : ndarray, shape (D_new, D_new), or None
         S, in the order of the conditions of X_new.
     conditions : tuple or None
@@ -39,7 +41,8 @@ class Applied:
     r2 : float or None
         1 − ‖C − S‖²_F / ‖S‖²_F.
     r2_at_one : float or None
-        The same of gains of one, the baseline.
+        The same of gains of one, the baseline, with their own nuisance terms. Where a fit is of pairs off the
+        diagonal, so are all of these.
     r2_over_one : float or None
         1 − ‖C − S‖²_F / ‖C(1) − S‖²_F: 0 is no better than gains of one, 1 is perfect.
     pearson : float or None
@@ -128,6 +131,8 @@ def apply(fit: Fit, X_new: Any, S: Any, responses: Any) -> Applied:
         gains[..., order] = fit.gains
     exact = problem.astype(np.float64)
     C = np.stack([exact.unscaled(exact.at(z).covariance(), y=2) for z in np.atleast_2d(gains)])
+    if fit.nuisance:
+        C += nuisance_matrix(fit.nuisance, C.shape[-1])
     target, labels = None, problem.labels
     if S is not None and responses is not None:
         raise ValueError("Argument 'S' or 'responses' must be given, at most one of the two, not both.")
@@ -148,9 +153,19 @@ def apply(fit: Fit, X_new: Any, S: Any, responses: Any) -> Applied:
     if target is not None:
         target = np.broadcast_to(target, C.shape)
         at_one = exact.unscaled(exact.covariance(), y=2)
-        columns = {name: np.array([_score(name, c, s) for c, s in zip(C, target, strict=True)])
-                   for name in ("r2", "pearson")}  # fmt: skip
-        columns["r2_at_one"] = np.array([_score("r2", at_one, s) for s in target])
+        ones = np.broadcast_to(at_one, C.shape)
+        if fit.nuisance:
+            ones = ones + nuisance_matrix(fit.stats["nuisance_at_one"], C.shape[-1])
+        counts = np.ones(C.shape[-2:])
+        if fit.stats.get("pairs") == OFF_DIAGONAL:
+            np.fill_diagonal(counts, 0.0)
+        columns = {
+            name: np.array([_score(name, c, s, counts) for c, s in zip(C, target, strict=True)])
+            for name in ("r2", "pearson")
+        }
+        columns["r2_at_one"] = np.array(
+            [_score("r2", b, s, counts) for b, s in zip(ones, target, strict=True)]
+        )
         with np.errstate(divide="ignore", invalid="ignore"):
             columns["r2_over_one"] = 1.0 - (1.0 - columns["r2"]) / (1.0 - columns["r2_at_one"])
         scores = {name: column[one] for name, column in columns.items()}
@@ -161,11 +176,11 @@ def apply(fit: Fit, X_new: Any, S: Any, responses: Any) -> Applied:
     )  # fmt: skip
 
 
-def _score(name: str, C: Array, S: Array) -> float:
-    """Of a predicted covariance against the target, over all pairs of conditions."""
+def _score(name: str, C: Array, S: Array, weights: Array) -> float:
+    """Of a predicted covariance against the target, over the pairs of conditions that count."""
     size = max(float(np.abs(C).max()), float(np.abs(S).max())) or 1.0  # products of any scale stay in range
     C, S, every = C / size, S / size, np.arange(len(S))
-    sums, _ = sums_of(C, np.diagonal(C).copy(), S, np.ones_like(S), (every[:0], every), 0.0)
+    sums, _ = sums_of(C, np.diagonal(C).copy(), S, weights, (every[:0], every), 0.0)
     return float(scored(name, sums))
 
 

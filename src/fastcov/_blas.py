@@ -47,6 +47,12 @@ def product(A: Array, B: Array, *, ta: bool = False, tb: bool = False, out: Arra
     return out
 
 
+def subtract_self_product(out: Array, A: Array) -> None:
+    """Take A Aᵀ from the lower triangle of `out`, for A of few columns. n²k flops."""
+    if A.size:
+        _routine(blas, "syrk", A.dtype)(-1.0, A.T, beta=1.0, c=out.T, trans=True, lower=0, overwrite_c=1)
+
+
 def self_product(A: Array, *, transpose: bool = False, out: Array | None = None,
                  add: bool = False) -> Array:  # fmt: skip
     """Lower triangle of A Aᵀ (of Aᵀ A for `transpose`); the rest of `out` is left. n²k flops."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.linalg import blas
 
 from ._bounds import Bounds
-from ._objective import EPSILON, Objective, Point, best_step
+from ._objective import EPSILON, Objective, Point, best_step, kernel_form
 from ._products import apply_atoms
 from ._solvers import Progress
 from ._steps import COUNT, ENOUGH, LEFT, MOST, NUMBERS, RADIUS, VV, advance, begin, model_step
@@ -137,7 +137,7 @@ def _free(bounds: Bounds, point: Point, room: float = 0.0) -> NDArray[np.bool_]:
 @dataclasses.dataclass(frozen=True)
 class _Step:
     v: Array
-    slope: Array  # G v
+    slope: Array  # G v, or its image
     length: float  # of v, in the norm of the diagonal
     products: int
 
@@ -170,10 +170,10 @@ def _model_step(objective: Objective, point: Point, diagonal: Array, radius: flo
         pass
     elif objective.short and problem.ready(problem.X):
         own = objective.penalty.own + (np.zeros(N) if point.bends is None else point.bends)
-        error = point.error if problem.center and point.bends is not None else np.zeros((D, D))
+        error = point.weighed if problem.center and point.bends is not None else np.zeros((D, D))
         model_step(
-            problem.X, problem.gains, problem.mean, error, own, diagonal, numbers, vectors, slope,
-            size=N * D * D,
+            problem.X, problem.gains, problem.mean, error, *kernel_form(problem), own,
+            diagonal, numbers, vectors, slope, size=N * D * D,
         )  # fmt: skip
         if problem is not point.problem and not np.isfinite(slope).all():  # beyond float32
             point = dataclasses.replace(point, coarse=point.problem)

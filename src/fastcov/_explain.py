@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,8 @@ def explain(
     responses: ArrayLike | None = None,
     relative_ridge: float | None = None,
     center: bool = True,
+    nuisance: str | Sequence[str] | None = None,
+    pairs: str | ArrayLike | None = None,
     modes: int | None = None,
     rng: Any = 0,
     memory_budget: float | None = None,
@@ -77,6 +79,9 @@ def explain(
         filters the rows of the pseudoinverse.
     center : bool, default True
         Whether the covariance is that of responses less their mean over channels.
+    nuisance, pairs
+        As for `fit`. Errors, atoms and covariance modes are then what nuisance terms leave of them, times √w
+        for weights w of pairs.
     modes : int, optional
         How many modes to compute, the largest first. By default all where min(N, D(D+1)/2) is at most 2500,
         and 50 beyond. With fewer than all, no N x N matrix is formed: what lies outside the modes is found in
@@ -130,6 +135,7 @@ def explain(
         raise ValueError(
             f"Argument 'S' must be one target, not of shape {np.shape(target.S)}: explain them one by one."
         )
+    given = given.with_metric(nuisance, pairs, target.labels)
     settings = Settings.of("linear", given, rng=rng, tol=ENOUGH, memory_budget=memory_budget)
     N, D = given.shape
     n = min(N, n_pairs(D))

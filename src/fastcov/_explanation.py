@@ -204,7 +204,8 @@ class Explanation:
             return np.zeros_like(self._start.error[0])
         row = self._start.problem.take(np.array([index]))
         atom = np.outer(row.responses()[0], row.centred()[0])
-        return self._unscaled((atom + atom.T) * self._start.error[0], 4)
+        error, metric = self._start.error[0], self._start.problem.metric
+        return self._unscaled((atom + atom.T) * (error if metric is None else metric.weighed(error)), 4)
 
     def contributions(self, channel: Any) -> Contributions:
         """What the gain would be alone, and what each other channel adds, −(GᵀG)_ij δ_j / (‖g_i‖² + λ).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ def fit(
     method: str = "linear",
     solver: str = "auto",
     center: bool = True,
+    nuisance: str | Sequence[str] | None = None,
+    pairs: str | ArrayLike | None = None,
     bounds: Any = None,
     gains0: ArrayLike | None = None,
     n_starts: int = 1,
@@ -96,6 +98,14 @@ def fit(
         channels without a penalty beside others, are for "cholesky" and "pcg".
     center : bool, default True
         Whether the covariance is that of responses less their mean over channels.
+    nuisance : {"diagonal", "constant"} or a sequence of both, optional
+        Terms of S that gains need not explain: S ≈ C(z) + βI + γ11ᵀ with β of "diagonal", as noise of each
+        condition alone, and γ of "constant", what all pairs share. They are where the loss is least, for any
+        gains, and in `Fit.nuisance`.
+    pairs : {"all", "off-diagonal"} or array_like of shape (D, D), optional
+        Which pairs of conditions count: all but those of a condition with itself, a symmetric mask, or
+        symmetric weights w ≥ 0, with the loss ½ Σ w (C + βI + γ11ᵀ − S)². S may be NaN where w is 0. Aligned
+        by the names of the conditions, where it has them.
     bounds : (lower, upper), optional
         Least and largest gain: numbers, one a channel, or None for no bound. (0, None) keeps gains from being
         negative; where the two meet a gain is fixed. The linear fit then is the minimum of its loss within.
@@ -129,7 +139,7 @@ def fit(
         If an argument is not a real, finite array of the right shape, S is not symmetric, λ < 0, or
         not exactly one of `ridge` and `relative_ridge` is given; if bounds cross, or `gains0` is outside;
         if a penalty and G share a null space, so that there is no one solution; if names repeat, or are
-        not those of X.
+        not those of X; if `pairs` are no weights, or `nuisance` spans all pairs that count.
     MemoryError
         If the solver does not fit the memory that is available, before it is begun.
     OSError
@@ -153,7 +163,9 @@ def fit(
     twenty at λ/λ_max of 0.1 and hundreds at 1e-4, and copies of X in float64 and float32 where it is in
     memory in another form; trust-region Newton steps of truncated conjugate gradients (Steihaug 1983), of
     the length at which the quartic along them is least. The loss is not convex: at small λ other starts may
-    end in other minima, of nearly the same loss. A relative ridge takes 7 products with GᵀG, 4ND² flops each.
+    end in other minima, of nearly the same loss. A relative ridge takes some 7 products with GᵀG, 4ND² flops
+    each. Nuisance terms add little to any of these, and so do pairs off the diagonal; other pairs cost
+    "cholesky" N²D² / 2 flops in place of N²D.
 
     The linear fit can be trusted while it lowers the exact loss: compare `Fit.loss` with
     `Fit.loss_at_one`, as the printed table does. At small λ it overshoots, and the exact loss at
@@ -173,6 +185,7 @@ def fit(
     if responses is not None:
         responses = aligned("responses", responses, given.labels)
     target = Target.of(S, responses, given)
+    given = given.with_metric(nuisance, pairs, target.labels)
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
         memory_budget=memory_budget, bounds=bounds, gains0=gains0, n_starts=n_starts,
@@ -188,10 +201,12 @@ def fit(
             if wrong:
                 raise ValueError(f"Argument 'ridge' must be a number, not 'cv', {why}.")
         assert responses is not None
+        metric: dict[str, Any] = {"nuisance": nuisance, "pairs": pairs}
         cv = cross_validate(
             given.held(X), responses, folds=min(5, D // 2), method=method, solver=solver, center=center,
             bounds=bounds, tol=tol, max_iterations=max_iterations, rng=rng, memory_budget=memory_budget,
             refit=None, callback=callback,
+            **{name: value for name, value in metric.items() if value is not None},
         )  # fmt: skip
         ridge, relative_ridge = None, cv.best_ridge
         if math.isnan(relative_ridge):

@@ -128,6 +128,8 @@ def fit_dataset(fit: Fit) -> Any:
     }
     for name in ("loss", "loss_at_one", "r2", "residual"):
         variables[name] = (target, np.asarray(getattr(fit, name)))
+    for name, value in fit.nuisance.items():
+        variables[f"nuisance_{name}"] = (target, np.asarray(value))
     dims = {0: (), 1: ("channel",), 2: ("penalty", "channel")}
     for name in ("ridge", "relative_ridge"):
         value = getattr(fit, name)

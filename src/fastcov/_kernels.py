@@ -170,6 +170,25 @@ def squared_norms(X, weights, mean, out):
         out[i] = 2.0 * (xx * yy + xy * xy)
 
 
+@Kernel
+def atom_sums(X, weights, mean, out):
+    """out_i = the sums of x_i y_i^T on the diagonal, x_i.y_i, and off it (n, 2). 4nD flops, one read of X."""
+    n, d = X.shape
+    for i in prange(n):
+        w = weights[i]
+        xy = 0.0
+        sx = 0.0
+        sy = 0.0
+        for j in range(d):
+            x = np.float64(X[i, j])
+            y = w * x - mean[j]
+            xy += x * y
+            sx += x
+            sy += y
+        out[i, 0] = xy
+        out[i, 1] = sx * sy - xy
+
+
 @inlined
 def mirror_block(A, top, left):
     """Copy the block of A (n, n) at (top, left), as far as it is below the diagonal, to above it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import _blas, _kernels
 from ._chunked import Chunked
 from ._jit import blas_for
-from ._labels import Labels, by_channel
+from ._labels import Labels, by_channel, conditions_of
 from ._penalty import Penalty
 from ._problem import NARROW, Problem, check_responses
 from ._products import apply_adjoint
@@ -33,7 +33,10 @@ GROUP_BYTES = 1 << 27
 CANCELLATION = 1e-3
 
 
-def loss(X: ArrayLike, S: ArrayLike, gains: ArrayLike, *, ridge: Any = 0.0, center: bool = True) -> Any:
+def loss(
+    X: ArrayLike, S: ArrayLike, gains: ArrayLike, *, ridge: Any = 0.0, center: bool = True,
+    nuisance: str | Sequence[str] | None = None, pairs: str | ArrayLike | None = None,
+) -> Any:  # fmt: skip
     """Exact loss of gains: L(z) = ½‖Xᵀ diag(z) J diag(z) X − S‖²_F + (λ/2)‖z − 1‖².
 
     Parameters
@@ -49,6 +52,8 @@ def loss(X: ArrayLike, S: ArrayLike, gains: ArrayLike, *, ridge: Any = 0.0, cent
         for `fit`.
     center : bool, default True
         Whether the covariance is that of responses less their mean over channels.
+    nuisance, pairs
+        As for `fit`: the loss is ½ min over β, γ of Σ_ab w_ab (C + βI + γ11ᵀ − S)²_ab, and the ridge term.
 
     Returns
     -------
@@ -62,11 +67,11 @@ def loss(X: ArrayLike, S: ArrayLike, gains: ArrayLike, *, ridge: Any = 0.0, cent
 
     Notes
     -----
-    ND² flops a candidate (one symmetric rank-N update; twice that up to 128 conditions, where a kernel
-    on all threads is faster), memory for a block of rows and D × D; no candidate has a copy of X. From 16
-    candidates on and up to 96 conditions the errors of all are held together, 4D² bytes each but at most
-    128 MB. For float32 X products within a block of rows are summed in float32: good to some 1e-6 of ‖S‖² or
-    ‖C‖².
+    ND² flops a candidate (one symmetric rank-N update; twice that up to 128 conditions, where a kernel on all
+    threads is faster), memory for a block of rows and D × D; no candidate has a copy of X. From 16 candidates
+    on and up to 96 conditions the errors of all are held together, 4D² bytes each but at most 128 MB. With
+    nuisance terms or pairs one candidate is evaluated after another. For float32 X products within a block of
+    rows are summed in float32: good to some 1e-6 of ‖S‖² or ‖C‖².
 
     Examples
     --------
@@ -75,20 +80,21 @@ def loss(X: ArrayLike, S: ArrayLike, gains: ArrayLike, *, ridge: Any = 0.0, cent
     >>> fc.loss(X, fc.covariance(X), [1.0, 1.0, 1.0])
     0.0
     """
-    losses, _ = _evaluate(X, S, gains, ridge, center, gradient=False)
+    losses, _ = _evaluate(X, S, gains, ridge, center, nuisance, pairs, gradient=False)
     return losses
 
 
 def loss_and_gradient(
-    X: ArrayLike, S: ArrayLike, gains: ArrayLike, *, ridge: Any = 0.0, center: bool = True
-) -> tuple[Any, Array]:
+    X: ArrayLike, S: ArrayLike, gains: ArrayLike, *, ridge: Any = 0.0, center: bool = True,
+    nuisance: str | Sequence[str] | None = None, pairs: str | ArrayLike | None = None,
+) -> tuple[Any, Array]:  # fmt: skip
     """Exact loss of gains and its gradient, ∇L = 2 rowsum(X ∘ (Ỹ E)) + λ(z − 1).
 
-    Ỹ = J diag(z) X and E = ỸᵀỸ − S.
+    Ỹ = J diag(z) X and E = ỸᵀỸ − S, or w ∘ (ỸᵀỸ + βI + γ11ᵀ − S) with the best β and γ.
 
     Parameters
     ----------
-    X, S, gains, ridge, center
+    X, S, gains, ridge, center, nuisance, pairs
         As for `loss`.
 
     Returns
@@ -115,14 +121,15 @@ def loss_and_gradient(
     >>> sim = fc.datasets.simulate(20, 6)
     >>> found = minimize(lambda z: fc.loss_and_gradient(sim.X, sim.S, z), sim.gains, jac=True)
     """
-    losses, gradients = _evaluate(X, S, gains, ridge, center, gradient=True)
+    losses, gradients = _evaluate(X, S, gains, ridge, center, nuisance, pairs, gradient=True)
     assert gradients is not None
     return losses, gradients
 
 
 def _evaluate(
-    X: ArrayLike, S: ArrayLike, gains: ArrayLike, ridge: Any, center: bool, *, gradient: bool
-) -> tuple[Any, Array | None]:
+    X: ArrayLike, S: ArrayLike, gains: ArrayLike, ridge: Any, center: bool, nuisance: Any, pairs: Any, *,
+    gradient: bool,
+) -> tuple[Any, Array | None]:  # fmt: skip
     responses = check_responses("X", X)
     labels = Labels.of("X", X)
     penalty = Penalty.of("ridge", by_channel("ridge", ridge, labels), len(responses))
@@ -131,6 +138,7 @@ def _evaluate(
     problem = Problem.measured(
         responses, Z[0], center=center, largest_gain=float(max(Z.max(), -Z.min())), labels=labels
     )
+    problem = problem.with_metric(nuisance, pairs, labels.or_conditions(conditions_of(S)))
     target = problem.target(S)
     K, T = len(Z), len(target)
     if K != T and K > 1 and T > 1:
@@ -168,7 +176,9 @@ def exact_losses(
     gradients = np.empty((K, N)) if gradient else None
     alone = np.ones(K, bool)
     pairs = K >= PAIR_CANDIDATES and D <= PAIR_CONDITIONS
-    if pairs and not isinstance(problem.X, Chunked):  # sums for each candidate need no pairs here
+    if (
+        pairs and problem.metric is None and not isinstance(problem.X, Chunked)
+    ):  # sums for each candidate need no pairs here
         size = max(1, GROUP_BYTES // (4 * D * (D + 1)))
         for start in range(0, K, size):
             group = slice(start, min(start + size, K))
@@ -179,6 +189,8 @@ def exact_losses(
         for k in np.flatnonzero(alone):
             at_k = problem if k == 0 else problem.at(Z[k])
             error = at_k.covariance() - target[k if len(target) > 1 else 0]
+            if problem.metric is not None:
+                error = problem.metric.image(error)
             losses[k] = 0.5 * np.square(error).sum()
             if gradients is not None:
                 gradients[k] = apply_adjoint(at_k, error[np.newaxis])[0]

@@ -5,6 +5,9 @@ With ỹ_i the weighted, centred responses at gains z and E the error of the cov
     L = ½‖E‖² + ½ δᵀPδ,    ∇L = Gᵀ E + P δ,    δ = z − 1,    G at z,
     H v = Gᵀ(G v) + P v + 2 rowsum(X ∘ (Ṽ E)),             Ṽ = J diag(v) X
 
+With a metric E, G v and ṼᵀṼ are their images under R, and what Gᵀ is applied to, and bends are of, is Rᵀ of
+these.
+
 Along a line z + t v the error is E + t G v + t² ṼᵀṼ, so that the loss is a quartic in t. The linearised
 loss has E = G δ − e₀ and G at gains of one throughout, and no terms of second order. Scaled units of a
 Problem; gains are plain numbers.
@@ -24,7 +27,7 @@ from scipy.linalg import blas
 from ._jit import blas_for
 from ._penalty import Penalty
 from ._problem import SAFE_EXPONENT, Problem
-from ._products import apply_atoms, squared_norms, weighted_adjoint, weighted_atoms
+from ._products import apply_adjoint, apply_atoms, squared_norms, weighted_adjoint, weighted_atoms
 from ._steps import evaluate
 
 Array = NDArray[np.float64]
@@ -32,6 +35,7 @@ Array = NDArray[np.float64]
 EPSILON = float(np.finfo(np.float64).eps)
 # Up to so many multiplications a product, all of a step is one compiled call: some 0.2 s at most.
 COMPILED = 20_000_000
+_NONE = (np.empty((0, 0)), np.empty((0, 0)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,6 +46,8 @@ class Point:
     problem: Problem  # around z; around ones for the linearised loss
     coarse: Problem  # the same in the precision of products of curvature
     error: Array  # E (D, D)
+    image: Array  # R E, which the loss is of: E without a metric, as the next is
+    weighed: Array  # RᵀR E
     value: float
     gradient: Array  # (N,)
     bends: Array | None  # 2 x_iᵀ E x_i: curvature along each gain that is not of GᵀG; None: not any
@@ -82,51 +88,72 @@ class Objective:
         (N, D), delta = self.problem.shape, gains - 1.0
         if self.linear:
             problem, norms, bends = self.problem, self.norms, None
-            change = apply_atoms(problem, delta[np.newaxis])[0]
+            change = weighted_atoms(problem, delta[np.newaxis])[0][0]
             error = change - (self.target - self.at_one)
-            gradient = weighted_adjoint(problem, error[np.newaxis])[0][0]
+            image, weighed = self._counted(error)
+            gradient = weighted_adjoint(problem, weighed[np.newaxis])[0][0]
         elif self.short:
-            mean, error, rows = np.empty(D), np.empty((D, D)), np.empty((3, N))
+            mean, errors, rows = np.empty(D), np.empty((3, D, D)), np.empty((3, N))
             with blas_for(0):
                 evaluate(
-                    self.problem.X, gains, self.problem.center, self.target, mean, error, rows,
-                    size=N * D * D,
+                    self.problem.X, gains, self.problem.center, self.target, *kernel_form(self.problem),
+                    mean, errors, rows, size=N * D * D,
                 )  # fmt: skip
             problem = dataclasses.replace(self.problem, gains=gains, mean=mean)
             gradient, bends, norms = rows
+            error, image, weighed = errors
+            if problem.metric is None:
+                image = weighed = error
+            elif problem.metric.weights is not None:
+                norms = squared_norms(problem)
         else:
             problem = self.problem.at(gains)
             error, norms = problem.covariance() - self.target, squared_norms(problem)
-            gradients, squares = weighted_adjoint(problem, error[np.newaxis], squares=True)
+            image, weighed = self._counted(error)
+            gradients, squares = weighted_adjoint(problem, weighed[np.newaxis], squares=True)
             gradient, bends = gradients[0], squares[0]
         pull = self.penalty.products(delta)
         gradient += pull
-        value = 0.5 * _inner(error, error) + 0.5 * float(blas.ddot(pull, delta))
+        value = 0.5 * _inner(image, image) + 0.5 * float(blas.ddot(pull, delta))
         size = 2.0 * _norm(self.target) + _norm(error)  # at least that of what E is the difference of
         rounding = EPSILON * (size * math.sqrt(norms.sum()) + self.penalty.largest * _norm(gains))
         coarse = problem
         if self.single is not None and np.abs(gains).max() < 2.0**SAFE_EXPONENT:
             coarse = dataclasses.replace(self.single, gains=problem.gains, mean=problem.mean)
-        return Point(gains, problem, coarse, error, value, gradient, bends, norms, rounding)
+        return Point(gains, problem, coarse, error, image, weighed, value, gradient, bends, norms, rounding)
+
+    def _counted(self, error: Array) -> tuple[Array, Array]:
+        """R E and RᵀR E."""
+        metric = self.problem.metric
+        if metric is None:
+            return error, error
+        image = metric.image(error)
+        return image, metric.weighed(image)
 
     def at_one_from(self, overlaps: Array) -> Point:
         """The exact loss at gains of one from Gᵀe₀ (N,), which is known there: enough for a line."""
         error, ones = self.at_one - self.target, np.ones(len(overlaps))
-        value = 0.5 * _inner(error, error)
-        return Point(ones, self.problem, self.problem, error, value, -overlaps, None, self.norms, 0.0)
+        image, weighed = self._counted(error)
+        value = 0.5 * _inner(image, image)
+        shared = (error, image, weighed, value)
+        return Point(ones, self.problem, self.problem, *shared, -overlaps, None, self.norms, 0.0)
 
     def product(self, point: Point, v: Array) -> tuple[Array, Array]:
-        """H v (N,), and G v (D, D), the slope of the covariance along v. 4ND² flops."""
-        problem = point.coarse
+        """H v (N,), and G v (D, D), the slope of the covariance along v, or its image. 4ND² flops."""
+        problem, metric = point.coarse, self.problem.metric
         if point.bends is None:
             slope = apply_atoms(problem, v[np.newaxis])
-            out = weighted_adjoint(problem, slope)[0][0]
+            out = apply_adjoint(problem, slope)[0]
         else:
             slope, sums = weighted_atoms(problem, v[np.newaxis])
             offsets = None
             if problem.center:  # what the mean of diag(v) X takes away
-                offsets = blas.dgemv(1.0 / len(v), point.error.T, sums[0])[np.newaxis]
-            out = weighted_adjoint(problem, slope, offsets)[0][0]
+                offsets = blas.dgemv(1.0 / len(v), point.weighed.T, sums[0])[np.newaxis]
+            weighed = slope
+            if metric is not None:
+                slope = metric.image(slope)
+                weighed = metric.weighed(slope)
+            out = weighted_adjoint(problem, weighed, offsets)[0][0]
             out += point.bends * v
         out += self.penalty.products(v)
         return out, slope[0]
@@ -135,7 +162,7 @@ class Objective:
         """Coefficients of the loss at z + t v, from t⁰ to t⁴. ND² flops."""
         # Of the precision of the slope, which comes from the same products.
         bend = np.zeros_like(slope) if self.linear else point.coarse.at(v).covariance()
-        E = point.error
+        bend, E = self._counted(bend)[0], point.image
         return (
             point.value,
             float(blas.ddot(point.gradient, v)),  # near a minimum a slope in float32 has not the digits
@@ -149,7 +176,13 @@ class Objective:
         if self.linear:
             return self.at(gains).value
         error, delta = self.problem.at(gains).covariance() - self.target, gains - 1.0
+        error, _ = self._counted(error)
         return 0.5 * _inner(error, error) + 0.5 * float(self.penalty.quadratic(delta))
+
+
+def kernel_form(problem: Problem) -> tuple[Array, Array]:
+    """A metric as compiled code takes it; empty arrays where there is none."""
+    return _NONE if problem.metric is None else problem.metric.kernel_form
 
 
 def _inner(A: Array, B: Array) -> float:

@@ -48,6 +48,8 @@ def ridge_path(
     method: str = "linear",
     solver: str = "auto",
     center: bool = True,
+    nuisance: str | Sequence[str] | None = None,
+    pairs: str | ArrayLike | None = None,
     bounds: Any = None,
     tol: float | None = None,
     max_iterations: int = 1000,
@@ -72,7 +74,7 @@ def ridge_path(
     relative_ridges : array_like, shape (K,), optional
         λ over the largest eigenvalue of GᵀG, in place of `ridges`. By default 1e-4 to 1 in half decades.
     method : {"linear", "line-search", "exact", "diagonal"}
-    solver, center, bounds, tol, max_iterations, rank, rng, memory_budget, callback
+    solver, center, nuisance, pairs, bounds, tol, max_iterations, rank, rng, memory_budget, callback
         As for `fit`. ``solver="spectral"`` is the eigendecomposition; "auto" takes it where it pays.
 
     Returns
@@ -109,6 +111,7 @@ def ridge_path(
     """
     given = Problem.of(X, center=center)
     target = Target.of(S, responses, given)
+    given = given.with_metric(nuisance, pairs, target.labels)
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
         memory_budget=memory_budget, bounds=bounds,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from ._chunked import Chunked, summed
 from ._dask import dask_array, opened
 from ._jit import blas_for
 from ._labels import UNLABELLED, Labelled, Labels, bare, by_channel, by_condition
+from ._metric import Metric
 from ._sources import Stored, is_stored
 from ._validation import (
     check_array,
@@ -105,6 +106,7 @@ class Problem:
     exponent: int = 0
     gain_exponent: int = 0
     labels: Labels = UNLABELLED
+    metric: Metric | None = None  # of the distance from targets; None: all pairs alike
 
     @classmethod
     def of(
@@ -224,6 +226,15 @@ class Problem:
         """The X that this was made of; or its chunks on a cluster, which need not be loaded again."""
         there = isinstance(self.X, Chunked)
         return Labelled(self.X, self.labels.rows, self.labels.columns) if there else X
+
+    def with_metric(self, nuisance: Any, pairs: Any, labels: Labels) -> Problem:
+        """The same, with nuisance terms and the pairs that count; `labels` are those of a target as well."""
+        return dataclasses.replace(self, metric=Metric.of(nuisance, pairs, self.shape[1], labels))
+
+    @property
+    def plain(self) -> Problem:
+        """The same without a metric, which need not travel."""
+        return self if self.metric is None else dataclasses.replace(self, metric=None)
 
     def unlabelled(self) -> Problem:
         """The same without names, which need not travel."""
@@ -386,6 +397,7 @@ class Problem:
             )
         require_memory(40 * given.size, "Checking targets of this size", "fit fewer at a time")
         names = (None, self.labels.conditions, self.labels.conditions)[-given.ndim :]
+        given = self._known(name, given, forms[given.ndim - 2], names)
         values = symmetric(name, given, forms[given.ndim - 2], names).reshape(-1, D, D)
         size = float(np.abs(values).max())
         # The linear fit has gains of the order of S / X², and a loss of S⁴ / X⁴.
@@ -397,6 +409,21 @@ class Problem:
                 f"{size:.3g}: the loss would overflow."
             )
         return np.ldexp(values, exponent) if exponent else values
+
+    def _known(self, name: str, given: Array, axes: Sequence[str], names: Sequence[Any]) -> Array:
+        """A target in which NaN is zero where pairs do not count."""
+        if given.dtype.kind != "f" or not (unknown := np.isnan(given)).any():
+            return given
+        metric = self.metric
+        if metric is not None and metric.weights is not None:
+            left_out = (unknown | np.swapaxes(unknown, -1, -2)) & (metric.weights == 0.0) & ~np.isinf(given)
+            given = np.where(left_out, given.dtype.type(0), given)
+        if np.isnan(given).any() and (error := nonfinite(name, given, axes, names)):
+            raise ValueError(
+                f"{str(error)[:-1]}: pass pairs=np.isfinite({name}) where pairs are unknown, and they do not "
+                "count."
+            )
+        return given
 
     def unscaled(self, values: Any, *, x: int = 0, y: int = 0, lacking: int = 0) -> Any:
         """Values of order `x` in X and `y` in Y, in the caller's units; with the exponent of 2 they lack."""

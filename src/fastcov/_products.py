@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from . import _blas, _kernels
+from . import _blas, _counted, _kernels
 from ._chunked import Chunked, joined, summed
 from ._jit import blas_for
+from ._metric import Metric
 from ._problem import PART_BYTES, Problem, n_parts
 
 Array = NDArray[Any]
@@ -25,21 +26,24 @@ Array = NDArray[Any]
 PANEL = 256
 # Multiplications and additions of a matrix product in the time that a kernel takes for an element.
 ELEMENT_PRODUCTS = 1
+# Where a metric leaves less than this share of the trace of GᵀG, subtraction would lose three digits.
+CANCELLATION = 1e-3
 
 
 def apply_atoms(problem: Problem, V: NDArray[np.float64]) -> NDArray[np.float64]:
     """G v = Xᵀ diag(v) Ỹ + its transpose for the rows v of V (T, N), as a stack (T, D, D).
 
-    2ND² flops for each v, one pass over X.
+    Its image under the metric, where there is one. 2ND² flops for each v, one pass over X.
     """
-    return weighted_atoms(problem, V)[0]
+    slopes = weighted_atoms(problem.plain, V)[0]
+    return slopes if problem.metric is None else problem.metric.image(slopes)
 
 
 @summed(each=1)
 def weighted_atoms(
     problem: Problem, V: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """`apply_atoms`, and from the same pass the sums Σ v_i x_i (T, D)."""
+    """G v without the metric, and from the same pass the sums Σ v_i x_i (T, D)."""
     D, T = problem.shape[1], len(V)
     total = np.zeros((T, D + 1, D))
     V, exponent = problem.safe(V)
@@ -63,9 +67,10 @@ def weighted_atoms(
 def apply_adjoint(problem: Problem, M: NDArray[np.float64]) -> NDArray[np.float64]:
     """Gᵀ M = 2 rowsum((X M) ∘ Ỹ) for a stack of symmetric M (T, D, D), as rows (T, N).
 
-    2ND² flops for each M, one pass over X.
+    Under a metric M is an image. 2ND² flops for each M, one pass over X.
     """
-    return weighted_adjoint(problem, M)[0]
+    M = M if problem.metric is None else problem.metric.adjoint(M)
+    return weighted_adjoint(problem.plain, M)[0]
 
 
 @joined()
@@ -76,7 +81,7 @@ def weighted_adjoint(
     *,
     squares: bool = False,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """`apply_adjoint` less 2 x_i·o_t for offsets o (T, D); from the same pass 2 x_iᵀ M x_i, if asked."""
+    """Gᵀ M without the metric, less 2 x_i·o_t for offsets o (T, D); and 2 x_iᵀ M x_i, if asked."""
     (N, D), T = problem.shape, len(M)
     out, quadratic = np.empty((T, N)), np.empty((T, N if squares else 0))
     M, exponent = problem.safe(2.0 * M)
@@ -105,32 +110,53 @@ def squared_norms(problem: Problem) -> NDArray[np.float64]:
     out = np.empty(problem.shape[0])
     for rows, block in problem.blocks(streamed=True):
         _kernels.squared_norms(block, problem.gains[rows], problem.mean, out[rows], size=block.size)
-    return out
+    return out if problem.metric is None else _counted.squared_norms(problem, out)
 
 
 def gram_triangle(problem: Problem, *, mirror: bool = False) -> Array:
     """GᵀG (N, N), its lower triangle or all of it, in the problem's dtype. N²D flops at z = 1.
 
     At gains of one K = ỸỸᵀ alone is enough, and is turned into GᵀG in place. Centring comes before
-    the product: the other order cancels catastrophically when the mean is large.
+    the product: the other order cancels catastrophically when the mean is large. What a metric takes is
+    subtracted, unless that leaves too little of the trace; other metrics take N²D² / 2 flops.
     """
     N, _ = problem.shape
-    if problem.at_ones:
-        centred = problem.centred()
-        A = _blas.self_product(centred)
-        a, c = _mean_products(problem, centred)
-        _kernels.gram_from_product(A, a, c, mirror, size=A.size)
-    else:
+    A = _triangle_at_ones(problem, mirror) if problem.at_ones else None
+    if A is None:
         A = np.empty((N, N), problem.dtype)
         for start in range(0, N, PANEL):
             columns = slice(start, min(start + PANEL, N))
             tail = problem.take(slice(start, None))
-            A[start:, columns] = gram_block(tail, problem.take(columns), at_ones=False)
+            A[start:, columns] = gram_block(
+                tail, problem.take(columns), at_ones=False, images=problem.at_ones
+            )
             A[columns, start:] = A[start:, columns].T
     dead = np.flatnonzero(problem.sizes == 0)
     if len(dead):  # exactly zero, not what rounding leaves of it
         A[dead] = 0.0
         A[:, dead] = 0.0
+    return A
+
+
+def _triangle_at_ones(problem: Problem, mirror: bool) -> Array | None:
+    """`gram_triangle` at gains of one, where the metric allows it."""
+    metric = problem.metric
+    if metric is not None and not _counted.of_low_rank(metric):
+        return None
+    centred = problem.centred()
+    A = _blas.self_product(centred)
+    a, c = _mean_products(problem, centred)
+    if metric is None:
+        _kernels.gram_from_product(A, a, c, mirror, size=A.size)
+        return A
+    _kernels.gram_from_product(A, a, c, False, size=A.size)
+    Q = _counted.taken(metric, problem)
+    trace = float(np.trace(A, dtype=np.float64))
+    if trace - float(np.einsum("ij,ij->", Q, Q)) < CANCELLATION * trace:
+        return None
+    _blas.subtract_self_product(A, np.ascontiguousarray(Q, A.dtype))
+    if mirror:
+        _kernels.mirror_lower(A, size=A.size)
     return A
 
 
@@ -161,8 +187,18 @@ def _column_rows(problem: Problem, columns: Problem, at_ones: bool) -> Array:
     return out
 
 
-def gram_block(rows: Problem, columns: Problem, *, at_ones: bool) -> Array:
-    """The block of GᵀG for two sets of channels; `at_ones` is that of all channels."""
+def gram_block(rows: Problem, columns: Problem, *, at_ones: bool, images: bool = False) -> Array:
+    """The block of GᵀG for two sets of channels; `at_ones` is that of all channels.
+
+    Under a metric from products of images of atoms where it has to be, or `images` are asked for.
+    """
+    if (metric := rows.metric) is not None:
+        if images or not _counted.of_low_rank(metric):
+            return _image_block(metric, rows, columns)
+        A = gram_block(rows.plain, columns, at_ones=at_ones)
+        Qr, Qc = (_counted.taken(metric, part).astype(A.dtype) for part in (rows, columns))
+        A -= _blas.product(Qr, Qc, tb=True)
+        return A
     Yr, Yc = rows.centred(), columns.centred()
     YY = _blas.product(Yr, Yc, tb=True)
     if at_ones:
@@ -174,6 +210,16 @@ def gram_block(rows: Problem, columns: Problem, *, at_ones: bool) -> Array:
     XX, XY, YX = (_blas.product(A, B, tb=True) for A, B in ((Xr, Xc), (Xr, Yc), (Yr, Xc)))
     _kernels.block_from_products(XX, YX, XY, YY, size=YY.size)
     return YY
+
+
+def _image_block(metric: Metric, rows: Problem, columns: Problem) -> Array:
+    """The block of products of images of atoms. nkD² flops."""
+    maker = _counted.Images(metric, rows.dtype)
+    right = maker.of(columns.responses(), columns.centred())
+    out = np.empty((rows.shape[0], len(right)), rows.dtype)
+    for some, part in rows.parts(step=PANEL):
+        _blas.product(maker.of(part.responses(), part.centred()), right, tb=True, out=out[some])
+    return out
 
 
 def _mean_products(problem: Problem, centred: Array) -> tuple[NDArray[np.float64], float]:
@@ -195,6 +241,17 @@ def _dual_product(problem: Problem, v: Array) -> Array:
     return apply_atoms(problem, apply_adjoint(problem, v.reshape(1, D, D))).ravel()
 
 
+def _beginning(problem: Problem, covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A matrix to begin Lanczos with: the covariance, or its image unless that is next to nothing."""
+    if problem.metric is None:
+        return covariance
+    image: NDArray[np.float64] = problem.metric.image(covariance)
+    if np.abs(image).max() > CANCELLATION * np.abs(covariance).max():
+        return image
+    V = np.random.default_rng(0).standard_normal((1, problem.shape[0]))
+    return np.asarray(apply_atoms(problem, V)[0])
+
+
 def largest_eigenvalue(
     problem: Problem, diagonal: NDArray[np.float64], covariance: NDArray[np.float64]
 ) -> float:
@@ -208,17 +265,20 @@ def largest_eigenvalue(
         return float(eigh(A, lower=True, eigvals_only=True, check_finite=False)[-1])
     # ARPACK compares with an absolute size near the rounding of one: bring the eigenvalue there. The top
     # mode mostly scales the covariance. From there a basis of 6, with 7 products, has the eigenvalue to
-    # 1e-10 in all recordings and simulations tried; the error is the square of `tol`.
+    # 1e-10 in all recordings and simulations tried; the error is the square of `tol`. With nuisance terms,
+    # which take most of that mode, a basis of 7 spares a second round of products.
     top = diagonal.max()
     if isinstance(problem.X, Chunked):  # GGᵀ has it as well, and no vector over channels to be sent
-        n, start = covariance.size, covariance.ravel()
+        n, start = covariance.size, _beginning(problem, covariance).ravel()
         multiply = functools.partial(_dual_product, problem)
     else:
-        n, start = N, apply_adjoint(problem, covariance[np.newaxis])[0]
+        n, start = N, apply_adjoint(problem, _beginning(problem, covariance)[np.newaxis])[0]
         multiply = functools.partial(_gram_product, problem)
     operator = LinearOperator((n, n), matvec=lambda v: multiply(v) / top, dtype=np.float64)
     start = start / np.abs(start).max()
-    (value,) = eigsh(operator, k=1, v0=start, tol=1e-5, ncv=6, return_eigenvectors=False)
+    (value,) = eigsh(
+        operator, k=1, v0=start, tol=1e-5, ncv=6 if problem.metric is None else 7, return_eigenvectors=False
+    )
     value *= top
     return float(value)
 

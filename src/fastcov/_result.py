@@ -15,7 +15,9 @@ from . import _blas
 from ._frames import fit_dataset, fit_frame
 from ._html import html_table
 from ._labels import Labels
+from ._metric import nuisance_matrix
 from ._overshoot import remedy
+from ._problem import Problem
 from ._settings import Outcome
 from ._start import Ridge, Start
 
@@ -38,8 +40,9 @@ def describe(
     if covariance is None:
         covariance = np.stack([problem.at(row).covariance() for row in outcome.gains])
     one = slice(None) if stacked else 0
+    metric = problem.metric
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        left = _blas.squares(covariance - target)
+        left = _blas.squares(covariance - target if metric is None else metric.image(covariance - target))
         losses = problem.unscaled(0.5 * left, y=4) + ridge.term(problem, delta)
         r2 = 1.0 - left / start.target_squares
         r2_at_one = 1.0 - start.error_squares / start.target_squares
@@ -52,11 +55,15 @@ def describe(
         "trace_ratio": start.trace_ratio[one],
         "dtype": str(start.given.dtype),
         "center": problem.center,
+        "pairs": "all" if metric is None else metric.pairs,
         **extra,
         **outcome.stats,
         **numbers,
         "seconds": seconds,
     }
+    nuisance = _nuisance(problem, target - covariance, one)
+    if nuisance:
+        stats["nuisance_at_one"] = _nuisance(problem, target - start.covariance, one)
     delta.flags.writeable = False  # the loss, and all else that a Fit says, is of these gains
     return Fit(
         delta=delta[one],
@@ -75,7 +82,17 @@ def describe(
         _covariance=problem.unscaled(covariance, y=2)[one],
         _target=problem.unscaled(target, y=2)[one],
         _covariance_at_one=problem.unscaled(start.covariance, y=2),
+        nuisance=nuisance,
     )
+
+
+def _nuisance(problem: Problem, error: Array, one: Any) -> dict[str, Any]:
+    """β and γ of S − C (T, D, D), in the caller's units."""
+    if problem.metric is None:
+        return {}
+    terms = problem.unscaled(problem.metric.terms(error), y=2)
+    found = {name: terms[:, k][one] for k, name in enumerate(problem.metric.nuisance)}
+    return {name: value if np.ndim(value) else float(value) for name, value in found.items()}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -94,7 +111,8 @@ class Fit:
     loss, loss_at_one : float
         Exact loss, ridge term included, at the gains and at gains of one; units of X to the fourth.
     r2 : float
-        1 − ‖C(z) − S‖²_F / ‖S‖²_F; NaN or −∞ for a target of zero.
+        1 − ‖C(z) − S‖²_F / ‖S‖²_F; NaN or −∞ for a target of zero. With nuisance terms of C(z) + βI + γ11ᵀ,
+        and with `pairs` of both norms √w ∘, for the pairs that count.
     ridge : float, ndarray of shape (N,), or matrix (K, N)
         λ in units of X to the fourth, λ of each channel, or Γ; a Γ with one entry a row at most as λ of each.
     relative_ridge : float, ndarray or None
@@ -119,10 +137,14 @@ class Fit:
         ``trace_ratio``, the trace of the target over that of X's covariance, ``step``, the length of a line
         search, ``at_bounds``, how many gains are at a bound, ``losses``, where each of several starts
         ended, ``cv``, the `CrossValidation` behind ``ridge="cv"``, and ``target_scale``, c of the target
-        where that was given as responses (see `target_covariance`).
+        where that was given as responses (see `target_covariance`), ``pairs``, which pairs count, and
+        ``nuisance_at_one``, β and γ at gains of one.
     channels, conditions : tuple or None
         Names of the N channels and D conditions, where X has them; of conditions those of the target, where
         X has none.
+    nuisance : dict
+        ``{"diagonal": β, "constant": γ}``, what was asked for of S ≈ C(z) + βI + γ11ᵀ, in units of X squared.
+        The losses and R² are those at the best β and γ, each at its own.
     """
 
     delta: Array
@@ -141,6 +163,7 @@ class Fit:
     _covariance: Array
     _target: Array
     _covariance_at_one: Array
+    nuisance: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def gains(self) -> Array:
@@ -153,11 +176,20 @@ class Fit:
         return self.loss > self.loss_at_one
 
     def covariance(self) -> Array:
-        """Covariance C(z) at the gains, shape (D, D) or (T, D, D), in units of X squared."""
+        """Covariance C(z) at the gains alone, shape (D, D) or (T, D, D), in units of X squared."""
         return self._covariance.copy()
 
+    def prediction(self) -> Array:
+        """C(z) + βI + γ11ᵀ with the nuisance terms of the fit, which is to be S; units of X squared."""
+        if not self.nuisance:
+            return self.covariance()
+        return self._covariance + nuisance_matrix(self.nuisance, self._covariance.shape[-1])
+
     def target(self) -> Array:
-        """The target S that was fitted, shape (D, D) or (T, D, D), in units of X squared."""
+        """The target S that was fitted, shape (D, D) or (T, D, D), in units of X squared.
+
+        Where it was NaN, and pairs do not count, it is 0.
+        """
         return self._target.copy()
 
     def covariance_at_one(self) -> Array:
@@ -169,8 +201,9 @@ class Fit:
     ) -> Applied:
         """Apply the gains to responses of the same channels to other conditions.
 
-        The predicted covariance is C = X_newᵀ diag(z) J diag(z) X_new. With a target S of these conditions it
-        is scored, as the conditions held out by `cross_validate` are.
+        The predicted covariance is C = X_newᵀ diag(z) J diag(z) X_new, plus βI + γ11ᵀ with the nuisance terms
+        of the fit. With a target S of these conditions it is scored, as the conditions held out by
+        `cross_validate` are.
 
         Parameters
         ----------
@@ -328,6 +361,11 @@ class Fit:
                 + iterations,
             ),
         ]
+        if self.nuisance:
+            terms = [f"{name} {_span(value)}" for name, value in self.nuisance.items()]
+            rows.insert(-2, ("nuisance", ", ".join(terms)))
+        if self.stats.get("pairs", "all") != "all":
+            rows.insert(2, ("pairs", self.stats["pairs"]))
         if "at_bounds" in self.stats:
             rows.insert(-1, ("bounds", f"{_span(self.stats['at_bounds'], 'd')} of {N} gains at a bound"))
         if "step" in self.stats:
@@ -353,8 +391,12 @@ def target_of_stack(fit: Fit, k: int) -> Fit:
     """The fit of the k-th target of a stack."""
     numbers = ("r2_at_one", "trace_ratio", "step", "losses", "at_bounds")
     stats = {name: value[k] if name in numbers else value for name, value in fit.stats.items()}
+    if "nuisance_at_one" in stats:
+        stats["nuisance_at_one"] = {name: value[k] for name, value in stats["nuisance_at_one"].items()}
+    nuisance = {name: value[k] for name, value in fit.nuisance.items()}
     arrays = ("delta", "loss", "loss_at_one", "r2", "residual", "_gains", "_covariance", "_target")
-    return dataclasses.replace(fit, stats=stats, **{name: getattr(fit, name)[k] for name in arrays})
+    parts = {name: getattr(fit, name)[k] for name in arrays}
+    return dataclasses.replace(fit, stats=stats, nuisance=nuisance, **parts)
 
 
 def ridge_text(ridge: Any, relative: Any) -> str:

@@ -31,7 +31,7 @@ from ._tables import intact
 
 Array = NDArray[Any]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 was without nuisance terms, and with other scores of studies
 SUFFIXES = (".npz", ".h5", ".hdf5")
 
 _SPARSE: dict[str, Any] = {"csr_array": sp.csr_array, "csr_matrix": sp.csr_matrix}
@@ -191,6 +191,7 @@ def _check_fit(fit: Fit) -> None:
         "target": (fit._target.shape, square),
         "covariance_at_one": (fit._covariance_at_one.shape, (D, D)),
         **{name: (np.shape(getattr(fit, name)), T) for name in ("loss", "loss_at_one", "r2", "residual")},
+        **{f"nuisance.{name}": (np.shape(value), T) for name, value in fit.nuisance.items()},
         **{
             name: ((len(names),), (n,))
             for name, names, n in (("channels", fit.channels, N), ("conditions", fit.conditions, D))

@@ -62,7 +62,8 @@ class Start:
             given.X.watch = lambda done: watch(Progress("read", done))
         covariance = problem.covariance()
         norms = squared_norms(problem)
-        overlaps = apply_adjoint(problem, target - covariance)
+        error = target - covariance
+        overlaps = apply_adjoint(problem, error if problem.metric is None else problem.metric.image(error))
         # What rounding leaves of channels that are all alike is no atom.
         if norms.sum() <= N * (2.0 * D * problem.dust * problem.sizes.max() ** 2) ** 2:
             norms[:] = 0.0
@@ -72,15 +73,23 @@ class Start:
     def with_target(self, S: ArrayLike) -> Start:
         """The same with another target: what does not depend on it is not computed again."""
         target = self.problem.target(S)
-        overlaps = apply_adjoint(self.problem, target - self.covariance)
+        error = target - self.covariance
+        if self.problem.metric is not None:
+            error = self.problem.metric.image(error)
+        overlaps = apply_adjoint(self.problem, error)
         if not self.norms.any():
             overlaps[:] = 0.0
         return dataclasses.replace(self, target=target, overlaps=overlaps)
 
     @property
     def error(self) -> Array:
-        """e₀ as matrices (T, D, D)."""
-        return self.target - self.covariance
+        """e₀ as matrices (T, D, D), images under the metric."""
+        return self.target - self.covariance if self.problem.metric is None else self._image
+
+    @functools.cached_property
+    def _image(self) -> Array:
+        assert self.problem.metric is not None
+        return self.problem.metric.image(self.target - self.covariance)
 
     @functools.cached_property
     def error_squares(self) -> Array:
@@ -89,12 +98,24 @@ class Start:
 
     @functools.cached_property
     def target_squares(self) -> Array:
-        """‖S‖²_F (T,)."""
-        return _blas.squares(self.target)
+        """‖S‖²_F (T,), of the pairs that count."""
+        metric = self.problem.metric
+        return _blas.squares(self.target) if metric is None else metric.squares(self.target)
 
     @functools.cached_property
     def trace_ratio(self) -> Array:
-        """The traces of the targets over that of the covariance (T,)."""
+        """The traces of the targets over that of the covariance (T,).
+
+        Of conditions that count, and where none does with itself, the norms of all pairs that count.
+        """
+        metric = self.problem.metric
+        if metric is not None and metric.weights is not None:
+            own = np.diagonal(metric.weights)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                if own.any():
+                    traces = np.trace(self.target * own, axis1=1, axis2=2)
+                    return np.asarray(traces / np.trace(self.covariance * own))
+                return np.sqrt(self.target_squares / metric.squares(self.covariance))
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio: Array = np.trace(self.target, axis1=1, axis2=2) / np.trace(self.covariance)
         return ratio

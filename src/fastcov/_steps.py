@@ -16,6 +16,8 @@ from ._kernels import CHUNK_BYTES, CHUNK_ROWS, CHUNKS
 
 # A step along negative curvature, before its exact length is found, beside the step so far.
 LEAP = 10.0
+# Of a plain squared norm, what rounding may leave where a metric takes all, for each condition.
+LOST = 8.0 * 2.0**-52
 # Places in the numbers that a step is made of, with y = r / diagonal and norms of v and p those of the
 # diagonal: r.y, ||v||^2, v.p, ||p||^2, ||r|| / max |g|, max |g|, iterations; then what ends it: the radius,
 # ||r|| / max |g| that is enough, iterations at most.
@@ -85,12 +87,34 @@ def chunk_rows(n: Any, d: Any, itemsize: Any) -> int:
     return max(CHUNK_ROWS, min(CHUNK_BYTES // (itemsize * d), (n + CHUNKS - 1) // CHUNKS))
 
 
-@Kernel
-def evaluate(X, weights, center, target, mean, error, rows):
-    """The exact loss at weights z, of all X (n, D): fills mean (D,), error = C - S and rows (3, n).
+@inner
+def image(M: Any, root: Any, means: Any, out: Any) -> None:
+    """out = R M for M (d, d), which may be the same: see `Metric`. means (2, 2)."""
+    d, weighted = len(M), len(root) > 0
+    on, off = 0.0, 0.0
+    for a in range(d):
+        for b in range(d):
+            m = M[a, b] * root[a, b] ** 2 if weighted else M[a, b]
+            if a == b:
+                on += m
+            else:
+                off += m
+    taken_on, taken_off = means[0, 0] * on + means[0, 1] * off, means[1, 0] * on + means[1, 1] * off
+    for a in range(d):
+        for b in range(d):
+            m = M[a, b] - (taken_on if a == b else taken_off)
+            out[a, b] = m * root[a, b] if weighted else m
 
-    rows = 2 x_i^T E y_i, the gradient; 2 x_i^T E x_i; and ||g_i||^2. 4nD^2 flops, three reads of X.
+
+@Kernel
+def evaluate(X, weights, center, target, root, means, mean, errors, rows):
+    """The exact loss at weights z, of all X (n, D): fills mean (D,), errors (3, D, D) and rows (3, n).
+
+    errors = E = C - S, and unless `means` is empty R E and R^T R E. rows = 2 x_i^T E y_i, the gradient;
+    2 x_i^T E x_i, both of R^T R E; and ||g_i||^2, of R g_i unless `root` holds weights. 4nD^2 flops, three
+    reads of X.
     """
+    error = errors[0]
     n, d = X.shape
     step = chunk_rows(n, d, X.itemsize)
     chunks = (n + step - 1) // step
@@ -121,15 +145,24 @@ def evaluate(X, weights, center, target, mean, error, rows):
         for a in range(d):
             for b in range(d):
                 error[a, b] += parts[c, a, b]
+    counted, on_on, on_off, off_off = error, 0.0, 0.0, 0.0
+    if len(means):
+        image(error, root, means, errors[1])
+        counted = errors[2]
+        for a in range(d):
+            for b in range(d):
+                counted[a, b] = errors[1, a, b] * root[a, b] if len(root) else errors[1, a, b]
+        if not len(root):
+            on_on, on_off, off_off = means[0, 0], means[0, 1] + means[1, 0], means[1, 1]
     M = np.empty((d, d), X.dtype)
     for a in range(d):
         for b in range(d):
-            M[a, b] = 2.0 * error[a, b]
+            M[a, b] = 2.0 * counted[a, b]
     for c in prange(chunks):
         start, end = c * step, min((c + 1) * step, n)
         A = np.dot(X[start:end], M)
         for i in range(start, end):
-            slope, bend, xx, xy, yy = 0.0, 0.0, 0.0, 0.0, 0.0
+            slope, bend, xx, xy, yy, sx, sy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
             for j in range(d):
                 x = np.float64(X[i, j])
                 y = weights[i] * x - mean[j]
@@ -138,16 +171,25 @@ def evaluate(X, weights, center, target, mean, error, rows):
                 xx += x * x
                 xy += x * y
                 yy += y * y
-            rows[0, i], rows[1, i], rows[2, i] = slope, bend, 2.0 * (xx * yy + xy * xy)
+                sx += x
+                sy += y
+            off = sx * sy - xy
+            plain, taken = (
+                xx * yy + xy * xy,
+                2.0 * (on_on * xy * xy + on_off * xy * off + off_off * off * off),
+            )
+            rows[0, i], rows[1, i] = slope, bend
+            rows[2, i] = 0.0 if plain - taken <= LOST * d * plain else 2.0 * (plain - taken)
 
 
 @Kernel
-def model_step(X, weights, mean, error, own, diagonal, numbers, vectors, slope):
+def model_step(X, weights, mean, error, root, means, own, diagonal, numbers, vectors, slope):
     """Iterates `advance` from what `begin` left.
 
     H p = 2 [rowsum((X M) * Y) - X (E m)] + own * p with M = G p = X^T diag(p) Y + its transpose and
-    m = X^T p / n; E is zero where there is no mean; own (n,), the bends and the ridge. X (n, D) is all that
-    there is. 4nD^2 flops and two reads of X each time.
+    m = X^T p / n; unless `means` is empty M = R^T R G p, and the slope is of R G p; E is zero where there
+    is no mean; own (n,), the bends and the ridge. X (n, D) is all that there is. 4nD^2 flops and two reads
+    of X each time.
     """
     n, d = X.shape
     step = chunk_rows(n, d, X.itemsize)
@@ -178,9 +220,13 @@ def model_step(X, weights, mean, error, own, diagonal, numbers, vectors, slope):
             o = 0.0
             for b in range(d):
                 Gp[a, b] = half[a, b] + half[b, a]
-                M[a, b] = 2.0 * Gp[a, b]
                 o += error[a, b] * half[d, b]
             offset[a] = 2.0 / n * o
+        if len(means):
+            image(Gp, root, means, Gp)
+        for a in range(d):
+            for b in range(d):
+                M[a, b] = 2.0 * Gp[a, b] * root[a, b] if len(root) else 2.0 * Gp[a, b]
         for c in prange(chunks):
             start, end = c * step, min((c + 1) * step, n)
             A = np.dot(X[start:end], M)

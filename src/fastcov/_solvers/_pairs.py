@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _blas, _kernels
+from .. import _blas, _counted, _kernels
 from .._chunked import Chunked
 from .._problem import BLOCK_BYTES, Problem
 
@@ -60,10 +60,13 @@ def dual_gram(
     N, D = problem.shape
     step = min(N, block_rows(D))
     K = np.zeros((n_pairs(D),) * 2, problem.dtype)
+    images = None if problem.metric is None else _counted.Images(problem.metric, problem.dtype)
     atoms, centred = np.empty((step, len(K)), problem.dtype), np.empty((step, D), problem.dtype)
     for rows, block in problem.blocks(step=step):
         part = atoms[: len(block)]
         _kernels.pair_atoms(block, problem.centre(rows, block, centred), part, size=part.size)
+        if images is not None:
+            images.project(part)
         if scales is not None:
             part *= scales[rows, np.newaxis].astype(part.dtype)
         _blas.self_product(part, transpose=True, out=K, add=True)

@@ -213,6 +213,15 @@ def fit_rows(fit: Fit) -> list[Row]:
             "Total variance of the target over that of the input. Far from 1 it is a matter of units, not of "
             "gains."),
     ]  # fmt: skip
+    if stats.get("pairs", "all") != "all":
+        rows.append(Row("Pairs that count", stats["pairs"], "Loss and R² are of these pairs of conditions."))
+    if fit.nuisance:
+        terms = ", ".join(f"{name} {number(value)}" for name, value in fit.nuisance.items())
+        rows.append(
+            Row("Nuisance terms", terms, "What of the target gains need not explain: a value on the "
+                "diagonal, as noise of each condition alone, or the same for all pairs. Loss and R² are with "
+                "them; in units of the responses squared.")
+        )  # fmt: skip
     if "at_bounds" in stats:
         held = f"{stats['at_bounds']} of {N} gains"
         rows.append(Row("At a bound", held, "Gains that would go further if they were allowed to."))

@@ -1,0 +1,108 @@
+"""Atoms under a metric: inner products ⟨R g_i, R g_j⟩ from rows of X and Ỹ.
+
+What a metric takes from a plain inner product is of low rank where all pairs count, or all but the
+diagonal: ⟨R g_i, R g_j⟩ = ⟨g_i, g_j⟩ − q_i·q_j, with q_i the atom's inner products with what is left out. For
+other weights the images R g_i are made, as vectors over pairs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _blas, _kernels
+from ._metric import Metric
+from ._problem import Problem
+
+Array = NDArray[Any]
+
+# Of a plain squared norm, what rounding may leave where a metric takes all: so many roundings a condition.
+LEFT = 8.0
+
+
+def of_low_rank(metric: Metric) -> bool:
+    """Whether inner products are plain ones less those of `taken`."""
+    return metric.weights is None or metric.off_diagonal
+
+
+def taken(metric: Metric, problem: Problem) -> NDArray[np.float64]:
+    """q_i: (N, r), or with the diagonal left out (N, r + D). 4ND flops, one pass over X."""
+    N, D = problem.shape
+    r = metric.rank
+    Q, sums = np.empty((N, r + D * metric.off_diagonal)), np.empty((N, 2))
+    for rows, block in problem.blocks(streamed=not metric.off_diagonal):
+        _kernels.atom_sums(block, problem.gains[rows], problem.mean, sums[rows], size=block.size)
+        if metric.off_diagonal:
+            products = Q[rows, r:]
+            np.multiply(
+                2.0 * block.astype(np.float64), problem.centre(rows, block, np.empty_like(block)), products
+            )
+    for k, (p, q) in enumerate(metric.basis):
+        Q[:, k] = 2.0 * (p * sums[:, 0] + q * sums[:, 1])
+    return Q
+
+
+def packed(M: Array, weights: bool = False) -> NDArray[np.float64]:
+    """Upper triangle of a symmetric matrix, off the diagonal times √2 unless it is of weights."""
+    i, j = np.triu_indices(len(M))
+    return M[i, j] if weights else M[i, j] * np.where(i == j, 1.0, np.sqrt(2.0))
+
+
+class Images:
+    """Makes vectors over pairs R g_i (n, P), in the √2-scaled vectorisation."""
+
+    def __init__(self, metric: Metric, dtype: Any) -> None:
+        D = metric.size
+        root = np.ones((D, D)) if metric.root is None else metric.root
+        self.root = None if metric.root is None else packed(root, weights=True).astype(dtype)
+        spread = [packed(root * (p * np.eye(D) + q * (1.0 - np.eye(D)))) for p, q in metric.basis]
+        self.basis = np.array(spread, dtype).reshape(-1, D * (D + 1) // 2)
+
+    def project(self, atoms: Array) -> Array:
+        """Plain atoms (n, P) to their images, in place."""
+        if self.root is not None:
+            atoms *= self.root
+        if len(self.basis):
+            inner = _blas.product(atoms, self.basis, tb=True)
+            atoms -= _blas.product(inner, self.basis)
+        return atoms
+
+    def of(self, X: Array, Y: Array) -> Array:
+        """Of rows of X and Ỹ (n, D). 2nD² flops."""
+        D = X.shape[1]
+        atoms = np.empty((len(X), D * (D + 1) // 2), X.dtype)
+        _kernels.pair_atoms(X, Y, atoms, size=atoms.size)
+        return self.project(atoms)
+
+
+def squared_norms(problem: Problem, plain: NDArray[np.float64]) -> NDArray[np.float64]:
+    """‖R g_i‖² from ‖g_i‖². Some 6ND flops, and 6ND² for general weights."""
+    metric, D = problem.metric, problem.shape[1]
+    assert metric is not None
+    if of_low_rank(metric):
+        Q = taken(metric, problem)
+        left = plain - np.einsum("ij,ij->i", Q, Q)
+    else:
+        w = metric.weights
+        assert w is not None
+        left, plain = np.empty_like(plain), plain * w.max()
+        for rows, part in problem.astype(np.float64).parts():
+            left[rows] = _weighted_norms(metric, w, part.X[:], part.centred())
+    left[left <= LEFT * D * np.finfo(np.float64).eps * plain] = 0.0
+    return left
+
+
+def _weighted_norms(metric: Metric, w: Array, X: Array, Y: Array) -> Array:
+    """‖R g_i‖² = 2 [(x²)ᵀ w y² + (x ỹ)ᵀ w (x ỹ)], less what terms take up, for rows (n, D)."""
+    squares, products = X * X, X * Y
+    left = (_blas.product(squares, w) * (Y * Y)).sum(axis=1)
+    left += (_blas.product(products, w) * products).sum(axis=1)
+    left *= 2.0
+    if metric.rank:
+        on = (products * np.diagonal(w)).sum(axis=1)
+        off = (_blas.product(X, w) * Y).sum(axis=1) - on
+        for p, q in metric.basis:
+            left -= np.square(2.0 * (p * on + q * off))
+    return left

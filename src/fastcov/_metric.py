@@ -1,0 +1,275 @@
+"""Metric: which pairs of conditions count in the distance of covariance and target, and nuisance terms.
+
+With weights w of pairs, the loss is ½ min over β, γ of Σ_ab w_ab (C + βI + γ11ᵀ − S)²_ab, where β or γ may be
+held at zero. What β and γ take up is a projection: with A_r an orthonormal basis of √w ∘ {I, 11ᵀ},
+
+    R M  = √w ∘ M − Σ_r A_r ⟨A_r, √w ∘ M⟩,    Rᵀ M = √w ∘ (M − Σ_r A_r ⟨A_r, M⟩),
+
+and the problem is the plain one with R G in place of G and R (S − C) in place of S − C. I and 11ᵀ − I share
+no pair, so that both terms take up the mean of the diagonal and that of the rest, and no system is solved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._labels import UNLABELLED, Labels, by_condition
+from ._steps import image
+from ._validation import as_float64, check_array, nonfinite
+
+Array = NDArray[np.float64]
+
+TERMS = ("diagonal", "constant")
+ALL, OFF_DIAGONAL = "all", "off-diagonal"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Metric:
+    """Weights of pairs, and the names of the nuisance terms."""
+
+    nuisance: tuple[str, ...]  # of TERMS, in that order
+    weights: Array | None  # (D, D), symmetric, ≥ 0; None: all one
+    size: int  # D
+
+    @classmethod
+    def of(cls, nuisance: Any, pairs: Any, D: int, labels: Labels = UNLABELLED) -> Metric | None:
+        """Checked, with pairs in the order of the conditions; None where all is plain."""
+        terms, weights = check_nuisance(nuisance), check_pairs(pairs, D, labels)
+        if not terms and weights is None:
+            return None
+        return cls(terms, weights, D)._checked()
+
+    def _checked(self) -> Metric:
+        if not self.n_pairs:
+            raise ValueError(
+                f"Argument 'pairs' must leave at least one pair of the {self.size} conditions, not none: "
+                "give some a weight above zero."
+            )
+        if len(self.nuisance) and self.rank >= self.n_pairs:
+            raise ValueError(
+                f"Argument 'nuisance' must leave something of the target to gains, not span all of the "
+                f"{self.n_pairs} pairs that count: name fewer terms, or let more pairs count."
+            )
+        return self
+
+    def take(self, conditions: Any) -> Metric:
+        """Restricted to some conditions."""
+        index = np.arange(self.size)[conditions]
+        weights = self.weights
+        if weights is not None:
+            weights = _unless_ones(np.ascontiguousarray(weights[np.ix_(index, index)]))
+        return Metric(self.nuisance, weights, len(index))._checked()
+
+    # --- what it consists of
+
+    @functools.cached_property
+    def root(self) -> Array | None:
+        """√w (D, D)."""
+        return None if self.weights is None else np.sqrt(self.weights)
+
+    @functools.cached_property
+    def off_diagonal(self) -> bool:
+        """Whether all pairs count alike but those of a condition with itself, which do not."""
+        return self.weights is not None and np.array_equal(self.weights, 1.0 - np.eye(self.size))
+
+    @functools.cached_property
+    def n_pairs(self) -> int:
+        """Pairs a ≤ b that count."""
+        if self.weights is None:
+            return self.size * (self.size + 1) // 2
+        return int(np.count_nonzero(self.weights[np.tril_indices(self.size)]))
+
+    @functools.cached_property
+    def _totals(self) -> tuple[float, float]:
+        """Weight on the diagonal, and off it."""
+        D = self.size
+        if self.weights is None:
+            return float(D), float(D * (D - 1))
+        trace = float(np.trace(self.weights))
+        return trace, 2.0 * float(np.tril(self.weights, -1).sum())
+
+    @functools.cached_property
+    def basis(self) -> Array:
+        """(p, q) of each A_r = √w ∘ (p I + q (11ᵀ − I)), as rows (r, 2)."""
+        on, off = self._totals
+        rows = []
+        if self.nuisance == ("constant",):
+            both = 1.0 / np.sqrt(on + off)
+            rows.append((both * (on > 0), both * (off > 0)))
+        elif self.nuisance:
+            if on > 0:
+                rows.append((1.0 / np.sqrt(on), 0.0))
+            if off > 0 and "constant" in self.nuisance:
+                rows.append((0.0, 1.0 / np.sqrt(off)))
+        return np.array(rows, np.float64).reshape(-1, 2)
+
+    @property
+    def rank(self) -> int:
+        """Dimensions that nuisance terms take up."""
+        return len(self.basis)
+
+    @functools.cached_property
+    def means(self) -> Array:
+        """(2, 2), from sums of w ∘ M on the diagonal and off it to what is taken from M there."""
+        return np.ascontiguousarray(self.basis.T @ self.basis)
+
+    @functools.cached_property
+    def kernel_form(self) -> tuple[Array, Array]:
+        """√w, empty where all are one, and `means`: what compiled code needs."""
+        return np.empty((0, 0)) if self.root is None else self.root, self.means
+
+    @property
+    def pairs(self) -> str:
+        """Which pairs count, in words."""
+        if self.weights is None:
+            return ALL
+        if self.off_diagonal:
+            return OFF_DIAGONAL
+        plain = np.isin(self.weights, (0.0, 1.0)).all()
+        return f"{self.n_pairs} of {self.size * (self.size + 1) // 2}" + ("" if plain else ", weighted")
+
+    # --- matrices over conditions, in stacks (..., D, D)
+
+    def _sums(self, M: Array) -> Array:
+        """Sums on the diagonal and off it (..., 2)."""
+        on = np.trace(M, axis1=-2, axis2=-1)
+        return np.stack([on, M.sum(axis=(-2, -1)) - on], axis=-1)
+
+    def _spread(self, values: Array) -> Array:
+        """Matrices of the one value on the diagonal and the other off it."""
+        M = np.empty((*values.shape[:-1], self.size, self.size))
+        M[...] = values[..., 1, np.newaxis, np.newaxis]
+        places = np.arange(self.size)
+        M[..., places, places] = values[..., 0, np.newaxis]
+        return M
+
+    def image(self, M: Array) -> Array:
+        """R M."""
+        if not self.rank:
+            return M if self.root is None else M * self.root
+        stack = np.ascontiguousarray(M, np.float64).reshape(-1, self.size, self.size)
+        out = np.empty(stack.shape)
+        for matrix, left in zip(stack, out, strict=True):
+            image(matrix, *self.kernel_form, left)
+        return out.reshape(np.shape(M))
+
+    def adjoint(self, M: Array) -> Array:
+        """Rᵀ M."""
+        if self.root is None or self.weights is None:
+            return self.image(M)
+        weighted: Array = M * self.root
+        if not self.rank:
+            return weighted
+        return weighted - self._spread(self._sums(weighted) @ self.means) * self.weights
+
+    def pull(self, M: Array) -> Array:
+        """RᵀR M."""
+        return self.weighed(self.image(M))
+
+    def weighed(self, image: Array) -> Array:
+        """Rᵀ of what is an image under R, from which nothing more is taken."""
+        return image if self.root is None else image * self.root
+
+    def squares(self, M: Array) -> Array:
+        """Σ_ab w_ab M²_ab of each of a stack (T, D, D)."""
+        return np.square(M if self.root is None else M * self.root).sum(axis=(-2, -1))
+
+    def terms(self, error: Array) -> Array:
+        """β and γ, those that are asked for (T, r), that leave least of S − C = `error` (T, D, D).
+
+        A term is zero where no pair that counts tells it from the others.
+        """
+        on, off = self._totals
+        sums = self._sums(error if self.weights is None else error * self.weights)
+        taken = sums @ self.means
+        found = {"constant": taken[..., 1], "diagonal": taken[..., 0] - taken[..., 1]}
+        if self.nuisance == ("diagonal",) or not off:
+            zero = np.zeros_like(taken[..., 0])
+            found = {name: taken[..., 0] if name == self.nuisance[0] else zero for name in self.nuisance}
+        elif not on:
+            found["diagonal"] = np.zeros_like(found["diagonal"])
+        return np.stack([found[name] for name in self.nuisance], axis=-1) if self.nuisance else sums[..., :0]
+
+    def added(self, coefficients: Array) -> Array:
+        """βI + γ11ᵀ of coefficients (T, r), as `terms` gives them."""
+        return nuisance_matrix(
+            {name: coefficients[..., k] for k, name in enumerate(self.nuisance)}, self.size
+        )
+
+
+def nuisance_matrix(terms: dict[str, Any], D: int) -> Array:
+    """βI + γ11ᵀ (D, D), or (T, D, D) of terms (T,)."""
+    total = np.zeros((D, D))
+    for name, matrix in zip(TERMS, (np.eye(D), np.ones((D, D))), strict=True):
+        if name in terms:
+            total = total + np.multiply.outer(terms[name], matrix)
+    return total
+
+
+def check_nuisance(nuisance: Any) -> tuple[str, ...]:
+    """Names of nuisance terms, in the order of TERMS."""
+    if nuisance is None:
+        return ()
+    if not isinstance(nuisance, (str, Sequence)):
+        raise TypeError(
+            f"Argument 'nuisance' must be a name or a list of names, not {nuisance!r}: name some of "
+            f"{', '.join(map(repr, TERMS))}."
+        )
+    names = [nuisance] if isinstance(nuisance, str) else list(nuisance)
+    for name in names:
+        if not isinstance(name, str) or name not in TERMS:
+            raise ValueError(
+                f"Argument 'nuisance' must be of {', '.join(map(repr, TERMS))}, not {name!r}: name one or "
+                "both."
+            )
+    if len(set(names)) < len(names):
+        raise ValueError(f"Argument 'nuisance' must name each term once, not {names!r}: drop the repetition.")
+    return tuple(name for name in TERMS if name in names)
+
+
+def check_pairs(pairs: Any, D: int, labels: Labels = UNLABELLED) -> Array | None:
+    """Weights of pairs (D, D); None where all are one."""
+    if pairs is None:
+        return None
+    if isinstance(pairs, str):
+        if pairs not in (ALL, OFF_DIAGONAL):
+            raise ValueError(
+                f"Argument 'pairs' must be {ALL!r}, {OFF_DIAGONAL!r}, or a matrix, not {pairs!r}: a mask or "
+                "weights of pairs, (conditions, conditions)."
+            )
+        return None if pairs == ALL else 1.0 - np.eye(D)
+    form = ("condition", "condition")
+    given = check_array("pairs", pairs, form)
+    if given.shape[0] == given.shape[1]:
+        given = check_array("pairs", by_condition("pairs", pairs, labels), form)
+    if given.shape != (D, D):
+        raise ValueError(
+            f"Argument 'pairs' must be {D} x {D}, one row and column for each condition, not of shape "
+            f"{given.shape}: select the conditions of X."
+        )
+    if error := nonfinite("pairs", given, form, (labels.conditions,) * 2):
+        raise error
+    weights = as_float64(given)
+    if not np.array_equal(weights, weights.T):
+        i, j = np.argwhere(weights != weights.T)[0]
+        raise ValueError(
+            f"Argument 'pairs' must be symmetric, not {weights[i, j]:.3g} and {weights[j, i]:.3g} at "
+            f"conditions {i} and {j}: use (pairs + pairs.T) / 2, or of masks pairs & pairs.T."
+        )
+    if weights.min() < 0:
+        i, j = np.unravel_index(weights.argmin(), weights.shape)
+        raise ValueError(
+            f"Argument 'pairs' must be of weights ≥ 0, not {weights[i, j]:.3g} at conditions {i} and {j}: 0 "
+            "leaves a pair out."
+        )
+    return _unless_ones(weights.copy() if np.may_share_memory(weights, given) else weights)
+
+
+def _unless_ones(weights: Array) -> Array | None:
+    return None if (weights == 1.0).all() else weights
