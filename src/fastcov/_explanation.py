@@ -64,7 +64,7 @@ class Explanation:
         fall below half of the second. Complete, they are right to some 1e-8: more modes are told apart for
         them than `spectrum` has. What an atom has outside the span of the others is rounding below √(N ε)
         of its norm (4e-7 where N is 871) and counts as unreachable; where N > P = D(D+1)/2 and the atoms
-        do not span all, so do directions below N ε. Not complete, they are bounds from a Krylov space:
+        do not span all, so do directions below 1e-9. Not complete, they are bounds from a Krylov space:
         there may be more to reach.
     left_by_ridge : float
         Squared norm of what is reachable and, for the sake of λ, not corrected. The fit leaves
