@@ -89,6 +89,9 @@ BY_ADDRESS = {
     "potrf": lambda uplo, n, *_: n**3 / 3,
     "trsm": lambda side, uplo, trans, diag, m, n, *_: m * m * n,  # from the left
     "syrk": lambda uplo, trans, n, k, *_: n * n * k,
+    "pstrf": lambda uplo, n, *_: n**3 / 3,
+    "geqp3": lambda m, n, *_: 2 * m * n * n,
+    "orgqr": lambda m, n, k, *_: 2 * m * n * k,
     "syevd": lambda jobz, uplo, n, *_: 9 * n**3,
 }
 

@@ -205,6 +205,13 @@ class Explained:
         removed = self.amplitudes**2 * self.shrinkage
         self.loss_shares = removed / max(np.sum(removed), 1e-300)
 
+    def corrected(self, S, X, center=True):
+        """Shares of ‖e₀‖² of another target that the same fit corrects and leaves within reach, and its δ."""
+        e = error(X, S, None, center)
+        delta = self.filters @ (self.G.T @ e)
+        left, beyond = np.sum((e - self.G @ delta) ** 2), np.sum((e - reach(X, e, center)) ** 2)
+        return 1 - left / (e @ e), (left - beyond) / (e @ e), delta
+
     def others(self, i):
         """What each channel adds to δ_i: −(GᵀG)_ij δ_j / (‖g_i‖² + λ), nothing for j = i."""
         row = self.G[:, i] @ self.G
@@ -215,6 +222,16 @@ class Explained:
         """Cosines of all pairs of atoms, 0 of those that are zero."""
         sizes = np.sqrt(np.outer(self.norms, self.norms))
         return np.divide(self.G.T @ self.G, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+
+
+def reach(X, e, center=True, rcond=1e-10):
+    """e (D²,) projected on the range of G: by the SVD of atoms of norm one, which knows no GᵀG."""
+    G = atoms(X, None, center)[:, X.any(axis=1)]  # centred, dead channels have rounding for atoms
+    if G.size == 0:
+        return np.zeros_like(e)
+    U, s, _ = np.linalg.svd(G / np.linalg.norm(G, axis=0), full_matrices=False)
+    U = U[:, s > rcond * s[0]]
+    return U @ (U.T @ e)
 
 
 def overlaps_of(X, S):

@@ -87,3 +87,33 @@ def test_loss_of_a_batch_is_that_of_the_oracle(recorded):
     np.testing.assert_allclose(losses, expected, rtol=1e-12)
     exact = naive.loss_gradient(X, S, Z[0], 100.0)
     np.testing.assert_allclose(gradients[0], exact, rtol=0, atol=1e-12 * np.abs(exact).max())
+
+
+def test_what_no_gains_reach_is_right_to_eight_digits_at_any_ridge(recorded):
+    X, _ = recorded
+    with np.load(os.environ["FASTCOV_REAL_DATA"]) as file:
+        S = fc.target_covariance(file["mitral"].astype(np.float64), like=X)
+    G, e = naive.atoms(X.astype(np.float64)), naive.error(X.astype(np.float64), S)
+    rows, columns = np.triu_indices(X.shape[1])
+    twice = np.where(rows == columns, 1.0, np.sqrt(2.0))  # pairs of two stand twice in a matrix
+    G = G.reshape(52, 52, -1)[rows, columns][:, X.any(axis=1)] * twice[:, np.newaxis]
+    e = e.reshape(52, 52)[rows, columns] * twice
+    G /= np.linalg.norm(G, axis=0)
+    left = e - G @ np.linalg.lstsq(G, e, rcond=None)[0]
+    assert abs(left @ left / 523902.2444 - 1.0) < 1e-9  # the last digit that is written
+    for relative in (0.1, 1e-2, 1e-4):
+        why = fc.explain(X, S, relative_ridge=relative)
+        assert abs(why.unreachable / (left @ left) - 1.0) < 1e-10
+    assert len(why.spectrum) == 839  # and the atoms have a rank of 840
+
+
+def test_permuted_conditions_are_corrected_nearly_as_well_and_single_gains_say_little(recorded):
+    why = fc.explain(*recorded, relative_ridge=0.1)
+    assert why.order[0] == 6  # mode 7
+    assert f"{why.delta_shares[6]:.0%}" == "38%"
+    corrected = 1.0 - (why.unreachable + why.left_by_ridge) / why.total
+    assert 0.9 < why.corrected_permuted.mean() / corrected < 1.0
+    assert why.delta_correlations.mean() > 0.7
+    assert why.remark.startswith(
+        "At this ridge single gains say little: 18.1 effective degrees of freedom for 853"
+    )

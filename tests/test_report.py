@@ -320,6 +320,29 @@ def test_an_explanation_tells_who_changed_a_gain_most(named, sim):
     assert section.sentences[0].startswith("This part is of this fit.")
 
 
+def test_an_explanation_has_the_modes_that_make_the_gains_and_what_permuted_targets_give(named, sim):
+    why = fc.explain(sim.X, sim.S, named.ridge)
+    (section,) = explanation_sections(why, named)
+    shares, table = why.delta_shares, section.tables[-1]
+    order = np.argsort(-shares)[:6]
+    assert list(order) != list(range(6))  # or nothing is tested
+    assert table.head == ("Mode", "Corrected", "Of the gains", "Of the loss removed")
+    columns = why.shrinkage, shares, why.loss_shares
+    assert table.rows == [(str(k + 1), *(f"{column[k]:.1%}" for column in columns)) for k in order]
+    words = section.sentences[3]
+    for share in (why.corrected_permuted.mean(), why.left_by_ridge_permuted.mean()):
+        assert f" {share:.1%}" in words
+    assert f"against {1 - (why.unreachable + why.left_by_ridge) / why.total:.1%}" in words
+    (row,) = (row for row in section.rows if row.name == "Gains of permuted targets")
+    assert row.value == f"correlation {why.delta_correlations.mean():.2f}"
+    low = dataclasses.replace(why, dof=1.0, dof_upper=1.0)
+    assert explanation_sections(low, named)[0].sentences[-1] == low.remark != ""
+    bare = fc.explain(sim.X, sim.S, named.ridge, shuffles=0)
+    (section,) = explanation_sections(bare, named)
+    assert not any("permuted" in text for text in section.sentences[:3])
+    assert not any("permuted" in row.name for row in section.rows)
+
+
 def test_the_channel_taken_apart_is_the_one_that_moved_most_in_this_fit_or_the_one_asked_for():
     sim = fc.datasets.simulate(60, 12, rng=6)
     fit = fc.fit(sim.X, sim.S, relative_ridge=0.001, method="exact")
@@ -378,7 +401,7 @@ def test_a_channel_without_an_overlap_has_no_pairs(sim):
     X[5] = 0.0
     fit = fc.fit(X, sim.S, relative_ridge=0.1)
     (section,) = explanation_sections(fc.explain(X, sim.S, fit.ridge), fit, 5)
-    assert len(section.tables) == 1
+    assert [table.head[0] for table in section.tables] == ["Channel", "Mode"]
 
 
 def test_an_explanation_that_overshoots_is_headed_by_a_warning(sim, tmp_path):

@@ -132,6 +132,38 @@ def cholesky(A: Array, watch: Callable[[float], None] | None = None) -> int:
     return 0
 
 
+def pivoted_cholesky(A: NDArray[np.float64], tol: float) -> tuple[NDArray[np.intp], int]:
+    """Overwrite the lower triangle of A with the Cholesky factor of A[order][:, order]. n³/3 flops.
+
+    Returns the order, in which pivots fall, and how many are above `tol`. Rows beyond hold no factor.
+    """
+    n = len(A)
+    pstrf = _by_address(cython_lapack, "pstrf", A.dtype)
+    order, rank, info = np.empty(n, np.intc), ctypes.c_int(), ctypes.c_int()
+    _call(pstrf, b"U", ctypes.c_int(n), _at(A), ctypes.c_int(n), _at(order), rank, ctypes.c_double(tol),
+          _at(np.empty(2 * n)), info, flops=n**3 / 3)  # fmt: skip
+    return order.astype(np.intp) - 1, rank.value
+
+
+def orthonormal(A: NDArray[np.float64], tol: float) -> NDArray[np.float64]:
+    """Orthonormal rows that span those of A (m, n), m ≤ n, but for what is below `tol` of the longest.
+
+    By QR with pivoting, which overwrites A: 4nm² flops.
+    """
+    (m, n), info, rank = A.shape, ctypes.c_int(), ctypes.c_int()
+    geqp3, orgqr = (_by_address(cython_lapack, name, A.dtype) for name in ("geqp3", "orgqr"))
+    # To Fortran, the rows are the columns.
+    rows, columns, size = ctypes.c_int(n), ctypes.c_int(m), 2 * m + 64 * (m + 1)
+    pivots, scales, work = np.zeros(m, np.intc), np.empty(m), np.empty(size)
+    _call(geqp3, rows, columns, _at(A), rows, _at(pivots), _at(scales), _at(work), ctypes.c_int(size), info,
+          flops=2.0 * n * m * m)  # fmt: skip
+    sizes = np.abs(np.diagonal(A))
+    rank.value = int(np.count_nonzero(sizes > tol * sizes[0]))
+    _call(orgqr, rows, rank, rank, _at(A), rows, _at(scales), _at(work), ctypes.c_int(size), info,
+          flops=2.0 * n * m * m)  # fmt: skip
+    return A[: rank.value]
+
+
 def eigh(A: NDArray[np.float64]) -> NDArray[np.float64]:
     """Eigenvalues, ascending, of the lower triangle of A (n, n), whose rows become eigenvectors.
 

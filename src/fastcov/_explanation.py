@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from . import _blas
 from ._certificate import ConvergenceWarning
 from ._contributions import Contributions
+from ._explanation_table import remark, table
 from ._frames import explanation_frame
 from ._modes import Complete, Parts, Truncated
 from ._products import gram_columns, gram_triangle
 from ._result import Fit
 from ._settings import Settings
 from ._solvers import SOLVERS, System
-from ._solvers._pairs import n_pairs
 from ._start import Start
 from ._validation import check_whole, require_memory
 
@@ -33,8 +33,6 @@ TOGETHER = 256
 FILTER_TOL = 1e-12
 # One that is left further away is warned of.
 LOOSE = 1e-9
-# Modes that the printed table shows.
-SHOWN = 6
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -63,8 +61,11 @@ class Explanation:
         ‖e₀‖² = ‖S − XᵀJX‖²_F. It is the sum of the next two.
     reachable, unreachable : float
         Squared norms of e₀ projected on the range of G, and on its left null space. The linear loss cannot
-        fall below half of the second. What lies in modes too small to be told from rounding counts as
-        unreachable. Not complete, they are bounds from a Krylov space: there may be more to reach.
+        fall below half of the second. Complete, they are right to some 1e-8: more modes are told apart for
+        them than `spectrum` has. What an atom has outside the span of the others is rounding below √(N ε)
+        of its norm (4e-7 where N is 871) and counts as unreachable; where N > P = D(D+1)/2 and the atoms
+        do not span all, so do directions below 1e-9. Not complete, they are bounds from a Krylov space:
+        there may be more to reach.
     left_by_ridge : float
         Squared norm of what is reachable and, for the sake of λ, not corrected. The fit leaves
         ‖e₀ − Gδ‖² = unreachable + left_by_ridge.
@@ -74,6 +75,12 @@ class Explanation:
         Effective degrees of freedom, Σ σ² / (σ² + λ) over all modes. Not complete, a lower bound.
     dof_upper : float
         An upper bound, from the trace of GᵀG; `dof` where complete.
+    corrected_permuted, left_by_ridge_permuted : ndarray, shape (K,)
+        Shares of ‖e₀‖² that the same fit corrects, and that the ridge holds back, for each of `shuffles`
+        targets that are S with its conditions permuted: what gains correct where there is nothing to find.
+        Empty where not complete.
+    delta_correlations : ndarray, shape (K,)
+        Correlations over live channels of δ and the δ of each of these.
     """
 
     fit: Fit
@@ -88,6 +95,9 @@ class Explanation:
     linear_loss: float
     dof: float
     dof_upper: float
+    corrected_permuted: Array
+    left_by_ridge_permuted: Array
+    delta_correlations: Array
     _start: Start
     _system: System
     _modes: Complete | Truncated
@@ -268,6 +278,24 @@ class Explanation:
         removed = self._parts.weights**2 / (self._parts.values + self._system.ridge)
         return removed[: len(self.spectrum)] / (float(removed.sum()) or 1.0)
 
+    @property
+    def order(self) -> NDArray[np.intp]:
+        """Numbers of the modes, from 0, by their share of ‖δ‖², the largest first: those that make the gains.
+
+        The printed table has the first of them; it counts modes from 1.
+        """
+        return np.argsort(-self.delta_shares, kind="stable")
+
+    @property
+    def remark(self) -> str:
+        """Why single gains should not be read at this ridge, in words; empty where they may be.
+
+        They should not where the effective degrees of freedom are below half the live channels: the mean
+        over channels of 1 − λ (GᵀG + λI)⁻¹_ii, what of a gain is its own, is `dof` over their number. Nor
+        where `delta_correlations` are above 0.3 in the mean.
+        """
+        return remark(self)
+
     def gain_modes(self, n: int | None = None) -> Array:
         """The first n columns of V as rows (n, N), of norm one; their signs are those in which δ has them."""
         n = self._count(n)
@@ -358,35 +386,7 @@ class Explanation:
         return n
 
     def __repr__(self) -> str:
-        N, D = self.fit.stats["shape"]
-        K, n = len(self.spectrum), min(N, n_pairs(D))
-        relative = self.fit.relative_ridge
-        share = "" if relative is None else f" ({relative:g} of the largest eigenvalue)"
-        total = self.total or 1.0
-        bound = "" if self.complete else "at most; "
-        modes = f"all {K} above rounding" if self.complete else f"the first {K} of {n}"
-        dof = f"{self.dof:.4g}" if self.complete else f"{self.dof:.4g} to {self.dof_upper:.4g}"
-        above = f", {self.fit.loss_at_one:.4g} at gains of one"
-        if self.fit.overshoots:
-            above += "\n                 overshoots: its exact loss is above that at gains of one"
-        lines = [
-            f"Explanation of a linear fit: {N} channels x {D} conditions, ridge {self.ridge:.4g}{share}",
-            f"  error          ||e0||^2 = {self.total:.4g}",
-            f"    corrected    {(self.total - self.unreachable - self.left_by_ridge) / total:8.2%}",
-            f"    left         {self.left_by_ridge / total:8.2%}  reachable, but held back by the ridge",
-            f"    unreachable  {self.unreachable / total:8.2%}  {bound}no gains correct it, to first order",
-            f"  loss           {self.linear_loss:.4g} linear, {self.fit.loss:.4g} exact{above}",
-            f"  modes          {modes}; {dof} effective degrees of freedom",
-            "    mode   sigma^2/largest   corrected   of delta   of the loss removed",
-        ]
-        sizes = self.spectrum / (self.spectrum[0] if K else 1.0)
-        columns = zip(sizes, self.shrinkage, self.delta_shares, self.loss_shares, strict=True)
-        lines += [
-            f"    {k + 1:>4}   {size:15.3g}   {shrink:9.1%}   {of_delta:8.1%}   {of_loss:19.1%}"
-            for k, (size, shrink, of_delta, of_loss) in enumerate(columns)
-            if k < SHOWN
-        ]
-        return "\n".join(lines)
+        return table(self)
 
 
 def _warn_beyond(left: float, *, stacklevel: int) -> None:

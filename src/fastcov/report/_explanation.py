@@ -24,6 +24,8 @@ Array = NDArray[np.float64]
 _MODES = 4
 # Channels in the table of why gains moved, and bars of either sign in a waterfall.
 _CHANNELS, _BARS = 8, 5
+# Modes in the table of those that make the gains.
+_LEADING = 6
 # Pairs of conditions that are named, at least and at most, and their share that is enough.
 _PAIRS, _MOST = (3, 5), 0.8
 _AGAINST = "A share below 0 is of a pair of conditions that pulls the gain the other way."
@@ -70,7 +72,7 @@ def explanation_sections(explanation: Any, fit: Fit, channel: Any = None) -> lis
     index = int(np.argmax(np.abs(fit.delta))) if channel is None else why.contributions(channel).index
     total = why.total or 1.0
     bound = "" if why.complete else "at most "
-    tables = [_table(why, fit, plain), *_pairs(why, index)]
+    tables, pairs = [_table(why, fit, plain)], _pairs(why, index)
     return [
         Section(
             "Why these gains",
@@ -82,11 +84,13 @@ def explanation_sections(explanation: Any, fit: Fit, channel: Any = None) -> lis
                 f"correct, to first order; the ridge holds back {why.left_by_ridge / total:.1%}, and the "
                 "rest is corrected.",
                 _about(why, fit, index, plain),
+                *_permuted(why),
+                *filter(None, [why.remark]),
             ],
             pictures=_pictures(why, index, plain),
             rows=_rows(why),
-            tables=tables,
-            notes=[_AGAINST] * any(row[1].startswith("−") for table in tables[1:] for row in table.rows),
+            tables=[*tables, *pairs, *_leading(why)],
+            notes=[_AGAINST] * any(row[1].startswith("−") for table in pairs for row in table.rows),
             warnings=_warnings(why.fit, fit, plain),
         )
     ]
@@ -164,6 +168,19 @@ def _about(why: Explanation, fit: Fit, index: int, plain: bool) -> str:
         f"{_named(why, index)} has a gain of {one}{linear}; alone it would have one of "
         f"{score(1.0 + found.diagonal)}, and the other channels {others} {number(abs(rest))}."
     )
+
+
+def _permuted(why: Explanation) -> list[str]:
+    """What the fit corrects of the target, and what of targets in which there is nothing to find."""
+    if not len(why.corrected_permuted):
+        return []
+    corrected = 1.0 - (why.unreachable + why.left_by_ridge) / (why.total or 1.0)
+    return [
+        "Of targets whose conditions are permuted, which have nothing to do with these responses, the same "
+        f"fit corrects {why.corrected_permuted.mean():.1%} on average, against {corrected:.1%}, and the "
+        f"ridge holds back {why.left_by_ridge_permuted.mean():.1%}. What gains correct of permuted targets "
+        "they correct where there is nothing to find."
+    ]
 
 
 def _named(why: Explanation, index: int) -> str:
@@ -245,6 +262,14 @@ def _rows(explanation: Explanation) -> list[Row]:
     dof = number(explanation.dof)
     if not explanation.complete:
         dof += f" to {number(explanation.dof_upper)}"
+    permuted = []
+    if len(explanation.delta_correlations):
+        permuted = [
+            Row("Gains of permuted targets", f"correlation {explanation.delta_correlations.mean():.2f}",
+                "Correlation of these gains and those fitted to the target with its conditions permuted, the "
+                f"mean of {len(explanation.delta_correlations)} such targets. Far above 0, much of the gains "
+                "is of the responses, not of the target.")
+        ]  # fmt: skip
     return [
         Row("Squared error", number(explanation.total), "‖e₀‖² = ‖S − C‖² of the target S and the covariance "
             "C with all gains at one. Twice the loss there."),
@@ -259,6 +284,7 @@ def _rows(explanation: Explanation) -> list[Row]:
         Row("Linear loss", f"{number(explanation.linear_loss)}; exact {number(explanation.fit.loss)}", "What "
             "the linear fit takes the loss to be, and what it is. Where the second is much larger, the "
             "explanation is one of a problem that the gains have left."),
+        *permuted,
     ]  # fmt: skip
 
 
@@ -276,6 +302,15 @@ def _table(explanation: Explanation, fit: Fit, plain: bool) -> Table:
     linear = ("Gain",) if plain else ("Gain", "Linear fit")
     head = ("Channel", *linear, "Alone", "Changed most by")
     return Table("The gains that are furthest from one", head, rows)
+
+
+def _leading(explanation: Explanation) -> list[Table]:
+    """The modes that make the gains."""
+    columns = explanation.shrinkage, explanation.delta_shares, explanation.loss_shares
+    rows = [(str(k + 1), *(f"{column[k]:.1%}" for column in columns)) for k in explanation.order[:_LEADING]]
+    head = ("Mode", "Corrected", "Of the gains", "Of the loss removed")
+    caption = "The modes with the largest share of the gains, of the squared change ‖δ‖²"
+    return [Table(caption, head, rows)] if rows else []
 
 
 def _pairs(explanation: Explanation, index: int) -> list[Table]:

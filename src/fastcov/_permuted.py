@@ -1,0 +1,85 @@
+"""What gains correct of targets with permuted conditions: where there is nothing to find."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _blas
+from ._modes import Complete
+from ._products import apply_adjoint
+from ._range import Range
+from ._solvers import System
+from ._solvers._pairs import pack, unpack
+from ._start import Start
+from ._validation import require_memory
+
+Array = NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Permuted:
+    """Of each of K targets: shares of ‖e₀‖², and the correlation of its δ with that of the target itself."""
+
+    corrected: Array  # (K,)
+    left_by_ridge: Array  # (K,)
+    correlations: Array  # (K,)
+
+    @classmethod
+    def none(cls) -> Permuted:
+        return cls(np.empty(0), np.empty(0), np.empty(0))
+
+
+def permuted(
+    start: Start, system: System, modes: Complete, span: Range, delta: Array, shuffles: int, rng: Any
+) -> Permuted:
+    """All from the modes there are: 2KN(D² + 2n) flops, and 16KN bytes beside K matrices."""
+    (N, D), random = start.problem.shape, np.random.default_rng(rng)
+    live = start.norms > 0
+    metric = start.problem.metric
+    some = (
+        metric is not None and metric.weights is not None and not metric.off_diagonal
+    )  # what of them is where
+    if shuffles == 0 or D < 2 or some or not live.any():  # one condition is in no other order
+        return Permuted.none()
+    require_memory(8 * shuffles * (3 * N + 4 * D * D), f"{shuffles} permuted targets", "use fewer shuffles")
+    target = start.target[0]
+    orders = [random.permutation(D) for _ in range(shuffles)]
+    stack = np.stack([target[np.ix_(order, order)] for order in orders])
+    errors = dataclasses.replace(start, target=stack).error
+    overlaps = apply_adjoint(start.problem, errors) * live
+    totals, (deltas, removed) = _blas.squares(errors), _fitted(system, modes, errors, overlaps)
+    reached = np.minimum(span.squares(errors, overlaps), totals)
+    removed = np.minimum(removed, reached)
+    below = np.where(totals > 0, totals, 1.0)
+    return Permuted(removed / below, (reached - removed) / below, _correlations(delta[live], deltas[:, live]))
+
+
+def _fitted(system: System, modes: Complete, errors: Array, overlaps: Array) -> tuple[Array, Array]:
+    """δ of each error (K, N), and ‖e₀‖² − ‖e₀ − Gδ‖² (K,)."""
+    values, ridge = modes.values, system.ridge
+    with np.errstate(divide="ignore"):
+        inverse = 1.0 / (values + ridge)
+    if modes.state.dual:
+        amplitudes = _blas.product(pack(errors), modes.state.vectors, tb=True)
+        packed = _blas.product(amplitudes * inverse, modes.state.vectors)
+        deltas = apply_adjoint(system.problem, unpack(packed, errors.shape[-1]))
+        squares = amplitudes**2 * values
+    else:
+        weights = _blas.product(overlaps, modes.state.vectors, tb=True)
+        deltas = _blas.product(weights * inverse, modes.state.vectors)
+        squares = weights**2
+    # (u_kᵀe₀)² (1 − (λ / (σ² + λ))²), with σ² (u_kᵀe₀)² in `squares`
+    return deltas, (squares * ((values + 2.0 * ridge) * inverse**2)).sum(axis=1)
+
+
+def _correlations(one: Array, many: Array) -> Array:
+    """Of a vector (n,) with each row (K, n); 0 where either is constant."""
+    one = (one - one.mean())[np.newaxis]
+    many = many - many.mean(axis=1, keepdims=True)
+    sizes = _blas.norms(many) * _blas.norms(one)
+    products = _blas.product(np.ascontiguousarray(many), one, tb=True)[:, 0]
+    return np.divide(products, sizes, out=np.zeros_like(sizes), where=sizes > 0)

@@ -1,0 +1,199 @@
+"""The range of G: what of an error gains can reach at all, to first order.
+
+Eigenvectors of GᵀG are not good for it. Its eigenvalues are σ², and below N ε of the largest they are
+rounding, so that singular values of G below √(N ε) are lost; on recordings that took 0.14 % off what is
+unreachable. Atoms of norm one, a pivoted Cholesky factor of their Gram, and residuals that are computed with
+the atoms themselves tell far more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _blas
+from ._modes import Complete
+from ._products import apply_adjoint, apply_atoms, apply_gram, gram_triangle
+from ._solvers._pairs import n_pairs, pack, unpack
+from ._start import Start
+from ._validation import require_memory
+
+Array = NDArray[np.float64]
+
+EPSILON = float(np.finfo(np.float64).eps)
+# Conjugate gradients end in two or three steps where the factor is good to more than a few digits.
+MOST_STEPS = 20
+# Directions of less than this share of the largest are in no basis: they are known to a millionth at best,
+# and rounding of a mean 10⁵ times as large as what it is taken from leaves as much.
+RESOLVED = 1e-9
+# Combinations of atoms that are made together.
+TOGETHER = 256
+
+
+class Range(Protocol):
+    """The range of G."""
+
+    def residual(self, error: Array) -> Array:
+        """What of a matrix (D, D) is outside."""
+
+    def squares(self, errors: Array, overlaps: Array) -> Array:
+        """‖·‖² (T,) of what of a stack of matrices (T, D, D) is inside; overlaps (T, N) are Gᵀ of them."""
+
+
+def range_of(start: Start, modes: Complete) -> Range:
+    """The range, by the shape of G and what its modes say of it."""
+    if not start.norms.any():
+        return _Nothing()
+    if not modes.state.dual:
+        return _Atoms.of(start)
+    if len(modes.values) == n_pairs(start.problem.shape[1]):
+        return _Everything()
+    return _Basis.of(start)
+
+
+def _recompute_weak(start: Start, A: Array) -> None:
+    """Rows and columns of GᵀG (N, N) of channels that are weak beside the mean m, from their atoms.
+
+    GᵀG comes from products of centred responses, in which |x_i|² is a difference of numbers near |m|²: off by
+    ε |m|⁴ / ‖g_i‖² for atoms of norm one, which is kept below N ε. 4ND² flops for each of them.
+    """
+    problem, (N, _) = start.problem, start.problem.shape
+    square = float(problem.mean @ problem.mean)
+    weak = np.flatnonzero((start.norms > 0) & (N * start.norms < 4.0 * square**2))
+    for first in range(0, len(weak), TOGETHER):
+        some = weak[first : first + TOGETHER]
+        unit = np.zeros((len(some), N))
+        unit[np.arange(len(some)), some] = 1.0
+        columns = apply_gram(problem, unit)
+        A[some] = columns
+        A[:, some] = columns.T
+
+
+class _Nothing:
+    """No channel has an atom."""
+
+    def residual(self, error: Array) -> Array:
+        return error
+
+    def squares(self, errors: Array, overlaps: Array) -> Array:
+        return np.zeros(len(errors))
+
+
+class _Everything:
+    """The atoms span all symmetric matrices: GGᵀ has no eigenvalue of zero or rounding."""
+
+    def residual(self, error: Array) -> Array:
+        return np.zeros_like(error)
+
+    def squares(self, errors: Array, overlaps: Array) -> Array:
+        return _blas.squares(errors)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Atoms:
+    """Atoms, of norm one, of which none is in the span of the others, and LLᵀ of their Gram.
+
+    An atom counts as in the span of those chosen before it where what it has outside is less than √(N ε) of
+    it (4e-7 of N = 871): the square is a pivot of the factorisation, and smaller pivots are rounding.
+    """
+
+    start: Start
+    chosen: NDArray[np.intp]  # numbers of the channels, by falling pivot (rank,)
+    scales: Array  # 1 / ‖g_i‖ of those
+    factor: Array  # L (rank, rank)
+
+    @classmethod
+    def of(cls, start: Start) -> _Atoms:
+        """N²D + N³/3 flops and 16N² bytes."""
+        N, D = start.problem.shape
+        require_memory(8 * N * (2 * N + D), f"Cholesky factors of {N} channels", "ask for fewer modes")
+        sizes = np.sqrt(start.norms)
+        scales = np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+        A = gram_triangle(start.problem)
+        _recompute_weak(start, A)
+        A *= scales
+        A *= scales[:, np.newaxis]
+        A.flat[:: N + 1] = scales > 0
+        order, rank = _blas.pivoted_cholesky(A, N * EPSILON)
+        chosen = order[:rank]
+        return cls(start, chosen, scales[chosen], np.ascontiguousarray(A[:rank, :rank]))
+
+    def residual(self, error: Array) -> Array:
+        """Least squares by conjugate gradients, with the factor as preconditioner: 4ND² flops a step.
+
+        The first step is the solution of the semi-normal equations, the next correct it.
+        """
+        problem = self.start.problem
+        left, total = error.copy(), float(np.square(error).sum())
+        direction, last = np.zeros(len(self.chosen)), np.inf
+        for _ in range(MOST_STEPS):
+            slope = self._overlaps(apply_adjoint(problem, left[np.newaxis]))
+            step = _blas.cholesky_solve(self.factor, slope)
+            size = float(_blas.dots(slope, step)[0])
+            direction = step[0] + (size / last) * direction
+            last = size
+            x = np.zeros((1, problem.shape[0]))
+            x[0, self.chosen] = self.scales * direction
+            image = apply_atoms(problem, x)[0]
+            length = float(np.square(image).sum())
+            if not (size > 0 and length > 0):
+                break
+            left -= (size / length) * image
+            # What this took off ‖left‖².
+            if size * (size / length) <= EPSILON * float(np.square(left).sum()) + EPSILON**2 * total:
+                break
+        return left
+
+    def squares(self, errors: Array, overlaps: Array) -> Array:
+        """‖L⁻¹ b‖² of the semi-normal equations, which is good to the condition of the factor."""
+        b = self._overlaps(overlaps)
+        return _blas.dots(b, _blas.cholesky_solve(self.factor, b))
+
+    def _overlaps(self, overlaps: Array) -> Array:
+        """Those of chosen atoms, of norm one."""
+        return np.ascontiguousarray(overlaps[:, self.chosen] * self.scales)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Basis:
+    """Of more channels than pairs of conditions whose atoms do not span all: an orthonormal basis.
+
+    As many random combinations of atoms of norm one as there are pairs span the same, and their QR
+    factorisation with pivoting has it.
+    """
+
+    D: int
+    rows: Array  # (rank, P), packed
+
+    @classmethod
+    def of(cls, start: Start) -> _Basis:
+        """4NP² + 4P³ flops, and 8 (2P² + 256N) bytes."""
+        N, D = start.problem.shape
+        P = n_pairs(D)
+        n = min(N, P)
+        require_memory(8 * (2 * n * P + 2 * TOGETHER * N), f"A basis of {P} pairs", "ask for fewer modes")
+        sizes = np.sqrt(start.norms)
+        scales = np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0)
+        rng, images = np.random.default_rng(0), np.empty((n, P))
+        for first in range(0, n, TOGETHER):
+            rows = np.arange(first, min(first + TOGETHER, n))
+            if n < N:
+                weights = rng.standard_normal((len(rows), N))
+            else:  # the atoms themselves
+                weights = np.zeros((len(rows), N))
+                weights[np.arange(len(rows)), rows] = 1.0
+            images[rows] = pack(apply_atoms(start.problem, weights * scales))
+        return cls(D, _blas.orthonormal(images, RESOLVED))
+
+    def residual(self, error: Array) -> Array:
+        left = pack(error[np.newaxis])
+        for _ in range(2):  # the second takes what rounding left
+            left -= _blas.product(_blas.product(left, self.rows, tb=True), self.rows)
+        return unpack(left, self.D)[0]
+
+    def squares(self, errors: Array, overlaps: Array) -> Array:
+        inside = _blas.product(pack(errors), self.rows, tb=True)
+        return _blas.dots(inside, inside)
