@@ -1,12 +1,14 @@
 """How often the permutation test finds what is not there, and which score finds best what is.
 
     python bench/evidence.py power --sets 60
+    python bench/evidence.py unshuffled --sets 200
     python bench/evidence.py null --sets 400
 
 `power` compares the scores: of data sets of several kinds in which gains do predict, which share has a p of
 0.05 by each score, and how far the observed score is from those of shuffles, in their standard deviations.
-`null` counts, of data sets in which there is nothing to find, how many have a p of 0.05 nevertheless, by the default
-score, by its gain over each baseline, and of single gains. Both print the tables of docs/evidence.md.
+`unshuffled` counts how often, without shuffles, the best score is some standard errors above the baseline without
+X where there is nothing to find, and where there is. `null` counts, of data sets in which there is nothing to find, how many have a p of 0.05 nevertheless, by the
+default score, by its gain over each baseline, and of single gains. Both print tables of docs/evidence.md.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import numpy as np
 
 import fastcov as fc
 from fastcov._baselines import BASELINES
-from fastcov._evidence import maxima
+from fastcov._evidence import gain_over, maxima
 from fastcov._moments import SCORES
 
 N, M, D = 40, 50, 16
@@ -156,12 +158,29 @@ def null(sets, shuffles):
         print(f"| {kind.__name__}: {first_line(kind)} |", *cells, f"{100 * np.mean(gains):.1f} % |")
 
 
+def unshuffled(sets, _):
+    """Share in which the score is so many standard errors above that without X."""
+    errors = (1.0, 2.0, 3.0)
+    print("| data |", *(f"{e:g} standard errors |" for e in errors))
+    print("|---|" + "---|" * len(errors))
+    for j, kind in enumerate((*NULLS, *TRUTHS)):
+        found = np.zeros(len(errors))
+        for seed in range(sets):
+            X, Y = kind(np.random.default_rng([5, j, seed]))
+            cv = fc.cross_validate(X, Y, relative_ridges=RIDGES, folds=FOLDS, rng=seed, refit=None)
+            gained, error = gain_over(cv, "exact", "no-x")
+            found += [gained > e * error for e in errors]
+        print(
+            f"| {kind.__name__}{' (null)' * (kind in NULLS)} |", *(f"{100 * f / sets:.0f} % |" for f in found)
+        )
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=["power", "null"])
+    parser.add_argument("what", choices=["power", "unshuffled", "null"])
     parser.add_argument("--sets", type=int, default=400)
     parser.add_argument("--shuffles", type=int, default=19)
     asked = parser.parse_args()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fc.ConvergenceWarning)
-        {"power": power, "null": null}[asked.what](asked.sets, asked.shuffles)
+        {"power": power, "unshuffled": unshuffled, "null": null}[asked.what](asked.sets, asked.shuffles)

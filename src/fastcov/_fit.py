@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._choice import method_for
 from ._covariance import Target, aligned
 from ._cross_validation import cross_validate
 from ._jit import blas_for
@@ -32,7 +33,7 @@ def fit(
     responses: ArrayLike | None = None,
     ridge: Any = None,
     relative_ridge: Any = None,
-    method: str = "linear",
+    method: str | None = None,
     solver: str = "auto",
     center: bool = True,
     nuisance: str | Sequence[str] | None = None,
@@ -88,7 +89,9 @@ def fit(
     relative_ridge : float, or array_like of shape (N,)
         λ divided by the largest eigenvalue of GᵀG, instead of `ridge`. On real recordings 0.1 is
         cautious; below some 0.03 the linear fit tends to overshoot.
-    method : {"linear", "line-search", "exact", "diagonal"}
+    method : {"linear", "line-search", "exact", "diagonal"}, optional
+        By default "linear"; for a ridge that `cross_validate` chose (a `ChosenRidge`, as `best_ridge`), the
+        method that it was chosen for.
     solver : {"auto", "cholesky", "dual", "spectral", "pcg"}
         Of the linear fit without bounds: "cholesky" factors GᵀG (N × N), "dual" GGᵀ (P × P for the
         P = D(D+1)/2 pairs of conditions), "spectral" takes eigenvectors of the smaller of the two, and
@@ -181,7 +184,7 @@ def fit(
     """
     started = time.perf_counter()
     given = Problem.of(X, center=center)
-    cv = None
+    cv, method = None, method_for(method, ridge, relative_ridge)
     if responses is not None:
         responses = aligned("responses", responses, given.labels)
     target = Target.of(S, responses, given)
