@@ -161,7 +161,7 @@ def null(sets, shuffles):
 
 def unshuffled(sets, _):
     """Share in which the score is so many standard errors above that without X."""
-    errors = (1.0, 2.0, 3.0)
+    errors = (1.0, 2.0, 4.0)
     print("| data |", *(f"{e:g} standard errors |" for e in errors))
     print("|---|" + "---|" * len(errors))
     for j, kind in enumerate((*NULLS, *TRUTHS)):

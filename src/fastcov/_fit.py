@@ -51,7 +51,8 @@ def fit(
     """Fit one gain a channel so that the covariance of the responses becomes the target.
 
     The covariance loss is L(z) = ½‖Xᵀ diag(z) J diag(z) X − S‖²_F + (λ/2)‖z − 1‖². Linearised at gains
-    of one it is a ridge problem in δ = z − 1, which explains; its exact minimum predicts:
+    of one it is a ridge problem in δ = z − 1, which explains; its exact minimum comes closest.
+    Whether gains predict conditions that were not fitted, `cross_validate` and `permutation_test` tell.
 
     * ``method="linear"``: δ = (GᵀG + λI)⁻¹ Gᵀe₀,
     * ``method="line-search"``: z = 1 + tδ with the linear δ, and t where the exact loss, a quartic in t, is
