@@ -348,7 +348,7 @@ def test_agreement_is_the_mean_correlation_of_the_gains_of_two_folds_of_a_repeat
 
 
 def test_shares_of_conditions_are_of_the_squared_errors_and_sum_to_one(studied):
-    cv, (table, _, gains) = studied
+    cv, (_, _, gains) = studied
     shares = cv.condition_shares("linear")
     assert shares.shape == (12,)
     assert shares.sum() == pytest.approx(1.0, rel=1e-12)
@@ -435,6 +435,22 @@ def test_folds_of_every_kind_can_be_nested(folds):
     )
     assert len(cv.scores["diagonal"].nested.places) == len(cv.folds)
     assert np.isfinite(cv.optimism)
+
+
+def test_inner_folds_go_by_the_labels_however_these_are_given():
+    X, Y = data(10, 12), data(8, 12, seed=9)
+    labels = ["a"] * 4 + ["b"] * 4 + ["c"] * 4
+    found = [
+        fc.cross_validate(
+            X, Y, folds=folds, relative_ridges=[1e-2, 0.1, 1.0], nested=True, method="linear", refit=None
+        )
+        for folds in (labels, iter(labels), np.array(labels))
+    ]
+    for cv in found[1:]:
+        np.testing.assert_array_equal(
+            cv.scores["linear"].nested.places, found[0].scores["linear"].nested.places
+        )
+        assert cv.optimism == found[0].optimism
 
 
 # --- a target matrix in place of responses

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._baselines import BASELINES
 from ._certificate import ConvergenceWarning
 from ._covariance import Target, aligned
-from ._folds import Split, inner_folds, make_folds
+from ._folds import Split, as_given, inner_folds, make_folds
 from ._held_out import check_score, held_out_target
 from ._jit import blas_for
 from ._methods import METHODS
@@ -198,11 +198,14 @@ def studied(
     if Y is not None:
         Y = aligned("Y", Y, given.labels)
     target = held_out_target(given, Y, S, nuisance, pairs)
+    folds = as_given(folds)
     splits = make_folds(folds, repeats, D, random)
     check_score(score, splits)
     shuffled, _ = make_orders(n_shuffles, D, random, groups, permute)
     orders = [np.arange(D), *shuffled]
     inner = [inner_folds(folds, train, random) for train, _ in splits] if nested else []
+    for some in inner:
+        check_score(score, some, inner=True)
     study = Study.of(given, target.output, target.S, target.metric, values, relative)
     with watching(callback) as watch:
         results = _run(study, splits, [each for some in inner for each in some], orders, settings,
