@@ -846,13 +846,12 @@ def test_other_options_of_the_wrong_form_are_refused(name, value, error):
         (data(9, 11), ValueError, "the 12 conditions of X in its columns, not 11"),
         (data(12, 9), ValueError, "the 12 conditions of X in its columns, not 9"),
         (np.ones(12), ValueError, "2 axes"),
-        (None, TypeError, ""),
         ("Y.npy", TypeError, "path"),
         (np.ones((3, 12), complex), TypeError, "real"),
         (np.where(np.eye(12) > 0, np.nan, 1.0), ValueError, "finite"),
         (np.ones((0, 12)), ValueError, "empty"),
     ],
-    ids=["fewer", "transposed", "vector", "None", "path", "complex", "NaN", "empty"],
+    ids=["fewer", "transposed", "vector", "path", "complex", "NaN", "empty"],
 )
 def test_another_population_of_the_wrong_form_is_refused(Y, error, match):
     with pytest.raises(error, match=f"^Argument 'Y' must .*{match}"):

@@ -291,7 +291,7 @@ class CrossValidation:
         return _evidence.agreement(self, method)
 
     def condition_shares(self, method: str) -> Array:
-        """Each condition's share of the squared error of what is predicted, at the best ridge (D,), or NaN."""
+        """Each condition's share of the squared error of predictions, at the best ridge (D,), or NaN."""
         if (k := self.place(method)) < 0:
             return np.full(self.stats["shape"][1], np.nan)
         errors = self.scores[method].errors[:, k]

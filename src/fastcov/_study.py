@@ -129,7 +129,7 @@ class Study:
         start = Start.of(problem, S)
         if self.relative and key not in self.largest:
             self.largest[key] = start.problem.unscaled(start.largest, y=4)
-        if 16 * part.size * (len(self.starts) + 1) <= KEPT_BYTES and isinstance(X, np.ndarray):
+        if isinstance(X, np.ndarray) and 16 * part.size * (len(self.starts) + 1) <= KEPT_BYTES:
             self.starts[key] = start
         return start
 
