@@ -96,25 +96,35 @@ def test_a_shuffle_is_the_study_of_responses_in_that_order(shuffled):
 # --- verdicts on data of which the answer is known
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_pure_noise_is_not_said_to_be_predicted(seed):
-    rng = np.random.default_rng(seed)
-    X, Y = rng.standard_normal((300, 40)), rng.standard_normal((200, 40))
-    cv = fc.cross_validate(X, Y, method="linear", refit=None)
-    assert cv.verdict.better is False
-    assert ": no (" in cv.verdict.words
-    assert cv.verdict.words in " ".join(repr(cv).split())
+def test_pure_noise_is_never_said_to_be_predicted_and_seldom_to_be_worth_a_test():
+    words = []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        X, Y = rng.standard_normal((300, 40)), rng.standard_normal((200, 40))
+        cv = fc.cross_validate(X, Y, method="linear", refit=None)
+        assert cv.verdict.better in (False, None)
+        assert cv.verdict.words in " ".join(repr(cv).split())
+        words.append(cv.verdict.words.split(": ")[1].split(" (")[0])
+    assert set(words) <= {"no", "perhaps"}
+    assert words.count("no") > 4  # of the best of nine ridges, a quarter are two errors above
 
 
-@pytest.mark.parametrize("method", ["linear", "exact"])
-@pytest.mark.parametrize("seed", range(3))
-def test_noise_beside_shuffles_is_not_said_to_be_predicted(seed, method):
-    rng = np.random.default_rng(seed)
-    X, Y = rng.standard_normal((60, 20)), rng.standard_normal((50, 20))
-    cv = fc.cross_validate(X, Y, method=method, relative_ridges=[1e-2, 0.1, 1.0], shuffles=19, refit=None)
-    assert cv.verdict.better is False
-    assert cv.verdict.p > 0.05
-    assert ": no, p = " in cv.verdict.words
+def test_noise_beside_shuffles_is_said_to_be_predicted_no_more_often_than_the_level():
+    p, found = [], []
+    for seed in range(24):
+        rng = np.random.default_rng(1000 + seed)
+        X, Y = rng.standard_normal((30, 14)), rng.standard_normal((25, 14))
+        cv = fc.cross_validate(
+            X, Y, method="linear", relative_ridges=[1e-2, 0.1, 1.0], folds=3, shuffles=19, refit=None
+        )
+        p.append(cv.verdict.p)
+        found.append(cv.verdict.better)
+        assert cv.verdict.better == (cv.verdict.p <= 0.05)
+        assert (": yes, p = " if cv.verdict.better else ": no, p = ") in cv.verdict.words
+    # Multiples of 1/20, all as likely: more than 5 of 24 at the first have a chance of 0.1 %, and a mean
+    # beyond 0.2 of 0.525, three of its standard errors, one of 0.2 %.
+    assert sum(found) <= 5
+    assert abs(np.mean(p) - 0.525) < 0.2
 
 
 def test_conditions_in_random_order_are_not_said_to_be_predicted():
