@@ -142,6 +142,148 @@ def cross_validation(X, Y, ridges, folds, fit, *, relative=False, center=True):
     return table
 
 
+def correlations(C):
+    """C_ij / √(C_ii C_jj), 0 where a variance is."""
+    d = np.sqrt(np.diag(C))
+    both = np.outer(d, d)
+    return np.divide(C, both, out=np.zeros_like(C), where=both > 0)
+
+
+def off_diagonal_mean(S, weights):
+    """Of the pairs of a block that count."""
+    off = weights * ~np.eye(len(S), dtype=bool)
+    return np.sum(np.where(off > 0, S, 0) * off) / np.sum(off)
+
+
+def unseen_pairs(P, S, train, test, weights=None):
+    """One fold: entries of P and S that no fit saw, with weights, as rows p, s, w, ρ_p, ρ_s, (s − g)²."""
+    W = np.ones_like(S) if weights is None else weights
+    g = off_diagonal_mean(S[np.ix_(train, train)], W[np.ix_(train, train)])
+    matrices = P, S, W, correlations(P), correlations(S), (S - g) ** 2
+    diagonal = np.stack([np.diag(M)[test] for M in matrices])
+    off = ~np.eye(len(test), dtype=bool)
+    held_out = np.stack([M[np.ix_(test, test)][off] for M in matrices])
+    cross = np.stack([M[np.ix_(train, test)].ravel() for M in matrices])
+    return {name: rows[:, rows[2] > 0] for name, rows in
+            {"diagonal": diagonal, "held-out": held_out, "cross": cross}.items()}  # fmt: skip
+
+
+def weighted_correlation(folds, p, s):
+    """Of rows p and s of all folds together, each less its weighted mean in its fold."""
+    pp = ss = ps = 0.0
+    for rows in folds:
+        if rows.shape[1] == 0:
+            continue
+        a, b, w = rows[p] - np.average(rows[p], weights=rows[2]), rows[s], rows[2]
+        b = b - np.average(b, weights=w)
+        pp, ss, ps = pp + np.sum(w * a * a), ss + np.sum(w * b * b), ps + np.sum(w * a * b)
+    if not ss > 1e-25:
+        return np.nan
+    return ps / np.sqrt(pp * ss) if pp > 1e-25 else 0.0
+
+
+def scores(folds):
+    """All scores of folds together; each is what `unseen_pairs` gives."""
+    found = {}
+    for prefix, block in (("", "held-out"), ("cross-", "cross")):
+        own = [fold[block] for fold in folds]
+        p, s, w, _, _, about = np.concatenate(own, axis=1)
+        every = own if prefix else [*own, *(fold["diagonal"] for fold in folds)]
+        ep, es, ew, *_ = np.concatenate(every, axis=1)
+        with np.errstate(all="ignore"):
+            found[prefix + "r2"] = 1 - np.sum(ew * (ep - es) ** 2) / np.sum(ew * es**2)
+            found[prefix + "r2-off-diagonal"] = 1 - np.sum(w * (p - s) ** 2) / np.sum(w * about)
+            found[prefix + "cosine"] = np.sum(ew * ep * es) / np.sqrt(np.sum(ew * ep**2) * np.sum(ew * es**2))
+        found[prefix + "pearson"] = weighted_correlation(own, 0, 1)
+        found[prefix + "rsa"] = weighted_correlation(own, 3, 4)
+    p, s, w, *_ = np.concatenate([fold["diagonal"] for fold in folds], axis=1)
+    found["r2-diagonal"] = 1 - np.sum(w * (p - s) ** 2) / np.sum(w * s**2)
+    return found
+
+
+def baselines(at_one, S, train, weights=None):
+    """What each baseline predicts (D, D), from C(1) and the training block of S."""
+    D, block = len(S), np.ix_(train, train)
+    W = np.ones_like(S) if weights is None else weights
+    C, own, known, eye = at_one[block], np.where(W > 0, S, 0)[block], W[block], np.eye(len(train))
+    g = off_diagonal_mean(own, known)
+    variance = np.average(np.diag(own), weights=np.diag(known))
+    root = np.sqrt(known).ravel()
+    terms = np.stack([C.ravel(), eye.ravel(), np.ones(C.size)], axis=1)
+    a, beta, gamma = np.linalg.lstsq(root[:, np.newaxis] * terms, root * own.ravel(), rcond=None)[0]
+    return {
+        "one": at_one,
+        "no-x": np.full((D, D), g) + (variance - g) * np.eye(D),
+        "scaled": a * at_one + beta * np.eye(D) + gamma,
+    }
+
+
+def held_out_study(X, Y, ridges, folds, fit, *, S=None, relative=False, center=True, order=None):
+    """Unseen pairs of each ridge and fold [k][f], of each baseline {name: [f]}, and the gains (F, K, N).
+
+    Gains are fit(X_train, S_train, λ, center). `order` is that of the conditions of Y.
+    """
+    C_Y = S if Y is None else covariance(Y, None, center)
+    C_Y = C_Y if order is None else C_Y[np.ix_(order, order)]
+    at_one = covariance(X, None, center)
+    table, beside, gains = [[] for _ in ridges], {"one": [], "no-x": [], "scaled": []}, []
+    for train, test in folds:
+        block = np.ix_(train, train)
+        scale = np.trace(at_one[block]) / np.trace(C_Y[block]) if Y is not None else 1.0
+        wanted = scale * C_Y
+        top = np.linalg.norm(atoms(X[:, train], None, center), 2) ** 2 if relative else 1.0
+        gains.append([fit(X[:, train], wanted[block], ridge * top, center) for ridge in ridges])
+        for k, z in enumerate(gains[-1]):
+            table[k].append(unseen_pairs(covariance(X, z, center), wanted, train, test))
+        for name, P in baselines(at_one, wanted, train).items():
+            beside[name].append(unseen_pairs(P, wanted, train, test))
+    return table, beside, np.array(gains)
+
+
+def jackknife_error(folds, score, times=1.0):
+    """√((F − 1)/F Σ (s₋f − mean)²) of the score of all folds but one, for conditions held out `times`."""
+    left = np.array([score(folds[:f] + folds[f + 1 :]) for f in range(len(folds))])
+    return np.sqrt((len(left) - 1) / len(left) * np.sum((left - left.mean()) ** 2) * times)
+
+
+def ridge_choices(table, name, ridges, times=1.0):
+    """λ of the best pooled score, and the largest whose difference to it is within its standard error."""
+    pooled = [scores(row)[name] for row in table]
+    best = int(np.argmax(pooled))
+    near = [ridges[best]]
+    for k, row in enumerate(table):
+        both = list(zip(table[best], row, strict=True))
+
+        def apart(some):
+            one, other = zip(*some, strict=True)
+            return scores(list(one))[name] - scores(list(other))[name]
+
+        if k != best and pooled[best] - pooled[k] <= jackknife_error(both, apart, times):
+            near.append(ridges[k])
+    return ridges[best], max(near)
+
+
+def permutation_p(observed, null):
+    """(1 + #{max over λ of a shuffle ≥ max over λ observed}) / (shuffles + 1)."""
+    return (1 + sum(max(row) >= max(observed) for row in null)) / (len(null) + 1)
+
+
+def nested_choice(X, Y, ridges, outer, inner, fit, name, **options):
+    """Place of the best ridge of each outer fold's inner folds, and the score of outer folds at these."""
+    table, _, _ = held_out_study(X, Y, ridges, outer, fit, **options)
+    places = []
+    for splits in inner:
+        within, _, _ = held_out_study(X, Y, ridges, splits, fit, **options)
+        places.append(int(np.argmax([scores(row)[name] for row in within])))
+    return places, scores([table[k][f] for f, k in enumerate(places)])[name]
+
+
+def benjamini_hochberg(p):
+    """q_i: the least over p_j ≥ p_i of N p_j / #{p ≤ p_j}, at most one."""
+    p = np.asarray(p)
+    return np.array([min(1.0, min(len(p) * b / np.sum(p <= b) for b in p[p >= a])) for a in p])
+
+
 # --- penalties of any form
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import os
 import signal
 import sys
@@ -107,43 +108,24 @@ def test_a_fold_is_a_fit_to_its_training_conditions(center):
 # --- nothing of what is held out is used
 
 
-class Recorder:
-    """The gains of each fold, as they are scored."""
-
-    def __init__(self, monkeypatch):
-        self.gains = []
-        score = _study.score_of
-
-        def record(problem, gains, *rest):
-            self.gains.append(np.array(gains))
-            return score(problem, gains, *rest)
-
-        monkeypatch.setattr(_study, "score_of", record)
-
-    def of(self, *args, **options):
-        self.gains.clear()
-        with fc.threads(1):  # in order
-            cv = study(*args, **options)
-        return cv, np.stack(self.gains)
-
-
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("which", ["X", "Y"])
-def test_gains_do_not_depend_on_conditions_that_are_held_out(which, method, monkeypatch):
+def test_gains_do_not_depend_on_conditions_that_are_held_out(which, method):
     X, Y = pair()
     folds = [(np.arange(8), np.arange(8, 12))]
-    recorder = Recorder(monkeypatch)
-    cv, gains = recorder.of(X, Y, folds=folds, method=method)
-    assert len(np.unique(gains, axis=0)) == 4  # three ridges and gains of one
+    cv = study(X, Y, folds=folds, method=method)
+    gains = cv.scores[method].gains
+    assert gains.shape == (1, 3, 30)
+    assert len(np.unique(gains[0], axis=0)) == 3
     other = {"X": X.copy(), "Y": Y.copy()}
     other[which][:, 8:] = 1e3 * np.random.default_rng(5).standard_normal(other[which][:, 8:].shape)
-    other_cv, other_gains = recorder.of(other["X"], other["Y"], folds=folds, method=method)
-    np.testing.assert_array_equal(gains, other_gains)
+    other_cv = study(other["X"], other["Y"], folds=folds, method=method)
+    np.testing.assert_array_equal(gains, other_cv.scores[method].gains)
     assert not np.allclose(cv.r2, other_cv.r2)  # what is scored has changed
     # while a training condition does change them
     other[which][:, 3] *= 2
-    _, moved = recorder.of(other["X"], other["Y"], folds=folds, method=method)
-    assert not np.array_equal(moved, gains)
+    moved = study(other["X"], other["Y"], folds=folds, method=method)
+    assert not np.array_equal(moved.scores[method].gains, gains)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -180,7 +162,8 @@ def test_channels_in_another_order_change_no_score():
 def check_folds(folds, D):
     for train, test in folds:
         assert len(np.intersect1d(train, test)) == 0
-        assert min(len(train), len(test)) >= 2
+        assert len(train) >= 2
+        assert len(test) >= 1
         assert train.dtype == test.dtype == np.intp
         assert (np.diff(train) > 0).all()
         assert (np.diff(test) > 0).all()
@@ -319,18 +302,51 @@ def test_a_splitter_that_needs_groups_is_refused_with_what_to_do():
             study(*pair(10, 9), folds=splitter)
 
 
-@given(st.integers(4, 40), st.integers(2, 20), st.integers(1, 3), st.integers(0, 1000))
+@given(st.integers(4, 40), st.integers(2, 45), st.integers(1, 3), st.integers(0, 1000))
 def test_numbered_folds_of_any_size_cover_all_conditions(D, n, repeats, seed):
-    if 2 * n > D:
-        with pytest.raises(ValueError, match=r"^Argument 'folds' must "):
+    if n > D:
+        with pytest.raises(ValueError, match=rf"^Argument 'folds' must be at most the {D} conditions"):
             make_folds(n, repeats, D, np.random.default_rng(seed))
-        return
-    if D - -(-D // n) < 2:
         return
     folds = make_folds(n, repeats, D, np.random.default_rng(seed))
     check_folds(folds, D)
     counts = np.bincount(np.concatenate([test for _, test in folds]), minlength=D)
     assert (counts == repeats).all()
+
+
+@pytest.mark.parametrize(("folds", "held_out"), [("leave-one-out", 1), ("leave-two-out", 2)])
+def test_leaving_out_holds_out_every_condition_or_pair_once(folds, held_out):
+    X, Y = pair(10, 9, 7)
+    cv = study(X, Y, folds=folds, method="linear")
+    check_folds(cv.folds, 7)
+    assert [tuple(test) for _, test in cv.folds] == list(itertools.combinations(range(7), held_out))
+    assert all(len(train) == 7 - held_out for train, _ in cv.folds)
+    scores = cv.scores["linear"]
+    for name in ("pearson", "rsa", "r2-off-diagonal"):
+        assert np.isnan(scores.by_fold(name)).all() == (name != "r2-off-diagonal" or held_out == 1)
+    for name in ("cross-pearson", "cross-r2", "cross-rsa", "cross-cosine", "cross-r2-off-diagonal", "r2"):
+        assert np.isfinite(scores.by_fold(name)).all()
+    assert cv.times == held_out * len(cv.folds) / 7
+    assert np.isfinite(cv.best_ridge)
+    if held_out == 1:
+        same = study(X, Y, folds=7, method="linear")
+        order = np.argsort([test[0] for _, test in same.folds])
+        np.testing.assert_array_equal(same.scores["linear"].r2[order], cv.r2)
+
+
+@pytest.mark.parametrize("folds", ["leave-one-out", "leave-two-out"])
+def test_leaving_out_is_the_same_each_time_and_not_to_be_repeated(folds):
+    with pytest.raises(ValueError, match=r"^Argument 'repeats' must be 1 with folds="):
+        study(*pair(10, 9), folds=folds, repeats=2)
+
+
+@pytest.mark.parametrize(
+    ("folds", "least"), [("leave-one-out", 1), ("leave-two-out", 2), (12, 1), (5, 2), ([PAIRS[1]], 2)]
+)
+def test_a_score_that_folds_do_not_have_is_refused_with_another(folds, least):
+    match = rf"^Argument 'score' must .*hold out {least}, not 'pearson'.*'cross-pearson'"
+    with pytest.raises(ValueError, match=match):
+        study(*pair(10, 9), folds=folds, score="pearson", method="diagonal")
 
 
 # --- several methods, shuffles, choices, refit
@@ -367,69 +383,21 @@ def test_shuffled_targets_are_predicted_worse():
     assert plain.r2_shuffled is None
 
 
-def made_up(r2, ridges=(1.0, 10.0, 100.0), repeats=1):
-    r2 = np.asarray(r2, float)
-    fine = np.full(r2.shape, "converged", object)
-    table = _cross_validation.Scores(r2, r2, r2, np.zeros_like(r2), fine, None)
-    return _cross_validation.CrossValidation(
-        ridges=np.array(ridges), relative=False, folds=(([], [0, 1]),) * len(r2), repeats=repeats,
-        scores={"exact": table}, r2_at_one=np.zeros(len(r2)), pearson_at_one=np.zeros(len(r2)), fits={},
-        stats={"shape": (3, 2 * len(r2) // repeats)},
-    )  # fmt: skip
-
-
-def test_the_best_ridge_has_the_highest_mean():
-    assert made_up([[0.1, 0.5, 0.2], [0.2, 0.3, 0.3]]).best_ridge == 10.0
-    assert made_up([[0.1, 0.5, 0.2], [0.2, 0.3, 0.9]]).best_ridge == 100.0
-    # nothing hangs on the order of the ridges
-    assert made_up([[0.1, 0.5, 0.2], [0.2, 0.3, 0.3]], ridges=(100.0, 1.0, 10.0)).best_ridge == 1.0
-
-
-def test_the_one_standard_error_choice_is_the_largest_ridge_within_one():
-    # at 1: mean 0.6, standard deviation 0.2, and of four folds an error of 0.1
-    first = 0.6 + 0.2 * np.sqrt(3 / 4) * np.array([1, -1, 1, -1])
-    for mean, expected in ((0.501, 100.0), (0.499, 10.0)):
-        cv = made_up(np.stack([first, np.full(4, 0.55), np.full(4, mean)], axis=1))
-        assert cv.best_ridge == 1.0
-        assert cv.one_se_ridge == expected
-        np.testing.assert_allclose(cv.summary("exact")[1], [0.1, 0, 0], atol=1e-12)
-    # A smaller ridge that is within an error is no choice.
-    cv = made_up(np.stack([np.full(4, 0.55), first, np.full(4, 0.1)], axis=1))
-    assert cv.best_ridge == cv.one_se_ridge == 10.0
-
-
 def test_repeats_do_not_make_the_standard_error_smaller():
-    r2 = np.random.default_rng(0).random((4, 3))
-    once, twice = made_up(r2), made_up(np.concatenate([r2, r2]), repeats=2)
-    ratio = twice.summary("exact")[1] / once.summary("exact")[1]
-    np.testing.assert_allclose(ratio, np.sqrt((8 / 7) / (4 / 3)), rtol=1e-12)  # of n − 1 for n
-
-
-def test_repeats_that_a_splitter_makes_do_not_either():
     X, Y = pair()
-    cv = study(X, Y, folds=3, repeats=4)
-    given = study(X, Y, folds=list(cv.folds))
+    cv = study(X, Y, folds=3, repeats=4, method="linear")
+    given = study(X, Y, folds=list(cv.folds), method="linear")
     np.testing.assert_array_equal(given.r2, cv.r2)
-    np.testing.assert_allclose(given.summary("exact")[1], cv.summary("exact")[1], rtol=1e-12)
-
-
-def test_one_fold_has_no_spread_and_its_best_ridge_is_the_choice():
-    cv = made_up([[0.1, 0.5, 0.4]])
-    assert cv.best_ridge == cv.one_se_ridge == 10.0
-    assert "0.500 +- nan" in repr(cv)  # nobody knows
-
-
-def test_ridges_without_a_finite_score_are_passed_over():
-    for bad in (np.nan, -np.inf):
-        cv = made_up([[bad, 0.5, 0.2], [0.9, 0.3, 0.3]])
-        assert cv.best_ridge == 10.0
-        assert "exact" in repr(cv)
-
-
-def test_a_result_without_any_finite_score_can_be_printed():
-    for bad in (np.nan, -np.inf):
-        cv = made_up([[bad, bad, bad], [0.9, 0.3, 0.3]])
-        assert "CrossValidation" in repr(cv)
+    np.testing.assert_array_equal(given.summary("linear")[1], cv.summary("linear")[1])
+    assert cv.times == given.times == 4
+    # The same folds four times over are as sure as they are once, but for F − 1 in place of F.
+    once = study(X, Y, folds=list(cv.folds[:3]), method="linear")
+    again = study(X, Y, folds=list(cv.folds[:3]) * 4, method="linear", score="r2-diagonal")
+    assert again.times == 4
+    np.testing.assert_allclose(again.summary("linear", "r2")[0], once.summary("linear", "r2")[0], rtol=1e-12)
+    ratio = again.summary("linear", "r2")[1] / once.summary("linear", "r2")[1]
+    assert (ratio > 0.7).all()  # and not a half of it, as of four times the data
+    assert (ratio < 1.1).all()
 
 
 @pytest.mark.parametrize(("choice", "name"), [("best", "best_ridge"), ("one-se", "one_se_ridge")])
@@ -461,9 +429,9 @@ def test_printed_cross_validation_has_the_key_numbers():
     text = repr(cv)
     assert str(cv) == text
     assert "30 channels x 12 conditions, 8 folds (2 repeats)" in text
-    assert f"gains of one {cv.r2_at_one.mean():.3f}" in text
-    for mean in cv.r2.mean(axis=0):
-        assert f"{mean:.3f} +-" in text
+    assert "gains of one" in text
+    for pooled in cv.summary("exact")[0]:
+        assert f"{pooled:.3f} +-" in text
     assert text.count("*") == 2  # the best, and what it means
     assert all(len(line) <= 110 for line in text.splitlines())
 
@@ -582,7 +550,7 @@ def test_what_a_callback_raises_ends_all_and_leaves_no_thread(error, threads):
 @pytest.mark.parametrize("threads", [1, pytest.param(2, marks=needs_two_threads)])
 def test_an_error_of_one_fold_is_raised_once_and_leaves_no_thread(threads, monkeypatch):
     calls = []
-    score = _study.score_of
+    score = _study.sums_of
 
     def fail(*args):
         calls.append(1)
@@ -590,7 +558,7 @@ def test_an_error_of_one_fold_is_raised_once_and_leaves_no_thread(threads, monke
             raise Stop("in a fold")
         return score(*args)
 
-    monkeypatch.setattr(_study, "score_of", fail)
+    monkeypatch.setattr(_study, "sums_of", fail)
     with fc.threads(threads), pytest.raises(Stop, match=r"^in a fold$") as caught:
         study(*pair(), repeats=5)
     assert caught.value.__cause__ is None
@@ -714,12 +682,10 @@ def test_a_refit_that_stops_short_warns(monkeypatch):
 # --- degenerate data
 
 
-def test_bounds_are_kept_in_every_fold(monkeypatch):
+def test_bounds_are_kept_in_every_fold():
     X, Y = pair()
-    recorder = Recorder(monkeypatch)
-    _, gains = recorder.of(X, Y, bounds=(0.9, 1.05), relative_ridges=[1e-3, 1e-2])
-    fitted = gains[(gains != 1).any(axis=1)]
-    assert len(fitted) == 8
+    fitted = study(X, Y, bounds=(0.9, 1.05), relative_ridges=[1e-3, 1e-2]).scores["exact"].gains
+    assert fitted.shape == (4, 2, 30)
     assert fitted.min() >= 0.9
     assert fitted.max() <= 1.05
     assert (fitted == 0.9).any()
@@ -783,14 +749,13 @@ def other_folds(D):
         (1, ValueError, "at least 2"),
         (0, ValueError, "at least 2"),
         (-3, ValueError, "at least 2"),
-        (7, ValueError, "hold out at least 2 conditions"),
-        (D, ValueError, "at least 2 conditions"),
-        (D + 1, ValueError, f"half the {D} conditions"),
+        (D + 1, ValueError, f"at most the {D} conditions, not {D + 1}"),
         (10**30, ValueError, "conditions"),
         (2.5, TypeError, "a number"),
         (True, TypeError, "a number"),
         (None, TypeError, "a number"),
         ("5", TypeError, "a number"),
+        ("leave-three-out", TypeError, "'leave-one-out'"),
         (b"5", TypeError, "a number"),
         (object(), TypeError, "a number"),
         ([], ValueError, ""),
@@ -799,16 +764,16 @@ def other_folds(D):
         ([0] * D, ValueError, "two groups"),
         ([0, 1] * (D // 2 - 1), ValueError, f"a label for each of the {D} conditions, not {D - 2}"),
         ([0, *half, *half, 1], (TypeError, ValueError), ""),
-        ([0] * (D - 1) + [1], ValueError, "at least 2 conditions"),
+        ([0] * (D - 1) + [1], ValueError, "train on at least 2 conditions"),
         ([([0, 1, 2], [2, 3])], ValueError, "apart, not have condition 2 in both"),
         ([([0, 1, 2], [-D, 3])], ValueError, "apart, not have condition 0 in both"),
         ([([0, 1, 2], [3, D])], ValueError, f"from 0 to {D - 1}, not {D}"),
         ([([0, 1, -D - 1], [3, 4])], ValueError, f"from 0 to {D - 1}, not -{D + 1}"),
         ([([0.0, 1.0, 2.0], [3.0, 4.0])], TypeError, "indices"),
         ([(["a", "b", "c"], [3, 4])], TypeError, "indices"),
-        ([([0, 1, 2], [])], ValueError, "hold out at least 2 conditions in each fold, not 0"),
+        ([([0, 1, 2], [])], ValueError, "hold out at least 1 condition in each fold, not 0"),
         ([([], [1, 2])], ValueError, "train on at least 2 conditions in each fold, not 0"),
-        ([([0, 1, 2], [3])], ValueError, "hold out at least 2 .* in fold 0"),
+        ([([0, 1, 2], [3]), ([0, 1], [])], ValueError, "hold out at least 1 .* in fold 1"),
         ([([0, 1], [2, 3]), ([0], [2, 3])], ValueError, "train on at least 2 .* in fold 1"),
         ([([0, 0, 1], [2, 3])], ValueError, "once in a fold, not 0 twice"),
         ([([0, 1, 2], [3, -D + 3])], ValueError, "once in a fold, not 3 twice"),
@@ -881,13 +846,12 @@ def test_other_options_of_the_wrong_form_are_refused(name, value, error):
         (data(9, 11), ValueError, "the 12 conditions of X in its columns, not 11"),
         (data(12, 9), ValueError, "the 12 conditions of X in its columns, not 9"),
         (np.ones(12), ValueError, "2 axes"),
-        (None, TypeError, ""),
         ("Y.npy", TypeError, "path"),
         (np.ones((3, 12), complex), TypeError, "real"),
         (np.where(np.eye(12) > 0, np.nan, 1.0), ValueError, "finite"),
         (np.ones((0, 12)), ValueError, "empty"),
     ],
-    ids=["fewer", "transposed", "vector", "None", "path", "complex", "NaN", "empty"],
+    ids=["fewer", "transposed", "vector", "path", "complex", "NaN", "empty"],
 )
 def test_another_population_of_the_wrong_form_is_refused(Y, error, match):
     with pytest.raises(error, match=f"^Argument 'Y' must .*{match}"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import math
 import threading
 import time
 import warnings
@@ -17,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from ._baselines import BASELINES
 from ._certificate import ConvergenceWarning
 from ._covariance import Target, aligned
-from ._folds import Split, inner_folds, make_folds
+from ._folds import Split, as_given, inner_folds, make_folds
 from ._held_out import check_score, held_out_target
 from ._jit import blas_for
 from ._leave_out import LeftOut, pays
@@ -176,8 +177,9 @@ def studied(
     rng: Any, score: str, shuffles: int, groups: Any, permute: str, nested: bool, nuisance: Any, pairs: Any,
     refit: str | None, solver: str, center: bool, bounds: Any, tol: float | None, max_iterations: int,
     memory_budget: float | None, callback: Callable[[Progress], object] | None, stacklevel: int,
+    level: float = 1.0,
 ) -> tuple[CrossValidation, Study, list[NDArray[np.intp]]]:  # fmt: skip
-    """`cross_validate`, with what all folds share and the orders of conditions."""
+    """`cross_validate`, with what all folds share and the orders, which must be enough for a p of a level."""
     started = time.perf_counter()
     if not isinstance(method, (str, Sequence)):
         raise TypeError(f"Argument 'method' must be a method or a list of methods, not {method!r}.")
@@ -200,11 +202,19 @@ def studied(
     if Y is not None:
         Y = aligned("Y", Y, given.labels)
     target = held_out_target(given, Y, S, nuisance, pairs)
+    folds = as_given(folds)
     splits = make_folds(folds, repeats, D, random)
     check_score(score, splits)
-    shuffled, _ = make_orders(n_shuffles, D, random, groups, permute)
+    shuffled, count = make_orders(n_shuffles, D, random, groups, permute)
+    if 1 / count > level:
+        raise ValueError(
+            f"Argument 'groups' must leave at least {math.ceil(1 / level)} orders of conditions for a p of "
+            f"{level}, not {count:.0f}, whose least p is {1 / count:.2g}: permute more."
+        )
     orders = [np.arange(D), *shuffled]
     inner = [inner_folds(folds, train, random) for train, _ in splits] if nested else []
+    for some in inner:
+        check_score(score, some, inner=True)
     study = Study.of(given, target.output, target.S, target.metric, values, relative)
     with watching(callback) as watch:
         results = _run(study, splits, [each for some in inner for each in some], orders, settings,

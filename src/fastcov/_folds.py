@@ -22,6 +22,15 @@ INNER = 5
 LEAVE_OUT = {"leave-one-out": 1, "leave-two-out": 2}
 
 
+def as_given(folds: Any) -> Any:
+    """Folds in a form that can be read twice, for inner folds are made from them too."""
+    if isinstance(folds, np.ndarray) and folds.ndim == 0:
+        return folds.item()
+    if isinstance(folds, (str, bytes)) or callable(getattr(folds, "split", None)):
+        return folds
+    return list(folds) if isinstance(folds, Iterable) else folds
+
+
 def make_folds(folds: Any, repeats: int, D: int, random: np.random.Generator) -> list[Split]:
     """(train, test) for every fold of every repeat.
 
@@ -29,8 +38,6 @@ def make_folds(folds: Any, repeats: int, D: int, random: np.random.Generator) ->
     indices or masks, or a label for each condition.
     """
     repeats = check_whole("repeats", repeats, 1)
-    if isinstance(folds, np.ndarray) and folds.ndim == 0:
-        folds = folds.item()
     if isinstance(folds, str) and folds in LEAVE_OUT:
         if repeats > 1:
             raise ValueError(

@@ -85,12 +85,12 @@ def _is_symmetric(Y: NDArray[Any]) -> bool:
     return bool(np.abs(values - values.T).max() <= 8 * len(Y) * eps * np.abs(values).max())
 
 
-def check_score(score: str, splits: Sequence[Split]) -> None:
-    """Raise unless a score is one, and is defined in all folds."""
+def check_score(score: str, splits: Sequence[Split], *, inner: bool = False) -> None:
+    """Raise unless a score is one, and is defined in all folds; of inner ones, in any."""
     check_choice("score", score, tuple(SCORES))
-    least = min(len(test) for _, test in splits)
+    least = (max if inner else min)(len(test) for _, test in splits)
     if score in PAIRED and least < LEAST_PAIRED:
         raise ValueError(
-            f"Argument 'score' must be one of cross pairs where folds hold out {least}, "
+            f"Argument 'score' must be one of cross pairs where {'inner ' * inner}folds hold out {least}, "
             f"not {score!r}, which needs {LEAST_PAIRED}: use 'cross-{score}', or fewer folds."
         )

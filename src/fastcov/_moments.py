@@ -74,7 +74,8 @@ class Moments:
 
     def without(self, score: str) -> Array:
         """Of all folds but one, for each (…, F)."""
-        return scored(score, self.sums.sum(axis=-2, keepdims=True) - self.sums)
+        with np.errstate(invalid="ignore"):  # of sums that are not finite
+            return scored(score, self.sums.sum(axis=-2, keepdims=True) - self.sums)
 
     def at(self, index: Any) -> Moments:
         """Of some entries of the leading axes."""
@@ -106,12 +107,12 @@ def scored(score: str, sums: Array) -> Array:
                 ps = ps + sums[..., _k.DIAGONAL_PS]
             return np.asarray(ps / (np.sqrt(pp) * np.sqrt(ss)))
         if name == "pearson":
-            floor = CONSTANT * at(_k.PP)
-            return _correlation(at(_k.VAR_P), at(_k.VAR_S), at(_k.COV), floor)
-        return _correlation(at(_k.RHO_P), at(_k.RHO_S), at(_k.RHO), CONSTANT * np.ones(sums.shape[:-1]))
+            floors = CONSTANT * at(_k.PP), CONSTANT * at(_k.SIZE)
+            return _correlation(at(_k.VAR_P), at(_k.VAR_S), at(_k.COV), *floors)
+        return _correlation(at(_k.RHO_P), at(_k.RHO_S), at(_k.RHO), CONSTANT, CONSTANT)
 
 
-def _correlation(var_p: Array, var_s: Array, cov: Array, floor: Array) -> Array:
+def _correlation(var_p: Array, var_s: Array, cov: Array, floor_p: Any, floor_s: Any) -> Array:
     """0 for a prediction that does not vary, which correlates with nothing; NaN for such a target."""
     r = cov / (np.sqrt(var_p) * np.sqrt(var_s))
-    return np.where((var_p <= floor) & (var_s > 0.0), 0.0, np.where(var_s > 0.0, r, np.nan))
+    return np.where(var_s > floor_s, np.where(var_p <= floor_p, 0.0, r), np.nan)

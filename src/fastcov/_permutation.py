@@ -18,7 +18,6 @@ from ._html import html_table
 from ._jit import blas_for
 from ._methods import METHODS
 from ._moments import SCORE, SCORES
-from ._orders import make_orders
 from ._progress import watching
 from ._scores import CrossValidation
 from ._settings import Settings
@@ -135,13 +134,8 @@ def permutation_test(
         repeats=repeats, rng=random, score=score, shuffles=K, groups=groups, permute=permute, nested=False,
         nuisance=nuisance, pairs=pairs, refit="best", solver=solver, center=center, bounds=bounds, tol=tol,
         max_iterations=max_iterations, memory_budget=memory_budget, callback=callback, stacklevel=3,
+        level=_evidence.LEVEL,
     )  # fmt: skip
-    _, count = make_orders(0, len(study.target), random, groups, permute)
-    if 1 / count > _evidence.LEVEL:
-        raise ValueError(
-            f"Argument 'groups' must leave at least {round(1 / _evidence.LEVEL)} orders of conditions for "
-            f"a p of {_evidence.LEVEL}, not {count:.0f}, whose least p is {1 / count:.2g}: permute more."
-        )
     observed, null = _evidence.maxima(cv, method, score)
     names = tuple(cv.baselines)
     over = {name: _evidence.maxima(cv, method, score, name) for name in names}
@@ -325,8 +319,12 @@ class PermutationTest:
         notes = [str(self.verdict)]
         if self.channels is not None:
             found, N = int(self.channels.different().sum()), len(self.channels.p)
+            known = self.channels.correlation[np.isfinite(self.channels.correlation)]
+            alike = (
+                f"; gains correlate by {known.mean():.2f} with those of such targets" if len(known) else ""
+            )
             notes.append(
-                f"{found} of {N} gains differ from those of shuffled targets (false discovery rate 10 %); "
-                f"gains correlate by {np.nanmean(self.channels.correlation):.2f} with those of such targets."
+                f"{found} of {N} gains differ from those of shuffled targets (false discovery rate 10 %)"
+                f"{alike}."
             )
         return notes

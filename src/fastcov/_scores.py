@@ -292,8 +292,10 @@ class CrossValidation:
         return _evidence.agreement(self, method)
 
     def condition_shares(self, method: str) -> Array:
-        """Each condition's share of the squared error of what was predicted of it, at the best ridge (D,)."""
-        errors = self.scores[method].errors[:, self.place(method)]
+        """Each condition's share of the squared error of predictions, at the best ridge (D,), or NaN."""
+        if (k := self.place(method)) < 0:
+            return np.full(self.stats["shape"][1], np.nan)
+        errors = self.scores[method].errors[:, k]
         sums = np.nansum(errors, axis=0)
         with np.errstate(invalid="ignore"):
             return np.asarray(np.where(np.isnan(errors).all(axis=0), np.nan, sums / sums.sum()))
