@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import pathlib
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -274,6 +276,31 @@ class PermutationTest:
     def verdict(self) -> _evidence.Verdict:
         """Whether held-out covariances are predicted better than without X."""
         return self.cv.verdicts()[self.method]
+
+    def report(self, path: str | os.PathLike[str], *, title: str | None = None) -> pathlib.Path:
+        """Write a page: the verdict, scores beside baselines, p-values, channels; see `Fit.report`.
+
+        Parameters
+        ----------
+        path : path of a .html file
+        title : str, optional
+            By default the numbers of channels and conditions.
+
+        Returns
+        -------
+        pathlib.Path
+            Where the page is.
+
+        Raises
+        ------
+        ImportError
+            Without jinja2 or matplotlib: pip install "fastcov-gains[report]".
+        TypeError, ValueError, OSError
+            If `title` is no text, or no .html file can be written there.
+        """
+        from .report import write_study
+
+        return write_study(self, path, title=title)
 
     def __repr__(self) -> str:
         head, rows = self._table()
