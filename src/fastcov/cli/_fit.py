@@ -99,7 +99,9 @@ class Request:
         from .._cross_validation import cross_validate
 
         options = {name: value for name, value in self.options.items() if name != "rank"}
-        grid = {"relative_ridges": None if self.relative_ridge is None else [self.relative_ridge]}
+        grid: dict[str, Any] = {
+            "relative_ridges": None if self.relative_ridge is None else [self.relative_ridge]
+        }
         if self.ridge is not None and self.ridge != "cv":
             grid = {"ridges": [self.ridge]}
         return cross_validate(

@@ -46,8 +46,8 @@ from ._study_report import check_page, save_page
 @target_option
 @naming_options
 @click.option("--ridges", type=Ridges(), help="Ridges, in units of X to the fourth.")
-@click.option("--relative-ridges", type=Ridges(), help="Ridges over the largest eigenvalue of the Gram matrix "
-              "of the atoms.  [default: 1e-3 to 0.1 in half decades, and 1]")  # fmt: skip
+@click.option("--relative-ridges", type=Ridges(), help="Ridges over the largest eigenvalue of the Gram "
+              "matrix of the atoms.  [default: 1e-3 to 0.1 in half decades, and 1]")  # fmt: skip
 @folds_option
 @click.option("--repeats", type=click.IntRange(1), default=1, show_default=True,
               help="Draw the folds so many times.")  # fmt: skip

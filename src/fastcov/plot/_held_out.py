@@ -118,8 +118,8 @@ def cross_validation(
     ax.set_ylabel(f"{name}{of}{more}\n{pairs}")
     finish(ax)
     ax.tick_params(labelsize=min(8, size))
-    ax.xaxis.label.set_size(size)
-    ax.yaxis.label.set_size(size)
+    ax.xaxis.label.set_fontsize(size)
+    ax.yaxis.label.set_fontsize(size)
     if legend is not False:
         place = ("inside" if small else "above") if legend == "auto" else str(legend)
         draw_legend(ax, entries, place, small)
@@ -270,6 +270,7 @@ class _Drawing:
         text = short = f"{of}{times}"
         if n > 1:
             lower, upper = (self._within(each[self.order]) for each in (lower, upper))
+            ends: Any
             if len(self.places) == 1:  # one point makes no band
                 ends = self.ax.vlines(
                     self.places, lower, upper, color=colour, alpha=0.3, linewidth=6, zorder=1

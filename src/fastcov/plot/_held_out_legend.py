@@ -40,7 +40,7 @@ def draw_legend(ax: Axes, entries: list[Entry], place: str, small: bool) -> None
     where: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.03), "borderaxespad": 0}
     if place == "inside":
         where = {"loc": "upper left", "borderaxespad": 0.2}
-    spacing = {"labelspacing": 0.3, "handlelength": 1.6} if small else {}
+    spacing: dict[str, Any] = {"labelspacing": 0.3, "handlelength": 1.6} if small else {}
     tried = _TRIED[small]
     for k, (columns, points) in enumerate(tried):
         legend = ax.legend(

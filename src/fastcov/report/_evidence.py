@@ -25,13 +25,19 @@ _WITHOUT = {"one": "gains of one", "no-x": "without X", "scaled": BASELINES["sca
 _BASELINE_WORDS = {
     "no-x": "Two numbers of the training conditions and nothing of X: the mean variance of the target, and "
     "its mean covariance.",
-    "one": "All gains at one: the covariance of X as it is.",
-    "scaled": "Three numbers, fitted to the training conditions, that scale and shift the covariance C of X: "
-    "aC + βI + γ11ᵀ.",
+    "one": "The covariance of X as it is.",
+    "scaled": "Three numbers, fitted to the training conditions, that scale the covariance C of X and add to "
+    "its variances and to all of it.",
 }
 _PERMUTED = {
     "conditions": "all conditions", "within": "conditions within their groups", "groups": "groups as wholes",
 }  # fmt: skip
+_PAIRS = {
+    "held-out pairs": "pairs of held-out conditions",
+    "held-out variances": "variances of held-out conditions",
+    "held-out pairs and variances": "pairs of held-out conditions, and their variances",
+    "held-out × trained pairs": "pairs of a held-out and a trained condition",
+}
 _VERDICT = {True: "good", None: "open", False: "bad"}
 
 # Words of this part, for the glossary.
@@ -119,7 +125,7 @@ def tile(cv: CrossValidation, method: str) -> Row:
 
 
 def _text(value: float) -> str:
-    return score(value) if math.isfinite(value) else "not defined"
+    return score(value + 0.0 if abs(value) >= 0.005 else 0.0) if math.isfinite(value) else "not defined"
 
 
 def sentences(cv: CrossValidation, method: str) -> list[str]:
@@ -139,11 +145,14 @@ def sentences(cv: CrossValidation, method: str) -> list[str]:
     else:
         first = "Gains of shuffled conditions do as well: the fit says nothing of conditions it has not seen."
     value, _ = held_out(cv, method)
+    what, pairs = WORDS[cv.score]
+    what = f"{what} of predicted and target covariances" if what == "correlation" else what
     said = (
-        f"Scored is the {called(cv.score)[0].lower() if cv.score != 'r2' else 'R'}{called(cv.score)[1:]}: "
-        f"{SCORES[cv.score]}, of all {len(cv.folds)} folds together; it is {_text(value)}."
+        f"The score is the {what}, over {_PAIRS.get(pairs, pairs)}, of {plural(len(cv.folds), 'fold')} "
+        f"together: {_text(value)}."
     )
-    return [first, said, *found.more]
+    more = " ".join(found.more).replace(" -", " −")
+    return [f"{first} {said}", *([more] if more else [])]
 
 
 def sections(
@@ -216,7 +225,11 @@ def _score_tables(cv: CrossValidation, method: str) -> list[Table]:
     ]
     head = ("Score", method, *(_WITHOUT[each] for each in names))
     tables = [
-        Table(f"At the ridge {number(cv.ridges[k])}, all folds together; the first chose it", head, rows)
+        Table(
+            f"At the ridge {number(cv.ridges[k])}, all folds together; the first score chose the ridge",
+            head,
+            rows,
+        )
     ]
     if cv.baselines_shuffled:
         tested = [
@@ -238,8 +251,8 @@ def _p(value: float | None) -> str:
 
 
 def _notes(cv: CrossValidation) -> list[str]:
-    notes = [f"{_WITHOUT[name][0].upper()}{_WITHOUT[name][1:]}: {_BASELINE_WORDS[name]}"
-             for name in ("no-x", "one", "scaled")]  # fmt: skip
+    starts = {"no-x": "Without X", "one": "Gains of one", "scaled": BASELINES["scaled"]}
+    notes = [f"{words}: {_BASELINE_WORDS[name]}" for name, words in starts.items()]
     if cv.baselines_shuffled:
         notes.append(
             "Of many p-values some are small by chance. The verdict is that of the first row alone, over "

@@ -177,13 +177,15 @@ def _overview(fits: list[Fit]) -> Section:
 
 def _sections(fit: Fit, found: Found | None = None) -> list[Section]:
     """All about the fit of one target, below its headline."""
-    sections = [Section("What the gains do", pictures=pictures(fit))]
+    sections, details = [Section("What the gains do", pictures=pictures(fit))], []
     if found is not None:
         study, test = found
-        sections = [*evidence_sections(study, (fit.method,), test, fit), *sections]
+        figure, *details = evidence_sections(study, (fit.method,), test, fit)
+        sections = [figure, *sections]
     return [
         *sections,
         _channels(fit),
+        *details,
         Section("The fit in numbers", rows=fit_rows(fit)),
         Section(
             "Certificate",
