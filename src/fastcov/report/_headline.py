@@ -50,7 +50,7 @@ def headline(fit: Fit, cv: CrossValidation | None = None) -> Headline:
     ]  # fmt: skip
     if cv is None:
         told = [
-            "This is said of the conditions that were fitted, and shuffled conditions may be fitted as closely. "
+            "This is said of the conditions that were fitted, and shuffled ones may be fitted as closely. "
             "Whether the gains predict others, only conditions that are held out can tell: "
             "fastcov.cross_validate, or fastcov report --ridge cv --shuffles 99."
         ]
