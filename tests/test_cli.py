@@ -490,22 +490,10 @@ def test_studies_write_their_page(run, command):
     refused(run(*words.split(), "--report", "page.pdf"), "'--report' must end in .html")
 
 
-TEST = (
+TEST_WORDS = (
     "test data.npz:X --responses data.npz:Y --relative-ridges 1e-1,1 --shuffles 19 --folds 4 --seed 3"
-).split()
-    "test",
-    "data.npz:X",
-    "--responses",
-    "data.npz:Y",
-    "--relative-ridges",
-    "1e-1,1",
-    "--shuffles",
-    "19",
-    "--folds",
-    "4",
-    "--seed",
-    "3",
-]
+)
+TEST = TEST_WORDS.split()
 
 
 def tested(**options):
