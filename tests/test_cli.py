@@ -574,7 +574,7 @@ def test_a_study_whose_fits_stop_short_says_so_and_is_no_error(run):
         ([*STUDY, "--relative-ridges", ","], ["'--relative-ridges'", "list of numbers"]),
         ([*STUDY, "--relative-ridges", "1,1.0"], ["'--relative-ridges'", "twice"]),
         ([*STUDY, "--folds", "1"], ["'--folds'", "x>=2"]),
-        ([*STUDY, "--folds", "9"], ["'folds'", "half the 8 conditions"]),
+        ([*STUDY, "--folds", "9"], ["'folds'", "at most the 8 conditions"]),
         ([*STUDY, "--repeats", "0"], ["'--repeats'", "x>=1"]),
         ([*STUDY, "--shuffles", "-1"], ["'--shuffles'", "x>=0"]),
         ([*STUDY, "--method", "cubic"], ["'--method'", "'cubic'"]),
