@@ -227,7 +227,7 @@ def test_scores_stand_beside_baselines_with_p_values_and_meanings(studies):
         assert f"{what[0].upper()}{what[1:]}, {pairs} {number} " in page.text, score
         assert SCORES[score] in page.text
     for words in (
-        "Mine", "without X", "gains of one", "aC+βI+γ11ᵀ", "p-values, from 19 shuffles",
+        "Mine", "without X", "gains of one", "aC+βI+γ11ᵀ", "p of each score, and of its gain over baselines, from 19 shuffles",
         "Nested folds not asked", "Agreement of gains", "Conditions that are predicted worst", "Folds",
         "How it was made", "Shuffled",
         f"{100 * np.nanmax(cv.condition_shares('exact')):.1f} %",

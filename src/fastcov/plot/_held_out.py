@@ -12,7 +12,7 @@ from .._baselines import BASELINES
 from .._moments import SCORES
 from .._scores import CrossValidation
 from .._validation import check_choice
-from ._held_out_legend import Entry, draw_legend, is_small
+from ._held_out_legend import Entry, draw_legend, is_small, letters
 from ._ridge_scale import RidgeScale
 from ._style import CARET_DOWN, finish, look, new_figure, number, require_matplotlib
 
@@ -109,7 +109,7 @@ def cross_validation(
         entries += drawing.method(k)
     entries += drawing.baselines()
     entries += drawing.signs()
-    size = 7 if small else 9
+    size = letters(ax, small)
     scale.apply(ax, cv.relative, "" if small else " (larger: gains closer to 1)")
     ax.set_ylim(drawing.low, drawing.high)
     name, pairs = WORDS[score]
@@ -117,7 +117,7 @@ def cross_validation(
     more = " ± standard error" if len(cv.folds) > 1 and not small else ""
     ax.set_ylabel(f"{name}{of}{more}\n{pairs}")
     finish(ax)
-    ax.tick_params(labelsize=min(8, size))
+    ax.tick_params(labelsize=min(8.0, size))
     ax.xaxis.label.set_fontsize(size)
     ax.yaxis.label.set_fontsize(size)
     if legend is not False:

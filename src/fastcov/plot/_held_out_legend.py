@@ -11,7 +11,12 @@ if TYPE_CHECKING:
 # Inches of axes below which letters are small and entries short.
 SMALL_WIDTH, SMALL_HEIGHT = 4.0, 2.9
 # Columns and points of letters, in the order in which they are tried.
-_TRIED = {False: ((2, 9.0), (1, 9.0), (1, 8.0)), True: ((2, 7.0), (2, 6.0), (2, 5.5), (1, 6.0), (1, 5.0))}
+_TRIED = {
+    False: ((2, 9.0), (1, 9.0), (1, 8.0)),
+    True: ((2, 9.0), (2, 8.0), (2, 7.0), (2, 6.0), (2, 5.5), (1, 6.0), (1, 5.0)),
+}
+# Inches of height of a figure, as for a phone, where letters need not be small.
+_TALL = 4.0
 # A legend inside takes this share of the height at most.
 _MOST = 0.6
 
@@ -33,6 +38,11 @@ def is_small(ax: Axes) -> bool:
     return bool(box.width * width < SMALL_WIDTH or box.height * height < SMALL_HEIGHT)
 
 
+def letters(ax: Axes, small: bool) -> float:
+    """Points of the letters of labels."""
+    return 9.0 if not small or ax.figure.bbox.height / ax.figure.dpi >= _TALL else 7.0
+
+
 def draw_legend(ax: Axes, entries: list[Entry], place: str, small: bool) -> None:
     """Draw it above the axes, or inside on top of a range that is raised to make room."""
     figure: Any = ax.figure
@@ -41,7 +51,7 @@ def draw_legend(ax: Axes, entries: list[Entry], place: str, small: bool) -> None
     if place == "inside":
         where = {"loc": "upper left", "borderaxespad": 0.2}
     spacing: dict[str, Any] = {"labelspacing": 0.3, "handlelength": 1.6} if small else {}
-    tried = _TRIED[small]
+    tried = [(columns, points) for columns, points in _TRIED[small] if points <= letters(ax, small)]
     for k, (columns, points) in enumerate(tried):
         legend = ax.legend(
             [entry.handle for entry in entries], [entry.short if small else entry.full for entry in entries],

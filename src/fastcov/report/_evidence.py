@@ -22,6 +22,8 @@ from ._words import decimals, number, plural, score
 _LISTED, _FOLDS = 10, 20
 # What stands in the head of a table, and after it what it means.
 _WITHOUT = {"one": "gains of one", "no-x": "without X", "scaled": BASELINES["scaled"]}
+# The same in so few letters that a table fits a phone.
+_HEADS = _WITHOUT | {"scaled": "scaled X"}
 _BASELINE_WORDS = {
     "no-x": "Two numbers of the training conditions and nothing of X: the mean variance of the target, and "
     "its mean covariance.",
@@ -223,7 +225,7 @@ def _score_tables(cv: CrossValidation, method: str) -> list[Table]:
         )
         for name in _order(cv)
     ]
-    head = ("Score", method, *(_WITHOUT[each] for each in names))
+    head = ("Score", method, *(_HEADS[each] for each in names))
     tables = [
         Table(
             f"At the ridge {number(cv.ridges[k])}, all folds together; the first score chose the ridge",
@@ -240,9 +242,13 @@ def _score_tables(cv: CrossValidation, method: str) -> list[Table]:
             )
             for name in _order(cv)
         ]
-        head = ("Score", "p of the score", *(f"of its gain over {_WITHOUT[each]}" for each in names))
+        head = ("Score", "itself", *(f"over {_HEADS[each]}" for each in names))
         n = len(cv.baselines_shuffled["one"].sums)
-        tables.append(Table(f"p-values, from {plural(n, 'shuffle')}", head, tested))
+        tables.append(
+            Table(
+                f"p of each score, and of its gain over baselines, from {plural(n, 'shuffle')}", head, tested
+            )
+        )
     return tables
 
 
@@ -251,7 +257,7 @@ def _p(value: float | None) -> str:
 
 
 def _notes(cv: CrossValidation) -> list[str]:
-    starts = {"no-x": "Without X", "one": "Gains of one", "scaled": BASELINES["scaled"]}
+    starts = {"no-x": "Without X", "one": "Gains of one", "scaled": f"Scaled X, {BASELINES['scaled']}"}
     notes = [f"{words}: {_BASELINE_WORDS[name]}" for name, words in starts.items()]
     if cv.baselines_shuffled:
         notes.append(
