@@ -1,7 +1,7 @@
 """The README's scores of held-out conditions: `FASTCOV_REAL_DATA=data.npz python examples/held_out.py`.
 
-The file is that of when_to_trust.py. Without it, simulated responses are taken. A number after the name of the
-script, as 199, tests with so many shuffles whether the scores are more than shuffled conditions give.
+The file is that of when_to_trust.py. Without it, simulated responses are taken. A number after the name of
+the script, as 199, tests with so many shuffles whether the scores are more than shuffled conditions give.
 """
 
 import os

@@ -18,6 +18,7 @@ from scipy.io import savemat
 
 import fastcov as fc
 from fastcov import cli
+from fastcov._moments import SCORES
 
 compiled = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="slow without compiling")
 PNG = b"\x89PNG"
@@ -295,6 +296,8 @@ def test_ridge_cv_is_the_best_on_held_out_conditions_and_shows_why(run):
     found = json.loads(run(*wide, "--json", "--output", "fit.npz").stdout)
     assert found["relative_ridge"] == cv.best_ridge
     assert_array_equal(found["cv"]["r2"], cv.r2)
+    assert found["cv"]["pooled"] == cv.summary("linear")[0].tolist()
+    assert found["cv"]["verdict"]["words"] == str(cv.verdict)
     assert_array_equal(fc.load("fit.npz").stats["cv"].r2, cv.r2)
     assert_array_equal(load("fit.npz")["stats.cv.scores.linear.r2"], cv.r2)
     table = run(*wide).stdout
@@ -421,21 +424,41 @@ def test_cv_prints_the_table_of_the_study(run):
     assert result.stdout == f"{study(load())}\n"
 
 
-def test_cv_json_has_all_scores_by_method_and_the_refits(run):
-    found = json.loads(run(*STUDY, "--json").stdout)
-    cv = study(load())
+def assert_same(found, wanted, name):
+    """Whether JSON has these numbers; null is NaN."""
+    assert_array_equal(np.array(found, dtype=float), np.asarray(wanted, float), err_msg=name)
+
+
+def test_cv_json_has_all_scores_by_method_beside_baselines_with_p_and_verdict(run):
+    found = json.loads(run(*STUDY, "--json", "--nested").stdout)
+    cv = study(load(), nested=True)
     assert found["held_out"] == [test.tolist() for _, test in cv.folds]
     assert (found["channels"], found["conditions"], found["repeats"], found["relative"]) == (40, 8, 2, True)
-    assert_array_equal(found["r2_at_one"], cv.r2_at_one)
-    for method, scores in cv.scores.items():
+    assert found["score"] == "cross-pearson"
+    for name, moments in cv.baselines.items():
+        for score in SCORES:
+            assert_same(found["baselines"][name]["scores"][score], moments.by_fold(score), score)
+            assert_same(found["baselines"][name]["pooled"][score], moments.pooled(score), score)
+    for method, table in cv.scores.items():
         one = found["methods"][method]
-        for name in ("r2", "r2_over_one", "pearson", "residual", "status", "r2_shuffled"):
-            values = np.array(one[name], dtype=object if name == "status" else float)  # null is NaN
-            assert_array_equal(values, getattr(scores, name), err_msg=name)
+        for score in SCORES:
+            value, error = cv.summary(method, score)
+            assert_same(one["scores"][score], table.by_fold(score), score)
+            assert_same(one["pooled"][score], value, score)
+            assert_same(one["standard_error"][score], error, score)
+            assert_same(one["shuffled"][score], table.shuffled.pooled(score), score)
+            assert_same(one["p"][score], cv.p_value(method, score), score)
+        assert one["p_over"] == {name: cv.p_value(method, over=name) for name in cv.baselines}
+        verdict = cv.verdicts()[method]
+        assert one["verdict"] == {
+            "better": verdict.better, "p": verdict.p, "words": verdict.words, "more": list(verdict.more),
+        }  # fmt: skip
+        assert one["nested"]["ridges"] == cv.ridges[table.nested.places].tolist()
+        assert_same(one["nested"]["pooled"]["r2"], table.nested.moments.pooled("r2"), "nested")
+        assert_array_equal(one["status"], table.status)
+        assert_array_equal(one["residual"], table.residual)
         assert one["best_ridge"] == cv.best_ridge[method]
         assert one["one_se_ridge"] == cv.one_se_ridge[method]
-        assert one["r2_mean"] == cv.summary(method)[0].tolist()
-        assert one["r2_standard_error"] == cv.summary(method)[1].tolist()
         assert_array_equal(one["fit"]["gains"], cv.fits[method].gains)
 
 
@@ -445,15 +468,93 @@ def test_cv_output_has_one_array_of_each_score_with_methods_first(run):
     cv = study(load(), refit="one-se", bounds=(0, None), center=False)
     saved = load("cv.npz")
     assert saved["methods"].tolist() == ["exact", "linear"]
-    assert saved["r2"].shape == (2, 6, 2)
-    assert saved["r2_shuffled"].shape == (2, 2, 6, 2)
+    assert saved["baselines"].tolist() == ["one", "no-x", "scaled"]
+    assert saved["verdict"].tolist() == [str(cv.verdicts()[name]) for name in cv.methods]
+    for score in SCORES:
+        key = score.replace("-", "_")
+        for k, (method, table) in enumerate(cv.scores.items()):
+            assert_array_equal(saved[key][k], table.by_fold(score))
+            assert_array_equal(saved[f"pooled.{key}"][k], cv.summary(method, score)[0])
+            assert_array_equal(saved[f"shuffled.{key}"][k], table.shuffled.pooled(score))
+            assert_array_equal(saved[f"p.{key}"][k], cv.p_value(method, score))
+        for k, moments in enumerate(cv.baselines.values()):
+            assert_array_equal(saved[f"baselines.{key}"][k], moments.by_fold(score))
     for k, (method, scores) in enumerate(cv.scores.items()):
-        assert_array_equal(saved["r2"][k], scores.r2)
         assert_array_equal(saved["status"][k], scores.status.astype(str))
         assert_array_equal(saved["gains"][k], cv.fits[method].gains)
         assert saved["fit_ridge"][k] == cv.fits[method].ridge
+        assert_array_equal(saved["p_over"][k], [cv.p_value(method, over=name) for name in cv.baselines])
     assert [np.flatnonzero(row).tolist() for row in saved["held_out"]] == [t.tolist() for _, t in cv.folds]
     assert saved["one_se_ridge"].tolist() == list(cv.one_se_ridge.values())
+
+
+def test_cv_takes_a_target_a_score_and_the_folds_of_leave_one_out(run):
+    data = load()
+    command = "cv data.npz:X --target data.npz:S --relative-ridges 1e-2,1 --method linear --score cross-rsa"
+    cv = fc.cross_validate(
+        data["X"], S=data["S"], method="linear", relative_ridges=[1e-2, 1.0], score="cross-rsa",
+        folds="leave-one-out",
+    )  # fmt: skip
+    assert run(*command.split(), "--folds", "leave-one-out").stdout == f"{cv}\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "permute"), [("--permute-within", "within"), ("--permute-groups", "groups")]
+)
+def test_what_shuffles_may_exchange_can_be_said(run, option, permute):
+    labels = ["a", "b", "a", "b", "c", "c", "d", "d"]
+    pathlib.Path("labels.txt").write_text("\n".join(labels))
+    cv = study(load(), groups=labels, permute=permute)
+    assert run(*STUDY, f"--permute-{permute}", "labels.txt").stdout == f"{cv}\n"
+
+
+@pytest.mark.parametrize("command", ["cv", "test"])
+def test_studies_write_their_page(run, command):
+    pytest.importorskip("jinja2")
+    words = f"{command} data.npz:X --responses data.npz:Y --relative-ridges 1e-1,1 --shuffles 19 --folds 4"
+    result = run(*words.split(), "--report", "page.html")
+    assert (result.exit_code, result.stderr) == (0, "Saved the report to page.html\n")
+    text = pathlib.Path("page.html").read_text(encoding="utf-8")
+    assert "<title>Prediction of held-out conditions: data.npz:X to data.npz:Y</title>" in text
+    assert "predicted better than without X" in text
+    refused(run(*words.split(), "--report", "page.pdf"), "'--report' must end in .html")
+
+
+TEST_WORDS = (
+    "test data.npz:X --responses data.npz:Y --relative-ridges 1e-1,1 --shuffles 19 --folds 4 --seed 3"
+)
+TEST = TEST_WORDS.split()
+
+
+def tested(**options):
+    data = load()
+    return fc.permutation_test(
+        data["X"], data["Y"], relative_ridges=[1e-1, 1.0], shuffles=19, folds=4, rng=3, **options
+    )
+
+
+def test_test_prints_what_permutation_test_finds(run):
+    result = run(*TEST)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"{tested()}\n"
+    plain = run(*TEST, "--no-gains", "--method", "linear", "--score", "cross-r2").stdout
+    assert plain == f"{tested(channels=False, method='linear', score='cross-r2')}\n"
+
+
+def test_test_saves_p_values_and_a_table_of_channels(run):
+    found = json.loads(run(*TEST, "--json", "--output", "test.npz").stdout)
+    test, saved = tested(), load("test.npz")
+    assert (found["p"], found["shuffles"], found["observed"]) == (test.p, 19, test.observed)
+    assert found["p_over"] == test.p_over
+    assert_same(list(found["p_values"].values()), list(test.p_values.values()), "p_values")
+    assert_array_equal(found["gains"]["q"], test.channels.q)
+    assert_array_equal(saved["null"], test.null)
+    assert_array_equal(saved["gains.p"], test.channels.p)
+    assert saved["p_over"].tolist() == [test.p_over[name] for name in saved["baselines"]]
+    assert run(*TEST, "--output", "test.csv").stderr == "Saved the test to test.csv\n"
+    header, *rows = read_csv("test.csv")
+    assert header == ["channel", "gain", "shuffled_mean", "shuffled_deviation", "p", "q"]
+    assert_array_equal(np.array(rows, float)[:, 5], test.channels.q)
 
 
 def test_cv_plot_draws_the_study(run):
@@ -472,7 +573,7 @@ def test_cv_holds_out_one_group_after_another(run):
     assert not found["relative"]
     data = load()
     cv = fc.cross_validate(data["X"], data["Y"], ridges=[3, 5], folds=labels)
-    assert_array_equal(found["methods"]["exact"]["r2"], cv.r2)
+    assert_array_equal(found["methods"]["exact"]["scores"]["r2"], cv.r2)
 
 
 def test_a_study_whose_fits_stop_short_says_so_and_is_no_error(run):
@@ -486,7 +587,16 @@ def test_a_study_whose_fits_stop_short_says_so_and_is_no_error(run):
     ("arguments", "words"),
     [
         (["cv"], ["Missing argument 'X'"]),
-        (["cv", "data.npz:X"], ["Missing option '--responses'"]),
+        (["cv", "data.npz:X"], ["one of --responses and --target, not neither"]),
+        (["test", "data.npz:X"], ["one of --responses and --target, not neither"]),
+        ([*TEST, "--shuffles", "9"], ["'shuffles'", "at least 19"]),
+        ([*TEST, "--no-gains", "--output", "x.csv"], ["--no-gains"]),
+        ([*TEST, "--permute-within", "groups.txt"], ["--permute-within", "8 conditions", "holds 2"]),
+        ([*STUDY, "--permute-within", "a", "--permute-groups", "b"], ["not both"]),
+        ([*STUDY, "--folds", "leave-three-out"], ["'--folds'", "leave-two-out"]),
+        ([*STUDY, "--score", "r3"], ["'--score'", "cross-pearson"]),
+        ([*STUDY, "--nuisance", "all"], ["'--nuisance'", "diagonal"]),
+        ([*STUDY, "--pairs", "no.npy"], ["'pairs'", "'no.npy' is missing"]),
         ([*STUDY, "--ridges", "1"], ["one of --ridges and --relative-ridges, not both"]),
         ([*STUDY, "--relative-ridges", "1,much"], ["'--relative-ridges'", "'1,much'", "0.01,0.1,1"]),
         ([*STUDY, "--relative-ridges", "1,-1"], ["'--relative-ridges'", ">= 0"]),
@@ -494,7 +604,7 @@ def test_a_study_whose_fits_stop_short_says_so_and_is_no_error(run):
         ([*STUDY, "--relative-ridges", ","], ["'--relative-ridges'", "list of numbers"]),
         ([*STUDY, "--relative-ridges", "1,1.0"], ["'--relative-ridges'", "twice"]),
         ([*STUDY, "--folds", "1"], ["'--folds'", "x>=2"]),
-        ([*STUDY, "--folds", "9"], ["'folds'", "half the 8 conditions"]),
+        ([*STUDY, "--folds", "9"], ["'folds'", "at most the 8 conditions"]),
         ([*STUDY, "--repeats", "0"], ["'--repeats'", "x>=1"]),
         ([*STUDY, "--shuffles", "-1"], ["'--shuffles'", "x>=0"]),
         ([*STUDY, "--method", "cubic"], ["'--method'", "'cubic'"]),
@@ -658,7 +768,8 @@ def test_help_lists_the_commands_and_nothing_else_is_needed(run):
         result = run(*arguments)
         assert result.exit_code == 0
         assert all(
-            f"\n  {command} " in result.stdout for command in ("cv", "demo", "doctor", "fit", "path", "plan")
+            f"\n  {command} " in result.stdout
+            for command in ("cv", "demo", "doctor", "fit", "path", "plan", "test")
         )
     refused(run("cook"), "No such command 'cook'", "fastcov --help")
 
@@ -1098,6 +1209,7 @@ def test_studies_and_paths_are_arrays_of_hdf5(run):
     cv = study(load())
     with h5py.File("cv.h5") as file:
         assert_array_equal(file["r2"][0], cv.r2["exact"])
+        assert_array_equal(file["cross_pearson"][0], cv.scores["exact"].by_fold("cross-pearson"))
         assert file["methods"].asstr()[:].tolist() == ["exact", "linear"]
         assert file["status"].asstr()[:].tolist() == [s.status.tolist() for s in cv.scores.values()]
     command = "path data.npz:X --target data.npz:S --ridges 9,3 --output path.h5"

@@ -178,7 +178,7 @@ def test_paths_and_studies_of_held_out_conditions_run_on_a_cluster(run, address)
         assert_allclose(a["gains"], b["gains"], rtol=RTOL)
     cv = ("cv", x, "--responses", y, "--ridges", "500", "--method", "linear", "--folds", 3, "--json")
     found, wanted = (printed(run(*cv, *more))["methods"]["linear"] for more in (("--dask", address), ()))
-    assert_allclose(found["r2"], wanted["r2"], rtol=RTOL)
+    assert_allclose(found["scores"]["r2"], wanted["scores"]["r2"], rtol=RTOL)
 
 
 def test_a_report_of_a_fit_on_a_cluster_explains_a_named_channel(run, address):
@@ -209,7 +209,7 @@ def test_no_scheduler_is_said_before_anything_is_read(run, monkeypatch):
         (["--dask-workers", "two"], ["--dask-workers", "not a valid integer"]),
     ],
 )
-@pytest.mark.parametrize("command", ["fit", "report", "cv", "path"])
+@pytest.mark.parametrize("command", ["fit", "report", "cv", "test", "path"])
 def test_options_that_make_no_sense_are_refused_before_anything_is_started(run, command, options, words):
     refused(run(command, "data.npz:X", "--responses", "data.npz:Y", *options), *words)
 

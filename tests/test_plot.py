@@ -13,6 +13,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import fastcov as fc
 from fastcov import plot
+from fastcov._baselines import BASELINES
+from fastcov._moments import SCORES
+from fastcov.plot._held_out import WORDS
 
 
 @pytest.fixture(scope="module")
@@ -284,23 +287,26 @@ def carets(ax, edge):
             and set(line.get_ydata()) == {edge}]  # fmt: skip
 
 
-def near(places, ridges):
-    """Whether points that are set aside to be seen are at these ridges."""
-    return np.allclose(np.log10(places), np.log10(ridges), atol=0.1)
-
-
-def test_means_and_standard_errors_are_those_of_the_study(cv):
+def test_points_are_pooled_scores_at_their_true_ridges_with_jackknifed_errors(cv):
     ax = plot.cross_validation(cv)
     low, _ = ax.get_ylim()
     order = np.argsort(cv.ridges)
     for line, container, method in zip(means(ax), ax.containers, METHODS, strict=True):
-        mean, error = (values[order] for values in cv.summary(method))
-        assert near(line.get_xdata(), cv.ridges[order])
-        shown = mean >= low
-        assert_allclose(np.asarray(line.get_ydata())[shown], mean[shown])
+        value, error = (values[order] for values in cv.summary(method))
+        assert_array_equal(line.get_xdata(), cv.ridges[order])
+        shown = value >= low
+        assert_allclose(np.asarray(line.get_ydata())[shown], value[shown])
         assert (np.asarray(line.get_ydata())[~shown] < low).all()
         segments = [s for s in container.lines[2][0].get_segments() if len(s) and np.isfinite(s).all()]
         assert_allclose([np.ptp(s[:, 1]) for s in segments], 2 * error[shown])
+
+
+def test_methods_at_one_ridge_are_told_apart_by_marker_and_size(cv):
+    lines = means(plot.cross_validation(cv))
+    assert len({line.get_marker() for line in lines}) == 3
+    sizes = [line.get_markersize() for line in lines]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == 3
 
 
 def test_each_fold_is_a_thin_line_of_the_colour_of_its_method(cv):
@@ -308,37 +314,39 @@ def test_each_fold_is_a_thin_line_of_the_colour_of_its_method(cv):
     order = np.argsort(cv.ridges)
     for line, method in zip(means(ax), METHODS, strict=True):
         thin = [other for other in ax.lines if other.get_color() == line.get_color()
-                and other.get_linewidth() < 1 and len(other.get_xdata())]  # fmt: skip
+                and other.get_linewidth() < 1 and len(other.get_xdata()) == len(order)]  # fmt: skip
         assert len(thin) == 4
-        for other, r2 in zip(thin, cv.scores[method].r2[:, order], strict=True):
-            inside = r2 > ax.get_ylim()[0]
-            assert_allclose(np.asarray(other.get_ydata())[inside], r2[inside])
+        for other, score in zip(thin, cv.scores[method].by_fold(cv.score)[:, order], strict=True):
+            inside = score > ax.get_ylim()[0]
+            assert_allclose(np.asarray(other.get_ydata())[inside], score[inside])
 
 
 def test_wild_scores_do_not_squash_the_picture_and_are_marked_at_the_edge_and_counted(cv):
-    ax = plot.cross_validation(cv)
+    ax = plot.cross_validation(cv, score="r2")
     low, high = ax.get_ylim()
-    assert min(cv.summary("diagonal")[0]) < -100
-    assert -4 < low < min(0, cv.r2_at_one.mean())
-    assert max(cv.summary(m)[0].max() for m in METHODS) < high < 1.2
-    below = {m: np.sort(cv.ridges[cv.summary(m)[0] < low]) for m in METHODS}
-    marked = carets(ax, low)
+    assert min(cv.summary("diagonal", "r2")[0]) < -100
+    assert -4 < low < min(0, cv.baseline("one", "r2")[0])
+    assert max(cv.summary(m, "r2")[0].max() for m in METHODS) < high < 1.2
+    below = {m: np.sort(cv.ridges[cv.summary(m, "r2")[0] < low]) for m in METHODS}
     wild = [m for m in METHODS if len(below[m])]
     assert "diagonal" in wild
-    for m, places in zip(wild, marked, strict=True):
-        assert near(places, below[m])
-    for m, label in zip(METHODS, entries(ax), strict=False):
-        assert (f", {len(below[m])} of 9 below the scale" in label) == bool(len(below[m]))
+    for m, places in zip(wild, carets(ax, low), strict=True):
+        assert_array_equal(places, below[m])
+    labels = {m: next(text for text in entries(ax) if text.startswith(f"{m}: ")) for m in METHODS}
+    for m in METHODS:
+        assert (f", {len(below[m])} of 9 below the scale" in labels[m]) == bool(len(below[m]))
     hidden = sum(int(np.sum(s.r2 < low)) for s in cv.scores.values())
     assert f"single folds ({hidden} of 108 values below the scale)" in entries(ax)
 
 
 def test_the_best_of_a_study_that_is_wild_throughout_is_in_the_picture(noisy):
-    cv = fc.cross_validate(noisy.X, noisy.Y, method="diagonal", relative_ridges=[1e-4, 3e-4, 1e-3])
+    cv = fc.cross_validate(
+        noisy.X, noisy.Y, method="diagonal", relative_ridges=[1e-4, 3e-4, 1e-3], score="r2", refit=None
+    )
     best = cv.summary("diagonal")[0].max()
     assert best < -5
     low, high = plot.cross_validation(cv).get_ylim()
-    assert low < best < cv.r2_at_one.mean() < high
+    assert low < best < cv.baseline("one")[0] < high
 
 
 def test_chosen_ridges_are_ringed_and_named(cv):
@@ -346,67 +354,123 @@ def test_chosen_ridges_are_ringed_and_named(cv):
     rings = [line for line in ax.lines if len(line.get_xdata()) == 1 and line.get_markerfacecolor() == "none"]
     assert len(rings) == 6
     for k, method in enumerate(METHODS):
-        mean, error = cv.summary(method)
-        best = int(np.argmax(mean))
+        value, error = cv.summary(method)
+        best = cv.place(method)
         assert (
-            f"{method}: {mean[best]:.2f} ± {error[best]:.2f} at λ/λ_max = {cv.ridges[best]:.3g}"
-            in entries(ax)[k]
+            f"{method}: {value[best]:.2f} ± {error[best]:.2f} at λ/λ_max = {cv.ridges[best]:.3g}"
+            in " ".join(entries(ax)).replace("−", "-")
         )
         for ring, ridge in zip(
             rings[2 * k : 2 * k + 2], (cv.best_ridge[method], cv.one_se_ridge[method]), strict=True
         ):
-            assert near(ring.get_xdata(), [ridge])
-            assert ring.get_ydata()[0] == mean[np.flatnonzero(cv.ridges == ridge)[0]]
+            assert_array_equal(ring.get_xdata(), [ridge])
+            assert ring.get_ydata()[0] == value[np.flatnonzero(cv.ridges == ridge)[0]]
     assert {"best ridge", "largest ridge within one standard error"} <= set(entries(ax))
+    other = entries(plot.cross_validation(cv, score="rsa"))
+    assert "best ridge by cross-pearson" in other
 
 
-def test_gains_of_one_are_a_line_with_its_value_and_error(cv):
-    ax = plot.cross_validation(cv)
-    base, error = cv.r2_at_one.mean(), cv.r2_at_one.std(ddof=1) / 2
-    assert [base, base] in [list(line.get_ydata()) for line in ax.lines]
-    assert f"gains of one: {base:.2f} ± {error:.2f}".replace("-", "−") in entries(ax)
-    assert any(np.isclose(p.get_y(), base - error) and np.isclose(p.get_height(), 2 * error)
-               for p in ax.patches)  # fmt: skip
+@pytest.mark.parametrize("score", [None, "r2", "cross-r2-off-diagonal"])
+def test_each_baseline_is_a_line_named_with_its_score(cv, score):
+    ax = plot.cross_validation(cv, score=score)
+    drawn = [tuple(line.get_ydata()) for line in ax.lines]
+    for name, label in BASELINES.items():
+        value, _ = cv.baseline(name, score)
+        assert (value, value) in drawn
+        assert any(text.startswith(f"{label}: {plot._style.number(value)}") for text in entries(ax))
 
 
-def test_shuffles_are_dotted_with_their_range(cv, noisy):
+def test_shuffles_are_a_dotted_mean_and_the_middle_of_their_pooled_scores(cv, noisy):
     ax = plot.cross_validation(cv)
     dotted = [line for line in ax.lines if line.get_linestyle() == ":" and len(line.get_xdata())]
     order = np.argsort(cv.ridges)
-    exact = cv.r2_shuffled["exact"].mean(axis=(0, 1))[order]
-    inside = exact > ax.get_ylim()[0]
+    pooled = cv.scores["exact"].shuffled.pooled(cv.score)
     assert len(dotted) == 3
-    assert_allclose(np.asarray(dotted[0].get_ydata())[inside], exact[inside])
-    assert "conditions of Y shuffled 3 times, mean and range" in entries(ax)
+    assert_allclose(dotted[0].get_ydata(), pooled.mean(axis=0)[order])
+    low, high = np.quantile(pooled, [0.05, 0.95], axis=0)
+    path = ax.collections[[c.get_alpha() for c in ax.collections].index(0.13)].get_paths()[0].vertices
+    inside = low[order] > ax.get_ylim()[0]
+    for edge in (low[order][inside], high[order]):
+        assert all(np.isclose(path[:, 1], value).any() for value in edge)
+    k = cv.place("exact")
+    says = f"exact, 3 shuffles: mean {pooled[:, k].mean():.2f} there, 5–95 % {low[k]:.2f} to {high[k]:.2f}"
+    assert says.replace("-", "−") in [text.replace("-", "−") for text in entries(ax)]
     plain = plot.cross_validation(fc.cross_validate(noisy.X, noisy.Y, relative_ridges=[0.1], refit=None))
-    assert not any("shuffled" in text for text in entries(plain))
+    assert not any("shuffle" in text for text in entries(plain))
 
 
 def test_a_ridge_of_zero_has_a_place_of_its_own_left_of_all_others(noisy):
-    cv = fc.cross_validate(noisy.X, noisy.Y, relative_ridges=[1e-1, 0, 1e-3], folds=2)
+    cv = fc.cross_validate(noisy.X, noisy.Y, relative_ridges=[1e-1, 0, 1e-3], folds=2, refit=None)
     ax = plot.cross_validation(cv)
     (line,) = means(ax)
     zero, *others = line.get_xdata()
-    assert_allclose(others, [1e-3, 1e-1])
+    assert_array_equal(others, [1e-3, 1e-1])
     assert 1e-5 < zero < 1e-3
     labels = [text.get_text() for text in ax.get_xticklabels()]
     assert labels[0] == "0"
     assert ax.get_xticks()[0] == zero
     assert_legible(ax.figure)
-    alone = plot.cross_validation(fc.cross_validate(noisy.X, noisy.Y, ridges=[0], method="linear", folds=2))
-    assert [text.get_text() for text in alone.get_xticklabels()] == ["0"]
+    alone = fc.cross_validate(noisy.X, noisy.Y, ridges=[0], method="linear", folds=2, refit=None)
+    assert [text.get_text() for text in plot.cross_validation(alone).get_xticklabels()] == ["0"]
 
 
 def test_axes_say_what_ridge_and_score_are(cv, noisy):
     ax = plot.cross_validation(cv)
     assert ax.get_xlabel() == "ridge λ / largest eigenvalue (larger: gains closer to 1)"
-    assert ax.get_ylabel() == "R² of held-out conditions\nmean of 4 folds ± standard error"
+    assert ax.get_ylabel() == "correlation of covariances ± standard error\nheld-out × trained pairs"
+    assert (
+        plot.cross_validation(cv, score="r2").get_ylabel().startswith("R² ± standard error\nheld-out pairs")
+    )
     assert "60 channels, 16 conditions, 4 folds" in ax.figure.get_suptitle()
     absolute = fc.cross_validate(noisy.X, noisy.Y, ridges=[10, 20], refit=None, repeats=2)
     ax = plot.cross_validation(absolute)
     assert ax.get_xlabel() == "ridge λ (larger: gains closer to 1)"
     assert [text.get_text() for text in ax.get_xticklabels()] == ["10", "20"]
-    assert ax.figure.get_suptitle().endswith("10 folds (2 repeats)")
+    assert "10 folds (2 repeats)" in ax.figure.get_suptitle()
+
+
+def test_the_title_of_one_method_is_its_verdict(noisy):
+    cv = fc.cross_validate(noisy.X, noisy.Y, relative_ridges=[0.1, 1.0], refit=None)
+    title = " ".join(plot.cross_validation(cv).figure.get_suptitle().split())
+    assert title.endswith(cv.verdict.words)
+
+
+def test_every_score_has_words():
+    assert list(WORDS) == list(SCORES)
+
+
+@pytest.mark.parametrize("legend", ["auto", "above", "inside"])
+@pytest.mark.parametrize("shuffles", [0, 2])
+@pytest.mark.parametrize("method", [["exact"], ["exact", "linear"]])
+def test_a_column_of_a_paper_is_enough(noisy, method, shuffles, legend):
+    cv = fc.cross_validate(
+        noisy.X, noisy.Y, method=method, shuffles=shuffles, folds=4, relative_ridges=[1e-2, 1e-1, 1.0],
+        refit=None,
+    )  # fmt: skip
+    figure = Figure(figsize=(3.4, 2.6))
+    ax = plot.cross_validation(cv, ax=figure.subplots(), legend=legend)
+    assert_legible(figure)
+    texts = entries(ax)
+    assert all(any(label in text for text in texts) for label in BASELINES.values())
+    assert any("shuffles: 5–95 %" in text for text in texts) == bool(shuffles)
+    box = ax.get_legend().get_window_extent()
+    assert box.x0 >= 0
+    assert box.y1 <= figure.bbox.y1
+    assert box.x1 <= figure.bbox.x1
+    assert ax.get_window_extent().height > 0.4 * figure.bbox.height
+    if legend != "above":  # no point or line is behind it
+        bottom = ax.transData.inverted().transform((0, box.y0))[1]
+        drawn = [line.get_ydata() for line in ax.lines if len(line.get_ydata())]
+        assert max(np.nanmax(y) for y in drawn) < bottom
+
+
+def test_a_legend_can_be_left_out_and_a_place_that_is_none_is_refused(cv):
+    assert plot.cross_validation(cv, legend=False).get_legend() is None
+    for legend in ("below", True, None):
+        with pytest.raises(ValueError, match="Argument 'legend' must be 'auto', 'above', 'inside' or False"):
+            plot.cross_validation(cv, legend=legend)
+    with pytest.raises(ValueError, match="Argument 'score' must be"):
+        plot.cross_validation(cv, score="r3")
 
 
 @pytest.mark.parametrize(
@@ -414,7 +478,7 @@ def test_axes_say_what_ridge_and_score_are(cv, noisy):
     [
         (3, 12, {"method": ["exact", "linear", "line-search", "diagonal"], "shuffles": 1}),
         (60, 10, {"folds": 2}),
-        (60, 20, {"relative_ridges": [1e-2]}),
+        (60, 20, {"relative_ridges": [1e-2], "shuffles": 2}),
         (60, 20, {"relative_ridges": np.logspace(-12, 3, 31).tolist(), "method": "linear", "repeats": 3}),
         (60, 20, {"folds": [np.arange(20) < 10], "method": "linear"}),
     ],
@@ -433,11 +497,12 @@ def test_scores_that_are_not_finite_are_said_not_to_be(noisy):
     Y = noisy.Y.copy()
     Y[:, ::2] = 0.0  # nothing to predict where the even ones are held out
     odd = np.arange(16) % 2 == 1
-    folds = [(odd, ~odd), (np.arange(16) < 8, np.arange(16) >= 8)]
-    cv = fc.cross_validate(noisy.X, Y, folds=folds, method=["exact", "linear"], refit=None)
-    assert not np.isfinite(cv.r2["exact"][0]).any()
-    ax = plot.cross_validation(cv)
-    assert entries(ax)[:3] == [f"{name}: R² is not finite" for name in ("exact", "linear", "gains of one")]
+    cv = fc.cross_validate(
+        noisy.X, Y, folds=[(odd, ~odd)], method=["exact", "linear"], refit=None, relative_ridges=[0.1, 1.0]
+    )
+    ax = plot.cross_validation(cv, score="r2")
+    assert {"exact: R² is not defined", "linear: R² is not defined"} <= set(entries(ax))
+    assert "gains of one: not defined" in entries(ax)
     assert_legible(ax.figure)
 
 

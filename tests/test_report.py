@@ -18,8 +18,11 @@ from test_plot import assert_legible
 
 import fastcov as fc
 from fastcov import cli
+from fastcov._moments import SCORES
+from fastcov.plot._held_out import WORDS
 from fastcov.plot._style import new_figure
-from fastcov.report import _page, _sections, _words
+from fastcov.report import _evidence, _headline, _page, _sections, _words
+from fastcov.report._evidence import study_of
 from fastcov.report._explanation import explanation_sections
 
 compiled = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="slow without compiling")
@@ -98,7 +101,8 @@ def test_page_has_all_that_a_reader_needs(page, named):
     for words in (
         "One gain was fitted to each of 60 channels",
         "over 12 conditions",
-        "Helps: closer to the target",
+        "Closer to the target on the conditions that were fitted; prediction is not known",
+        "Held out not known",
         f"R² is {named.r2:.2f}, and was {named.stats['r2_at_one']:.2f} with all gains at one",
         f"{100 * named.loss / named.loss_at_one:.0f} %",
         "Largest gains", "Smallest gains", "glomerulus", "The fit in numbers", "Certificate", "converged",
@@ -139,13 +143,145 @@ def test_every_row_of_the_table_of_a_fit_says_what_it_means(sim):
     assert all(row.meaning.endswith(".") for fit in (bounded, stepped) for row in _words.fit_rows(fit))
 
 
+def banner(page):
+    """The words that a page begins with, and their colour."""
+    kinds = [attributes["class"] for tag, attributes in page.elements
+             if tag == "p" and "verdict" in attributes.get("class", "")]  # fmt: skip
+    return kinds[0].removeprefix("verdict ")
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    """Gains of a simulation, which are there to be found, and noise, in which none are."""
+    made, rng = fc.datasets.simulate(60, 20, noise=0.3, rng=1), np.random.default_rng(0)
+    return {
+        "gains": (made.X, made.Y),
+        "permuted": (made.X, made.Y[:, np.roll(rng.permutation(20), 1)]),
+        "noise": tuple(np.random.default_rng(3).standard_normal((2, 60, 20))),
+    }
+
+
+@pytest.fixture(scope="module")
+def studies(noisy):
+    ridges = [1e-2, 1e-1, 1.0]
+    return {
+        name: fc.cross_validate(X, Y, shuffles=19, folds=4, relative_ridges=ridges, rng=0)
+        for name, (X, Y) in noisy.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["gains", "permuted", "noise"])
+def test_the_banner_is_the_verdict_on_held_out_conditions(studies, name):
+    cv = studies[name]
+    fit = read(cv.fit, cv=cv)
+    for page in (fit, Page(_page.study_page(cv))):
+        assert cv.verdict.words in page.text
+        assert banner(page) == ("good" if name == "gains" else "bad")
+        found = "yes, p = 0.05" if name == "gains" else "no, p = "
+        assert f"better than without X: {found}" in page.text
+        assert "Helps" not in page.text
+        assert page.text.index(cv.verdict.words) < page.text.index("Do the gains predict?")
+    assert fit.text.index("Do the gains predict?") < fit.text.index("What the gains do")
+
+
+def test_without_held_out_conditions_nothing_is_green(named, noisy):
+    X, Y = noisy["permuted"]
+    for fit in (named, fc.fit(X, responses=Y, relative_ridge=1e-3, method="exact")):
+        page = read(fit)
+        assert fit.loss < fit.loss_at_one
+        assert banner(page) == "open"
+        assert "prediction is not known" in page.text
+
+
+def test_without_shuffles_a_better_score_is_open(noisy):
+    X, Y = noisy["gains"]
+    cv = fc.cross_validate(X, Y, folds=4, relative_ridges=[1e-2, 1e-1])
+    page = read(cv.fit, cv=cv)
+    assert banner(page) == "open"
+    assert "better than without X: perhaps" in page.text
+    assert "No shuffles were made" in page.text
+
+
+def test_too_few_shuffles_leave_the_verdict_open(noisy):
+    X, Y = noisy["gains"]
+    cv = fc.cross_validate(X, Y, folds=4, relative_ridges=[1e-2, 1e-1], shuffles=3)
+    page = read(cv.fit, cv=cv)
+    assert banner(page) == "open"
+    assert "perhaps, p = 0.25, the least that 3 shuffles can give" in page.text
+
+
+def test_overshoot_stays_first_whatever_is_held_out(studies, sim):
+    fit = dataclasses.replace(fc.fit(sim.X, 30 * sim.S, relative_ridge=1e-4), method="exact")
+    cv = studies["gains"]
+    cv = dataclasses.replace(cv, stats=cv.stats | {"shape": (60, 12)})
+    assert _headline.verdict(fit, cv) == ("Overshoots: worse than with all gains at one", "bad")
+
+
+def test_scores_stand_beside_baselines_with_p_values_and_meanings(studies):
+    cv = studies["gains"]
+    page = Page(_page.study_page(cv, title="Mine"))
+    k = cv.place("exact")
+    for score, (what, pairs) in WORDS.items():
+        value = cv.scores["exact"].pooled(score)[k]
+        number = f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
+        assert f"{what[0].upper()}{what[1:]}, {pairs} {number} " in page.text, score
+        assert SCORES[score] in page.text
+    for words in (
+        "Mine", "without X", "gains of one", "aC+βI+γ11ᵀ", "p of each score, and of its gain over baselines, from 19 shuffles",
+        "Nested folds not asked", "Agreement of gains", "Conditions that are predicted worst", "Folds",
+        "How it was made", "Shuffled",
+        f"{100 * np.nanmax(cv.condition_shares('exact')):.1f} %",
+    ):  # fmt: skip
+        assert words in page.text, words
+    assert page.text.count("Held out: correlation") == 1
+
+
+def test_a_study_of_several_methods_has_a_verdict_for_each_and_nested_folds_are_told(noisy, tmp_path):
+    X, Y = noisy["gains"]
+    cv = fc.cross_validate(
+        X, Y, folds=3, relative_ridges=[1e-2, 1e-1], method=["exact", "linear"], nested=True, refit=None
+    )
+    assert cv.report(tmp_path / "study.html") == tmp_path / "study.html"
+    text = Page((tmp_path / "study.html").read_text(encoding="utf-8")).text
+    for method in cv.methods:
+        assert f"Held-out scores beside baselines: {method}" in text
+    assert "The choice flatters the" in text
+    assert text.count("Held-out covariances are predicted better than without X") >= 2
+
+
+def test_a_test_is_reported_with_its_channels_and_may_stand_for_its_study(noisy, tmp_path):
+    X, Y = noisy["gains"]
+    test = fc.permutation_test(X, Y, shuffles=19, relative_ridges=[1e-1, 1.0], folds=3)
+    test.report(tmp_path / "test.html", title="A test")
+    for text in (
+        Page((tmp_path / "test.html").read_text(encoding="utf-8")).text,
+        read(test.cv.fit, cv=test).text,
+    ):
+        assert f"{test.channels.different().sum()} of 60 gains" in text
+        assert "Which gains differ from those of shuffled targets" in text
+
+
+def test_a_study_of_something_else_is_refused(studies, sim, named):
+    cv = studies["gains"]
+    linear = fc.fit(np.zeros((60, 20)) + sim.X[:, :1], np.eye(20), ridge=1.0)
+    stack = fc.fit(sim.X, np.stack([sim.S, sim.S]), relative_ridge=1.0)
+    for fit, given, error, words in (
+        (named, {}, TypeError, "'cv' must be a CrossValidation or a PermutationTest, not dict"),
+        (named, cv, ValueError, "'cv' must be a study of the 60 channels x 12 conditions of the fit, not"),
+        (linear, cv, ValueError, "'cv' must have the method of the fit, 'linear', not only exact"),
+        (stack, cv, ValueError, "'cv' must be left out for a stack of targets, not given with 2"),
+    ):
+        with pytest.raises(error, match=words):
+            _page.page(fit, cv=given)
+
+
 def test_held_out_scores_that_chose_the_ridge_are_told_and_drawn(chosen):
     cv = chosen.stats["cv"]
-    mean = cv.summary("exact")[0].max()
     page = read(chosen)
     assert "Do the gains predict?" in page.text
-    assert f"reached an R² of {mean:.2f} ±" in page.text
-    assert f"gains of one {cv.r2_at_one.mean():.2f}".replace("-", "−") in page.text
+    assert cv.verdict.words in page.text
+    assert f"Held out: correlation {cv.summary('exact')[0].max():.2f} ±" in page.text
+    assert f"gains of one {cv.baseline('one')[0]:.2f}".replace("-", "−") in page.text
     assert any("against the ridge" in image["alt"] for image in page.all("img"))
 
 
@@ -175,7 +311,7 @@ def test_a_fit_that_stopped_short_says_so_first(sim):
         ({"relative_ridge": 1e-3, "method": "line-search"}, "of the linear fit"),
         ({"relative_ridge": 1e-3, "bounds": (0, 1.5)}, "gains Gains that would go further"),
         ({"relative_ridge": 0.1, "center": False}, "Their mean over channels is kept."),
-        ({"relative_ridge": 1e6}, "Hardly helps"),
+        ({"relative_ridge": 1e6}, "Hardly closer to the target"),
         ({"S": "input", "relative_ridge": 0.1}, "there is nothing to fit"),
         ({"S": "zero", "relative_ridge": 0.1}, "R² is not defined"),
         ({"X": "silent", "ridge": 1.0}, "Changes nothing"),
@@ -275,7 +411,8 @@ def test_page_is_small(written):
 @pytest.mark.parametrize("which", ["named", "chosen"])
 def test_figures_are_legible_at_both_widths(which, request):
     fit = request.getfixturevalue(which)
-    pictures = [picture for section in _page._sections(fit) for picture in section.pictures]
+    found = study_of(None, fit)
+    pictures = [picture for section in _page._sections(fit, found) for picture in section.pictures]
     assert len(pictures) == 2 + (which == "chosen")
     for picture in pictures:
         for width, height in zip((_sections.WIDE, _sections.NARROW), picture.heights, strict=True):
@@ -487,7 +624,8 @@ def test_a_channel_that_is_not_there_or_not_explained_is_refused(named, sim, tmp
 
 
 def test_captions_claim_no_more_than_figures_show(chosen, sim):
-    assert "only shuffles tell, cross_validate(shuffles=…)" in _page.study_picture(chosen).caption
+    picture = _evidence.picture(chosen.stats["cv"], ("exact",))
+    assert "only shuffles tell, cross_validate(shuffles=…)" in picture.caption
     (section,) = explanation_sections(fc.explain(sim.X, chosen.target(), chosen.ridge), chosen)
     captions = " ".join(picture.caption for picture in section.pictures)
     assert "to first order; the exact loss may rise all the same" in captions
@@ -496,11 +634,8 @@ def test_captions_claim_no_more_than_figures_show(chosen, sim):
 
 def test_scores_with_long_entries_in_the_legend_keep_their_width_on_a_phone(sim):
     ridges = np.geomspace(1e-5, 1.0, 9)
-    cv = fc.cross_validate(sim.X, sim.Y, method="linear", relative_ridges=ridges)
-    fit = dataclasses.replace(
-        fc.fit(sim.X, sim.S, ridge=1.0), stats={**fc.fit(sim.X, sim.S, ridge=1.0).stats, "cv": cv}
-    )
-    picture = _page.study_picture(fit)
+    cv = fc.cross_validate(sim.X, sim.Y, method="linear", relative_ridges=ridges, score="r2", shuffles=2)
+    picture = _evidence.picture(cv, cv.methods)
     figure = new_figure(_sections.NARROW, picture.heights[1])
     FigureCanvasAgg(figure)
     picture.draw(figure)
@@ -654,6 +789,33 @@ def test_report_command_names_the_files_it_read(run):
         assert "<title>Gains from data.npz:X to data.npz:Y</title>" in file.read()
 
 
+@pytest.mark.parametrize("ridge", [("--ridge", "cv"), ("--ridge", 5.0), ("--relative-ridge", 0.1)])
+def test_report_command_holds_out_conditions_and_shuffles(run, sim, ridge):
+    options = ("--method", "exact", "--repeats", 2, "--shuffles", 1, "--nested", "--no-explain")
+    result = run("data.npz:X", "--responses", "data.npz:Y", *ridge, *options)
+    assert result.exit_code == 0, result.stderr
+    name, value = ridge
+    grid = {} if value == "cv" else {f"{name[2:].replace('-', '_')}s": [value]}
+    cv = fc.cross_validate(sim.X, sim.Y, **grid, repeats=2, shuffles=1, nested=True, refit=None)
+    with open("report.html", encoding="utf-8") as file:
+        assert cv.verdict.words in Page(file.read()).text
+    assert result.stdout.endswith(f"\n\n{cv}\n")
+
+
+def test_report_command_says_in_its_banner_what_permuted_conditions_are(run, sim):
+    """The page once was green of permuted conditions: "Helps", and "R², held out 0.31"."""
+    rng = np.random.default_rng(5)
+    np.savez("permuted.npz", Y=sim.Y[:, rng.permutation(12)])
+    result = run(
+        "data.npz:X", "--responses", "permuted.npz:Y", "--method", "exact", "--ridge", "cv", "--no-explain"
+    )
+    assert result.exit_code == 0, result.stderr
+    with open("report.html", encoding="utf-8") as file:
+        page = Page(file.read())
+    assert banner(page) != "good"
+    assert "Helps" not in page.text
+
+
 def test_report_command_refuses_before_it_computes(run, monkeypatch):
     monkeypatch.setattr("fastcov._fit.fit", None)
     for arguments, words in (
@@ -670,6 +832,8 @@ def test_report_command_refuses_before_it_computes(run, monkeypatch):
     np.save("stack.npy", np.stack([np.eye(12)] * 2))
     result = run("data.npz:X", "--target", "stack.npy", "--channel", "3")
     assert "--channel is for one target" in result.stderr
+    result = run("data.npz:X", "--target", "stack.npy", "--shuffles", "3")
+    assert "--shuffles is for one target" in result.stderr
     monkeypatch.setitem(sys.modules, "jinja2", None)
     result = run("data.npz:X", "--responses", "data.npz:Y")
     assert result.exit_code == 2
@@ -850,13 +1014,13 @@ def test_every_kind_of_page_fits_the_screen(browser, sim, chosen, tmp_path, widt
 @compiled
 @pytest.mark.skipif(not os.environ.get("FASTCOV_REAL_DATA"), reason="FASTCOV_REAL_DATA is not set")
 @pytest.mark.parametrize("method", ["exact", "linear"])
-def test_report_of_real_recordings_is_below_two_megabytes_and_says_which_fit_helps(tmp_path, method):
+def test_report_of_real_recordings_is_below_two_megabytes_and_says_which_fit_overshoots(tmp_path, method):
     with np.load(os.environ["FASTCOV_REAL_DATA"]) as file:
         fit = fc.fit(file["glomeruli"], responses=file["mitral"], relative_ridge=0.01, method=method)
         why = fc.explain(file["glomeruli"], fit.target(), fit.ridge)
     path = fit.report(tmp_path / "real.html", explanation=why)
     assert path.stat().st_size < 2e6
-    words = {"exact": "Helps: closer to the target", "linear": "Overshoots: worse than with all gains at one"}
+    words = {"exact": "Closer to the target on", "linear": "Overshoots: worse than with all gains at one"}
     assert words[method] in Page(path.read_text(encoding="utf-8")).text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -278,6 +279,31 @@ class PermutationTest:
         from ._saved import save
 
         save(self, path)
+
+    def report(self, path: str | os.PathLike[str], *, title: str | None = None) -> pathlib.Path:
+        """Write a page: the verdict, scores beside baselines, p-values, channels; see `Fit.report`.
+
+        Parameters
+        ----------
+        path : path of a .html file
+        title : str, optional
+            By default the numbers of channels and conditions.
+
+        Returns
+        -------
+        pathlib.Path
+            Where the page is.
+
+        Raises
+        ------
+        ImportError
+            Without jinja2 or matplotlib: pip install "fastcov-gains[report]".
+        TypeError, ValueError, OSError
+            If `title` is no text, or no .html file can be written there.
+        """
+        from .report import write_study
+
+        return write_study(self, path, title=title)
 
     def __repr__(self) -> str:
         head, rows = self._table()

@@ -282,6 +282,7 @@ class Fit:
         self,
         path: str | os.PathLike[str],
         *,
+        cv: Any = None,
         explanation: Any = None,
         channel: Any = None,
         title: str | None = None,
@@ -295,6 +296,9 @@ class Fit:
         ----------
         path : path of a .html file
             It is written beside and renamed, so that no half of a page is left.
+        cv : CrossValidation or PermutationTest, optional
+            A study of the same responses and method, by default that of ``ridge="cv"``: the page then begins
+            with its verdict on held-out conditions. Without one it says that nothing is known of these.
         explanation : Explanation, optional
             Of the same responses, target and ridge: its figures and tables are added. Where ridges differ by
             channel, or are a matrix, of any one ridge.
@@ -312,9 +316,9 @@ class Fit:
         ------
         ImportError
             Without jinja2 or matplotlib: pip install "fastcov-gains[report]".
-        ValueError, OSError
-            If no .html file can be written there, the explanation is of something else, or there is no such
-            channel.
+        TypeError, ValueError, OSError
+            If no .html file can be written there, the study or the explanation is of something else, or
+            there is no such channel.
 
         Notes
         -----
@@ -323,7 +327,7 @@ class Fit:
         """
         from .report import write
 
-        return write(self, path, explanation=explanation, channel=channel, title=title)
+        return write(self, path, cv=cv, explanation=explanation, channel=channel, title=title)
 
     def __repr__(self) -> str:
         lines = ["Fit", *(f"  {name:<9}{value}" for name, value in self._rows())]

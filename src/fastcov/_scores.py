@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -324,6 +325,31 @@ class CrossValidation:
         ``relative`` says of what the ridges are, as above. Raises ImportError without pandas.
         """
         return frame(cv_table(self))
+
+    def report(self, path: str | os.PathLike[str], *, title: str | None = None) -> pathlib.Path:
+        """Write a page: the verdict, scores beside baselines, their p-values, figures; see `Fit.report`.
+
+        Parameters
+        ----------
+        path : path of a .html file
+        title : str, optional
+            By default the numbers of channels and conditions.
+
+        Returns
+        -------
+        pathlib.Path
+            Where the page is.
+
+        Raises
+        ------
+        ImportError
+            Without jinja2 or matplotlib: pip install "fastcov-gains[report]".
+        TypeError, ValueError, OSError
+            If `title` is no text, or no .html file can be written there.
+        """
+        from .report import write_study
+
+        return write_study(self, path, title=title)
 
     def __repr__(self) -> str:
         return _printed.text(self)

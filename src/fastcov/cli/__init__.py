@@ -1,4 +1,4 @@
-"""The command line: `fastcov demo`, `fit`, `report`, `cv`, `path`, `plan`, `doctor` and `bench`.
+"""The command line: `fastcov demo`, `fit`, `report`, `cv`, `test`, `path`, `plan`, `doctor` and `bench`.
 
 Results go to stdout, messages to stderr. Whatever is wrong with the input is one line and exit
 code 2. Numba, SciPy and matplotlib are imported by the commands that need them, so that --help is
@@ -16,6 +16,7 @@ from ._fit import fit_command, report_command
 from ._group import Doors
 from ._options import RELATIVE_RIDGE as RELATIVE_RIDGE
 from ._studies import cv_command, path_command
+from ._test import test_command
 from ._tools import doctor, plan_command
 
 
@@ -34,6 +35,7 @@ def main(ctx: click.Context) -> None:
     fastcov fit X.npy --responses Y.npy           gains from two recordings
     fastcov report X.npy --responses Y.npy        the same, as a page that explains it
     fastcov cv X.npy --responses Y.npy            which ridge and method predict held-out conditions
+    fastcov test X.npy --responses Y.npy          whether gains predict, against shuffled conditions
     fastcov path X.npy --responses Y.npy          how gains leave one as the ridge falls
     fastcov plan 100000 100                       what a fit of that size takes
     fastcov doctor                                what the installation is like
@@ -43,5 +45,7 @@ def main(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for _command in (demo, fit_command, report_command, cv_command, path_command, plan_command, doctor, bench):
+for _command in (
+    demo, fit_command, report_command, cv_command, test_command, path_command, plan_command, doctor, bench
+):  # fmt: skip
     main.add_command(_command)

@@ -147,14 +147,14 @@ def open_target(
     return X, {"S": by_condition("S", S, Labels.of("X", X)) if S.shape[-1:] == X.shape[1:] else S}
 
 
-def read_labels(path: str, n: int) -> list[str]:
+def read_labels(path: str, n: int, option: str = "--groups") -> list[str]:
     """A label for each of n conditions, one a line."""
     from .._names import read_lines
 
-    labels = read_lines(path, "--groups")
+    labels = read_lines(path, option)
     if len(labels) != n:
         raise ValueError(
-            f"--groups must hold a label for each of the {n} conditions, one a line, and {path!r} holds "
+            f"{option} must hold a label for each of the {n} conditions, one a line, and {path!r} holds "
             f"{len(labels)}."
         )
     return labels

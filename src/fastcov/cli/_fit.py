@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 import warnings
 from collections.abc import Sequence
@@ -23,9 +24,11 @@ from ._options import (
     output_option,
     plot_option,
 )
+from ._study_options import pairs_file, problem_of, problem_options
 
 if TYPE_CHECKING:
     from .._result import Fit
+    from .._scores import CrossValidation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Request:
     tol: float | None
     max_iterations: int
     memory_budget: float | None
+    nuisance: tuple[str, ...]
+    pairs: str | None
     rank: int | None
     n_starts: int
     seed: int
@@ -76,11 +81,12 @@ class Request:
             "center": self.center, "solver": self.solver, "tol": self.tol, "rank": self.rank,
             "max_iterations": self.max_iterations, "bounds": bounds_of(self.lower, self.upper),
             "memory_budget": self.memory_budget, "rng": self.seed,
+            **problem_of(self.nuisance, self.pairs),
         }  # fmt: skip
 
     def files(self, x: str) -> list[str]:
         """What is read, X and its target first."""
-        files = (x, self.responses, self.target, self.channels, self.conditions)
+        files = (x, self.responses, self.target, self.channels, self.conditions, pairs_file(self.pairs))
         return [file for file in files if file is not None]
 
     def open(self, x: str, *, drawn: bool) -> tuple[Any, dict[str, Any]]:
@@ -89,18 +95,40 @@ class Request:
         naming = Naming(self.channels, self.conditions, self.id_column, cluster)
         return open_target(x, self.responses, self.target, self.center, naming, drawn=drawn)
 
-    def fit(self, x: str, X: Any, of: dict[str, Any]) -> Fit:
-        """The fit, which keeps what it was made from."""
+    def study(self, X: Any, of: dict[str, Any], **asked: Any) -> CrossValidation:
+        """The study that chooses the ridge, or at the ridge that was given."""
+        from .._cross_validation import cross_validate
+
+        options = {name: value for name, value in self.options.items() if name != "rank"}
+        grid: dict[str, Any] = {
+            "relative_ridges": None if self.relative_ridge is None else [self.relative_ridge]
+        }
+        if self.ridge is not None and self.ridge != "cv":
+            grid = {"ridges": [self.ridge]}
+        return cross_validate(
+            X, of.get("responses"), S=of.get("S"), **grid, folds=min(5, max(2, X.shape[1] // 2)),
+            method=self.method, refit=None, **asked, **options,
+        )  # fmt: skip
+
+    def fit(self, x: str, X: Any, of: dict[str, Any], cv: CrossValidation | None = None) -> Fit:
+        """The fit, which keeps what it was made from, at the ridge that a study chose where there is one."""
         from .._fit import fit
 
+        ridge, relative_ridge = self.ridge, self.relative_ridge
+        if cv is not None and ridge == "cv":
+            ridge, relative_ridge = None, cv.best_ridge
+            if math.isnan(relative_ridge):
+                raise ValueError("--responses must not be zero in all folds for --ridge cv: give a number.")
         fitted = fit(
-            X, **of, ridge=self.ridge, relative_ridge=self.relative_ridge, method=self.method,
-            n_starts=self.n_starts, **self.options,
+            X, **of, ridge=ridge, relative_ridge=relative_ridge, method=self.method, n_starts=self.n_starts,
+            **self.options,
         )  # fmt: skip
+        if cv is not None:
+            fitted.stats["cv"] = cv
         source = {
             "X": x, "responses": self.responses, "target": self.target, "channels": self.channels,
             "conditions": self.conditions, "bounds": self.options["bounds"], "seed": self.seed,
-            "n_starts": self.n_starts,
+            "n_starts": self.n_starts, "nuisance": list(self.nuisance) or None, "pairs": self.pairs,
         }  # fmt: skip
         fitted.stats["source"] = {name: value for name, value in source.items() if value is not None}
         return fitted
@@ -109,6 +137,7 @@ class Request:
 @click.command("fit")
 @click.argument("x", metavar="X")
 @fit_options
+@problem_options
 @output_option("the whole fit, which fastcov.load reads, or a table of the gains")
 @plot_option("the covariances, and the gains beside those of the linear and the diagonal fit")
 @json_option
@@ -151,15 +180,26 @@ def fit_command(x: str, output: str | None, figure: str | None, as_json: bool, *
             }
         save_figure(plot.summary(X, fitted.target(), fits, order="cluster"), picture)
     if as_json:
-        chosen = {} if cv is None else {"cv": {"relative_ridges": cv.ridges, "r2": cv.r2}}
+        chosen = {} if cv is None else {"cv": _cv_record(cv, asked.method)}
         print_json(fit_record(fitted) | chosen)
     else:
         click.echo(str(fitted) if cv is None else f"{fitted}\n\n{cv}")
 
 
+def _cv_record(cv: CrossValidation, method: str) -> dict[str, Any]:
+    """What chose the ridge."""
+    found = cv.verdicts()[method]
+    return {
+        "relative_ridges": cv.ridges, "score": cv.score, "pooled": cv.summary(method)[0], "r2": cv.r2,
+        "baselines": {name: cv.baseline(name)[0] for name in cv.baselines},
+        "verdict": {"better": found.better, "p": found.p, "words": str(found)},
+    }  # fmt: skip
+
+
 @click.command("report", short_help="Fit, and write a page that shows and explains it.")
 @click.argument("x", metavar="X")
 @fit_options
+@problem_options
 @click.option("--output", metavar="FILE.html", default="report.html", show_default=True, help="The page.")
 @click.option("--title", help="Of the page.  [default: the names of the files]")
 @click.option(
@@ -170,16 +210,32 @@ def fit_command(x: str, output: str | None, figure: str | None, as_json: bool, *
 )
 @click.option("--channel", metavar="NAME|NUMBER", help="Whose gain is taken apart, by its name, or by its "
               "number from 0.  [default: the gain that is furthest from one]")  # fmt: skip
+@click.option("--repeats", type=click.IntRange(1), help="Draw the folds of held-out conditions so many "
+              "times.  [default: 1]")  # fmt: skip
+@click.option("--shuffles", type=click.IntRange(0), help="So many times, with the conditions of Y in random "
+              "order: for p-values.  [default: 0]")  # fmt: skip
+@click.option("--nested", is_flag=True, help="Let folds within each fold choose its ridge, and say how far "
+              "the choice of the best flatters its score.")  # fmt: skip
 def report_command(
-    x: str, output: str, title: str | None, explain: bool, channel: str | None, **given: Any
+    x: str,
+    output: str,
+    title: str | None,
+    explain: bool,
+    channel: str | None,
+    repeats: int | None,
+    shuffles: int | None,
+    nested: bool,
+    **given: Any,
 ) -> None:
     """Fit gains to a file of responses, and write a report: one HTML page that needs nothing else.
 
-    It says whether the gains help, shows covariances, gains, and why these gains, and says what each number
+    With --ridge cv it begins with a verdict: whether gains predict conditions that were held out, beside
+    baselines, and with --shuffles how surely. --repeats, --shuffles or --nested with another ridge hold out
+    conditions at that ridge. It shows covariances, gains, and why these gains, and says what each number
     means; it can be read on a phone, and printed. X, Y and the files they are in are as for 'fastcov fit'.
 
     \b
-    fastcov report data.npz:glomeruli --responses data.npz:mitral --method exact --ridge cv
+    fastcov report data.npz:glomeruli --responses data.npz:mitral --method exact --ridge cv --shuffles 99
     """  # noqa: D301
     asked = Request.of(**given)
     if channel is not None and not explain:
@@ -197,7 +253,15 @@ def report_command(
         raise click.UsageError("--channel is for one target, and --target holds a stack of them.")
     names = [pathlib.Path(file).name for file in read]
     chosen = None if channel is None else _channel(channel, Labels.of("X", X).channels, X.shape[0])
-    fitted, why = asked.fit(x, X, of), None
+    held_out = {"repeats": repeats, "shuffles": shuffles, "nested": nested or None}
+    study = {option: value for option, value in held_out.items() if value is not None}
+    if study and getattr(of.get("S"), "ndim", 2) == 3:
+        raise click.UsageError(
+            f"--{next(iter(study))} is for one target, and --target holds a stack of them."
+        )
+    cv = asked.study(X, of, **study) if study else None
+    fitted, why = asked.fit(x, X, of, cv), None
+    cv = fitted.stats.get("cv")
     if explain and fitted.delta.ndim == 1:
         from .._explain import explain as explained
         from .._overshoot import OvershootWarning
@@ -214,7 +278,7 @@ def report_command(
     title = title or f"Gains from {names[0]} to {names[1]}"
     fitted.report(page, explanation=why, channel=chosen, title=title)
     click.echo(f"Saved the report to {page}", err=True)
-    click.echo(str(fitted))
+    click.echo(str(fitted) if cv is None else f"{fitted}\n\n{cv}")
 
 
 def _channel(given: str, names: Sequence[Any] | None, n: int) -> Any:

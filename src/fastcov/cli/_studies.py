@@ -12,7 +12,6 @@ from ._files import (
     Naming,
     fit_record,
     names_of,
-    open_responses,
     open_target,
     outputs,
     print_json,
@@ -40,30 +39,46 @@ from ._options import (
     solver_option,
     target_option,
 )
+from ._study_options import (
+    check_permute,
+    folds_option,
+    pairs_file,
+    permute_options,
+    permuted,
+    problem_of,
+    problem_options,
+    score_option,
+)
+from ._study_records import cv_arrays, cv_record
+from ._study_report import check_page, save_page
 
 if TYPE_CHECKING:
     from .._path import RidgePath
-    from .._scores import CrossValidation
 
 
 @click.command("cv", short_help="Find the ridge and method that predict best.")
 @click.argument("x", metavar="X")
-@click.option("--responses", metavar="Y", required=True, help="Responses of the other population to the same "
-              "conditions, in the same order or with their names.")  # fmt: skip
+@responses_option
+@target_option
 @naming_options
 @grid_options
-@click.option("--folds", type=click.IntRange(2), help="Folds, drawn at random.  [default: 5]")
+@folds_option
 @click.option("--groups", metavar="FILE", help="In place of --folds, a label for each condition, one a line: "
               "one group after another is held out.")  # fmt: skip
 @click.option("--repeats", type=click.IntRange(1), default=1, show_default=True,
               help="Draw the folds so many times: one split says little.")  # fmt: skip
 @click.option("--method", "methods", type=click.Choice(METHODS), multiple=True, default=["exact"],
               show_default=True, help="May be given several times, to compare.")  # fmt: skip
+@score_option
 @click.option("--shuffles", type=click.IntRange(0), default=0, show_default=True,
-              help="So many times, with the conditions of Y in random order.")  # fmt: skip
+              help="So many times, with the conditions of Y in random order: for p-values.")  # fmt: skip
+@permute_options
+@click.option("--nested", is_flag=True, help="Let folds within each fold choose its ridge, and say how far "
+              "the choice of the best flatters its score.")  # fmt: skip
 @click.option("--refit", type=click.Choice(["best", "one-se"]), default="best", show_default=True,
               help="Which ridge the gains of all conditions are fitted with: the best, or the largest within "
               "one standard error of it.")  # fmt: skip
+@problem_options
 @bound_options
 @center_option
 @solver_option
@@ -71,131 +86,81 @@ if TYPE_CHECKING:
 @seed_option
 @cluster_options
 @output_option("all scores, the conditions held out, and the gains; as a table, the scores alone")
-@plot_option("R2 against the ridge")
+@plot_option("the score against the ridge, beside baselines")
+@click.option("--report", metavar="FILE.html", help="Write a page that shows and explains it.")
 @json_option
 def cv_command(
     x: str,
-    responses: str,
+    responses: str | None,
+    target: str | None,
     channels: str | None,
     conditions: str | None,
     id_column: str | None,
     ridges: list[float] | None,
     relative_ridges: list[float] | None,
-    folds: int | None,
+    folds: int | str | None,
     groups: str | None,
     repeats: int,
     methods: tuple[str, ...],
-    shuffles: int,
-    refit: str,
+    permute_within: str | None,
+    permute_groups: str | None,
+    nuisance: tuple[str, ...],
+    pairs: str | None,
     lower: float | None,
     upper: float | None,
-    center: bool,
-    solver: str,
-    tol: float | None,
-    max_iterations: int,
-    memory_budget: float | None,
     seed: int,
     dask: str | None,
     dask_workers: int | None,
     output: str | None,
     figure: str | None,
+    report: str | None,
     as_json: bool,
+    **asked: Any,
 ) -> None:
     """Find which ridge and method predict the covariance of conditions that were held out.
 
-    X, Y and the files they are in are as for 'fastcov fit'.
+    The table ends with a verdict: whether gains predict better than what needs no X, and with --shuffles how
+    surely. X, Y, S and the files they are in are as for 'fastcov fit'.
 
     \b
-    fastcov cv data.npz:glomeruli --responses data.npz:mitral --repeats 5 --plot cv.png
+    fastcov cv data.npz:glomeruli --responses data.npz:mitral --shuffles 99 --plot cv.png
     fastcov cv data.npz:glomeruli --responses data.npz:mitral --method exact --method linear
     """  # noqa: D301
+    exactly_one("--responses", responses, "--target", target)
     at_most_one("--ridges", ridges, "--relative-ridges", relative_ridges)
     at_most_one("--folds", folds, "--groups", groups)
     if groups is not None and repeats > 1:
         raise click.UsageError("--repeats draws the folds anew, and --groups leaves nothing to draw.")
     at_most_one("--dask", dask, "--dask-workers", dask_workers)
+    check_permute(permute_within, permute_groups)
     bounds = bounds_of(lower, upper)
 
     from .._cross_validation import cross_validate
     from .._frames import cv_table
 
-    results, picture = outputs(output, figure, (x, responses, groups, channels, conditions))
+    read = (x, responses, target, groups, channels, conditions, permute_within, permute_groups,
+            pairs_file(pairs))  # fmt: skip
+    results, picture = outputs(output, figure, read)
+    page = check_page(report, read)
     naming = Naming(channels, conditions, id_column, cluster_of(dask, dask_workers))
-    X, Y = open_responses(x, responses, center, naming)
+    X, of = open_target(x, responses, target, asked["center"], naming, drawn=False)
     cv = cross_validate(
-        X, Y, ridges=ridges, relative_ridges=relative_ridges, repeats=repeats, method=methods_of(methods),
-        folds=(folds or 5) if groups is None else read_labels(groups, X.shape[1]), shuffles=shuffles,
-        refit=refit, bounds=bounds, center=center, solver=solver, tol=tol, max_iterations=max_iterations,
-        memory_budget=memory_budget, rng=seed,
+        X, of.get("responses"), S=of.get("S"), ridges=ridges, relative_ridges=relative_ridges,
+        repeats=repeats, method=methods_of(methods), bounds=bounds, rng=seed,
+        folds=(folds or 5) if groups is None else read_labels(groups, X.shape[1]),
+        **permuted(permute_within, permute_groups, X.shape[1]), **problem_of(nuisance, pairs), **asked,
     )  # fmt: skip
     if results is not None:
-        save_record(results, "the scores", _cv_arrays(cv), lambda: [cv_table(cv)])
+        save_record(results, "the scores", cv_arrays(cv), lambda: [cv_table(cv)])
     if picture is not None:
         from .. import plot
 
         save_figure(plot.cross_validation(cv).figure, picture)
+    save_page(cv, page, x, responses or target)
     if as_json:
-        print_json(_cv_record(cv))
+        print_json(cv_record(cv))
     else:
         click.echo(str(cv))
-
-
-_SCORES = ("r2", "r2_over_one", "pearson", "residual", "status", "r2_shuffled")
-
-
-def _cv_shared(cv: CrossValidation) -> dict[str, Any]:
-    N, D = cv.stats["shape"]
-    return {
-        "version": __version__,
-        "channels": N,
-        "conditions": D,
-        **names_of(next(iter(cv.fits.values()), None)),
-        "center": cv.stats["center"],
-        "seconds": cv.stats["seconds"],
-        "ridges": cv.ridges,
-        "relative": cv.relative,
-        "repeats": cv.repeats,
-        "r2_at_one": cv.r2_at_one,
-        "pearson_at_one": cv.pearson_at_one,
-    }
-
-
-def _cv_record(cv: CrossValidation) -> dict[str, Any]:
-    """A study by method, as JSON has it."""
-    best, one_se = cv.choices("best"), cv.choices("one-se")
-    methods = {}
-    for name, scores in cv.scores.items():
-        mean, error = cv.summary(name)
-        methods[name] = {
-            "r2_mean": mean,
-            "r2_standard_error": error,
-            "best_ridge": best[name],
-            "one_se_ridge": one_se[name],
-            **{score: getattr(scores, score) for score in _SCORES},
-            "fit": fit_record(cv.fits[name]),
-        }
-    return {**_cv_shared(cv), "held_out": [test for _, test in cv.folds], "methods": methods}
-
-
-def _cv_arrays(cv: CrossValidation) -> dict[str, Any]:
-    """A study with one array of each score, methods first."""
-    import numpy as np
-
-    held_out = np.zeros((len(cv.folds), cv.stats["shape"][1]), bool)
-    for row, (_, test) in zip(held_out, cv.folds, strict=True):
-        row[test] = True
-    scores = {name: [getattr(each, name) for each in cv.scores.values()] for name in _SCORES}
-    return {
-        **_cv_shared(cv),
-        "methods": list(cv.methods),
-        "held_out": held_out,
-        **{name: np.stack(each) for name, each in scores.items() if each[0] is not None},
-        "status": np.stack(scores["status"]).astype(str),
-        "best_ridge": list(cv.choices("best").values()),
-        "one_se_ridge": list(cv.choices("one-se").values()),
-        "fit_ridge": [fit.ridge for fit in cv.fits.values()],
-        "gains": np.stack([fit.gains for fit in cv.fits.values()]),
-    }
 
 
 @click.command("path", short_help="Fit gains at each of many ridges.")
@@ -206,6 +171,7 @@ def _cv_arrays(cv: CrossValidation) -> dict[str, Any]:
 @grid_options
 @click.option("--method", "methods", type=click.Choice(METHODS), multiple=True, default=["linear"],
               show_default=True, help="May be given several times, to compare.")  # fmt: skip
+@problem_options
 @bound_options
 @center_option
 @solver_option
@@ -225,6 +191,8 @@ def path_command(
     ridges: list[float] | None,
     relative_ridges: list[float] | None,
     methods: tuple[str, ...],
+    nuisance: tuple[str, ...],
+    pairs: str | None,
     lower: float | None,
     upper: float | None,
     center: bool,
@@ -254,14 +222,16 @@ def path_command(
     from .._frames import path_table
     from .._path import ridge_path
 
-    results, picture = outputs(output, figure, (x, responses, target, channels, conditions))
+    read = (x, responses, target, channels, conditions, pairs_file(pairs))
+    results, picture = outputs(output, figure, read)
     naming = Naming(channels, conditions, id_column, cluster_of(dask, dask_workers))
     X, of = open_target(x, responses, target, center, naming, drawn=picture is not None)
+    problem = problem_of(nuisance, pairs)
     paths = {
         method: ridge_path(
             X, **of, ridges=ridges, relative_ridges=relative_ridges, method=method, bounds=bounds,
             center=center, solver=solver, tol=tol, max_iterations=max_iterations, memory_budget=memory_budget,
-            rng=seed,
+            rng=seed, **problem,
         )
         for method in methods_of(methods)
     }  # fmt: skip

@@ -12,7 +12,8 @@ from ._benchmarks import scaling, speedups
 from ._channels import contributions, overlaps
 from ._explanations import covariance_modes, explanation, reachable, spectrum
 from ._fits import covariances, gains, summary
-from ._studies import cross_validation, ridge_path, study
+from ._held_out import cross_validation
+from ._studies import ridge_path, study
 from ._style import require_matplotlib
 
 __all__ = [

@@ -31,10 +31,6 @@ class RidgeScale:
     def __call__(self, ridges: Array) -> Array:
         return np.where(ridges > 0, ridges, 10.0**self._left)
 
-    def aside(self, k: int, n: int, share: float = 0.012) -> float:
-        """Factor that keeps the k-th of n points at one ridge apart from the next by a share of the axis."""
-        return float(10.0 ** ((k - (n - 1) / 2) * share * max(1.0, self._last - self._left)))
-
     def apply(self, ax: Axes, relative: bool, more: str = "") -> None:
         from matplotlib.ticker import FixedLocator, NullFormatter
 

@@ -73,8 +73,9 @@ def r2_text(r2: float) -> str:
 
 
 def number(value: float) -> str:
-    """Two decimals, or an exponent where that would be long, with a minus sign."""
-    return f"{value:{'.2f' if abs(value) < 100 else '.2e'}}".replace("-", "−")
+    """Two decimals, or an exponent where that would be long, with a minus sign; no −0."""
+    text = f"{value:{'.2f' if abs(value) < 100 else '.2e'}}"
+    return "0.00" if text == "-0.00" else text.replace("-", "−")
 
 
 def decimals(value: float, places: int | None) -> str:

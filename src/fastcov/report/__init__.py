@@ -1,10 +1,11 @@
-"""A report of a fit: one HTML page that needs nothing else, for a screen, a phone and paper.
+"""A report of a fit, or of a study of held-out conditions: one HTML page for a screen, a phone and paper.
 
-    fit.report("report.html")
+    fit.report("report.html", cv=cv)
+    cv.report("study.html")
 
 Needs jinja2 and matplotlib: pip install "fastcov-gains[report]".
 """
 
-from ._page import require, write
+from ._page import require, write, write_study
 
-__all__ = ["require", "write"]
+__all__ = ["require", "write", "write_study"]

@@ -11,7 +11,7 @@ from .._result import Fit
 from ..plot._fits import draw_covariances
 from ..plot._style import is_narrow
 from ._sections import Picture
-from ._words import held_out, number, score
+from ._words import number, score
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,24 +47,6 @@ def pictures(fit: Fit) -> list[Picture]:
             (3.2, 3.2),
         ),
     ]
-
-
-def study_picture(fit: Fit) -> Picture:
-    """Of the scores that chose the ridge."""
-    cv, held = fit.stats["cv"], held_out(fit)
-    assert held is not None
-    mean, _, base = held
-    return Picture(
-        "R² of held-out conditions against the ridge",
-        f"A curve of the mean R² over {len(cv.folds)} folds against the ridge. Its highest point is "
-        f"{score(mean)}, at {number(cv.best_ridge)}; gains of one reach {score(base)}.",
-        "Each fold was predicted by gains that were fitted to the other conditions. Where the curve is above "
-        "the dashed line, gains predict better than no gains. To the right gains stay near one, to the left "
-        "they fit what is peculiar to the conditions they saw. Gains of one are no control: how much of the "
-        "score is about which condition is which, only shuffles tell, cross_validate(shuffles=…).",
-        lambda figure: plot.cross_validation(cv, ax=figure.subplots()),
-        (4.6, 5.2),
-    )
 
 
 def _covariances(figure: Figure, fit: Fit) -> None:

@@ -1,4 +1,4 @@
-"""write(): the report of a fit as one HTML page."""
+"""write() and write_study(): the report of a fit, or of a study, as one HTML page."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import pathlib
 import platform
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,25 +16,30 @@ from numpy.typing import NDArray
 
 from .. import _doctor
 from .._io import check_output, writing
+from .._permutation import PermutationTest
 from .._result import Fit, target_of_stack
+from .._scores import CrossValidation
+from ._evidence import STUDIED, study_of
+from ._evidence import sections as evidence_sections
 from ._explanation import EXPLAINED, explanation_sections
-from ._figures import pictures, study_picture
+from ._figures import pictures
+from ._headline import headline, study_headline, verdict
 from ._sections import Part, Row, Section, Table
 from ._words import (
     GLOSSARY,
     certificate_rows,
     decimals,
     fit_rows,
-    headline,
     lead,
     number,
     plural,
     score,
     share,
     span,
-    verdict,
 )
 
+# A study and, where there is one, its test.
+Found = tuple[CrossValidation, PermutationTest | None]
 # Channels that are named at either end of the gains.
 LISTED = 10
 # A name in a table breaks behind _, and elsewhere only within a word of more letters.
@@ -58,24 +64,36 @@ def write(
     fit: Fit,
     path: str | os.PathLike[str],
     *,
+    cv: Any = None,
     explanation: Any = None,
     channel: Any = None,
     title: str | None = None,
 ) -> pathlib.Path:
     """Write the report of a fit, see `Fit.report`."""
+    return _written(
+        path, title, lambda: page(fit, cv=cv, explanation=explanation, channel=channel, title=title)
+    )
+
+
+def write_study(
+    study: CrossValidation | PermutationTest, path: str | os.PathLike[str], *, title: str | None = None
+) -> pathlib.Path:
+    """Write the report of a study, see `CrossValidation.report`."""
+    return _written(path, title, lambda: study_page(study, title=title))
+
+
+def _written(path: str | os.PathLike[str], title: str | None, made: Callable[[], str]) -> pathlib.Path:
     if title is not None and not isinstance(title, str):
         raise TypeError(f"Argument 'title' must be text, not {type(title).__name__}: pass a str.")
     require()
     target = check_output(path, (".html",))
-    text = page(fit, explanation=explanation, channel=channel, title=title)
+    text = made()
     with writing(target) as draft:
         draft.write_text(text, encoding="utf-8", errors="replace")  # names may hold what UTF-8 cannot
     return target
 
 
-def page(fit: Fit, *, explanation: Any = None, channel: Any = None, title: str | None = None) -> str:
-    """The page."""
-    N, D = fit.stats["shape"]
+def _rendered(**what: Any) -> str:
     source = importlib.resources.files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8")
     jinja2 = require()
     environment = jinja2.Environment(
@@ -83,25 +101,67 @@ def page(fit: Fit, *, explanation: Any = None, channel: Any = None, title: str |
     )
     environment.filters["pieces"] = _PIECE.findall
     environment.tests["long"] = lambda piece: len(piece) > _LONG
+    text: str = environment.from_string(source).render(version=_doctor.versions()["fastcov"], **what)
+    return text
+
+
+def page(
+    fit: Fit, *, cv: Any = None, explanation: Any = None, channel: Any = None, title: str | None = None
+) -> str:
+    """The page of a fit."""
+    N, D = fit.stats["shape"]
+    found = study_of(cv, fit)
+    study = None if found is None else found[0]
     fits = [fit] if fit.delta.ndim == 1 else [target_of_stack(fit, k) for k in range(len(fit.delta))]
     several = len(fits) > 1
     explained = explanation_sections(explanation, fit, channel)
-    text: str = environment.from_string(source).render(
+    return _rendered(
         title=title or f"Gains of {plural(N, 'channel')} over {plural(D, 'condition')}",
         lead=lead(fit),
         overview=[_overview(fits)] if several else [],
         parts=[
-            Part(f"Target {k} of {len(fits)}" if several else "", headline(one), _sections(one))
+            Part(f"Target {k} of {len(fits)}" if several else "", headline(one, study), _sections(one, found))
             for k, one in enumerate(fits, 1)
         ],
         after=[
             *explained,
             _made(fit),
-            Section("What the words mean", rows=[*GLOSSARY, *(EXPLAINED if explained else ())]),
+            Section(
+                "What the words mean",
+                rows=[*GLOSSARY, *(STUDIED if found else ()), *(EXPLAINED if explained else ())],
+            ),
         ],
-        version=_doctor.versions()["fastcov"],
     )
-    return text
+
+
+def study_page(study: CrossValidation | PermutationTest, *, title: str | None = None) -> str:
+    """The page of a study, or of a test: a verdict for each method, and then what they rest on."""
+    found = study_of(study)
+    assert found is not None
+    cv, test = found
+    N, D = cv.stats["shape"]
+    return _rendered(
+        title=title or f"Prediction of held-out conditions: {plural(N, 'channel')}, {plural(D, 'condition')}",
+        lead=(
+            f"One gain was fitted to each of {plural(N, 'channel')} on some of {plural(D, 'condition')}, so "
+            "that the covariance of their responses comes close to a target. The gains then predicted the "
+            "covariances of the conditions that were held out."
+        ),
+        overview=[],
+        parts=[
+            Part(name if len(cv.methods) > 1 else "", study_headline(cv, name), []) for name in cv.methods
+        ],
+        after=[
+            *evidence_sections(cv, cv.methods, test),
+            Section("How it was made", rows=[
+                Row("Methods", ", ".join(cv.methods)),
+                Row("Nuisance terms", ", ".join(cv.stats.get("nuisance", ())) or "none"),
+                Row("Time of the study", f"{number(cv.stats['seconds'])} seconds"),
+                *_versions(),
+            ]),
+            Section("What the words mean", rows=[*GLOSSARY, *STUDIED]),
+        ],
+    )  # fmt: skip
 
 
 def _overview(fits: list[Fit]) -> Section:
@@ -115,14 +175,17 @@ def _overview(fits: list[Fit]) -> Section:
     return Section("All targets", tables=[Table(caption, head, rows)])
 
 
-def _sections(fit: Fit) -> list[Section]:
+def _sections(fit: Fit, found: Found | None = None) -> list[Section]:
     """All about the fit of one target, below its headline."""
-    sections = [Section("What the gains do", pictures=pictures(fit))]
-    if "cv" in fit.stats:
-        sections.append(Section("Do the gains predict?", pictures=[study_picture(fit)]))
+    sections, details = [Section("What the gains do", pictures=pictures(fit))], []
+    if found is not None:
+        study, test = found
+        figure, *details = evidence_sections(study, (fit.method,), test, fit)
+        sections = [figure, *sections]
     return [
         *sections,
         _channels(fit),
+        *details,
         Section("The fit in numbers", rows=fit_rows(fit)),
         Section(
             "Certificate",
@@ -164,13 +227,19 @@ def _made(fit: Fit) -> Section:
     rows += [Row("Precision of the responses", stats["dtype"])]
     if "products" in stats:
         rows.append(Row("Products with the curvature", str(stats["products"])))
+    rows.append(
+        Row("Time of the fit", f"{number(stats['seconds'])} seconds", "The first of a process is slower.")
+    )
+    return Section("How it was made", rows=[*rows, *_versions()])
+
+
+def _versions() -> list[Row]:
+    """What the numbers rest on, and when the page was made."""
     versions = _doctor.versions()
     pools = [f"{pool['internal_api']} {pool['version'] or ''}".strip() for pool in _doctor.blas_pools()]
-    rows += [
-        Row("Time of the fit", f"{number(stats['seconds'])} seconds", "The first of a process is slower."),
+    return [
         *(Row(words, versions[name] or "not installed") for name, words in _SHOWN.items()),
         Row("BLAS", ", ".join(dict.fromkeys(pools)) or "not found"),
         Row("Platform", platform.platform()),
         Row("Page made", datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z")),
-    ]  # fmt: skip
-    return Section("How it was made", rows=rows)
+    ]

@@ -7,12 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .._result import Fit, remarks
-from .._scores import FINE, CrossValidation
-from ._sections import Headline, Row
+from .._result import Fit
+from ._sections import Row
 
-# A loss above this share of that at gains of one is hardly an improvement.
-HARDLY = 0.95
 # Digits that a reader takes in at once, and sizes that are written out.
 _DIGITS, _SMALLEST, _LARGEST = 3, 1e-3, 1e6
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -90,80 +87,6 @@ def lead(fit: Fit) -> str:
 
 def plural(count: int, word: str) -> str:
     return f"{count} {word}" + "s" * (count != 1)
-
-
-def held_out(fit: Fit) -> tuple[float, float, float] | None:
-    """R² of held-out conditions, its standard error, and R² at gains of one, where folds chose the ridge."""
-    cv: CrossValidation | None = fit.stats.get("cv")
-    if cv is None:
-        return None
-    mean, error = cv.summary(fit.method)
-    k = int(np.argmin(np.abs(cv.ridges - cv.choices("best")[fit.method])))
-    return float(mean[k]), float(error[k]), float(cv.r2_at_one.mean())
-
-
-def verdict(fit: Fit) -> tuple[str, str]:
-    """Whether the gains do what they should in a few words, and whether that is good, bad or open."""
-    if fit.overshoots:
-        return "Overshoots: worse than with all gains at one", "bad"
-    if fit.status not in FINE:
-        return "Stopped short: not the gains that were asked for", "bad"
-    if not fit.loss < fit.loss_at_one:
-        return "Changes nothing: no better than all gains at one", "open"
-    if fit.loss > HARDLY * fit.loss_at_one:
-        return "Hardly helps: little closer to the target than with all gains at one", "open"
-    return "Helps: closer to the target than with all gains at one", "good"
-
-
-def headline(fit: Fit) -> Headline:
-    words, kind = verdict(fit)
-    at_one, held = fit.stats["r2_at_one"], held_out(fit)
-    median = score(np.median(fit.gains))
-    tiles = [
-        Row("R² of the covariance", score(fit.r2), f"{score(at_one)} with all gains at one; 1 is perfect"),
-        Row("Loss", share(fit), _loss_is(fit)),
-        Row("Gains", span(fit.gains), f"median {median}; 1 is unchanged"),
-    ]  # fmt: skip
-    sentences = [_does_it_help(fit)]
-    if held is None:
-        sentences.append(
-            "This is said of the conditions that were fitted. Whether the gains predict others, only "
-            "conditions that are held out can tell: fastcov.cross_validate."
-        )
-    else:
-        mean, error, base = held
-        spread = f"\u00a0±\u00a0{score(error)}" if math.isfinite(error) else ""
-        compared = f"{score(base)} with all gains at one; mean of folds"
-        tiles.insert(1, Row("R², held out", f"{score(mean)}{spread}", compared))
-        sentences.append(
-            f"Of conditions that were held out, gains fitted to the others reached an R² of {score(mean)}"
-            f"{spread}, and gains of one {score(base)}. The ridge was chosen by these scores, which flatters "
-            "them a little."
-        )
-    warnings = remarks(fit)
-    if fit.status not in FINE:
-        warnings.append(f"The fit stopped short ({fit.status}). {STATUSES[fit.status]}")
-    return Headline(words, kind, sentences, tiles, warnings)
-
-
-def _loss_is(fit: Fit) -> str:
-    """What the loss is, behind its share."""
-    of = "of " if share(fit).endswith("%") else ""
-    compared = f"{of}that with all gains at one: " if fit.loss_at_one > 0 else ""
-    return f"{compared}squared distance from the target, and the ridge"
-
-
-def _does_it_help(fit: Fit) -> str:
-    at_one = fit.stats["r2_at_one"]
-    if not (math.isfinite(fit.r2) and math.isfinite(at_one)):
-        return "R² is not defined: the target has no size. The loss says how far the covariance is from it."
-    scores = f"R² is {score(fit.r2)}, and was {score(at_one)} with all gains at one"
-    if not fit.loss_at_one > 0:
-        return "With all gains at one the covariance is the target: there is nothing to fit."
-    falls = "falls to" if fit.loss < HARDLY * fit.loss_at_one else "is"
-    of = "of that" if share(fit).endswith("%") else "that"
-    below = " Below 0, the covariance is further from the target than none at all." if fit.r2 < 0 else ""
-    return f"The exact loss {falls} {share(fit)} {of} at gains of one: {scores}.{below}"
 
 
 def _numbers(values: Any) -> str:
