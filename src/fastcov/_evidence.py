@@ -106,18 +106,13 @@ def verdict(cv: CrossValidation, method: str) -> Verdict:
     if better is not False:
         for name in ("one", "scaled"):
             _, _, said = _compared(cv, method, name)
-            same = name == "scaled" and cv.score.endswith(("pearson",)) and "one" in cv.baselines
-            if (
-                same
-                and abs(cv.baselines["scaled"].pooled(cv.score) - cv.baselines["one"].pooled(cv.score)) < 1e-9
-            ):
-                continue  # no correlation sees a, β and γ
             more.append(f"Better than {BASELINES[name]}: {said}.")
         left = table.pooled("r2-off-diagonal")[k]
         if left < 0:
+            mend = "" if cv.stats.get("nuisance") else '; nuisance=("diagonal", "constant") may mend that'
             more.append(
-                f"The pattern is, not the size: R² off the diagonal is {left:.2f}, and 0 for the mean of the "
-                'training pairs; nuisance=("diagonal", "constant") fits both.'
+                f"That is the pattern, not the size: R² off the diagonal is {left:.2f}, and 0 for the mean of "
+                f"the training pairs{mend}."
             )
     return Verdict(better, p, words, tuple(more))
 
@@ -133,13 +128,13 @@ def _compared(cv: CrossValidation, method: str, name: str) -> tuple[bool | None,
         n = len(cv.scores[method].shuffled.sums)  # type: ignore[union-attr]
         least = 1 / (n + 1)
         if least > LEVEL and gained > 0 and p <= least * 1.001:  # none of the few is as good
-            words = f"perhaps, p = {p:.2g}, the least that {n} shuffle{'s' * (n > 1)} can give ({numbers})"
+            words = f"not shown, p = {p:.2g}, the least that {n} shuffle{'s' * (n > 1)} can give ({numbers})"
             return None, p, f"{words}; shuffles=99 tests it"
         better = bool(p <= LEVEL and gained > 0)
         return better, p, f"{'yes' if better else 'no'}, p = {p:.2g} ({numbers})"
     if not gained > WORTH * np.nan_to_num(error):
         return False, None, f"no ({numbers})"
-    return None, None, f"not shown, for shuffles=99 would test it ({numbers})"
+    return None, None, f"not shown without shuffles ({numbers}); shuffles=99 tests it"
 
 
 def agreement(cv: CrossValidation, method: str) -> Array | None:
