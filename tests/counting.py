@@ -176,6 +176,7 @@ KERNELS = {
     "block_from_product": lambda K, *_: 9 * K.size,
     "block_from_products": lambda XX, *_: 4 * XX.size,
     "mirror_lower": lambda A: 0,
+    "score_sums": lambda P, *_: 30 * P.size,
     "pair_products": lambda Y, out: out.size,
     "packed_errors": lambda packed, w, *_: 2.5 * w.size * w.shape[1],
     "packed_products": lambda packed, v, out: 2 * v.size * v.shape[1],
@@ -210,7 +211,7 @@ ELEMENTWISE = {
     *VECTORS, "weighted_sums", "centred_rows", "squared_norms", "gram_from_product", "block_from_product",
     "block_from_products", "mirror_lower", "pair_products", "packed_errors", "packed_products", "pair_atoms",
     "row_ranges", "shifted_rows", "row_dots", "smooth_signs", "unit_rows", "symmetric_parts",
-    "copied_factors", "unit_lower", "square_norms",
+    "copied_factors", "unit_lower", "square_norms", "score_sums",
 }  # fmt: skip
 # Names of first arguments that hold responses or inputs of units. Kernels read them once, but for some: sums,
 # if there is a mean, products and rows; two halves of a product. Activations have no name of their own.

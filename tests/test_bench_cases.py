@@ -30,9 +30,9 @@ OF_LAYERS = [
 ]  # fmt: skip
 # Public names that compute nothing on data: results, progress, warnings, settings, figures of results.
 NO_DATA = {
-    "Applied", "ConvergenceWarning", "Contributions", "CrossValidation", "Explanation", "Fit", "LabelWarning",
-    "OvershootWarning",
-    "Plan", "Progress", "RidgePath", "threads", "plot", "__version__", "datasets.Simulation",
+    "Applied", "ChannelTest", "ChosenRidge", "ConvergenceWarning", "Contributions", "CrossValidation",
+    "Explanation", "Fit", "LabelWarning", "OvershootWarning", "PermutationTest", "Plan", "Progress",
+    "RidgePath", "Verdict", "threads", "plot", "__version__", "datasets.Simulation",
     "quadratic_forms.Gradients",
 }  # fmt: skip
 
@@ -72,6 +72,10 @@ def perturbed(result):
         return dataclasses.replace(result, spectrum=perturbed(result.spectrum))
     if isinstance(result, fc.CrossValidation):
         return 0.9 * result.r2
+    if isinstance(result, fc.PermutationTest):
+        return dataclasses.replace(result, channels=perturbed(result.channels))
+    if isinstance(result, fc.ChannelTest):
+        return dataclasses.replace(result, gains=perturbed(result.gains))
     if isinstance(result, fc.Applied):
         return dataclasses.replace(result, covariance=perturbed(result.covariance))
     if isinstance(result, fc.datasets.Simulation):

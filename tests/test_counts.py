@@ -10,7 +10,6 @@ from cases import needs_jit
 from counting import work
 
 import fastcov as fc
-from fastcov._cross_validation import CHAIN
 from fastcov._loss import PAIR_CANDIDATES
 from fastcov._path import GROUP_BYTES
 from fastcov._problem import NARROW
@@ -331,15 +330,16 @@ def test_a_fold_is_one_decomposition_or_chain_of_fits_whatever_the_ridges(method
         _, found = counted(
             lambda: fc.cross_validate(sim.X, sim.Y, method=method, solver="spectral", **options)
         )
-    # Covariances of X and Y; of each fold two at gains of one, though they are parts of that of X; and of
-    # each ridge that of the held-out conditions.
+    # Of each fold all ridges and the three baselines are scored.
+    assert found.calls["score_sums"] == folds * (ridges + 3)
+    # Covariances of X and Y, and of each fold that at gains of one, though it is a part of that of X.
     if method == "linear":
         assert found.calls["syevd"] == folds
         assert found.calls["squared_norms"] == folds
-        assert found.calls["centred_products"] == 2 + folds * (2 + ridges)
-    else:  # every chain begins anew, with what is the same for all of a fold; norms are of certificates too
+        assert found.calls["centred_products"] == 2 + folds
+    else:  # every chain begins with what is the same for all of a fold; norms are of certificates too
         assert found.calls["syevd"] == 0
-        assert found.calls["squared_norms"] == folds * (-(-ridges // CHAIN) + ridges)
+        assert found.calls["squared_norms"] == folds * (1 + ridges)
 
 
 def test_a_line_search_is_a_bend_more(given, center):

@@ -290,11 +290,16 @@ def test_a_path_by_eigenvectors():
 @pytest.mark.parametrize("method", ["linear", "line-search"])
 def test_cross_validation(method):
     Y = data(77, D, seed=4)
-    asked = {"ridges": RIDGE * np.array([0.1, 1.0]), "folds": 2, "method": method, "tol": TOL}
+    asked = {"ridges": RIDGE * np.array([0.1, 1.0]), "folds": 2, "method": method, "tol": TOL, "shuffles": 1}
     cv, expected = (
         fc.cross_validate(x, y, **asked) for x, y in ((chunked(X, UNEVEN), chunked(Y, 30)), (X, Y))
     )
     same(cv.r2, expected.r2)
+    same(cv.scores[method].moments.sums, expected.scores[method].moments.sums)
+    same(cv.scores[method].shuffled.sums, expected.scores[method].shuffled.sums)
+    for name in cv.baselines:
+        same(cv.baselines[name].sums, expected.baselines[name].sums)
+    same(cv.scores[method].gains, expected.scores[method].gains)
     assert cv.best_ridge == expected.best_ridge
     same(cv.fit.delta, expected.fit.delta)
 

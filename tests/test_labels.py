@@ -618,13 +618,16 @@ def test_tables_of_paths_and_studies_are_tidy():
     assert list(frame["ridge"]) == [1e3, 1e3, 1e4, 1e4]
     cv = fc.cross_validate(X, Y, relative_ridges=[0.1, 1.0], folds=3, repeats=2, method=["exact", "linear"])
     frame = cv.to_frame()
-    assert len(frame) == 2 * 6 * 2
+    assert len(frame) == 2 * 6 * 2 + 3 * 6
     for method, scores in cv.scores.items():
         part = frame[frame["method"] == method]
-        for name in ("r2", "r2_over_one", "pearson", "residual", "status"):
+        for name in ("r2", "pearson", "residual", "status"):
             table = part.pivot(index="fold", columns="relative_ridge", values=name)
             assert_array_equal(table[cv.ridges.tolist()], getattr(scores, name))
-        assert_array_equal(part["r2_at_one"], np.repeat(cv.r2_at_one, 2))
+    for name, moments in cv.baselines.items():
+        part = frame[frame["method"] == f"baseline: {name}"]
+        assert_array_equal(part["r2"], moments.by_fold("r2"))
+        assert part["relative_ridge"].isna().all()
     assert list(frame["repeat"].groupby(frame["fold"]).first()) == [0, 0, 0, 1, 1, 1]
     assert "ridge" not in frame  # in units that differ from fold to fold
 

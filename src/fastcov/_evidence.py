@@ -111,8 +111,8 @@ def verdict(cv: CrossValidation, method: str) -> Verdict:
         if left < 0:
             mend = "" if cv.stats.get("nuisance") else '; nuisance=("diagonal", "constant") may mend that'
             more.append(
-                f"That is the pattern, not the size: R² off the diagonal is {left:.2f}, and 0 for the mean of "
-                f"the training pairs{mend}."
+                f"That is the pattern, not the size: R² off the diagonal is {left:.2f}, and 0 for the mean "
+                f"of the training pairs{mend}."
             )
     return Verdict(better, p, words, tuple(more))
 

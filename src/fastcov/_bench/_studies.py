@@ -42,6 +42,8 @@ from ._reference import LinearSystem, Minimum, Reference, gains_of, near, requir
 RIDGES = tuple(float(share) for share in np.logspace(-4, 0, 100))
 FEW_RIDGES = tuple(float(share) for share in np.logspace(-4, 0, 8))
 FOLDS, MODES = 5, 50
+# The fewest for a p of 0.05.
+SHUFFLES = 19
 # Fits of a long path that are checked.
 CHECKED = (0, 49, 99)
 # Held-out R² of one minimum, found twice to GRADIENT.
@@ -133,6 +135,43 @@ def cross_validate(simulation: Simulation) -> Task:
         flops=sum(work["flops"] for work in works), repeats=sum(work["repeats"] for work in works),
         floor=lambda: [work["floor"]() for work in works],
         given={"responses": Y, "folds": folds, "relative_ridges": FEW_RIDGES},
+    )  # fmt: skip
+
+
+@operation("permutation-test", ["permutation_test"], (TINY, SMALL), singles=(SMALL,))
+def permutation_test(simulation: Simulation) -> Task:
+    """20 studies of 5 folds with two linear fits each, and 20 fits of all conditions: flops of all fits.
+
+    What is compared are the gains of all conditions, and p with what it is made of.
+    """
+    X, Y, (N, D) = simulation.X, simulation.Y, simulation.X.shape
+    n_folds, n_ridges = min(FOLDS, D // 2), 2
+    train = D * (n_folds - 1) // n_folds
+
+    def ours() -> Any:
+        return fc.permutation_test(
+            X, Y, shuffles=SHUFFLES, folds=n_folds, method="linear", relative_ridges=[TRUSTED, 1.0]
+        )
+
+    given, S = _training(X, Y, np.arange(D))
+
+    def check(result: Any) -> None:
+        p = (1 + np.count_nonzero(result.null >= result.observed)) / (SHUFFLES + 1)
+        require(len(result.null) == SHUFFLES and result.p == p, f"p of {result.p}, not {p}")
+        fit, made = result.cv.fit, Reference(Y)
+        share = made.roundoff * np.trace(S) / np.trace(made.covariance())
+        near(fit.target(), S, share * made.scale())
+        LinearSystem(Reference(given), fit.target(), fit.ridge, fit.ridge / fit.relative_ridge).check(
+            result.channels.gains
+        )
+
+    def flops(conditions: int) -> float:
+        plan = fc.plan(N, conditions, relative_ridge=TRUSTED, dtype=X.dtype)
+        return float(plan.cost(plan.solver).flops)
+
+    return Task(
+        ours=ours, check=check, nbytes=24.0 * N * D,
+        flops=(SHUFFLES + 1) * (n_folds * n_ridges * flops(train) + flops(D)),
     )  # fmt: skip
 
 
