@@ -56,6 +56,13 @@ class Page(html.parser.HTMLParser):
         return [attributes for tag, attributes in self.elements if tag in tags]
 
 
+@pytest.fixture(autouse=True)
+def quick(request, monkeypatch):
+    """Figures of few dots where a test is not about them: most of the time of a page is theirs."""
+    if "megabytes" not in request.node.name:
+        monkeypatch.setattr(_sections, "DPI", 30)
+
+
 @pytest.fixture(scope="module")
 def sim():
     return fc.datasets.simulate(60, 12)
@@ -227,7 +234,8 @@ def test_scores_stand_beside_baselines_with_p_values_and_meanings(studies):
         assert f"{what[0].upper()}{what[1:]}, {pairs} {number} " in page.text, score
         assert SCORES[score] in page.text
     for words in (
-        "Mine", "without X", "gains of one", "aC+βI+γ11ᵀ", "p of each score, and of its gain over baselines, from 19 shuffles",
+        "Mine", "without X", "gains of one", "aC+βI+γ11ᵀ",
+        "p of each score, and of its gain over baselines, from 19 shuffles",
         "Nested folds not asked", "Agreement of gains", "Conditions that are predicted worst", "Folds",
         "How it was made", "Shuffled",
         f"{100 * np.nanmax(cv.condition_shares('exact')):.1f} %",
