@@ -836,7 +836,7 @@ def test_results_show_themselves_in_notebooks_with_the_rows_they_print(sim):
     for result in (fit, path, cv):
         shown, printed = Page(result._repr_html_()), " ".join(repr(result).split())
         assert shown.text.replace(" ", "") == printed.replace(" ", "")
-        assert len(shown.all("table")) == len(shown.all("caption")) == 1
+        assert len(shown.all("table")) == len(shown.all("caption")) == (3 if result is cv else 1)
         assert "color" not in result._repr_html_()
         assert "background" not in result._repr_html_()
     assert "overshoots" in fit._repr_html_()
