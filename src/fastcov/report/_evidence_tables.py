@@ -224,6 +224,7 @@ def channels(test: PermutationTest) -> Section:
     assert found is not None
     N, n = len(found.p), int(found.different().sum())
     known = found.correlation[np.isfinite(found.correlation)]
+    alike = text(float(known.mean()) if len(known) else math.nan)
     order = np.lexsort((-np.abs(found.gains - found.mean), found.q))[:_LISTED]
     names = found.names if found.names is not None else range(N)
     rows = [
@@ -235,8 +236,7 @@ def channels(test: PermutationTest) -> Section:
         "Which gains differ from those of shuffled targets",
         [
             f"{n} of {plural(N, 'gain')} {'differs' if n == 1 else 'differ'} at a false discovery rate of "
-            f"10\u00a0%. Gains correlate by {text(float(known.mean()) if len(known) else math.nan)} with those of "
-            "shuffled targets: so much of them has nothing to do with which condition is which."
+            f"10\u00a0%. Gains correlate by {alike} with those of shuffled targets: so much of them has nothing to do with which condition is which."
         ],
         tables=[Table("Channels with the least q", ("Channel", "Gain", "Shuffled", "p", "q"), rows)],
         notes=["q is p adjusted for the number of channels (Benjamini and Hochberg)."],
