@@ -236,7 +236,8 @@ def channels(test: PermutationTest) -> Section:
         "Which gains differ from those of shuffled targets",
         [
             f"{n} of {plural(N, 'gain')} {'differs' if n == 1 else 'differ'} at a false discovery rate of "
-            f"10\u00a0%. Gains correlate by {alike} with those of shuffled targets: so much of them has nothing to do with which condition is which."
+            f"10\u00a0%. Gains correlate by {alike} with those of shuffled targets: so much of them has "
+            "nothing to do with which condition is which."
         ],
         tables=[Table("Channels with the least q", ("Channel", "Gain", "Shuffled", "p", "q"), rows)],
         notes=["q is p adjusted for the number of channels (Benjamini and Hochberg)."],
