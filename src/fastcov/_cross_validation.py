@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import math
-import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -21,31 +18,23 @@ from ._covariance import Target, aligned
 from ._folds import Split, as_given, inner_folds, make_folds
 from ._held_out import check_score, held_out_target
 from ._jit import blas_for
-from ._leave_out import LeftOut, pays
 from ._methods import METHODS
 from ._moments import N_SUMS, SCORE, Moments
 from ._orders import make_orders
 from ._overshoot import warn_overshoot
-from ._path import RELATIVE_RIDGES, check_ridges
+from ._path import check_ridges
 from ._problem import Problem
 from ._progress import watching
 from ._result import Fit, describe
 from ._scores import FINE, CrossValidation, Nested, Scores
 from ._settings import Settings
-from ._solvers import Progress, plan
-from ._sources import Stored
+from ._side_by_side import side_by_side
+from ._solvers import Progress
 from ._start import Start
-from ._study import KEPT_BYTES, Prediction, Study
-from ._validation import available_memory, check_choice, check_generator, check_whole
+from ._study import Prediction, Study
+from ._validation import check_choice, check_generator, check_whole
 
 Array = NDArray[np.float64]
-
-# Exact fits that begin where one before ended, in a path that is cut so that parts run side by side. From
-# gains of one they take 1.2 times the products at 1e-4 to 1; the first of each four hardly counts.
-CHAIN = 4
-# What a fold holds for each response of its training conditions: copies in float64 and float32, and what
-# is made of them.
-FOLD_BYTES = 24
 
 
 def cross_validate(
@@ -217,7 +206,7 @@ def studied(
         check_score(score, some, inner=True)
     study = Study.of(given, target.output, target.S, target.metric, values, relative)
     with watching(callback) as watch:
-        results = _run(study, splits, [each for some in inner for each in some], orders, settings,
+        results = side_by_side(study, splits, [each for some in inner for each in some], orders, settings,
                        memory_budget, watch)  # fmt: skip
     compared = np.stack([[study.compared(split, order) for split in splits] for order in orders])
     baselines = {name: compared[:, :, k] for k, name in enumerate(BASELINES)}
@@ -331,110 +320,3 @@ def _refit(
         start, ridge, outcome, method=method, stacked=False, labels=target.labels, extra=target.stats,
         seconds=seconds,
     )  # fmt: skip
-
-
-def _bytes(study: Study, method: str, n_conditions: int, settings: Settings) -> float:
-    """What a fold takes, as far as it is known before."""
-    N, dtype = study.given.shape[0], study.given.dtype
-    copies = FOLD_BYTES * N * n_conditions
-    if method not in ("linear", "line-search") or settings.bounds is not None:
-        return copies
-    smallest = min((ridge for ridge in study.ridges if study.relative), default=RELATIVE_RIDGES[0])
-    found = plan(
-        N, n_conditions, solver=settings.solver, relative_ridge=smallest, dtype=dtype,
-        tol=settings.options.tol, memory_budget=settings.memory_budget,
-    )  # fmt: skip
-    return copies + next(cost.nbytes for cost in found.costs if cost.solver == found.solver)
-
-
-class _Cancelled(BaseException):
-    """Ends a fit on another thread."""
-
-
-def _run(
-    study: Study,
-    splits: list[Split],
-    inner: list[Split],
-    orders: list[NDArray[np.intp]],
-    settings: Mapping[str, Settings],
-    budget: float | None,
-    watch: Callable[[Progress], object],
-) -> dict[tuple[str, int, int], dict[int, Prediction]]:
-    """Every method on every fold, with the conditions in each of the orders, on all cores.
-
-    Inner folds come after the others, with the conditions as they are.
-    """
-    cores = numba.get_num_threads()
-    every = splits + inner
-    whole = [
-        (m, s, f)
-        for s in range(len(orders))
-        for f in range(len(every if s == 0 else splits))
-        for m in settings
-    ]
-    N, K = study.given.shape[0], len(study.ridges)
-    keep = 8 * len(splits) * K * N <= KEPT_BYTES
-    falling = np.argsort(study.ridges)[::-1]
-    cut = np.array_split(falling, -(-len(falling) // CHAIN))
-    chains = {m: cut[::-1] if m == "exact" else [falling] for m in settings}
-    at_once = {m for m in settings if m == "linear" and pays(study, splits, settings[m])}
-    tasks = [
-        (m, s, f, chain.tolist())
-        for m, s, f in whole
-        for chain in (chains[m] if m not in at_once or f >= len(splits) else [falling])
-    ]
-    tasks.sort(key=lambda task: study.ridges[task[-1][-1]])  # small ridges take longest
-    most = max(len(train) for train, _ in splits)
-    needed = max(_bytes(study, m, most, asked) for m, asked in settings.items())
-    free = available_memory() if budget is None else min(budget, available_memory())
-    workers = max(1, min(cores, len(tasks), int(free // needed)))
-    if isinstance(study.given.X, Stored):
-        workers = 1  # files are not read by many at once
-    results: dict[tuple[str, int, int], dict[int, Prediction]] = {each: {} for each in whole}
-    cancelled = False
-    under_way: list[threading.Event] = []
-
-    def check(_: Progress | None) -> None:
-        if cancelled:
-            raise _Cancelled
-
-    left_out = LeftOut(study, check)
-
-    def work(m: str, s: int, f: int, part: list[int]) -> tuple[tuple[str, int, int], dict[int, Prediction]]:
-        ended = threading.Event()
-        under_way.append(ended)
-        try:
-            check(None)
-            kept = keep and s == 0 and f < len(splits)
-            if m in at_once and f < len(splits):
-                return (m, s, f), left_out.fold(splits[f], orders[s], kept)
-            asked = settings[m].watched(check, rng=np.random.default_rng(0))
-            return (m, s, f), study.path(every[f], orders[s], m, asked, part, kept)
-        finally:
-            ended.set()
-
-    if workers == 1:
-        for done, task in enumerate(tasks, 1):
-            key, row = work(*task)
-            results[key].update(row)
-            watch(Progress("folds", done / len(tasks)))
-        return results
-    pool = concurrent.futures.ThreadPoolExecutor(
-        workers, "fastcov-fold", initializer=numba.set_num_threads, initargs=(1,)
-    )
-    with blas_for(0):
-        try:
-            waiting = {pool.submit(work, *task) for task in tasks}
-            while waiting:  # not for longer at once: a signal that comes just before a wait does not end it
-                ready, waiting = concurrent.futures.wait(waiting, 0.2, concurrent.futures.FIRST_COMPLETED)
-                for future in ready:
-                    key, row = future.result()
-                    results[key].update(row)
-                if ready:
-                    watch(Progress("folds", 1.0 - len(waiting) / len(tasks)))
-        finally:  # after an error of a fold or a callback, or Ctrl-C, what is under way ends at once
-            cancelled = True
-            pool.shutdown(cancel_futures=True)
-            for ended in under_way:  # a thread whose start was interrupted is one that the pool does not know
-                ended.wait()
-    return results
