@@ -197,7 +197,8 @@ def scores(folds):
         found[prefix + "pearson"] = weighted_correlation(own, 0, 1)
         found[prefix + "rsa"] = weighted_correlation(own, 3, 4)
     p, s, w, *_ = np.concatenate([fold["diagonal"] for fold in folds], axis=1)
-    found["r2-diagonal"] = 1 - np.sum(w * (p - s) ** 2) / np.sum(w * s**2)
+    with np.errstate(all="ignore"):
+        found["r2-diagonal"] = 1 - np.sum(w * (p - s) ** 2) / np.sum(w * s**2)
     return found
 
 

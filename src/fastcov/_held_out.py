@@ -52,27 +52,19 @@ def held_out_target(given: Problem, Y: Any, S: Any, nuisance: Any, pairs: Any) -
                 "covariance is: pass that as S=…, as in cross_validate(X, S=S) or fit(X, S). Its scale then "
                 "is taken as it is, and not from the training conditions."
             )
-        return HeldOutTarget(
-            Problem.of(Y, center=given.center, name="Y"), None, _metric(nuisance, pairs, given)
-        )
+        output = Problem.of(Y, center=given.center, name="Y")
+        return HeldOutTarget(output, None, given.with_metric(nuisance, pairs, given.labels).metric)
     raw = check_array("S", by_condition("S", S, given.labels), ("condition", "condition"))
     unknown = np.isnan(raw) if raw.dtype.kind == "f" else np.zeros(raw.shape, bool)
-    metric = _metric(nuisance, pairs, given)
+    there = given.with_metric(nuisance, pairs, given.labels)
     if unknown.any() and unknown.shape == (D, D):
-        weights = np.ones((D, D)) if metric is None or metric.weights is None else metric.weights
-        metric = _metric(nuisance, np.where(unknown | unknown.T, 0.0, weights), given)
-    there = given if metric is None else dataclasses.replace(given, metric=metric)
+        known = np.where(unknown | unknown.T, 0.0, 1.0)
+        if there.metric is not None and there.metric.weights is not None:
+            known *= there.metric.weights
+        there = given.with_metric(nuisance, known, given.labels)
     exact = there.astype(np.float64)
     values = exact.unscaled(exact.target(S)[0], y=2)
-    return HeldOutTarget(None, np.where(unknown | unknown.T, np.nan, values), metric)
-
-
-def _metric(nuisance: Any, pairs: Any, given: Problem) -> Metric | None:
-    if nuisance is None and pairs is None:
-        return None
-    from ._metric import Metric
-
-    return Metric.of(nuisance, pairs, given.shape[1], given.labels)
+    return HeldOutTarget(None, np.where(unknown | unknown.T, np.nan, values), there.metric)
 
 
 def _is_symmetric(Y: NDArray[Any]) -> bool:
