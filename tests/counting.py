@@ -172,6 +172,7 @@ KERNELS = {
     "adjoint_products": lambda X, first, weights, mean, M, *_: 2 * len(M) * X.size * X.shape[1],
     "centred_products": lambda X, *_: 2 * X.size * X.shape[1],
     "squared_norms": lambda X, *_: 9 * X.size,
+    "atom_sums": lambda X, *_: 4 * X.size,
     "gram_from_product": lambda K, *_: 4.5 * K.size,
     "block_from_product": lambda K, *_: 9 * K.size,
     "block_from_products": lambda XX, *_: 4 * XX.size,
@@ -210,8 +211,7 @@ KERNELS = {
 ELEMENTWISE = {
     *VECTORS, "weighted_sums", "centred_rows", "squared_norms", "gram_from_product", "block_from_product",
     "block_from_products", "score_sums", "mirror_lower", "pair_products", "packed_errors", "packed_products",
-    "pair_atoms",
-    "row_ranges", "shifted_rows", "row_dots", "smooth_signs", "unit_rows", "symmetric_parts",
+    "pair_atoms", "atom_sums", "row_ranges", "shifted_rows", "row_dots", "smooth_signs", "unit_rows", "symmetric_parts",
     "copied_factors", "unit_lower", "square_norms",
 }  # fmt: skip
 # Names of first arguments that hold responses or inputs of units. Kernels read them once, but for some: sums,
