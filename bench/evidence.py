@@ -5,8 +5,8 @@
 
 `power` compares the scores: of data sets of several kinds in which gains do predict, which share has a p of
 0.05 by each score, and how far the observed score is from those of shuffles, in their standard deviations.
-`null` counts, of data sets in which there is nothing to find, how many have a p of 0.05 nevertheless, by the default
-score, by its gain over each baseline, and of single gains. Both print the tables of docs/evidence.md.
+`null` counts, of data sets in which there is nothing to find, how many have a p of 0.05 nevertheless, by the
+default score, by its gain over each baseline, and of single gains. Both print the tables of docs/evidence.md.
 """
 
 from __future__ import annotations

@@ -211,8 +211,8 @@ KERNELS = {
 ELEMENTWISE = {
     *VECTORS, "weighted_sums", "centred_rows", "squared_norms", "gram_from_product", "block_from_product",
     "block_from_products", "score_sums", "mirror_lower", "pair_products", "packed_errors", "packed_products",
-    "pair_atoms", "atom_sums", "row_ranges", "shifted_rows", "row_dots", "smooth_signs", "unit_rows", "symmetric_parts",
-    "copied_factors", "unit_lower", "square_norms",
+    "pair_atoms", "atom_sums", "row_ranges", "shifted_rows", "row_dots", "smooth_signs", "unit_rows",
+    "symmetric_parts", "copied_factors", "unit_lower", "square_norms",
 }  # fmt: skip
 # Names of first arguments that hold responses or inputs of units. Kernels read them once, but for some: sums,
 # if there is a mean, products and rows; two halves of a product. Activations have no name of their own.
