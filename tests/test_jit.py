@@ -106,7 +106,7 @@ def of_units(dtype):
 
 
 def nuisance_bound(X, S, ridge):
-    """As `gains_bound`: terms leave no more of an entry, and rounding of what they take adds as much again."""
+    """As `gains_bound`: terms leave no more of any entry, and what they take rounds as much again."""
     delta = naive.Counted(X, S, ridge, True, ("diagonal",)).linear()
     larger = np.linalg.norm(delta) / np.linalg.norm(naive.linear_fit(X, S, ridge))
     return 2 * max(1.0, larger) * gains_bound(X, S, ridge)
