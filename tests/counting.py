@@ -150,8 +150,8 @@ def _watch_solvers(work, patch):
 
 
 # Flops of each kernel after the call, from its arguments: what its docstring says.
-def _model_step(X, *rest):
-    return 4 * X.size * X.shape[1] * int(rest[5][COUNT])
+def _model_step(X, weights, mean, error, root, means, own, diagonal, numbers, *_):
+    return 4 * X.size * X.shape[1] * int(numbers[COUNT])
 
 
 def _forms(products):
@@ -172,6 +172,7 @@ KERNELS = {
     "adjoint_products": lambda X, first, weights, mean, M, *_: 2 * len(M) * X.size * X.shape[1],
     "centred_products": lambda X, *_: 2 * X.size * X.shape[1],
     "squared_norms": lambda X, *_: 9 * X.size,
+    "atom_sums": lambda X, *_: 4 * X.size,
     "gram_from_product": lambda K, *_: 4.5 * K.size,
     "block_from_product": lambda K, *_: 9 * K.size,
     "block_from_products": lambda XX, *_: 4 * XX.size,
@@ -184,6 +185,7 @@ KERNELS = {
     "pivoted_rows": lambda B, least, accepted, rows: 2 * B.size * int(accepted[:-1].sum()),
     "evaluate": lambda X, *_: 4 * X.size * X.shape[1],
     "model_step": _model_step,
+    "score_sums": lambda P, *_: 30 * P.size,
     # of activations
     "row_ranges": lambda A, *_: 3 * A.size,
     "shifted_rows": lambda A, *_: 3 * A.size,
@@ -209,9 +211,9 @@ KERNELS = {
 }
 ELEMENTWISE = {
     *VECTORS, "weighted_sums", "centred_rows", "squared_norms", "gram_from_product", "block_from_product",
-    "block_from_products", "mirror_lower", "pair_products", "packed_errors", "packed_products", "pair_atoms",
-    "row_ranges", "shifted_rows", "row_dots", "smooth_signs", "unit_rows", "symmetric_parts",
-    "copied_factors", "unit_lower", "square_norms", "score_sums",
+    "block_from_products", "score_sums", "mirror_lower", "pair_products", "packed_errors", "packed_products",
+    "pair_atoms", "atom_sums", "row_ranges", "shifted_rows", "row_dots", "smooth_signs", "unit_rows",
+    "symmetric_parts", "copied_factors", "unit_lower", "square_norms",
 }  # fmt: skip
 # Names of first arguments that hold responses or inputs of units. Kernels read them once, but for some: sums,
 # if there is a mean, products and rows; two halves of a product. Activations have no name of their own.
@@ -220,7 +222,7 @@ READS = {
     "row_ranges": lambda *_: 1,
     "shifted_rows": lambda *_: 1,
     "evaluate": lambda X, weights, center, *_: 3 if center else 2,
-    "model_step": lambda *args: 2 * int(args[6][COUNT]),
+    "model_step": lambda *args: 2 * int(args[8][COUNT]),
 }
 
 

@@ -4,6 +4,7 @@ A second eye on speed, which no noise blurs. Products (of matrices, and factoris
 the flops that the formulas here say; kernels, exactly so many reads of X. All that is left is of vectors.
 """
 
+import naive
 import numpy as np
 import pytest
 from cases import needs_jit
@@ -330,14 +331,14 @@ def test_a_fold_is_one_decomposition_or_chain_of_fits_whatever_the_ridges(method
         _, found = counted(
             lambda: fc.cross_validate(sim.X, sim.Y, method=method, solver="spectral", **options)
         )
-    # Of each fold all ridges and the three baselines are scored.
+    # Of each ridge and of three baselines, what was held out alone is predicted and scored.
     assert found.calls["score_sums"] == folds * (ridges + 3)
-    # Covariances of X and Y, and of each fold that at gains of one, though it is a part of that of X.
+    # Covariances of X and Y; of each fold that at gains of one, though it is a part of that of X.
     if method == "linear":
         assert found.calls["syevd"] == folds
         assert found.calls["squared_norms"] == folds
         assert found.calls["centred_products"] == 2 + folds
-    else:  # every chain begins with what is the same for all of a fold; norms are of certificates too
+    else:  # every chain has what is the same for all of a fold from the first; norms are of certificates too
         assert found.calls["syevd"] == 0
         assert found.calls["squared_norms"] == folds * (1 + ridges)
 
@@ -366,16 +367,39 @@ def test_an_exact_fit_is_an_evaluation_and_a_bend_a_step_and_products(given, cen
     check(found, X, *sums(start(N, D), evaluations, bends, curvature, certificate, sample))
 
 
-def test_an_explanation_decomposes_once(given, center):
+@pytest.mark.parametrize("shuffles", [0, 1, 19])
+def test_an_explanation_decomposes_once(shuffles, given, center):
     X, S, _, ridge = given
     N, D = X.shape
     if pairs(D) < N:
         pytest.skip("counted where GᵀG is the smaller")
-    why, found = counted(lambda: fc.explain(X, S, ridge=ridge, center=center))
-    assert found.calls["syevd"] == 1
+    why, found = counted(lambda: fc.explain(X, S, ridge=ridge, center=center, shuffles=shuffles))
+    assert found.calls["syevd"] == found.calls["pstrf"] == 1
     *work_of, _ = decomposition(N, D, spectral=True)
     solved = solution("spectral", N, D, why.fit.stats)
-    # In modes: overlaps and what is outside; the reachable error, twice corrected. And the fitted error.
-    K, times = len(why.spectrum), 2 + 1 + 4
-    parts = times * 2 * N * K + (1 + 4 + 1) * half(N, D), 1 + 4 + 1
-    check(found, X, *sums(start(N, D), work_of, solved, end(N, D, center), parts))
+    # In modes: overlaps, and what is outside. And the fitted error.
+    K, live = len(why.spectrum), np.flatnonzero(why.squared_norms)
+    parts = 2 * 2 * N * K + half(N, D), 1
+    # Some channels are others at another scale: without a mean these have the same atom.
+    G = naive.atoms(X, None, center)[:, live]
+    rank = np.linalg.matrix_rank(G / np.linalg.norm(G, axis=0), tol=1e-6)
+    others = permuted(shuffles, N, D, K, rank, len(live))
+    steps = found.calls["potrs"] - (shuffles > 0)
+    span = reachable(N, D, rank, steps)
+    check(found, X, *sums(start(N, D), work_of, solved, end(N, D, center), parts, span, others))
+    assert 1 <= steps <= 3
+
+
+def reachable(N, D, rank, steps):
+    """GᵀG again, of atoms of norm one; its factor; and conjugate gradients, each step G, Gᵀ and a solution.
+
+    No channel is weak beside the mean here: rows of none are made anew.
+    """
+    gram, factor = N * N * D + 2 * N * D, N**3 / 3
+    return gram + factor + steps * (2 * half(N, D) + 2 * rank**2), 1 + 2 * steps
+
+
+def permuted(shuffles, N, D, K, rank, live):
+    """Overlaps of all from one pass; from these modes and δ, what is reachable, and a correlation."""
+    each = half(N, D) + 2 * 2 * N * K + 2 * rank**2 + 2 * live
+    return shuffles * each, int(shuffles > 0)

@@ -52,6 +52,7 @@ def results(dtype=np.float64):
         "losses": losses,
         "gradients": gradients,
         "delta": fc.fit(X, S, ridge=1e5).delta,
+        "delta-nuisance": fc.fit(X, S, ridge=1e5, nuisance="diagonal").delta,
         "delta-dual": fc.fit(X, S, ridge=1e5, solver="dual").delta,
         "delta-pcg": fc.fit(X, S, ridge=1e5, solver="pcg", tol=1e-13).delta,
         "delta-exact": fc.fit(X, S, ridge=1e5, method="exact", tol=1e-12).delta,
@@ -104,6 +105,13 @@ def of_units(dtype):
     }
 
 
+def nuisance_bound(X, S, ridge):
+    """As `gains_bound`: terms leave no more of any entry, and what they take rounds as much again."""
+    delta = naive.Counted(X, S, ridge, True, ("diagonal",)).linear()
+    larger = np.linalg.norm(delta) / np.linalg.norm(naive.linear_fit(X, S, ridge))
+    return 2 * max(1.0, larger) * gains_bound(X, S, ridge)
+
+
 def bounds():
     """Twice the rounding of each of `results`."""
     X, S, z = data(N, D), target(D, size=N), random_gains(N)
@@ -125,6 +133,7 @@ def bounds():
         "losses": np.full(17, eps * np.sum(E**2)),
         "gradients": np.tile(eps * gradient, (17, 1)),
         "delta": 2 * gains_bound(X, S, 1e5),
+        "delta-nuisance": 2 * nuisance_bound(X, S, 1e5),
         "delta-dual": 2 * gains_bound(X, S, 1e5),
         # the tolerance, relative to Gᵀe₀, over λ
         "delta-pcg": 2 * (gains_bound(X, S, 1e5) + 1e-13 * np.linalg.norm(naive.overlaps(X, S)) / 1e5),

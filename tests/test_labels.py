@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import fastcov as fc
 from fastcov._labels import Labelled, Labels
+from fastcov._moments import SCORES
 
 N, M, D = 30, 25, 8
 SIM = fc.datasets.simulate(N, D, rng=0)
@@ -618,16 +619,19 @@ def test_tables_of_paths_and_studies_are_tidy():
     assert list(frame["ridge"]) == [1e3, 1e3, 1e4, 1e4]
     cv = fc.cross_validate(X, Y, relative_ridges=[0.1, 1.0], folds=3, repeats=2, method=["exact", "linear"])
     frame = cv.to_frame()
-    assert len(frame) == 2 * 6 * 2 + 3 * 6
+    assert len(frame) == 2 * 6 * 2 + 3 * 6  # methods, folds and ridges; baselines and folds
     for method, scores in cv.scores.items():
         part = frame[frame["method"] == method]
-        for name in ("r2", "pearson", "residual", "status"):
+        columns = {name: scores.by_fold(name) for name in SCORES}
+        for name, values in {**columns, "residual": scores.residual, "status": scores.status}.items():
             table = part.pivot(index="fold", columns="relative_ridge", values=name)
-            assert_array_equal(table[cv.ridges.tolist()], getattr(scores, name))
+            assert_array_equal(table[cv.ridges.tolist()], values)
     for name, moments in cv.baselines.items():
         part = frame[frame["method"] == f"baseline: {name}"]
-        assert_array_equal(part["r2"], moments.by_fold("r2"))
+        assert list(part["fold"]) == list(range(6))
         assert part["relative_ridge"].isna().all()
+        for score in SCORES:
+            assert_array_equal(part[score], moments.by_fold(score))
     assert list(frame["repeat"].groupby(frame["fold"]).first()) == [0, 0, 0, 1, 1, 1]
     assert "ridge" not in frame  # in units that differ from fold to fold
 

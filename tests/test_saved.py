@@ -44,6 +44,9 @@ def fits():
     yield "sparse", fc.fit(NAMED, SIM.S, ridge=sp.csr_array(differences))
     yield "diagonal", fc.fit(SIM.X, SIM.S, ridge=7, method="diagonal", center=False)
     yield "cv", fc.fit(NAMED, responses=SIM.Y, ridge="cv", method="exact")
+    terms = {"nuisance": ("diagonal", "constant"), "pairs": "off-diagonal"}
+    yield "nuisance", fc.fit(NAMED, SIM.S, ridge=7, method="exact", **terms)
+    yield "nuisance of a stack", fc.fit(SIM.X, STACK, ridge=7, **terms)
 
 
 FITS = dict(fits())
@@ -317,9 +320,9 @@ def test_missing_files_folders_and_other_kinds_are_refused(tmp_path, suffix):
 def test_files_of_others_are_not_fits(tmp_path, suffix):
     path = tmp_path / f"fit.{suffix}"
     _saved.write_entries(path, {"gains": np.ones(3)})
-    refused(path, "a file that save of a Fit, RidgePath or CrossValidation wrote", "is none")
+    refused(path, "that save of a Fit, RidgePath, CrossValidation or PermutationTest wrote", "is none")
     _saved.write_entries(path, {"gains": np.ones(3), "format": "other"})
-    refused(path, "a file that save of a Fit, RidgePath or CrossValidation wrote", "is none")
+    refused(path, "that save of a Fit, RidgePath, CrossValidation or PermutationTest wrote", "is none")
 
 
 @suffixes
@@ -327,6 +330,44 @@ def test_a_file_of_a_later_version_says_which_fastcov_reads_it(tmp_path, suffix)
     path = tmp_path / f"fit.{suffix}"
     rewritten(path, format_version=3, version="9.8.7", metadata=None)
     refused(path, "format version 2", "is of version 3, of fastcov 9.8.7: upgrade fastcov")
+
+
+def as_version_1(path, fit):
+    """Write a fit as format version 1 had it: there were no nuisance terms, and no pairs in stats."""
+    stats = {name: value for name, value in fit.stats.items() if name != "pairs"}
+    arrays = {}
+    record = _saved._encoded(dataclasses.replace(fit, stats=stats), "", arrays)
+    assert record["fields"].pop("nuisance") == {"dict": {}}
+    metadata = json.dumps(record, allow_nan=False).encode("ascii")
+    _saved.write_entries(path, {
+        "format": "fastcov.Fit", "format_version": 1, "version": "0.1.0", **_saved._readable(fit, arrays),
+        **arrays, "metadata": np.bytes_(metadata), "checksum": _saved._checksum(metadata, arrays),
+    })  # fmt: skip
+
+
+@suffixes
+@pytest.mark.parametrize("name", ["linear", "named", "stack", "sparse"])
+def test_a_fit_in_a_file_of_format_version_1_is_one_without_nuisance_terms(tmp_path, suffix, name):
+    path, fit = tmp_path / f"fit.{suffix}", FITS[name]
+    as_version_1(path, fit)
+    found = fc.load(path)
+    assert found.nuisance == {}
+    assert "pairs" not in found.stats
+    same(fit, dataclasses.replace(found, stats=fit.stats))
+    assert repr(fit) == repr(found)
+    assert_array_equal(found.prediction(), fit.covariance())
+    new = fc.datasets.simulate(N, D, rng=1)
+    one, other = (each.apply(new.X, new.S if fit.delta.ndim == 1 else None) for each in (fit, found))
+    same((one.r2, one.covariance), (other.r2, other.covariance))
+    found.save(path)  # again, as it is written now
+    same(found, fc.load(path))
+
+
+@suffixes
+def test_a_study_of_format_version_1_had_other_scores_and_is_refused(tmp_path, suffix):
+    path = tmp_path / f"fit.{suffix}"
+    as_version_1(path, FITS["cv"])
+    refused(path, "a study of format version 2", "of version 1, of fastcov 0.1.0", "cross-validate again")
 
 
 @suffixes

@@ -124,6 +124,8 @@ def explain(
     bytes; N³/3 more for what can be reached (4NP² + 4P³ where P < N and atoms do not span all), and
     2N (D² + 2n) for each permuted target. K modes: some 3 to 5 products with GᵀG (4ND² flops) for each, and
     8N(6K + 200) bytes at most.
+    With all modes what is out of reach is right to 1e-8 of ‖e₀‖², but for directions in which atoms of norm
+    one have a singular value between 1e-11 and 2e-6 of the largest: these may count either way.
     X is not copied: later parts, as filters, read it again, so it has to stay as it is.
 
     Examples

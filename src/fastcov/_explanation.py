@@ -61,11 +61,12 @@ class Explanation:
         ‖e₀‖² = ‖S − XᵀJX‖²_F. It is the sum of the next two.
     reachable, unreachable : float
         Squared norms of e₀ projected on the range of G, and on its left null space. The linear loss cannot
-        fall below half of the second. Complete, they are right to some 1e-8: more modes are told apart for
-        them than `spectrum` has. What an atom has outside the span of the others is rounding below √(N ε)
-        of its norm (4e-7 where N is 871) and counts as unreachable; where N > P = D(D+1)/2 and the atoms
-        do not span all, so do directions below 1e-9. Not complete, they are bounds from a Krylov space:
-        there may be more to reach.
+        fall below half of the second. Complete, they are right to 1e-8 of their sum, for more modes are
+        told apart for them than `spectrum` has, with one exception: directions in which atoms of norm one
+        have a singular value between 1e-11 and 2e-6 of the largest may count as reachable or not. What an
+        atom has outside the span of the others is rounding below √(N ε) of its norm (4e-7 where N is 871)
+        and counts as unreachable; where N > P = D(D+1)/2 and the atoms do not span all, so do directions
+        below 1e-9. Not complete, they are bounds from a Krylov space: there may be more to reach.
     left_by_ridge : float
         Squared norm of what is reachable and, for the sake of λ, not corrected. The fit leaves
         ‖e₀ − Gδ‖² = unreachable + left_by_ridge.

@@ -35,6 +35,8 @@ SEEDED = "rng" in inspect.signature(eigsh).parameters
 EPSILON = float(np.finfo(np.float64).eps)
 # Vectors that Lanczos holds for k modes; fewer restart more often, more go further than there is need.
 LANCZOS_A_MODE = 2
+# Eigenvalues that differ by less than this share are taken for one of several vectors.
+TIED = 1e-10
 # Products with GᵀG for each mode, to show progress by.
 PRODUCTS_A_MODE = 5
 
@@ -155,9 +157,31 @@ class Truncated:
                     ) from None
                 held = min(N, 2 * held)
                 require_memory(8 * N * (held + k), f"{k} modes of {N} channels", "ask for fewer modes")
+        rows = np.ascontiguousarray(vectors.T)
+        while _tied(values):  # of modes of one size rounding alone brings a second: some may be missing
+            require_memory(8 * N * (held + 2 * k), f"{k} modes of {N} channels", "ask for fewer modes")
+
+            def beside(v: Array, known: Array = rows) -> Array:
+                v = np.ascontiguousarray(v).ravel()
+                v = v - _combined(_times(known, v), known)
+                v = multiply(v)
+                return v - _combined(_times(known, v), known)
+
+            begin = random.standard_normal(N) * (system.diagonal > 0)
+            begin -= _combined(_times(rows, begin), rows)
+            operator = LinearOperator((N, N), matvec=beside, dtype=np.float64)
+            try:
+                others, found_beside = eigsh(operator, k=k, v0=begin, ncv=held, **more)
+            except ArpackError:  # there is next to nothing beside them
+                break
+            if not others.max() > values.min() * (1.0 + TIED):
+                break
+            values, rows = np.concatenate([values, others]), np.concatenate([rows, found_beside.T])
+            largest = np.argsort(values)[::-1][:k]
+            values, rows = values[largest], np.ascontiguousarray(rows[largest])
         counts = values > N * EPSILON * values.max()  # beyond the rank there are none but of rounding
         order = np.argsort(values)[::-1][: counts.sum()]
-        found = top * values[order], np.ascontiguousarray(vectors.T[order])
+        found = top * values[order], np.ascontiguousarray(rows[order])
         return cls(system, *found, applications, complete=len(order) < k)
 
     def gain_modes(self, n: int) -> Array:
@@ -218,6 +242,12 @@ class _Space:
     ritz: Array  # eigenvectors of the tridiagonal matrix, one a column (m, m)
     basis: Array  # (m, N)
     left: float  # ‖c − (GᵀG + λI) x‖
+
+
+def _tied(values: Array) -> bool:
+    """Whether two eigenvalues above rounding are the same."""
+    above = np.sort(values[values > len(values) * EPSILON * values.max()])
+    return bool((np.diff(above) <= TIED * above[1:]).any())
 
 
 def _expanded(vectors: Array, space: _Space, weights: Array) -> Array:

@@ -1,6 +1,6 @@
-"""save() and load(): a fit, a path or a study in one file, .npz or HDF5, without pickle.
+"""save() and load(): a fit, a path, a study or a test in one file, .npz or HDF5, without pickle.
 
-Arrays are entries of the names they have there, as ``scores.exact.r2``; all else is JSON in the entry
+Arrays are entries of the names they have there, as ``fits.0.gains``; all else is JSON in the entry
 ``metadata``, which says where each array belongs. A checksum is of both: HDF5 has none of its own.
 """
 
@@ -39,7 +39,7 @@ _PARTS = ("data", "indices", "indptr")
 
 
 def save(value: Fit | RidgePath | CrossValidation | PermutationTest, path: str | os.PathLike[str]) -> None:
-    """Write a fit, a path or a study to a file, beside it and renamed."""
+    """Write a fit, a path, a study or a test to a file, beside it and renamed."""
     target = check_output(path, SUFFIXES)
     if target.suffix.lower() != ".npz":
         library("h5py", target, "h5", "Writing")
@@ -61,8 +61,10 @@ def _readable(value: Any, arrays: Mapping[str, Array]) -> dict[str, Any]:
     found: dict[str, Any]
     if isinstance(value, CrossValidation):
         found = {"methods": np.array(value.methods, dtype=str)}
+        for method, scores in value.scores.items():  # which are held as the sums that they are made of
+            found |= {f"scores.{method}.{name}": getattr(scores, name) for name in ("r2", "pearson")}
     elif isinstance(value, PermutationTest):
-        found = {"method": value.method}
+        found = {name: getattr(value, name) for name in ("method", "score", "observed", "p")}
     elif isinstance(value, RidgePath):
         names = ("ridges", "relative_ridges", "loss", "r2", "residual", "status")
         numbers = {name: getattr(value, name) for name in names}
@@ -82,7 +84,7 @@ def _readable(value: Any, arrays: Mapping[str, Array]) -> dict[str, Any]:
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read what `Fit.save`, `RidgePath.save` or `CrossValidation.save` wrote to a file.
+    """Read what `save` of a Fit, RidgePath, CrossValidation or PermutationTest wrote to a file.
 
     Parameters
     ----------
@@ -91,7 +93,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    Fit, RidgePath or CrossValidation
+    Fit, RidgePath, CrossValidation or PermutationTest
         What the file is of, equal to what was saved, bit by bit: arrays, names, stats, and all fits and
         studies within.
 
@@ -102,14 +104,15 @@ def load(path: str | os.PathLike[str]) -> Any:
     ImportError
         If the file is HDF5 and h5py is missing.
     ValueError
-        If the file is none of these, is of a later version of the format, or is damaged.
+        If the file is none of these, is of a later version of the format, holds a study of version 1, which
+        had other scores, or is damaged.
 
     Notes
     -----
     Nothing in the file is executed: numbers are arrays, all else is JSON. Without fastcov,
     ``numpy.load(path)`` has ``"gains"``, ``"delta"``, ``"covariance"``, ``"target"``, ``"loss"`` and more of
     a fit, ``"ridges"``, ``"loss"`` and ``"fits.0.gains"`` of a path, ``"ridges"`` and ``"scores.exact.r2"``
-    of a study.
+    of a study, ``"p"`` and ``"null"`` of a test.
 
     Examples
     --------
@@ -139,15 +142,15 @@ def load(path: str | os.PathLike[str]) -> Any:
     form = None if entries is None else _text(entries.get("format"))
     if entries is None or form is None or not form.startswith("fastcov."):
         raise ValueError(
-            "Argument 'path' must be a file that save of a Fit, RidgePath or CrossValidation wrote, and "
-            f"{str(file)!r} is none: fit again and save the fit."
+            f"Argument 'path' must be a file that save of a {_KINDS} wrote, and {str(file)!r} is none: fit "
+            "again and save the fit."
         )
     with intact(file, "path"):
         version = int(_entry(entries, "format_version"))
         writer = _text(entries.get("version")) or "unknown"
     if form not in _FORMATS:
         raise ValueError(
-            f"Argument 'path' must hold a Fit, RidgePath or CrossValidation, and {str(file)!r} is of class "
+            f"Argument 'path' must hold a {_KINDS}, and {str(file)!r} is of class "
             f"{form.removeprefix('fastcov.')}, of fastcov {writer}: upgrade fastcov to that."
         )
     if version > FORMAT_VERSION:
@@ -157,6 +160,12 @@ def load(path: str | os.PathLike[str]) -> Any:
         )
     with intact(file, "path"):
         metadata = bytes(_entry(entries, "metadata")[()])
+    if version == 1 and b'"class": "CrossValidation"' in metadata:
+        raise ValueError(
+            f"Argument 'path' must hold a study of format version {FORMAT_VERSION}, and {str(file)!r} holds "
+            f"one of version 1, of fastcov {writer}, with other scores: cross-validate again."
+        )
+    with intact(file, "path"):
         record, places = json.loads(metadata), set[str]()
         value = _decoded(record, entries, places)
         if version < 1 or _text(_entry(entries, "checksum")) != _checksum(
@@ -226,10 +235,29 @@ def _check_study(cv: CrossValidation) -> None:
         wanted[f"scores.{method}.moments"] = scores.moments.sums.shape[:-1], (K, F)
         if scores.shuffled is not None:
             wanted[f"scores.{method}.shuffled"] = scores.shuffled.sums.shape[1:-1], (K, F)
+        if scores.nested is not None:
+            wanted[f"scores.{method}.nested.places"] = np.shape(scores.nested.places), (F,)
+            wanted[f"scores.{method}.nested.moments"] = scores.nested.moments.sums.shape[:-1], (F,)
         for name in ("residual", "status", "errors", "gains"):
             if (values := getattr(scores, name)) is not None:
                 wanted[f"scores.{method}.{name}"] = np.shape(values)[:2], (F, K)
+    for name, moments in cv.baselines_shuffled.items():
+        wanted[f"baselines_shuffled.{name}"] = moments.sums.shape[1:-1], (F,)
     wanted |= {f"fits.{method}": (fit.stats["shape"], (N, D)) for method, fit in cv.fits.items()}
+    _agree(wanted)
+
+
+def _check_test(test: PermutationTest) -> None:
+    N, _ = test.cv.stats["shape"]
+    K = len(test.null)
+    wanted = {f"null_over.{name}": (np.shape(null), (K,)) for name, null in test.null_over.items()}
+    for method, scores in test.cv.scores.items():
+        found = () if scores.shuffled is None else scores.shuffled.sums.shape[:1]
+        wanted[f"cv.scores.{method}.shuffled"] = found, (K,)
+    if test.channels is not None:
+        for name in ("gains", "mean", "deviation", "p", "q"):
+            wanted[f"channels.{name}"] = np.shape(getattr(test.channels, name)), (N,)
+        wanted["channels.correlation"] = np.shape(test.channels.correlation), (K,)
     _agree(wanted)
 
 
@@ -247,10 +275,12 @@ _CLASSES: dict[str, type[Any]] = {
 }
 # What a file may be of, by the name of its format; and what is checked wherever it stands.
 _FORMATS = {f"fastcov.{name}": name for name in ("Fit", "RidgePath", "CrossValidation", "PermutationTest")}
+_KINDS = "Fit, RidgePath, CrossValidation or PermutationTest"
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "Fit": _check_fit,
     "RidgePath": _check_path,
     "CrossValidation": _check_study,
+    "PermutationTest": _check_test,
 }
 
 

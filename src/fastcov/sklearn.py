@@ -22,6 +22,7 @@ except ImportError as error:
 
 from ._fit import fit
 from ._labels import Axis, Labelled, Labels, axis_names, by_condition, order_of
+from ._metric import OFF_DIAGONAL
 from ._validation import check_choice, check_unmasked
 
 # What a user gets who says nothing of the ridge: cautious on real recordings, see `fastcov.fit`.
@@ -63,6 +64,12 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ``ridge="cv"``.
     n_starts : int, default 1
         As for `fastcov.fit`.
+    nuisance : {"diagonal", "constant"} or a sequence of both, optional
+        As for `fastcov.fit`: S ≈ C(z) + βI + γ11ᵀ, with β and γ in ``fit_.nuisance``. `score` adds those that
+        were fitted to what the gains predict.
+    pairs : {"off-diagonal"}, optional
+        Which pairs of conditions count, in `fit` and in `score`: all, or all but those of a condition with
+        itself. No matrix, which a search could not cut to the conditions of its folds.
 
     Attributes
     ----------
@@ -130,6 +137,8 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         max_iterations: int = 1000,
         random_state: Any = 0,
         n_starts: int = 1,
+        nuisance: Any = None,
+        pairs: str | None = None,
     ) -> None:
         self.ridge = ridge
         self.relative_ridge = relative_ridge
@@ -142,6 +151,8 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.max_iterations = max_iterations
         self.random_state = random_state
         self.n_starts = n_starts
+        self.nuisance = nuisance
+        self.pairs = pairs
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> GainModel:
         """Fit the gains.
@@ -172,6 +183,8 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         LabelWarning
             If the conditions of y are in another order than those of X: they are aligned by name.
         """
+        if self.pairs is not None:
+            check_choice("pairs", self.pairs, (OFF_DIAGONAL,))
         x, other = self._checked(X, y, reset=True, order="F")
         precomputed = self.target == "precomputed"
         random = self.random_state
@@ -187,6 +200,8 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             method=self.method,
             solver=self.solver,
             center=self.center,
+            nuisance=self.nuisance,
+            pairs=self.pairs,
             bounds=self.bounds,
             n_starts=self.n_starts,
             tol=self.tol,
@@ -220,10 +235,11 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return x * self.gains_.astype(x.dtype)
 
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
-        """R² of the covariance that the gains predict, 1 − ‖C(z) − S‖²_F / ‖S‖²_F.
+        """R² of the covariance that the gains predict, 1 − ‖C(z) − S‖²_F / ‖S‖²_F, over the pairs that count.
 
         C(z) = X diag(z) J diag(z) Xᵀ of these conditions, and S = c · yJyᵀ with c of the conditions that
-        were fitted, as `fastcov.cross_validate` has it, or S = y where ``target="precomputed"``.
+        were fitted, as `fastcov.cross_validate` has it, or S = y where ``target="precomputed"``. With
+        nuisance terms C(z) + βI + γ11ᵀ stands for C(z).
 
         Parameters
         ----------

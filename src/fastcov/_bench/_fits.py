@@ -41,7 +41,18 @@ from ._operation import (
     operation,
     pairs,
 )
-from ._reference import RESIDUAL, LinearSystem, Minimum, Reference, delta_of, gains_of, near, require
+from ._reference import (
+    GRADIENT,
+    RESIDUAL,
+    LinearSystem,
+    Minimum,
+    Projected,
+    Reference,
+    delta_of,
+    gains_of,
+    near,
+    require,
+)
 
 # λ over the largest eigenvalue of GᵀG: where the linear fit can be trusted; where an iteration has something
 # to do; and where the linear fit begins to overshoot, and the exact one is what serves.
@@ -49,6 +60,7 @@ TRUSTED, ITERATED, EXACT = 0.1, 1e-3, 1e-2
 # Where channels are not many more than conditions the spectrum falls slowly, and a smaller ridge is the test.
 HARDER = {NARROW: 1e-4}
 TARGETS = 8
+TERMS = ("diagonal", "constant")
 # Channels up to which the floor of a fit is the direct solution.
 DIRECT = 10_000
 # Flops of a singular value decomposition of G over N²D²: some 12, at less than half the speed of products.
@@ -283,6 +295,40 @@ def ridges(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
     )  # fmt: skip
 
 
+def _check_terms(reference: Projected, S: Any, result: Any) -> None:
+    """β and γ of a fit of ours are those that its own gains leave least with."""
+    if not hasattr(result, "nuisance"):
+        return
+    require(tuple(result.nuisance) == TERMS, f"terms {tuple(result.nuisance)}")
+    z = gains_of(result)
+    size = reference.scale(z) + float(np.abs(S).max())
+    expected = np.array(reference.terms(S - reference.covariance(z)))
+    near(list(result.nuisance.values()), expected, reference.roundoff * size)
+
+
+@operation("nuisance", ["fit"], (TINY, SMALL, MIDDLE, LONG))
+def nuisance(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
+    """The linear fit beside βI + γ11ᵀ; flops, bytes and floor of the plain one. The naive version projects G.
+
+    λ is relative to the largest eigenvalue of the plain GᵀG, which is above that of the projected one.
+    """
+    X, S = simulation.X, simulation.S
+    ridge, plain, cost = _linear(simulation, relative_ridge)
+    reference = Projected(X)
+    system = LinearSystem(reference, S, ridge, plain.largest)
+
+    def check(result: Any) -> None:
+        system.check(result)
+        _check_terms(reference, S, result)
+
+    return Task(
+        ours=lambda: fc.fit(X, S, ridge=ridge, nuisance=TERMS), check=check,
+        flops=cost.flops, nbytes=cost.nbytes,
+        naive=lambda: _naive.projected_fit(X, S, ridge), **_naive_solution(simulation),
+        **bare_work(simulation, ridge, cost.solver),
+    )  # fmt: skip
+
+
 @operation("line-search", ["fit"], (TINY, SMALL, MIDDLE, WIDE, LONG))
 def line_search(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
     """The linear fit, and 4ND² flops for the quartic along it; the floor is those of both."""
@@ -378,3 +424,24 @@ def exact(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
 def bounded(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
     """The exact fit of gains that are not negative; flops and bytes as without bounds."""
     return _exact(simulation, relative_ridge, 0.0)
+
+
+@operation("exact-nuisance", ["fit"], (TINY, SMALL, MIDDLE), singles=(SMALL,))
+def exact_nuisance(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
+    """The exact fit beside βI + γ11ᵀ; flops and bytes as without. The naive version is L-BFGS."""
+    X, S, (N, D) = simulation.X, simulation.S, simulation.X.shape
+    ridge = absolute(simulation, relative_ridge)
+    reference = Projected(X)
+    least = Minimum(reference, S, ridge)
+
+    def ours() -> Any:
+        return fc.fit(X, S, ridge=ridge, method="exact", nuisance=TERMS)
+
+    def check(result: Any) -> None:
+        least.check(result)
+        _check_terms(reference, S, result)
+
+    return Task(
+        ours=ours, check=check, nbytes=12.0 * N * D, **minimisation(X, [ours()]),
+        naive=lambda: _naive.projected_minimum(X, S, ridge, GRADIENT),
+    )  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
 Array = NDArray[Any]
 
@@ -54,6 +55,51 @@ def linear_fit(X: Array, S: Array, ridge: Any) -> Array:
         return 1 + G.T @ np.linalg.solve(G @ G.T + ridge * np.eye(len(G)), e)
     A, b = system(X, S)
     return 1 + np.linalg.solve(A + np.diag(np.broadcast_to(ridge, len(X))), b)
+
+
+def projected(M: Array) -> Array:
+    """Matrices (D², ...) less the mean of their diagonal there, and less that of the rest elsewhere."""
+    D = round(len(M) ** 0.5)
+    on = np.eye(D, dtype=bool).ravel()
+    out: Array = M.copy()
+    out[on] -= M[on].mean(axis=0)
+    out[~on] -= M[~on].mean(axis=0)
+    return out
+
+
+def projected_fit(X: Array, S: Array, ridge: float) -> Array:
+    """The linear fit where G and e₀ are projected: what nuisance terms take is in neither."""
+    X = X.astype(np.float64)
+    G, e = projected(atoms(X)), projected((S - covariance(X)).ravel())
+    if X.shape[1] ** 2 < len(X):
+        return 1 + G.T @ np.linalg.solve(G @ G.T + ridge * np.eye(len(G)), e)
+    return 1 + np.linalg.solve(G.T @ G + ridge * np.eye(len(X)), G.T @ e)
+
+
+def projected_minimum(X: Array, S: Array, ridge: float, share: float) -> Array:
+    """Gains at a minimum of ½‖R (C(z) − S)‖² + (λ/2)‖z − 1‖², R as in `projected`, by SciPy's L-BFGS.
+
+    Where the gradient is `share` of that at gains of one.
+    """
+    X, ones = X.astype(np.float64), np.ones(len(X))
+
+    def loss_and_slope(z: Array) -> tuple[Any, Array]:
+        Y = z[:, np.newaxis] * X
+        Y = Y - Y.mean(axis=0)
+        E = projected((Y.T @ Y - S).ravel()).reshape(S.shape)
+        delta = z - 1
+        return (
+            0.5 * np.square(E).sum() + 0.5 * ridge * delta @ delta,
+            2 * (X * (Y @ E)).sum(axis=1) + ridge * delta,
+        )
+
+    unit = float(np.linalg.norm(loss_and_slope(ones)[1])) or 1.0
+    found = minimize(
+        lambda z: tuple(part / unit for part in loss_and_slope(z)), ones, jac=True, method="L-BFGS-B",
+        options={"maxiter": 10_000, "maxfun": 20_000, "ftol": 0.0, "gtol": share / len(X) ** 0.5},
+    )  # fmt: skip
+    out: Array = found.x
+    return out
 
 
 def loss(X: Array, S: Array, z: Array) -> Any:

@@ -88,9 +88,13 @@ class Reference:
         out: Array = 2 * ((X @ X.T) * (centred @ centred.T) + across * across.T)
         return out
 
+    def counted(self, M: Array) -> Array:
+        """What of an error is in the loss: all of it."""
+        return M
+
     def gradient(self, S: Array, z: Array, ridge: Any = 0.0) -> Array:
-        """∇L = 2 rowsum(X ∘ (Ỹ E)) + λ(z − 1), E = C − S."""
-        return self.adjoint(self.covariance(z) - S, z) + ridge * (z - 1)
+        """∇L = 2 rowsum(X ∘ (Ỹ E)) + λ(z − 1), E = C − S, of which the loss counts all or a projection."""
+        return self.adjoint(self.counted(self.covariance(z) - S), z) + ridge * (z - 1)
 
     def scale(self, z: Array | None = None) -> float:
         """Largest diagonal entry of Xᵀ diag(z)² X: by Cauchy and Schwarz no sum of products is larger."""
@@ -109,6 +113,21 @@ class Reference:
     def roundoff(self) -> float:
         """Of sums over channels and conditions in the precision of X."""
         return rounding(self.X.dtype, sum(self.X.shape))
+
+
+class Projected(Reference):
+    """The same with nuisance terms: means of the diagonal of an error, and of the rest, are in no loss."""
+
+    def counted(self, M: Array) -> Array:
+        beta, gamma = self.terms(M)
+        return M - beta * np.eye(len(M)) - gamma
+
+    def terms(self, M: Array) -> tuple[float, float]:
+        """β and γ that leave least of M − βI − γ11ᵀ."""
+        D = len(M)
+        on = float(np.trace(M))
+        gamma = float(M.sum() - on) / (D * (D - 1))
+        return on / D - gamma, gamma
 
 
 def near(result: Any, expected: Any, allowed: float) -> None:
@@ -147,7 +166,7 @@ class LinearSystem:
     def residual(self, delta: Array) -> Array:
         """b − (GᵀG + λI)δ, with GᵀG in two products."""
         error = self.S - self.reference.covariance() - self.reference.atoms(delta)
-        return self.reference.adjoint(error) - self.ridge * delta
+        return self.reference.adjoint(self.reference.counted(error)) - self.ridge * delta
 
     @property
     def right_hand_side(self) -> Array:
