@@ -185,7 +185,6 @@ KERNELS = {
     "pivoted_rows": lambda B, least, accepted, rows: 2 * B.size * int(accepted[:-1].sum()),
     "evaluate": lambda X, *_: 4 * X.size * X.shape[1],
     "model_step": _model_step,
-    "score_sums": lambda P, *_: 30 * P.size,
     # of activations
     "row_ranges": lambda A, *_: 3 * A.size,
     "shifted_rows": lambda A, *_: 3 * A.size,
