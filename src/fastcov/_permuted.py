@@ -19,6 +19,9 @@ from ._validation import require_memory
 
 Array = NDArray[np.float64]
 
+# Targets that are corrected together, in bytes of their matrices and gains: all where conditions are few.
+TOGETHER_BYTES = 1 << 24
+
 
 @dataclasses.dataclass(frozen=True)
 class Permuted:
@@ -36,18 +39,33 @@ class Permuted:
 def permuted(
     start: Start, system: System, modes: Complete, span: Range, delta: Array, shuffles: int, rng: Any
 ) -> Permuted:
-    """All from the modes there are: 2KN(D² + 2n) flops, and 16KN bytes beside K matrices."""
+    """All from the modes there are: 2KN(D² + 2n) flops, and some MB for those corrected together."""
     (N, D), random = start.problem.shape, np.random.default_rng(rng)
     live = start.norms > 0
     metric = start.problem.metric
-    some = (
-        metric is not None and metric.weights is not None and not metric.off_diagonal
-    )  # what of them is where
-    if shuffles == 0 or D < 2 or some or not live.any():  # one condition is in no other order
+    uneven = metric is not None and metric.weights is not None and not metric.off_diagonal
+    if shuffles == 0 or D < 2 or uneven or not live.any():  # one condition is in no other order
         return Permuted.none()
-    require_memory(8 * shuffles * (3 * N + 4 * D * D), f"{shuffles} permuted targets", "use fewer shuffles")
-    target = start.target[0]
+    together = max(1, TOGETHER_BYTES // (32 * D * D + 24 * N))
+    require_memory(
+        8 * min(together, shuffles) * (3 * N + 4 * D * D),
+        f"{shuffles} permuted targets",
+        "use fewer shuffles",
+    )
     orders = [random.permutation(D) for _ in range(shuffles)]
+    found = [
+        _some(start, system, modes, span, delta, live, orders[first : first + together])
+        for first in range(0, shuffles, together)
+    ]
+    return Permuted(*(np.concatenate(part) for part in zip(*found, strict=True)))
+
+
+def _some(
+    start: Start, system: System, modes: Complete, span: Range, delta: Array, live: NDArray[np.bool_],
+    orders: list[NDArray[np.intp]],
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """The fields of `Permuted`, for some orders."""
+    target = start.target[0]
     stack = np.stack([target[np.ix_(order, order)] for order in orders])
     errors = dataclasses.replace(start, target=stack).error
     overlaps = apply_adjoint(start.problem, errors) * live
@@ -55,7 +73,7 @@ def permuted(
     reached = np.minimum(span.squares(errors, overlaps), totals)
     removed = np.minimum(removed, reached)
     below = np.where(totals > 0, totals, 1.0)
-    return Permuted(removed / below, (reached - removed) / below, _correlations(delta[live], deltas[:, live]))
+    return removed / below, (reached - removed) / below, _correlations(delta[live], deltas[:, live])
 
 
 def _fitted(system: System, modes: Complete, errors: Array, overlaps: Array) -> tuple[Array, Array]:
