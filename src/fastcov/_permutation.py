@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pathlib
 import textwrap
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,13 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _evidence
 from ._baselines import BASELINES
+from ._certificate import ConvergenceWarning
 from ._cross_validation import studied
 from ._html import html_table
 from ._jit import blas_for
 from ._methods import METHODS
 from ._moments import SCORE, SCORES
 from ._progress import watching
-from ._scores import CrossValidation
+from ._scores import FINE, CrossValidation
 from ._settings import Settings
 from ._solvers import Progress
 from ._validation import check_generator, check_whole, require_memory
@@ -104,6 +106,11 @@ def permutation_test(
     TypeError, ValueError, MemoryError
         As for `cross_validate`; if `shuffles`, or the orders that groups allow, are too few for a p of 0.05.
 
+    Warns
+    -----
+    ConvergenceWarning, LabelWarning
+        As for `cross_validate`, and if fits of all conditions to shuffled targets stop short.
+
     Notes
     -----
     (K + 1) studies: of 200 shuffles of 5 folds and 6 ridges, exact, some seconds at (148, 48), a minute or
@@ -165,20 +172,29 @@ def _gains(
     given, fit = study.given, cv.fits[method]
     (N, D), K = given.shape, len(orders)
     require_memory(
-        8 * N * K, f"Gains of {N} channels in {K} orders", "pass channels=False, or fewer shuffles"
+        16 * N * K, f"Gains of {N} channels in {K} orders", "pass channels=False, or fewer shuffles"
     )
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         settings = settings.watched(watch)
         gains = np.empty((K, N))
-        gains[0] = fit.gains
+        gains[0], short = fit.gains, 0
         together = max(1, TOGETHER_BYTES // (8 * (N + 4 * D * D)))
         together = together if study.even else 1
         for first in range(1, K, together):
             some = orders[first : first + together]
             start = study.whole(some)
             ridge = start.ridge(fit.ridge, None)
-            gains[first : first + len(some)] = METHODS[method](start, ridge, settings).gains
+            outcome = METHODS[method](start, ridge, settings)
+            gains[first : first + len(some)] = outcome.gains
+            short += len(some) * (outcome.status not in FINE)
             watch(Progress("gains", min(1.0, (first + len(some)) / K)))
+    if short:
+        warnings.warn(
+            f"Fits of all conditions stopped short for some of {short} shuffles: their gains are compared as "
+            "they are. Use a larger ridge, a larger tol or more max_iterations.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
     from scipy.stats import false_discovery_control  # half a second, which only this needs
 
     apart = np.abs(gains - gains.mean(axis=0))
