@@ -49,5 +49,10 @@ for score in SCORES:
 
 if shuffles := int((sys.argv[1:] or ["0"])[0]):
     for nuisance in ((), TERMS):
-        test = fc.permutation_test(X, Y, shuffles=shuffles, repeats=1, nuisance=nuisance)
-        print(f"\nnuisance={nuisance!r}\n{test}")
+        test = fc.permutation_test(X, Y, shuffles=shuffles, nuisance=nuisance)
+        print(f"\nnuisance={nuisance!r}\n{test}\n\n| score, the largest over all λ | exact | p | distance |")
+        print("|---|---|---|---|")
+        scores = test.cv.scores["exact"]
+        for score, p in test.p_values.items():
+            null, most = scores.shuffled.pooled(score).max(axis=1), scores.pooled(score).max()
+            print(f"| `{score}` | {most:.2f} | {p:.3g} | {(most - null.mean()) / null.std(ddof=1):.1f} |")
