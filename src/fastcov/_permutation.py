@@ -35,6 +35,9 @@ RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)
 # Targets that are fitted together, in bytes of their gains and covariances.
 TOGETHER_BYTES = 1 << 26
 WIDTH = 108
+# False discovery rate of channels that are counted; with few shuffles, only where more than this share of all
+# channels differ, do any have a q so small.
+FDR, FEW = 0.1, 0.1
 
 
 def permutation_test(
@@ -243,7 +246,7 @@ class ChannelTest:
     names: tuple[Any, ...] | None
     correlation: Array
 
-    def different(self, level: float = 0.1) -> NDArray[np.bool_]:
+    def different(self, level: float = FDR) -> NDArray[np.bool_]:
         """Channels whose gains differ from those of shuffled targets, at this false discovery rate (N,)."""
         return self.q <= level
 
@@ -362,11 +365,13 @@ class PermutationTest:
         if self.channels is not None:
             found, N = int(self.channels.different().sum()), len(self.channels.p)
             known = self.channels.correlation[np.isfinite(self.channels.correlation)]
-            alike = (
-                f"; gains correlate by {known.mean():.2f} with those of such targets" if len(known) else ""
+            alike = f"; they correlate by {known.mean():.2f} with those of such targets" if len(known) else ""
+            least = 1 / (len(self.null) + 1) / FDR  # of all channels, at the least p
+            few = (
+                f" With so few shuffles, less than {least:.0%} of all cannot be told." if least > FEW else ""
             )
             notes.append(
-                f"{found} of {N} gains differ from those of shuffled targets (false discovery rate 10 %)"
-                f"{alike}."
+                f"{found} of {N} gains differ from those of shuffled targets (false discovery rate {FDR:.0%})"
+                f"{alike}.{few}"
             )
         return notes
