@@ -62,6 +62,18 @@ def heavy(rng):
     )
 
 
+def ordered(rng):
+    """Not exchangeable: X and Y are independent, and neighbouring conditions are alike in both."""
+
+    def smooth(n):
+        A = rng.standard_normal((n, D))
+        for j in range(1, D):
+            A[:, j] = 0.8 * A[:, j - 1] + 0.6 * A[:, j]
+        return A
+
+    return smooth(N), smooth(M)
+
+
 def gained(rng, X, noise, spread):
     """Another population that is the first with gains, mixed orthogonally, and noise."""
     gains = np.exp(spread * rng.standard_normal(len(X)))
@@ -109,6 +121,7 @@ def partial(rng):
 
 
 NULLS = (independent, geometry, heavy)
+NO_NULL = (ordered,)
 TRUTHS = (flat, faint, diagonal, offset, tails, partial)
 
 
@@ -149,7 +162,7 @@ def null(sets, shuffles):
     names = ["score", *(f"over {label}" for label in BASELINES.values()), "single gains"]
     print("| null data |", *(f"{name} |" for name in names))
     print("|---|" + "---|" * len(names))
-    for j, kind in enumerate(NULLS):
+    for j, kind in enumerate((*NULLS, *NO_NULL)):
         counts, gains = np.zeros(1 + len(BASELINES)), []
         for seed in range(sets):
             result = tested(*kind(np.random.default_rng([3, j, seed])), shuffles, seed, channels=True)

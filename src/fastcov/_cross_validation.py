@@ -196,8 +196,9 @@ def studied(
     check_score(score, splits)
     shuffled, count = make_orders(n_shuffles, D, random, groups, permute)
     if 1 / count > level:
+        name = "X" if groups is None else "groups"
         raise ValueError(
-            f"Argument 'groups' must leave at least {math.ceil(1 / level)} orders of conditions for a p of "
+            f"Argument '{name}' must leave at least {math.ceil(1 / level)} orders of conditions for a p of "
             f"{level}, not {count:.0f}, whose least p is {1 / count:.2g}: permute more."
         )
     orders = [np.arange(D), *shuffled]
@@ -240,8 +241,8 @@ def studied(
             for each in methods:
                 if result.place(each, refit) < 0:
                     warnings.warn(
-                        f"No ridge has a finite score with method={each!r}: is the held-out target of all "
-                        "folds zero? There is no fit of all conditions.",
+                        f"No ridge has a finite score with method={each!r}: is the target constant, or does "
+                        "no pair count that the score takes? There is no fit of all conditions.",
                         ConvergenceWarning,
                         stacklevel=stacklevel,
                     )

@@ -18,10 +18,6 @@ Array = NDArray[np.float64]
 
 # The level of a verdict.
 LEVEL = 0.05
-# Without shuffles, what a baseline has to be beaten by, in jackknife errors, to be worth a test. Where there
-# is nothing to find two errors are passed in 14 to 23 % of data sets, four in 8 or 9 %: pairs share
-# conditions, and the error is half of how scores spread over data sets (bench/evidence.py).
-WORTH = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +27,10 @@ class Verdict:
     Attributes
     ----------
     better : bool or None
-        None: it may be, and only shuffles test it.
+        Than by two numbers that ignore X. None: not shown, for want of shuffles.
+    gains_help : bool or None
+        Whether the fitted gains also beat gains of one and aC + βI + γ11ᵀ. Where `better` is true and this is
+        not, X tells something of the target, and the gains add nothing that is shown.
     p : float or None
         Of the gain over the baseline without X, from shuffles.
     words : str
@@ -41,6 +40,7 @@ class Verdict:
     """
 
     better: bool | None
+    gains_help: bool | None
     p: float | None
     words: str
     more: tuple[str, ...] = ()
@@ -99,42 +99,45 @@ def verdict(cv: CrossValidation, method: str) -> Verdict:
     k, table = cv.place(method), cv.scores[method]
     claim = "Held-out covariances are predicted better than without X"
     if k < 0:
-        return Verdict(False, None, f"{claim}: no, {cv.score} is defined for no ridge.")
+        return Verdict(False, False, None, f"{claim}: no, {cv.score} is defined for no ridge.")
     better, p, says = _compared(cv, method, "no-x")
     words = f"{claim}: {says}."
-    more = []
-    if better is not False:
-        for name in ("one", "scaled"):
-            _, _, said = _compared(cv, method, name)
-            more.append(f"Better than {BASELINES[name]}: {said}.")
-        left = table.pooled("r2-off-diagonal")[k]
-        if left < 0:
-            mend = "" if cv.stats.get("nuisance") else '; nuisance=("diagonal", "constant") may mend that'
-            more.append(
-                f"That is the pattern, not the size: R² off the diagonal is {left:.2f}, and 0 for the mean "
-                f"of the training pairs{mend}."
-            )
-    return Verdict(better, p, words, tuple(more))
+    if better is False:
+        return Verdict(False, False, p, words)
+    beaten, more = [], []
+    for name in ("one", "scaled"):
+        beats, _, said = _compared(cv, method, name)
+        beaten.append(beats)
+        more.append(f"Better than {BASELINES[name]}: {said}.")
+    gains_help = False if False in beaten else None if None in beaten else True
+    if better and gains_help is False:
+        more.append("So X tells something of the target, and that fitted gains add to it is not shown.")
+    left = table.pooled("r2-off-diagonal")[k]
+    if left < 0:
+        mend = "" if cv.stats.get("nuisance") else '; nuisance=("diagonal", "constant") may mend that'
+        more.append(
+            f"That is the pattern, not the size: R² off the diagonal is {left:.2f}, and 0 for the mean "
+            f"of the training pairs{mend}."
+        )
+    return Verdict(better, gains_help, p, words, tuple(more))
 
 
 def _compared(cv: CrossValidation, method: str, name: str) -> tuple[bool | None, float | None, str]:
     """Whether a baseline is beaten, with what p, in words."""
-    gained, error = gain_over(cv, method, name)
     value = cv.scores[method].pooled(cv.score)[cv.place(method)]
     base = cv.baselines[name].pooled(cv.score)
     numbers = f"{cv.score} {value:.2f}, and {base:.2f} {'without X' if name == 'no-x' else 'there'}"
     p = cv.p_value(method, over=name)
-    if p is not None:
-        n = len(cv.scores[method].shuffled.sums)  # type: ignore[union-attr]
-        least = 1 / (n + 1)
-        if least > LEVEL and gained > 0 and p <= least * 1.001:  # none of the few is as good
-            words = f"not shown, p = {p:.2g}, the least that {n} shuffle{'s' * (n > 1)} can give ({numbers})"
-            return None, p, f"{words}; shuffles=99 tests it"
-        better = bool(p <= LEVEL and gained > 0)
-        return better, p, f"{'yes' if better else 'no'}, p = {p:.2g} ({numbers})"
-    if not gained > WORTH * np.nan_to_num(error):
-        return False, None, f"no ({numbers})"
-    return None, None, f"not shown without shuffles ({numbers}); shuffles=99 tests it"
+    if not value > base:
+        return False, p, f"no ({numbers})" if p is None else f"no, p = {p:.2g} ({numbers})"
+    if p is None:
+        return None, None, f"not shown without shuffles ({numbers}); shuffles=99 tests it"
+    n = len(cv.scores[method].shuffled.sums)  # type: ignore[union-attr]
+    least = 1 / (n + 1)
+    if least > LEVEL and p <= least * 1.001:  # none of the few is as good
+        words = f"not shown, p = {p:.2g}, the least that {n} shuffle{'s' * (n > 1)} can give ({numbers})"
+        return None, p, f"{words}; shuffles=99 tests it"
+    return p <= LEVEL, p, f"{'yes' if p <= LEVEL else 'no'}, p = {p:.2g} ({numbers})"
 
 
 def agreement(cv: CrossValidation, method: str) -> Array | None:

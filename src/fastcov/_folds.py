@@ -57,6 +57,11 @@ def make_folds(folds: Any, repeats: int, D: int, random: np.random.Generator) ->
             for one, other in zip(first, second, strict=True)
             for a, b in zip(one, other, strict=True)
         )
+        if len({len(each) for each in rounds}) > 1:
+            raise ValueError(
+                "Argument 'folds' must split into as many folds each time, not into "
+                f"{', '.join(str(len(each)) for each in rounds)}: pass another splitter, or repeats=1."
+            )
         if repeats > 1 and same:
             raise ValueError(
                 f"Argument 'repeats' must be 1 where folds are the same each time, not {repeats}: pass a "

@@ -13,7 +13,6 @@ from ._folds import Split
 from ._labels import by_condition
 from ._moments import LEAST_PAIRED, PAIRED, SCORES
 from ._problem import Problem, check_responses
-from ._sources import Stored
 from ._validation import check_array, check_choice
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def held_out_target(given: Problem, Y: Any, S: Any, nuisance: Any, pairs: Any) -
                 f"Argument 'Y' must have the {D} conditions of X in its columns, not {other.shape[1]}: is "
                 "one of them conditions x channels?"
             )
-        if not isinstance(other, Stored) and _is_symmetric(other):
+        if other.shape[0] == D and _is_symmetric(np.asarray(other[:])):
             raise ValueError(
                 "Argument 'Y' must be responses, channels x conditions, not a square symmetric matrix, as a "
                 "covariance is: pass that as S=…, as in cross_validate(X, S=S) or fit(X, S). Its scale then "

@@ -70,6 +70,7 @@ class LeftOut:
                 weights = self._study.weights[np.ix_(order, order)]
                 pairs = b"" if self._study.even else key
                 if pairs not in self._eigen:
+                    self._eigen.clear()
                     self._eigen[pairs] = _eigenvectors(self._study, weights, self._check)
                 self._targets = {key: _Target(self._study, order, weights, *self._eigen[pairs])}
             target = self._targets[key]

@@ -21,6 +21,7 @@ from ._html import html_table
 from ._jit import blas_for
 from ._methods import METHODS
 from ._moments import SCORE, SCORES
+from ._problem import check_responses
 from ._progress import watching
 from ._scores import FINE, CrossValidation
 from ._settings import Settings
@@ -66,14 +67,16 @@ def permutation_test(
     memory_budget: float | None = None,
     callback: Callable[[Progress], object] | None = None,
 ) -> PermutationTest:
-    """Test whether gains predict held-out covariances: against the same study of shuffled conditions.
+    """Test whether X, with gains, predicts held-out covariances: against the same study of shuffled conditions.
 
     The whole of `cross_validate`, the choice of λ with it, is done again with the conditions of Y in random
     order, K times. With s(λ) the held-out score,
 
         p = (1 + #{k : max_λ s_k(λ) ≥ max_λ s(λ)}) / (K + 1),
 
-    which holds under the null hypothesis that which condition of Y is which does not matter. So do p-values
+    which holds under the null hypothesis that which condition of Y is which does not matter: conditions have to
+    be exchangeable, which those in an order, as of time, are not. Whether gains add to what gains of one
+    predict, `p_over["one"]` says. So do p-values
     of the gain over each baseline, and of all other scores. Channel by channel, the gains of all conditions,
     at the best λ, are compared with those that shuffled targets give: with z̄ the mean of all K + 1 gains of a
     channel, p = (1 + #{k : |z_k − z̄| ≥ |z − z̄|}) / (K + 1), two-sided, and q of Benjamini and Hochberg.
@@ -139,6 +142,9 @@ def permutation_test(
         )
     if ridges is None and relative_ridges is None:
         relative_ridges = RIDGES
+    if channels:
+        N = check_responses("X", X).shape[0]
+        require_memory(24 * N * (K + 1), f"Gains of {N} channels in {K + 1} orders", "pass channels=False")
     random = check_generator(rng)
     cv, study, orders = studied(
         X, Y, S=S, ridges=ridges, relative_ridges=relative_ridges, folds=folds, method=method,
@@ -174,9 +180,6 @@ def _gains(
     """Gains of all conditions at the best ridge, and of each shuffle."""
     given, fit = study.given, cv.fits[method]
     (N, D), K = given.shape, len(orders)
-    require_memory(
-        16 * N * K, f"Gains of {N} channels in {K} orders", "pass channels=False, or fewer shuffles"
-    )
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         settings = settings.watched(watch)
         gains = np.empty((K, N))
@@ -186,7 +189,9 @@ def _gains(
         for first in range(1, K, together):
             some = orders[first : first + together]
             start = study.whole(some)
-            ridge = start.ridge(fit.ridge, None)
+            # Where pairs count unevenly the largest eigenvalue is another for each order.
+            kept = study.even or fit.relative_ridge is None
+            ridge = start.ridge(fit.ridge, None) if kept else start.ridge(None, fit.relative_ridge)
             outcome = METHODS[method](start, ridge, settings)
             gains[first : first + len(some)] = outcome.gains
             short += len(some) * (outcome.status not in FINE)
@@ -200,14 +205,17 @@ def _gains(
         )
     from scipy.stats import false_discovery_control  # half a second, which only this needs
 
-    apart = np.abs(gains - gains.mean(axis=0))
+    first = gains[0].copy()
+    correlation = np.array([_correlation(first, row) for row in gains[1:]])
+    mean, deviation = gains[1:].mean(axis=0), gains[1:].std(axis=0, ddof=1)
     # What rounding leaves of channels that do not move is no difference.
-    same = apart <= 1e-12 * np.maximum(1.0, np.abs(gains).max(axis=0))
-    apart[same] = 0.0
-    p = (1 + (apart[1:] >= apart[0]).sum(axis=0)) / K
-    correlation = np.array([_correlation(gains[0], row) for row in gains[1:]])
+    rounding = 1e-12 * np.maximum(1.0, np.maximum(gains.max(axis=0), -gains.min(axis=0)))
+    gains -= gains.mean(axis=0)
+    np.abs(gains, out=gains)
+    gains[gains <= rounding] = 0.0
+    p = (1 + (gains[1:] >= gains[0]).sum(axis=0)) / K
     return ChannelTest(
-        gains=gains[0], mean=gains[1:].mean(axis=0), deviation=gains[1:].std(axis=0, ddof=1), p=p,
+        gains=first, mean=mean, deviation=deviation, p=p,
         q=false_discovery_control(p), names=fit.channels, correlation=correlation,
     )  # fmt: skip
 

@@ -125,7 +125,9 @@ def conclusions(cv: CrossValidation) -> list[str]:
             )
         agreed = cv.agreement(name)
         if agreed is not None:
-            notes.append(f"{of}Gains of any two folds correlate by {agreed[k]:.2f} at the best ridge.")
+            notes.append(
+                f"{of}Gains of any two folds, which share most conditions, correlate by {agreed[k]:.2f}."
+            )
     short = sum(int(np.sum(~np.isin(s.status.astype(str), FINE))) for s in cv.scores.values())
     if short:
         notes.append(f"{short} fits stopped short: see status")

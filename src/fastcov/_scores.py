@@ -54,8 +54,8 @@ class Scores:
     status : ndarray of str, shape (F, K)
         Certificate of each fit, as in `Fit`.
     errors : ndarray, shape (F, K, D)
-        Squared errors Σ (P − S)² over the unseen pairs of each held-out condition, in units of the trace of
-        X's covariance; NaN for conditions that the fold was trained on.
+        Squared errors Σ (P − S)² over the unseen pairs of each held-out condition, in units of the
+        study; NaN for conditions that the fold was trained on.
     gains : ndarray, shape (F, K, N), or None
         Gains of each fold; None where they would take more than 256 MB.
     shuffled : Moments or None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numba
 import numpy as np
@@ -26,6 +28,8 @@ CHAIN = 4
 # What a fold holds for each response of its training conditions: copies in float64 and float32, and what
 # is made of them.
 FOLD_BYTES = 24
+# Tasks that wait for each worker: to look through all, whenever one is done, takes longer than they do.
+WINDOW = 4
 
 
 def _bytes(study: Study, method: str, n_conditions: int, settings: Settings) -> float:
@@ -73,10 +77,14 @@ def side_by_side(
     cut = np.array_split(falling, -(-len(falling) // CHAIN))
     chains = {m: cut[::-1] if m == "exact" else [falling] for m in settings}
     at_once = {m for m in settings if m == "linear" and pays(study, splits, settings[m])}
+
+    def together(m: str, s: int, f: int) -> bool:
+        return m in at_once and f < len(splits) and (s == 0 or study.even)
+
     tasks = [
         (m, s, f, chain.tolist())
         for m, s, f in whole
-        for chain in (chains[m] if m not in at_once or f >= len(splits) else [falling])
+        for chain in ([falling] if together(m, s, f) else chains[m])
     ]
     tasks.sort(key=lambda task: study.ridges[task[-1][-1]])  # small ridges take longest
     most = max(len(train) for train, _ in splits)
@@ -101,7 +109,7 @@ def side_by_side(
         try:
             check(None)
             kept = keep and s == 0 and f < len(splits)
-            if m in at_once and f < len(splits):
+            if together(m, s, f):
                 return (m, s, f), left_out.fold(splits[f], orders[s], kept)
             asked = settings[m].watched(check, rng=np.random.default_rng(0))
             return (m, s, f), study.path(every[f], orders[s], m, asked, part, kept)
@@ -119,14 +127,20 @@ def side_by_side(
     )
     with blas_for(0):
         try:
-            waiting = {pool.submit(work, *task) for task in tasks}
-            while waiting:  # not for longer at once: a signal that comes just before a wait does not end it
+            queue, waiting, done = iter(tasks), set[concurrent.futures.Future[Any]](), 0
+            while True:
+                for task in itertools.islice(queue, WINDOW * workers - len(waiting)):
+                    waiting.add(pool.submit(work, *task))
+                if not waiting:
+                    break
+                # Not for longer at once: a signal that comes just before a wait does not end it.
                 ready, waiting = concurrent.futures.wait(waiting, 0.2, concurrent.futures.FIRST_COMPLETED)
                 for future in ready:
                     key, row = future.result()
                     results[key].update(row)
+                done += len(ready)
                 if ready:
-                    watch(Progress("folds", 1.0 - len(waiting) / len(tasks)))
+                    watch(Progress("folds", done / len(tasks)))
         finally:  # after an error of a fold or a callback, or Ctrl-C, what is under way ends at once
             cancelled = True
             pool.shutdown(cancel_futures=True)

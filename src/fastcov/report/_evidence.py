@@ -43,7 +43,7 @@ STUDIED = (
     Row("Shuffled", "The whole study again, the choice of the ridge with it, after the conditions of the "
         "target were put in random order: what the same procedure finds where there is nothing to find."),
     Row("p", "The share of shuffles that reach at least the observed score, what was observed counted as "
-        "one. Below 0.05 is taken for evidence; one in (shuffles + 1) is the least there can be."),
+        "one. 0.05 or less is taken for evidence; one in (shuffles + 1) is the least there can be."),
     Row("Held-out and cross pairs", "Pairs of two held-out conditions, and of a held-out with a trained one. "
         "No fit saw either; there are many more of the second."),
 )  # fmt: skip
@@ -80,12 +80,21 @@ def study_of(cv: Any, fit: Fit | None = None) -> tuple[CrossValidation, Permutat
             f"Argument 'cv' must be a study of the {N} channels x {D} conditions of the fit, not of {n} x "
             f"{d}."
         )
+    asked = {"nuisance": tuple(fit.nuisance), "center": fit.stats["center"]}
+    for name, value in asked.items():
+        if study.stats.get(name, value) != value:
+            raise ValueError(
+                f"Argument 'cv' must be a study with the {name} of the fit, {value!r}, not "
+                f"{study.stats[name]!r}: pass the same to both."
+            )
     return study, test
 
 
 def verdict_of(cv: CrossValidation, method: str) -> tuple[str, str]:
     """The verdict of a method in words, and whether that is good, bad or open."""
     found = cv.verdicts()[method]
+    if found.better and not found.gains_help:
+        return f"{found.words} Fitted gains add nothing that is shown.", "open"
     return found.words, _VERDICT[found.better]
 
 
@@ -117,7 +126,7 @@ def sentences(cv: CrossValidation, method: str) -> list[str]:
     """What the verdict rests on."""
     found = cv.verdicts()[method]
     if found.better is True:
-        first = "The same procedure on shuffled conditions hardly ever does as well."
+        first = f"Of the same study with shuffled conditions {_as_good(found.p)} does as well."
     elif cv.scores[method].shuffled is None:
         first = (
             "No shuffles were made: how much of the score is about which condition is which, nothing here "
@@ -128,7 +137,10 @@ def sentences(cv: CrossValidation, method: str) -> list[str]:
     elif found.better is None:
         first = "There are too few shuffles for a p below 0.05: 99 or more tell."
     else:
-        first = "Gains of shuffled conditions do as well: the fit says nothing of conditions it has not seen."
+        first = (
+            f"Of the same study with shuffled conditions {_as_good(found.p)} does as well: that the fit says "
+            "anything of conditions it has not seen is not shown."
+        )
     value, _ = held_out(cv, method)
     what, pairs = WORDS[cv.score]
     what = f"{what} of predicted and target covariances" if what == "correlation" else what
@@ -138,6 +150,11 @@ def sentences(cv: CrossValidation, method: str) -> list[str]:
     )
     more = " ".join(found.more).replace(" -", " −")
     return [f"{first} {said}", *([more] if more else [])]
+
+
+def _as_good(p: float | None) -> str:
+    """How many shuffles are as good, by their p."""
+    return "a share" if p is None else f"{100 * p:.2g}\u00a0%, itself counted,"
 
 
 def sections(
