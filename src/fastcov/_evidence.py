@@ -18,6 +18,8 @@ Array = NDArray[np.float64]
 
 # The level of a verdict.
 LEVEL = 0.05
+# Scores that do not see how large covariances are.
+PATTERNS = ("pearson", "rsa", "cosine")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Verdict:
     better : bool or None
         Than by two numbers that ignore X. None: not shown, for want of shuffles.
     gains_help : bool or None
-        Whether the fitted gains also beat gains of one and aC + βI + γ11ᵀ. Where `better` is true and this is
-        not, X tells something of the target, and the gains add nothing that is shown.
+        Whether the fitted gains also beat gains of one and aC + βI + γ11ᵀ; None: not shown. Where `better` is
+        true and this is not, X tells something of the target, and that gains add to it is not shown.
     p : float or None
         Of the gain over the baseline without X, from shuffles.
     words : str
@@ -110,14 +112,15 @@ def verdict(cv: CrossValidation, method: str) -> Verdict:
         beaten.append(beats)
         more.append(f"Better than {BASELINES[name]}: {said}.")
     gains_help = False if False in beaten else None if None in beaten else True
-    if better and gains_help is False:
+    if better and not gains_help:
         more.append("So X tells something of the target, and that fitted gains add to it is not shown.")
-    left = table.pooled("r2-off-diagonal")[k]
-    if left < 0:
+    prefix, pattern = ("cross-" if cv.score.startswith("cross-") else ""), cv.score.removeprefix("cross-")
+    left = table.pooled(f"{prefix}r2-off-diagonal")[k]
+    if pattern in PATTERNS and left < 0:
         mend = "" if cv.stats.get("nuisance") else '; nuisance=("diagonal", "constant") may mend that'
         more.append(
-            f"That is the pattern, not the size: R² off the diagonal is {left:.2f}, and 0 for the mean "
-            f"of the training pairs{mend}."
+            f"That is the pattern, not the size: R² of the same pairs is {left:.2f}, and 0 for the mean of "
+            f"the training pairs{mend}."
         )
     return Verdict(better, gains_help, p, words, tuple(more))
 
@@ -129,7 +132,8 @@ def _compared(cv: CrossValidation, method: str, name: str) -> tuple[bool | None,
     numbers = f"{cv.score} {value:.2f}, and {base:.2f} {'without X' if name == 'no-x' else 'there'}"
     p = cv.p_value(method, over=name)
     if not value > base:
-        return False, p, f"no ({numbers})" if p is None else f"no, p = {p:.2g} ({numbers})"
+        tested = f", p = {p:.2g}" if p is not None and p > LEVEL else ""
+        return False, p, f"no{tested} ({numbers})"
     if p is None:
         return None, None, f"not shown without shuffles ({numbers}); shuffles=99 tests it"
     n = len(cv.scores[method].shuffled.sums)  # type: ignore[union-attr]
@@ -137,7 +141,13 @@ def _compared(cv: CrossValidation, method: str, name: str) -> tuple[bool | None,
     if least > LEVEL and p <= least * 1.001:  # none of the few is as good
         words = f"not shown, p = {p:.2g}, the least that {n} shuffle{'s' * (n > 1)} can give ({numbers})"
         return None, p, f"{words}; shuffles=99 tests it"
-    return p <= LEVEL, p, f"{'yes' if p <= LEVEL else 'no'}, p = {p:.2g} ({numbers})"
+    # Shuffles take from other baselines what they have of the pattern, too: what a gain over these has to
+    # reach is more than chance, and one that does not is no proof against it.
+    if p <= LEVEL:
+        return True, p, f"yes, p = {p:.2g} ({numbers})"
+    if name == "no-x":
+        return False, p, f"no, p = {p:.2g} ({numbers})"
+    return None, p, f"not shown, p = {p:.2g} ({numbers})"
 
 
 def agreement(cv: CrossValidation, method: str) -> Array | None:

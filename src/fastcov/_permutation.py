@@ -67,19 +67,19 @@ def permutation_test(
     memory_budget: float | None = None,
     callback: Callable[[Progress], object] | None = None,
 ) -> PermutationTest:
-    """Test whether X, with gains, predicts held-out covariances: against the same study of shuffled conditions.
+    """Test whether X, with gains, predicts held-out covariances: against studies of shuffled conditions.
 
     The whole of `cross_validate`, the choice of λ with it, is done again with the conditions of Y in random
     order, K times. With s(λ) the held-out score,
 
         p = (1 + #{k : max_λ s_k(λ) ≥ max_λ s(λ)}) / (K + 1),
 
-    which holds under the null hypothesis that which condition of Y is which does not matter: conditions have to
-    be exchangeable, which those in an order, as of time, are not. Whether gains add to what gains of one
-    predict, `p_over["one"]` says. So do p-values
-    of the gain over each baseline, and of all other scores. Channel by channel, the gains of all conditions,
-    at the best λ, are compared with those that shuffled targets give: with z̄ the mean of all K + 1 gains of a
-    channel, p = (1 + #{k : |z_k − z̄| ≥ |z − z̄|}) / (K + 1), two-sided, and q of Benjamini and Hochberg.
+    which holds under the null hypothesis that which condition of Y is which does not matter: conditions
+    have to be exchangeable, which those in an order, as of time, are not. So do p-values of the gain over
+    each baseline (whether gains add to what gains of one predict, ``p_over["one"]`` says) and of all
+    other scores. Channel by channel, the gains of all conditions, at the best λ, are compared with those
+    that shuffled targets give: with z̄ the mean of all K + 1 gains of a channel, p = (1 + #{k : |z_k −
+    z̄| ≥ |z − z̄|}) / (K + 1), two-sided, and q of Benjamini and Hochberg.
 
     Parameters
     ----------

@@ -33,9 +33,9 @@ def title(cv: CrossValidation) -> str:
 
 
 def tables(cv: CrossValidation) -> Iterator[Table]:
-    """Title, head, rows and notes: scores at each ridge beside the baselines, and all scores at the best."""
+    """Title, head, rows and notes: scores at each ridge, what they show, and all scores at the best."""
     width = ("ridge/largest" if cv.relative else "ridge", *cv.methods)
-    yield title(cv), width, _ridge_rows(cv), _ridge_notes(cv)
+    yield title(cv), width, _ridge_rows(cv), [*_ridge_notes(cv), *conclusions(cv)]
     for name, columns in (("held-out pairs", COLUMNS), ("held-out x trained pairs", CROSS)):
         rows = [
             (label, *(_number(moments.pooled(score)) for score in columns.values()))
@@ -54,7 +54,7 @@ def text(cv: CrossValidation) -> str:
             spaced = [cell if cell.endswith("*") or k else f"{cell} " for cell in cells]
             lines.append(f"  {value:<{first}}" + "".join(f"{cell:>{column}}" for cell in spaced))
         lines += [line for note in notes for line in _wrapped(note)]
-    return "\n".join([*lines, *(line for note in conclusions(cv) for line in _wrapped(note))])
+    return "\n".join(lines)
 
 
 def _wrapped(note: str) -> list[str]:

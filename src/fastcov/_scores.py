@@ -355,12 +355,7 @@ class CrossValidation:
         return _printed.text(self)
 
     def _repr_html_(self) -> str:
-        *first, last = _printed.tables(self)
-        title, head, rows, notes = last
         return "".join(
             html_table(title, rows, head=head, notes=notes)
-            for title, head, rows, notes in (
-                *first,
-                (title, head, rows, [*notes, *_printed.conclusions(self)]),
-            )
+            for title, head, rows, notes in _printed.tables(self)
         )

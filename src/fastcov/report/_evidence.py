@@ -94,7 +94,10 @@ def verdict_of(cv: CrossValidation, method: str) -> tuple[str, str]:
     """The verdict of a method in words, and whether that is good, bad or open."""
     found = cv.verdicts()[method]
     if found.better and not found.gains_help:
-        return f"{found.words} Fitted gains add nothing that is shown.", "open"
+        return (
+            f"{found.words} That fitted gains add to X is not shown.",
+            "good" if found.gains_help is None else "open",
+        )
     return found.words, _VERDICT[found.better]
 
 
@@ -201,8 +204,9 @@ def picture(cv: CrossValidation, methods: tuple[str, ...]) -> Picture:
         f"Curves of a score of held-out conditions against the ridge: {best or 'not defined'}. Lines of "
         f"baselines: {bases}{shuffled}.",
         "Each fold was predicted by gains that were fitted to the other conditions. Where points are above "
-        "the lines of the baselines, gains predict better than without them. To the right gains stay near "
-        f"one, to the left they fit what is peculiar to the conditions they saw. {shown}",
+        "the lines of the baselines and the band of shuffles, gains predict better than without them. To the "
+        "right gains stay near one, to the left they fit what is peculiar to the conditions they saw. "
+        f"{shown}",
         lambda figure: plot.cross_validation(cv, ax=figure.subplots(), legend="above"),
         (4.6, 5.4),
     )

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from .._baselines import BASELINES
-from .._evidence import gain_over
+from .._evidence import gain_over, maxima
 from .._moments import SCORES
 from .._permutation import PermutationTest
 from .._result import Fit
@@ -76,7 +76,7 @@ def score_tables(cv: CrossValidation, method: str) -> list[Table]:
             (
                 called(name),
                 _p(cv.p_value(method, name)),
-                *(_p(cv.p_value(method, name, over=each)) for each in names),
+                *(_over(cv, method, name, each) for each in names),
             )
             for name in _order(cv)
         ]
@@ -88,6 +88,12 @@ def score_tables(cv: CrossValidation, method: str) -> list[Table]:
             )
         )
     return tables
+
+
+def _over(cv: CrossValidation, method: str, name: str, baseline: str) -> str:
+    """p of a gain over a baseline, where there is a gain."""
+    gained, _ = maxima(cv, method, name, baseline)
+    return _p(cv.p_value(method, name, over=baseline)) if gained > 0 else "below it"
 
 
 def _p(value: float | None) -> str:
