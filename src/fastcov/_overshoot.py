@@ -31,10 +31,8 @@ def beyond_rounding(fit: Fit) -> Any:
     N = fit.stats["shape"][0]
     eps = np.finfo(np.float32 if np.dtype(fit.stats["dtype"]).itemsize < 8 else np.float64).eps
     with np.errstate(over="ignore", invalid="ignore"):
-        sizes = [
-            np.linalg.norm(each, axis=(-2, -1))
-            for each in (fit._covariance, fit._target, fit._covariance_at_one)
-        ]
+        each = (fit._covariance, fit._target, fit._covariance_at_one)
+        sizes = [np.sqrt(np.einsum("...ij,...ij", matrix, matrix)) for matrix in each]
         off = ROUNDING * np.sqrt(N) * eps * sum(sizes)
         # ½‖E‖² with ‖E‖ off by so much, at both ends; and the sum of it and the ridge term.
         left = np.sqrt(2 * fit.loss) + np.sqrt(2 * fit.loss_at_one)
@@ -74,7 +72,8 @@ def warn_overshoots(fits: Sequence[Fit]) -> None:
     named = [f"{ridge:.4g}" for ridge in ridges]
     if len(named) > NAMED:
         named[NAMED // 2 : -1] = ["…"]
-    worst = max(above, key=lambda fit: np.max(_ratio(fit)))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        worst = max(above, key=lambda fit: np.max(np.divide(fit.loss, fit.loss_at_one)))
     of = (
         f"{len(above)} of {len(fits)} ridges ({'relative_ridge' if relative else 'ridge'} {', '.join(named)})"
     )
