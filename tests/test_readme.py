@@ -84,10 +84,14 @@ def test_the_example_that_makes_the_table_of_ridges_runs(monkeypatch, capsys):
 @compiled
 def test_the_example_that_makes_the_table_of_held_out_conditions_runs(monkeypatch, capsys):
     monkeypatch.delenv("FASTCOV_REAL_DATA", raising=False)
+    monkeypatch.setattr("sys.argv", ["held_out.py"])
     runpy.run_path(str(ROOT / "examples" / "held_out.py"))
     printed = capsys.readouterr().out
-    assert printed.count("\n") == 6
-    assert printed.startswith("| λ / λ_max | 1 | 0.3 | 0.1 |")
+    for start in ("λ / λ_max", "exact, with βI + γ11ᵀ", "exact", "line-search", "linear", "gains of one",
+                  "no X", "aC + βI + γ11ᵀ"):  # fmt: skip
+        assert printed.count(f"\n| {start} | ") == 3, start  # a row in the table of each score
+    assert printed.count("\n| no X | 0.00 ± 0.00 |") == 2  # of a correlation, and beside its own mean
+    assert "PermutationTest" not in printed
 
 
 @compiled
