@@ -343,7 +343,7 @@ def test_clones_and_pickles_are_the_same_model(X, y):
     assert {name: value for name, value in copy.get_params().items() if name != "ridge"} == others
     assert set(others) | {"ridge"} == {
         "ridge", "relative_ridge", "method", "target", "center", "bounds", "solver", "tol", "max_iterations",
-        "random_state", "n_starts",
+        "random_state", "n_starts", "nuisance", "pairs",
     }  # fmt: skip
     model = GainModel(method="exact").fit(X, y)
     assert not hasattr(clone(model), "gains_")
