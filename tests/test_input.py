@@ -497,8 +497,12 @@ def test_a_ridge_of_none_is_refused(call):
         call(None)
 
 
-@pytest.mark.parametrize("value", ["best", "Linear", "", None, 1, ["linear"], np.array([1, 2])], ids=repr)
-@pytest.mark.parametrize("name", ["method", "solver"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name in ("method", "solver")
+     for value in ("best", "Linear", "", 1, ["linear"], np.array([1, 2]))] + [("solver", None)],
+    ids=repr,
+)  # fmt: skip
 def test_an_unknown_method_or_solver_is_refused_with_the_choices(name, value):
     methods = "'linear', 'diagonal', 'line-search', 'exact'"
     choices = {"method": methods, "solver": "'auto', 'cholesky', 'dual', 'spectral', 'pcg'"}[name]
