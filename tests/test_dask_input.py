@@ -63,7 +63,7 @@ def iterations(lazy, S, measure, most=10, **asked):
 @pytest.mark.parametrize(("count", "rank"), [(1, None), (2, None), (2, 2), (7, None), (40, 2)])
 def test_an_iteration_takes_few_tasks(count, rank, monkeypatch):
     given, lazy = submitted(monkeypatch), chunked(X, parts(N, count))
-    asked = {"ridge": ridge_of(0.001), "rank": rank}
+    asked = {"ridge": ridge_of(0.0003), "rank": rank}
     counts = iterations(lazy, S, lambda: sum(len(tasks) for tasks, _ in given), **asked)
     assert counts[-1] - counts[0] <= 4 * count * (len(counts) - 1)
 
