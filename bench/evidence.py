@@ -8,9 +8,9 @@
 `power` compares the scores: of data sets of several kinds in which gains do predict, which share has a p of
 0.05 by each score, and how far the observed score is from those of shuffles, in their standard deviations.
 `unshuffled` counts how often, without shuffles, the best score is some standard errors above the baseline
-without X, where there is nothing to find and where there is; `spread`, how scores spread over data sets. `null`
-counts, of data sets in which there is nothing to find, how many have a p of 0.05 nevertheless, by the default
-score, by its gain over each baseline, and of single gains. They print the tables of docs/evidence.md.
+without X, where there is nothing to find and where there is; `spread`, how scores spread over data sets.
+`null` counts, of data sets in which there is nothing to find, how many have a p of 0.05 nevertheless, by the
+default score, by its gain over each baseline, and of single gains. They print the tables of docs/evidence.md.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def test_pure_noise_is_never_said_to_be_predicted_and_seldom_to_be_worth_a_test(
         assert cv.verdict.words in " ".join(repr(cv).split())
         words.append(cv.verdict.words.split(": ")[1].split(" (")[0])
     assert set(words) <= {"no", "not shown without shuffles"}
-    assert words.count("no") > 1  # half of all by chance: the score is no better than without X
+    assert "no" in words  # where the best of nine ridges is no better than without X
 
 
 def test_noise_beside_shuffles_is_said_to_be_predicted_no_more_often_than_the_level():
