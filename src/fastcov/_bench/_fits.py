@@ -90,7 +90,7 @@ def _naive_solution(simulation: Simulation) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _factorisation(simulation: Simulation, ridge: Any, targets: int = 1) -> Any:
+def bare_solution(simulation: Simulation, ridge: Any, targets: int = 1) -> Any:
     """The bare direct solution: SYRK of the centred X, POTRF and POTRS."""
     X, N = simulation.X, len(simulation.X)
     centred, diagonal = X - X.mean(axis=0), np.arange(len(X))
@@ -133,7 +133,7 @@ def bare_work(simulation: Simulation, ridge: float, solver: str) -> dict[str, An
     if solver == "dual":
         return {"floor": _pair_factorisation(simulation, ridge)}
     if solver != "pcg" or len(X) <= DIRECT:
-        return {"floor": _factorisation(simulation, ridge)}
+        return {"floor": bare_solution(simulation, ridge)}
     iterations = max(1, int(fc.fit(X, S, ridge=ridge, solver=solver).stats["iterations"]))
     # They are in float32 where the ridge is well above its rounding.
     return {"floor": bare_products(X.astype(np.float32), iterations), "repeats": float(iterations)}
@@ -275,7 +275,7 @@ def targets(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
     return Task(
         ours=lambda: fc.fit(X, stack, ridge=ridge), check=check, flops=cost.flops, nbytes=cost.nbytes,
         naive=naive, **_naive_solution(simulation),
-        floor=_factorisation(simulation, ridge, TARGETS),
+        floor=bare_solution(simulation, ridge, TARGETS),
     )  # fmt: skip
 
 
@@ -291,7 +291,7 @@ def ridges(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
         flops=cost.flops, nbytes=cost.nbytes,
         naive=lambda: _naive.linear_fit(X, S, each),
         **_naive_solution(simulation),
-        floor=_factorisation(simulation, each),
+        floor=bare_solution(simulation, each),
     )  # fmt: skip
 
 
