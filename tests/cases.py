@@ -11,6 +11,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tracemalloc
 
 import naive
 import numba
@@ -193,6 +194,19 @@ def within(actual, expected, bound):
     assert np.isfinite(actual).all()
     excess = np.max(np.abs(actual - expected) - bound, initial=-1.0)
     assert excess <= 0, f"{excess} beyond the bound, largest {np.max(bound)}"
+
+
+def peak_bytes(call, times=3):
+    """Bytes at the peak of a call, and its result; the least of several, for other threads allocate, too."""
+    peaks = []
+    for _ in range(times):
+        tracemalloc.start()
+        try:
+            result = call()
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    return min(peaks), result
 
 
 def run_python(script, *, cwd=None, package=None, **environment):

@@ -40,9 +40,11 @@ def local_cluster(n_workers=2, **options):
         yield client
 
 
-@pytest.fixture(scope="session")
+# Not for the session: a fixture that modules import is another in each, whose workers and scheduler would
+# take time, and memory that other tests count, until the last test of all.
+@pytest.fixture(scope="module")
 def shared_cluster():
-    """Two workers for all tests in which none of them dies."""
+    """Two workers for all tests of a module in which none of them dies."""
     with distributed.LocalCluster(n_workers=2, **OPTIONS) as cluster:
         yield cluster
 

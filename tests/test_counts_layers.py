@@ -1,10 +1,8 @@
 """Flops, passes and arrays of penalties on activations and of quadratic forms: those of their formulas."""
 
-import tracemalloc
-
 import numpy as np
 import pytest
-from cases import needs_jit
+from cases import needs_jit, peak_bytes
 from counting import allocations, work
 
 import fastcov as fc
@@ -149,12 +147,7 @@ def test_a_penalty_makes_its_gradient_and_blocks_but_no_matrix_of_units(name, dt
     sizes = [nbytes for nbytes, _ in made]
     assert sizes.count(gradient.nbytes) >= 1
     assert max(sizes) <= max(gradient.nbytes, BLOCK_BYTES)  # a matrix of units has 36 MB, or 72
-    tracemalloc.start()
-    try:
-        CALLS[name](A, center=center)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    peak, _ = peak_bytes(lambda: CALLS[name](A, center=center))
     # Two blocks, a tile, its product; in the activations' own units all of it.
     assert peak <= gradient.nbytes + 4 * BLOCK_BYTES
 

@@ -2,11 +2,10 @@
 
 import collections
 import functools
-import tracemalloc
 
 import numpy as np
 import pytest
-from cases import needs_jit
+from cases import needs_jit, peak_bytes
 from counting import allocations
 
 import fastcov as fc
@@ -162,12 +161,7 @@ def test_an_explanation_is_a_spectral_fit_and_its_vectors_in_order(dtype):
 
 def peak(call):
     call()
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    return peak_bytes(call)[0]
 
 
 @pytest.mark.parametrize("shape", [TALL, WIDE], ids=str)

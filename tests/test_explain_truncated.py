@@ -2,14 +2,13 @@
 
 import dataclasses
 import itertools
-import tracemalloc
 
 import hypothesis
 import hypothesis.strategies as st
 import naive
 import numpy as np
 import pytest
-from cases import LAYOUTS, data, needs_jit, random_gains, target
+from cases import LAYOUTS, data, needs_jit, peak_bytes, random_gains, target
 from test_explain import CLOSE, EPS, a_ridge, close, problem
 from test_input import refused
 
@@ -221,10 +220,7 @@ def test_some_modes_take_no_matrix_of_all_channels(large):
         why.covariance_modes(2), repr(why)
 
     explained()  # compiles
-    tracemalloc.start()
-    explained()
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    peak, _ = peak_bytes(explained)
     # What it says it takes, and the memory budget of one filter.
     limit = 8 * N * (6 * k + 200) + 8 * N * (4 * k + 2) + 2e7
     assert limit < 0.5 * 8 * N * N

@@ -1,12 +1,11 @@
 """Activations as they are given: what is taken and left as it is, what has no entries, what is refused."""
 
 import re
-import tracemalloc
 
 import naive
 import numpy as np
 import pytest
-from cases import LAYOUTS, data, needs_jit, within
+from cases import LAYOUTS, data, needs_jit, peak_bytes, within
 from optional import needs
 from scipy import sparse
 from test_input import not_real, refused
@@ -316,12 +315,7 @@ def test_no_array_of_units_by_units_or_of_samples_by_samples_is_made(label, shap
     made = data(*shape, dtype)
     kwargs = {"target": np.eye(shape[0])} if "target" in options(1) else options(1)
     getattr(penalties, name)(made, **kwargs)  # compiled
-    tracemalloc.start()
-    try:
-        getattr(penalties, name)(made, **kwargs)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    peak, _ = peak_bytes(lambda: getattr(penalties, name)(made, **kwargs), times=1)
     # The gradient, centred activations, those of unit length, one block more, and tiles of 8 MB. A covariance
     # of 2500 units takes 50 MB, or 25 in float32, a product of 20000 samples a hundred times that.
     allowed = 4 * made.nbytes + (1 << 24)

@@ -2,11 +2,10 @@
 
 import math
 import re
-import tracemalloc
 
 import numpy as np
 import pytest
-from cases import data, needs_jit, target
+from cases import data, needs_jit, peak_bytes, target
 
 import fastcov as fc
 from fastcov._solvers import NAMES, _plan, base_bytes
@@ -150,12 +149,7 @@ def test_the_least_budget_that_is_named_is_enough(N, available):
 def peak_of(X, S, **options):
     """Bytes at the peak of a fit, and the fit."""
     fc.fit(X, S, **options)  # compiles, imports
-    tracemalloc.start()
-    try:
-        fit = fc.fit(X, S, **options)
-        return tracemalloc.get_traced_memory()[1], fit
-    finally:
-        tracemalloc.stop()
+    return peak_bytes(lambda: fc.fit(X, S, **options))
 
 
 @needs_jit

@@ -3,7 +3,6 @@
 import mmap
 import os
 import threading
-import tracemalloc
 import zlib
 
 import numpy as np
@@ -15,6 +14,7 @@ from cases import (
     gains_bound,
     magnitudes,
     needs_jit,
+    peak_bytes,
     random_gains,
     rounding,
     run_python,
@@ -286,10 +286,7 @@ def test_memory_does_not_grow_with_the_channels(monkeypatch):
     shape = (20_000, 100)
     X = Rows(np.broadcast_to(1.0, shape), lambda start, stop: np.ones((stop - start, shape[1])))
     fc.covariance(X)
-    tracemalloc.start()
-    fc.covariance(X)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
+    peak, _ = peak_bytes(lambda: fc.covariance(X))
     assert peak < 8 * shape[0] * shape[1] / 10
 
 
