@@ -21,7 +21,7 @@ _LISTED, _FOLDS = 10, 20
 # What stands in the head of a table, and after it what it means.
 WITHOUT = {"one": "gains of one", "no-x": "without X", "scaled": BASELINES["scaled"]}
 # The same in so few letters that a table fits a phone.
-_HEADS = WITHOUT | {"scaled": "scaled X"}
+_HEADS = WITHOUT | {"no-x": "no X", "scaled": "scaled X"}
 BASELINE_WORDS = {
     "no-x": "Two numbers of the training conditions and nothing of X: the mean variance of the target, and "
     "its mean covariance.",
@@ -101,7 +101,7 @@ def _p(value: float | None) -> str:
 
 
 def baseline_notes(cv: CrossValidation) -> list[str]:
-    starts = {"no-x": "Without X", "one": "Gains of one", "scaled": f"Scaled X, {BASELINES['scaled']}"}
+    starts = {"no-x": "No X", "one": "Gains of one", "scaled": f"Scaled X, {BASELINES['scaled']}"}
     notes = [f"{words}: {BASELINE_WORDS[name]}" for name, words in starts.items()]
     if cv.baselines_shuffled:
         notes.append(
