@@ -31,6 +31,7 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -221,6 +222,7 @@ def show(ratios: Mapping[str, Sequence[Ratio]], usual: Mapping[str, float], said
 
 
 def main() -> int:
+    warnings.simplefilter("ignore", fc.OvershootWarning)  # fits are timed, not used
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
