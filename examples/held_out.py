@@ -47,8 +47,7 @@ for score in SCORES:
         value, error = plain.baseline(name, score)
         print(f"| {label} | {value:.2f} ± {error:.2f} |" + " |" * (len(RIDGES) - 1))
 
-asked = "".join(sys.argv[1:2])
-if shuffles := int(asked) if asked.isdecimal() else 0:
+if shuffles := int((sys.argv[1:] or ["0"])[0]):
     for nuisance in ((), TERMS):
         test = fc.permutation_test(X, Y, shuffles=shuffles, nuisance=nuisance)
         print(f"\nnuisance={nuisance!r}\n{test}\n\n| score, the largest over all λ | exact | p | distance |")

@@ -72,8 +72,7 @@ def warn_overshoots(fits: Sequence[Fit]) -> None:
     named = [f"{ridge:.4g}" for ridge in ridges]
     if len(named) > NAMED:
         named[NAMED // 2 : -1] = ["…"]
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        worst = max(above, key=lambda fit: np.max(np.divide(fit.loss, fit.loss_at_one)))
+    worst = max(above, key=_ratio)
     of = (
         f"{len(above)} of {len(fits)} ridges ({'relative_ridge' if relative else 'ridge'} {', '.join(named)})"
     )
@@ -86,15 +85,16 @@ def warn_overshoots(fits: Sequence[Fit]) -> None:
     )
 
 
-def _ratio(fit: Fit) -> Any:
-    """The loss over that at gains of one; infinite where that is zero."""
+def _ratio(fit: Fit) -> float:
+    """The loss over that at gains of one, of the worst target; infinite where that is zero."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return np.where(beyond_rounding(fit), np.divide(fit.loss, fit.loss_at_one), 0.0)
+        ratios = np.ravel(np.divide(fit.loss, fit.loss_at_one))
+    return float(np.fmax.reduce(ratios, initial=0.0))  # both are zero where gains of one are the answer
 
 
 def _times(fit: Fit) -> str:
     """By how many times the loss is above that at gains of one, of the worst target."""
-    ratio = float(np.max(_ratio(fit)))
+    ratio = _ratio(fit)
     if not np.isfinite(ratio):
         return f"{np.max(fit.loss):.3g}, and 0 at gains of one"
     return f"{f'{ratio:.3g}' if ratio > 1.01 else f'{ratio:.12g}'} times that at gains of one"
