@@ -196,17 +196,14 @@ def within(actual, expected, bound):
     assert excess <= 0, f"{excess} beyond the bound, largest {np.max(bound)}"
 
 
-def peak_bytes(call, times=3):
-    """Bytes at the peak of a call, and its result; the least of several, for other threads allocate, too."""
-    peaks = []
-    for _ in range(times):
-        tracemalloc.start()
-        try:
-            result = call()
-            peaks.append(tracemalloc.get_traced_memory()[1])
-        finally:
-            tracemalloc.stop()
-    return min(peaks), result
+def peak_bytes(call):
+    """Bytes at the peak of a call, and what it returns."""
+    tracemalloc.start()
+    try:
+        result = call()
+        return tracemalloc.get_traced_memory()[1], result
+    finally:
+        tracemalloc.stop()
 
 
 def run_python(script, *, cwd=None, package=None, **environment):

@@ -315,7 +315,7 @@ def test_no_array_of_units_by_units_or_of_samples_by_samples_is_made(label, shap
     made = data(*shape, dtype)
     kwargs = {"target": np.eye(shape[0])} if "target" in options(1) else options(1)
     getattr(penalties, name)(made, **kwargs)  # compiled
-    peak, _ = peak_bytes(lambda: getattr(penalties, name)(made, **kwargs), times=1)
+    peak, _ = peak_bytes(lambda: getattr(penalties, name)(made, **kwargs))
     # The gradient, centred activations, those of unit length, one block more, and tiles of 8 MB. A covariance
     # of 2500 units takes 50 MB, or 25 in float32, a product of 20000 samples a hundred times that.
     allowed = 4 * made.nbytes + (1 << 24)
