@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from . import _blas
 from ._bounds import Bounds
-from ._objective import Objective
 from ._products import apply_adjoint, apply_atoms
 from ._solvers import Solution, System
 
@@ -47,7 +46,6 @@ class Certificate:
     residual: Array
     status: str
     warning: str | None = None
-    covariance: Array | None = None  # of the exact loss (T, D, D)
     slopes: Array | None = None  # G δ, of the linear system (T, D, D)
 
 
@@ -105,32 +103,28 @@ def _judged(
 
 
 def stationarity(
-    objectives: Sequence[Objective],
+    gradient: Array,
+    rounding: Array,
     gains: Array,
     bounds: Bounds | None,
     statuses: Sequence[str],
     goals: Array,
     scale: Array,
 ) -> Certificate:
-    """Norm of the gradient for each target, less what bounds hold, over `scale`.
+    """Norm of the gradient for each target (T, N), less what bounds hold, over `scale`.
 
-    `goals` are what the minimiser was to reach, statuses how it ended.
+    `rounding` explains as much of it (T,); `goals` are what the minimiser was to reach, statuses how it ended.
     """
-    points = [objective.at(z) for objective, z in zip(objectives, gains, strict=True)]
-    sizes = []
-    for point in points:
-        held = (
-            np.zeros(len(point.gains), bool) if bounds is None else bounds.held(point.gains, point.gradient)
-        )
-        sizes.append(np.linalg.norm(point.gradient[~held]))
-    size = np.array(sizes)
+    if bounds is not None:
+        held = [bounds.held(z, g) for z, g in zip(gains, gradient, strict=True)]
+        gradient = np.where(held, 0.0, gradient)
+    size = _blas.norms(np.ascontiguousarray(gradient))
     residual = np.divide(size, scale, out=np.zeros_like(size), where=scale > 0)
-    covariances = np.stack([p.error + o.target for p, o in zip(points, objectives, strict=True)])
     # What the iterations found may lie a rounding apart from what is found here.
-    rounding = np.array([2.0 * point.rounding for point in points])
-    if np.all(size <= np.maximum(1.001 * goals, rounding)):
-        return Certificate(residual, "converged", None, covariances)
+    if np.all(size <= np.maximum(1.001 * goals, 2.0 * rounding)):
+        return Certificate(residual, "converged")
     status = max(statuses, key=_ORDER.index)
     short = f"at a gradient of {residual.max():.1e} of that at gains of one"
     warning = f"The minimiser stopped {short}, {_ENDS[status]}."
-    return Certificate(residual, "inaccurate" if status == "converged" else status, warning, covariances)
+    status = "inaccurate" if status == "converged" else status
+    return Certificate(residual, status, warning)

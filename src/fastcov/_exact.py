@@ -5,128 +5,238 @@ curvature, or when they are as good as the model is (Steihaug 1983, Toint 1981),
 diagonal. Its length is then the minimum of the quartic along it, which has closed coefficients: so no
 step is ever refused, and the radius follows the lengths. With bounds, channels that are at a bound and
 pushed against it are held, those almost there are sent to it (Bertsekas 1982), and a step is projected
-and, where that raises the loss, halved. Where the gradient vanishes but the loss is concave in some gain,
-it goes on along that one.
+and, where that raises the loss, halved.
+
+The loss is not convex, but along one gain it is a quartic, of which every minimum is known. So near a minimum,
+and at it, each gain that has a lower one elsewhere goes there, one after another, and the minimiser goes on:
+where it ends no single gain lowers the loss.
+
+Where a pass over X is short, all of this is one compiled call, `_steps.descend`, which many targets share.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas
 
 from ._bounds import Bounds
-from ._objective import EPSILON, Objective, Point, best_step, kernel_form
+from ._objective import Objective, Point, best_step, kernel_form
 from ._products import apply_atoms
+from ._single_gains import quartics, share
 from ._solvers import Progress
-from ._steps import COUNT, ENOUGH, LEFT, MOST, NUMBERS, RADIUS, VV, advance, begin, model_step
+from ._steps import (
+    BREAKDOWN,
+    CODE,
+    CONVERGED,
+    COUNT,
+    ENOUGH,
+    EPSILON,
+    ESCAPES,
+    EXHAUSTED,
+    FINER,
+    GOING,
+    ITERATIONS,
+    LARGEST_YET,
+    LEFT,
+    LEVEL,
+    MOST,
+    MOST_PRODUCTS,
+    NUMBERS,
+    OLD,
+    PRODUCTS,
+    RADIUS,
+    REACH,
+    RESIDUAL,
+    ROWS,
+    STAGNATED,
+    STATE,
+    STILL,
+    VALUE,
+    VV,
+    WORTH,
+    accuracy,
+    advance,
+    begin,
+    descend,
+    escaped,
+    fresh,
+    judge,
+    lengthen,
+    looks,
+    lower_elsewhere,
+    model_step,
+    sweep,
+)
 
 Array = NDArray[np.float64]
 
-# Conjugate gradients end at this share of the gradient, or its root: a model that is far from the minimum
-# is not worth more, and the last steps converge faster than linearly.
-ACCURACY = 0.1
-# Products for one step at most.
-MOST_PRODUCTS = 500
-# Less curvature along one gain than this share of the largest is a saddle's, not rounding's.
-SADDLE = 1e-6
-# Steps that end this far below their length were too long for the model.
-TOO_LONG = 0.7
-# The loss no longer falls, nor the gradient by half, in so many steps: rounding.
-STALE = 3
 # A projected step is taken if the loss falls by this share of what the gradient promises.
 SUFFICIENT = 1e-4
 HALVINGS = 20
 # Gains this near to a bound are sent there, at most.
 NEAR = 1e-3
+# Flops of a compiled call at most, unless a callback is told of each step: some 50 ms, within which Ctrl-C is
+# answered.
+CALL_FLOPS = 1e9
+ENDS = {
+    CONVERGED: "converged",
+    STAGNATED: "stagnated",
+    EXHAUSTED: "max-iterations",
+    BREAKDOWN: "breakdown",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Minimum:
     """Where it ended, and how."""
 
-    point: Point
+    gains: Array
+    value: float
     residual: float  # norm of the gradient, less what bounds hold
     status: str  # "converged", "stagnated", "max-iterations" or "breakdown"
     iterations: int
     products: int
+    escapes: int
+
+    @classmethod
+    def of(cls, gains: Array, state: Array) -> Minimum:
+        counts = (int(state[k]) for k in (ITERATIONS, PRODUCTS, ESCAPES))
+        return cls(gains, float(state[VALUE]), float(state[RESIDUAL]), ENDS[int(state[CODE])], *counts)
 
 
-def minimise(
-    objective: Objective,
-    point: Point,
+def minima(
+    objectives: Sequence[Objective],
+    gains: Array,
     bounds: Bounds | None,
     *,
-    goal: float,
+    goals: Array,
     max_iterations: int,
     watch: Callable[[Progress], object],
-) -> Minimum:
-    """From a point within the bounds to a gradient of norm `goal`, or of rounding."""
-    radius, products, iteration, stale, still = math.inf, 0, 0, 0, False
-    least, most = math.inf, 0.0  # of the residuals so far
+    eager: bool = True,
+) -> list[Minimum]:
+    """For objectives that differ in their target alone, from gains (T, N) within the bounds to gradients of
+    norm `goals` (T,), or of rounding. `watch` is told at each step, or unless `eager` now and then."""
+    states = np.empty((len(gains), STATE))
+    for state, goal in zip(states, goals, strict=True):
+        fresh(state, float(goal), float(max_iterations))
+    if bounds is None and objectives[0].in_one_call:
+        gains = np.array(gains)
+        _descend(objectives, gains, states, watch, 0.0 if eager else CALL_FLOPS)
+    else:
+        gains = np.stack([
+            _minimise(objective, z, bounds, state, watch)
+            for objective, z, state in zip(objectives, gains, states, strict=True)
+        ])  # fmt: skip
+    return [Minimum.of(z, state) for z, state in zip(gains, states, strict=True)]
+
+
+def _tell(watch: Callable[[Progress], object], state: Array) -> None:
+    """How far a minimiser has come."""
+    residual, most, enough = (float(state[k]) for k in (RESIDUAL, LARGEST_YET, LEVEL))
+    known = 0.0 < enough < most and residual > 0.0
+    done = math.log(residual / most) / math.log(enough / most) if known else 0.0
+    watch(Progress("iteration", max(done, 0.0), int(state[ITERATIONS]), residual / most if most > 0.0 else 0.0))
+
+
+# --- where passes are short: one compiled call
+
+
+def _descend(
+    objectives: Sequence[Objective], gains: Array, states: Array, watch: Callable[[Progress], object], work: float
+) -> None:
+    """Minimise in place."""
+    first = objectives[0]
+    problem, (N, D) = first.problem, first.problem.shape
+    targets = np.stack([objective.target for objective in objectives])
+    own = np.broadcast_to(np.asarray(first.penalty.own, np.float64), N).copy()
+    everywhere = np.full(N, np.inf)
+    mean, errors, rows = np.empty(D), np.empty((3, D, D)), np.empty((ROWS, N))
+
+    def run(coarse: Array, some: Array) -> None:
+        while (states[some, CODE] == GOING).any():
+            part = np.flatnonzero(some)
+            z, state = gains[part], states[part]
+            descend(
+                coarse, problem.X, problem.center, targets[part], *kernel_form(problem), own, -everywhere,
+                everywhere, share(problem), z, state, work, mean, errors, rows, size=N * D * D,
+            )  # fmt: skip
+            gains[part], states[part] = z, state
+            left = np.flatnonzero(state[:, CODE] == GOING)
+            if len(left):
+                _tell(watch, state[left[0]])
+
+    everyone = np.ones(len(gains), bool)
+    run(problem.X if first.single is None else first.single.X, everyone)
+    finer = states[:, CODE] == FINER
+    if finer.any():
+        states[finer, CODE], states[finer, OLD], states[finer, STILL] = GOING, 0.0, 0.0
+        run(problem.X, finer)
+
+
+# --- where they are not, and within bounds: from pass to pass
+
+
+def _minimise(
+    objective: Objective, gains: Array, bounds: Bounds | None, state: Array, watch: Callable[[Progress], object]
+) -> Array:
+    point = objective.at(gains)
     while True:
         gradient = point.gradient if bounds is None else point.gradient * _free(bounds, point)
-        residual = float(blas.dnrm2(gradient))
-        enough = max(goal, point.rounding)
-        stale = stale + still if residual > 0.5 * least else 0
-        least, most = min(least, residual), max(most, residual)
-        step = _escape(objective, point, bounds) if residual <= enough else None
-        if residual <= enough and step is None:
-            status = "converged"
-            break
-        if not math.isfinite(point.value + residual):
-            status = "breakdown"
-            break
-        known = 0.0 < enough < most and residual > 0.0
-        done = math.log(residual / most) / math.log(enough / most) if known else 0.0
-        watch(Progress("iteration", done, iteration, residual / most if most > 0.0 else 0.0))
-        if iteration == max_iterations:
-            status = "max-iterations"
-            break
-        if stale == STALE:
-            if objective.single is None:
-                status = "stagnated"
-                break
-            objective, stale = dataclasses.replace(objective, single=None), 0
+        judge(state, point.value, float(blas.dnrm2(gradient)), point.rounding, objective.single is not None)
+        if looks(state) and not objective.linear:
+            gains, moved = _swept(objective, point, bounds)
+            escaped(state, moved)
+            if moved:
+                point = objective.at(gains)
+                continue
+        if state[CODE] == FINER:
+            objective = dataclasses.replace(objective, single=None)
             point = dataclasses.replace(point, coarse=point.problem)
-
-        if step is None:
-            accuracy = max(min(ACCURACY, math.sqrt(residual / most)), 0.5 * enough / residual)
-            step = _step(objective, point, bounds, radius, accuracy)
+            state[CODE], state[OLD] = GOING, 0.0
+        if state[CODE] != GOING:
+            return point.gains
+        _tell(watch, state)
+        step = _step(objective, point, bounds, float(state[REACH]), float(accuracy(state)))
         coefficients = objective.along(point, step.v, step.slope)
         t = best_step(coefficients)
         if bounds is None:
             gains = point.gains + t * step.v
         else:
             gains, t = _within(objective, point, bounds, step.v, t, coefficients)
-        if t < TOO_LONG:
-            radius = max(t, 0.25) * step.length
-        else:
-            radius = max(2.0 * t * step.length, 0.0 if radius == math.inf else radius)
+        lengthen(state, t, step.length)
         last, point = point, objective.at(gains)
-        products, iteration = products + step.products, iteration + 1
-        still = last.value - point.value <= 10.0 * EPSILON * last.value  # all but rounding
-    return Minimum(point, residual, status, iteration, products)
+        state[PRODUCTS] += step.products
+        state[ITERATIONS] += 1
+        state[STILL] = last.value - point.value <= 10.0 * EPSILON * last.value  # all but rounding
 
 
-def _escape(objective: Objective, point: Point, bounds: Bounds | None) -> _Step | None:
-    """From where the gradient vanishes, a step along the gain that the loss is most concave in, if any."""
-    if point.bends is None:
-        return None
-    share = 1.0 - 1.0 / len(point.gains) if point.problem.center else 1.0
-    curvature = point.norms + objective.penalty.weights + share * point.bends
-    if bounds is not None:
-        curvature[bounds.at(point.gains)] = 0.0
-    i = int(np.argmin(curvature))
-    if curvature[i] >= -SADDLE * float(np.abs(point.bends).max()):
-        return None
-    v = np.zeros_like(curvature)
-    v[i] = -1.0 if point.gradient[i] > 0 else 1.0
-    return _Step(v, apply_atoms(point.problem, v[np.newaxis])[0], math.inf, 0)
+def _swept(objective: Objective, point: Point, bounds: Bounds | None) -> tuple[Array, int]:
+    """The gains, those moved that have a lower minimum elsewhere, and how many."""
+    assert point.bends is not None
+    problem, penalty = point.problem, objective.penalty
+    weights = np.broadcast_to(np.asarray(penalty.weights, np.float64), len(point.gains))
+    found = quartics(problem, point.gradient, point.norms, point.bends, weights)
+    infinite = np.full(len(point.gains), np.inf)
+    lower, upper = (-infinite, infinite) if bounds is None else (bounds.lower, bounds.upper)
+    lower, upper = (np.array(side, np.float64) for side in (lower, upper))
+    gains, drops, worth = point.gains.copy(), np.empty_like(point.gains), WORTH * point.value
+    if not math.isfinite(worth) or not lower_elsewhere(found, gains, lower, upper, worth, drops):
+        return gains, 0
+    # What others move changes the slope of a penalty that couples gains: then one moves at a time.
+    index = np.flatnonzero(drops) if penalty.root is None else np.array([int(np.argmax(drops))])
+    rows = np.ascontiguousarray(problem.take(index).responses())
+    pull = penalty.products(gains - 1.0)
+    parts = [np.ascontiguousarray(a[index]) for a in (gains, weights, pull, lower, upper, drops)]
+    moved = sweep(
+        rows, *parts, share(problem), problem.mean.copy(), point.image.copy(), *kernel_form(problem), worth
+    )
+    gains[index] = parts[0]
+    return gains, int(moved)
 
 
 def _free(bounds: Bounds, point: Point, room: float = 0.0) -> NDArray[np.bool_]:

@@ -218,7 +218,7 @@ def fit(
                 "Argument 'responses' must not be zero in any fold for ridge='cv': give a number."
             )
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
-        settings = settings.watched(watch)
+        settings = settings.watched(watch, eager=callback is not None)
         start = Start.of(given, target.S, watch)
         chosen = start.ridge(ridge, relative_ridge)
         outcome = METHODS[method](start, chosen, settings)

@@ -1,5 +1,7 @@
 """How fastcov compiles and how many threads it uses; the one place with Numba flags."""
 
+from __future__ import annotations
+
 import os
 
 # libgomp reads these once, when the first parallel kernel loads it. Its default, spinning for
@@ -14,7 +16,7 @@ import contextlib
 import functools
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numba
@@ -63,15 +65,25 @@ class Kernel:
     other's code there.
     """
 
-    def __init__(self, function: Callable[..., None]) -> None:
+    def __init__(self, function: Callable[..., None], parts: Mapping[str, Kernel] | None = None) -> None:
         functools.update_wrapper(self, function)
         self._function = function
+        self._parts = parts or {}
         self._twins: dict[tuple[bool, str], Callable[..., None]] = {}
+        self._nested: dict[tuple[bool, str, bool], Callable[..., None]] = {}
+
+    @classmethod
+    def of(cls, **parts: Kernel) -> Callable[[Callable[..., None]], Kernel]:
+        """A kernel that calls others of its file: of the precision of the data, or "wide_", in float64.
+
+        A part is called by the name that it is given here, with the arguments that it has; what calls it is
+        parallel where its parts are.
+        """
+        return lambda function: cls(function, parts)
 
     def __call__(self, *args: Any, size: int) -> None:
         """Run on `args`; `size` counts the elements touched and decides whether threads pay."""
-        threads_pay = size >= PARALLEL_SIZE and not _forked and not numba.config.DISABLE_JIT
-        parallel = threads_pay and numba.get_num_threads() > 1
+        parallel = threads_pay(size)
         key = (parallel, args[0].dtype.char)
         twin = self._twins.get(key)
         if twin is None:
@@ -84,36 +96,67 @@ class Kernel:
 
     def _compile(self, key: tuple[bool, str], args: tuple[Any, ...]) -> Callable[..., None]:
         with _compile_lock:
-            if key in self._twins:
-                return self._twins[key]
-            parallel, dtype = key
-            name = f"{self._function.__name__}_{'parallel' if parallel else 'serial'}_{dtype}"
-            twin: Callable[..., None] = types.FunctionType(
-                self._function.__code__, self._function.__globals__, name
-            )
-            twin.__qualname__ = name
+            if key not in self._twins:
+                if numba.config.DISABLE_JIT:
+                    self._twins[key] = self._named(*key, cache=False)
+                else:
+                    self._twins[key] = self._compiled(*key, tuple(numba.typeof(a) for a in args))
+            return self._twins[key]
+
+    def _compiled(self, parallel: bool, dtype: str, signature: Any) -> Callable[..., None]:
+        try:
+            compiled = _jitted(self._named(parallel, dtype, cache=True), parallel, cache=True)
+            compiled.compile(signature)
+        except (RuntimeError, OSError):
+            # No place to keep the cache (a read-only install and no home), or that place is full.
+            compiled = _jitted(self._named(parallel, dtype, cache=False), parallel, cache=False)
+            compiled.compile(signature)
+        compiled.disable_compile()  # an argument of another type is a mistake, not another signature
+        return compiled
+
+    def _named(self, parallel: bool, dtype: str, *, cache: bool) -> Callable[..., None]:
+        """The function under the name of a twin, with the twins of its parts."""
+        names = self._function.__globals__
+        if self._parts:
+            names = dict(names)
+            for name, part in self._parts.items():
+                names[name] = part._part(parallel, "d" if name.startswith("wide_") else dtype, cache)
+        name = f"{self._function.__name__}_{'parallel' if parallel else 'serial'}_{dtype}"
+        twin: Callable[..., None] = types.FunctionType(self._function.__code__, names, name)
+        twin.__qualname__ = name
+        return twin
+
+    def _part(self, parallel: bool, dtype: str, cache: bool) -> Callable[..., None]:
+        """What another kernel calls; compiled as that needs it."""
+        key = (parallel, dtype, cache)
+        if key not in self._nested:
+            twin = self._named(parallel, dtype, cache=cache)
             if not numba.config.DISABLE_JIT:
-                twin = _compiled(twin, tuple(numba.typeof(a) for a in args), parallel)
-            self._twins[key] = twin
-            return twin
+                twin = _jitted(twin, parallel, cache)
+            self._nested[key] = twin
+        return self._nested[key]
 
 
-def _compiled(function: Callable[..., None], signature: Any, parallel: bool) -> Callable[..., None]:
-    flags = {"parallel": parallel, "nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
-    try:
-        compiled = numba.njit(cache=True, **flags)(function)
-        compiled.compile(signature)
-    except (RuntimeError, OSError):
-        # No place to keep the cache (a read-only install and no home), or that place is full.
-        compiled = numba.njit(**flags)(function)
-        compiled.compile(signature)
-    compiled.disable_compile()  # an argument of another type is a mistake, not another signature
-    return compiled
+def threads_pay(size: int) -> bool:
+    """Whether a kernel that touches so many elements runs on threads."""
+    many = size >= PARALLEL_SIZE and not _forked and not numba.config.DISABLE_JIT
+    return many and numba.get_num_threads() > 1
 
 
-def inner(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile what kernels of the same file call, and Python too: of one signature, without threads."""
-    flags = {"nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
+def _jitted(function: Callable[..., None], parallel: bool, cache: bool) -> Any:
+    return numba.njit(
+        parallel=parallel, nogil=True, fastmath=FASTMATH, error_model="numpy", cache=cache
+    )(function)
+
+
+def inner(function: Callable[..., Any] | None = None, *, exactly: bool = False) -> Callable[..., Any]:
+    """Compile what kernels of the same file call, and Python too: of one signature, without threads.
+
+    `exactly`: in the order of operations as written.
+    """
+    if function is None:
+        return functools.partial(inner, exactly=exactly)
+    flags = {"nogil": True, "fastmath": set() if exactly else FASTMATH, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **flags)(function)
     except RuntimeError:  # no place to keep the cache

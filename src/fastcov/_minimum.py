@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _blas
 from ._bounds import Bounds
 from ._certificate import stationarity
-from ._exact import Minimum, minimise
+from ._derivatives import Derivatives, derivatives
+from ._exact import Minimum, minima
 from ._jit import blas_for
-from ._objective import COMPILED, Objective, Point
+from ._objective import COMPILED, Objective
 from ._problem import Problem
 from ._settings import Outcome, Settings
 from ._solvers import base_bytes
 from ._sources import Stored
 from ._start import Ridge, Start
+from ._steps import WORTH, lower_elsewhere
 from ._validation import SMALL, available_memory, require_memory
 
 Array = NDArray[np.float64]
@@ -26,6 +29,8 @@ Array = NDArray[np.float64]
 MINIMISER_VECTORS, MINIMISER_MATRICES = 24, 16
 # Spread of the logarithms of random starts: most lie within a factor of three of the first.
 START_SPREAD = 0.5
+# And the share of gains that are of the other sign.
+START_FLIPPED = 0.1
 
 
 def minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -> Outcome:
@@ -48,43 +53,66 @@ def minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -
     if isinstance(start.given.X, Stored):
         start.given.X.watch = None
     random = np.random.default_rng(options.rng)
-    scale = np.linalg.norm(start.overlaps, axis=1)  # of the gradient at gains of one
+    scale = _blas.norms(start.overlaps)  # of the gradient at gains of one
     goals = settings.tol * scale
-    best: list[Minimum] = []
-    tried: list[list[float]] = []
-    for target, gains, goal in zip(start.target, first, goals, strict=True):
-        objective = Objective(problem, target, ridge.penalty, start.covariance, start.norms, single, linear)
-        minima = []
-        for k in range(1 if linear else settings.n_starts):
-            z = gains if k == 0 else gains * np.exp(START_SPREAD * random.standard_normal(N))
-            z = np.where(start.problem.sizes == 0, 1.0, z)  # the gain of a dead channel
-            name = "bounds" if settings.gains0 is None else "gains0"
-            point = _begin(objective, z if bounds is None else bounds.clip(z), name)
-            # Products are the kernels, and vectors not worth threads; a loss that overflows is a breakdown.
-            with blas_for(0), np.errstate(over="ignore", invalid="ignore"):
-                minima.append(
-                    minimise(
-                        objective, point, bounds,
-                        goal=goal, max_iterations=options.max_iterations, watch=watch,
-                    )
-                )  # fmt: skip
-        best.append(min(minima, key=lambda m: m.point.value if math.isfinite(m.point.value) else math.inf))
-        tried.append([m.point.value for m in minima])
+    objectives = [
+        Objective(problem, target, ridge.penalty, start.covariance, start.norms, single, linear)
+        for target in start.target
+    ]
+    n_starts = 1 if linear else settings.n_starts
+    tried: list[list[Minimum]] = []
+    for k in range(n_starts):
+        z = first if k == 0 else first * _factors(random, first.shape)
+        z = np.where(start.problem.sizes == 0, 1.0, z)  # the gain of a dead channel
+        # Products are the kernels, and vectors not worth threads; a loss that overflows is a breakdown.
+        with blas_for(0), np.errstate(over="ignore", invalid="ignore"):
+            tried.append(minima(
+                objectives, z if bounds is None else bounds.clip(z), bounds, goals=goals,
+                max_iterations=options.max_iterations, watch=watch, eager=options.eager,
+            ))  # fmt: skip
+        for there, found in zip(z, tried[-1], strict=True):
+            if found.status == "breakdown" and not found.iterations:
+                raise _not_finite(there, "bounds" if settings.gains0 is None else "gains0")
+    best = [min(found, key=_height) for found in zip(*tried, strict=True)]
     stats: dict[str, Any] = {
         "solver": None,
         "iterations": sum(m.iterations for m in best),
         "products": sum(m.products for m in best),
+        "escapes": sum(m.escapes for m in best),
         "precision": str(np.dtype(np.float64 if single is None else np.float32)),
     }
     if settings.n_starts > 1:
-        stats["losses"] = start.problem.unscaled(np.array(tried), y=4)
-    gains = np.stack([m.point.gains for m in best])
+        losses = np.array([[m.value for m in found] for found in zip(*tried, strict=True)])
+        stats["losses"] = start.problem.unscaled(losses, y=4)
+    gains = np.stack([m.gains for m in best])
     stats |= at_bounds(bounds, gains)
-    shared = (ridge.penalty, start.covariance, start.norms, None, linear, False)
-    plain = [Objective(start.problem, S, *shared) for S in start.target]
-    found = stationarity(plain, gains, bounds, [m.status for m in best], goals, scale)
-    covariance = None if linear else found.covariance
-    return Outcome(gains, gains - 1.0, found.residual, found.status, stats, found.warning, covariance)
+    statuses = [m.status for m in best]
+    if linear:
+        shared = (ridge.penalty, start.covariance, start.norms, None, True, False)
+        points = [
+            Objective(start.problem, S, *shared).at(z) for S, z in zip(start.target, gains, strict=True)
+        ]
+        gradient, rounding = np.stack([p.gradient for p in points]), np.array([p.rounding for p in points])
+        found = stationarity(gradient, rounding, gains, bounds, statuses, goals, scale)
+        return Outcome(gains, gains - 1.0, found.residual, found.status, stats, found.warning)
+    there = derivatives(problem, start.target, ridge.penalty, gains)
+    found = stationarity(there.gradient, there.rounding, gains, bounds, statuses, goals, scale)
+    stats["lower_elsewhere"] = _lower_elsewhere(there, gains, bounds)
+    return Outcome(
+        gains, gains - 1.0, found.residual, found.status, stats, found.warning, there.covariance,
+        quartics=there.quartics,
+    )  # fmt: skip
+
+
+def _lower_elsewhere(there: Derivatives, gains: Array, bounds: Bounds | None) -> NDArray[np.intp]:
+    """How many gains would lower the loss of each target alone, by twice what is worth a step (T,)."""
+    infinite, drops = np.full(gains.shape[1], np.inf), np.empty(gains.shape[1])
+    lower, upper = (-infinite, infinite) if bounds is None else (bounds.lower, bounds.upper)
+    sides = [np.array(side, np.float64) for side in (lower, upper)]
+    return np.array([
+        lower_elsewhere(quartic, z, *sides, 2.0 * WORTH * value, drops) if math.isfinite(value) else 0
+        for quartic, z, value in zip(there.quartics, gains, there.value, strict=True)
+    ])  # fmt: skip
 
 
 def at_bounds(bounds: Bounds | None, gains: Array) -> dict[str, Any]:
@@ -103,15 +131,21 @@ def _require(start: Start, budget: float | None) -> None:
     require_memory(int(least), f"A minimiser of {N} gains", "fit fewer targets at a time")
 
 
-def _begin(objective: Objective, gains: Array, name: str) -> Point:
-    with np.errstate(over="ignore", invalid="ignore"):
-        point = objective.at(gains)
-    if not (math.isfinite(point.value) and np.isfinite(point.gradient).all()):
-        raise ValueError(
-            f"Argument '{name}' must have gains of a finite loss to begin at, not as large as "
-            f"{np.abs(gains).max():.3g}: begin nearer to one."
-        )
-    return point
+def _height(minimum: Minimum) -> float:
+    return minimum.value if math.isfinite(minimum.value) else math.inf
+
+
+def _factors(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """What a random start multiplies gains by."""
+    signs = np.where(random.random(shape) < START_FLIPPED, -1.0, 1.0)
+    return np.asarray(signs * np.exp(START_SPREAD * random.standard_normal(shape)))
+
+
+def _not_finite(gains: Array, name: str) -> ValueError:
+    return ValueError(
+        f"Argument '{name}' must have gains of a finite loss to begin at, not as large as "
+        f"{np.abs(gains).max():.3g}: begin nearer to one."
+    )
 
 
 def _in_memory(start: Start, budget: float | None, coarse: bool) -> tuple[Problem, Problem | None]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,13 +25,12 @@ from scipy.linalg import blas
 
 from ._jit import blas_for
 from ._penalty import Penalty
-from ._problem import SAFE_EXPONENT, Problem
+from ._problem import Problem
 from ._products import apply_adjoint, apply_atoms, squared_norms, weighted_adjoint, weighted_atoms
-from ._steps import evaluate
+from ._steps import EPSILON, FINE_GAINS, ROWS, evaluate, least_of_quartic
 
 Array = NDArray[np.float64]
 
-EPSILON = float(np.finfo(np.float64).eps)
 # Up to so many multiplications a product, all of a step is one compiled call: some 0.2 s at most.
 COMPILED = 20_000_000
 _NONE = (np.empty((0, 0)), np.empty((0, 0)))
@@ -83,6 +81,13 @@ class Objective:
         plain = self.compiled and self.penalty.root is None
         return plain and N * D * D < COMPILED and self.problem.ready(self.problem.X)
 
+    @property
+    def in_one_call(self) -> bool:
+        """Whether all of a minimisation is one compiled call, too."""
+        metric = self.problem.metric
+        fine = self.single is None or self.single.ready(self.single.X)
+        return self.short and fine and not self.linear and (metric is None or metric.weights is None)
+
     def at(self, gains: Array) -> Point:
         """Value, gradient and what the curvature needs. 3ND² flops."""
         (N, D), delta = self.problem.shape, gains - 1.0
@@ -93,14 +98,14 @@ class Objective:
             image, weighed = self._counted(error)
             gradient = weighted_adjoint(problem, weighed[np.newaxis])[0][0]
         elif self.short:
-            mean, errors, rows = np.empty(D), np.empty((3, D, D)), np.empty((3, N))
+            mean, errors, rows = np.empty(D), np.empty((3, D, D)), np.empty((ROWS, N))
             with blas_for(0):
                 evaluate(
                     self.problem.X, gains, self.problem.center, self.target, *kernel_form(self.problem),
                     mean, errors, rows, size=N * D * D,
                 )  # fmt: skip
             problem = dataclasses.replace(self.problem, gains=gains, mean=mean)
-            gradient, bends, norms = rows
+            gradient, bends, norms = rows[:3]
             error, image, weighed = errors
             if problem.metric is None:
                 image = weighed = error
@@ -118,7 +123,7 @@ class Objective:
         size = 2.0 * _norm(self.target) + _norm(error)  # at least that of what E is the difference of
         rounding = EPSILON * (size * math.sqrt(norms.sum()) + self.penalty.largest * _norm(gains))
         coarse = problem
-        if self.single is not None and np.abs(gains).max() < 2.0**SAFE_EXPONENT:
+        if self.single is not None and np.abs(gains).max() < FINE_GAINS:
             coarse = dataclasses.replace(self.single, gains=problem.gains, mean=problem.mean)
         return Point(gains, problem, coarse, error, image, weighed, value, gradient, bends, norms, rounding)
 
@@ -195,49 +200,4 @@ def _norm(A: Array) -> float:
 
 def best_step(coefficients: tuple[float, ...], longest: float = math.inf) -> float:
     """t in (0, longest] at which a quartic that falls at 0 is least, from its coefficients of t⁰ to t⁴."""
-    _, c1, c2, c3, c4 = coefficients
-
-    def gain(t: float) -> float:
-        return (((c4 * t + c3) * t + c2) * t + c1) * t
-
-    def slope(t: float) -> float:
-        return ((4.0 * c4 * t + 3.0 * c3) * t + 2.0 * c2) * t + c1
-
-    def bend(t: float) -> float:
-        return (12.0 * c4 * t + 6.0 * c3) * t + 2.0 * c2
-
-    # Between the points where it bends neither way, the slope rises or falls throughout.
-    candidates = [longest] if longest < math.inf else []
-    knots = [0.0, *_positive_roots(12.0 * c4, 6.0 * c3, 2.0 * c2)]
-    for low, high in zip(knots, [*knots[1:], math.inf], strict=True):
-        if high == math.inf:
-            high = 2.0 * low or 1.0
-            while slope(high) < 0.0 and high < 1e300:
-                high *= 4.0
-        if slope(low) < 0.0 <= slope(high):
-            candidates.append(_root(slope, bend, low, high))
-    return min((t for t in candidates if 0.0 < t <= longest), key=gain, default=0.0)
-
-
-def _positive_roots(a: float, b: float, c: float) -> list[float]:
-    """Positive roots of a t² + b t + c, ascending."""
-    inside = b * b - 4.0 * a * c
-    if not inside >= 0.0:
-        return []
-    q = -0.5 * (b + math.copysign(math.sqrt(inside), b))
-    roots = [t for top, bottom in ((q, a), (c, q)) if bottom and 0.0 < (t := top / bottom) < math.inf]
-    return sorted(set(roots))
-
-
-def _root(f: Callable[[float], float], df: Callable[[float], float], low: float, high: float) -> float:
-    """The root of a function that rises from low to high: Newton's steps, halving where these leave."""
-    t = 0.5 * (low + high)
-    for _ in range(200):
-        value, rise = f(t), df(t)
-        low, high = (t, high) if value < 0.0 else (low, t)
-        last, t = t, t - value / rise if rise > 0.0 else high
-        if not low < t < high:
-            t = 0.5 * (low + high)
-        if abs(t - last) <= EPSILON * abs(t) or value == 0.0:
-            return last if value == 0.0 else t
-    return t
+    return float(least_of_quartic(*map(float, coefficients[1:]), float(longest)))

@@ -118,7 +118,7 @@ def ridge_path(
     )  # fmt: skip
     values, relative = check_ridges(ridges, relative_ridges)
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
-        settings = settings.watched(watch)
+        settings = settings.watched(watch, eager=callback is not None)
         start = Start.of(given, target.S, watch)
         grid = [start.ridge(None, value) if relative else start.ridge(value, None) for value in values]
         fits: dict[int, Fit] = {}

@@ -28,6 +28,8 @@ Array = NDArray[np.float64]
 
 # Traces of target and input further apart than this are a matter of units, not of gains.
 COMPARABLE = 10.0
+# Stats of an outcome that have a value for each target.
+STACKED = ("step", "losses", "at_bounds", "lower_elsewhere")
 
 
 def describe(
@@ -47,7 +49,7 @@ def describe(
         r2 = 1.0 - left / start.target_squares
         r2_at_one = 1.0 - start.error_squares / start.target_squares
     numbers = {
-        name: value[one] for name, value in outcome.stats.items() if name in ("step", "losses", "at_bounds")
+        name: value[one] for name, value in outcome.stats.items() if name in STACKED
     }
     stats = {
         "shape": problem.shape,
@@ -393,7 +395,7 @@ def remarks(fit: Fit) -> list[str]:
 
 def target_of_stack(fit: Fit, k: int) -> Fit:
     """The fit of the k-th target of a stack."""
-    numbers = ("r2_at_one", "trace_ratio", "step", "losses", "at_bounds")
+    numbers = ("r2_at_one", "trace_ratio", *STACKED)
     stats = {name: value[k] if name in numbers else value for name, value in fit.stats.items()}
     if "nuisance_at_one" in stats:
         stats["nuisance_at_one"] = {name: value[k] for name, value in stats["nuisance_at_one"].items()}

@@ -112,6 +112,7 @@ class Outcome:
     warning: str | None = None  # that it stopped short
     covariance: Array | None = None  # at the gains, if it is there anyway
     slopes: Array | None = None  # G δ (T, D, D), likewise
+    quartics: Array | None = None  # of the exact loss along each gain (T, 4, N), likewise
 
     def warn(self, stacklevel: int = 3) -> None:
         """What `fit` says to its caller."""

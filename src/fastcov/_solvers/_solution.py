@@ -172,6 +172,7 @@ class Options:
     rng: Any = 0
     budget: float = float("inf")  # bytes beyond X and the vectors over channels
     watch: Callable[[Progress], object] = unwatched
+    eager: bool = False  # whether `watch` wants to know of each step, be it short
 
     def watch_factor(self, done: float) -> None:
         """A share of a factorisation is done."""

@@ -1,0 +1,61 @@
+"""Compiled code of the certificate of exact fits: other arithmetic than the minimiser's, for many gains at once."""
+
+import numpy as np
+from numba import prange
+
+from ._jit import Kernel
+
+# Rows that meet a matrix at once.
+ROWS = 128
+# What `sums_by_row` fills: x.W y and x.W x, x.x, x.y, y.y, and the sums of x and of y.
+XWY, XWX, XX, XY, YY, SX, SY, SUMS = range(8)
+
+
+@Kernel
+def covariance_parts(X, gains, means, parts):
+    """parts[t, c] = the c-th ROWS rows' share of the covariance at gains[t]. 2TnD^2 flops.
+
+    X (n, D), gains (T, n), means (T, D) of gains * X, parts (T, ceil(n / ROWS), D, D).
+    """
+    n, d = X.shape
+    chunks = parts.shape[1]
+    for item in prange(len(gains) * chunks):
+        t, c = item // chunks, item % chunks
+        start, end = c * ROWS, min((c + 1) * ROWS, n)
+        Y = np.empty((end - start, d), X.dtype)
+        for i in range(start, end):
+            for j in range(d):
+                Y[i - start, j] = gains[t, i] * X[i, j] - means[t, j]
+        np.dot(Y.T, Y, parts[t, c])
+
+
+@Kernel
+def sums_by_row(X, gains, means, W, out):
+    """out[t, :, i] as the places above say, for symmetric W (T, D, D) and y = gains[t, i] x_i - means[t].
+
+    4TnD^2 flops.
+    """
+    n, d = X.shape
+    chunks = (n + ROWS - 1) // ROWS
+    for item in prange(len(gains) * chunks):
+        t, c = item // chunks, item % chunks
+        start, end = c * ROWS, min((c + 1) * ROWS, n)
+        Y = np.empty((end - start, d), X.dtype)
+        for i in range(start, end):
+            for j in range(d):
+                Y[i - start, j] = gains[t, i] * X[i, j] - means[t, j]
+        WX, WY = np.dot(X[start:end], W[t]), np.dot(Y, W[t])
+        for i in range(start, end):
+            k = i - start
+            xwy, xwx, xx, xy, yy, sx, sy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+            for j in range(d):
+                x, y = X[i, j], Y[k, j]
+                xwy += x * WY[k, j]
+                xwx += x * WX[k, j]
+                xx += x * x
+                xy += x * y
+                yy += y * y
+                sx += x
+                sy += y
+            out[t, XWY, i], out[t, XWX, i], out[t, XX, i], out[t, XY, i] = xwy, xwx, xx, xy
+            out[t, YY, i], out[t, SX, i], out[t, SY, i] = yy, sx, sy

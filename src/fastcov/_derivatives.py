@@ -1,0 +1,110 @@
+"""The exact loss at gains of many targets, apart from the minimiser: gradients, and quartics of single gains."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _blas, _certificate_kernels
+from ._certificate_kernels import ROWS, SUMS, SX, SY, XWX, XWY, XX, XY, YY
+from ._jit import blas_for
+from ._objective import EPSILON, Objective
+from ._penalty import Penalty
+from ._problem import Problem
+from ._single_gains import quartics, share
+
+Array = NDArray[np.float64]
+
+# Targets that are looked at together, in bytes of their parts of covariances and sums.
+TOGETHER_BYTES = 1 << 24
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Derivatives:
+    """Of T targets at gains (T, N), in scaled units."""
+
+    covariance: Array  # (T, D, D)
+    value: Array  # (T,)
+    quartics: Array  # c₁ to c₄ along each gain (T, 4, N); the first is the gradient
+    rounding: Array  # norms of gradients that rounding explains (T,)
+
+    @property
+    def gradient(self) -> Array:
+        return self.quartics[:, 0]
+
+
+def derivatives(problem: Problem, target: Array, penalty: Penalty, gains: Array) -> Derivatives:
+    """Some 6ND² flops a target. `problem` is at gains of one, in float64."""
+    metric = problem.metric
+    if problem.ready(problem.X) and (metric is None or metric.weights is None):
+        parts = list(_together(problem, target, penalty, gains))
+    else:
+        parts = [_alone(problem, S, penalty, z) for S, z in zip(target, gains, strict=True)]
+    if len(parts) == 1:
+        return parts[0]
+    names = [field.name for field in dataclasses.fields(Derivatives)]
+    return Derivatives(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def _alone(problem: Problem, S: Array, penalty: Penalty, z: Array) -> Derivatives:
+    """Of one target, by passes over any X."""
+    zeros = np.zeros_like(S)  # of the objective what does not depend on gains of one
+    point = Objective(problem, S, penalty, zeros, z, None, compiled=False).at(z)
+    assert point.bends is not None
+    weights = np.broadcast_to(np.asarray(penalty.weights, np.float64), len(z))
+    found = quartics(point.problem, point.gradient, point.norms, point.bends, weights)
+    return Derivatives(
+        (point.error + S)[np.newaxis], np.array([point.value]), found[np.newaxis], np.array([point.rounding])
+    )
+
+
+def _together(problem: Problem, target: Array, penalty: Penalty, gains: Array) -> Iterator[Derivatives]:
+    (N, D), metric, s = problem.shape, problem.metric, share(problem)
+    chunks = -(-N // ROWS)
+    group = max(1, TOGETHER_BYTES // (8 * (chunks * D * D + SUMS * N)))
+    for first in range(0, len(gains), group):
+        some = slice(first, min(first + group, len(gains)))
+        Z, S = np.ascontiguousarray(gains[some]), target[some]
+        T = len(Z)
+        with blas_for(0):
+            means = np.zeros((T, D))
+            if problem.center:
+                means = _blas.product(Z, problem.X) / N
+            parts = np.empty((T, chunks, D, D))
+            _certificate_kernels.covariance_parts(problem.X, Z, means, parts, size=T * N * D * D)
+            C = parts[:, 0] if chunks == 1 else parts.sum(axis=1)
+            error = C - S
+            image = error if metric is None else metric.image(error)
+            W = np.ascontiguousarray(image if metric is None else metric.weighed(image))
+            sums = np.empty((T, SUMS, N))
+            _certificate_kernels.sums_by_row(problem.X, Z, means, W, sums, size=2 * T * N * D * D)
+        xx, xy, yy = sums[:, XX], sums[:, XY], sums[:, YY]
+        norms, skew, square = xx * yy + xy * xy, xx * xy, xx * xx
+        norms *= 2.0
+        skew *= 2.0
+        if metric is not None:
+            off_xx, off_xy = np.square(sums[:, SX]) - xx, sums[:, SX] * sums[:, SY] - xy
+            for p, q in metric.basis:
+                atom, pair = 2.0 * (p * xy + q * off_xy), p * xx + q * off_xx
+                norms -= atom * atom
+                skew -= atom * pair
+                square -= pair * pair
+            np.maximum(square, 0.0, out=square)
+        delta = Z - 1.0
+        pull = penalty.products(delta)
+        coefficients = np.empty((T, 4, N))
+        np.multiply(sums[:, XWY], 2.0, out=coefficients[:, 0])
+        coefficients[:, 0] += pull
+        np.multiply(sums[:, XWX], 2.0 * s, out=coefficients[:, 1])
+        coefficients[:, 1] += norms
+        coefficients[:, 1] += penalty.weights
+        coefficients[:, 1] *= 0.5
+        np.multiply(skew, s, out=coefficients[:, 2])
+        np.multiply(square, 0.5 * s * s, out=coefficients[:, 3])
+        size = 2.0 * np.sqrt(_blas.squares(S)) + np.sqrt(_blas.squares(error))
+        rounding = size * np.sqrt(np.maximum(norms.sum(axis=1), 0.0)) + penalty.largest * _blas.norms(Z)
+        value = 0.5 * (_blas.squares(image) + _blas.dots(pull, delta))
+        yield Derivatives(C, value, coefficients, EPSILON * rounding)
