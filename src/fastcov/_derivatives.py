@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from . import _blas, _certificate_kernels
 from ._certificate_kernels import ROWS, SUMS, SX, SY, XWX, XWY, XX, XY, YY
 from ._jit import blas_for
-from ._objective import EPSILON, Objective
+from ._objective import EPSILON, Objective, norm
 from ._penalty import Penalty
 from ._problem import Problem
 from ._single_gains import quartics, share
+from ._steps import worth_of
 
 Array = NDArray[np.float64]
 
@@ -30,6 +31,7 @@ class Derivatives:
     value: Array  # (T,)
     quartics: Array  # c₁ to c₄ along each gain (T, 4, N); the first is the gradient
     rounding: Array  # norms of gradients that rounding explains (T,)
+    worth: Array  # what a lower minimum along a single gain has to save (T,)
 
     @property
     def gradient(self) -> Array:
@@ -56,9 +58,11 @@ def _alone(problem: Problem, S: Array, penalty: Penalty, z: Array) -> Derivative
     assert point.bends is not None
     weights = np.broadcast_to(np.asarray(penalty.weights, np.float64), len(z))
     found = quartics(point.problem, point.gradient, point.norms, point.bends, weights)
+    worth = worth_of(point.value, 2.0 * norm(S) + norm(point.error))
     return Derivatives(
-        (point.error + S)[np.newaxis], np.array([point.value]), found[np.newaxis], np.array([point.rounding])
-    )
+        (point.error + S)[np.newaxis], np.array([point.value]), found[np.newaxis],
+        np.array([point.rounding]), np.array([worth]),
+    )  # fmt: skip
 
 
 def _together(problem: Problem, target: Array, penalty: Penalty, gains: Array) -> Iterator[Derivatives]:
@@ -107,4 +111,5 @@ def _together(problem: Problem, target: Array, penalty: Penalty, gains: Array) -
         size = 2.0 * np.sqrt(_blas.squares(S)) + np.sqrt(_blas.squares(error))
         rounding = size * np.sqrt(np.maximum(norms.sum(axis=1), 0.0)) + penalty.largest * _blas.norms(Z)
         value = 0.5 * (_blas.squares(image) + _blas.dots(pull, delta))
-        yield Derivatives(C, value, coefficients, EPSILON * rounding)
+        worth = np.array([worth_of(float(v), float(each)) for v, each in zip(value, size, strict=True)])
+        yield Derivatives(C, value, coefficients, EPSILON * rounding, worth)

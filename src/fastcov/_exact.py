@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.linalg import blas
 
 from ._bounds import Bounds
-from ._objective import Objective, Point, best_step, kernel_form
+from ._objective import Objective, Point, best_step, kernel_form, norm
 from ._products import apply_atoms
 from ._single_gains import quartics, share
 from ._solvers import Progress
@@ -58,7 +58,6 @@ from ._steps import (
     STILL,
     VALUE,
     VV,
-    WORTH,
     accuracy,
     advance,
     begin,
@@ -71,6 +70,7 @@ from ._steps import (
     lower_elsewhere,
     model_step,
     sweep,
+    worth_of,
 )
 
 Array = NDArray[np.float64]
@@ -140,14 +140,20 @@ def _tell(watch: Callable[[Progress], object], state: Array) -> None:
     residual, most, enough = (float(state[k]) for k in (RESIDUAL, LARGEST_YET, LEVEL))
     known = 0.0 < enough < most and residual > 0.0
     done = math.log(residual / most) / math.log(enough / most) if known else 0.0
-    watch(Progress("iteration", max(done, 0.0), int(state[ITERATIONS]), residual / most if most > 0.0 else 0.0))
+    watch(
+        Progress("iteration", max(done, 0.0), int(state[ITERATIONS]), residual / most if most > 0.0 else 0.0)
+    )
 
 
 # --- where passes are short: one compiled call
 
 
 def _descend(
-    objectives: Sequence[Objective], gains: Array, states: Array, watch: Callable[[Progress], object], work: float
+    objectives: Sequence[Objective],
+    gains: Array,
+    states: Array,
+    watch: Callable[[Progress], object],
+    work: float,
 ) -> None:
     """Minimise in place."""
     first = objectives[0]
@@ -182,7 +188,11 @@ def _descend(
 
 
 def _minimise(
-    objective: Objective, gains: Array, bounds: Bounds | None, state: Array, watch: Callable[[Progress], object]
+    objective: Objective,
+    gains: Array,
+    bounds: Bounds | None,
+    state: Array,
+    watch: Callable[[Progress], object],
 ) -> Array:
     point = objective.at(gains)
     while True:
@@ -224,7 +234,8 @@ def _swept(objective: Objective, point: Point, bounds: Bounds | None) -> tuple[A
     infinite = np.full(len(point.gains), np.inf)
     lower, upper = (-infinite, infinite) if bounds is None else (bounds.lower, bounds.upper)
     lower, upper = (np.array(side, np.float64) for side in (lower, upper))
-    gains, drops, worth = point.gains.copy(), np.empty_like(point.gains), WORTH * point.value
+    gains, drops = point.gains.copy(), np.empty_like(point.gains)
+    worth = float(worth_of(point.value, 2.0 * norm(objective.target) + norm(point.error)))
     if not math.isfinite(worth) or not lower_elsewhere(found, gains, lower, upper, worth, drops):
         return gains, 0
     # What others move changes the slope of a penalty that couples gains: then one moves at a time.

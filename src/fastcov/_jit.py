@@ -144,9 +144,9 @@ def threads_pay(size: int) -> bool:
 
 
 def _jitted(function: Callable[..., None], parallel: bool, cache: bool) -> Any:
-    return numba.njit(
-        parallel=parallel, nogil=True, fastmath=FASTMATH, error_model="numpy", cache=cache
-    )(function)
+    return numba.njit(parallel=parallel, nogil=True, fastmath=FASTMATH, error_model="numpy", cache=cache)(
+        function
+    )
 
 
 def inner(function: Callable[..., Any] | None = None, *, exactly: bool = False) -> Callable[..., Any]:

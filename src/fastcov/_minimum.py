@@ -20,7 +20,7 @@ from ._settings import Outcome, Settings
 from ._solvers import base_bytes
 from ._sources import Stored
 from ._start import Ridge, Start
-from ._steps import WORTH, lower_elsewhere
+from ._steps import lower_elsewhere
 from ._validation import SMALL, available_memory, require_memory
 
 Array = NDArray[np.float64]
@@ -110,8 +110,8 @@ def _lower_elsewhere(there: Derivatives, gains: Array, bounds: Bounds | None) ->
     lower, upper = (-infinite, infinite) if bounds is None else (bounds.lower, bounds.upper)
     sides = [np.array(side, np.float64) for side in (lower, upper)]
     return np.array([
-        lower_elsewhere(quartic, z, *sides, 2.0 * WORTH * value, drops) if math.isfinite(value) else 0
-        for quartic, z, value in zip(there.quartics, gains, there.value, strict=True)
+        lower_elsewhere(quartic, z, *sides, 2.0 * float(worth), drops) if math.isfinite(worth) else 0
+        for quartic, z, worth in zip(there.quartics, gains, there.worth, strict=True)
     ])  # fmt: skip
 
 

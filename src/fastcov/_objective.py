@@ -120,8 +120,8 @@ class Objective:
         pull = self.penalty.products(delta)
         gradient += pull
         value = 0.5 * _inner(image, image) + 0.5 * float(blas.ddot(pull, delta))
-        size = 2.0 * _norm(self.target) + _norm(error)  # at least that of what E is the difference of
-        rounding = EPSILON * (size * math.sqrt(norms.sum()) + self.penalty.largest * _norm(gains))
+        size = 2.0 * norm(self.target) + norm(error)  # at least that of what E is the difference of
+        rounding = EPSILON * (size * math.sqrt(norms.sum()) + self.penalty.largest * norm(gains))
         coarse = problem
         if self.single is not None and np.abs(gains).max() < FINE_GAINS:
             coarse = dataclasses.replace(self.single, gains=problem.gains, mean=problem.mean)
@@ -194,7 +194,7 @@ def _inner(A: Array, B: Array) -> float:
     return float(blas.ddot(A.ravel(), B.ravel()))
 
 
-def _norm(A: Array) -> float:
+def norm(A: Array) -> float:
     return float(blas.dnrm2(A.ravel()))
 
 

@@ -48,9 +48,7 @@ def describe(
         losses = problem.unscaled(0.5 * left, y=4) + ridge.term(problem, delta)
         r2 = 1.0 - left / start.target_squares
         r2_at_one = 1.0 - start.error_squares / start.target_squares
-    numbers = {
-        name: value[one] for name, value in outcome.stats.items() if name in STACKED
-    }
+    numbers = {name: value[one] for name, value in outcome.stats.items() if name in STACKED}
     stats = {
         "shape": problem.shape,
         "r2_at_one": r2_at_one[one],

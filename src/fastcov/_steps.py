@@ -45,7 +45,7 @@ FINE_GAINS = 2.0**20
 # Where a minimiser stands: what it is to reach; the radius; counts; what it saw last, and at best; whether
 # the loss stood still; the sizes that its thresholds are made of; and how it ended.
 (GOAL, LIMIT, REACH, ITERATIONS, PRODUCTS, PASSES, ESCAPES, OLD, STILL, LEAST, LARGEST_YET, VALUE, RESIDUAL,
- LEVEL, LOOKED, PAUSED, CODE, STATE) = range(18)  # fmt: skip
+ LEVEL, LOOKED, FLOOR, PAUSED, CODE, STATE) = range(19)  # fmt: skip
 GOING, CONVERGED, STAGNATED, EXHAUSTED, BREAKDOWN, FINER = range(6)
 
 
@@ -53,7 +53,14 @@ GOING, CONVERGED, STAGNATED, EXHAUSTED, BREAKDOWN, FINER = range(6)
 def fresh(state: Any, goal: float, limit: float) -> None:
     """Before the first step: to a gradient of norm `goal`, in `limit` steps at most."""
     state[:] = 0.0
-    state[GOAL], state[LIMIT], state[REACH], state[LEAST] = goal, limit, np.inf, np.inf
+    state[GOAL], state[LIMIT] = goal, limit
+    state[REACH], state[LEAST], state[FLOOR] = np.inf, np.inf, np.inf
+
+
+@inner(exactly=True)
+def finite(value: float) -> bool:
+    """As np.isfinite, which is made of a difference that reassociation takes to be zero."""
+    return abs(value) < np.inf
 
 
 @inner
@@ -67,10 +74,10 @@ def judge(state: Any, value: float, residual: float, rounding: float, coarse: bo
     state[LEAST] = min(state[LEAST], residual)
     state[LARGEST_YET] = max(state[LARGEST_YET], residual)
     state[VALUE], state[RESIDUAL] = value, residual
-    if residual <= state[LEVEL]:
-        state[CODE] = CONVERGED
-    elif not np.isfinite(value + residual):
+    if not finite(value + residual):
         state[CODE] = BREAKDOWN
+    elif residual <= state[LEVEL]:
+        state[CODE] = CONVERGED
     elif state[ITERATIONS] >= state[LIMIT]:
         state[CODE] = EXHAUSTED
     elif state[OLD] == STALE:
@@ -98,6 +105,9 @@ def lengthen(state: Any, t: float, length: float) -> None:
 @inner
 def looks(state: Any) -> bool:
     """Whether it is time to look for lower minima along single gains: near to one for the first time, or at it."""
+    # Since the last time the loss has to have fallen as promised: what is left otherwise is rounding.
+    if state[ITERATIONS] >= state[LIMIT] or not state[VALUE] < (1.0 - 0.5 * WORTH) * state[FLOOR]:
+        return False
     if state[CODE] == CONVERGED:
         return True
     near = state[CODE] == GOING and state[RESIDUAL] <= NEAR * state[LARGEST_YET]
@@ -111,8 +121,15 @@ def escaped(state: Any, moved: int) -> None:
     if moved:
         state[ESCAPES] += moved
         state[ITERATIONS] += 1.0
-        state[LOOKED] = 0.0
+        state[LOOKED], state[FLOOR] = 0.0, state[VALUE]
         state[CODE], state[REACH], state[LEAST], state[OLD], state[STILL] = GOING, np.inf, np.inf, 0.0, 0.0
+
+
+@inner
+def worth_of(value: float, size: float) -> float:
+    """What a lower minimum has to save; errors of the covariance are differences of what is of this size."""
+    lost = EPSILON * size
+    return WORTH * value + 2.0 * lost * np.sqrt(value) + lost * lost
 
 
 @inner(exactly=True)
@@ -215,9 +232,7 @@ def escape(c1: float, c2: float, c3: float, c4: float, lowest: float, highest: f
 
 
 @inner
-def lower_elsewhere(
-    quartics: Any, gains: Any, lower: Any, upper: Any, worth: float, drops: Any
-) -> int:
+def lower_elsewhere(quartics: Any, gains: Any, lower: Any, upper: Any, worth: float, drops: Any) -> int:
     """How many gains have a lower minimum elsewhere, each alone; and by how much, or 0 (n,).
 
     quartics (4, n), coefficients of t^1 to t^4 of the loss at gain i + t. Fixed gains, lower = upper, stay.
@@ -441,7 +456,10 @@ def evaluate(X, weights, center, target, root, means, mean, errors, rows):
             rows[SLOPE, i], rows[BEND, i] = slope, bend
             # Sums of x_i x_i^T and x_i y_i^T off the diagonal; on it xx and xy.
             oxx, oxy = sx * sx - xx, sx * sy - xy
-            norm, taken = xx * yy + xy * xy, 2.0 * (on_on * xy * xy + 2.0 * on_off * xy * oxy + off_off * oxy * oxy)
+            norm, taken = (
+                xx * yy + xy * xy,
+                2.0 * (on_on * xy * xy + 2.0 * on_off * xy * oxy + off_off * oxy * oxy),
+            )
             rows[NORM, i] = 0.0 if norm - taken <= LOST * d * norm else 2.0 * (norm - taken)
             rows[SKEW, i] = 2.0 * (
                 xx * xy - on_on * xx * xy - on_off * (xx * oxy + oxx * xy) - off_off * oxx * oxy
@@ -517,6 +535,21 @@ def dot(A: Any, B: Any) -> float:
 
 
 @inner
+def norm_of(A: Any) -> float:
+    """The norm of a vector, whose squares may be beyond the range."""
+    largest, total = 0.0, 0.0
+    for i in range(len(A)):
+        largest = max(largest, abs(A[i]))
+        if not abs(A[i]) < np.inf:  # NaN, which has no maximum
+            return np.inf
+    if largest == 0.0:
+        return 0.0
+    for i in range(len(A)):
+        total += (A[i] / largest) ** 2
+    return largest * np.sqrt(total)
+
+
+@inner
 def inner_product(A: Any, B: Any) -> float:
     """That of two matrices."""
     total = 0.0
@@ -564,24 +597,22 @@ def descend(
                 length += z[i] * z[i]
                 widest = max(widest, abs(z[i]))
             value = 0.5 * inner_product(counted, counted) + 0.5 * ridge
-            rounding = EPSILON * (
-                (size + np.sqrt(inner_product(errors[0], errors[0]))) * np.sqrt(norm)
-                + largest * np.sqrt(length)
-            )
+            sizes = size + np.sqrt(inner_product(errors[0], errors[0]))
+            rounding = EPSILON * (sizes * np.sqrt(norm) + largest * np.sqrt(length))
             if not paused:
                 if state[STILL] < 0.0:  # a step was taken
                     state[STILL] = 1.0 if before - value <= 10.0 * EPSILON * before else 0.0
-                judge(state, value, np.sqrt(dot(total, total)), rounding, is_coarse)
+                judge(state, value, norm_of(total), rounding, is_coarse)
                 if looks(state):
                     for i in range(n):
                         quartics[0, i] = total[i]
                         quartics[1, i] = 0.5 * (rows[NORM, i] + share * rows[BEND, i] + own[i])
                         quartics[2, i] = share * rows[SKEW, i]
                         quartics[3, i] = 0.5 * share * share * rows[SQUARE, i]
-                    moved = 0
-                    if lower_elsewhere(quartics, z, lower, upper, WORTH * value, drops):
+                    moved, worth = 0, worth_of(value, sizes)
+                    if lower_elsewhere(quartics, z, lower, upper, worth, drops):
                         moved = sweep(
-                            X, z, own, pull, lower, upper, drops, share, mean, counted, root, means, WORTH * value
+                            X, z, own, pull, lower, upper, drops, share, mean, counted, root, means, worth
                         )
                     escaped(state, moved)
                     if moved:
@@ -606,17 +637,31 @@ def descend(
                 pull[i] = own[i] + rows[BEND, i]
             pulled = errors[2] if metric else errors[0]
             model_step(
-                coarse, z, mean, pulled if center else zeros, root, means, pull, diagonal, numbers, vectors, slope
+                coarse,
+                z,
+                mean,
+                pulled if center else zeros,
+                root,
+                means,
+                pull,
+                diagonal,
+                numbers,
+                vectors,
+                slope,
             )
             v = vectors[0]
             spread(coarse, v, center, offset, bends)
             if metric:
                 image(bends, root, means, bends)
-            c2, c3, c4 = inner_product(counted, bends), inner_product(slope, bends), inner_product(bends, bends)
+            c2, c3, c4 = (
+                inner_product(counted, bends),
+                inner_product(slope, bends),
+                inner_product(bends, bends),
+            )
             c2 += 0.5 * inner_product(slope, slope)
             for i in range(n):
                 c2 += 0.5 * own[i] * v[i] * v[i]
-            if is_coarse and not np.isfinite(c2 + c3 + c4):  # beyond float32
+            if is_coarse and not finite(c2 + c3 + c4):  # beyond float32
                 state[CODE] = FINER
                 break
             longest = least_of_quartic(dot(total, v), c2, c3, 0.5 * c4, np.inf)
