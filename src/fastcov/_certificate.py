@@ -122,7 +122,7 @@ def stationarity(
         held = (
             np.zeros(len(point.gains), bool) if bounds is None else bounds.held(point.gains, point.gradient)
         )
-        sizes.append(np.linalg.norm(point.gradient[~held]))
+        sizes.append(_blas.norm(point.gradient[~held]))
     size = np.array(sizes)
     residual = np.divide(size, scale, out=np.zeros_like(size), where=scale > 0)
     covariances = np.stack([p.error + o.target for p, o in zip(points, objectives, strict=True)])
