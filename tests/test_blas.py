@@ -170,3 +170,24 @@ def test_tall_products_are_those_of_parts_of_the_rows(parts, dtype):
     products = _blas.tall_products(A, parts)
     assert len(products) == parts
     np.testing.assert_array_equal(np.tril(sum(products)), np.tril(A.T @ A))
+
+
+@pytest.mark.parametrize("n", [0, 1, _blas.PIECE, _blas.PIECE + 1, 30000])
+def test_vectors_by_pieces_are_as_whole_ones(n):
+    A, B = matrix(2, n), matrix(2, n, seed=1)
+    limit = (n + 2) * np.finfo(float).eps * (np.abs(A) * np.abs(B)).sum(axis=1)
+    within(_blas.dots(A, B), (A * B).sum(axis=1), limit)
+    sizes = np.sqrt(np.square(A).sum(axis=1))
+    within(_blas.norms(A), sizes, (n + 2) * np.finfo(float).eps * sizes)
+    np.testing.assert_allclose(
+        _blas.norm(A), np.sqrt(np.square(A).sum()), rtol=(2 * n + 2) * np.finfo(float).eps
+    )
+    expected = A + np.array([[2.0], [-1.0]]) * B
+    _blas.add_scaled(A, [2.0, -1.0], B)
+    within(A, expected, 2 * np.finfo(float).eps * (np.abs(A) + 4 * np.abs(B)))
+
+
+def test_a_norm_is_one_by_which_a_division_does_not_raise():
+    with np.errstate(divide="ignore"):
+        assert 1.0 / _blas.norm(np.zeros(3)) == np.inf
+    assert _blas.norm(np.full(30000, 1e300)) == pytest.approx(1e300 * np.sqrt(30000))

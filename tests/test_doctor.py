@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import fastcov as fc
-from fastcov import _doctor, cli
+from fastcov import _doctor, _pools, cli
 
 
 @pytest.fixture
@@ -33,6 +33,7 @@ def test_doctor_json_has_the_sections(run):
     assert report["cores"]["usable"] >= 1
     assert all(pool["num_threads"] >= 1 for pool in report["blas"])
     assert report["memory"]["available_gb"] > 0
+    assert report["spin"] == _pools.done
 
 
 @pytest.fixture
@@ -41,6 +42,7 @@ def healthy():
     return {
         "versions": {"fastcov": "0"}, "platform": "Linux", "cores": {"total": 4, "usable": 2},
         "numba": {"threads": 2, "layer": "omp", "compiles": True}, "blas": [pool, dict(pool)],
+        "spin": {"lib.so": "left alone: undefined symbol"},
         "cache": {"folder": "/cache", "writable": True}, "memory": {"available_gb": 4.0},
         "wait_policy": "passive", "self_check": {"difference": 1e-15, "passed": True},
     }  # fmt: skip
@@ -77,6 +79,7 @@ def test_doctor_warns_on_stderr_and_fails_with_its_check(run, healthy, monkeypat
     result = run("doctor")
     assert result.exit_code == 1
     assert "FAILED" in result.stdout
+    assert "undefined symbol (lib.so)" in result.stdout
     assert "/read/only (cannot be written to)" in result.stdout
     assert [line[:9] for line in result.stderr.splitlines()] == ["Warning: "] * 2
 

@@ -113,7 +113,7 @@ def by_sums(activations: Activations) -> tuple[float, Array]:
     for units in activations.slices():
         total += activations.block(units).sum(axis=0, dtype=np.float64)
     out[:] = total
-    return float(total @ total), gradient
+    return _blas.dot(total, total), gradient
 
 
 def squares_by_samples(activations: Activations) -> tuple[float, Array]:
@@ -129,7 +129,7 @@ def different_by_samples(activations: Activations) -> tuple[float, Array] | None
     """The same without what is on the diagonal of T; None where that is nearly all of it."""
     K, variances = _samples_product(activations)
     whole = _sum_of_squares(K)
-    total = whole - float(variances @ variances)
+    total = whole - _blas.dot(variances, variances)
     if total < CANCELLATION * whole:
         return None
     gradient, out = activations.zeros()

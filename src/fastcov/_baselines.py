@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from ._folds import Split
+from ._jit import blas_for
 
 Array = NDArray[np.float64]
 
@@ -50,7 +52,10 @@ def baselines(
     terms = (C, np.eye(len(train)), np.ones_like(C))
     sizes = [np.abs(C).max() or 1.0, 1.0, 1.0]
     A = np.stack([root * (M / size).ravel() for M, size in zip(terms, sizes, strict=True)], axis=1)
-    (a, beta, gamma), *_ = np.linalg.lstsq(A, root * own.ravel(), rcond=None)
+    with blas_for(0.0):
+        (a, beta, gamma), *_ = scipy.linalg.lstsq(
+            A, root * own.ravel(), cond=len(A) * np.finfo(np.float64).eps, check_finite=False
+        )
     a /= sizes[0]
     return {
         "one": (columns, diagonal),

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from threadpoolctl import threadpool_info
 
-from . import __version__, _kernels, datasets
+from . import __version__, _kernels, _pools, datasets
 from ._fit import fit
 from ._jit import PARALLEL_SIZE
 from ._validation import available_memory
@@ -38,6 +38,7 @@ def examine() -> dict[str, Any]:
             "compiles": not numba.config.DISABLE_JIT,
         },
         "blas": blas_pools(),
+        "spin": dict(_pools.done),
         "cache": {"folder": folder, "writable": folder is not None and _writable(folder)},
         "memory": {"available_gb": round(available_memory() / 1e9, 2)},
         "wait_policy": os.environ.get("OMP_WAIT_POLICY"),
@@ -100,6 +101,7 @@ def table(report: dict[str, Any]) -> str:
             ("BLAS", f"{p['internal_api']} {p['version']}, {p['num_threads']} threads ({p['file']})")
             for p in report["blas"]
         ),
+        *(("spin", f"{words} ({file})") for file, words in report["spin"].items()),
         ("cache", f"{cache['folder'] or 'none'}{writable}"),
         ("memory", f"{report['memory']['available_gb']} GB available"),
         ("check", f"{'passed' if check['passed'] else 'FAILED'}: fit and dense solution differ by "

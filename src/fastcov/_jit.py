@@ -24,6 +24,10 @@ import numpy as np
 import scipy.linalg.blas  # noqa: F401  (loads SciPy's BLAS, so that threadpoolctl finds it)
 from threadpoolctl import ThreadpoolController
 
+from ._pools import shorten_spins
+
+shorten_spins()  # nothing of fastcov that multiplies is imported before
+
 # Everything `fastmath=True` allows except assuming that NaN and infinity never happen: sums must
 # carry them to where they are found and named.
 FASTMATH = {"reassoc", "contract", "nsz"}

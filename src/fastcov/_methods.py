@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import _blas
 from ._certificate import certificates
 from ._chunked import Chunked
 from ._minimum import at_bounds, minimised
@@ -80,7 +81,7 @@ def _require_regular(system: System, solve: Callable[[Array], Solution]) -> None
     r = np.random.default_rng(0).standard_normal((1, len(sizes)))
     with np.errstate(all="ignore"):
         found = solve(r * sizes)
-        least = np.linalg.norm(r) / np.linalg.norm(found.value * sizes)
+        least = _blas.norm(r) / _blas.norm(found.value * sizes)
     unsolved = found.status in ("stagnated", "breakdown")
     if unsolved or not least > RESOLVED * len(sizes):
         raise shared_null_space()

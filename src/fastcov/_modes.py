@@ -194,7 +194,7 @@ class Truncated:
 
     def parts(self, b: Array, *, within: bool = False) -> Parts:
         """b (N,) in the modes, and in the Krylov space of what they leave of it."""
-        size, weights = float(np.linalg.norm(b)), _times(self.vectors, b)
+        size, weights = float(_blas.norm(b)), _times(self.vectors, b)
         space = self._krylov(b - _combined(weights, self.vectors), KRYLOV_TOL * size)
         return Parts(
             values=np.concatenate([self.values, space.values]),
@@ -211,7 +211,7 @@ class Truncated:
         copies of converged vectors that rounding brings.
         """
         N, ridge = len(c), self.system.ridge
-        size = float(np.linalg.norm(c))
+        size = float(_blas.norm(c))
         most = min(N - len(self.values), max(KRYLOV_A_MODE * len(self.values), KRYLOV_LEAST))
         require_memory(8 * N * most, f"A Krylov space of {N} channels", "ask for fewer modes")
         basis = np.empty((most, N))
@@ -221,11 +221,11 @@ class Truncated:
             basis[m] = c / (beside[m - 1] if m else size)
             c = apply_gram(self.system.problem, basis[m : m + 1])[0]
             self.applications += 1
-            diagonal[m] = c @ basis[m]
+            diagonal[m] = _blas.dot(c, basis[m])
             for _ in range(2):
                 c -= _combined(_times(self.vectors, c), self.vectors)
                 c -= _combined(_times(basis[: m + 1], c), basis[: m + 1])
-            beside[m] = np.linalg.norm(c)
+            beside[m] = _blas.norm(c)
             pivot = diagonal[m] + ridge - (beside[m - 1] ** 2 / pivot if m else 0.0)
             left *= beside[m] / pivot
             m += 1
@@ -253,7 +253,7 @@ def _tied(values: Array) -> bool:
 def _expanded(vectors: Array, space: _Space, weights: Array) -> Array:
     """Σ w_k v_k, of modes and then of Ritz vectors."""
     K = len(vectors)
-    return _combined(weights[:K], vectors) + _combined(space.ritz @ weights[K:], space.basis)
+    return _combined(weights[:K], vectors) + _combined(_times(space.ritz, weights[K:]), space.basis)
 
 
 def _times(rows: Array, b: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from typing import Any
@@ -11,12 +12,15 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from . import _blas
+from ._jit import blas_for
 from ._validation import as_float64, check_array, check_nonnegative, nonfinite
 
 Array = NDArray[np.float64]
 
 # Columns of ΓᵀΓ that are made together.
 PANEL = 256
+# Flops of other products in the time of an element of Γ, which is read once.
+ELEMENT_FLOPS = 16.0
 # Penalties beyond are as good as this: gains are one anyway. Of Γ, whose entries are squared and summed:
 LARGEST = 1e300
 LARGEST_ROOT = 1e140
@@ -110,19 +114,27 @@ class Penalty:
             if sp.issparse(self.root):
                 rows += (self.root.T @ images.T).T
             else:
-                _blas.product(images, self.root, out=rows, add=True)
+                with self._held(rows):
+                    _blas.product(images, self.root, out=rows, add=True)
         return out
 
     def _images(self, V: Array) -> Array:
         """Γ v for the rows v of V (T, N) or of one vector."""
         rows = np.atleast_2d(V)
-        return (self.root @ rows.T).T if sp.issparse(self.root) else _blas.product(rows, self.root, tb=True)
+        if sp.issparse(self.root):
+            return (self.root @ rows.T).T
+        with self._held(rows):
+            return _blas.product(rows, self.root, tb=True)
+
+    def _held(self, rows: Array) -> contextlib.AbstractContextManager[None]:
+        """BLAS at one thread, unless more pay for products of rows (T, N) with Γ."""
+        return blas_for(max(ELEMENT_FLOPS, 2.0 * len(rows)) * self.root.size)
 
     def quadratic(self, V: Array) -> Array:
         """vᵀPv for the rows v of V (T, N)."""
         if self.uniform:
             return self.own * np.square(V).sum(axis=-1)
-        out = np.square(V) @ self.own if np.ndim(self.own) else self.own * np.square(V).sum(axis=-1)
+        out = (self.own * np.square(V)).sum(axis=-1)
         if self.root is not None:
             squares = np.square(self._images(V)).sum(axis=1)
             out = out + (squares if np.ndim(V) == 2 else squares[0])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _evidence
+from . import _blas, _evidence
 from ._baselines import BASELINES
 from ._certificate import ConvergenceWarning
 from ._cross_validation import studied
@@ -222,8 +222,8 @@ def _gains(
 
 def _correlation(a: Array, b: Array) -> float:
     a, b = a - a.mean(), b - b.mean()
-    size = np.linalg.norm(a) * np.linalg.norm(b)
-    return float(a @ b / size) if size > 0 else float("nan")
+    size = _blas.norm(a) * _blas.norm(b)
+    return float(_blas.dot(a, b) / size) if size > 0 else float("nan")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -226,7 +226,7 @@ def _mean_products(problem: Problem, centred: Array) -> tuple[NDArray[np.float64
     """a_i = ỹ_i·m and c = m·m."""
     mean = problem.mean.astype(problem.dtype)
     a = _blas.product(centred, mean[:, np.newaxis])[:, 0]
-    return a.astype(np.float64), float(problem.mean @ problem.mean)
+    return a.astype(np.float64), _blas.dot(problem.mean, problem.mean)
 
 
 def _gram_product(problem: Problem, v: Array) -> Array:

@@ -61,7 +61,7 @@ def _recompute_weak(start: Start, A: Array) -> None:
     ε |m|⁴ / ‖g_i‖² for atoms of norm one, which is kept below N ε. 4ND² flops for each of them.
     """
     problem, (N, _) = start.problem, start.problem.shape
-    square = float(problem.mean @ problem.mean)
+    square = _blas.dot(problem.mean, problem.mean)
     weak = np.flatnonzero((start.norms > 0) & (N * start.norms < 4.0 * square**2))
     for first in range(0, len(weak), TOGETHER):
         some = weak[first : first + TOGETHER]

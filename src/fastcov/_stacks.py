@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from . import _blas
 from . import _unit_factors as kernels
+from ._jit import blas_for
 from ._unit_kernels import symmetric_parts
 from ._validation import check_array, nonfinite
 
@@ -176,7 +177,8 @@ def _refuse(given: Array, reports: Array) -> NoReturn:
         )
     units = np.flatnonzero(reports[:, kernels.MINOR])
     A = given[units[0]].astype(np.float64)
-    smallest, largest = np.linalg.eigvalsh(0.5 * A + 0.5 * A.T)[[0, -1]]
+    with blas_for(0.0):
+        smallest, largest = scipy.linalg.eigvalsh(0.5 * A + 0.5 * A.T)[[0, -1]]
     raise ValueError(
         f"Argument 'matrices' must be positive definite, not with {len(units)} of {len(given)} that are not, "
         f"first that of unit {units[0]} (counted from 0), whose smallest eigenvalue is {smallest:.3g} and "

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from . import _blas
 from ._covariance import covariance
+from ._jit import blas_for
 from ._validation import check_generator, check_nonnegative, check_whole, require_memory
 
 # Shares of the variance of a channel's drive to a condition: how broadly the channel responds, how
@@ -185,10 +187,11 @@ def simulate(
     for rows in _blocks(N, D):
         drive = generator.standard_normal((rows.stop - rows.start, D))
         drive *= math.sqrt(PRIVATE)
-        drive += loadings[rows] @ conditions
+        with blas_for(2.0 * K * drive.size):
+            drive += _blas.product(loadings[rows], conditions)
         drive += strength + breadth[rows, np.newaxis]
         X[rows] = _respond(drive)
-        power += float(gains[rows] ** 2 @ np.square(X[rows], dtype=np.float64).sum(axis=1))
+        power += _blas.dot(gains[rows] ** 2, np.square(X[rows], dtype=np.float64).sum(axis=1))
 
     Y = np.empty_like(X)
     places = generator.permutation(N)

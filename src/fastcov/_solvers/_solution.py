@@ -131,8 +131,8 @@ def _offset(problem: Problem) -> float:
         return 1.0
     channels = np.linspace(0, problem.shape[0] - 1, min(SAMPLE, problem.shape[0])).astype(np.intp)
     part = problem.take(channels)
-    centred = float(np.linalg.norm(part.centred()))
-    return float(np.linalg.norm(part.responses())) / centred if centred > 0 else 1.0
+    centred = float(_blas.norm(part.centred()))
+    return float(_blas.norm(part.responses())) / centred if centred > 0 else 1.0
 
 
 @dataclasses.dataclass(frozen=True)
