@@ -10,7 +10,7 @@ alone, `--model` what the model is fitted to; `--draw` draws docs/cluster.json a
 
 from __future__ import annotations
 
-import fastcov as fc  # first, as in test_speed.py
+import numpy as np  # first, as in test_speed.py
 
 # isort: split
 import argparse
@@ -26,9 +26,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-
 import cluster_model as model
+import fastcov as fc
 from cluster_counts import Asked, recorded
 from cluster_figure import draw, predictions
 from fastcov._bench._machine import machine

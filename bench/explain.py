@@ -6,7 +6,7 @@ which is made outside the clock.
 
 from __future__ import annotations
 
-import fastcov as fc  # first, as in test_speed.py
+import numpy as np  # first, as in test_speed.py
 
 # isort: split
 import argparse
@@ -14,8 +14,7 @@ import pathlib
 import tempfile
 from collections.abc import Iterator
 
-import numpy as np
-
+import fastcov as fc
 from fastcov._bench._case import FLOOR, OURS, data
 from fastcov._bench._cases import case
 from fastcov._bench._children import PEAK, child

@@ -6,7 +6,7 @@ gradient.
 
 from __future__ import annotations
 
-import fastcov as fc  # first, as in test_speed.py  # noqa: F401
+import numpy as np  # first, as in test_speed.py  # noqa: F401
 
 # isort: split
 import argparse

@@ -6,15 +6,14 @@ the solver that "auto" takes over that of the fastest: at most 1.5 is the aim.
 
 from __future__ import annotations
 
-import fastcov as fc  # first, as in test_speed.py
+import numpy as np  # first, as in test_speed.py
 
 # isort: split
 import functools
 import math
 import time
 
-import numpy as np
-
+import fastcov as fc
 from fastcov._bench._case import data
 
 SIZES = [(148, 48), (871, 52), (1004, 187), (2000, 187), (1000, 500), (4000, 500)]

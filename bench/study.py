@@ -7,15 +7,14 @@ prints the rows that `python bench/table.py` has too. Without the file the rows 
 
 from __future__ import annotations
 
-import fastcov as fc  # first, as in test_speed.py
+import numpy as np  # first, as in test_speed.py
 
 # isort: split
 import argparse
 import os
 from collections.abc import Iterator
 
-import numpy as np
-
+import fastcov as fc
 from fastcov._bench._case import FLOOR, OURS, data
 from fastcov._bench._cases import case, case_of
 from fastcov._bench._studies import FEW_RIDGES

@@ -7,7 +7,7 @@ Each result is checked. For ratios use `fastcov bench` or `python bench/table.py
 shared machine drift by more than what they are to show.
 """
 
-import fastcov as fc  # first: it cuts the spin of BLAS threads, which NumPy's library reads when loaded
+import numpy as np  # first, as in nearly all programs  # noqa: F401
 
 # isort: split
 import functools
@@ -15,6 +15,7 @@ import time
 
 import pytest
 
+import fastcov as fc
 from fastcov._bench._case import FLOOR, NAIVE, OURS
 from fastcov._bench._cases import OPERATIONS, SUITES, case
 from fastcov._bench._children import in_fresh_process

@@ -151,7 +151,7 @@ def test_the_quick_suite_has_both_precisions_and_all_groups():
     assert 12 <= len(keys) <= 24
     assert {dtype for _, _, dtype in keys} == set(DTYPES)
     modules = {OPERATIONS[name].make.__module__.rpartition(".")[2] for name, _, _ in keys}
-    assert modules == {"_pieces", "_fits", "_studies", "_penalties", "_forms"}
+    assert modules == {"_pieces", "_fits", "_after", "_studies", "_penalties", "_forms"}
 
 
 def public_names(module):

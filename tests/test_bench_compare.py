@@ -183,7 +183,8 @@ DIFFERENCES = {
     "blas": [{"blas": {"version": "9"}}, {"blas": {"architecture": "Haswell"}},
              {"blas": {"internal_api": "mkl"}}],
     "threads": [{"blas": {"num_threads": 1}}, {"numba": {"threads": 1}}, {"numba": {"layer": "tbb"}}],
-    "environment": [{"environment": {"OMP_NUM_THREADS": "1"}}, {"environment": {"OMP_PROC_BIND": "true"}}],
+    "environment": [{"environment": {"OMP_NUM_THREADS": "1"}}, {"environment": {"OMP_PROC_BIND": "true"}},
+                    {"imported_first": "fastcov"}],
 }  # fmt: skip
 
 

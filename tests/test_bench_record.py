@@ -1,5 +1,6 @@
 """Records of benchmarks: what is written is read again, and what is damaged is refused with its place."""
 
+import ast
 import copy
 import dataclasses
 import json
@@ -9,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastcov import _environment
 from fastcov._bench import _machine, _record, _table
 from fastcov._bench._case import FLOOR, NAIVE, OURS
+from fastcov._bench._children import output
 
 
 def timed(operation="gram", shape=(148, 48), dtype="float64", skipped=None, repeats=1.0, **seconds):
@@ -25,6 +28,7 @@ def record():
     machine = {
         "processor": "A processor", "architecture": "x86_64", "system": "Linux", "platform": "Linux-6",
         "cores": 2, "memory_gb": 16.5, "commit": None, "environment": {"OMP_NUM_THREADS": "2"},
+        "imported_first": "numpy",
         "versions": {"fastcov": "0.1.0", "python": "3.12.0", "numpy": "2.0", "scipy": "1.14", "numba": "0.60",
                      "llvmlite": "0.43", "jax": None},
         "blas": [{"internal_api": "openblas", "version": "0.3", "architecture": "Zen", "num_threads": 2,
@@ -60,7 +64,7 @@ def test_what_is_written_is_read_again(record, tmp_path):
 def test_the_file_says_what_it_is_and_holds_one_case_a_line(record):
     text = _record.as_text(record)
     found = json.loads(text)
-    assert (found["format"], found["kind"]) == (1, "fastcov bench")
+    assert (found["format"], found["kind"]) == (2, "fastcov bench")
     assert sum('"operation"' in line for line in text.splitlines()) == len(record.cases)
 
 
@@ -95,7 +99,12 @@ def test_a_foreign_file_is_refused(refused, text, word):
 
 
 def test_a_file_of_a_later_format_says_what_to_do(record, refused):
-    refused(_record.as_text(record).replace('"format": 1', '"format": 2'), "format 2", "upgrade fastcov")
+    refused(_record.as_text(record).replace('"format": 2', '"format": 3'), "format 3", "upgrade fastcov")
+
+
+def test_a_file_of_before_is_refused_for_the_order_of_imports_that_it_is_of(record, refused):
+    text = _record.as_text(record).replace('"format": 2', '"format": 1')
+    refused(text, "format 1", "fastcov was imported before NumPy", "measure again")
 
 
 def test_a_folder_and_a_missing_file_are_named(tmp_path):
@@ -170,6 +179,7 @@ def test_seconds_are_positive_numbers(record, refused, bad):
         (lambda v: v["cases"][0].update(operation="\x1b[2J"), ("cases[0].operation", "a text")),
         (lambda v: v["cases"][0].update(more=1), ("cases[0].more", "not known")),
         (lambda v: v.update(load=[1]), ("load", "2 items")),
+        (lambda v: v["machine"].update(imported_first="scipy"), ("machine.imported_first", "numpy")),
         (lambda v: v["machine"].update(cores=1.5), ("machine.cores", "1.5")),
         (lambda v: v["machine"].update(versions={}), ("machine.versions.fastcov is missing",)),
         (lambda v: v["machine"]["versions"].update(numpy=None), ("machine.versions.numpy", "a text")),
@@ -218,6 +228,33 @@ def test_variables_of_libraries_are_told_and_places_are_not(monkeypatch):
     found = _machine.machine()["environment"]
     assert found["OMP_PROC_BIND"] == "true"
     assert not {"NUMBA_CACHE_DIR", "HOME"} & set(found)
+
+
+def test_variables_that_fastcov_sets_are_not_the_users(monkeypatch):
+    name, value = next(iter(_environment.DEFAULTS.items()))
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr(_environment, "_not_given", set())
+    assert _machine.machine()["environment"][name] == value
+    monkeypatch.setattr(_environment, "_not_given", {name})
+    assert name not in _machine.machine()["environment"]
+    monkeypatch.setenv(name, "20")  # by the user, after fastcov was imported
+    assert _machine.machine()["environment"][name] == "20"
+
+
+@pytest.mark.parametrize(("first", "said"), [("numpy", "True"), ("fastcov", "False")])
+def test_a_process_knows_which_library_was_imported_first(first, said):
+    code = f"import {first}; import fastcov; print(fastcov._environment.NUMPY_FIRST)"
+    assert output(code).strip() == said
+
+
+def test_the_defaults_are_what_fastcov_sets_and_no_others():
+    code = (
+        "import os; before = dict(os.environ); import fastcov, fastcov._jit\n"
+        "print({name: value for name, value in os.environ.items() if before.get(name) != value})"
+    )
+    assert ast.literal_eval(output(code)) == {
+        name: value for name, value in _environment.DEFAULTS.items() if name not in _environment.as_given()
+    }
 
 
 def test_the_commit_is_none_where_git_is_not(monkeypatch):

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -12,8 +14,18 @@ from test_bench_record import record  # noqa: F401  (a fixture)
 from fastcov import cli
 from fastcov._bench import _cases, _compare, _record, _run
 from fastcov._bench._case import FLOOR, OURS, Case, case_name
-from fastcov.cli import _bench
+from fastcov._bench._children import output
+from fastcov._environment import DEFAULTS, as_given
+from fastcov.cli import _again, _bench
 
+STOPS = """
+import os, signal, sys
+class Stops:
+    def find_spec(self, name, *_):
+        if name == "fastcov._bench" and "numpy" in sys.modules:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Stops())
+"""
 KEYS = [("gram", (40, 8), "float64"), ("loss", (40, 8), "float64"), ("gram", (40, 8), "float32")]
 
 
@@ -50,6 +62,48 @@ def test_tiny_cases_are_measured_printed_saved_and_compared(run):
     assert {OURS, FLOOR} <= set(found.cases[0].seconds)
     assert run("compare", "before.json", "after.json", "--fail-above", 100).exit_code in (0, 2)  # or noisy
     assert run("compare", "before.json", "before.json").exit_code == 2
+
+
+def process(*arguments):
+    command = [sys.executable, "-m", "fastcov", "bench", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=as_given())
+
+
+def test_it_is_measured_in_a_process_that_imports_numpy_first_without_our_variables(tmp_path):
+    path = tmp_path / "a.json"
+    result = process(
+        "--suite", "full", "--only", "^plan 1000000", "--rounds", 1, "--no-peers", "--json", path
+    )
+    assert (result.returncode, result.stderr) == (0, f"Saved the rounds to {path}\n")
+    assert "NumPy imported first; " in result.stdout
+    found = _record.load(path).machine
+    assert found["imported_first"] == "numpy"
+    assert not set(DEFAULTS) - set(as_given()) & set(found["environment"])
+
+
+def test_the_exit_code_and_the_one_line_are_those_of_that_process():
+    result = process("--only", "(")
+    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+
+
+def test_a_process_with_numpy_first_goes_on_and_one_that_stays_waits_for_the_other():
+    assert output("import numpy, fastcov.cli._again as a; a.numpy_first(); print('on')") == "on\n"
+    with pytest.raises(SystemExit) as ended:
+        _again._beside([sys.executable, "-c", "raise SystemExit(7)"])
+    assert ended.value.code == 7
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal to send")
+def test_ctrl_c_reaches_the_process_that_measures(tmp_path):
+    """It is sent where that process, which has NumPy, begins to import what it measures."""
+    (tmp_path / "sitecustomize.py").write_text(STOPS)
+    command = [sys.executable, "-m", "fastcov", "bench", "--quick", "--json", str(tmp_path / "a.json")]
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=False,
+        env=as_given() | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])},
+    )  # fmt: skip
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "Error: interrupted.\n")
+    assert not (tmp_path / "a.json").exists()
 
 
 def test_the_suites_hold_cases_that_can_be_made(run):

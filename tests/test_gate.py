@@ -1,16 +1,20 @@
 """The gate's decisions and its table; nothing is timed."""
 
 import json
+import subprocess
 import sys
 
 import pytest
 from cases import bench_modules
 
+from fastcov import _environment
+from fastcov._bench._children import output
+
 
 @pytest.fixture(scope="module")
 def modules():
-    """bench/gate_rows.py, gate.py and gate_trial.py, by path: bench is no package."""
-    with bench_modules("gate_rows", "gate", "gate_trial") as found:
+    """bench/gate_rows.py and those that import it, by path: bench is no package."""
+    with bench_modules("gate_rows", "gate_avx2", "gate", "gate_trial") as found:
         yield found
 
 
@@ -141,11 +145,97 @@ def test_slower_is_what_is_so_each_time_after_pauses(
     assert capsys.readouterr().out.count(slow) == times
 
 
-@pytest.mark.parametrize(("said", "status"), [("ok", 0), ("slower", 1), ("noisy", 75)])
-def test_exit_status(gate, table, monkeypatch, said, status):
+@pytest.mark.parametrize(
+    ("said", "avx2", "status"),
+    [("ok", "ok", 0), ("slower", "ok", 1), ("noisy", "ok", 75), ("ok", "slower", 1), ("noisy", "slower", 1)],
+)
+def test_exit_status(gate, table, modules, monkeypatch, said, avx2, status):
     monkeypatch.setattr(sys, "argv", ["gate.py"])
     monkeypatch.setattr(gate, "gate", lambda names, slow, by, pause: dict.fromkeys(names, said))
+    found = lambda names, in_child: {f"{name}, AVX2": avx2 for name in names}  # noqa: E731
+    monkeypatch.setattr(modules["gate_avx2"], "compared", found)
     assert gate.main() == status
+
+
+def test_what_is_slowed_on_purpose_is_not_divided_by_itself(gate, table, modules, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["gate.py", "--slow", "gram"])
+    monkeypatch.setattr(gate, "gate", lambda names, slow, by, pause: dict.fromkeys(names, "ok"))
+    monkeypatch.setattr(modules["gate_avx2"], "compared", lambda *_: pytest.fail("it was"))
+    monkeypatch.setattr(gate.gate_rows, "slow_kernels", lambda by: None)
+    assert gate.main() == 0
+
+
+@pytest.fixture
+def narrow(modules, monkeypatch):
+    """Verdicts of a row of AVX2 from ratios in processes, with AVX-512 and without; and what was asked."""
+    avx2 = modules["gate_avx2"]
+    monkeypatch.setattr(avx2, "here", lambda: True)
+
+    def call(*pairs):
+        asked, left = [], iter([ratio for pair in pairs for ratio in pair])
+
+        def in_child(names, **variables):
+            asked.append(variables)
+            return {name: modules["gate"].Ratio(next(left), 0.0) for name in names}
+
+        return avx2.compared(avx2.ROWS[:1], in_child), asked
+
+    return call
+
+
+def test_rows_of_avx2_are_of_the_gate_and_of_one_thread(modules, table):
+    assert set(modules["gate_avx2"].ROWS) <= set(table.ROWS)
+    assert {table.ROWS[name].threads for name in modules["gate_avx2"].ROWS} == {table.ONE}
+    assert set(modules["gate_avx2"].MAY) <= set(modules["gate_avx2"].ROWS)
+
+
+def test_a_row_of_avx2_is_worse_where_two_of_three_processes_agree(modules, narrow, capsys):
+    avx2 = modules["gate_avx2"]
+    name = f"{avx2.ROWS[0]}, AVX2"
+    said, asked = narrow((2.0, 2.5))
+    assert said == {name: "ok"}
+    assert asked == [{}, avx2.HASWELL]
+    assert narrow((1.0, 1.4), (1.0, 1.0), (1.0, 1.0))[0] == {name: "ok"}
+    assert narrow((1.0, 1.4), (1.0, 1.0), (1.0, 1.4))[0] == {name: "slower"}
+    assert avx2.ROWS[0] in capsys.readouterr().out
+
+
+def test_a_row_that_may_be_worse_says_why(modules, narrow, monkeypatch, capsys):
+    avx2 = modules["gate_avx2"]
+    monkeypatch.setattr(avx2, "MAY", {avx2.ROWS[0]: "a reason"})
+    said, asked = narrow((1.0, 2.0))
+    assert (set(said.values()), len(asked)) == ({"ok"}, 2)
+    assert "a reason" in capsys.readouterr().out
+
+
+def test_where_there_is_no_avx_512_its_rows_are_left_out_and_that_is_said(modules, monkeypatch, capsys):
+    avx2 = modules["gate_avx2"]
+    monkeypatch.setattr(avx2.threadpoolctl, "threadpool_info", lambda: [{"architecture": "Haswell"}])
+    assert avx2.compared(avx2.ROWS, lambda *_, **__: pytest.fail("measured")) == {}
+    assert "left out" in capsys.readouterr().out
+
+
+def test_a_child_has_the_variables_that_the_process_was_given_and_imports_numpy_first(gate, monkeypatch):
+    name, value = next(iter(_environment.DEFAULTS.items()))
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr(_environment, "_not_given", {name})
+    given = []
+
+    def run(command, *, env, **_):
+        given.append(env)
+        return subprocess.CompletedProcess(command, 0, "{}")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(gate.subprocess, "run", run)
+        assert gate.in_child(["gram"], OPENBLAS_CORETYPE="Haswell") == {}
+    assert given[0]["OPENBLAS_CORETYPE"] == "Haswell"
+    assert name not in given[0]
+    assert "NumPy" in gate.kind()
+    code = (
+        "import runpy, sys; runpy.run_path(sys.argv[1])\n"
+        "import fastcov._environment as e; print(e.NUMPY_FIRST)"
+    )
+    assert output(code, gate.gate_rows.__file__).strip() == "True"
 
 
 def test_a_record_is_of_a_kind_of_machine_and_keeps_others(gate, table, monkeypatch, tmp_path):

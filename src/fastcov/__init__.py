@@ -12,6 +12,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from . import _environment as _environment  # before any variable is set
+
 # OpenBLAS threads spin for a tenth of a second after each call, and NumPy and SciPy have a pool each:
 # right after a NumPy product a fit at (1004, 187) takes 57 ms on two cores, and 24 ms where the spin is
 # cut. 2**16 cycles, some 20 us, are as good for BLAS as 2**20, and leave the cores to the kernels: right

@@ -35,6 +35,8 @@ class Case:
         Arithmetic and memory traffic of ours by formula.
     skipped : mapping
         Names of runs that could exist and the reason why they do not, as "PyTorch is not installed".
+    before : mapping
+        Calls by the names of runs: what happens right before each run of that name, outside the clock.
     repeats : float
         How often the floor repeats its work, as counted in ours; 1 where the size alone says. What ours
         needs more iterations for would be in the floor as well, and be no change, if it were not divided out.
@@ -49,6 +51,7 @@ class Case:
     nbytes: float
     skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
     repeats: float = 1.0
+    before: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -18,6 +18,9 @@ from . import _pieces as _pieces  # these enter their operations, in the order o
 from . import _fits as _fits
 
 # isort: split
+from . import _after as _after
+
+# isort: split
 from . import _studies as _studies
 
 # isort: split
@@ -65,7 +68,7 @@ def case_of(operation: str, simulation: Simulation, *, peers: bool = True, **giv
     N, D = simulation.X.shape
     return Case(
         operation, (N, D), str(simulation.X.dtype), runs, task.check, task.flops, task.nbytes, skipped,
-        task.repeats,
+        task.repeats, task.before,
     )  # fmt: skip
 
 
@@ -107,6 +110,8 @@ _QUICK: list[Key] = [
     ("fit", SMALL, "float32"),
     ("diagonal", SMALL, "float64"),
     ("exact", TINY, "float64"),
+    ("after-product", SMALL, "float64"),
+    ("exact-after-product", SMALL, "float64"),
     ("ridge-path", TINY, "float64"),
     ("cross-validate", TINY, "float64"),
     ("explain", TINY, "float64"),

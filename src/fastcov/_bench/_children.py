@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 
+from .._environment import as_given
 from ._operation import Key
 
 # Before a measurement in a child: `peak()` is then what a call held at most beyond what was there. Of Linux.
@@ -27,6 +28,7 @@ _CASE = (
     + """
 import json, os, sys, time, tracemalloc
 operation, shape, dtype = json.loads(sys.argv[1])
+import numpy
 start = time.perf_counter()
 import fastcov
 from fastcov._bench._cases import OURS, case
@@ -54,9 +56,13 @@ print(json.dumps(found))
 )
 
 
-def output(code: str, *arguments: str) -> str:
-    """What a fresh Python process prints; raises RuntimeError with its last words where it fails."""
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+def output(code: str, *arguments: str, **variables: str) -> str:
+    """What a fresh Python process prints, with the variables that this one was given, and others.
+
+    Raises RuntimeError with its last words where it fails.
+    """
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=as_given() | variables)
     if done.returncode:
         raise RuntimeError(f"A measuring process failed: {done.stderr.strip()[-2000:]}")
     return done.stdout
@@ -71,6 +77,7 @@ def child(code: str, runs: int = 0) -> float:
 def in_fresh_process(key: Key) -> dict[str, float | None]:
     """Seconds from X to the first result, without and with the import, and of a second call; peaks of bytes.
 
+    NumPy is imported before, outside the clock, as in nearly all programs.
     The seconds are those of a cache that holds the compiled code, once it has been filled. The resident peak
     is what the process held beyond what it held before the call, the traced one what NumPy and Python
     allocated: without buffers of compiled code and BLAS. None where the system does not say.

@@ -214,6 +214,11 @@ def _parallel(record: Record) -> Any:
     return {"BLAS": blas, "Numba threads": numba["threads"], "Numba layer": numba["layer"] or "none"}
 
 
+def _given(record: Record) -> Any:
+    """Variables, and which of NumPy and fastcov was imported first: its variables reach both."""
+    return record.machine["environment"] | {"imported first": record.machine["imported_first"]}
+
+
 def _peers(record: Record) -> Any:
     """Whether they were measured, and versions of those that are installed."""
     measured = record.settings["peers"]
@@ -233,7 +238,7 @@ SAME: dict[str, tuple[str, Callable[[Record], Any]]] = {
     "peers": ("other peers", _peers),
     "blas": ("other BLAS", _libraries),
     "threads": ("other threads", _parallel),
-    "environment": ("other environment", lambda record: record.machine["environment"]),
+    "environment": ("other environment", _given),
 }
 ACROSS = (*SAME, "cases")
 

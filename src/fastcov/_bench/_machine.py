@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pathlib
 import platform
 import subprocess
@@ -13,7 +12,7 @@ from typing import Any
 import numba
 import psutil
 
-from .. import _doctor
+from .. import _doctor, _environment
 
 # What a user might take instead, under the names that they are installed by.
 PEERS = ("scikit-learn", "himalaya", "torch", "jax", "jaxlib")
@@ -23,7 +22,7 @@ PLACES = ("NUMBA_CACHE_DIR", "FASTCOV_REAL_DATA")
 
 
 def machine() -> dict[str, Any]:
-    """Processor, memory, versions, BLAS, threads and variables, as they are now."""
+    """Processor, memory, versions, BLAS and its kernels, threads, and what the process was given."""
     return {
         "processor": processor(),
         "architecture": platform.machine(),
@@ -35,9 +34,10 @@ def machine() -> dict[str, Any]:
         "commit": commit(),
         "blas": _doctor.blas_pools(),
         "numba": {"threads": numba.get_num_threads(), "layer": _doctor.threading_layer()},
+        "imported_first": "numpy" if _environment.NUMPY_FIRST else "fastcov",
         "environment": {
             name: value
-            for name, value in sorted(os.environ.items())
+            for name, value in sorted(_environment.as_given().items())
             if name.startswith(PREFIXES) and name not in PLACES
         },
     }

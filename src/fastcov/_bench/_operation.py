@@ -33,7 +33,8 @@ class Task:
 
     `naive_bytes` and `naive_flops` say what the naive version takes, where that may be too much, and `given`
     is what the peers need beside X and S. `repeats` is how often the floor repeats its work, as counted in
-    ours, which is what lets iterations that became more show; 1 where the size alone says.
+    ours, which is what lets iterations that became more show; 1 where the size alone says. `before` is what
+    happens right before runs of a name, outside the clock.
     """
 
     ours: Callable[[], Any]
@@ -46,6 +47,7 @@ class Task:
     floor: Callable[[], Any] | None = None
     repeats: float = 1.0
     given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    before: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

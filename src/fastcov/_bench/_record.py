@@ -1,6 +1,6 @@
 """What `fastcov bench` measured, in a file: raw rounds, and the machine and settings they are of.
 
-    {"format": 1, "kind": "fastcov bench", "suite": "quick", "started": "2025-01-31T12:00:00+00:00",
+    {"format": 2, "kind": "fastcov bench", "suite": "quick", "started": "2025-01-31T12:00:00+00:00",
      "load": [0.1, 1.9], "machine": {...}, "settings": {"rounds": 25, "budget": 2.0, "threads": null, "peers": true},
      "cases": [{"operation": "gram", "shape": [1004, 187], "dtype": "float64",
                 "seconds": {"fastcov": [...], "naive": [...], "floor": [...]},
@@ -23,7 +23,8 @@ from .. import __version__
 from .._io import check_output, writing
 from ._case import OURS, case_name
 
-FORMAT, KIND = 1, "fastcov bench"
+# Format 1 did not say which of NumPy and fastcov was imported first, and was of fastcov.
+FORMAT, KIND = 2, "fastcov bench"
 SUFFIXES = (".json",)
 # Of all numbers, and the least of seconds: no clock is so fine, and ratios neither overflow nor underflow.
 LARGEST, SHORTEST = 1e100, 1e-12
@@ -128,6 +129,11 @@ def _parsed(content: bytes) -> Record:
     if type(number) is int and number > FORMAT:
         raise _DamagedError(
             f"it is of format {number}, and fastcov {__version__} reads format {FORMAT}: upgrade fastcov"
+        )
+    if type(number) is int and number < FORMAT:
+        raise _DamagedError(
+            f"it is of format {number}, of a process in which fastcov was imported before NumPy, and format "
+            f"{FORMAT} is of one in which NumPy was: measure again"
         )
     _FILE(value, "")
     cases = tuple(Timed(**case | {"shape": tuple(case["shape"])}) for case in value["cases"])
@@ -297,6 +303,7 @@ _FILE = _object(
             least=0,
         ),
         numba=_object(threads=_COUNT, layer=_TEXT_OR_NULL),
+        imported_first=_kind('"numpy" or "fastcov"', lambda value: value in ("numpy", "fastcov")),
         environment=_named(_kind("a text", lambda value: isinstance(value, str))),
     ),
     settings=_object(rounds=_ROUNDS, budget=_POSITIVE, threads=_COUNT_OR_NULL, peers=_FLAG),

@@ -118,6 +118,7 @@ def _measured(
     seconds = interleaved(
         runs, rounds, budget * len(keys), tell,
         least={(i, name): LEAST for i, name in compared if name is not None},
+        before={(i, name): call for i, case in enumerate(cases) for name, call in case.before.items()},
         warm=[key for key, each in took.items() if each > LONG and key not in compared],
     )  # fmt: skip
     return [
@@ -165,6 +166,7 @@ def _checked(case: Case) -> tuple[Case, dict[str, float]]:
     for name, call in case.runs.items():
         if name == FLOOR:
             continue
+        case.before.get(name, lambda: None)()
         start = time.perf_counter()
         try:
             result = call()

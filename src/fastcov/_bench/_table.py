@@ -48,17 +48,23 @@ def aligned(rows: Sequence[Sequence[str]], left: Collection[int]) -> str:
 
 
 def about(record: Record) -> list[str]:
-    """Machine, versions and threads, and whether others were at work."""
+    """Machine, versions, threads and variables, and whether others were at work.
+
+    Not those that threadpoolctl sets of itself, which begin with KMP_.
+    """
     found = record.machine
     versions = [f"{name} {found['versions'].get(name)}" for name in ("numpy", "scipy", "numba", "python")]
     code = f"fastcov {found['versions'].get('fastcov')}"
     blas = {f"{pool['internal_api']} {pool['version']} ({pool['architecture']})" for pool in found["blas"]}
     threads = {pool["num_threads"] for pool in found["blas"]}
+    names = {"numpy": "NumPy", "fastcov": "fastcov"}
+    given = [f"{name}={value}" for name, value in found["environment"].items() if not name.startswith("KMP_")]
     lines = [
         f"{found['processor']}, {found['cores']} cores, {found['memory_gb']:g} GB, {found['system']}",
         ", ".join([code + (f" ({found['commit']})" if found["commit"] else ""), *versions]),
         f"{', '.join(sorted(blas))}; threads: Numba {found['numba']['threads']}, "
         f"BLAS {', '.join(map(str, sorted(threads)))}",
+        f"{names[found['imported_first']]} imported first; {', '.join(given) or 'no variables set'}",
         f"suite {record.suite}, at most {record.settings['rounds']} rounds a case, {record.started}",
     ]
     return lines + [word for word in (disturbance(record),) if word]

@@ -23,6 +23,7 @@ def interleaved(
     least: Mapping[K, int] = MappingProxyType({}),
     warm: Collection[K] = (),
     clock: Callable[[], float] = time.perf_counter,
+    before: Mapping[K, Callable[[], Any]] = MappingProxyType({}),
 ) -> dict[K, list[float]]:
     """Seconds of each run in each round: first to last, last to first, and so on.
 
@@ -30,6 +31,7 @@ def interleaved(
     out after the rounds that they have time for (`least` of them, or one). So times of one place in two
     lists are of one round, and whatever else the machine did then fell on both. `callback` is told the share
     of rounds that is done; `clock` is asked for the seconds. Each is called once before, but those in `warm`.
+    `before` is what happens right before each run of a name, outside the clock.
     """
     seconds: dict[K, list[float]] = {name: [] for name in runs}
     first = {}
@@ -50,6 +52,8 @@ def interleaved(
                 continue
             if first[name] < SETTLED:
                 runs[name]()
+            if name in before:
+                before[name]()
             start = clock()
             result = runs[name]()
             done.append(clock() - start)

@@ -26,6 +26,8 @@ class Doors(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
+        # Whether this is a process of its own, which may end, or become another.
+        extra.setdefault("obj", {"process": args is None})
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except click.ClickException as error:
