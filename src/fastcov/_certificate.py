@@ -113,7 +113,8 @@ def stationarity(
 ) -> Certificate:
     """Norm of the gradient for each target (T, N), less what bounds hold, over `scale`.
 
-    `rounding` explains as much of it (T,); `goals` are what the minimiser was to reach, statuses how it ended.
+    `rounding` explains as much of it (T,); `goals` are what the minimiser was to reach, statuses how it
+    ended.
     """
     if bounds is not None:
         held = [bounds.held(z, g) for z, g in zip(gains, gradient, strict=True)]

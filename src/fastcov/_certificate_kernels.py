@@ -1,4 +1,4 @@
-"""Compiled code of the certificate of exact fits: other arithmetic than the minimiser's, for many gains at once."""
+"""Compiled code of the certificate of exact fits: apart from the minimiser's, for many gains at once."""
 
 import numpy as np
 from numba import prange

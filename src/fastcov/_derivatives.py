@@ -1,4 +1,4 @@
-"""The exact loss at gains of many targets, apart from the minimiser: gradients, and quartics of single gains."""
+"""The exact loss at gains of many targets, apart from the minimiser: gradients, quartics of single gains."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from . import _blas, _certificate_kernels
 from ._certificate_kernels import ROWS, SUMS, SX, SY, XWX, XWY, XX, XY, YY
 from ._jit import blas_for
-from ._objective import EPSILON, Objective, norm
+from ._objective import Objective, norm
 from ._penalty import Penalty
 from ._problem import Problem
 from ._single_gains import quartics, share
-from ._steps import worth_of
+from ._steps import EPSILON, worth_of
 
 Array = NDArray[np.float64]
 
@@ -66,7 +66,8 @@ def _alone(problem: Problem, S: Array, penalty: Penalty, z: Array) -> Derivative
 
 
 def _together(problem: Problem, target: Array, penalty: Penalty, gains: Array) -> Iterator[Derivatives]:
-    (N, D), metric, s = problem.shape, problem.metric, share(problem)
+    (N, D), metric, s, X = problem.shape, problem.metric, share(problem), problem.X
+    assert isinstance(X, np.ndarray)
     chunks = -(-N // ROWS)
     group = max(1, TOGETHER_BYTES // (8 * (chunks * D * D + SUMS * N)))
     for first in range(0, len(gains), group):
@@ -76,15 +77,15 @@ def _together(problem: Problem, target: Array, penalty: Penalty, gains: Array) -
         with blas_for(0):
             means = np.zeros((T, D))
             if problem.center:
-                means = _blas.product(Z, problem.X) / N
+                means = _blas.product(Z, X) / N
             parts = np.empty((T, chunks, D, D))
-            _certificate_kernels.covariance_parts(problem.X, Z, means, parts, size=T * N * D * D)
+            _certificate_kernels.covariance_parts(X, Z, means, parts, size=T * N * D * D)
             C = parts[:, 0] if chunks == 1 else parts.sum(axis=1)
             error = C - S
             image = error if metric is None else metric.image(error)
             W = np.ascontiguousarray(image if metric is None else metric.weighed(image))
             sums = np.empty((T, SUMS, N))
-            _certificate_kernels.sums_by_row(problem.X, Z, means, W, sums, size=2 * T * N * D * D)
+            _certificate_kernels.sums_by_row(X, Z, means, W, sums, size=2 * T * N * D * D)
         xx, xy, yy = sums[:, XX], sums[:, XY], sums[:, YY]
         norms, skew, square = xx * yy + xy * xy, xx * xy, xx * xx
         norms *= 2.0

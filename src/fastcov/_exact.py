@@ -7,9 +7,9 @@ step is ever refused, and the radius follows the lengths. With bounds, channels 
 pushed against it are held, those almost there are sent to it (Bertsekas 1982), and a step is projected
 and, where that raises the loss, halved.
 
-The loss is not convex, but along one gain it is a quartic, of which every minimum is known. So near a minimum,
-and at it, each gain that has a lower one elsewhere goes there, one after another, and the minimiser goes on:
-where it ends no single gain lowers the loss.
+The loss is not convex, but along one gain it is a quartic, of which every minimum is known. So near a
+minimum, and at it, each gain that has a lower one elsewhere goes there, one after another, and the minimiser
+goes on: where it ends no single gain lowers the loss.
 
 Where a pass over X is short, all of this is one compiled call, `_steps.descend`, which many targets share.
 """
@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +75,7 @@ from ._steps import (
 )
 
 Array = NDArray[np.float64]
+Watch = Callable[[Progress], object]
 
 # A projected step is taken if the loss falls by this share of what the gradient promises.
 SUFFICIENT = 1e-4
@@ -116,11 +118,14 @@ def minima(
     *,
     goals: Array,
     max_iterations: int,
-    watch: Callable[[Progress], object],
+    watch: Watch,
     eager: bool = True,
 ) -> list[Minimum]:
-    """For objectives that differ in their target alone, from gains (T, N) within the bounds to gradients of
-    norm `goals` (T,), or of rounding. `watch` is told at each step, or unless `eager` now and then."""
+    """Of objectives that differ in their target alone, from gains (T, N) within the bounds.
+
+    To gradients of norm `goals` (T,), or of rounding. `watch` is told at each step, or unless `eager` now and
+    then.
+    """
     states = np.empty((len(gains), STATE))
     for state, goal in zip(states, goals, strict=True):
         fresh(state, float(goal), float(max_iterations))
@@ -135,7 +140,7 @@ def minima(
     return [Minimum.of(z, state) for z, state in zip(gains, states, strict=True)]
 
 
-def _tell(watch: Callable[[Progress], object], state: Array) -> None:
+def _tell(watch: Watch, state: Array) -> None:
     """How far a minimiser has come."""
     residual, most, enough = (float(state[k]) for k in (RESIDUAL, LARGEST_YET, LEVEL))
     known = 0.0 < enough < most and residual > 0.0
@@ -152,7 +157,7 @@ def _descend(
     objectives: Sequence[Objective],
     gains: Array,
     states: Array,
-    watch: Callable[[Progress], object],
+    watch: Watch,
     work: float,
 ) -> None:
     """Minimise in place."""
@@ -163,7 +168,7 @@ def _descend(
     everywhere = np.full(N, np.inf)
     mean, errors, rows = np.empty(D), np.empty((3, D, D)), np.empty((ROWS, N))
 
-    def run(coarse: Array, some: Array) -> None:
+    def run(coarse: Any, some: NDArray[np.bool_]) -> None:
         while (states[some, CODE] == GOING).any():
             part = np.flatnonzero(some)
             z, state = gains[part], states[part]
@@ -192,7 +197,7 @@ def _minimise(
     gains: Array,
     bounds: Bounds | None,
     state: Array,
-    watch: Callable[[Progress], object],
+    watch: Watch,
 ) -> Array:
     point = objective.at(gains)
     while True:

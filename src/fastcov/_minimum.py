@@ -93,13 +93,13 @@ def minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -
             Objective(start.problem, S, *shared).at(z) for S, z in zip(start.target, gains, strict=True)
         ]
         gradient, rounding = np.stack([p.gradient for p in points]), np.array([p.rounding for p in points])
-        found = stationarity(gradient, rounding, gains, bounds, statuses, goals, scale)
-        return Outcome(gains, gains - 1.0, found.residual, found.status, stats, found.warning)
+        verdict = stationarity(gradient, rounding, gains, bounds, statuses, goals, scale)
+        return Outcome(gains, gains - 1.0, verdict.residual, verdict.status, stats, verdict.warning)
     there = derivatives(problem, start.target, ridge.penalty, gains)
-    found = stationarity(there.gradient, there.rounding, gains, bounds, statuses, goals, scale)
+    verdict = stationarity(there.gradient, there.rounding, gains, bounds, statuses, goals, scale)
     stats["lower_elsewhere"] = _lower_elsewhere(there, gains, bounds)
     return Outcome(
-        gains, gains - 1.0, found.residual, found.status, stats, found.warning, there.covariance,
+        gains, gains - 1.0, verdict.residual, verdict.status, stats, verdict.warning, there.covariance,
         quartics=there.quartics,
     )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """The loss along each gain alone: a quartic, whose coefficients for all channels come from one pass.
 
-With gain i at z_i + t the error of the covariance is E + t g_i + t² s x_i x_iᵀ, where s = 1 − 1/N, or 1 without a
-mean. So the loss is c₀ + c₁t + c₂t² + c₃t³ + c₄t⁴ with
+With gain i at z_i + t the error of the covariance is E + t g_i + t² s x_i x_iᵀ, where s = 1 − 1/N, or 1
+without a mean. So the loss is c₀ + c₁t + c₂t² + c₃t³ + c₄t⁴ with
 
     c₁ = ∂L/∂z_i,    c₂ = ½‖g_i‖² + s x_iᵀE x_i + ½P_ii,    c₃ = s ⟨g_i, x_i x_iᵀ⟩,    c₄ = ½s² ‖x_i x_iᵀ‖²
 

@@ -35,7 +35,7 @@ MOST_PRODUCTS = 500
 TOO_LONG = 0.7
 # The loss no longer falls, nor the gradient by half, in so many steps: rounding.
 STALE = 3
-# Of the largest gradient: near enough to a minimum for a first look whether some gain has a lower one elsewhere.
+# Of the largest gradient: near enough to a minimum for a first look whether a gain has a lower one elsewhere.
 NEAR = 0.01
 # Another minimum along one gain is worth a step if the loss there is lower by this share of it.
 WORTH = 1e-6
@@ -104,7 +104,7 @@ def lengthen(state: Any, t: float, length: float) -> None:
 
 @inner
 def looks(state: Any) -> bool:
-    """Whether it is time to look for lower minima along single gains: near to one for the first time, or at it."""
+    """Whether to look for lower minima along single gains: near to a minimum for the first time, or at it."""
     # Since the last time the loss has to have fallen as promised: what is left otherwise is rounding.
     if state[ITERATIONS] >= state[LIMIT] or not state[VALUE] < (1.0 - 0.5 * WORTH) * state[FLOOR]:
         return False
@@ -168,7 +168,7 @@ def level(c1: float, c2: float, c3: float, c4: float, low: float, high: float) -
 
 @inner(exactly=True)
 def least_of_quartic(c1: float, c2: float, c3: float, c4: float, longest: float) -> float:
-    """t in (0, longest] at which c1 t + c2 t^2 + c3 t^3 + c4 t^4 is least of its minima there; 0 if none is."""
+    """t in (0, longest] of the least minimum of c1 t + c2 t^2 + c3 t^3 + c4 t^4 there; 0 if there is none."""
     # Between the points where it bends neither way, the slope rises or falls throughout.
     a, b, c = 12.0 * c4, 6.0 * c3, 2.0 * c2
     first, second, inside = np.inf, np.inf, b * b - 4.0 * a * c
@@ -378,7 +378,7 @@ def image(M: Any, root: Any, means: Any, out: Any) -> None:
 
 @Kernel
 def spread(X, weights, center, mean, out):
-    """The covariance at weights z, of all X (n, D): fills mean (D,) and out (D, D). 2nD^2 flops, two reads."""
+    """The covariance at weights z, of all X (n, D): fills mean (D,), out (D, D). 2nD^2 flops, two reads."""
     n, d = X.shape
     step = chunk_rows(n, d, X.itemsize)
     chunks = (n + step - 1) // step
@@ -414,8 +414,8 @@ def evaluate(X, weights, center, target, root, means, mean, errors, rows):
     """The exact loss at weights z, of all X (n, D): fills mean (D,), errors (3, D, D) and rows (5, n).
 
     errors = E = C - S, and unless `means` is empty R E and R^T R E. rows = 2 x_i^T E y_i, the gradient;
-    2 x_i^T E x_i, both of R^T R E; and of R g_i and R x_i x_i^T, unless `root` holds weights, the squared norm
-    of the first, the inner product and the squared norm of the second. 4nD^2 flops, three reads of X.
+    2 x_i^T E x_i, both of R^T R E; and of R g_i and R x_i x_i^T, unless `root` holds weights, the squared
+    norm of the first, the inner product and the squared norm of the second. 4nD^2 flops, three reads of X.
     """
     error = errors[0]
     n, d = X.shape
@@ -559,16 +559,19 @@ def inner_product(A: Any, B: Any) -> float:
     return total
 
 
+wide_evaluate = evaluate  # in float64, whatever the precision of the products
+
+
 @Kernel.of(model_step=model_step, spread=spread, wide_evaluate=evaluate)
 def descend(
     coarse, X, center, targets, root, means, own, lower, upper, share, gains, states, work, mean, errors, rows
 ):
     """Minimise the exact loss from gains (T, n), for each of targets (T, D, D), without weights of pairs.
 
-    states (T, STATE) are as `fresh` or another call left them; it returns when all have ended, or after so many
-    flops, `work`, before the next step. `coarse` is X in the precision of products with the curvature. own (n,)
-    is the ridge; lower and upper (n,) bound escapes alone; mean, errors and rows, those of `evaluate`, are to be
-    the same when it is called again.
+    states (T, STATE) are as `fresh` or another call left them; it returns when all have ended, or after so
+    many flops, `work`, before the next step. `coarse` is X in the precision of products with the curvature.
+    own (n,) is the ridge; lower and upper (n,) bound escapes alone; mean, errors and rows, those of
+    `evaluate`, are to be the same when it is called again.
     """
     n, d = X.shape
     metric, is_coarse, done = len(means) > 0, coarse.itemsize < X.itemsize, 0.0
