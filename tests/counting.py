@@ -24,7 +24,7 @@ from fastcov import _blas, _products
 from fastcov._activation_kernels import GROUP
 from fastcov._jit import Kernel
 from fastcov._solvers import _nystrom
-from fastcov._steps import COUNT
+from fastcov._steps import COUNT, PASSES, PRODUCTS, STEPS
 
 
 class Work:
@@ -154,6 +154,18 @@ def _model_step(X, weights, mean, error, root, means, own, diagonal, numbers, *_
     return 4 * X.size * X.shape[1] * int(numbers[COUNT])
 
 
+def _descend(done, coarse, X, *_):
+    """Of all targets, from what the call added to their counts."""
+    products = 4 * (done[:, PASSES] + done[:, PRODUCTS]) + 2 * done[:, STEPS]
+    return int(products.sum()) * X.size * X.shape[1]
+
+
+def _descend_reads(done, coarse, X, center, *_):
+    mean = int(center)
+    reads = (2 + mean) * done[:, PASSES] + 2 * done[:, PRODUCTS] + (1 + mean) * done[:, STEPS]
+    return int(reads.sum())
+
+
 def _forms(products):
     def flops(inputs, mean, matrices, factored, *_):
         return products[bool(factored)] * 2 * inputs.size * inputs.shape[2]
@@ -185,6 +197,10 @@ KERNELS = {
     "pivoted_rows": lambda B, least, accepted, rows: 2 * B.size * int(accepted[:-1].sum()),
     "evaluate": lambda X, *_: 4 * X.size * X.shape[1],
     "model_step": _model_step,
+    "spread": lambda X, *_: 2 * X.size * X.shape[1],
+    "descend": _descend,
+    "covariance_parts": lambda X, gains, *_: 2 * len(gains) * X.size * X.shape[1],
+    "sums_by_row": lambda X, gains, *_: 4 * len(gains) * X.size * X.shape[1],
     # of activations
     "row_ranges": lambda A, *_: 3 * A.size,
     "shifted_rows": lambda A, *_: 3 * A.size,
@@ -222,15 +238,25 @@ READS = {
     "shifted_rows": lambda *_: 1,
     "evaluate": lambda X, weights, center, *_: 3 if center else 2,
     "model_step": lambda *args: 2 * int(args[8][COUNT]),
+    "spread": lambda X, weights, center, *_: 2 if center else 1,
+    "descend": _descend_reads,
+    "covariance_parts": lambda X, gains, *_: len(gains),
+    "sums_by_row": lambda X, gains, *_: len(gains),
 }
+# Place of the argument that counts what a kernel does: the formulas are given what the call adds to it first.
+COUNTS_IN = {"descend": 11}
 
 
 def _watch_kernels(work, patch):
     run = Kernel.__call__
 
     def call(self, *args, size):
-        run(self, *args, size=size)
         name, X = self.__name__, args[0]
+        place = COUNTS_IN.get(name)
+        before = None if place is None else args[place].copy()
+        run(self, *args, size=size)
+        if before is not None:
+            args = (args[place] - before, *args)
         once = self.__wrapped__.__code__.co_varnames[0] in RESPONSES
         reads = READS[name](*args) if name in READS else int(once)
         work.add(name, KERNELS[name](*args), reads * X.size)

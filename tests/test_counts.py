@@ -338,9 +338,10 @@ def test_a_fold_is_one_decomposition_or_chain_of_fits_whatever_the_ridges(method
         assert found.calls["syevd"] == folds
         assert found.calls["squared_norms"] == folds
         assert found.calls["centred_products"] == 2 + folds
-    else:  # every chain has what is the same for all of a fold from the first; norms are of certificates too
+    else:  # every chain has what is the same for all of a fold from the first
         assert found.calls["syevd"] == 0
-        assert found.calls["squared_norms"] == folds * (1 + ridges)
+        assert found.calls["squared_norms"] == folds
+        assert found.calls["sums_by_row"] == found.calls["descend"] == folds * ridges
 
 
 def test_a_line_search_is_a_bend_more(given, center):
@@ -358,11 +359,12 @@ def test_an_exact_fit_is_an_evaluation_and_a_bend_a_step_and_products(given, cen
     steps, products = fit.stats["iterations"], fit.stats["products"]
     assert fit.status == "converged"
     reads = 3 if center else 2
-    # The first evaluation is at gains of one, of which all is known. The last is the certificate, by passes.
+    assert fit.stats["escapes"] == 0
+    # The certificate is computed apart: mean, covariance, and two products with the error.
     evaluations = (steps + 1) * 2 * half(N, D), (steps + 1) * reads
-    bends = steps * covariance(N, D), steps * (moved(center) + COVARIANCE)
+    bends = steps * half(N, D), steps * (reads - 1)
     curvature = products * 2 * half(N, D), 2 * products
-    certificate = covariance(N, D) + half(N, D), moved(center) + COVARIANCE + 2
+    certificate = 3 * half(N, D) + center * 2 * N * D, 2
     sample = 0, float(X.dtype == np.float64)  # of channels, for what an offset costs in float32
     check(found, X, *sums(start(N, D), evaluations, bends, curvature, certificate, sample))
 

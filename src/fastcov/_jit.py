@@ -16,7 +16,7 @@ import contextlib
 import functools
 import threading
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numba
@@ -69,21 +69,23 @@ class Kernel:
     other's code there.
     """
 
-    def __init__(self, function: Callable[..., None], parts: Mapping[str, Kernel] | None = None) -> None:
+    def __init__(
+        self, function: Callable[..., None], parts: Sequence[Kernel] = (), wide: Sequence[Kernel] = ()
+    ) -> None:
         functools.update_wrapper(self, function)
-        self._function = function
-        self._parts = parts or {}
+        self._function, self.name = function, function.__name__
+        self._parts = {part.name: (part, False) for part in parts}
+        self._parts |= {part.name: (part, True) for part in wide}
         self._twins: dict[tuple[bool, str], Callable[..., None]] = {}
         self._nested: dict[tuple[bool, str, bool], Callable[..., None]] = {}
 
     @classmethod
-    def of(cls, **parts: Kernel) -> Callable[[Callable[..., None]], Kernel]:
-        """A kernel that calls others of its file: of the precision of the data, or "wide_", in float64.
+    def of(cls, *parts: Kernel, wide: Sequence[Kernel] = ()) -> Callable[[Callable[..., None]], Kernel]:
+        """A kernel that calls others of its file by their names, as precise as the data or `wide`, in float64.
 
-        A part is called by the name that it is given here, with the arguments that it has; what calls it is
-        parallel where its parts are.
+        It is parallel where its parts are.
         """
-        return lambda function: cls(function, parts)
+        return lambda function: cls(function, parts, wide)
 
     def __call__(self, *args: Any, size: int) -> None:
         """Run on `args`; `size` counts the elements touched and decides whether threads pay."""
@@ -118,14 +120,14 @@ class Kernel:
         compiled.disable_compile()  # an argument of another type is a mistake, not another signature
         return compiled
 
-    def _named(self, parallel: bool, dtype: str, *, cache: bool) -> Callable[..., None]:
+    def _named(self, parallel: bool, dtype: str, *, cache: bool, end: str = "") -> Callable[..., None]:
         """The function under the name of a twin, with the twins of its parts."""
         names = self._function.__globals__
         if self._parts:
             names = dict(names)
-            for name, part in self._parts.items():
-                names[name] = part._part(parallel, "d" if name.startswith("wide_") else dtype, cache)
-        name = f"{self._function.__name__}_{'parallel' if parallel else 'serial'}_{dtype}"
+            for name, (part, wide) in self._parts.items():
+                names[name] = part._part(parallel, "d" if wide else dtype, cache)
+        name = f"{self._function.__name__}_{'parallel' if parallel else 'serial'}_{dtype}{end}"
         twin: Callable[..., None] = types.FunctionType(self._function.__code__, names, name)
         twin.__qualname__ = name
         return twin
@@ -134,7 +136,7 @@ class Kernel:
         """What another kernel calls; compiled as that needs it."""
         key = (parallel, dtype, cache)
         if key not in self._nested:
-            twin = self._named(parallel, dtype, cache=cache)
+            twin = self._named(parallel, dtype, cache=cache, end="_part")
             if not numba.config.DISABLE_JIT:
                 twin = _jitted(twin, parallel, cache)
             self._nested[key] = twin

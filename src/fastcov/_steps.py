@@ -45,7 +45,7 @@ FINE_GAINS = 2.0**20
 # Where a minimiser stands: what it is to reach; the radius; counts; what it saw last, and at best; whether
 # the loss stood still; the sizes that its thresholds are made of; and how it ended.
 (GOAL, LIMIT, REACH, ITERATIONS, PRODUCTS, PASSES, ESCAPES, OLD, STILL, LEAST, LARGEST_YET, VALUE, RESIDUAL,
- LEVEL, LOOKED, FLOOR, PAUSED, CODE, STATE) = range(19)  # fmt: skip
+ LEVEL, LOOKED, FLOOR, PAUSED, STEPS, CODE, STATE) = range(20)  # fmt: skip
 GOING, CONVERGED, STAGNATED, EXHAUSTED, BREAKDOWN, FINER = range(6)
 
 
@@ -409,7 +409,7 @@ def spread(X, weights, center, mean, out):
                 out[a, b] += parts[c, a, b]
 
 
-@Kernel.of(spread=spread)
+@Kernel.of(spread)
 def evaluate(X, weights, center, target, root, means, mean, errors, rows):
     """The exact loss at weights z, of all X (n, D): fills mean (D,), errors (3, D, D) and rows (5, n).
 
@@ -559,10 +559,7 @@ def inner_product(A: Any, B: Any) -> float:
     return total
 
 
-wide_evaluate = evaluate  # in float64, whatever the precision of the products
-
-
-@Kernel.of(model_step=model_step, spread=spread, wide_evaluate=evaluate)
+@Kernel.of(model_step, spread, wide=[evaluate])
 def descend(
     coarse, X, center, targets, root, means, own, lower, upper, share, gains, states, work, mean, errors, rows
 ):
@@ -587,7 +584,7 @@ def descend(
         while state[CODE] == GOING:
             paused, before = state[PAUSED] > 0.0, state[VALUE]
             if not paused:
-                wide_evaluate(X, z, center, target, root, means, mean, errors, rows)
+                evaluate(X, z, center, target, root, means, mean, errors, rows)
                 state[PASSES] += 1.0
             counted = errors[1] if metric else errors[0]
             norm, length, widest, ridge = 0.0, 0.0, 0.0, 0.0
@@ -674,4 +671,5 @@ def descend(
             state[PRODUCTS] += numbers[COUNT]
             state[ITERATIONS] += 1.0
             state[STILL] = -1.0
+            state[STEPS] += 1.0
             done += 4.0 * n * d * d * (numbers[COUNT] + 2.0)
