@@ -43,6 +43,7 @@ _NAMES = {
     "Plan": "_solvers",
     "Progress": "_solvers",
     "RidgePath": "_path",
+    "SingleGainLosses": "_single_gains",
     "Verdict": "_evidence",
     "atom_norms": "_operators",
     "covariance": "_covariance",
@@ -101,6 +102,7 @@ if TYPE_CHECKING:
     from ._result import Fit as Fit
     from ._saved import load as load
     from ._scores import CrossValidation as CrossValidation
+    from ._single_gains import SingleGainLosses as SingleGainLosses
     from ._solvers import Plan as Plan
     from ._solvers import Progress as Progress
     from ._solvers import plan as plan

@@ -81,7 +81,7 @@ class Kernel:
 
     @classmethod
     def of(cls, *parts: Kernel, wide: Sequence[Kernel] = ()) -> Callable[[Callable[..., None]], Kernel]:
-        """A kernel that calls others of its file by their names, as precise as the data or `wide`, in float64.
+        """A kernel that calls others of its file by their names, as precise as the data or, `wide`, float64.
 
         It is parallel where its parts are.
         """

@@ -16,6 +16,7 @@ from ._frames import frame, path_table
 from ._html import html_table
 from ._jit import blas_for
 from ._methods import METHODS, all_certified, plan_for, stepped
+from ._neighbours import lowest_of_neighbours
 from ._overshoot import warn_overshoots
 from ._problem import BLOCK_BYTES, Problem
 from ._progress import watching
@@ -63,7 +64,8 @@ def ridge_path(
     Everything that does not depend on λ is computed once. The linear fits share one eigendecomposition of
     the smaller of GᵀG and GGᵀ, G = U Σ Vᵀ, where that is faster than a solver for each:
     δ(λ) = V (Σ² + λI)⁻¹ Σ Uᵀ e₀. Exact fits go from the largest λ to the smallest, each from the
-    minimum before: faster than from gains of one, and along one branch of minima.
+    minimum before: faster than from gains of one, and along one branch of minima. Where the next smaller λ
+    led to another branch, which is lower here too, the fit goes there.
 
     Parameters
     ----------
@@ -123,7 +125,10 @@ def ridge_path(
         grid = [start.ridge(None, value) if relative else start.ridge(value, None) for value in values]
         fits: dict[int, Fit] = {}
         started = time.perf_counter()
-        for places, found in outcomes(start, grid, method, settings):
+        rounds = outcomes(start, grid, method, settings)
+        if method == "exact":
+            rounds = lowest_of_neighbours(start, grid, settings, rounds)
+        for places, found in rounds:
             seconds = (time.perf_counter() - started) / len(places)
             for k, outcome in zip(places, found, strict=True):
                 fits[k] = describe(

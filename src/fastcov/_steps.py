@@ -223,7 +223,8 @@ def escape(c1: float, c2: float, c3: float, c4: float, lowest: float, highest: f
         return 0.0
     if c2 > 0.0:
         # c1 t + t^2 (c2 + c3 t + c4 t^2), and the bracket is at least m.
-        worth += 0.5 * c1 * c1 / c2
+        if (c1 > 0.0 and lowest < 0.0) or (c1 < 0.0 and highest > 0.0):
+            worth += 0.5 * c1 * c1 / c2
         m = c2 - 0.25 * c3 * c3 / c4
         if m > 0.0 and c1 * c1 <= 4.0 * m * worth:
             return 0.0
