@@ -21,11 +21,13 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas
 
 from ._bounds import Bounds
+from ._jit import threads_pay
 from ._objective import Objective, Point, best_step, kernel_form, norm
 from ._products import apply_atoms
 from ._single_gains import quartics, share
@@ -73,6 +75,7 @@ from ._steps import (
     sweep,
     worth_of,
 )
+from ._workers import on_cores
 
 Array = NDArray[np.float64]
 Watch = Callable[[Progress], object]
@@ -85,6 +88,8 @@ NEAR = 1e-3
 # Flops of a compiled call at most, unless a callback is told of each step: some 50 ms, within which Ctrl-C is
 # answered.
 CALL_FLOPS = 1e9
+# Parts of many targets, for each core: so that none waits long for another.
+PARTS = 8
 ENDS = {
     CONVERGED: "converged",
     STAGNATED: "stagnated",
@@ -153,40 +158,40 @@ def _tell(watch: Watch, state: Array) -> None:
 # --- where passes are short: one compiled call
 
 
-def _descend(
-    objectives: Sequence[Objective],
-    gains: Array,
-    states: Array,
-    watch: Watch,
-    work: float,
-) -> None:
-    """Minimise in place."""
-    first = objectives[0]
-    problem, (N, D) = first.problem, first.problem.shape
+def _descend(objectives: Sequence[Objective], gains: Array, states: Array, watch: Watch, work: float) -> None:
+    """Minimise in place: many targets on all cores."""
+    problem, (N, D), single = objectives[0].problem, objectives[0].problem.shape, objectives[0].single
     targets = np.stack([objective.target for objective in objectives])
-    own = np.broadcast_to(np.asarray(first.penalty.own, np.float64), N).copy()
-    everywhere = np.full(N, np.inf)
-    mean, errors, rows = np.empty(D), np.empty((3, D, D)), np.empty((ROWS, N))
+    own = np.broadcast_to(np.asarray(objectives[0].penalty.own, np.float64), N).copy()
+    infinite = np.full(N, np.inf)
 
-    def run(coarse: Any, some: NDArray[np.bool_]) -> None:
-        while (states[some, CODE] == GOING).any():
-            part = np.flatnonzero(some)
-            z, state = gains[part], states[part]
+    def run(places: NDArray[np.intp], told: Callable[[Array], object]) -> None:
+        """The targets in some places, one after another."""
+        z, state, S = gains[places], states[places], targets[places]
+        mean, errors, rows = np.empty(D), np.empty((3, D, D)), np.empty((ROWS, N))
+        X: Any = problem.X if single is None else single.X
+        while True:
             descend(
-                coarse, problem.X, problem.center, targets[part], *kernel_form(problem), own, -everywhere,
-                everywhere, share(problem), z, state, work, mean, errors, rows, size=N * D * D,
+                X, problem.X, problem.center, S, *kernel_form(problem), own, -infinite, infinite,
+                share(problem), z, state, work, mean, errors, rows, size=N * D * D,
             )  # fmt: skip
-            gains[part], states[part] = z, state
-            left = np.flatnonzero(state[:, CODE] == GOING)
-            if len(left):
-                _tell(watch, state[left[0]])
+            going = np.flatnonzero(state[:, CODE] == GOING)
+            if not len(going):
+                finer = state[:, CODE] == FINER
+                if not finer.any():
+                    break
+                X, state[finer, CODE], state[finer, OLD], state[finer, STILL] = problem.X, GOING, 0.0, 0.0
+            else:
+                told(state[going[0]])
+        gains[places], states[places] = z, state
 
-    everyone = np.ones(len(gains), bool)
-    run(problem.X if first.single is None else first.single.X, everyone)
-    finer = states[:, CODE] == FINER
-    if finer.any():
-        states[finer, CODE], states[finer, OLD], states[finer, STILL] = GOING, 0.0, 0.0
-        run(problem.X, finer)
+    everyone = np.arange(len(gains))
+    workers = min(numba.get_num_threads(), len(gains))
+    if workers == 1 or threads_pay(N * D * D):
+        run(everyone, lambda state: _tell(watch, state))
+        return
+    parts = np.array_split(everyone, min(len(gains), PARTS * workers))
+    on_cores(run, parts, workers, lambda done: watch(Progress("targets", done)))
 
 
 # --- where they are not, and within bounds: from pass to pass

@@ -30,6 +30,10 @@ CHAIN = 4
 FOLD_BYTES = 24
 # Tasks that wait for each worker: to look through all, whenever one is done, takes longer than they do.
 WINDOW = 4
+# Shuffled targets of a fold that are fitted in one loop: enough that Python's share does not count.
+GROUP = 8
+
+Rows = dict[tuple[str, int, int], dict[int, Prediction]]  # by method, order and fold; then by ridge
 
 
 def _bytes(study: Study, method: str, n_conditions: int, settings: Settings) -> float:
@@ -58,7 +62,7 @@ def side_by_side(
     settings: Mapping[str, Settings],
     budget: float | None,
     watch: Callable[[Progress], object],
-) -> dict[tuple[str, int, int], dict[int, Prediction]]:
+) -> Rows:
     """Every method on every fold, with the conditions in each of the orders, on all cores.
 
     Inner folds come after the others, with the conditions as they are.
@@ -81,19 +85,30 @@ def side_by_side(
     def together(m: str, s: int, f: int) -> bool:
         return m in at_once and f < len(splits) and (s == 0 or study.even)
 
-    tasks = [
-        (m, s, f, chain.tolist())
+    # Exact fits of shuffled targets of a fold share one loop.
+    shuffled = range(1, len(orders)) if "exact" in settings and study.even else range(0)
+    groups = [tuple(shuffled[first : first + GROUP]) for first in range(0, len(shuffled), GROUP)]
+    tasks: list[tuple[str, tuple[int, ...], int, list[int]]] = [
+        (m, (s,), f, chain.tolist())
         for m, s, f in whole
+        if not (m == "exact" and s in shuffled)
         for chain in ([falling] if together(m, s, f) else chains[m])
+    ]
+    tasks += [
+        ("exact", some, f, chain.tolist())
+        for some in groups
+        for f in range(len(splits))
+        for chain in chains["exact"]
     ]
     tasks.sort(key=lambda task: study.ridges[task[-1][-1]])  # small ridges take longest
     most = max(len(train) for train, _ in splits)
     needed = max(_bytes(study, m, most, asked) for m, asked in settings.items())
+    needed += 64 * GROUP * (N + most * most) if groups else 0
     free = available_memory() if budget is None else min(budget, available_memory())
     workers = max(1, min(cores, len(tasks), int(free // needed)))
     if isinstance(study.given.X, Stored):
         workers = 1  # files are not read by many at once
-    results: dict[tuple[str, int, int], dict[int, Prediction]] = {each: {} for each in whole}
+    results: Rows = {each: {} for each in whole}
     cancelled = False
     under_way: list[threading.Event] = []
 
@@ -103,23 +118,24 @@ def side_by_side(
 
     left_out = LeftOut(study, check)
 
-    def work(m: str, s: int, f: int, part: list[int]) -> tuple[tuple[str, int, int], dict[int, Prediction]]:
+    def work(m: str, some: tuple[int, ...], f: int, part: list[int]) -> Rows:
         ended = threading.Event()
         under_way.append(ended)
         try:
             check(None)
-            kept = keep and s == 0 and f < len(splits)
-            if together(m, s, f):
-                return (m, s, f), left_out.fold(splits[f], orders[s], kept)
+            kept = keep and some == (0,) and f < len(splits)
+            if together(m, some[0], f):
+                return {(m, some[0], f): left_out.fold(splits[f], orders[some[0]], kept)}
             asked = settings[m].watched(check, rng=np.random.default_rng(0))
-            return (m, s, f), study.path(every[f], orders[s], m, asked, part, kept)
+            found = study.paths(every[f], [orders[s] for s in some], m, asked, part, kept)
+            return {(m, s, f): row for s, row in zip(some, found, strict=True)}
         finally:
             ended.set()
 
     if workers == 1:
         for done, task in enumerate(tasks, 1):
-            key, row = work(*task)
-            results[key].update(row)
+            for key, row in work(*task).items():
+                results[key].update(row)
             watch(Progress("folds", done / len(tasks)))
         return results
     pool = concurrent.futures.ThreadPoolExecutor(
@@ -136,8 +152,8 @@ def side_by_side(
                 # Not for longer at once: a signal that comes just before a wait does not end it.
                 ready, waiting = concurrent.futures.wait(waiting, 0.2, concurrent.futures.FIRST_COMPLETED)
                 for future in ready:
-                    key, row = future.result()
-                    results[key].update(row)
+                    for key, row in future.result().items():
+                        results[key].update(row)
                 done += len(ready)
                 if ready:
                     watch(Progress("folds", done / len(tasks)))

@@ -159,23 +159,33 @@ class Study:
         largest = self.largest[self.key(fold)]
         return [start.ridge(largest * self.ridges[k], None) for k in places]
 
-    def path(
-        self, split: Split, order: Order, method: str, settings: Settings, places: Sequence[int], keep: bool
-    ) -> dict[int, Prediction]:
-        """Predictions of one method on one fold, at the ridges in these places."""
-        fold = self.fold(split, order)
-        start = self.start(fold)
-        grid = self.grid(fold, start, places)
-        found = {}
+    def paths(
+        self, split: Split, orders: Sequence[Order], method: str, settings: Settings, places: Sequence[int],
+        keep: bool,
+    ) -> list[dict[int, Prediction]]:  # fmt: skip
+        """Predictions of one method on one fold, at the ridges in these places, for each of some orders.
+
+        Of several orders only where pairs count alike.
+        """
+        folds = [self.fold(split, order) for order in orders]
+        start = self.start(folds[0])
+        if len(folds) > 1:
+            train, _ = split
+            start = start.with_target(
+                np.stack([fold.scale * fold.target[np.ix_(train, train)] for fold in folds])
+            )
+        grid = self.grid(folds[0], start, places)
+        found: list[dict[int, Prediction]] = [{} for _ in folds]
         for some, fits in outcomes(start, grid, method, settings):
             for k, outcome in zip(some, fits, strict=True):
-                covariance = None
-                if outcome.covariance is not None:
-                    covariance = start.problem.unscaled(outcome.covariance[0], y=2)
-                prediction = fold.predicted(outcome.gains[0], covariance, keep)
-                found[places[k]] = dataclasses.replace(
-                    prediction, residual=float(outcome.residual[0]), status=outcome.status
-                )
+                for t, fold in enumerate(folds):
+                    covariance = None
+                    if outcome.covariance is not None:
+                        covariance = start.problem.unscaled(outcome.covariance[t], y=2)
+                    found[t][places[k]] = dataclasses.replace(
+                        fold.predicted(outcome.gains[t], covariance, keep),
+                        residual=float(outcome.residual[t]), status=outcome.status,
+                    )  # fmt: skip
         return found
 
     def compared(self, split: Split, order: Order) -> Array:
