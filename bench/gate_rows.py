@@ -139,6 +139,10 @@ KERNELS = [
     Row("pivoted_rows", SMALL, CORE, 6.0, "the factor of a preconditioner"),
     Row("evaluate", TINY, CORE, 1.5, "the loss and gradient of a step of the exact fit"),
     Row("model_step", TINY, CORE, 1.5, "the products of that step"),
+    Row("spread", TINY, CORE, 0.6, "the covariance along that step"),
+    Row("descend", TINY, CORE, 55.0, "all steps of an exact fit"),
+    Row("covariance_parts", TINY, CORE, 0.6, "the covariance of its certificate"),
+    Row("sums_by_row", TINY, CORE, 1.0, "the gradient of its certificate"),
     Row("score_sums", SMALL, CORE, 2.0, "scores of held-out conditions, of each fold, ridge and shuffle"),
     Row("row_ranges", SMALL, CORE, 0.8, "the first pass over activations"),
     Row("shifted_rows", SMALL, CORE, 0.6, "centred activations"),
@@ -208,8 +212,12 @@ CALLS: dict[str, str | Callable[[fc.datasets.Simulation], Any]] = {
     "packed_products": lambda s: fc.loss_and_gradient(s.X, s.S, _candidates(s)),
     "pair_atoms": "dual",
     "pivoted_rows": "pcg",
-    "evaluate": "exact",
-    "model_step": "exact",
+    "evaluate": lambda s: fc.fit(s.X, s.S, relative_ridge=0.1, method="exact", bounds=(0.2, None)),
+    "model_step": lambda s: fc.fit(s.X, s.S, relative_ridge=0.1, method="exact", bounds=(0.2, None)),
+    "spread": lambda s: fc.fit(s.X, s.S, relative_ridge=0.1, method="exact", bounds=(0.2, None)),
+    "descend": "exact",
+    "covariance_parts": "exact",
+    "sums_by_row": "exact",
     "score_sums": "apply",
     "row_ranges": "decov",
     "shifted_rows": "decov",
@@ -242,7 +250,7 @@ ZEROED = {
     "smooth_signs",
 }
 # What looks at its input is given it anew.
-RESTORED = {"pivoted_rows", "model_step"}
+RESTORED = {"pivoted_rows", "model_step", "descend"}
 
 
 def runs(row: Row, slow: str = "", by: float = 1.0) -> dict[str, Callable[[], Any]]:

@@ -27,7 +27,7 @@ from ._jit import blas_for
 from ._penalty import Penalty
 from ._problem import Problem
 from ._products import apply_adjoint, apply_atoms, squared_norms, weighted_adjoint, weighted_atoms
-from ._steps import EPSILON, FINE_GAINS, ROWS, evaluate, least_of_quartic
+from ._steps import EPSILON, FINE_GAINS, ROWS, evaluate, least_of_quartic, spread
 
 Array = NDArray[np.float64]
 
@@ -166,7 +166,11 @@ class Objective:
     def along(self, point: Point, v: Array, slope: Array) -> tuple[float, ...]:
         """Coefficients of the loss at z + t v, from t⁰ to t⁴. ND² flops."""
         # Of the precision of the slope, which comes from the same products.
-        bend = np.zeros_like(slope) if self.linear else point.coarse.at(v).covariance()
+        bend, coarse = np.zeros_like(slope), point.coarse
+        if self.short and coarse.ready(coarse.X) and not self.linear:
+            spread(coarse.X, v, coarse.center, np.empty(len(bend)), bend, size=coarse.X.size * len(bend))
+        elif not self.linear:
+            bend = coarse.at(v).covariance()
         bend, E = self._counted(bend)[0], point.image
         return (
             point.value,
