@@ -25,7 +25,7 @@ from scipy.linalg import blas
 
 from ._jit import blas_for
 from ._penalty import Penalty
-from ._problem import Problem
+from ._problem import NARROW, Problem
 from ._products import apply_adjoint, apply_atoms, squared_norms, weighted_adjoint, weighted_atoms
 from ._steps import EPSILON, FINE_GAINS, ROWS, evaluate, least_of_quartic, spread
 
@@ -167,7 +167,7 @@ class Objective:
         """Coefficients of the loss at z + t v, from t⁰ to t⁴. ND² flops."""
         # Of the precision of the slope, which comes from the same products.
         bend, coarse = np.zeros_like(slope), point.coarse
-        if self.short and coarse.ready(coarse.X) and not self.linear:
+        if self.short and len(bend) <= NARROW and coarse.ready(coarse.X) and not self.linear:
             spread(coarse.X, v, coarse.center, np.empty(len(bend)), bend, size=coarse.X.size * len(bend))
         elif not self.linear:
             bend = coarse.at(v).covariance()
