@@ -2,6 +2,7 @@
 
 import h5py
 import naive
+import numba
 import numpy as np
 import pytest
 from cases import (
@@ -282,6 +283,33 @@ def test_a_stack_of_targets_is_fitted_one_by_one(method, dtype):
         np.testing.assert_allclose(stack.loss[t], one.loss, rtol=1e-12)
         np.testing.assert_allclose(stack.residual[t], one.residual, rtol=1e-3, atol=1e-12)
     assert fc.fit(X, S[:1], ridge=100.0, method=method).gains.shape == (1, 20)
+
+
+def test_a_stack_on_all_cores_is_one_on_one_core_and_tells_how_many_are_done():
+    X, S, seen = data(20, 4), np.stack([target(4, seed, size=20) for seed in range(40)]), []
+    many = exact(X, S, ridge=10.0, callback=seen.append)
+    with fc.threads(1):
+        one = exact(X, S, ridge=10.0)
+    np.testing.assert_array_equal(many.gains, one.gains)
+    np.testing.assert_array_equal(
+        many.single_gain_losses().coefficients, one.single_gain_losses().coefficients
+    )
+    if numba.get_num_threads() > 1:
+        shares = [p.done for p in seen if p.stage == "targets"]
+        assert shares == sorted(shares)
+        assert shares[-1] == 1.0
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_what_a_callback_raises_ends_a_stack_on_all_cores(error):
+    def watch(progress):
+        if progress.stage in ("targets", "iteration"):
+            raise error
+
+    X, S = data(20, 4), np.stack([target(4, seed, size=20) for seed in range(40)])
+    with pytest.raises(error):
+        exact(X, S, ridge=10.0, callback=watch)
+    assert exact(X, S, ridge=10.0).status == "converged"
 
 
 def test_a_stack_takes_a_start_for_each_target():

@@ -165,7 +165,7 @@ def _descend(objectives: Sequence[Objective], gains: Array, states: Array, watch
     own = np.broadcast_to(np.asarray(objectives[0].penalty.own, np.float64), N).copy()
     infinite = np.full(N, np.inf)
 
-    def run(places: NDArray[np.intp], told: Callable[[Array], object]) -> None:
+    def run(places: NDArray[np.intp], told: Callable[[Array], object], work: float = CALL_FLOPS) -> None:
         """The targets in some places, one after another."""
         z, state, S = gains[places], states[places], targets[places]
         mean, errors, rows = np.empty(D), np.empty((3, D, D)), np.empty((ROWS, N))
@@ -188,7 +188,7 @@ def _descend(objectives: Sequence[Objective], gains: Array, states: Array, watch
     everyone = np.arange(len(gains))
     workers = min(numba.get_num_threads(), len(gains))
     if workers == 1 or threads_pay(N * D * D):
-        run(everyone, lambda state: _tell(watch, state))
+        run(everyone, lambda state: _tell(watch, state), work)
         return
     parts = np.array_split(everyone, min(len(gains), PARTS * workers))
     on_cores(run, parts, workers, lambda done: watch(Progress("targets", done)))
