@@ -185,6 +185,7 @@ KERNELS = {
     "pivoted_rows": lambda B, least, accepted, rows: 2 * B.size * int(accepted[:-1].sum()),
     "evaluate": lambda X, *_: 4 * X.size * X.shape[1],
     "model_step": _model_step,
+    "whole_loss": lambda X, *args: (4 if len(args[4]) else 2) * X.size * X.shape[1],
     # of activations
     "row_ranges": lambda A, *_: 3 * A.size,
     "shifted_rows": lambda A, *_: 3 * A.size,
@@ -222,6 +223,7 @@ READS = {
     "shifted_rows": lambda *_: 1,
     "evaluate": lambda X, weights, center, *_: 3 if center else 2,
     "model_step": lambda *args: 2 * int(args[8][COUNT]),
+    "whole_loss": lambda X, *args: 3 if len(args[4]) else 2,
 }
 
 
