@@ -181,6 +181,7 @@ KERNELS = {
     "pair_products": lambda Y, out: out.size,
     "packed_errors": lambda packed, w, *_: 2.5 * w.size * w.shape[1],
     "packed_products": lambda packed, v, out: 2 * v.size * v.shape[1],
+    "covariances": lambda X, weights, *_: 2 * len(weights) * X.size * X.shape[1],
     "pair_atoms": lambda X, *_: 2 * X.size * X.shape[1],
     "pivoted_rows": lambda B, least, accepted, rows: 2 * B.size * int(accepted[:-1].sum()),
     "evaluate": lambda X, *_: 4 * X.size * X.shape[1],
@@ -224,6 +225,7 @@ READS = {
     "evaluate": lambda X, weights, center, *_: 3 if center else 2,
     "model_step": lambda *args: 2 * int(args[8][COUNT]),
     "whole_loss": lambda X, *args: 3 if len(args[4]) else 2,
+    "covariances": lambda X, weights, center, _: (2 if center else 1) * len(weights),
 }
 
 

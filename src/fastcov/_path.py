@@ -11,19 +11,21 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from . import _kernels
 from ._covariance import Target
 from ._frames import frame, path_table
 from ._html import html_table
 from ._jit import blas_for
 from ._methods import METHODS, all_certified, plan_for, stepped
 from ._overshoot import warn_overshoots
-from ._problem import BLOCK_BYTES, Problem
+from ._problem import BLOCK_BYTES, NARROW, Problem
 from ._progress import watching
 from ._result import Fit, describe
 from ._settings import Outcome, Settings
 from ._solvers import SOLVERS, Progress
 from ._solvers._pairs import n_pairs
 from ._solvers._plan import BANDWIDTH
+from ._sources import Stored
 from ._start import Ridge, Start
 from ._validation import as_float64, check_array, check_nonnegative
 
@@ -120,7 +122,7 @@ def ridge_path(
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         settings = settings.watched(watch, eager=callback is not None)
         start = Start.of(given, target.S, watch)
-        grid = [start.ridge(None, value) if relative else start.ridge(value, None) for value in values]
+        grid = start.ridges(values, relative=relative)
         fits: dict[int, Fit] = {}
         started = time.perf_counter()
         for places, found in outcomes(start, grid, method, settings):
@@ -188,7 +190,25 @@ def _by_eigenvectors(
         found = all_certified(start, ridges, settings, solutions, stats)
         if method == "line-search":
             found = [stepped(start, r, settings, one) for r, one in zip(ridges, found, strict=True)]
-        yield places, found
+        yield places, _with_covariances(start.problem, found)
+
+
+def _with_covariances(problem: Problem, found: list[Outcome]) -> list[Outcome]:
+    """The same with covariances at their gains, of all in one call where X stays in the caches."""
+    N, D = problem.shape
+    if isinstance(problem.X, Stored) or 8 * N * D > BLOCK_BYTES or D > NARROW:
+        return found  # each is made as it is described
+    gains = np.concatenate([one.gains for one in found])
+    total = np.empty((len(gains), D, D))
+    with blas_for(0):
+        for _, block in problem.blocks(step=N):  # one of all rows
+            _kernels.covariances(block, gains, problem.center, total, size=len(gains) * block.size * D)
+    each = total.reshape(len(found), -1, D, D)
+    return [
+        # A copy, so that a fit that is kept does not keep those of others.
+        dataclasses.replace(one, covariance=C.copy())
+        for one, C in zip(found, each, strict=True)
+    ]
 
 
 def _spectral_pays(start: Start, ridges: Sequence[Ridge], settings: Settings) -> bool:
