@@ -329,3 +329,26 @@ def test_covariances_made_together_are_those_of_the_gains(form, center, method):
             assert np.abs(found - Y.T @ Y).max() <= 4 * N * np.finfo(np.float64).eps * size
     kept = path[0]._covariance  # and a fit that is kept keeps no others
     assert kept.base is None or kept.base.size == kept.size
+
+
+# With fewer pairs than channels refinement mends what the decomposition has wrong.
+@pytest.mark.parametrize("shape", [(12, 6), (40, 12)], ids=str)
+def test_certificates_of_atoms_are_those_of_passes_over_the_responses(monkeypatch, shape, dtype, center):
+    X, S = data(*shape, dtype), np.stack([target(shape[1], size=shape[0])] * 2) * [[[1.0]], [[3.0]]]
+    given = {"relative_ridges": [1.0, 0.1, 0.01, 1e-3], "solver": "spectral", "center": center}
+    init = _path.SOLVERS["spectral"].init
+
+    def off(system, options):  # a solution that is wrong by far more than rounding
+        state = init(system, options)
+        return type(state)(state.system, 1.5 * state.values, state.vectors, state.dual)
+
+    monkeypatch.setattr(_path.SOLVERS["spectral"], "init", off)
+    found = {}
+    for least in (1, 1000):
+        monkeypatch.setattr(_path, "ATOM_RIDGES", least)
+        with pytest.warns(fc.ConvergenceWarning):
+            found[least] = fc.ridge_path(X, S, **given)
+    assert found[1].status == found[1000].status
+    assert found[1].residual.min() > 1e-3  # or nothing is tested
+    np.testing.assert_array_equal(found[1].gains, found[1000].gains)
+    np.testing.assert_allclose(found[1].residual, found[1000].residual, rtol=1e-9)

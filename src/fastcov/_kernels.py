@@ -334,7 +334,7 @@ def covariances(X, weights, center, total):
     For X (n, D) that stays in the caches, and many weights (T, n). 2TnD^2 flops; X is read twice for each t.
     """
     n, d = X.shape
-    step = chunk_rows(n, d, X.itemsize)
+    step = min(n, max(CHUNK_ROWS, CHUNK_BYTES // (X.itemsize * d)))  # threads share the weights, not rows
     for t in prange(len(weights)):
         A, product = np.empty((step, d), X.dtype), np.empty((d, d), X.dtype)
         mean, part = np.zeros(d), np.empty(d)
