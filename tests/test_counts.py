@@ -12,8 +12,8 @@ from counting import work
 
 import fastcov as fc
 from fastcov._loss import PAIR_CANDIDATES
-from fastcov._path import GROUP_BYTES
-from fastcov._problem import NARROW
+from fastcov._path import ATOM_RIDGES, GROUP_BYTES
+from fastcov._problem import BLOCK_BYTES, NARROW
 from fastcov._products import PANEL
 from fastcov._solvers._nystrom import BATCH
 
@@ -285,6 +285,10 @@ def test_a_path_by_eigenvectors_decomposes_once_and_reads_once_for_many_ridges(m
     for first in range(0, K, together):  # from the largest on, as they are here
         for _, reads in each[first + 1 : first + together]:
             passes -= reads + 2  # and those of the certificate
+    if method == "linear" and K >= ATOM_RIDGES and 8 * N * pairs(D) <= BLOCK_BYTES:
+        # All certificates are of the atoms, made once of rows and the same centred.
+        products -= K * (2 * half(N, D) - 4 * N * pairs(D))
+        passes += 2 - 2 * len(range(0, K, together))
     check(found, X, products, passes)
 
 

@@ -298,3 +298,57 @@ def test_responses_stand_for_their_target_covariance():
     np.testing.assert_array_equal(path.gains, alone.gains)
     with pytest.raises(ValueError, match=r"^Argument 'S' or 'responses' must be given"):
         fc.ridge_path(sim.X, sim.S, responses=sim.Y)
+
+
+@pytest.mark.parametrize("method", ["linear", "line-search"])
+@pytest.mark.parametrize("center", [True, False])
+@pytest.mark.parametrize("form", ["float64", "float32", "Fortran order", "tiny units", "a stack", "wide"])
+def test_covariances_made_together_are_those_of_the_gains(form, center, method):
+    N, D = (30, 140) if form == "wide" else (90, 12)  # beyond NARROW each is made alone
+    sim = fc.datasets.simulate(N, D, rng=1)
+    X, S = sim.X + 0.5, sim.S
+    if form == "float32":
+        X = X.astype(np.float32)
+    elif form == "Fortran order":
+        X = np.asfortranarray(X)
+    elif form == "tiny units":
+        X, S = X * 1e-40, S * 1e-80
+    elif form == "a stack":
+        S = np.stack([S, 2.0 * S])
+    path = fc.ridge_path(
+        X, S, relative_ridges=[0.1, 0.3, 1.0], method=method, center=center, solver="spectral"
+    )
+    wide = X.astype(np.float64)
+    for fit in path:
+        for gains, found in zip(np.atleast_2d(fit.gains), fit.covariance().reshape(-1, D, D), strict=True):
+            Y = gains[:, np.newaxis] * wide
+            size = np.square(Y).sum()
+            Y = Y - center * Y.mean(axis=0)
+            np.testing.assert_array_equal(found, found.T)
+            # Sums of N products; a mean that is off by rounding is off in every row.
+            assert np.abs(found - Y.T @ Y).max() <= 4 * N * np.finfo(np.float64).eps * size
+    kept = path[0]._covariance  # and a fit that is kept keeps no others
+    assert kept.base is None or kept.base.size == kept.size
+
+
+# With fewer pairs than channels refinement mends what the decomposition has wrong.
+@pytest.mark.parametrize("shape", [(12, 6), (40, 12)], ids=str)
+def test_certificates_of_atoms_are_those_of_passes_over_the_responses(monkeypatch, shape, dtype, center):
+    X, S = data(*shape, dtype), np.stack([target(shape[1], size=shape[0])] * 2) * [[[1.0]], [[3.0]]]
+    given = {"relative_ridges": [1.0, 0.1, 0.01, 1e-3], "solver": "spectral", "center": center}
+    init = _path.SOLVERS["spectral"].init
+
+    def off(system, options):  # a solution that is wrong by far more than rounding
+        state = init(system, options)
+        return type(state)(state.system, 1.5 * state.values, state.vectors, state.dual)
+
+    monkeypatch.setattr(_path.SOLVERS["spectral"], "init", off)
+    found = {}
+    for least in (1, 1000):
+        monkeypatch.setattr(_path, "ATOM_RIDGES", least)
+        with pytest.warns(fc.ConvergenceWarning):
+            found[least] = fc.ridge_path(X, S, **given)
+    assert found[1].status == found[1000].status
+    assert found[1].residual.min() > 1e-3  # or nothing is tested
+    np.testing.assert_array_equal(found[1].gains, found[1000].gains)
+    np.testing.assert_allclose(found[1].residual, found[1000].residual, rtol=1e-9)

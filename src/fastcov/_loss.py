@@ -15,6 +15,7 @@ from ._labels import Labels, by_channel, conditions_of
 from ._penalty import Penalty
 from ._problem import NARROW, Problem, check_responses
 from ._products import apply_adjoint
+from ._small import plain_loss
 from ._validation import check_gains
 
 Array = NDArray[np.float64]
@@ -130,6 +131,10 @@ def _evaluate(
     X: ArrayLike, S: ArrayLike, gains: ArrayLike, ridge: Any, center: bool, nuisance: Any, pairs: Any, *,
     gradient: bool,
 ) -> tuple[Any, Array | None]:  # fmt: skip
+    if nuisance is None and pairs is None:
+        found = plain_loss(X, S, gains, ridge, center, gradient=gradient)
+        if found is not None:
+            return found
     responses = check_responses("X", X)
     labels = Labels.of("X", X)
     penalty = Penalty.of("ridge", by_channel("ridge", ridge, labels), len(responses))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _blas
+from ._atom_certificates import certificates_of
 from ._certificate import certificates
 from ._chunked import Chunked
 from ._minimum import at_bounds, minimised
@@ -115,9 +116,9 @@ def certified(
 
 def all_certified(
     start: Start, ridges: Sequence[Ridge], settings: Settings, solutions: Sequence[Solution],
-    stats: dict[str, Any],
+    stats: dict[str, Any], atoms: Array | None = None,
 ) -> list[Outcome]:  # fmt: skip
-    """The outcomes of linear systems with several ridges, from the same passes over X."""
+    """The outcomes of linear systems with several ridges, of the same passes over X or of atoms."""
     dead, gains = start.problem.sizes == 0, []
     for solution in solutions:
         delta = solution.value
@@ -127,7 +128,8 @@ def all_certified(
             gains[-1] = settings.bounds.clip(gains[-1])
             delta[:] = gains[-1] - 1.0
     systems = [start.system(ridge) for ridge in ridges]
-    found = certificates(systems, start.error, start.overlaps, solutions, settings.options.tol)
+    given = (systems, start.error, start.overlaps, solutions, settings.options.tol)
+    found = certificates(*given) if atoms is None else certificates_of(atoms, *given)
     return [
         Outcome(
             z, solution.value, each.residual, each.status,

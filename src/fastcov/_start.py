@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -136,7 +136,6 @@ class Start:
                 f"Argument 'ridge' or 'relative_ridge' must be given, one of the two, not {given}: "
                 "relative_ridge=0.1 is a cautious start."
             )
-        dead = self.problem.sizes == 0
         name, given = ("ridge", ridge) if relative is None else ("relative_ridge", relative)
         if relative is not None and (np.ndim(relative) == 2 or hasattr(relative, "nnz")):
             raise ValueError(
@@ -144,11 +143,20 @@ class Start:
                 "and pass it as ridge."
             )
         penalty = Penalty.of(name, by_channel(name, given, self.problem.labels), self.problem.shape[0])
-        if relative is None:
+        return self._ridge(penalty, given, relative=relative is not None)
+
+    def ridges(self, values: Sequence[float], *, relative: bool) -> list[Ridge]:
+        """Many, each a number for all channels that is checked."""
+        return [self._ridge(Penalty(value), value, relative=relative) for value in values]
+
+    def _ridge(self, penalty: Penalty, given: Any, *, relative: bool) -> Ridge:
+        """`given` as a penalty, in the units of the problem."""
+        dead = self.problem.sizes == 0
+        if not relative:
             return Ridge(penalty.value, penalty.scaled(self.problem.exponent, dead), None)
         scaled = penalty.own * self.largest
         with np.errstate(over="ignore"):
             value = self.problem.unscaled(scaled, y=4)
         if not np.isfinite(value).all():
-            raise ValueError(f"Argument 'relative_ridge' must give a finite ridge, not {relative!r}.")
+            raise ValueError(f"Argument 'relative_ridge' must give a finite ridge, not {given!r}.")
         return Ridge(value if np.ndim(value) else float(value), Penalty(scaled).scaled(0, dead), penalty.own)
