@@ -202,7 +202,7 @@ KERNELS = {
     "descend": _descend,
     "covariance_parts": lambda X, gains, *_: 2 * len(gains) * X.size * X.shape[1],
     "sums_by_row": lambda X, gains, *_: 4 * len(gains) * X.size * X.shape[1],
-    "whole_loss": lambda X, *args: (4 if len(args[4]) else 2) * X.size * X.shape[1],
+    "whole_error": lambda X, *args: (4 if len(args[6]) else 2) * X.size * X.shape[1],
     # of activations
     "row_ranges": lambda A, *_: 3 * A.size,
     "shifted_rows": lambda A, *_: 3 * A.size,
@@ -244,7 +244,7 @@ READS = {
     "descend": _descend_reads,
     "covariance_parts": lambda X, gains, *_: len(gains),
     "sums_by_row": lambda X, gains, *_: len(gains),
-    "whole_loss": lambda X, *args: 3 if len(args[4]) else 2,
+    "whole_error": lambda X, *args: 3 if len(args[6]) else 2,
     "covariances": lambda X, weights, center, _: (2 if center else 1) * len(weights),
 }
 # Place of the argument that counts what a kernel does: the formulas are given what the call adds to it first.
