@@ -140,7 +140,7 @@ KERNELS = [
     Row("evaluate", TINY, CORE, 1.5, "the loss and gradient of a step of the exact fit"),
     Row("model_step", TINY, CORE, 1.5, "the products of that step"),
     Row("whole_error", TINY, CORE, 1.5, "all of a single loss and its gradient"),
-    Row("covariances", TINY, CORE, 20.0, "exact losses along a path"),
+    Row("covariances", TINY, CORE, 6.0, "exact losses along a path"),
     Row("spread", TINY, CORE, 0.6, "the covariance along that step"),
     Row("descend", TINY, CORE, 55.0, "all steps of an exact fit"),
     Row("covariance_parts", TINY, CORE, 0.6, "the covariance of its certificate"),

@@ -56,6 +56,7 @@ def results(dtype=np.float64):
         "delta-dual": fc.fit(X, S, ridge=1e5, solver="dual").delta,
         "delta-pcg": fc.fit(X, S, ridge=1e5, solver="pcg", tol=1e-13).delta,
         "delta-exact": fc.fit(X, S, ridge=1e5, method="exact", tol=1e-12).delta,
+        "delta-path": fc.ridge_path(X, S, ridges=[1e5, 3e5], solver="spectral").delta,
         "squares": penalties.mean_squared_covariance(X)[1],
         "smooth": penalties.mean_absolute_covariance(X, epsilon=EPSILON)[1],
         "signs": by_signs(Activations.of(X, samples_axis=1, center=True))[1],
