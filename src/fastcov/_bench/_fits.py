@@ -16,6 +16,7 @@ import numpy as np
 
 import fastcov as fc
 
+from .._objective import COMPILED
 from ..datasets import Simulation
 from . import _naive
 from ._operation import (
@@ -389,7 +390,9 @@ def minimisation(X: Any, fits: Any) -> dict[str, Any]:
         curvature()
 
     # A step evaluates loss and gradient, and takes the covariance along it.
-    flops = 4.0 * products * N * D**2 + steps * (2 * covariance_flops(N, D) + 2.0 * N * D**2)
+    # In one compiled call covariances are products of whole matrices, whatever D.
+    covariance = 2.0 * N * D**2 if N * D**2 < COMPILED else covariance_flops(N, D)
+    flops = 4.0 * products * N * D**2 + steps * (2 * covariance + 2.0 * N * D**2)
     return {"flops": flops, "floor": floor, "repeats": max(1.0, products + 0.75 * steps)}
 
 
