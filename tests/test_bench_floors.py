@@ -154,7 +154,7 @@ def test_the_naive_version_of_columns_centres_within_the_clock():
 
 # --- flops
 
-# Of an exact fit the first evaluation, 4ND², and the certificate, 6ND², of some 70; of a fold its predictions, too.
+# Of an exact fit the first evaluation, 4ND², and the certificate, 6ND², of some 70; of a fold, predictions.
 # A path tries the minimum of a neighbour once at most for each ridge, which is not among the leading terms.
 COUNTED = {  # and how much more products of ours may take than the leading terms
     "covariance": 0, "target-covariance": 0, "overlaps": 0, "atoms": 0, "adjoint": 0, "application": 0,
