@@ -193,7 +193,6 @@ KERNELS = {
     "pair_products": lambda Y, out: out.size,
     "packed_errors": lambda packed, w, *_: 2.5 * w.size * w.shape[1],
     "packed_products": lambda packed, v, out: 2 * v.size * v.shape[1],
-    "covariances": lambda X, weights, *_: 2 * len(weights) * X.size * X.shape[1],
     "pair_atoms": lambda X, *_: 2 * X.size * X.shape[1],
     "pivoted_rows": lambda B, least, accepted, rows: 2 * B.size * int(accepted[:-1].sum()),
     "evaluate": lambda X, *_: 4 * X.size * X.shape[1],
@@ -201,7 +200,7 @@ KERNELS = {
     "spread": lambda X, *_: 2 * X.size * X.shape[1],
     "descend": _descend,
     "covariance_parts": lambda X, gains, *_: 2 * len(gains) * X.size * X.shape[1],
-    "sums_by_row": lambda X, gains, *_: 4 * len(gains) * X.size * X.shape[1],
+    "sums_by_row": lambda X, gains, *_: 2 * len(gains) * X.size * X.shape[1],
     "whole_error": lambda X, *args: (4 if len(args[6]) else 2) * X.size * X.shape[1],
     # of activations
     "row_ranges": lambda A, *_: 3 * A.size,
@@ -245,7 +244,6 @@ READS = {
     "covariance_parts": lambda X, gains, *_: len(gains),
     "sums_by_row": lambda X, gains, *_: len(gains),
     "whole_error": lambda X, *args: 3 if len(args[6]) else 2,
-    "covariances": lambda X, weights, center, _: (2 if center else 1) * len(weights),
 }
 # Place of the argument that counts what a kernel does: the formulas are given what the call adds to it first.
 COUNTS_IN = {"descend": 11}

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _blas, _kernels
-from ._certificate import Certificate, _judged
+from ._certificate import Certificate, judged
 from ._jit import blas_for
 from ._problem import BLOCK_BYTES, Problem
 from ._solvers import Solution, System
@@ -47,6 +47,6 @@ def certificates_of(
     parts -= ridges[:, np.newaxis] * values
     sizes, b = _blas.norms(parts).reshape(len(systems), -1), _blas.norms(overlaps)
     return [
-        _judged(system, error, b, solution, size, tol)
+        judged(system, error, b, solution, size, tol)
         for system, solution, size in zip(systems, solutions, sizes, strict=True)
     ]

@@ -63,12 +63,12 @@ def certificates(
         systems, solutions, slopes, left.reshape(len(systems), *overlaps.shape), strict=True
     ):
         part -= system.penalty.products(solution.value)
-        verdict = _judged(system, error, b, solution, _blas.norms(part), tol)
+        verdict = judged(system, error, b, solution, _blas.norms(part), tol)
         found.append(dataclasses.replace(verdict, slopes=slope))
     return found
 
 
-def _judged(
+def judged(
     system: System, error: Array, b: Array, solution: Solution, size: Array, tol: float
 ) -> Certificate:
     """What a residual of this size (T,) says, beside overlaps of size b (T,)."""

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy.linalg import blas
 
 from ._bounds import Bounds
-from ._jit import threads_pay
+from ._jit import ELEMENT_PRODUCTS, threads_pay
 from ._objective import Objective, Point, best_step, kernel_form, norm
 from ._products import apply_atoms
 from ._single_gains import quartics, share
@@ -163,7 +163,7 @@ def _descend(objectives: Sequence[Objective], gains: Array, states: Array, watch
     problem, (N, D), single = objectives[0].problem, objectives[0].problem.shape, objectives[0].single
     targets = np.stack([objective.target for objective in objectives])
     own = np.broadcast_to(np.asarray(objectives[0].penalty.own, np.float64), N).copy()
-    infinite = np.full(N, np.inf)
+    infinite, size = np.full(N, np.inf), N * D * D // ELEMENT_PRODUCTS
 
     def run(places: NDArray[np.intp], told: Callable[[Array], object], work: float = CALL_FLOPS) -> None:
         """The targets in some places, one after another."""
@@ -173,7 +173,7 @@ def _descend(objectives: Sequence[Objective], gains: Array, states: Array, watch
         while True:
             descend(
                 X, problem.X, problem.center, S, *kernel_form(problem), own, -infinite, infinite,
-                share(problem), z, state, work, mean, errors, rows, size=N * D * D,
+                share(problem), z, state, work, mean, errors, rows, size=size,
             )  # fmt: skip
             going = np.flatnonzero(state[:, CODE] == GOING)
             if not len(going):
@@ -187,7 +187,7 @@ def _descend(objectives: Sequence[Objective], gains: Array, states: Array, watch
 
     everyone = np.arange(len(gains))
     workers = min(numba.get_num_threads(), len(gains))
-    if workers == 1 or threads_pay(N * D * D):
+    if workers == 1 or threads_pay(size):
         run(everyone, lambda state: _tell(watch, state), work)
         return
     parts = np.array_split(everyone, min(len(gains), PARTS * workers))
@@ -304,7 +304,7 @@ def _model_step(objective: Objective, point: Point, diagonal: Array, radius: flo
         error = point.weighed if problem.center and point.bends is not None else np.zeros((D, D))
         model_step(
             problem.X, problem.gains, problem.mean, error, *kernel_form(problem), own,
-            diagonal, numbers, vectors, slope, size=N * D * D,
+            diagonal, numbers, vectors, slope, size=N * D * D // ELEMENT_PRODUCTS,
         )  # fmt: skip
         if problem is not point.problem and not np.isfinite(slope).all():  # beyond float32
             point = dataclasses.replace(point, coarse=point.problem)

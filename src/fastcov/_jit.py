@@ -35,6 +35,11 @@ FASTMATH = {"reassoc", "contract", "nsz"}
 # Waking the threads, while those of BLAS still spin, costs 50 to 100 us: one core does a quarter of
 # this many elements in that time. Measured for each kernel alone and after a SYRK, on two cores.
 PARALLEL_SIZE = 1 << 20
+# Multiplications and additions of a matrix product that count as one of these: one core does 2**22 in 0.2 ms.
+# In a loop of exact fits at (871, 52) threads pay from 2**20 on, by a tenth or two; but where the process was
+# idle for 0.1 s, as between the cells of a notebook, the system may leave both threads on one core for a
+# while: there such a fit takes 16 to 46 ms with them, and 8 to 17 without.
+ELEMENT_PRODUCTS = 4
 
 # BLAS work that one core does in half a millisecond.
 SMALL_FLOPS = 2e7

@@ -328,40 +328,6 @@ def packed_products(packed, v, out):
 
 
 @Kernel
-def covariances(X, weights, center, total):
-    """total_t = sum_i y_i y_i^T (T, D, D) with y_i = w_ti x_i, less its mean over channels for `center`.
-
-    For X (n, D) that stays in the caches, and many weights (T, n). 2TnD^2 flops; X is read twice for each t.
-    """
-    n, d = X.shape
-    step = min(n, max(CHUNK_ROWS, CHUNK_BYTES // (X.itemsize * d)))  # threads share the weights, not rows
-    for t in prange(len(weights)):
-        A, product = np.empty((step, d), X.dtype), np.empty((d, d), X.dtype)
-        mean, part = np.zeros(d), np.empty(d)
-        for start in range(0, n if center else 0, step):
-            part[:] = 0.0
-            for i in range(start, min(start + step, n)):
-                for j in range(d):
-                    part[j] += weights[t, i] * X[i, j]
-            for j in range(d):
-                mean[j] += part[j] / n
-        C = total[t]
-        C[:] = 0.0
-        for start in range(0, n, step):
-            end = min(start + step, n)
-            for i in range(start, end):
-                for j in range(d):
-                    A[i - start, j] = weights[t, i] * X[i, j] - mean[j]
-            np.dot(A[: end - start].T, A[: end - start], product)
-            for a in range(d):
-                for b in range(d):
-                    C[a, b] += product[a, b]
-        for a in range(d):  # not every BLAS rounds both sides alike
-            for b in range(a):
-                C[b, a] = C[a, b]
-
-
-@Kernel
 def pair_atoms(X, Y, out):
     """out[i] = the upper triangle of x_i y_i^T + y_i x_i^T, row by row, off the diagonal times sqrt(2).
 

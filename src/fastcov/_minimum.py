@@ -27,6 +27,8 @@ Array = NDArray[np.float64]
 
 # What a minimiser holds at once, of N and of D x D numbers, beside what a fit holds.
 MINIMISER_VECTORS, MINIMISER_MATRICES = 24, 16
+# And of each target afterwards: quartics of its gains, in units of the problem and of the caller.
+CERTIFIED_VECTORS = 14
 # Spread of the logarithms of random starts: most lie within a factor of three of the first.
 START_SPREAD = 0.5
 # And the share of gains that are of the other sign.
@@ -122,7 +124,8 @@ def at_bounds(bounds: Bounds | None, gains: Array) -> dict[str, Any]:
 def _require(start: Start, budget: float | None) -> None:
     """Room for the vectors and matrices of a minimiser, before they are made."""
     (N, D), T = start.problem.shape, len(start.target)
-    least = base_bytes(N, D, T) + 8.0 * (MINIMISER_VECTORS * N + MINIMISER_MATRICES * D * D)
+    vectors = max(MINIMISER_VECTORS, CERTIFIED_VECTORS * T)
+    least = base_bytes(N, D, T) + 8.0 * (vectors * N + MINIMISER_MATRICES * D * D)
     if budget is not None and budget < least:
         raise ValueError(
             f"Argument 'memory_budget' must be at least {math.ceil(least / 1e6) * 10**6} bytes for {N} "

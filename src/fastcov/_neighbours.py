@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 
 # A loss is lower by more than this share of it, or as good.
 BETTER = 1e-9
+# Stats that add up over what was tried.
+COUNTS = ("iterations", "products")
 
 
 def lowest_of_neighbours(
@@ -24,17 +26,19 @@ def lowest_of_neighbours(
 ) -> Iterator[tuple[list[int], list[Outcome]]]:
     """The outcomes of a path from the largest ridge on, none of them above what a neighbour leads to.
 
-    Minima of neighbours are in other valleys where gains have other signs. Each is tried on the next larger
-    ridge; and what has become lower, on both sides.
+    A fit left the valley of the one before where gains escaped to minima of the other sign. That minimum is
+    tried on the next larger ridge, and what has become lower on both sides; and gains of a neighbour that are
+    better here as they are.
     """
     found = {place: outcome for places, some in rounds for place, outcome in zip(places, some, strict=True)}
     order = list(found)  # from the largest ridge on
     pairs = [(order[k + 1], order[k]) for k in reversed(range(len(order) - 1))]
+    left = {place for place in order if found[place].stats.get("escapes")}
     while pairs:
         giver, taker = pairs.pop(0)
-        outcome = _lower(start, grid[taker], settings, found[taker], found[giver])
-        if outcome is not None:
-            found[taker] = outcome
+        found[taker], lower = _lower(start, grid[taker], settings, found[taker], found[giver], giver in left)
+        if lower:
+            left.add(taker)
             k = order.index(taker)
             for other in order[max(k - 1, 0) : k + 2]:
                 if other not in (giver, taker) and (taker, other) not in pairs:
@@ -43,23 +47,29 @@ def lowest_of_neighbours(
         yield [place], [found[place]]
 
 
-def _lower(start: Start, ridge: Ridge, settings: Settings, mine: Outcome, other: Outcome) -> Outcome | None:
-    """What the other's gains lead to, for each target that it leads lower; None where it does for none."""
+def _lower(
+    start: Start, ridge: Ridge, settings: Settings, mine: Outcome, other: Outcome, left: bool
+) -> tuple[Outcome, bool]:
+    """What the other's gains lead to, for each target that they lead lower, and whether there is any."""
     apart = (np.sign(mine.gains) != np.sign(other.gains)).any(axis=1)
-    if not apart.any():
-        return None
     here = _losses(start, ridge, mine)
+    if not left:
+        apart &= _losses(start, ridge, other) < (1.0 - BETTER) * here
+    if not apart.any():
+        return mine, False
 
     def led(from_gains: Array) -> tuple[Outcome, NDArray[np.bool_]]:
         outcome = exact(start, ridge, dataclasses.replace(settings, gains0=from_gains, n_starts=1))
         return outcome, _losses(start, ridge, outcome) < (1.0 - BETTER) * here
 
     outcome, lower = led(np.where(apart[:, np.newaxis], other.gains, mine.gains))
-    if not lower.any():
-        return None
-    if not lower[apart].all():
-        outcome, _ = led(np.where(lower[:, np.newaxis], outcome.gains, mine.gains))
-    return outcome
+    tried = [outcome]
+    if lower.any() and not lower[apart].all():
+        tried.append(led(np.where(lower[:, np.newaxis], outcome.gains, mine.gains))[0])
+    taken = tried[-1] if lower.any() else mine
+    # What was tried in vain is part of what the fit took.
+    counts = {name: sum(each.stats[name] for each in (mine, *tried)) for name in COUNTS}
+    return dataclasses.replace(taken, stats=taken.stats | counts), bool(lower.any())
 
 
 def _losses(start: Start, ridge: Ridge, outcome: Outcome) -> Array:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas
 
-from ._jit import blas_for
+from ._jit import ELEMENT_PRODUCTS, blas_for
 from ._penalty import Penalty
 from ._problem import NARROW, Problem
 from ._products import apply_adjoint, apply_atoms, squared_norms, weighted_adjoint, weighted_atoms
@@ -102,7 +102,7 @@ class Objective:
             with blas_for(0):
                 evaluate(
                     self.problem.X, gains, self.problem.center, self.target, *kernel_form(self.problem),
-                    mean, errors, rows, size=N * D * D,
+                    mean, errors, rows, size=N * D * D // ELEMENT_PRODUCTS,
                 )  # fmt: skip
             problem = dataclasses.replace(self.problem, gains=gains, mean=mean)
             gradient, bends, norms = rows[:3]
@@ -168,7 +168,8 @@ class Objective:
         # Of the precision of the slope, which comes from the same products.
         bend, coarse = np.zeros_like(slope), point.coarse
         if self.short and len(bend) <= NARROW and coarse.ready(coarse.X) and not self.linear:
-            spread(coarse.X, v, coarse.center, np.empty(len(bend)), bend, size=coarse.X.size * len(bend))
+            size = coarse.X.size * len(bend) // ELEMENT_PRODUCTS
+            spread(coarse.X, v, coarse.center, np.empty(len(bend)), bend, size=size)
         elif not self.linear:
             bend = coarse.at(v).covariance()
         bend, E = self._counted(bend)[0], point.image

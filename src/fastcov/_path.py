@@ -11,9 +11,9 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _kernels
 from ._atom_certificates import small_atoms
 from ._covariance import Target
+from ._derivatives import covariances
 from ._frames import frame, path_table
 from ._html import html_table
 from ._jit import blas_for
@@ -210,12 +210,10 @@ def _with_covariances(problem: Problem, found: list[Outcome]) -> list[Outcome]:
     if isinstance(problem.X, Stored) or 8 * N * D > BLOCK_BYTES or D > NARROW:
         return found  # each is made as it is described
     gains = np.concatenate([one.gains for one in found])
-    total = np.empty((len(gains), D, D))
     with blas_for(0):
-        for _, block in problem.blocks(step=N):  # one of all rows
-            # By elements, not products: at 148 x 48 threads took 3.7 ms for 100 ridges, and one 1.4.
-            size = len(gains) * block.size
-            _kernels.covariances(block, gains, problem.center, total, size=size)
+        _, block = next(problem.blocks(step=N))  # one of all rows
+        # By elements, not products: at 148 x 48 threads took 3.7 ms for 100 ridges, and one 1.4.
+        total, _ = covariances(block, gains, problem.center, size=len(gains) * block.size)
     each = total.reshape(len(found), -1, D, D)
     return [
         # A copy, so that a fit that is kept does not keep those of others.

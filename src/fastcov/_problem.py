@@ -19,7 +19,7 @@ from scipy.linalg import blas
 from . import _blas, _kernels
 from ._chunked import Chunked, summed
 from ._dask import dask_array, opened
-from ._jit import blas_for
+from ._jit import ELEMENT_PRODUCTS, blas_for
 from ._labels import UNLABELLED, Labelled, Labels, bare, by_channel, by_condition
 from ._metric import Metric
 from ._sources import Stored, is_stored
@@ -374,7 +374,13 @@ class Problem:
                 for rows, block in self.blocks(streamed=True):
                     parts = np.empty((n_parts(len(block), D), D, D))
                     _kernels.centred_products(
-                        block, rows.start, self.gains, self.mean, parts, C, size=block.size * D
+                        block,
+                        rows.start,
+                        self.gains,
+                        self.mean,
+                        parts,
+                        C,
+                        size=block.size * D // ELEMENT_PRODUCTS,
                     )
         else:
             buffer = np.empty((self.block_rows, D), self.dtype)

@@ -16,7 +16,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 from . import _blas, _counted, _kernels
 from ._chunked import Chunked, joined, summed
-from ._jit import blas_for
+from ._jit import ELEMENT_PRODUCTS, blas_for
 from ._metric import Metric
 from ._problem import PART_BYTES, Problem, n_parts
 
@@ -24,8 +24,6 @@ Array = NDArray[Any]
 
 # Columns of GᵀG made together at a general expansion point: their four products fit the caches.
 PANEL = 256
-# Multiplications and additions of a matrix product in the time that a kernel takes for an element.
-ELEMENT_PRODUCTS = 1
 # Where a metric leaves less than this share of the trace of GᵀG, subtraction would lose three digits.
 CANCELLATION = 1e-3
 

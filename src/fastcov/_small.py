@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._jit import PARALLEL_SIZE, Kernel
-from ._kernels import CHUNK_BYTES, CHUNK_ROWS, CHUNKS, SUM_ROWS
+from ._kernels import SUM_ROWS, chunk_rows
 from ._problem import n_parts
 
 Array = NDArray[np.float64]
@@ -28,11 +28,6 @@ LEAST_SQUARE, LARGEST_SQUARE = 2.0**-36, 2.0**36
 LARGEST_TARGET = 2.0**80
 # Places in what the kernel finds: sums of squares of X, z and S, and what S is off symmetry.
 OF_X, OF_GAINS, OF_TARGET, SKEW, NUMBERS = range(5)
-
-
-def chunk_rows(n: int, d: int, itemsize: int) -> int:
-    """Rows that meet a matrix at once, as in `_kernels`."""
-    return max(CHUNK_ROWS, min(CHUNK_BYTES // (itemsize * d), (n + CHUNKS - 1) // CHUNKS))
 
 
 @Kernel
@@ -118,7 +113,7 @@ def plain_loss(
         return None
     if type(ridge) not in (float, int, np.float64) or not 0.0 <= ridge < LARGEST_SQUARE:
         return None
-    step = chunk_rows(n, d, X.itemsize)
+    step = int(chunk_rows(n, d, X.itemsize))
     if min(step, n) * d * d > ALONE:
         return None
     error, slope, numbers = np.empty((d, d)), np.empty(n if gradient else 0), np.empty(NUMBERS)
