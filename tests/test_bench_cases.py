@@ -32,7 +32,7 @@ OF_LAYERS = [
 NO_DATA = {
     "Applied", "ChannelTest", "ChosenRidge", "ConvergenceWarning", "Contributions", "CrossValidation",
     "Explanation", "Fit", "LabelWarning", "OvershootWarning", "PermutationTest", "Plan", "Progress",
-    "RidgePath", "Verdict", "threads", "plot", "__version__", "datasets.Simulation",
+    "RidgePath", "SingleGainLosses", "Verdict", "threads", "plot", "__version__", "datasets.Simulation",
     "quadratic_forms.Gradients",
 }  # fmt: skip
 
