@@ -8,7 +8,17 @@ import pytest
 from cases import random_gains
 from optional import note
 
-from fastcov import _activation_kernels, _kernels, _score_kernels, _steps, _unit_factors, _unit_kernels
+from fastcov import (
+    _activation_kernels,
+    _certificate_kernels,
+    _kernels,
+    _pair_kernels,
+    _score_kernels,
+    _small,
+    _steps,
+    _unit_factors,
+    _unit_kernels,
+)
 
 # The same cases in every run, and no limit on the time of one: the first call compiles.
 hypothesis.settings.register_profile("fastcov", deadline=None, derandomize=True, max_examples=40)
@@ -17,7 +27,10 @@ hypothesis.settings.load_profile("fastcov")
 
 def compiled_constants():
     """Those of all modules with kernels, by module."""
-    modules = _activation_kernels, _kernels, _score_kernels, _steps, _unit_factors, _unit_kernels
+    modules = (
+        _activation_kernels, _certificate_kernels, _kernels, _pair_kernels, _score_kernels, _small, _steps,
+        _unit_factors, _unit_kernels,
+    )  # fmt: skip
     return {m.__name__: {name: value for name, value in vars(m).items() if name.isupper()} for m in modules}
 
 

@@ -201,6 +201,10 @@ KERNELS = {
     "descend": _descend,
     "covariance_parts": lambda X, gains, *_: 2 * len(gains) * X.size * X.shape[1],
     "sums_by_row": lambda X, gains, *_: 2 * len(gains) * X.size * X.shape[1],
+    "whole_start": lambda X, weights, mean, target, *_: 2 * (len(target) + 1) * X.size * X.shape[1],
+    "whole_gram": lambda X, *_: len(X) * X.size + 2 * X.size,
+    "leading_value": lambda A, tol, basis, found: 2 * A.size * found[2],
+    "whole_outcome": lambda X, *args: (4 * len(args[2]) + 2 * len(args[-1])) * X.size * X.shape[1],
     "whole_error": lambda X, *args: (4 if len(args[6]) else 2) * X.size * X.shape[1],
     # of activations
     "row_ranges": lambda A, *_: 3 * A.size,
@@ -229,7 +233,7 @@ ELEMENTWISE = {
     *VECTORS, "weighted_sums", "centred_rows", "squared_norms", "gram_from_product", "block_from_product",
     "block_from_products", "score_sums", "mirror_lower", "pair_products", "packed_errors", "packed_products",
     "pair_atoms", "atom_sums", "row_ranges", "shifted_rows", "row_dots", "smooth_signs", "unit_rows",
-    "symmetric_parts", "copied_factors", "unit_lower", "square_norms",
+    "leading_value", "symmetric_parts", "copied_factors", "unit_lower", "square_norms",
 }  # fmt: skip
 # Names of first arguments that hold responses or inputs of units. Kernels read them once, but for some: sums,
 # if there is a mean, products and rows; two halves of a product. Activations have no name of their own.
@@ -243,6 +247,8 @@ READS = {
     "descend": _descend_reads,
     "covariance_parts": lambda X, gains, *_: len(gains),
     "sums_by_row": lambda X, gains, *_: len(gains),
+    "whole_start": lambda *_: 3,
+    "whole_outcome": lambda *args: len(args[-1]) + 2,
     "whole_error": lambda X, *args: 3 if len(args[6]) else 2,
 }
 # Place of the argument that counts what a kernel does: the formulas are given what the call adds to it first.

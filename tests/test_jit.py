@@ -182,7 +182,8 @@ def test_parallel_kernels_are_really_used_when_work_is_large():
     loops = {
         name for name, kernel in found if kernel._parts or "prange" in kernel._function.__code__.co_names
     }
-    assert used == loops
+    # All of a small problem at once is for one core.
+    assert used == {name for name in loops if not name.startswith("whole_")}
     assert len(loops) > 10
 
 

@@ -132,14 +132,14 @@ def test_a_target_that_gains_of_one_reach_does_not_hide_the_worst_of_a_path():
     made = {"loss_at_one": np.array([0.0, 1e6])}
     path = [dataclasses.replace(fit, ridge=t, loss=np.array([0.0, 1e6 * t]), **made) for t in (3.0, 7.0, 5.0)]
     with pytest.warns(fc.OvershootWarning, match=r"at 3 of 3 ridges \(ridge 3, 5, 7\), at most 7 times"):
-        _overshoot.warn_overshoots(path)
+        _overshoot.warn_overshoots(fc.RidgePath(tuple(path)))
 
 
 def test_of_many_ridges_the_ends_are_named():
     path = [fc.fit(X, FAR, ridge=10.0, method="exact")]
     path = [dataclasses.replace(path[0], ridge=float(k), loss=1e9 * path[0].loss) for k in range(20)]
     with pytest.warns(fc.OvershootWarning, match=r"at 20 of 20 ridges \(ridge 0, 1, 2, …, 19\), at most"):
-        _overshoot.warn_overshoots(path)
+        _overshoot.warn_overshoots(fc.RidgePath(tuple(path)))
 
 
 def test_an_explanation_warns_once_of_the_fit_that_it_explains():

@@ -7,6 +7,7 @@ from cases import data, gains_bound, gradient_rounding, target, within
 
 import fastcov as fc
 from fastcov import _path
+from fastcov._start import Start
 
 RELATIVE = [1e-3, 1.0, 0.1, 1e-2]  # in no order
 METHODS = ["linear", "line-search", "exact", "diagonal"]
@@ -333,7 +334,9 @@ def test_covariances_made_together_are_those_of_the_gains(form, center, method):
 
 # With fewer pairs than channels refinement mends what the decomposition has wrong.
 @pytest.mark.parametrize("shape", [(12, 6), (40, 12)], ids=str)
-def test_certificates_of_atoms_are_those_of_passes_over_the_responses(monkeypatch, shape, dtype, center):
+def test_certificates_by_the_gram_matrix_are_those_of_passes_over_the_responses(
+    monkeypatch, shape, dtype, center
+):
     X, S = data(*shape, dtype), np.stack([target(shape[1], size=shape[0])] * 2) * [[[1.0]], [[3.0]]]
     given = {"relative_ridges": [1.0, 0.1, 0.01, 1e-3], "solver": "spectral", "center": center}
     init = _path.SOLVERS["spectral"].init
@@ -344,11 +347,14 @@ def test_certificates_of_atoms_are_those_of_passes_over_the_responses(monkeypatc
 
     monkeypatch.setattr(_path.SOLVERS["spectral"], "init", off)
     found = {}
-    for least in (1, 1000):
-        monkeypatch.setattr(_path, "ATOM_RIDGES", least)
+    largest = fc.fit(X, S, relative_ridge=1.0, method="diagonal", center=center).ridge
+    given["ridges"] = np.array(given.pop("relative_ridges")) * largest
+    for gram in (True, False):
+        if not gram:
+            monkeypatch.setattr(Start, "gram", None)
         with pytest.warns(fc.ConvergenceWarning):
-            found[least] = fc.ridge_path(X, S, **given)
-    assert found[1].status == found[1000].status
-    assert found[1].residual.min() > 1e-3  # or nothing is tested
-    np.testing.assert_array_equal(found[1].gains, found[1000].gains)
-    np.testing.assert_allclose(found[1].residual, found[1000].residual, rtol=1e-9)
+            found[gram] = fc.ridge_path(X, S, **given)
+    assert found[True].status == found[False].status
+    assert found[True].residual.min() > 1e-3  # or nothing is tested
+    np.testing.assert_array_equal(found[True].gains, found[False].gains)
+    np.testing.assert_allclose(found[True].residual, found[False].residual, rtol=1e-9)

@@ -17,6 +17,7 @@ from numpy.testing import assert_array_equal
 
 import fastcov as fc
 from fastcov import _saved
+from fastcov._describe import Fits
 from fastcov._labels import Labelled
 
 h5py = pytest.importorskip("h5py")
@@ -54,6 +55,8 @@ FITS = dict(fits())
 
 def same(one, other, where="fit"):
     """Assert that two values are equal bit by bit, and of the same types."""
+    if isinstance(one, Fits):  # fits that were loaded are made already
+        one = tuple(one)
     assert type(one) is type(other), where
     if dataclasses.is_dataclass(one):
         for field in dataclasses.fields(one):

@@ -263,6 +263,8 @@ def dots(A: NDArray[np.float64], B: NDArray[np.float64]) -> NDArray[np.float64]:
 def squares(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
     """‖·‖²_F of each matrix of a stack (T, m, n)."""
     flat = matrices.reshape(len(matrices), -1)
+    if len(flat) > 1 and flat.shape[1] <= PIECE:
+        return np.einsum("ti,ti->t", flat, flat)
     return dots(flat, flat)
 
 

@@ -5,7 +5,7 @@ from numba import prange
 
 from ._jit import Kernel
 
-# Rows that meet a matrix at once.
+# Rows that meet a matrix at once, or up to twice as many.
 ROWS = 128
 # What `sums_by_row` fills: x.W y and x.W x, x.x, x.y, y.y, and the sums of x and of y.
 XWY, XWX, XX, XY, YY, SX, SY, SUMS = range(8)
@@ -13,15 +13,15 @@ XWY, XWX, XX, XY, YY, SX, SY, SUMS = range(8)
 
 @Kernel
 def covariance_parts(X, gains, means, parts):
-    """parts[t, c] = the c-th ROWS rows' share of the covariance at gains[t]. 2TnD^2 flops.
+    """parts[t, c] = the share of the c-th of some rows in the covariance at gains[t]. 2TnD^2 flops.
 
-    X (n, D), gains (T, n), means (T, D) of gains * X, parts (T, ceil(n / ROWS), D, D).
+    X (n, D), gains (T, n), means (T, D) of gains * X, parts (T, C, D, D).
     """
     n, d = X.shape
     chunks = parts.shape[1]
     for item in prange(len(gains) * chunks):
         t, c = item // chunks, item % chunks
-        start, end = c * ROWS, min((c + 1) * ROWS, n)
+        start, end = c * n // chunks, (c + 1) * n // chunks
         Y = np.empty((end - start, d), X.dtype)
         for i in range(start, end):
             for j in range(d):

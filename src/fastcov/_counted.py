@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _blas, _kernels
+from . import _blas, _kernels, _pair_kernels
 from ._metric import Metric
 from ._problem import Problem
 
@@ -73,7 +73,7 @@ class Images:
         """Of rows of X and Ỹ (n, D). 2nD² flops."""
         D = X.shape[1]
         atoms = np.empty((len(X), D * (D + 1) // 2), X.dtype)
-        _kernels.pair_atoms(X, Y, atoms, size=atoms.size)
+        _pair_kernels.pair_atoms(X, Y, atoms, size=atoms.size)
         return self.project(atoms)
 
 

@@ -59,7 +59,7 @@ def covariances(X: Array, gains: Array, center: bool, *, size: int) -> tuple[Arr
     """
     N, D = X.shape
     means = _blas.product(gains, X) / N if center else np.zeros((len(gains), D))
-    parts = np.empty((len(gains), -(-N // ROWS), D, D))
+    parts = np.empty((len(gains), max(1, N // ROWS), D, D))
     _certificate_kernels.covariance_parts(X, gains, means, parts, size=size)
     return parts[:, 0] if parts.shape[1] == 1 else parts.sum(axis=1), means
 
@@ -81,7 +81,7 @@ def _alone(problem: Problem, S: Array, penalty: Penalty, z: Array) -> Derivative
 def _together(problem: Problem, target: Array, penalty: Penalty, gains: Array) -> Iterator[Derivatives]:
     (N, D), metric, s, X = problem.shape, problem.metric, share(problem), problem.X
     assert isinstance(X, np.ndarray)
-    chunks = -(-N // ROWS)
+    chunks = max(1, N // ROWS)
     group = max(1, TOGETHER_BYTES // (8 * (chunks * D * D + SUMS * N)))
     for first in range(0, len(gains), group):
         some = slice(first, min(first + group, len(gains)))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ._covariance import Target
+from ._describe import describe
 from ._explanation import Explanation
 from ._jit import blas_for
 from ._methods import certified
@@ -21,7 +22,7 @@ from ._problem import Problem
 from ._products import apply_atoms
 from ._progress import watching
 from ._range import range_of
-from ._result import Fit, describe
+from ._result import Fit
 from ._settings import Settings
 from ._solvers import Progress, Solution, System
 from ._solvers._pairs import n_pairs

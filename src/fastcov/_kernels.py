@@ -264,90 +264,6 @@ def mirror_lower(A):
 
 
 @Kernel
-def pair_products(Y, out):
-    """out[i] = the upper triangle of y_i y_i^T, row by row. Y (n, D), out (n, D (D + 1) / 2)."""
-    n, d = Y.shape
-    for i in prange(n):
-        y, start = Y[i], 0
-        for a in range(d):
-            row, ya, yb = out[i, start : start + d - a], y[a], y[a:]
-            for b in range(len(row)):
-                row[b] = ya * yb[b]
-            start += d - a
-
-
-@Kernel
-def packed_errors(packed, w, S, losses, kept):
-    """Turn P_k into E_k = P_k - w_k w_k^T - S_k in place; losses[k] = 1/2 ||E_k||^2.
-
-    packed (K, D (D + 1) / 2) holds upper triangles row by row; w (K, D); S (T, D, D), T = 1 or K.
-    kept[k] = trace(P_k - w_k w_k^T) / trace(P_k), the share that the subtraction leaves. 2.5 K D^2
-    flops, one pass over packed.
-    """
-    d = w.shape[1]
-    for k in prange(packed.shape[0]):
-        # a parallel index is unsigned, and unifies with a signed one to a float
-        target = S[np.intp(0) if S.shape[0] == 1 else np.intp(k)]
-        start = 0
-        loss, before, after = 0.0, 0.0, 0.0
-        for a in range(d):
-            row, wa, wb, s = packed[k, start : start + d - a], w[k, a], w[k, a:], target[a, a:]
-            before += row[0]
-            after += row[0] - wa * wa
-            squares = 0.0
-            for b in range(len(row)):
-                e = row[b] - wa * wb[b] - s[b]
-                row[b] = e
-                squares += e * e
-            loss += squares - 0.5 * row[0] ** 2
-            start += d - a
-        losses[k] = loss
-        kept[k] = after / before if before > 0.0 else 1.0
-
-
-@Kernel
-def packed_products(packed, v, out):
-    """out[k] = E_k v_k from packed upper triangles, whose off-diagonal entries are then doubled.
-
-    Doubled, packed[k] . (upper triangle of x x^T) = x^T E_k x. v and out (K, D). 2 K D^2 flops.
-    """
-    d = v.shape[1]
-    for k in prange(packed.shape[0]):
-        out[k, :] = 0.0
-        start = 0
-        for a in range(d):
-            row, va, vb = packed[k, start + 1 : start + d - a], v[k, a], v[k, a + 1 :]
-            total, below = packed[k, start] * va, out[k, a + 1 :]
-            for b in range(len(row)):
-                total += row[b] * vb[b]
-            out[k, a] += total
-            for b in range(len(row)):
-                below[b] += row[b] * va
-                row[b] *= 2.0
-            start += d - a
-
-
-@Kernel
-def pair_atoms(X, Y, out):
-    """out[i] = the upper triangle of x_i y_i^T + y_i x_i^T, row by row, off the diagonal times sqrt(2).
-
-    So scaled, inner products of rows are those of the matrices. X and Y (n, D), out (n, D (D + 1) / 2).
-    2 n D^2 flops.
-    """
-    n, d = X.shape
-    root = np.sqrt(2.0)
-    for i in prange(n):
-        start = 0
-        for a in range(d):
-            row, xb, yb = out[i, start : start + d - a], X[i, a:], Y[i, a:]
-            xa, ya = root * X[i, a], root * Y[i, a]
-            for b in range(len(row)):
-                row[b] = xa * yb[b] + ya * xb[b]
-            row[0] = root * xa * Y[i, a]
-            start += d - a
-
-
-@Kernel
 def pivoted_rows(B, least, accepted, rows):
     """Pivoted Cholesky of B (n, n) in place, each pivot taken where B_jj, by then, is above least[j].
 
@@ -368,3 +284,118 @@ def pivoted_rows(B, least, accepted, rows):
                 c = rows[j, i]
                 for k in range(n):
                     B[i, k] -= c * rows[j, k]
+
+
+@Kernel.of(centred_products, mirror_lower, squared_norms, adjoint_products)
+def whole_start(X, weights, mean, target, parts, covariance, norms, overlaps):
+    """C (D, D) and ||g_i||^2 (N,) at weights of all X (N, D), and G^T (S_t - C) (T, N), S = target (T, D, D).
+
+    By its parts, one after the other. 2(T + 1)ND^2 flops, three reads of X.
+    """
+    d = X.shape[1]
+    covariance[:] = 0.0
+    centred_products(X, 0, weights, mean, parts, covariance)
+    mirror_lower(covariance)
+    squared_norms(X, weights, mean, norms)
+    M = np.empty(target.shape, X.dtype)
+    for t in range(len(target)):
+        for a in range(d):
+            for b in range(d):
+                M[t, a, b] = 2.0 * (target[t, a, b] - covariance[a, b])
+    zeros, none = np.zeros((len(target), d)), np.empty((len(target), 0))
+    adjoint_products(X, 0, weights, mean, M, zeros, overlaps, none)
+
+
+@Kernel.of(mirror_lower)
+def whole_gram(X, mean, sizes, A):
+    """A = G^T G (N, N) at gains of one, as `gram_from_product` has it. N^2 D flops and more.
+
+    Rows and columns are zero for channels of size zero, sizes (N,).
+    """
+    n, d = X.shape
+    Y, a, alive, c = np.empty((n, d), X.dtype), np.zeros(n), np.empty(n), 0.0
+    for i in range(n):
+        s = 0.0
+        alive[i] = 1.0 if sizes[i] > 0.0 else 0.0
+        for j in range(d):
+            y = X[i, j] - mean[j]
+            Y[i, j] = y
+            s += y * mean[j]
+        a[i] = s
+    for j in range(d):
+        c += mean[j] * mean[j]
+    for start in range(0, n, TILE):
+        end = min(start + TILE, n)
+        K = np.dot(Y[start:end], Y[:end].T)
+        for i in range(start, end):
+            row, out, ai = K[i - start, : i + 1], A[i, : i + 1], a[i]
+            for j in range(len(row)):
+                k = row[j]
+                out[j] = alive[i] * alive[j] * 2.0 * ((k + ai + a[j] + c) * k + (k + ai) * (k + a[j]))
+    mirror_lower(A)
+
+
+@Kernel
+def leading_value(A, tol, basis, found):
+    """The largest eigenvalue of A (n, n), which has none below zero, by Lanczos from basis[0] (m, n).
+
+    found[0] is that value, and found[1] the norm of what is left of its equation over it: the error is of the
+    order of its square. Ends where that is below tol, or when the basis is full, after found[2] products.
+    """
+    m, n = basis.shape
+    T, v = np.zeros((m, m)), basis[0]
+    v /= np.sqrt(np.dot(v, v))
+    for k in range(m):
+        v = basis[k]
+        w = np.dot(A, v)
+        for _again in range(2):
+            for j in range(k + 1):
+                s = np.dot(basis[j], w)
+                if j == k:
+                    T[k, k] += s
+                for i in range(n):
+                    w[i] -= s * basis[j, i]
+        b = np.sqrt(np.dot(w, w))
+        values, vectors = np.linalg.eigh(T[: k + 1, : k + 1].copy())
+        found[0], found[1], found[2] = values[k], 0.0, k + 1
+        if values[k] > 0.0:
+            found[1] = b * abs(vectors[k, k]) / values[k]
+        if found[1] <= tol or k + 1 == m:
+            break
+        T[k, k + 1] = T[k + 1, k] = b
+        for i in range(n):
+            basis[k + 1, i] = w[i] / b
+
+
+@Kernel.of(atom_products, adjoint_products, centred_products, mirror_lower)
+def whole_outcome(X, weights, mean, error, ridge, delta, center, parts, slopes, left, covariances):
+    """G d_t (T, D, D), G^T (e_t - G d_t) - ridge d_t (T, N), and C (T, D, D) at weights of one and d_t.
+
+    By its parts, for error e (T, D, D) and delta d (T, N); no C where covariances is of none. 6TND^2 flops,
+    T + 2 reads of X.
+    """
+    n, d = X.shape
+    T = len(delta)
+    total, M = np.zeros((T, d + 1, d)), np.empty(error.shape, X.dtype)
+    atom_products(X, 0, weights, mean, delta, np.empty((len(parts), T, d + 1, d)), total)
+    for t in range(T):
+        for a in range(d):
+            for b in range(d):
+                s = total[t, a, b] + total[t, b, a]
+                slopes[t, a, b] = s
+                M[t, a, b] = 2.0 * (error[t, a, b] - s)
+    adjoint_products(X, 0, weights, mean, M, np.zeros((T, d)), left, np.empty((T, 0)))
+    gains, there = np.empty(n), mean.copy()
+    for t in range(T):
+        for i in range(n):
+            left[t, i] -= ridge * delta[t, i]
+    for t in range(len(covariances)):
+        for i in range(n):
+            gains[i] = weights[i] + delta[t, i]
+        if center:
+            for j in range(d):
+                there[j] = mean[j] + total[t, d, j] / n
+        C = covariances[t]
+        C[:] = 0.0
+        centred_products(X, 0, gains, there, parts, C)
+        mirror_lower(C)

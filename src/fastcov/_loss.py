@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _blas, _kernels
+from . import _blas, _pair_kernels
 from ._chunked import Chunked
 from ._jit import blas_for
 from ._labels import Labels, by_channel, conditions_of
@@ -220,10 +220,10 @@ def _by_pairs(
             _blas.add_product(w, z, block)
     w /= np.sqrt(N)  # w wᵀ = N ȳ ȳᵀ
     # Four times as long an element as kernels elsewhere: 0.3 ms for 256 candidates and 48 conditions.
-    _kernels.packed_errors(packed, w, target, losses, kept, size=4 * packed.size)
+    _pair_kernels.packed_errors(packed, w, target, losses, kept, size=4 * packed.size)
     if gradients is not None:
         Ew = np.empty((K, D))
-        _kernels.packed_products(packed, w / np.sqrt(N), Ew, size=2 * packed.size)
+        _pair_kernels.packed_products(packed, w / np.sqrt(N), Ew, size=2 * packed.size)
         errors, Ew = packed.astype(dtype, copy=False), Ew.astype(dtype, copy=False)
         for rows, block, pairs in _pair_blocks(problem):
             quadratic = _blas.product(errors, pairs, tb=True)
@@ -239,5 +239,5 @@ def _pair_blocks(problem: Problem) -> Iterator[tuple[slice, NDArray[Any], NDArra
     buffer = np.empty((min(step, N), D * (D + 1) // 2), problem.dtype)
     for rows, block in problem.blocks(step=step):
         pairs = buffer[: len(block)]
-        _kernels.pair_products(block, pairs, size=pairs.size)
+        _pair_kernels.pair_products(block, pairs, size=pairs.size)
         yield rows, block, pairs

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _blas
-from ._atom_certificates import certificates_of
-from ._certificate import certificates
+from ._certificate import certificates, certificates_by
 from ._chunked import Chunked
 from ._minimum import at_bounds, minimised
 from ._objective import Objective, best_step
 from ._products import apply_atoms
 from ._settings import NAMES, Outcome, Settings
+from ._short import direct
 from ._solvers import (
     FOR_ANY_PENALTY,
     SOLVERS,
@@ -41,8 +41,16 @@ PROBE_TOL = 1e-4
 
 def linear(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
     """δ = (GᵀG + λI)⁻¹ Gᵀe₀, or the same loss minimised within bounds."""
+    return _linear(start, ridge, settings, final=True)
+
+
+def _linear(start: Start, ridge: Ridge, settings: Settings, *, final: bool) -> Outcome:
+    """The same; its gains are those of the fit if `final`, otherwise a direction."""
     if settings.bounds is not None:
         return minimised(start, ridge, settings, linear=True)
+    found = direct(start, ridge, settings, final=final)
+    if found is not None:
+        return found
     (N, D), T, options = start.problem.shape, len(start.target), settings.options
     if not (start.norms.any() or ridge.penalty.uniform):  # nothing to correct, whatever the penalty
         return certified(
@@ -62,7 +70,7 @@ def linear(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
         solution = chosen.solve(state, start.overlaps)
     unsolved = not system.definite and solution.status != "converged"
     if unsolved and (settings.solver, plan.solver) == ("auto", "pcg") and plan.cost("cholesky").fits:
-        outcome = linear(start, ridge, dataclasses.replace(settings, solver="cholesky"))
+        outcome = _linear(start, ridge, dataclasses.replace(settings, solver="cholesky"), final=final)
         reason = f"pcg ended with {solution.status} for this penalty"
         return dataclasses.replace(outcome, stats={**outcome.stats, "reason": reason})
     if not system.definite:
@@ -116,26 +124,34 @@ def certified(
 
 def all_certified(
     start: Start, ridges: Sequence[Ridge], settings: Settings, solutions: Sequence[Solution],
-    stats: dict[str, Any], atoms: Array | None = None,
+    stats: dict[str, Any], gram: Array | None = None,
+    covariances: Callable[[Array], Array] | None = None,
 ) -> list[Outcome]:  # fmt: skip
-    """The outcomes of linear systems with several ridges, of the same passes over X or of atoms."""
-    dead, gains = start.problem.sizes == 0, []
+    """The outcomes of linear systems with several ridges, of the same passes over X or of GᵀG.
+
+    With their covariances, where these are to be had of all gains (K·T, N) at once.
+    """
+    dead, K = start.problem.sizes == 0, len(ridges)
     for solution in solutions:
-        delta = solution.value
-        delta[:, dead] = 0.0  # the gain of a dead channel is exactly 1
-        gains.append(1.0 + delta)
-        if settings.bounds is not None:
-            gains[-1] = settings.bounds.clip(gains[-1])
-            delta[:] = gains[-1] - 1.0
+        solution.value[:, dead] = 0.0  # the gain of a dead channel is exactly 1
+    gains = 1.0 + np.concatenate([solution.value for solution in solutions])
+    if settings.bounds is not None:
+        gains = settings.bounds.clip(gains)
+        for solution, z in zip(solutions, gains.reshape(K, -1, len(dead)), strict=True):
+            solution.value[:] = z - 1.0
     systems = [start.system(ridge) for ridge in ridges]
     given = (systems, start.error, start.overlaps, solutions, settings.options.tol)
-    found = certificates(*given) if atoms is None else certificates_of(atoms, *given)
+    found = certificates(*given) if gram is None else certificates_by(gram, *given)
+    there = [None] * K if covariances is None else covariances(gains).reshape(K, *start.target.shape)
     return [
         Outcome(
             z, solution.value, each.residual, each.status,
-            {**stats, **at_bounds(settings.bounds, z), **solution.stats}, each.warning, slopes=each.slopes,
+            {**stats, **at_bounds(settings.bounds, z), **solution.stats}, each.warning, covariance,
+            each.slopes,
         )
-        for z, solution, each in zip(gains, solutions, found, strict=True)
+        for z, solution, each, covariance in zip(
+            gains.reshape(K, -1, len(dead)), solutions, found, there, strict=True
+        )
     ]  # fmt: skip
 
 
@@ -149,7 +165,7 @@ def diagonal(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
 
 def line_search(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
     """The linear direction, with the length at which the exact loss along it is least."""
-    return stepped(start, ridge, settings, linear(start, ridge, settings))
+    return stepped(start, ridge, settings, _linear(start, ridge, settings, final=False))
 
 
 def stepped(start: Start, ridge: Ridge, settings: Settings, found: Outcome) -> Outcome:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from ._labels import outside
 
 if TYPE_CHECKING:
+    from ._path import RidgePath
     from ._result import Fit
 
 # What a covariance may be off by, in units of rounding of its size and √N: a few, from sums of N products in
@@ -28,15 +28,25 @@ def beyond_rounding(fit: Fit) -> Any:
     """Whether the loss is above that at gains of one by more than rounding explains, for each target."""
     if not np.any(fit.overshoots):  # all that most fits take
         return fit.overshoots
-    N = fit.stats["shape"][0]
-    eps = np.finfo(np.float32 if np.dtype(fit.stats["dtype"]).itemsize < 8 else np.float64).eps
+    each = (fit._covariance, fit._target, fit._covariance_at_one)
+    return beyond(fit.loss, fit.loss_at_one, sum(map(sizes, each)), fit.stats)
+
+
+def sizes(matrices: Any) -> Any:
+    """‖·‖ of a matrix, or of each of a stack."""
     with np.errstate(over="ignore", invalid="ignore"):
-        each = (fit._covariance, fit._target, fit._covariance_at_one)
-        sizes = [np.sqrt(np.einsum("...ij,...ij", matrix, matrix)) for matrix in each]
-        off = ROUNDING * np.sqrt(N) * eps * sum(sizes)
+        return np.sqrt(np.einsum("...ij,...ij", matrices, matrices))
+
+
+def beyond(loss: Any, at_one: Any, size: Any, stats: dict[str, Any]) -> Any:
+    """The same of losses, beside the sum of the norms of both covariances and the target."""
+    N, dtype = stats["shape"][0], np.dtype(stats["dtype"])
+    eps = np.finfo(np.float32 if dtype.itemsize < 8 else np.float64).eps
+    with np.errstate(over="ignore", invalid="ignore"):
+        off = ROUNDING * np.sqrt(N) * eps * size
         # ½‖E‖² with ‖E‖ off by so much, at both ends; and the sum of it and the ridge term.
-        left = np.sqrt(2 * fit.loss) + np.sqrt(2 * fit.loss_at_one)
-        return fit.loss - fit.loss_at_one > off * (left + off) + ROUNDING * eps * fit.loss
+        left = np.sqrt(2 * loss) + np.sqrt(2 * at_one)
+        return loss - at_one > off * (left + off) + ROUNDING * eps * loss
 
 
 def remedy(fit: Fit) -> str:
@@ -62,21 +72,20 @@ def warn_overshoot(fit: Fit, *, explained: bool = False) -> None:
     )
 
 
-def warn_overshoots(fits: Sequence[Fit]) -> None:
+def warn_overshoots(path: RidgePath) -> None:
     """Warn the caller of this package once of all the fits of a path that overshoot."""
-    above = [fit for fit in fits if np.any(beyond_rounding(fit))]
-    if not above:
+    above = path._overshooting()
+    if not len(above):
         return
-    relative = above[0].relative_ridge is not None
-    ridges = sorted(fit.relative_ridge if relative else fit.ridge for fit in above)
+    relative = path.relative_ridges
+    ridges = sorted((path.ridges if relative is None else relative)[above])
     named = [f"{ridge:.4g}" for ridge in ridges]
     if len(named) > NAMED:
         named[NAMED // 2 : -1] = ["…"]
-    worst = max(above, key=_ratio)
-    of = (
-        f"{len(above)} of {len(fits)} ridges ({'relative_ridge' if relative else 'ridge'} {', '.join(named)})"
-    )
-    do = "." if above[0].method == "exact" else ", or method='line-search' or 'exact'."
+    worst = path[int(above[np.argmax(_ratios(path.loss[above], path.loss_at_one))])]
+    name = "ridge" if relative is None else "relative_ridge"
+    of = f"{len(above)} of {len(path)} ridges ({name} {', '.join(named)})"
+    do = "." if worst.method == "exact" else ", or method='line-search' or 'exact'."
     warnings.warn(
         f"The exact loss is above that at gains of one at {of}, at most {_times(worst)}: these fits "
         f"overshoot. Use larger ridges{do}",
@@ -85,16 +94,16 @@ def warn_overshoots(fits: Sequence[Fit]) -> None:
     )
 
 
-def _ratio(fit: Fit) -> float:
-    """The loss over that at gains of one, of the worst target; infinite where that is zero."""
+def _ratios(losses: Any, at_one: Any) -> Any:
+    """Losses (K,) or (K, T) over those at gains of one, of the worst target; infinite where that is zero."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        ratios = np.ravel(np.divide(fit.loss, fit.loss_at_one))
-    return float(np.fmax.reduce(ratios, initial=0.0))  # both are zero where gains of one are the answer
+        ratios = np.divide(losses, at_one).reshape(len(losses), -1)
+    return np.fmax.reduce(ratios, axis=1, initial=0.0)  # both are zero where gains of one are the answer
 
 
 def _times(fit: Fit) -> str:
     """By how many times the loss is above that at gains of one, of the worst target."""
-    ratio = _ratio(fit)
+    ratio = float(_ratios(np.asarray(fit.loss)[np.newaxis], fit.loss_at_one)[0])
     if not np.isfinite(ratio):
         return f"{np.max(fit.loss):.3g}, and 0 at gains of one"
     return f"{f'{ratio:.3g}' if ratio > 1.01 else f'{ratio:.12g}'} times that at gains of one"

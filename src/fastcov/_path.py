@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,18 +12,18 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._atom_certificates import small_atoms
 from ._covariance import Target
 from ._derivatives import covariances
+from ._describe import Fits, fits_of
 from ._frames import frame, path_table
 from ._html import html_table
 from ._jit import blas_for
 from ._methods import METHODS, all_certified, plan_for, stepped
 from ._neighbours import lowest_of_neighbours
-from ._overshoot import warn_overshoots
+from ._overshoot import beyond_rounding, warn_overshoots
 from ._problem import BLOCK_BYTES, NARROW, Problem
 from ._progress import watching
-from ._result import Fit, describe
+from ._result import Fit
 from ._settings import Outcome, Settings
 from ._solvers import SOLVERS, Progress
 from ._solvers._pairs import n_pairs
@@ -40,8 +41,6 @@ RELATIVE_RIDGES = tuple(float(10.0 ** (k / 2)) for k in range(-8, 1))
 # Ridges are solved for, and certified, so many at a time that a matrix or vector for each takes this much.
 # At 148 x 48 half as much, and eight times, which is beyond the caches, take 5 % longer.
 GROUP_BYTES = BLOCK_BYTES // 8
-# Certificates are of atoms from so many on: these take as long as one, and save half of each.
-ATOM_RIDGES = 4
 
 
 def ridge_path(
@@ -128,22 +127,23 @@ def ridge_path(
         settings = settings.watched(watch, eager=callback is not None)
         start = Start.of(given, target.S, watch)
         grid = start.ridges(values, relative=relative)
-        fits: dict[int, Fit] = {}
+        found: dict[int, tuple[Outcome, float]] = {}
         started = time.perf_counter()
         rounds = outcomes(start, grid, method, settings)
         if method == "exact":
             rounds = lowest_of_neighbours(start, grid, settings, rounds)
-        for places, found in rounds:
-            seconds = (time.perf_counter() - started) / len(places)
-            for k, outcome in zip(places, found, strict=True):
-                fits[k] = describe(
-                    start, grid[k], outcome, method=method, stacked=np.ndim(target.S) == 3,
-                    labels=target.labels, extra=target.stats, seconds=seconds,
-                )  # fmt: skip
+        for places, some in rounds:
+            share = (time.perf_counter() - started) / len(places)
+            for k, outcome in zip(places, some, strict=True):
+                found[k] = outcome, share
                 outcome.warn()
-                watch(Progress("path", len(fits) / len(grid)))
+                watch(Progress("path", len(found) / len(grid)))
             started = time.perf_counter()
-    path = RidgePath(tuple(fits[k] for k in range(len(grid))))
+        reached, seconds = zip(*(found[k] for k in range(len(grid))), strict=True)
+        path = RidgePath(fits_of(
+            start, grid, reached, method=method, stacked=np.ndim(target.S) == 3, labels=target.labels,
+            extra=target.stats, seconds=seconds,
+        ))  # fmt: skip
     warn_overshoots(path)
     return path
 
@@ -193,33 +193,34 @@ def _by_eigenvectors(
     together = max(1, GROUP_BYTES // (8 * T * max(N, D * (D + 1))))
     groups = [order[first : first + together] for first in range(0, len(order), together)]
     solved = state.each(([grid[k].penalty for k in places] for places in groups), start.overlaps)
-    # A line search needs the slopes as well, and a few ridges are not worth the atoms.
-    many = method == "linear" and T * len(grid) >= ATOM_RIDGES
-    atoms = small_atoms(start.problem) if many else None
+    # A line search needs the slopes as well, and its covariances are at other gains.
+    linear = method == "linear"
+    gram = start.gram if linear else None
+    there = functools.partial(_covariances, start.problem) if _cached(start.problem) else None
     for places, solutions in zip(groups, solved, strict=True):
         ridges = [grid[k] for k in places]
-        found = all_certified(start, ridges, settings, solutions, stats, atoms)
-        if method == "line-search":
+        found = all_certified(start, ridges, settings, solutions, stats, gram, there if linear else None)
+        if not linear:
             found = [stepped(start, r, settings, one) for r, one in zip(ridges, found, strict=True)]
-        yield places, _with_covariances(start.problem, found)
+            if there is not None:
+                each = there(np.concatenate([one.gains for one in found]))
+                each = each.reshape(len(found), T, *each.shape[1:])
+                found = [dataclasses.replace(one, covariance=C) for one, C in zip(found, each, strict=True)]
+        yield places, found
 
 
-def _with_covariances(problem: Problem, found: list[Outcome]) -> list[Outcome]:
-    """The same with covariances at their gains, of all in one call where X stays in the caches."""
+def _cached(problem: Problem) -> bool:
+    """Whether X stays in the caches, so that covariances at many gains are made in one call."""
     N, D = problem.shape
-    if isinstance(problem.X, Stored) or 8 * N * D > BLOCK_BYTES or D > NARROW:
-        return found  # each is made as it is described
-    gains = np.concatenate([one.gains for one in found])
+    return not isinstance(problem.X, Stored) and 8 * N * D <= BLOCK_BYTES and D <= NARROW
+
+
+def _covariances(problem: Problem, gains: Array) -> Array:
+    """Those at gains (K, N), as (K, D, D)."""
     with blas_for(0):
-        _, block = next(problem.blocks(step=N))  # one of all rows
+        _, block = next(problem.blocks(step=len(problem.sizes)))  # one of all rows
         # By elements, not products: at 148 x 48 threads took 3.7 ms for 100 ridges, and one 1.4.
-        total, _ = covariances(block, gains, problem.center, size=len(gains) * block.size)
-    each = total.reshape(len(found), -1, D, D)
-    return [
-        # A copy, so that a fit that is kept does not keep those of others.
-        dataclasses.replace(one, covariance=C.copy())
-        for one, C in zip(found, each, strict=True)
-    ]
+        return covariances(block, gains, problem.center, size=len(gains) * block.size)[0]
 
 
 def _spectral_pays(start: Start, ridges: Sequence[Ridge], settings: Settings) -> bool:
@@ -229,7 +230,12 @@ def _spectral_pays(start: Start, ridges: Sequence[Ridge], settings: Settings) ->
         return settings.solver == "spectral"
     spectral, n = plan.cost("spectral"), min(start.problem.shape[0], n_pairs(start.problem.shape[1]))
     left = spectral.seconds + len(ridges) * 32.0 * n * n / BANDWIDTH
-    for ridge in ridges:  # until it is clear: a plan takes as long as a small solution
+    # A plan takes as long as a small solution: until it is clear, and of the largest ridge first, which takes
+    # no longer than any other.
+    least = plan_for(start, ridges[-1], settings)
+    if left < len(ridges) * least.cost(least.solver).seconds:
+        return spectral.fits
+    for ridge in ridges:
         plan = plan_for(start, ridge, settings)
         left -= plan.cost(plan.solver).seconds
         if left < 0:
@@ -246,10 +252,11 @@ class RidgePath(Sequence[Fit]):
 
     Attributes
     ----------
-    fits : tuple of Fit
+    fits : sequence of Fit
+        Those of `ridge_path` are held as arrays, and each is made when it is asked for.
     """
 
-    fits: tuple[Fit, ...]
+    fits: Sequence[Fit]
 
     @overload
     def __getitem__(self, k: int) -> Fit: ...
@@ -264,28 +271,28 @@ class RidgePath(Sequence[Fit]):
     @property
     def ridges(self) -> Array:
         """λ (K,), in units of X to the fourth."""
-        return np.array([fit.ridge for fit in self.fits])
+        return np.array(self._each("ridge"))
 
     @property
     def relative_ridges(self) -> Array | None:
         """λ over the largest eigenvalue of GᵀG (K,), where the path was asked for it."""
-        values = [fit.relative_ridge for fit in self.fits]
+        values = self._each("relative_ridge")
         return None if None in values else np.array(values)
 
     @property
     def gains(self) -> Array:
         """z, shape (K, N)."""
-        return np.stack([fit.gains for fit in self.fits])
+        return np.array(self._each("gains"))
 
     @property
     def delta(self) -> Array:
         """z − 1, shape (K, N)."""
-        return np.stack([fit.delta for fit in self.fits])
+        return np.array(self._each("delta"))
 
     @property
     def loss(self) -> Array:
         """Exact loss, ridge term included (K,)."""
-        return np.array([fit.loss for fit in self.fits])
+        return np.array(self._each("loss"))
 
     @property
     def loss_at_one(self) -> Any:
@@ -295,17 +302,29 @@ class RidgePath(Sequence[Fit]):
     @property
     def r2(self) -> Array:
         """R² of the covariance (K,)."""
-        return np.array([fit.r2 for fit in self.fits])
+        return np.array(self._each("r2"))
 
     @property
     def residual(self) -> Array:
         """The certificate of each fit (K,)."""
-        return np.array([fit.residual for fit in self.fits])
+        return np.array(self._each("residual"))
 
     @property
     def status(self) -> list[str]:
         """How each fit ended."""
-        return [fit.status for fit in self.fits]
+        return self._each("status")
+
+    def _each(self, name: str) -> list[Any]:
+        """An attribute of all fits."""
+        if isinstance(self.fits, Fits):
+            return self.fits.each(name)
+        return [getattr(fit, name) for fit in self.fits]
+
+    def _overshooting(self) -> NDArray[np.intp]:
+        """Places of the fits that end above gains of one, by more than rounding explains."""
+        if isinstance(self.fits, Fits):
+            return np.flatnonzero(self.fits.overshooting())
+        return np.flatnonzero([np.any(beyond_rounding(fit)) for fit in self.fits])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all fits to one .npz, .h5 or .hdf5 file, which `fastcov.load` reads.

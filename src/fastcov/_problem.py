@@ -19,7 +19,7 @@ from scipy.linalg import blas
 from . import _blas, _kernels
 from ._chunked import Chunked, summed
 from ._dask import dask_array, opened
-from ._jit import ELEMENT_PRODUCTS, blas_for
+from ._jit import ELEMENT_PRODUCTS, PARALLEL_SIZE, blas_for
 from ._labels import UNLABELLED, Labelled, Labels, bare, by_channel, by_condition
 from ._metric import Metric
 from ._sources import Stored, is_stored
@@ -158,15 +158,16 @@ class Problem:
                 f"rescale it ({name} / c with S / c**2 and ridge / c**4 leaves the gains unchanged)."
             )
         e, g = -safe_exponent(x), safe_exponent(largest_gain)
-        mean = total / N if center else draft.mean
+        if center:
+            np.divide(total, N, out=draft.mean)
         if e == g == 0:
-            return dataclasses.replace(draft, mean=mean)
+            return draft
         return dataclasses.replace(
             draft,
             exponent=e,
             gain_exponent=g,
             gains=np.ldexp(z, -g),
-            mean=np.ldexp(mean, e - g),
+            mean=np.ldexp(draft.mean, e - g),
             sizes=np.ldexp(draft.sizes, e),
         )
 
@@ -247,6 +248,14 @@ class Problem:
     def converted(self) -> Problem:
         """The same with a copy of X as the products want it: for many passes over what is in memory."""
         return dataclasses.replace(self, X=self.responses(), exponent=0)
+
+    def short(self, targets: int = 1) -> bool:
+        """Whether kernels take all of X as it is, and are done with so many targets before threads pay."""
+        N, D = self.shape
+        return (
+            self.metric is None and self.gain_exponent == 0 and self.ready(self.X)
+            and D <= NARROW and targets * N * D * D < ELEMENT_PRODUCTS * PARALLEL_SIZE
+        )  # fmt: skip
 
     def ready(self, X: Any) -> bool:
         """Whether rows of X are as the kernels want them, without a copy."""

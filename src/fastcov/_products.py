@@ -16,7 +16,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 from . import _blas, _counted, _kernels
 from ._chunked import Chunked, joined, summed
-from ._jit import ELEMENT_PRODUCTS, blas_for
+from ._jit import ELEMENT_PRODUCTS, PARALLEL_SIZE, blas_for
 from ._metric import Metric
 from ._problem import PART_BYTES, Problem, n_parts
 
@@ -26,6 +26,8 @@ Array = NDArray[Any]
 PANEL = 256
 # Where a metric leaves less than this share of the trace of GᵀG, subtraction would lose three digits.
 CANCELLATION = 1e-3
+# Of Lanczos with a matrix that is there: the relative residual, and vectors, of which eight do in most cases.
+SHORT_TOL, SHORT_BASIS = 1e-6, 24
 
 
 def apply_atoms(problem: Problem, V: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -250,13 +252,35 @@ def _beginning(problem: Problem, covariance: NDArray[np.float64]) -> NDArray[np.
     return np.asarray(apply_atoms(problem, V)[0])
 
 
+def short_gram(problem: Problem) -> NDArray[np.float64] | None:
+    """GᵀG (N, N) at gains of one, where X and it stay in the caches of a core; otherwise None."""
+    N, D = problem.shape
+    if not problem.short() or N * N * D > ELEMENT_PRODUCTS * PARALLEL_SIZE:
+        return None
+    A = np.empty((N, N))
+    with blas_for(0):
+        _kernels.whole_gram(problem.X, problem.mean, problem.sizes, A, size=0)
+    return A
+
+
 def largest_eigenvalue(
-    problem: Problem, diagonal: NDArray[np.float64], covariance: NDArray[np.float64]
-) -> float:
-    """λ_max(GᵀG), by Lanczos, from the diagonal of GᵀG and the covariance. Some 30ND² flops."""
+    problem: Problem, diagonal: NDArray[np.float64], covariance: NDArray[np.float64],
+    gram: NDArray[np.float64] | None = None,
+) -> float:  # fmt: skip
+    """λ_max(GᵀG), by Lanczos, from the diagonal of GᵀG and the covariance. Some 30ND² flops.
+
+    With `gram` products are with that.
+    """
     N, _ = problem.shape
     if not diagonal.any():
         return 0.0
+    if gram is not None:
+        basis, found = np.empty((min(N, SHORT_BASIS), N)), np.empty(3)
+        basis[0] = apply_adjoint(problem, covariance[np.newaxis])[0]
+        with blas_for(0):
+            _kernels.leading_value(gram, SHORT_TOL, basis, found, size=0)
+        if found[1] <= SHORT_TOL:
+            return float(found[0])
     if N <= 32:
         # only the lower triangle holds numbers, so the whole is not to be checked for NaN
         A = gram_triangle(problem)

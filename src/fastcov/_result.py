@@ -11,15 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _blas
 from ._frames import fit_dataset, fit_frame
 from ._html import html_table
-from ._labels import Labels
 from ._metric import nuisance_matrix
 from ._overshoot import remedy
-from ._problem import Problem
-from ._settings import Outcome
-from ._start import Ridge, Start
 
 if TYPE_CHECKING:
     from ._applied import Applied
@@ -31,76 +26,6 @@ Array = NDArray[np.float64]
 COMPARABLE = 10.0
 # Stats of an outcome that have a value for each target.
 STACKED = ("step", "losses", "at_bounds", "lower_elsewhere")
-
-
-def describe(
-    start: Start, ridge: Ridge, outcome: Outcome, *, method: str, stacked: bool, seconds: float,
-    labels: Labels, extra: dict[str, Any],
-) -> Fit:  # fmt: skip
-    """The Fit of an outcome: its exact loss and all else in the caller's units. ND² flops a target."""
-    problem, target, delta = start.problem, start.target, outcome.delta
-    covariance = outcome.covariance
-    if covariance is None:
-        covariance = np.stack([problem.at(row).covariance() for row in outcome.gains])
-    one = slice(None) if stacked else 0
-    metric = problem.metric
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        left = _blas.squares(covariance - target if metric is None else metric.image(covariance - target))
-        losses = problem.unscaled(0.5 * left, y=4) + ridge.term(problem, delta)
-        r2 = 1.0 - left / start.target_squares
-        r2_at_one = 1.0 - start.error_squares / start.target_squares
-    numbers = {name: value[one] for name, value in outcome.stats.items() if name in STACKED}
-    stats = {
-        "shape": problem.shape,
-        "r2_at_one": r2_at_one[one],
-        "trace_ratio": start.trace_ratio[one],
-        "dtype": str(start.given.dtype),
-        "center": problem.center,
-        "pairs": "all" if metric is None else metric.pairs,
-        **extra,
-        **outcome.stats,
-        **numbers,
-        "seconds": seconds,
-    }
-    nuisance = _nuisance(problem, target - covariance, one)
-    if nuisance:
-        stats["nuisance_at_one"] = _nuisance(problem, target - start.covariance, one)
-    single = None
-    if outcome.quartics is not None:
-        single = np.empty((*delta.shape, 5))
-        single[..., 0] = losses[:, np.newaxis]
-        single[..., 1:] = problem.unscaled(np.moveaxis(outcome.quartics, 1, -1), y=4)
-        single = single[one]
-    delta.flags.writeable = False  # the loss, and all else that a Fit says, is of these gains
-    return Fit(
-        delta=delta[one],
-        loss=losses[one],
-        loss_at_one=problem.unscaled(0.5 * start.error_squares, y=4)[one],
-        r2=r2[one],
-        ridge=ridge.value,
-        relative_ridge=ridge.relative,
-        residual=outcome.residual[one],
-        status=outcome.status,
-        method=method,
-        stats=stats,
-        channels=labels.channels,
-        conditions=labels.conditions,
-        _gains=outcome.gains[one],
-        _covariance=problem.unscaled(covariance, y=2)[one],
-        _target=problem.unscaled(target, y=2)[one],
-        _covariance_at_one=problem.unscaled(start.covariance, y=2),
-        nuisance=nuisance,
-        _single_gains=single,
-    )
-
-
-def _nuisance(problem: Problem, error: Array, one: Any) -> dict[str, Any]:
-    """β and γ of S − C (T, D, D), in the caller's units."""
-    if problem.metric is None:
-        return {}
-    terms = problem.unscaled(problem.metric.terms(error), y=2)
-    found = {name: terms[:, k][one] for k, name in enumerate(problem.metric.nuisance)}
-    return {name: value if np.ndim(value) else float(value) for name, value in found.items()}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

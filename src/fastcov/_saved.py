@@ -44,6 +44,8 @@ def save(value: Fit | RidgePath | CrossValidation | PermutationTest, path: str |
     if target.suffix.lower() != ".npz":
         library("h5py", target, "h5", "Writing")
     arrays: dict[str, Array] = {}
+    if isinstance(value, RidgePath):  # whose fits may not be made yet
+        value = dataclasses.replace(value, fits=tuple(value.fits))
     metadata = json.dumps(_encoded(value, "", arrays), allow_nan=False).encode("ascii")
     write_entries(target, {
         "format": f"fastcov.{type(value).__name__}",

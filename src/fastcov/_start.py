@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _blas
+from . import _blas, _kernels
 from ._labels import by_channel
-from ._penalty import Penalty
-from ._problem import Problem
-from ._products import apply_adjoint, largest_eigenvalue, squared_norms
+from ._penalty import LARGEST, Penalty
+from ._problem import Problem, n_parts
+from ._products import apply_adjoint, largest_eigenvalue, short_gram, squared_norms
 from ._solvers import Progress, System
 from ._sources import Stored
 
@@ -28,12 +28,6 @@ class Ridge:
     value: Any  # λ, λ of each channel, or Γ, in the caller's units
     penalty: Penalty
     relative: Any  # to the largest eigenvalue of GᵀG, where that was asked for
-
-    def term(self, problem: Problem, delta: Array) -> Array:
-        """½ δᵀPδ for the rows of δ (T, N), in the caller's units."""
-        if self.penalty.uniform:
-            return 0.5 * self.value * np.square(delta).sum(axis=1)
-        return problem.unscaled(0.5 * self.penalty.quadratic(delta), y=4)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,10 +54,18 @@ class Start:
         N, D = problem.shape
         if isinstance(given.X, Stored) and watch is not None:
             given.X.watch = lambda done: watch(Progress("read", done))
-        covariance = problem.covariance()
-        norms = squared_norms(problem)
-        error = target - covariance
-        overlaps = apply_adjoint(problem, error if problem.metric is None else problem.metric.image(error))
+        if problem.short(len(target)):
+            covariance, norms, overlaps = np.empty((D, D)), np.empty(N), np.empty((len(target), N))
+            parts = np.empty((n_parts(N, D), D, D))
+            _kernels.whole_start(
+                problem.X, problem.gains, problem.mean, target, parts, covariance, norms, overlaps, size=0
+            )
+        else:
+            covariance = problem.covariance()
+            norms = squared_norms(problem)
+            error = target - covariance
+            image = error if problem.metric is None else problem.metric.image(error)
+            overlaps = apply_adjoint(problem, image)
         # What rounding leaves of channels that are all alike is no atom.
         if norms.sum() <= N * (2.0 * D * problem.dust * problem.sizes.max() ** 2) ** 2:
             norms[:] = 0.0
@@ -123,7 +125,12 @@ class Start:
     @functools.cached_property
     def largest(self) -> float:
         """Largest eigenvalue of GᵀG, in scaled units. 7 products."""
-        return largest_eigenvalue(self.problem, self.norms, self.covariance)
+        return largest_eigenvalue(self.problem, self.norms, self.covariance, self.gram)
+
+    @functools.cached_property
+    def gram(self) -> Array | None:
+        """GᵀG in scaled units, where all stays in the caches of a core."""
+        return short_gram(self.problem)
 
     def system(self, ridge: Ridge) -> System:
         return System(self.given, ridge.penalty, self.norms)
@@ -147,7 +154,16 @@ class Start:
 
     def ridges(self, values: Sequence[float], *, relative: bool) -> list[Ridge]:
         """Many, each a number for all channels that is checked."""
-        return [self._ridge(Penalty(value), value, relative=relative) for value in values]
+        if not relative:
+            return [self._ridge(Penalty(value), value, relative=False) for value in values]
+        if values:  # the largest is finite
+            self._ridge(Penalty(max(values)), max(values), relative=True)
+        scaled = [value * self.largest for value in values]
+        given = np.atleast_1d(self.problem.unscaled(np.array(scaled), y=4)).tolist()
+        return [
+            Ridge(mine, Penalty(min(own, LARGEST)), value)
+            for mine, own, value in zip(given, scaled, values, strict=True)
+        ]
 
     def _ridge(self, penalty: Penalty, given: Any, *, relative: bool) -> Ridge:
         """`given` as a penalty, in the units of the problem."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _blas, _counted, _kernels
+from .. import _blas, _counted, _pair_kernels
 from .._chunked import Chunked
 from .._problem import BLOCK_BYTES, Problem
 
@@ -64,7 +64,7 @@ def dual_gram(
     atoms, centred = np.empty((step, len(K)), problem.dtype), np.empty((step, D), problem.dtype)
     for rows, block in problem.blocks(step=step):
         part = atoms[: len(block)]
-        _kernels.pair_atoms(block, problem.centre(rows, block, centred), part, size=part.size)
+        _pair_kernels.pair_atoms(block, problem.centre(rows, block, centred), part, size=part.size)
         if images is not None:
             images.project(part)
         if scales is not None:

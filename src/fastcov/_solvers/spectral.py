@@ -26,7 +26,7 @@ from .._products import apply_adjoint, apply_atoms, gram_triangle
 from .._validation import require_memory
 from ._pairs import block_rows, dual_gram, n_pairs, pack, unpack
 from ._refinement import refine
-from ._solution import Options, Solution, System, products
+from ._solution import RESOLVED, Options, Solution, System, products
 
 Array = NDArray[np.float64]
 
@@ -54,21 +54,30 @@ class State:
     def each(self, groups: Iterable[Sequence[Penalty]], rhs: Array) -> Iterator[list[Solution]]:
         """Solve with all ridges of a group at once, each the same for all channels where this one is."""
         inside, outside = (functools.cache(lambda f=f: f(rhs)) for f in (self._inside, self._outside))
+        trace = float(self.system.scaled(self.system.scaled(self.system.diagonal)).sum())
+
+        def singular(penalty: Penalty) -> bool:
+            """As `System.singular`, for all that differ in a number alone."""
+            if not penalty.uniform:
+                return dataclasses.replace(self.system, penalty=penalty).singular
+            return float(penalty.own) <= RESOLVED * trace
+
         for group in groups:
-            systems = [dataclasses.replace(self.system, penalty=penalty) for penalty in group]
             found: list[Solution] = []
-            for singular, some in itertools.groupby(systems, key=lambda system: system.singular):
-                found += self._together(list(some), rhs, inside, outside, singular)
+            for without, some in itertools.groupby(group, key=singular):
+                found += self._together(list(some), rhs, inside, outside, without)
             yield found
 
     def _together(
-        self, systems: list[System], rhs: Array, inside: Callable[[], Array], outside: Callable[[], Array],
-        singular: bool,
+        self, penalties: list[Penalty], rhs: Array, inside: Callable[[], Array],
+        outside: Callable[[], Array], singular: bool,
     ) -> list[Solution]:  # fmt: skip
         """Solve for the rows of `rhs` (T, N) in systems that are all singular, or all regular."""
-        K, stats = len(systems), {"rank": len(self.values)}
-        ridges = np.repeat([system.ridge for system in systems], len(rhs))[:, np.newaxis]
+        K, stats = len(penalties), {"rank": len(self.values)}
+        each = [float(p.own) for p in penalties] if self.system.penalty.uniform else [self.system.ridge]
+        ridges = np.repeat(each, len(rhs))[:, np.newaxis]
         if self.dual and not singular:
+            systems = [dataclasses.replace(self.system, penalty=penalty) for penalty in penalties]
             multiply = functools.partial(products, systems)
             value, steps, _ = refine(multiply, np.tile(rhs, (K, 1)), lambda b: self._regular(b, ridges))
             stats["refinements"] = steps
@@ -77,7 +86,7 @@ class State:
             if not singular:
                 value += np.tile(outside(), (K, 1)) / ridges
         status = "minimum-norm" if singular else "converged"
-        return [Solution(x.copy(), status, stats) for x in value.reshape(K, *rhs.shape)]
+        return [Solution(x, status, stats) for x in value.reshape(K, *rhs.shape)]
 
     def _regular(self, rhs: Array, ridges: Array) -> Array:
         """b / λ less what is too much of it inside: 1 / (σ² + λ) = 1 / λ − σ² / (λ (σ² + λ))."""

@@ -1,0 +1,204 @@
+"""From outcomes to what users see: exact losses and all else in the caller's units."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _blas
+from ._labels import Labels
+from ._overshoot import beyond, sizes
+from ._problem import BLOCK_BYTES, Problem
+from ._result import STACKED, Fit
+from ._settings import Outcome
+from ._start import Ridge, Start
+
+Array = NDArray[np.float64]
+
+# Fits whose errors are looked at together, in bytes of these: in the caches, and in memory that is there.
+GROUP_BYTES = BLOCK_BYTES // 8
+
+
+def describe(
+    start: Start, ridge: Ridge, outcome: Outcome, *, method: str, stacked: bool, seconds: float,
+    labels: Labels, extra: dict[str, Any],
+) -> Fit:  # fmt: skip
+    """The Fit of an outcome. ND² flops a target where its covariance is not there."""
+    return fits_of(
+        start, [ridge], [outcome], method=method, stacked=stacked, seconds=[seconds], labels=labels,
+        extra=extra,
+    )[0]  # fmt: skip
+
+
+def fits_of(
+    start: Start, ridges: Sequence[Ridge], outcomes: Sequence[Outcome], *, method: str, stacked: bool,
+    seconds: Sequence[float], labels: Labels, extra: dict[str, Any],
+) -> Fits:  # fmt: skip
+    """The fits of outcomes at several ridges, as `describe`."""
+    problem, target = start.problem, start.target
+    (N, D), T, K, metric = problem.shape, len(target), len(outcomes), problem.metric
+    kept = [_kept(problem, one) for one in outcomes]
+    left, terms, nuisance = np.empty((K, T)), np.empty((K, T)), []
+    together = max(1, GROUP_BYTES // (8 * T * max(N, D * D)))
+    for first in range(0, K, together):
+        some = slice(first, first + together)
+        error = _joined([each.covariance for each in kept[some]])
+        error = np.subtract(target, error).reshape(-1, D, D)
+        nuisance += _nuisance(problem, error, T)
+        left[some] = _blas.squares(error if metric is None else metric.image(error)).reshape(-1, T)
+        terms[some] = _terms(problem, ridges[some], _joined([each.delta for each in kept[some]]))
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        losses = problem.unscaled(0.5 * left, y=4) + terms
+        r2 = 1.0 - left / start.target_squares
+        r2_at_one = 1.0 - start.error_squares / start.target_squares
+    shown = slice(None) if stacked else 0
+    stats = {
+        "shape": problem.shape,
+        "r2_at_one": r2_at_one[shown],
+        "trace_ratio": start.trace_ratio[shown],
+        "dtype": str(start.given.dtype),
+        "center": problem.center,
+        "pairs": "all" if metric is None else metric.pairs,
+        **extra,
+    }
+    for at_one in _nuisance(problem, target - start.covariance, T):
+        stats["nuisance_at_one"] = _shown(at_one, shown)
+    common = {
+        "loss_at_one": problem.unscaled(0.5 * start.error_squares, y=4)[shown],
+        "method": method,
+        "channels": labels.channels,
+        "conditions": labels.conditions,
+        "_target": problem.unscaled(target, y=2)[shown],
+        "_covariance_at_one": problem.unscaled(start.covariance, y=2),
+    }
+    residual = np.array([each.residual for each in kept])
+    units = dataclasses.replace(problem.plain, X=np.empty((0, 0)))  # without what a fit does not keep
+    return Fits(
+        tuple(ridges), tuple(kept), losses, r2, residual, tuple(seconds), tuple(nuisance), common, stats,
+        shown, units,
+    )  # fmt: skip
+
+
+def _kept(problem: Problem, outcome: Outcome) -> Outcome:
+    """An outcome with its covariance, and no more than fits keep."""
+    if outcome.covariance is None:
+        covariance = np.stack([problem.at(gains).covariance() for gains in outcome.gains])
+        return dataclasses.replace(outcome, covariance=covariance, slopes=None)
+    return outcome if outcome.slopes is None else dataclasses.replace(outcome, slopes=None)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Some arrays (T, …) as one (K, T, …), which is not a copy of one alone."""
+    return parts[0][np.newaxis] if len(parts) == 1 else np.stack(parts)
+
+
+def _terms(problem: Problem, ridges: Sequence[Ridge], delta: Array) -> Array:
+    """½ δᵀPδ of each ridge and target, for δ (K, T, N), in the caller's units."""
+    if all(ridge.penalty.uniform for ridge in ridges):
+        values = np.array([ridge.value for ridge in ridges])
+        return 0.5 * values[:, np.newaxis] * np.square(delta).sum(axis=2)
+    return np.stack([
+        problem.unscaled(0.5 * ridge.penalty.quadratic(each), y=4)
+        for ridge, each in zip(ridges, delta, strict=True)
+    ])  # fmt: skip
+
+
+def _nuisance(problem: Problem, error: Array, T: int) -> list[dict[str, Array]]:
+    """β and γ (T,) of S − C (K·T, D, D), in the caller's units: for each of K fits, where there are any."""
+    if problem.metric is None or not problem.metric.nuisance:
+        return []
+    terms = problem.unscaled(problem.metric.terms(error), y=2).reshape(-1, T, len(problem.metric.nuisance))
+    return [{name: each[:, k] for k, name in enumerate(problem.metric.nuisance)} for each in terms]
+
+
+def _shown(terms: dict[str, Array], shown: Any) -> dict[str, Any]:
+    found = {name: value[shown] for name, value in terms.items()}
+    return {name: value if np.ndim(value) else float(value) for name, value in found.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fits(Sequence[Fit]):
+    """Fits of one start at several ridges, held as arrays: a `Fit` is made when it is asked for, once."""
+
+    ridges: tuple[Ridge, ...]
+    outcomes: tuple[Outcome, ...]
+    loss: Array  # (K, T)
+    r2: Array  # (K, T)
+    residual: Array  # (K, T)
+    seconds: tuple[float, ...]
+    nuisance: tuple[dict[str, Array], ...]  # of each outcome, or of none
+    common: dict[str, Any]  # fields that all share
+    stats: dict[str, Any]  # and stats
+    shown: Any  # the targets that a Fit shows: all of a stack, or the one there is
+    units: Problem  # of the outcomes
+    made: dict[int, Fit] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.outcomes)
+
+    @overload
+    def __getitem__(self, k: int) -> Fit: ...
+    @overload
+    def __getitem__(self, k: slice) -> tuple[Fit, ...]: ...
+    def __getitem__(self, k: Any) -> Any:
+        if isinstance(k, slice):
+            return tuple(self[each] for each in range(len(self))[k])
+        place = range(len(self))[k]
+        if place not in self.made:
+            self.made[place] = self._make(place)
+        return self.made[place]
+
+    def overshooting(self) -> NDArray[np.bool_]:
+        """Whether any target of each fit ends above gains of one by more than rounding explains (K,)."""
+        at_one, found = np.atleast_1d(self.common["loss_at_one"]), np.zeros(len(self), bool)
+        places = np.flatnonzero((self.loss > at_one).any(axis=1))
+        if len(places):
+            size = [sizes(self.units.unscaled(self.outcomes[k].covariance, y=2)) for k in places]
+            fixed = sizes(self.common["_target"]) + sizes(self.common["_covariance_at_one"])
+            found[places] = beyond(self.loss[places], at_one, size + fixed, self.stats).any(axis=1)
+        return found
+
+    def each(self, name: str) -> list[Any]:
+        """An attribute of all fits, none of which is made."""
+        if name in ("loss", "r2", "residual"):
+            return list(getattr(self, name)[:, self.shown])
+        if name in ("gains", "delta"):
+            return [getattr(outcome, name)[self.shown] for outcome in self.outcomes]
+        if name == "status":
+            return [outcome.status for outcome in self.outcomes]
+        return [{"ridge": each.value, "relative_ridge": each.relative}[name] for each in self.ridges]
+
+    def _make(self, k: int) -> Fit:
+        outcome, shown = self.outcomes[k], self.shown
+        delta, gains, covariance = outcome.delta, outcome.gains, outcome.covariance
+        assert covariance is not None
+        if len(self) > 1:  # a fit that is kept does not keep those of others
+            delta, gains, covariance = delta.copy(), gains.copy(), covariance.copy()
+        delta.flags.writeable = False  # the loss, and all else that a Fit says, is of these gains
+        numbers = {name: value[shown] for name, value in outcome.stats.items() if name in STACKED}
+        single = None
+        if outcome.quartics is not None:
+            single = np.empty((*delta.shape, 5))
+            single[..., 0] = self.loss[k, :, np.newaxis]
+            single[..., 1:] = self.units.unscaled(np.moveaxis(outcome.quartics, 1, -1), y=4)
+            single = single[shown]
+        ridge = self.ridges[k]
+        return Fit(
+            delta=delta[shown],
+            loss=self.loss[k, shown],
+            r2=self.r2[k, shown],
+            ridge=ridge.value,
+            relative_ridge=ridge.relative,
+            residual=self.residual[k, shown],
+            status=outcome.status,
+            stats={**self.stats, **outcome.stats, **numbers, "seconds": self.seconds[k]},
+            _gains=gains[shown],
+            _covariance=self.units.unscaled(covariance, y=2)[shown],
+            nuisance=_shown(self.nuisance[k], shown) if self.nuisance else {},
+            _single_gains=single,
+            **self.common,
+        )
