@@ -1,7 +1,7 @@
 """What is to be reached where NumPy is imported first and nothing is set: `python bench/first.py`, 7 minutes.
 
     FASTCOV_REAL_DATA=data.npz python bench/first.py [--only REGEX] [--pairs 25] [--list]
-    FASTCOV_REAL_DATA=data.npz python bench/first.py --minima        # half an hour more
+    FASTCOV_REAL_DATA=data.npz python bench/first.py --minima        # half a minute more
 
 Rows of (871, 52) are of the recordings in that file, and of simulated responses without it, which they say.
 Ratios are medians over pairs of runs, interleaved A B B A in this process, which imports NumPy first as

@@ -153,7 +153,7 @@ def _not_finite(gains: Array, name: str) -> ValueError:
 
 def _in_memory(start: Start, budget: float | None, coarse: bool) -> tuple[Problem, Problem | None]:
     """The problem in float64, and where that is fine enough in float32, as copies if there is room."""
-    problem, X = start.problem, start.given.X
+    problem, X = start.problem, start.problem.X
     single = problem.astype(np.float32) if coarse else None
     if isinstance(X, Stored):
         return problem, single

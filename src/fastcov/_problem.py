@@ -250,11 +250,11 @@ class Problem:
         return dataclasses.replace(self, X=self.responses(), exponent=0)
 
     def short(self, targets: int = 1) -> bool:
-        """Whether kernels take all of X as it is, and are done with so many targets before threads pay."""
+        """Whether X is in memory, and kernels are done with so many targets before threads pay."""
         N, D = self.shape
         return (
-            self.metric is None and self.gain_exponent == 0 and self.ready(self.X)
-            and D <= NARROW and targets * N * D * D < ELEMENT_PRODUCTS * PARALLEL_SIZE
+            isinstance(self.X, np.ndarray) and self.exponent == self.gain_exponent == 0
+            and self.metric is None and D <= NARROW and targets * N * D * D < ELEMENT_PRODUCTS * PARALLEL_SIZE
         )  # fmt: skip
 
     def ready(self, X: Any) -> bool:

@@ -255,7 +255,8 @@ def _beginning(problem: Problem, covariance: NDArray[np.float64]) -> NDArray[np.
 def short_gram(problem: Problem) -> NDArray[np.float64] | None:
     """GᵀG (N, N) at gains of one, where X and it stay in the caches of a core; otherwise None."""
     N, D = problem.shape
-    if not problem.short() or N * N * D > ELEMENT_PRODUCTS * PARALLEL_SIZE:
+    few = N * N * D <= ELEMENT_PRODUCTS * PARALLEL_SIZE
+    if not (few and problem.short() and problem.ready(problem.X)):
         return None
     A = np.empty((N, N))
     with blas_for(0):

@@ -31,7 +31,7 @@ def direct(start: Start, ridge: Ridge, settings: Settings, *, final: bool) -> Ou
     problem, options = start.problem, settings.options
     (N, D), T = problem.shape, len(start.target)
     if not (
-        problem.short(T) and start.given is problem and n_pairs(D) >= N and ridge.penalty.uniform
+        problem.short(T) and start.given.dtype == np.float64 and n_pairs(D) >= N and ridge.penalty.uniform
         and settings.solver in ("auto", "cholesky") and settings.memory_budget is None
         and settings.bounds is None
     ):  # fmt: skip

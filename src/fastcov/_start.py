@@ -52,9 +52,12 @@ class Start:
         problem = given.astype(np.float64)
         target = problem.target(S)
         N, D = problem.shape
+        short = given is problem and problem.short(len(target))
+        if short and not problem.ready(problem.X):
+            problem = problem.converted()
         if isinstance(given.X, Stored) and watch is not None:
             given.X.watch = lambda done: watch(Progress("read", done))
-        if problem.short(len(target)):
+        if short:
             covariance, norms, overlaps = np.empty((D, D)), np.empty(N), np.empty((len(target), N))
             parts = np.empty((n_parts(N, D), D, D))
             _kernels.whole_start(
