@@ -13,7 +13,7 @@ XWY, XWX, XX, XY, YY, SX, SY, SUMS = range(8)
 
 @Kernel
 def covariance_parts(X, gains, means, parts):
-    """parts[t, c] = the share of the c-th of some rows in the covariance at gains[t]. 2TnD^2 flops.
+    """parts[t, c] = what the c-th of C parts of the rows adds to the covariance at gains[t]. 2TnD^2 flops.
 
     X (n, D), gains (T, n), means (T, D) of gains * X, parts (T, C, D, D).
     """

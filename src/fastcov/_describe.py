@@ -41,16 +41,16 @@ def fits_of(
     """The fits of outcomes at several ridges, as `describe`."""
     problem, target = start.problem, start.target
     (N, D), T, K, metric = problem.shape, len(target), len(outcomes), problem.metric
-    kept = [_kept(problem, one) for one in outcomes]
+    outcomes = [kept(problem, one) for one in outcomes]
     left, terms, nuisance = np.empty((K, T)), np.empty((K, T)), []
     together = max(1, GROUP_BYTES // (8 * T * max(N, D * D)))
     for first in range(0, K, together):
         some = slice(first, first + together)
-        error = _joined([each.covariance for each in kept[some]])
+        error = _joined([each.covariance for each in outcomes[some]])
         error = np.subtract(target, error).reshape(-1, D, D)
         nuisance += _nuisance(problem, error, T)
         left[some] = _blas.squares(error if metric is None else metric.image(error)).reshape(-1, T)
-        terms[some] = _terms(problem, ridges[some], _joined([each.delta for each in kept[some]]))
+        terms[some] = _terms(problem, ridges[some], _joined([each.delta for each in outcomes[some]]))
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         losses = problem.unscaled(0.5 * left, y=4) + terms
         r2 = 1.0 - left / start.target_squares
@@ -75,15 +75,15 @@ def fits_of(
         "_target": problem.unscaled(target, y=2)[shown],
         "_covariance_at_one": problem.unscaled(start.covariance, y=2),
     }
-    residual = np.array([each.residual for each in kept])
+    residual = np.array([each.residual for each in outcomes])
     units = dataclasses.replace(problem.plain, X=np.empty((0, 0)))  # without what a fit does not keep
     return Fits(
-        tuple(ridges), tuple(kept), losses, r2, residual, tuple(seconds), tuple(nuisance), common, stats,
+        tuple(ridges), tuple(outcomes), losses, r2, residual, tuple(seconds), tuple(nuisance), common, stats,
         shown, units,
     )  # fmt: skip
 
 
-def _kept(problem: Problem, outcome: Outcome) -> Outcome:
+def kept(problem: Problem, outcome: Outcome) -> Outcome:
     """An outcome with its covariance, and no more than fits keep."""
     if outcome.covariance is None:
         covariance = np.stack([problem.at(gains).covariance() for gains in outcome.gains])

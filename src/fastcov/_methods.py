@@ -134,7 +134,8 @@ def all_certified(
     dead, K = start.problem.sizes == 0, len(ridges)
     for solution in solutions:
         solution.value[:, dead] = 0.0  # the gain of a dead channel is exactly 1
-    gains = 1.0 + np.concatenate([solution.value for solution in solutions])
+    values = [solution.value for solution in solutions]
+    gains = 1.0 + (values[0] if K == 1 else np.concatenate(values))
     if settings.bounds is not None:
         gains = settings.bounds.clip(gains)
         for solution, z in zip(solutions, gains.reshape(K, -1, len(dead)), strict=True):

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._covariance import Target
 from ._derivatives import covariances
-from ._describe import Fits, fits_of
+from ._describe import Fits, fits_of, kept
 from ._frames import frame, path_table
 from ._html import html_table
 from ._jit import blas_for
@@ -105,7 +105,8 @@ def ridge_path(
     Notes
     -----
     Spectral: 9n³ flops once for n = min(N, D(D+1)/2), then 6ND² + 2n² for each ridge, or with n < N some
-    14ND²; and for vectors and matrices of as many ridges as fit the caches, some 2 MB or those of one.
+    14ND²; 2N² in place of 4ND² of these where X and GᵀG stay in the caches; and for vectors and matrices of
+    as many ridges as fit the caches, some 2 MB or those of one.
 
     Examples
     --------
@@ -135,7 +136,7 @@ def ridge_path(
         for places, some in rounds:
             share = (time.perf_counter() - started) / len(places)
             for k, outcome in zip(places, some, strict=True):
-                found[k] = outcome, share
+                found[k] = kept(start.problem, outcome), share
                 outcome.warn()
                 watch(Progress("path", len(found) / len(grid)))
             started = time.perf_counter()
