@@ -25,7 +25,7 @@ from collections.abc import Sequence
 import fastcov as fc
 import first_minima
 import first_rows
-from fastcov._environment import as_given
+from fastcov._compute.environment import as_given
 from first_rows import Row
 
 HEAD = "| what | at | aim | measured | met |\n|---|---|---|---|---|"

@@ -30,7 +30,7 @@ from fastcov._bench._children import output
 from fastcov._bench._peers._given import blas_threads, within
 from fastcov._bench._studies import RIDGES
 from fastcov._bench._timing import interleaved, ratio
-from fastcov._environment import as_given
+from fastcov._compute.environment import as_given
 
 TINY, SMALL, FLY = (148, 48), (871, 52), (1004, 187)
 SIMULATED = ", simulated"

@@ -41,11 +41,11 @@ import threadpoolctl
 
 import fastcov as fc
 import gate_avx2
-from fastcov import _doctor
 from fastcov._bench._case import OURS
 from fastcov._bench._machine import processor
 from fastcov._bench._timing import interleaved
-from fastcov._environment import as_given
+from fastcov._compute import system
+from fastcov._compute.environment import as_given
 from gate_rows import ALL, BEFORE, CALLS, MARGINS, ONE, ROWS, Row
 
 # As sysexits.h has it for what may go better later; 2 is that of wrong options.
@@ -141,7 +141,7 @@ def kind() -> str:
     """What usual ratios depend on: processor, threads, BLAS, compiler, and what was imported first."""
     pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     blas = " and ".join(sorted(f"{p['internal_api']} {p['version']} {p.get('architecture')}" for p in pools))
-    versions, threads = _doctor.versions(), max((p["num_threads"] for p in pools), default=1)
+    versions, threads = system.versions(), max((p["num_threads"] for p in pools), default=1)
     libraries = f"NumPy {versions['numpy']} first, Numba {versions['numba']}"
     return f"{processor()}, {threads} threads, {blas}, {libraries}"
 

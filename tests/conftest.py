@@ -8,17 +8,7 @@ import pytest
 from cases import random_gains
 from optional import note
 
-from fastcov import (
-    _activation_kernels,
-    _certificate_kernels,
-    _kernels,
-    _pair_kernels,
-    _score_kernels,
-    _small,
-    _steps,
-    _unit_factors,
-    _unit_kernels,
-)
+from fastcov._bench._compiled import modules
 
 # The same cases in every run, and no limit on the time of one: the first call compiles.
 hypothesis.settings.register_profile("fastcov", deadline=None, derandomize=True, max_examples=40)
@@ -27,11 +17,7 @@ hypothesis.settings.load_profile("fastcov")
 
 def compiled_constants():
     """Those of all modules with kernels, by module."""
-    modules = (
-        _activation_kernels, _certificate_kernels, _kernels, _pair_kernels, _score_kernels, _small, _steps,
-        _unit_factors, _unit_kernels,
-    )  # fmt: skip
-    return {m.__name__: {name: value for name, value in vars(m).items() if name.isupper()} for m in modules}
+    return {m.__name__: {name: value for name, value in vars(m).items() if name.isupper()} for m in modules()}
 
 
 CONSTANTS = compiled_constants()
@@ -84,7 +70,7 @@ def set_block_rows(monkeypatch):
 @pytest.fixture
 def parallel(monkeypatch):
     """Run the parallel kernels whatever the size."""
-    monkeypatch.setattr("fastcov._jit.PARALLEL_SIZE", 1)
+    monkeypatch.setattr("fastcov._compute.jit.PARALLEL_SIZE", 1)
 
 
 @pytest.fixture

@@ -20,9 +20,10 @@ import scipy.linalg.blas
 import scipy.linalg.lapack
 
 import fastcov
-from fastcov import _blas, _products
+from fastcov import _products
 from fastcov._activation_kernels import GROUP
-from fastcov._jit import Kernel
+from fastcov._compute import blas
+from fastcov._compute.jit import Kernel
 from fastcov._solvers import _nystrom
 from fastcov._steps import COUNT, PASSES, PRODUCTS, STEPS
 
@@ -84,7 +85,7 @@ WRAPPED = {
     "potrs": lambda L, B, **_: 2 * len(L) * np.size(B),
     **dict.fromkeys(VECTORS, _vector),
 }
-# From those that Fortran takes, which `_blas` calls by address.
+# From those that Fortran takes, which `blas` calls by address.
 BY_ADDRESS = {
     "potrf": lambda uplo, n, *_: n**3 / 3,
     "trsm": lambda side, uplo, trans, diag, m, n, *_: m * m * n,  # from the left
@@ -133,8 +134,8 @@ def _watch_addresses(work, patch):
         routine = found(module, name, dtype)
         return call
 
-    found = _blas._by_address
-    patch.setattr(_blas, "_by_address", by_address)
+    found = blas._by_address
+    patch.setattr(blas, "_by_address", by_address)
 
 
 def _watch_solvers(work, patch):

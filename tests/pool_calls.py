@@ -27,13 +27,13 @@ def controls():
 
 def put_back():
     """A fit of float64 in which one norm is NumPy's again."""
-    from fastcov import _blas
+    from fastcov._compute import blas
 
-    ours, _blas.norm = _blas.norm, np.linalg.norm
+    ours, blas.norm = blas.norm, np.linalg.norm
     try:
         yield from (call for call in fits("871x52", np.float64) if "fit linear" in call[0])
     finally:
-        _blas.norm = ours
+        blas.norm = ours
 
 
 def penalty_rows(N, rows=3):
@@ -197,7 +197,7 @@ def workers():
 
 
 def more():
-    from fastcov import _doctor
+    from fastcov.cli import _doctor
 
     yield "doctor", _doctor.examine
     yield "threads", lambda: [fc.threads(1).__enter__()]

@@ -24,7 +24,7 @@ from optional import MODULES, absent, library_of, needing, needs
 
 from fastcov._bench import _cases
 from fastcov._bench._peers import PEERS, _given, _lbfgs, _scikit_learn, peers
-from fastcov._jit import blas
+from fastcov._compute.jit import blas
 
 RIDGE = 200.0
 SHAPES = pytest.mark.parametrize("shape", [(15, 8), (40, 6)], ids=["few-channels", "many-channels"])

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastcov import _environment
 from fastcov._bench import _machine, _record, _table
 from fastcov._bench._case import FLOOR, NAIVE, OURS
 from fastcov._bench._children import output
+from fastcov._compute import environment
 
 
 def timed(operation="gram", shape=(148, 48), dtype="float64", skipped=None, repeats=1.0, **seconds):
@@ -231,11 +231,11 @@ def test_variables_of_libraries_are_told_and_places_are_not(monkeypatch):
 
 
 def test_variables_that_fastcov_sets_are_not_the_users(monkeypatch):
-    name, value = next(iter(_environment.DEFAULTS.items()))
+    name, value = next(iter(environment.DEFAULTS.items()))
     monkeypatch.setenv(name, value)
-    monkeypatch.setattr(_environment, "_not_given", set())
+    monkeypatch.setattr(environment, "_not_given", set())
     assert _machine.machine()["environment"][name] == value
-    monkeypatch.setattr(_environment, "_not_given", {name})
+    monkeypatch.setattr(environment, "_not_given", {name})
     assert name not in _machine.machine()["environment"]
     monkeypatch.setenv(name, "20")  # by the user, after fastcov was imported
     assert _machine.machine()["environment"][name] == "20"
@@ -243,17 +243,17 @@ def test_variables_that_fastcov_sets_are_not_the_users(monkeypatch):
 
 @pytest.mark.parametrize(("first", "said"), [("numpy", "True"), ("fastcov", "False")])
 def test_a_process_knows_which_library_was_imported_first(first, said):
-    code = f"import {first}; import fastcov; print(fastcov._environment.NUMPY_FIRST)"
+    code = f"import {first}; import fastcov; print(fastcov._compute.environment.NUMPY_FIRST)"
     assert output(code).strip() == said
 
 
 def test_the_defaults_are_what_fastcov_sets_and_no_others():
     code = (
-        "import os; before = dict(os.environ); import fastcov, fastcov._jit\n"
+        "import os; before = dict(os.environ); import fastcov, fastcov._compute.jit\n"
         "print({name: value for name, value in os.environ.items() if before.get(name) != value})"
     )
     assert ast.literal_eval(output(code)) == {
-        name: value for name, value in _environment.DEFAULTS.items() if name not in _environment.as_given()
+        name: value for name, value in environment.DEFAULTS.items() if name not in environment.as_given()
     }
 
 

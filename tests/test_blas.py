@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from cases import absolute_atoms, data, rounding, within
 
-from fastcov import _blas
+from fastcov._compute import blas
 from fastcov._problem import Problem
 from fastcov._solvers import _pairs
 
@@ -18,7 +18,7 @@ SIZES = [1, 2, 7, 64, 130]
 def length(request, monkeypatch):
     """Whether calls are made directly, or in a thread of their own; says how many threads there were."""
     if request.param == "long":
-        monkeypatch.setattr(_blas, "LONG_FLOPS", 0.0)
+        monkeypatch.setattr(blas, "LONG_FLOPS", 0.0)
     started, start = [], threading.Thread.start
     monkeypatch.setattr(threading.Thread, "start", lambda self: (started.append(self), start(self))[1])
     yield request.param
@@ -46,7 +46,7 @@ def test_eigenvectors_are_those_of_the_lower_triangle(n, length):
     expected = np.linalg.eigvalsh(A)
     vectors = np.tril(A)  # what stands above is not read
     vectors[np.triu_indices(n, 1)] = np.nan
-    values = _blas.eigh(vectors)
+    values = blas.eigh(vectors)
     limit = 30 * n * np.finfo(float).eps
     within(values, expected, np.full(n, limit * expected[-1]))
     within(vectors @ vectors.T, np.eye(n), np.full((n, n), limit))
@@ -57,9 +57,9 @@ def test_an_eigendecomposition_that_fails_says_so(monkeypatch):
     def fails(routine, *arguments, flops):
         arguments[-1].value = 3  # LAPACK's info
 
-    monkeypatch.setattr(_blas, "_call", fails)
+    monkeypatch.setattr(blas, "_call", fails)
     with pytest.raises(np.linalg.LinAlgError, match=r"did not converge \(3\)"):
-        _blas.eigh(np.eye(4))
+        blas.eigh(np.eye(4))
 
 
 @pytest.mark.parametrize("transpose", [False, True])
@@ -71,7 +71,7 @@ def test_a_self_product_is_the_lower_triangle_of_the_product(shape, add, transpo
     n = len(B)
     out = matrix(n, n, dtype, seed=1) if add else np.full((n, n), np.nan, dtype)
     before = out.copy()
-    found = _blas.self_product(A, transpose=transpose, out=out, add=add)
+    found = blas.self_product(A, transpose=transpose, out=out, add=add)
     assert found is out
     lower, upper = np.tril_indices(n), np.triu_indices(n, 1)
     expected = B @ B.T + (before if add else 0.0)
@@ -84,7 +84,7 @@ def test_a_self_product_is_the_lower_triangle_of_the_product(shape, add, transpo
 def test_a_cholesky_factor_by_panels_is_that_of_the_matrix(n, dtype, length):
     A = definite(n, dtype)
     L, shares = A.copy(), []
-    assert _blas.cholesky(L, shares.append) == 0
+    assert blas.cholesky(L, shares.append) == 0
     np.testing.assert_array_equal(L[np.triu_indices(n, 1)], A[np.triu_indices(n, 1)])
     lower = np.tril(L).astype(np.float64)
     within(lower @ lower.T, A, (n + 10) * np.finfo(dtype).eps * (np.abs(lower) @ np.abs(lower.T)))
@@ -97,9 +97,9 @@ def test_a_cholesky_factor_by_panels_is_that_of_the_matrix(n, dtype, length):
 def test_a_matrix_that_is_not_definite_is_found_by_its_minor(minor, dtype, length):
     A = np.eye(300, dtype=dtype)
     A[minor - 1, minor - 1] = -1.0
-    assert _blas.cholesky(A) == minor
+    assert blas.cholesky(A) == minor
     if length == "long" and minor <= 256:
-        _blas.cholesky(np.eye(300))  # the first one ended before a long call
+        blas.cholesky(np.eye(300))  # the first one ended before a long call
 
 
 @pytest.mark.parametrize("tb", [False, True])
@@ -109,14 +109,14 @@ def test_the_product_of_a_row_is_that_of_a_matrix(shape, tb, dtype):
     expected = A @ (B.T if tb else B)
     limit = bound(A, B.T if tb else B, dtype)
     for i in range(3):
-        row = _blas.product(A[i : i + 1], B, tb=tb)
+        row = blas.product(A[i : i + 1], B, tb=tb)
         within(row, expected[i : i + 1], 2 * limit[i : i + 1])
         out = np.full_like(row, np.nan)
-        assert _blas.product(A[i : i + 1], B, tb=tb, out=out) is out
+        assert blas.product(A[i : i + 1], B, tb=tb, out=out) is out
         np.testing.assert_array_equal(out, row)
-        _blas.product(A[i : i + 1], B, tb=tb, out=out, add=True)  # by gemm
+        blas.product(A[i : i + 1], B, tb=tb, out=out, add=True)  # by gemm
         within(out, 2 * expected[i : i + 1], 4 * limit[i : i + 1])
-    within(_blas.product(A, B, tb=tb), expected, 2 * limit)
+    within(blas.product(A, B, tb=tb), expected, 2 * limit)
 
 
 # --- pairs of conditions
@@ -167,27 +167,27 @@ def test_the_dual_gram_does_not_depend_on_blocks(rows, dtype, set_block_rows):
 @pytest.mark.parametrize("parts", [1, 2, 3])
 def test_tall_products_are_those_of_parts_of_the_rows(parts, dtype):
     A = np.random.default_rng(0).integers(-9, 10, (50, 7)).astype(dtype)  # whose products are exact
-    products = _blas.tall_products(A, parts)
+    products = blas.tall_products(A, parts)
     assert len(products) == parts
     np.testing.assert_array_equal(np.tril(sum(products)), np.tril(A.T @ A))
 
 
-@pytest.mark.parametrize("n", [0, 1, _blas.PIECE, _blas.PIECE + 1, 30000])
+@pytest.mark.parametrize("n", [0, 1, blas.PIECE, blas.PIECE + 1, 30000])
 def test_vectors_by_pieces_are_as_whole_ones(n):
     A, B = matrix(2, n), matrix(2, n, seed=1)
     limit = (n + 2) * np.finfo(float).eps * (np.abs(A) * np.abs(B)).sum(axis=1)
-    within(_blas.dots(A, B), (A * B).sum(axis=1), limit)
+    within(blas.dots(A, B), (A * B).sum(axis=1), limit)
     sizes = np.sqrt(np.square(A).sum(axis=1))
-    within(_blas.norms(A), sizes, (n + 2) * np.finfo(float).eps * sizes)
+    within(blas.norms(A), sizes, (n + 2) * np.finfo(float).eps * sizes)
     np.testing.assert_allclose(
-        _blas.norm(A), np.sqrt(np.square(A).sum()), rtol=(2 * n + 2) * np.finfo(float).eps
+        blas.norm(A), np.sqrt(np.square(A).sum()), rtol=(2 * n + 2) * np.finfo(float).eps
     )
     expected = A + np.array([[2.0], [-1.0]]) * B
-    _blas.add_scaled(A, [2.0, -1.0], B)
+    blas.add_scaled(A, [2.0, -1.0], B)
     within(A, expected, 2 * np.finfo(float).eps * (np.abs(A) + 4 * np.abs(B)))
 
 
 def test_a_norm_is_one_by_which_a_division_does_not_raise():
     with np.errstate(divide="ignore"):
-        assert 1.0 / _blas.norm(np.zeros(3)) == np.inf
-    assert _blas.norm(np.full(30000, 1e300)) == pytest.approx(1e300 * np.sqrt(30000))
+        assert 1.0 / blas.norm(np.zeros(3)) == np.inf
+    assert blas.norm(np.full(30000, 1e300)) == pytest.approx(1e300 * np.sqrt(30000))

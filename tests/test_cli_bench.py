@@ -15,7 +15,7 @@ from fastcov import cli
 from fastcov._bench import _cases, _compare, _record, _run
 from fastcov._bench._case import FLOOR, OURS, Case, case_name
 from fastcov._bench._children import output
-from fastcov._environment import DEFAULTS, as_given
+from fastcov._compute.environment import DEFAULTS, as_given
 from fastcov.cli import _again, _bench
 
 STOPS = """

@@ -6,8 +6,9 @@ import scipy.linalg.blas
 from counting import KERNELS, LARGE, Rows, allocations, work
 
 import fastcov as fc
-from fastcov import _blas, _products
+from fastcov import _products
 from fastcov._bench._compiled import kernels
+from fastcov._compute import blas
 from fastcov._problem import Problem
 
 
@@ -22,32 +23,32 @@ def test_every_kernel_has_its_flops():
 def test_products_are_counted_from_their_shapes(dtype):
     A, B, b = matrix(30, 20, dtype=dtype), matrix(30, 10, dtype=dtype), matrix(1, 30, dtype=dtype)
     for call, name, flops in (
-        (lambda: _blas.product(A, B, ta=True), "gemm", 2 * 20 * 30 * 10),
-        (lambda: _blas.product(B, B, tb=True), "gemm", 2 * 30 * 10 * 30),
-        (lambda: _blas.product(b, A), "gemv", 2 * 30 * 20),
-        (lambda: _blas.self_product(A), "syrk", 30 * 30 * 20),
-        (lambda: _blas.self_product(A, transpose=True), "syrk", 20 * 20 * 30),
-        (lambda: _blas.cholesky(np.eye(30, dtype=dtype)), "potrf", 30**3 / 3),
-        (lambda: _blas.cholesky_solve(np.eye(30, dtype=dtype), b), "potrs", 2 * 30 * 30),
-        (lambda: _blas.norms(np.ones((3, 7))), "nrm2", 3 * 2 * 7),
+        (lambda: blas.product(A, B, ta=True), "gemm", 2 * 20 * 30 * 10),
+        (lambda: blas.product(B, B, tb=True), "gemm", 2 * 30 * 10 * 30),
+        (lambda: blas.product(b, A), "gemv", 2 * 30 * 20),
+        (lambda: blas.self_product(A), "syrk", 30 * 30 * 20),
+        (lambda: blas.self_product(A, transpose=True), "syrk", 20 * 20 * 30),
+        (lambda: blas.cholesky(np.eye(30, dtype=dtype)), "potrf", 30**3 / 3),
+        (lambda: blas.cholesky_solve(np.eye(30, dtype=dtype), b), "potrs", 2 * 30 * 30),
+        (lambda: blas.norms(np.ones((3, 7))), "nrm2", 3 * 2 * 7),
         (lambda: scipy.linalg.blas.dtrsm(1.0, np.eye(30), np.ones((30, 4))), "trsm", 30 * 30 * 4),
     ):
         with work() as found:
             call()
         assert dict(found.flops) == {name: flops}
     with work() as found:
-        _blas.eigh(np.eye(30))
+        blas.eigh(np.eye(30))
     assert dict(found.flops) == {"syevd": 9 * 30**3}
 
 
 @pytest.mark.parametrize("n", [40, 256, 257, 700])
 def test_a_factorisation_by_panels_and_by_address_has_its_flops(n, dtype, monkeypatch):
-    monkeypatch.setattr(_blas, "LONG_FLOPS", 0.0)  # SYRK by address, too
+    monkeypatch.setattr(blas, "LONG_FLOPS", 0.0)  # SYRK by address, too
     A = matrix(n, n, dtype=dtype)
     with work() as found:
-        A = _blas.self_product(A)
+        A = blas.self_product(A)
         A.flat[:: n + 1] += n
-        _blas.cholesky(A)
+        blas.cholesky(A)
     assert found.products() == pytest.approx(n**3 + n**3 / 3, rel=1e-12)
 
 
@@ -68,11 +69,11 @@ def test_a_routine_without_a_formula_is_an_error():
 @pytest.mark.parametrize("superfluous", ["product", "factorisation", "pass"])
 def test_what_is_superfluous_is_found(superfluous, monkeypatch):
     X = matrix(150, 48)
-    S, centred, factor = X.T @ X, Problem.centred, _blas.cholesky
+    S, centred, factor = X.T @ X, Problem.centred, blas.cholesky
 
     def wasteful(problem):
         if superfluous == "product":
-            _blas.self_product(np.ones((48, 150)))
+            blas.self_product(np.ones((48, 150)))
         elif superfluous == "factorisation":
             factor(np.eye(150))
         else:
@@ -120,5 +121,5 @@ def test_a_large_array_is_found_where_the_library_makes_it():
         fc.gram(X)
     ((nbytes, place),) = made
     assert nbytes == 8 * 500 * 500
-    assert place.startswith("_blas.py:")
+    assert place.startswith("_compute/blas.py:")
     assert place.endswith(" self_product")

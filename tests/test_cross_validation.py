@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 import fastcov as fc
 from fastcov import _cross_validation, _study
+from fastcov._compute.jit import blas
 from fastcov._folds import make_folds
-from fastcov._jit import blas
 
 RELATIVE = [1e-2, 1.0, 1e-1]
 METHODS = ["linear", "line-search", "exact", "diagonal"]

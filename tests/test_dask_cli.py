@@ -231,7 +231,7 @@ def test_a_cluster_without_workers_is_refused(run):
 
 
 def test_workers_of_another_version_are_refused(run, address, monkeypatch):
-    monkeypatch.setattr(fc, "__version__", "0.0.1")
+    monkeypatch.setattr("fastcov._version.__version__", "0.0.1")
     result = run("fit", "data.npz:X", "--target", "data.npz:S", "--dask", address)
     refused(result, "fastcov 0.0.1", "install the same on both")
 

@@ -28,7 +28,7 @@ from dask_cases import (
 from scipy import sparse
 
 import fastcov as fc
-from fastcov import _cluster
+from fastcov import _cluster, _version
 
 __all__ = ["client", "shared_cluster"]  # fixtures
 
@@ -338,7 +338,7 @@ def test_workers_of_another_version_are_refused(what, monkeypatch):
     if what == "Python":
         monkeypatch.setattr("platform.python_version_tuple", lambda: ("0", "0", "1"))
     else:
-        monkeypatch.setattr(fc if what == "fastcov" else np, "__version__", "0.0")
+        monkeypatch.setattr(_version if what == "fastcov" else np, "__version__", "0.0")
     match = (
         rf"versions of the client, {what} 0\S*, and that at tcp://\S+ has {what} {found}: install the same"
     )

@@ -7,7 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 import fastcov as fc
-from fastcov import _doctor, _pools, cli
+from fastcov import cli
+from fastcov._compute import pools, system
+from fastcov.cli import _doctor
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def test_doctor_json_has_the_sections(run):
     assert report["cores"]["usable"] >= 1
     assert all(pool["num_threads"] >= 1 for pool in report["blas"])
     assert report["memory"]["available_gb"] > 0
-    assert report["spin"] == _pools.done
+    assert report["spin"] == pools.done
 
 
 @pytest.fixture
@@ -85,4 +87,4 @@ def test_doctor_warns_on_stderr_and_fails_with_its_check(run, healthy, monkeypat
 
 
 def test_a_cache_folder_that_is_not_there_yet_is_judged_by_its_parent(tmp_path):
-    assert _doctor._writable(str(tmp_path / "a" / "b"))
+    assert system.writable(str(tmp_path / "a" / "b"))

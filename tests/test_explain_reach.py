@@ -13,7 +13,8 @@ from test_explain import a_ridge, close, problem, shapes
 from test_input import refused
 
 import fastcov as fc
-from fastcov import _blas, _explanation_table, _range
+from fastcov import _explanation_table, _range
+from fastcov._compute import blas
 
 # Of ‖e₀‖²: what is promised.
 PROMISED = 1e-8
@@ -200,11 +201,11 @@ def test_memory_for_what_can_be_reached_is_asked_for_first(little_memory):
 @pytest.mark.parametrize("rank", [1, 7, 60])
 def test_a_pivoted_factor_is_that_of_the_matrix_in_its_order(rank, long, monkeypatch):
     if long:
-        monkeypatch.setattr(_blas, "LONG_FLOPS", 0.0)
+        monkeypatch.setattr(blas, "LONG_FLOPS", 0.0)
     root = np.random.default_rng(0).standard_normal((60, rank))
     A = root @ root.T
     L = np.tril(A)
-    order, found = _blas.pivoted_cholesky(L, 60 * np.finfo(float).eps * A.max())
+    order, found = blas.pivoted_cholesky(L, 60 * np.finfo(float).eps * A.max())
     assert found == rank
     assert sorted(order) == list(range(60))
     L = np.tril(L)[:, :rank]
@@ -216,10 +217,10 @@ def test_a_pivoted_factor_is_that_of_the_matrix_in_its_order(rank, long, monkeyp
 @pytest.mark.parametrize("rank", [1, 7, 40])
 def test_orthonormal_rows_span_the_rows(rank, long, monkeypatch):
     if long:
-        monkeypatch.setattr(_blas, "LONG_FLOPS", 0.0)
+        monkeypatch.setattr(blas, "LONG_FLOPS", 0.0)
     rng = np.random.default_rng(0)
     A = rng.standard_normal((40, rank)) @ rng.standard_normal((rank, 55))
-    Q = _blas.orthonormal(A.copy(), 1e-12)
+    Q = blas.orthonormal(A.copy(), 1e-12)
     assert Q.shape == (rank, 55)
     close(Q @ Q.T, np.eye(rank), 1e-13)
     close(A @ Q.T @ Q, A, 1e-12)

@@ -7,8 +7,8 @@ import sys
 import pytest
 from cases import bench_modules
 
-from fastcov import _environment
 from fastcov._bench._children import output
+from fastcov._compute import environment
 
 
 @pytest.fixture(scope="module")
@@ -216,9 +216,9 @@ def test_where_there_is_no_avx_512_its_rows_are_left_out_and_that_is_said(module
 
 
 def test_a_child_has_the_variables_that_the_process_was_given_and_imports_numpy_first(gate, monkeypatch):
-    name, value = next(iter(_environment.DEFAULTS.items()))
+    name, value = next(iter(environment.DEFAULTS.items()))
     monkeypatch.setenv(name, value)
-    monkeypatch.setattr(_environment, "_not_given", {name})
+    monkeypatch.setattr(environment, "_not_given", {name})
     given = []
 
     def run(command, *, env, **_):
@@ -233,7 +233,7 @@ def test_a_child_has_the_variables_that_the_process_was_given_and_imports_numpy_
     assert "NumPy" in gate.kind()
     code = (
         "import runpy, sys; runpy.run_path(sys.argv[1])\n"
-        "import fastcov._environment as e; print(e.NUMPY_FIRST)"
+        "import fastcov._compute.environment as e; print(e.NUMPY_FIRST)"
     )
     assert output(code, gate.gate_rows.__file__).strip() == "True"
 
@@ -260,7 +260,7 @@ def test_a_kernel_runs_any_number_of_times_on_what_an_operation_gave_it(table, n
 
 
 def test_what_is_slowed_does_what_it_did(table, monkeypatch):
-    from fastcov._jit import Kernel
+    from fastcov._compute.jit import Kernel
 
     monkeypatch.setattr(Kernel, "__call__", Kernel.__call__)  # put back afterwards
     found = next(row for row in table.OPERATIONS if row.what == "covariance")

@@ -26,10 +26,12 @@ from cases import (
 )
 
 import fastcov as fc
-from fastcov import _activation_kernels, _jit, _kernels, _unit_kernels, penalties
+from fastcov import _activation_kernels, _unit_kernels, penalties
 from fastcov._activation_products import by_signs
 from fastcov._activations import Activations
 from fastcov._bench._compiled import kernels
+from fastcov._compute import jit
+from fastcov._compute import kernels as shared_kernels
 from fastcov.quadratic_forms import SPDBatch, quadratic_forms, quadratic_forms_and_gradients
 
 LIMIT = numba.config.NUMBA_NUM_THREADS
@@ -192,7 +194,7 @@ def test_one_thread_runs_no_parallel_kernel(monkeypatch):
     def entered():
         raise AssertionError("a parallel kernel was entered")
 
-    monkeypatch.setattr(_jit, "_launch", entered)
+    monkeypatch.setattr(jit, "_launch", entered)
     with fc.threads(1):
         assert results()["gram"].shape == (N, N)
 
@@ -258,7 +260,7 @@ def test_every_twin_of_a_kernel_has_a_name_of_its_own():
 
 def test_threads_limits_numba_and_blas_and_restores_both():
     def counts():
-        return [numba.get_num_threads(), *(pool["num_threads"] for pool in _jit.blas().info())]
+        return [numba.get_num_threads(), *(pool["num_threads"] for pool in jit.blas().info())]
 
     before = counts()
     assert len(before) > 1  # SciPy's BLAS is among them
@@ -271,7 +273,7 @@ def test_threads_limits_numba_and_blas_and_restores_both():
 
 
 def test_threads_restores_after_an_exception():
-    before = numba.get_num_threads(), [pool["num_threads"] for pool in _jit.blas().info()]
+    before = numba.get_num_threads(), [pool["num_threads"] for pool in jit.blas().info()]
 
     def fail():
         with fc.threads(1):
@@ -279,7 +281,7 @@ def test_threads_restores_after_an_exception():
 
     with pytest.raises(KeyError, match="inside"):
         fail()
-    assert (numba.get_num_threads(), [pool["num_threads"] for pool in _jit.blas().info()]) == before
+    assert (numba.get_num_threads(), [pool["num_threads"] for pool in jit.blas().info()]) == before
 
 
 @pytest.mark.parametrize(
@@ -299,19 +301,19 @@ def test_threads_takes_numpy_integers():
 
 
 def blas_counts():
-    return [pool["num_threads"] for pool in _jit.blas().info()]
+    return [pool["num_threads"] for pool in jit.blas().info()]
 
 
 def test_small_work_holds_blas_at_one_thread_and_restores_it():
     before = blas_counts()
-    with _jit.blas_for(1.0), _jit.blas_for(1.0):
+    with jit.blas_for(1.0), jit.blas_for(1.0):
         assert set(blas_counts()) == {1}
     assert blas_counts() == before
-    with _jit.blas_for(1e12):
+    with jit.blas_for(1e12):
         assert blas_counts() == before
 
     def fail():
-        with _jit.blas_for(1.0):
+        with jit.blas_for(1.0):
             raise KeyError("inside")
 
     with pytest.raises(KeyError, match="inside"):
@@ -324,7 +326,7 @@ def test_small_work_holds_blas_at_one_thread_and_restores_it():
 def test_blas_limits_are_restored_when_python_threads_overlap(order, n):
     # One thread is in a small fit when another enters and leaves threads(n), in any order.
     before = blas_counts()
-    small, user = _jit.blas_for(1.0), fc.threads(n)
+    small, user = jit.blas_for(1.0), fc.threads(n)
     try:
         small.__enter__()
         user.__enter__()
@@ -332,11 +334,11 @@ def test_blas_limits_are_restored_when_python_threads_overlap(order, n):
             manager.__exit__(None, None, None)
         assert blas_counts() == before
     finally:
-        _jit.blas().limit(limits=max(before))  # whatever the outcome, for the tests that follow
+        jit.blas().limit(limits=max(before))  # whatever the outcome, for the tests that follow
 
 
 def test_a_user_limit_holds_while_small_work_ends_in_another_python_thread():
-    small = _jit.blas_for(1.0)
+    small = jit.blas_for(1.0)
     before = blas_counts()
     try:
         small.__enter__()
@@ -344,7 +346,7 @@ def test_a_user_limit_holds_while_small_work_ends_in_another_python_thread():
             small.__exit__(None, None, None)
             assert set(blas_counts()) == {1}
     finally:
-        _jit.blas().limit(limits=max(before))
+        jit.blas().limit(limits=max(before))
 
 
 def test_small_fits_in_many_python_threads_restore_blas():
@@ -382,7 +384,7 @@ def test_kernels_called_from_several_python_threads_give_the_right_answer():
 WORK = """
 import numpy as np
 import fastcov as fc
-import fastcov._jit as jit
+import fastcov._compute.jit as jit
 jit.PARALLEL_SIZE = 1
 X = (np.random.default_rng(0).standard_normal((200, 3)) + 1).astype(np.float32).astype(float)
 S = np.eye(3)
@@ -531,9 +533,9 @@ def test_a_cache_that_fails_is_done_without(error, monkeypatch):
             raise error("no place for a cache")
         return njit(**flags)
 
-    monkeypatch.setattr(_jit.numba, "njit", failing)
+    monkeypatch.setattr(jit.numba, "njit", failing)
 
-    @_jit.Kernel
+    @jit.Kernel
     def doubled(x):
         for i in range(len(x)):
             x[i] *= 2.0
@@ -546,7 +548,7 @@ def test_a_cache_that_fails_is_done_without(error, monkeypatch):
 
 @needs_jit
 def test_an_error_in_a_kernel_is_not_taken_for_one_of_the_cache():
-    @_jit.Kernel
+    @jit.Kernel
     def wrong(x):
         x.no_such_thing()
 
@@ -570,7 +572,7 @@ def test_kernels_let_nan_through():
     X = np.ones((3, 2))
     X[1, 1] = np.nan
     sums, sizes, mask = np.empty((1, 2)), np.empty(3), np.iinfo(np.int64).max
-    _kernels.weighted_sums(X, X.view(int), mask, np.ones(3), sums, sizes.view(int), size=6)
+    shared_kernels.weighted_sums(X, X.view(int), mask, np.ones(3), sums, sizes.view(int), size=6)
     assert np.isnan(sums[0, 1])
     assert sums[0, 0] == 3.0
     assert sizes[0] == 1.0
@@ -590,7 +592,7 @@ def test_children_forked_beside_busy_threads_are_not_left_with_their_locks():
 import os, signal, threading, warnings
 warnings.simplefilter("ignore")  # Python warns of forks beside threads, which is what is tried here
 import fastcov as fc
-from fastcov import _jit
+from fastcov import jit
 sim = fc.datasets.simulate(40, 6)
 large = fc.datasets.simulate(1200, 20).X
 fit = lambda: fc.fit(sim.X, sim.S, ridge=1.0)
@@ -609,7 +611,7 @@ for _ in range(10):
         with fc.threads(1):
             fit()
         fc.gram(large)
-        os._exit(1 if _jit._blas_threads._held else 0)
+        os._exit(1 if jit._blas_threads._held else 0)
     ends.append(os.waitpid(child, 0)[1])
 busy = False
 print(ends)

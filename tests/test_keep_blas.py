@@ -11,7 +11,7 @@ from optional import needs
 from pools import TASKS
 from test_pools import HERE, PLAIN
 
-from fastcov import _pools
+from fastcov._compute import pools
 
 pytestmark = [
     needs_jit,
@@ -38,8 +38,8 @@ def use():
     assert fc.fit(sim.X, sim.S, relative_ridge=0.1).residual < 1e-8
 
 def words():
-    from fastcov import _pools
-    return next(words for file, words in _pools.done.items() if "64" in file or len(_pools.done) == 1)
+    from fastcov import pools
+    return next(words for file, words in pools.done.items() if "64" in file or len(pools.done) == 1)
 
 def right():
     return all(np.array_equal(A @ A, expected) for _ in range(5))
@@ -52,7 +52,7 @@ SHORT = "idle threads spin 2**16 cycles, since fastcov was first used"
 
 def run(script, **environment):
     """Lines of a script after FIRST; skips where NumPy's BLAS is no OpenBLAS of a wheel with threads."""
-    plain = {**PLAIN, _pools.KEEP: None, "OMP_NUM_THREADS": None}
+    plain = {**PLAIN, pools.KEEP: None, "OMP_NUM_THREADS": None}
     output = run_python(FIRST + script, **{**plain, **environment})
     if output.startswith("no pool"):
         pytest.skip("NumPy's BLAS has no threads of its own")
@@ -94,8 +94,8 @@ def test_a_second_time_changes_nothing():
     lines = run("""
 use()
 before = threads()
-from fastcov import _pools
-_pools.shorten_spins()
+from fastcov import pools
+pools.shorten_spins()
 print(words())
 print(threads() == before, right())
 """)
@@ -124,8 +124,8 @@ def test_what_a_user_set_after_numpy_was_imported_is_left():
 def test_it_is_not_done_while_another_thread_works():
     lines = run("""
 import hashlib
-from fastcov import _pools
-_pools.PATIENCE = 0.0
+from fastcov import pools
+pools.PATIENCE = 0.0
 worker = threading.Thread(target=hashlib.pbkdf2_hmac, args=("sha512", b"a", b"b", 3_000_000), daemon=True)
 worker.start()
 while not (worker.native_id and Pool([worker.native_id]).used()[0] > 1_000_000):
@@ -143,9 +143,9 @@ def test_threads_that_multiply_at_that_moment_go_on_with_right_products():
     lines = run(
         """
 import ctypes, time
-from fastcov import _pools
+from fastcov import pools
 from threadpoolctl import ThreadpoolController
-_pools.PATIENCE = 0.02
+pools.PATIENCE = 0.02
 (library,) = ThreadpoolController().select(internal_api="openblas").lib_controllers
 routines = ctypes.PyDLL(library.filepath)
 wrong, products, going = [], [], True
@@ -162,8 +162,8 @@ for worker in workers:
 while len(products) < 300:
     os.environ.pop("OPENBLAS_THREAD_TIMEOUT", None)
     routines.openblas_read_env()  # as if it had read nothing
-    os.environ["OPENBLAS_THREAD_TIMEOUT"] = _pools.SPIN
-    _pools.shorten_spins()
+    os.environ["OPENBLAS_THREAD_TIMEOUT"] = pools.SPIN
+    pools.shorten_spins()
 going = False
 for worker in workers:
     worker.join()
@@ -241,11 +241,11 @@ import numpy as np
 from pools import threads
 before = threads()
 import fastcov as fc
-from fastcov import _jit, _pools
-print([library.num_threads for library in _jit.blas().lib_controllers], len(threads() - before))
-print([words for file, words in _pools.done.items()])
+from fastcov._compute import jit, pools
+print([library.num_threads for library in jit.blas().lib_controllers], len(threads() - before))
+print([words for file, words in pools.done.items()])
 """
-    threads, words = run_python(script, **{**PLAIN, _pools.KEEP: None}, OPENBLAS_NUM_THREADS="1").splitlines()
+    threads, words = run_python(script, **{**PLAIN, pools.KEEP: None}, OPENBLAS_NUM_THREADS="1").splitlines()
     assert threads == "[1, 1] 0"
     assert "left" not in words
 
@@ -295,19 +295,19 @@ class Routines:
 
 
 def shortened(monkeypatch, routines, **other):
-    monkeypatch.setattr(_pools._Routines, "of", lambda file: routines)
-    monkeypatch.setattr(_pools, "_rest", lambda: True)
-    monkeypatch.setenv(_pools.VARIABLE, _pools.SPIN)
-    monkeypatch.delenv(_pools.KEEP, raising=False)
-    return _pools._shortened(library(**other))
+    monkeypatch.setattr(pools._Routines, "of", lambda file: routines)
+    monkeypatch.setattr(pools, "_rest", lambda: True)
+    monkeypatch.setenv(pools.VARIABLE, pools.SPIN)
+    monkeypatch.delenv(pools.KEEP, raising=False)
+    return pools._shortened(library(**other))
 
 
 def test_what_is_not_loaded_or_has_no_such_routines_is_left(monkeypatch):
     import _ctypes
 
-    assert _pools._shortened(library()).startswith("left alone: /nowhere/lib.so")
-    assert "undefined symbol" in _pools._shortened(library(filepath=_ctypes.__file__))
-    assert _pools._shortened(library(threading_layer="openmp")) == "left alone: its threads are of openmp"
+    assert pools._shortened(library()).startswith("left alone: /nowhere/lib.so")
+    assert "undefined symbol" in pools._shortened(library(filepath=_ctypes.__file__))
+    assert pools._shortened(library(threading_layer="openmp")) == "left alone: its threads are of openmp"
 
 
 @pytest.mark.parametrize(
@@ -341,12 +341,12 @@ def test_a_number_of_threads_that_was_lost_is_set_again(monkeypatch):
 
 
 def test_nothing_is_done_elsewhere_than_on_linux(monkeypatch):
-    monkeypatch.setattr(_pools, "done", {})
+    monkeypatch.setattr(pools, "done", {})
     monkeypatch.setattr(sys, "platform", "darwin")
-    _pools.shorten_spins()
-    assert _pools.done == {}
+    pools.shorten_spins()
+    assert pools.done == {}
 
 
 def test_a_thread_that_is_gone_counts_as_one_that_runs():
-    assert _pools._sleep(f"{TASKS}/{np.iinfo(np.int32).max}/status") is None
-    assert _pools._sleep(f"{TASKS}/{os.getpid()}/status") is None  # the one that asks, or its main one
+    assert pools._sleep(f"{TASKS}/{np.iinfo(np.int32).max}/status") is None
+    assert pools._sleep(f"{TASKS}/{os.getpid()}/status") is None  # the one that asks, or its main one

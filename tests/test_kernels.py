@@ -17,7 +17,8 @@ from cases import (
 )
 
 import fastcov as fc
-from fastcov import _blas, _jit, _kernels, _products
+from fastcov import _products
+from fastcov._compute import blas, jit, kernels
 from fastcov._problem import NARROW, Problem, n_parts
 
 # One channel and one condition, either side of a tile (64), of a panel and of a summed group of rows (256).
@@ -224,11 +225,11 @@ def poisoned_triangle(A):
 @pytest.mark.parametrize("panel", [1, 3, 64, 256])
 @pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 257, 300])
 def test_cholesky_factors_whatever_the_panel(n, panel, dtype, monkeypatch):
-    monkeypatch.setattr(_blas, "CHOLESKY_PANEL", panel)
+    monkeypatch.setattr(blas, "CHOLESKY_PANEL", panel)
     root = np.random.default_rng(0).standard_normal((n, n + 3))
     A = (root @ root.T + np.eye(n)).astype(dtype)
     L = poisoned_triangle(A)
-    assert _blas.cholesky(L) == 0
+    assert blas.cholesky(L) == 0
     assert np.isnan(L[np.triu_indices(n, 1)]).all()
     factor = np.tril(L).astype(np.float64)
     # Higham, theorem 10.3: |A − L Lᵀ| ≤ (n + 1) ε |L| |Lᵀ|.
@@ -240,11 +241,11 @@ def test_cholesky_factors_whatever_the_panel(n, panel, dtype, monkeypatch):
 @pytest.mark.parametrize("panel", [1, 4, 5, 256])
 @pytest.mark.parametrize("bad", [0, 3, 4, 5, 8, 11])
 def test_cholesky_says_which_minor_is_not_positive_definite(bad, panel, dtype, monkeypatch):
-    monkeypatch.setattr(_blas, "CHOLESKY_PANEL", panel)
+    monkeypatch.setattr(blas, "CHOLESKY_PANEL", panel)
     root = np.random.default_rng(0).standard_normal((12, 15))
     A = (root @ root.T).astype(dtype)
     A[bad, bad] = -1.0
-    assert _blas.cholesky(poisoned_triangle(A)) == bad + 1  # as LAPACK counts
+    assert blas.cholesky(poisoned_triangle(A)) == bad + 1  # as LAPACK counts
 
 
 @pytest.mark.parametrize("T", [1, 3])
@@ -252,10 +253,10 @@ def test_cholesky_solve_solves_for_each_row_and_keeps_its_input(T, dtype):
     root = np.random.default_rng(0).standard_normal((20, 25))
     A = (root @ root.T).astype(dtype)
     L = poisoned_triangle(A)
-    assert _blas.cholesky(L) == 0
+    assert blas.cholesky(L) == 0
     rhs = np.random.default_rng(1).standard_normal((T, 20))
     before = rhs.copy()
-    x = _blas.cholesky_solve(L, rhs)
+    x = blas.cholesky_solve(L, rhs)
     np.testing.assert_array_equal(rhs, before)
     assert x.dtype == dtype
     norm = np.linalg.norm(A.astype(np.float64), 2)
@@ -273,12 +274,12 @@ def test_product_multiplies_arrays_of_every_shape(ta, tb, shape, dtype):
     A = rng.integers(-3, 4, (k, m) if ta else (m, k)).astype(dtype)
     B = rng.integers(-3, 4, (n, k) if tb else (k, n)).astype(dtype)
     expected = (A.T if ta else A) @ (B.T if tb else B)  # small integers: exact
-    np.testing.assert_array_equal(_blas.product(A, B, ta=ta, tb=tb), expected)
+    np.testing.assert_array_equal(blas.product(A, B, ta=ta, tb=tb), expected)
     out = np.full((m, n), np.nan, dtype)
-    assert _blas.product(A, B, ta=ta, tb=tb, out=out) is out
+    assert blas.product(A, B, ta=ta, tb=tb, out=out) is out
     np.testing.assert_array_equal(out, expected)
     out = np.ones((m, n), dtype)
-    _blas.product(A, B, ta=ta, tb=tb, out=out, add=True)
+    blas.product(A, B, ta=ta, tb=tb, out=out, add=True)
     np.testing.assert_array_equal(out, expected + 1)
 
 
@@ -287,17 +288,17 @@ def test_self_product_fills_the_lower_triangle_alone(transpose, dtype):
     A = np.random.default_rng(0).integers(-3, 4, (4, 3)).astype(dtype)
     expected = A.T @ A if transpose else A @ A.T
     out = np.full(expected.shape, 7, dtype)
-    _blas.self_product(A, transpose=transpose, out=out)
+    blas.self_product(A, transpose=transpose, out=out)
     lower = np.tri(len(expected), dtype=bool)
     np.testing.assert_array_equal(out, np.where(lower, expected, 7))
-    np.testing.assert_array_equal(np.tril(_blas.self_product(A, transpose=transpose)), np.tril(expected))
+    np.testing.assert_array_equal(np.tril(blas.self_product(A, transpose=transpose)), np.tril(expected))
 
 
 def test_sums_over_blocks_are_float64_for_float32_blocks():
     A = np.array([[3.0, 1.0]], np.float32)
     total, square = np.full((2, 2), 2.0**30), np.full((2, 2), 2.0**30)  # 2**30 + 1 is no float32
-    _blas.add_product(total, A, A, ta=True)
-    _blas.add_self_product(square, A)
+    blas.add_product(total, A, A, ta=True)
+    blas.add_self_product(square, A)
     np.testing.assert_array_equal(total - 2.0**30, [[9.0, 3.0], [3.0, 1.0]])
     np.testing.assert_array_equal(np.tril(square - 2.0**30), [[9.0, 0.0], [3.0, 1.0]])
 
@@ -330,7 +331,7 @@ BLOCKS = [(1, 1), (1, 3), (5, 2), (63, 2), (64, 3), (65, 3), (200, 3)]
 @pytest.fixture(params=["serial", "parallel"])
 def size(request):
     """What a kernel is told of its work: little, or enough for threads."""
-    return {"serial": 1, "parallel": _jit.PARALLEL_SIZE}[request.param]
+    return {"serial": 1, "parallel": jit.PARALLEL_SIZE}[request.param]
 
 
 @pytest.mark.parametrize("shape", BLOCKS, ids=str)
@@ -344,7 +345,7 @@ def test_atom_products_add_the_sums_of_a_block(shape, first, T, p, size, dtype):
     before = rng.integers(-9, 10, (T, d + 1, d)).astype(float)
     total, parts = before.copy(), np.full((p, T, d + 1, d), np.nan)
     kept = [a.copy() for a in (X, weights, mean, V)]
-    _kernels.atom_products(X, first, weights, mean, V, parts, total, size=size)
+    kernels.atom_products(X, first, weights, mean, V, parts, total, size=size)
     rows, x = slice(first, first + n), X.astype(float)
     y = weights[rows, np.newaxis] * x - mean
     np.testing.assert_array_equal(total[:, :d], before[:, :d] + np.einsum("ti,ia,ib->tab", V[:, rows], x, y))
@@ -365,7 +366,7 @@ def test_adjoint_products_fill_the_rows_of_a_block(shape, first, T, wanted, size
     offsets = rng.integers(-5, 6, (T, d)).astype(float)
     out = np.full((T, first + n + 4), np.nan)
     squares = np.full((T, first + n + 4 if wanted else 0), np.nan)
-    _kernels.adjoint_products(X, first, weights, mean, M, offsets, out, squares, size=size)
+    kernels.adjoint_products(X, first, weights, mean, M, offsets, out, squares, size=size)
     rows, x = slice(first, first + n), X.astype(float)
     y = weights[rows, np.newaxis] * x - mean
     expected = np.einsum("ia,tab,ib->ti", x, M, y) - offsets @ x.T
@@ -384,7 +385,7 @@ def test_centred_products_add_the_sum_of_a_block(shape, first, p, size, dtype):
     X, weights, mean, rng = whole_numbers(n, d, first + n + 4, dtype)
     before = rng.integers(-9, 10, (d, d)).astype(float)
     total, parts = before.copy(), np.full((p, d, d), np.nan)
-    _kernels.centred_products(X, first, weights, mean, parts, total, size=size)
+    kernels.centred_products(X, first, weights, mean, parts, total, size=size)
     y = weights[first : first + n, np.newaxis] * X - mean
     np.testing.assert_array_equal(total, before + y.T @ y)
 
@@ -398,11 +399,11 @@ def test_sums_over_chunks_are_float64_for_float32_blocks(kernel, size):
     if kernel == "atom_products":
         total = np.zeros((1, 2, 1))
         parts = np.empty((1, 1, 2, 1))
-        _kernels.atom_products(X, 0, one, mean, one[np.newaxis], parts, total, size=size)
+        kernels.atom_products(X, 0, one, mean, one[np.newaxis], parts, total, size=size)
         assert total[0, 1, 0] == 2.0**12 + 1
     else:
         total = np.zeros((1, 1))
-        _kernels.centred_products(X, 0, one, mean, np.empty((1, 1, 1)), total, size=size)
+        kernels.centred_products(X, 0, one, mean, np.empty((1, 1, 1)), total, size=size)
     assert total.ravel()[0] == 2.0**24 + 1
 
 

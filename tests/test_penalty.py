@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from cases import data, gradient_rounding, minimum, random_gains, target
 
 import fastcov as fc
-from fastcov import _blas
+from fastcov._compute import blas
 from fastcov._objective import Objective
 from fastcov._penalty import Penalty
 from fastcov._problem import Problem
@@ -206,8 +206,8 @@ def test_losses_and_gradients_hold_the_penalty(form, dtype, center):
 def test_a_stack_of_targets_shares_a_penalty(form, method, monkeypatch):
     X, S = data(40, 4), np.stack([target(4, seed, 40) for seed in range(3)])
     ridge, _ = a_penalty(form, X, 0.1)
-    factors, cholesky = [], _blas.cholesky
-    monkeypatch.setattr(_blas, "cholesky", lambda A, *more: factors.append(len(A)) or cholesky(A, *more))
+    factors, cholesky = [], blas.cholesky
+    monkeypatch.setattr(blas, "cholesky", lambda A, *more: factors.append(len(A)) or cholesky(A, *more))
     options = {"ridge": ridge, "method": method, "tol": 1e-10}
     if method in ("linear", "line-search"):
         options["solver"] = "cholesky"

@@ -87,7 +87,7 @@ from pool_calls import NUMPY, penalty_rows
 SCIPY = Pool.of_scipy()
 import numpy as np
 from scipy.linalg import blas
-from fastcov import _blas
+from fastcov._compute import blas as own
 from fastcov._penalty import Penalty
 
 if not SCIPY.ids:
@@ -97,10 +97,10 @@ V = np.ones((2, 30000))
 penalty = Penalty(1.0, penalty_rows(30000))
 for call in (
     lambda: blas.ddot(V[0], V[0]),
-    lambda: _blas.dots(V, V),
-    lambda: _blas.norms(V),
-    lambda: _blas.squares(V.reshape(2, 150, 200)),
-    lambda: _blas.add_scaled(V.copy(), [1.0, 2.0], V),
+    lambda: own.dots(V, V),
+    lambda: own.norms(V),
+    lambda: own.squares(V.reshape(2, 150, 200)),
+    lambda: own.add_scaled(V.copy(), [1.0, 2.0], V),
     lambda: penalty.products(V[:1]),
     lambda: penalty.quadratic(V[0]),
 ):

@@ -13,7 +13,8 @@ import tqdm
 from cases import data, run_python, target
 
 import fastcov as fc
-from fastcov import _blas, _progress
+from fastcov._compute import blas
+from fastcov._compute import progress as _progress
 from fastcov._solvers import NAMES
 
 # Sizes at which a factor takes several panels, and G several blocks of rows.
@@ -23,7 +24,7 @@ SIZES = {"cholesky": (300, 6), "dual": (300, 6), "spectral": (300, 6), "pcg": (3
 @pytest.fixture
 def small_steps(monkeypatch, set_block_rows):
     """Factors by panels of 64, and G by blocks of 64 rows."""
-    monkeypatch.setattr(_blas, "CHOLESKY_PANEL", 64)
+    monkeypatch.setattr(blas, "CHOLESKY_PANEL", 64)
     set_block_rows(64, 6)
 
 
@@ -166,8 +167,8 @@ def test_work_inside_other_work_has_no_bar_of_its_own_and_later_work_has(termina
 INTERRUPTED = """
 import signal, threading
 import numpy as np
-from fastcov import _blas
-_blas.LONG_FLOPS = 1e6
+from fastcov._compute import blas
+blas.LONG_FLOPS = 1e6
 n = {n}
 def work():
     A = np.random.default_rng(0).standard_normal((n, n))
@@ -191,7 +192,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="has no timers")
-@pytest.mark.parametrize("call", ["_blas.eigh(A.copy())", "_blas.self_product(A)"])
+@pytest.mark.parametrize("call", ["blas.eigh(A.copy())", "blas.self_product(A)"])
 def test_ctrl_c_is_answered_during_a_long_call(call):
     # The call takes far longer than the timer: it is still running.
     n = 700 if "eigh" in call else 2500
@@ -203,7 +204,7 @@ def test_ctrl_c_is_answered_during_a_long_call(call):
 LEFT_BEHIND = """
 import signal, sys, time
 import fastcov.cli
-from fastcov import _blas
+from fastcov._compute import blas
 def call():
     time.sleep({seconds})
     print("the call ended")
@@ -220,7 +221,7 @@ def test_python_does_not_exit_under_a_call_that_runs():
         LEFT_BEHIND.format(seconds=1.0)
         + """
 try:
-    _blas._call(call, flops=1e30)
+    blas._call(call, flops=1e30)
 except KeyboardInterrupt:
     print("interrupted")
 """
@@ -234,7 +235,7 @@ def test_the_command_line_does_not_wait_for_a_call_after_ctrl_c():
         LEFT_BEHIND.format(seconds=1e6)
         + """
 import fastcov._io as files
-files.open_array = lambda *args, **kwargs: _blas._call(call, flops=1e30)
+files.open_array = lambda *args, **kwargs: blas._call(call, flops=1e30)
 fastcov.cli.main(["fit", "x.npy", "--target", "s.npy"])
 """
     )

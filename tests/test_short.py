@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastcov as fc
-from fastcov import _kernels, _products
+from fastcov import _products
+from fastcov._compute import kernels
 from fastcov._problem import Problem
 from fastcov._short import REASON
 from fastcov._start import Start
@@ -57,8 +58,8 @@ def test_a_fit_is_the_same_on_both_roads(monkeypatch, method, given, stacked, ce
 
 
 def test_the_certificate_is_of_the_gains_and_not_of_the_solver(monkeypatch):
-    X, solve = responses(), _products._blas.cholesky_solve
-    monkeypatch.setattr("fastcov._short._blas.cholesky_solve", lambda L, b: 1.01 * solve(L, b))
+    X, solve = responses(), _products.blas.cholesky_solve
+    monkeypatch.setattr("fastcov._short.blas.cholesky_solve", lambda L, b: 1.01 * solve(L, b))
     with pytest.warns(fc.ConvergenceWarning):
         fit = fc.fit(X, target(12, size=400), ridge=300.0)
     b = fc.overlaps(X, target(12, size=400))
@@ -95,7 +96,7 @@ def test_the_leading_value_is_the_largest_eigenvalue(B, seed):
     n = len(A)
     basis, found = np.empty((n, n)), np.empty(3)
     basis[0] = np.random.default_rng(seed).standard_normal(n)
-    _kernels.leading_value(A, 1e-6, basis, found, size=0)
+    kernels.leading_value(A, 1e-6, basis, found, size=0)
     if not A.any():
         assert found[0] == 0.0
         return

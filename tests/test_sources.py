@@ -331,7 +331,7 @@ def test_the_reader_ends_when_a_pass_is_abandoned_halfway(monkeypatch, set_chunk
     def fail_in_kernel(*_, size):
         fail()
 
-    monkeypatch.setattr("fastcov._kernels.centred_products", fail_in_kernel)
+    monkeypatch.setattr("fastcov._compute.kernels.centred_products", fail_in_kernel)
     with pytest.raises(ZeroDivisionError):
         problem.covariance()
     assert no_reader()

@@ -12,7 +12,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import _environment as _environment  # before any variable is set
+from ._compute import environment as _environment  # noqa: F401 - before any variable is set
+from ._version import __version__ as __version__
 
 # OpenBLAS threads spin for a tenth of a second after each call, and NumPy and SciPy have a pool each:
 # right after a NumPy product a fit at (1004, 187) takes 57 ms on two cores, and 24 ms where the spin is
@@ -21,8 +22,6 @@ from . import _environment as _environment  # before any variable is set
 # library reads this when it is loaded, so it serves NumPy's pool where fastcov is imported first, and
 # SciPy's in nearly all cases.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
-
-__version__ = "0.1.0"
 
 # Name -> module. Everything is imported when it is first used (PEP 562): `import fastcov` takes a
 # millisecond, Numba and SciPy half a second.
@@ -41,7 +40,7 @@ _NAMES = {
     "OvershootWarning": "_overshoot",
     "PermutationTest": "_permutation",
     "Plan": "_solvers",
-    "Progress": "_solvers",
+    "Progress": "_compute.progress",
     "RidgePath": "_path",
     "SingleGainLosses": "_single_gains",
     "Verdict": "_evidence",
@@ -59,7 +58,7 @@ _NAMES = {
     "plan": "_solvers",
     "ridge_path": "_path",
     "target_covariance": "_covariance",
-    "threads": "_jit",
+    "threads": "_compute.jit",
 }
 _MODULES = ("datasets", "penalties", "plot", "quadratic_forms")
 # Modules by the name of a library that they need, in neither __all__ nor dir(): `from fastcov import *` must
@@ -76,6 +75,8 @@ if TYPE_CHECKING:
     from ._applied import Applied as Applied
     from ._certificate import ConvergenceWarning as ConvergenceWarning
     from ._choice import ChosenRidge as ChosenRidge
+    from ._compute.jit import threads as threads
+    from ._compute.progress import Progress as Progress
     from ._contributions import Contributions as Contributions
     from ._covariance import covariance as covariance
     from ._covariance import target_covariance as target_covariance
@@ -84,7 +85,6 @@ if TYPE_CHECKING:
     from ._explain import explain as explain
     from ._explanation import Explanation as Explanation
     from ._fit import fit as fit
-    from ._jit import threads as threads
     from ._labels import LabelWarning as LabelWarning
     from ._loss import loss as loss
     from ._loss import loss_and_gradient as loss_and_gradient
@@ -104,7 +104,6 @@ if TYPE_CHECKING:
     from ._scores import CrossValidation as CrossValidation
     from ._single_gains import SingleGainLosses as SingleGainLosses
     from ._solvers import Plan as Plan
-    from ._solvers import Progress as Progress
     from ._solvers import plan as plan
 
 __all__ = [*_NAMES, *_MODULES, "__version__"]

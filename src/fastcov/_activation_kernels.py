@@ -1,12 +1,13 @@
 """Compiled code for activations: rows are units, columns samples; arrays are C-contiguous and writeable.
 
-`A` is a block of units (n, m) in float32 or float64. As in `_kernels`, callers and callees stay in this file.
+`A` is a block of units (n, m) in float32 or float64. As in `_compute.kernels`, callers and
+callees stay in this file.
 """
 
 import numpy as np
 from numba import prange
 
-from ._jit import Kernel, inlined
+from ._compute.jit import Kernel, inlined
 
 # Signs that make up one index of a table: n / GROUP additions in place of n, for 2**GROUP sums in a table. Of
 # 4, 5, 6 and 8, the fastest at 2000 units and 500 samples.

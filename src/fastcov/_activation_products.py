@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _activation_kernels as kernels
-from . import _blas, _kernels
 from ._activations import Activations, Array
-from ._jit import SMALL_FLOPS, blas_for
+from ._compute import blas
+from ._compute.jit import SMALL_FLOPS, blas_for
+from ._compute.kernels import mirror_lower
 
 # Turns a tile of T, of these rows and columns, into that of F in place, and returns its share of the value.
 Transform = Callable[[Array, slice, slice], float]
@@ -44,13 +45,13 @@ def by_tiles(activations: Activations, transform: Transform) -> tuple[float, Arr
         A = activations.block(rows)
         for columns in activations.slices(TILE_UNITS, LEAST_UNITS):
             if columns == rows:
-                tile = _blas.self_product(A)
-                _kernels.mirror_lower(tile, size=tile.size)
+                tile = blas.self_product(A)
+                mirror_lower(tile, size=tile.size)
                 total += transform(tile, rows, columns)
                 _add_product(out, rows, tile, A)
                 break
             B = activations.block(columns)
-            tile = _blas.product(A, B, tb=True)
+            tile = blas.product(A, B, tb=True)
             total += 2.0 * transform(tile, rows, columns)
             _add_product(out, rows, tile, B)
             _add_product(out, columns, tile, A, ta=True)
@@ -61,9 +62,9 @@ def _add_product(out: Array, units: slice, F: Array, A: Array, *, ta: bool = Fal
     """out[units] += F A, or Fᵀ A for `ta`."""
     part = out[units]
     if part.flags.c_contiguous:
-        _blas.product(F, A, ta=ta, out=part, add=True)
+        blas.product(F, A, ta=ta, out=part, add=True)
     else:
-        part += _blas.product(F, A, ta=ta)
+        part += blas.product(F, A, ta=ta)
 
 
 def squares(tile: Array, rows: slice, columns: slice) -> float:
@@ -113,7 +114,7 @@ def by_sums(activations: Activations) -> tuple[float, Array]:
     for units in activations.slices():
         total += activations.block(units).sum(axis=0, dtype=np.float64)
     out[:] = total
-    return _blas.dot(total, total), gradient
+    return blas.dot(total, total), gradient
 
 
 def squares_by_samples(activations: Activations) -> tuple[float, Array]:
@@ -129,7 +130,7 @@ def different_by_samples(activations: Activations) -> tuple[float, Array] | None
     """The same without what is on the diagonal of T; None where that is nearly all of it."""
     K, variances = _samples_product(activations)
     whole = _sum_of_squares(K)
-    total = whole - _blas.dot(variances, variances)
+    total = whole - blas.dot(variances, variances)
     if total < CANCELLATION * whole:
         return None
     gradient, out = activations.zeros()
@@ -145,7 +146,7 @@ def distance_by_samples(activations: Activations, S: Array) -> tuple[float, Arra
     K, _ = _samples_product(activations)
     n = len(S)
     A = activations.block(slice(0, n))
-    P = _blas.product(S.astype(A.dtype, copy=False), A)
+    P = blas.product(S.astype(A.dtype, copy=False), A)
     parts = _sum_of_squares(K), _sum_of_squares(S)
     dots = np.empty(n)
     kernels.row_dots(A, P, dots, size=2 * A.size)
@@ -167,12 +168,12 @@ def _samples_product(activations: Activations) -> tuple[NDArray[np.float64], NDA
         parts = numba.get_num_threads() if 2 * m < len(A) and len(A) * m * m > SMALL_FLOPS else 1
         if parts > 1:
             with blas_for(0):
-                for product in _blas.tall_products(A, parts):
+                for product in blas.tall_products(A, parts):
                     K += np.tril(product)
         else:
-            _blas.add_self_product(K, A)
+            blas.add_self_product(K, A)
         kernels.row_dots(A, A, variances[units], size=A.size)
-    _kernels.mirror_lower(K, size=K.size)
+    mirror_lower(K, size=K.size)
     return K, variances
 
 
@@ -209,7 +210,7 @@ def _add_signs_and_zeros(out: Array, rows: slice, columns: slice, A: Array, B: A
     """out[rows] += F B and out[columns] += Fᵀ A for F = sign(A Bᵀ), which is made in float64."""
     for start in range(0, len(A), TILE_UNITS):
         part = A[start : start + TILE_UNITS]
-        F = _blas.product(part.astype(np.float64, copy=False), B.astype(np.float64, copy=False), tb=True)
+        F = blas.product(part.astype(np.float64, copy=False), B.astype(np.float64, copy=False), tb=True)
         F = np.sign(F, out=F).astype(out.dtype, copy=False)
         first = rows.start + start
         _add_product(out, slice(first, first + len(part)), F, B)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _activation_kernels as kernels
-from ._problem import safe_exponent
+from ._compute.scaling import safe_exponent
 from ._validation import check_array, nonfinite, require_memory
 
 Array = NDArray[Any]

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _blas
 from ._bounds import Bounds
+from ._compute import blas
 from ._products import apply_adjoint, apply_atoms
 from ._solvers import Solution, System
 
@@ -57,13 +57,13 @@ def certificates(
     values = np.concatenate([solution.value for solution in solutions])
     slopes = apply_atoms(problem, values).reshape(len(systems), *error.shape)
     left = apply_adjoint(problem, (error - slopes).reshape(-1, *error.shape[1:]))
-    b = _blas.norms(overlaps)
+    b = blas.norms(overlaps)
     found = []
     for system, solution, slope, part in zip(
         systems, solutions, slopes, left.reshape(len(systems), *overlaps.shape), strict=True
     ):
         part -= system.penalty.products(solution.value)
-        verdict = judged(system, error, b, solution, _blas.norms(part), tol)
+        verdict = judged(system, error, b, solution, blas.norms(part), tol)
         found.append(dataclasses.replace(verdict, slopes=slope))
     return found
 
@@ -75,10 +75,10 @@ def certificates_by(
     """As `certificates`, by GᵀG made apart from the solver, for penalties of one number each."""
     values, K = np.concatenate([solution.value for solution in solutions]), len(systems)
     ridges = np.repeat([float(system.penalty.own) for system in systems], len(overlaps))
-    left = _blas.product(values, gram)
+    left = blas.product(values, gram)
     left += ridges[:, np.newaxis] * values
     left -= np.tile(overlaps, (K, 1))
-    sizes, b = np.sqrt(_blas.squares(left)).reshape(K, -1), _blas.norms(overlaps)
+    sizes, b = np.sqrt(blas.squares(left)).reshape(K, -1), blas.norms(overlaps)
     residuals = np.divide(sizes, b, out=np.zeros_like(sizes), where=b > 0)
     small = np.all(residuals <= BACKWARD_ERROR, axis=1)
     return [
@@ -114,7 +114,7 @@ def judged(
     norm = system.diagonal.sum()
     rounding = BACKWARD_ERROR * (system.sizes(solution.value) + b)
     if solution.status == "minimum-norm":
-        rounding += np.sqrt(len(solution.value[0]) * np.finfo(np.float64).eps * norm * _blas.squares(error))
+        rounding += np.sqrt(len(solution.value[0]) * np.finfo(np.float64).eps * norm * blas.squares(error))
     if np.all(size <= rounding):
         return Certificate(residual, reached, small)
     warning = (
@@ -142,7 +142,7 @@ def stationarity(
     if bounds is not None:
         held = [bounds.held(z, g) for z, g in zip(gains, gradient, strict=True)]
         gradient = np.where(held, 0.0, gradient)
-    size = _blas.norms(np.ascontiguousarray(gradient))
+    size = blas.norms(np.ascontiguousarray(gradient))
     residual = np.divide(size, scale, out=np.zeros_like(size), where=scale > 0)
     # What the iterations found may lie a rounding apart from what is found here.
     if np.all(size <= np.maximum(1.001 * goals, 2.0 * rounding)):

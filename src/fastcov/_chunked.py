@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _cluster
-from ._jit import threads
+from ._compute.jit import threads
 from ._labels import UNLABELLED
 from ._sources import Stored
 from ._watching import WorkerLost

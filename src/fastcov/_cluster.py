@@ -60,7 +60,7 @@ def smallest_memory(client: Any) -> float:
 
 def versions() -> dict[str, str]:
     """What has to be the same here and there: the functions, and how they and arrays are sent."""
-    from . import __version__
+    from ._version import __version__
 
     return {
         "fastcov": __version__,

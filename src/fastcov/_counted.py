@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _blas, _kernels, _pair_kernels
+from ._compute import blas, kernels, pair_kernels
 from ._metric import Metric
 from ._problem import Problem
 
@@ -33,7 +33,7 @@ def taken(metric: Metric, problem: Problem) -> NDArray[np.float64]:
     r = metric.rank
     Q, sums = np.empty((N, r + D * metric.off_diagonal)), np.empty((N, 2))
     for rows, block in problem.blocks(streamed=not metric.off_diagonal):
-        _kernels.atom_sums(block, problem.gains[rows], problem.mean, sums[rows], size=block.size)
+        kernels.atom_sums(block, problem.gains[rows], problem.mean, sums[rows], size=block.size)
         if metric.off_diagonal:
             products = Q[rows, r:]
             np.multiply(
@@ -65,15 +65,15 @@ class Images:
         if self.root is not None:
             atoms *= self.root
         if len(self.basis):
-            inner = _blas.product(atoms, self.basis, tb=True)
-            atoms -= _blas.product(inner, self.basis)
+            inner = blas.product(atoms, self.basis, tb=True)
+            atoms -= blas.product(inner, self.basis)
         return atoms
 
     def of(self, X: Array, Y: Array) -> Array:
         """Of rows of X and Ỹ (n, D). 2nD² flops."""
         D = X.shape[1]
         atoms = np.empty((len(X), D * (D + 1) // 2), X.dtype)
-        _pair_kernels.pair_atoms(X, Y, atoms, size=atoms.size)
+        pair_kernels.pair_atoms(X, Y, atoms, size=atoms.size)
         return self.project(atoms)
 
 
@@ -97,12 +97,12 @@ def squared_norms(problem: Problem, plain: NDArray[np.float64]) -> NDArray[np.fl
 def _weighted_norms(metric: Metric, w: Array, X: Array, Y: Array) -> Array:
     """‖R g_i‖² = 2 [(x²)ᵀ w y² + (x ỹ)ᵀ w (x ỹ)], less what terms take up, for rows (n, D)."""
     squares, products = X * X, X * Y
-    left = (_blas.product(squares, w) * (Y * Y)).sum(axis=1)
-    left += (_blas.product(products, w) * products).sum(axis=1)
+    left = (blas.product(squares, w) * (Y * Y)).sum(axis=1)
+    left += (blas.product(products, w) * products).sum(axis=1)
     left *= 2.0
     if metric.rank:
         on = (products * np.diagonal(w)).sum(axis=1)
-        off = (_blas.product(X, w) * Y).sum(axis=1) - on
+        off = (blas.product(X, w) * Y).sum(axis=1) - on
         for p, q in metric.basis:
             left -= np.square(2.0 * (p * on + q * off))
     return left

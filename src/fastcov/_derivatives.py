@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _blas, _certificate_kernels
+from . import _certificate_kernels
 from ._certificate_kernels import ROWS, SUMS, SX, SY, XWX, XWY, XX, XY, YY
-from ._jit import ELEMENT_PRODUCTS, blas_for
+from ._compute import blas
+from ._compute.jit import ELEMENT_PRODUCTS, blas_for
 from ._objective import COMPILED, Objective, norm
 from ._penalty import Penalty
 from ._problem import Problem
@@ -58,7 +59,7 @@ def covariances(X: Array, gains: Array, center: bool, *, size: int) -> tuple[Arr
     For X that stays in the caches, with BLAS held at one thread; `size` decides whether threads pay.
     """
     N, D = X.shape
-    means = _blas.product(gains, X) / N if center else np.zeros((len(gains), D))
+    means = blas.product(gains, X) / N if center else np.zeros((len(gains), D))
     parts = np.empty((len(gains), max(1, N // ROWS), D, D))
     _certificate_kernels.covariance_parts(X, gains, means, parts, size=size)
     return parts[:, 0] if parts.shape[1] == 1 else parts.sum(axis=1), means
@@ -118,8 +119,8 @@ def _together(problem: Problem, target: Array, penalty: Penalty, gains: Array) -
         coefficients[:, 1] *= 0.5
         np.multiply(skew, s, out=coefficients[:, 2])
         np.multiply(square, 0.5 * s * s, out=coefficients[:, 3])
-        sizes = 2.0 * np.sqrt(_blas.squares(S)) + np.sqrt(_blas.squares(error))
-        rounding = sizes * np.sqrt(np.maximum(norms.sum(axis=1), 0.0)) + penalty.largest * _blas.norms(Z)
-        value = 0.5 * (_blas.squares(image) + _blas.dots(pull, delta))
+        sizes = 2.0 * np.sqrt(blas.squares(S)) + np.sqrt(blas.squares(error))
+        rounding = sizes * np.sqrt(np.maximum(norms.sum(axis=1), 0.0)) + penalty.largest * blas.norms(Z)
+        value = 0.5 * (blas.squares(image) + blas.dots(pull, delta))
         worth = np.array([worth_of(float(v), float(each)) for v, each in zip(value, sizes, strict=True)])
         yield Derivatives(C, value, coefficients, EPSILON * rounding, worth)

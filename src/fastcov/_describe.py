@@ -9,7 +9,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _blas
+from ._compute import blas
 from ._labels import Labels
 from ._overshoot import beyond, sizes
 from ._problem import BLOCK_BYTES, Problem
@@ -49,7 +49,7 @@ def fits_of(
         error = _joined([each.covariance for each in outcomes[some]])
         error = np.subtract(target, error).reshape(-1, D, D)
         nuisance += _nuisance(problem, error, T)
-        left[some] = _blas.squares(error if metric is None else metric.image(error)).reshape(-1, T)
+        left[some] = blas.squares(error if metric is None else metric.image(error)).reshape(-1, T)
         terms[some] = _terms(problem, ridges[some], _joined([each.delta for each in outcomes[some]]))
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         losses = problem.unscaled(0.5 * left, y=4) + terms

@@ -27,11 +27,12 @@ from numpy.typing import NDArray
 from scipy.linalg import blas
 
 from ._bounds import Bounds
-from ._jit import ELEMENT_PRODUCTS, threads_pay
+from ._compute.jit import ELEMENT_PRODUCTS, threads_pay
+from ._compute.on_cores import on_cores
+from ._compute.progress import Progress
 from ._objective import Objective, Point, best_step, kernel_form, norm
 from ._products import apply_atoms
 from ._single_gains import quartics, share
-from ._solvers import Progress
 from ._steps import (
     BREAKDOWN,
     CODE,
@@ -75,7 +76,6 @@ from ._steps import (
     sweep,
     worth_of,
 )
-from ._workers import on_cores
 
 Array = NDArray[np.float64]
 Watch = Callable[[Progress], object]

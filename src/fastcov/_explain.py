@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._compute.jit import blas_for
+from ._compute.progress import Progress, watching
 from ._covariance import Target
 from ._describe import describe
 from ._explanation import Explanation
-from ._jit import blas_for
 from ._methods import certified
 from ._modes import Complete, Parts, Truncated
 from ._overshoot import warn_overshoot
 from ._permuted import Permuted, permuted
 from ._problem import Problem
 from ._products import apply_atoms
-from ._progress import watching
 from ._range import range_of
 from ._result import Fit
 from ._settings import Settings
-from ._solvers import Progress, Solution, System
+from ._solvers import Solution, System
 from ._solvers._pairs import n_pairs
 from ._sources import Stored
 from ._start import Ridge, Start

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _blas
 from ._certificate import ConvergenceWarning
+from ._compute import blas
 from ._contributions import Contributions
 from ._explanation_table import remark, table
 from ._frames import explanation_frame
@@ -180,7 +180,7 @@ class Explanation:
         if not self.complete:
             return np.stack([self.whitened_filter(name) for name in self.channels])
         V, outside = self._modes.gain_modes(K), self._whiten(0.0)
-        W = _blas.product(V * (self._whiten(self._modes.values) - outside)[:, np.newaxis], V, ta=True)
+        W = blas.product(V * (self._whiten(self._modes.values) - outside)[:, np.newaxis], V, ta=True)
         W.flat[:: N + 1] += outside
         return self._unscaled(W, -2)
 
@@ -344,7 +344,7 @@ class Explanation:
         module, state = self._solver
         value = module.solve(state, rhs).value
         if not isinstance(self._modes, Complete):
-            left = _blas.norms(rhs - self._system.product(value)) / _blas.norms(rhs)
+            left = blas.norms(rhs - self._system.product(value)) / blas.norms(rhs)
             _warn_beyond(float(left.max()), stacklevel=4)
         return value
 

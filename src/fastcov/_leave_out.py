@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _blas
+from ._compute import blas
 from ._folds import Split
 from ._products import apply_adjoint, apply_atoms
 from ._settings import LINEAR_TOL, Settings
@@ -97,7 +97,7 @@ def _eigenvectors(study: Study, weights: Array, check: Callable[[None], object])
         K = np.ascontiguousarray(K[np.ix_(places, places)])
     root = np.sqrt(weights[i, j])
     K *= root[:, np.newaxis] * root
-    return np.maximum(_blas.eigh(K), 0.0), K
+    return np.maximum(blas.eigh(K), 0.0), K
 
 
 class _Target:
@@ -115,7 +115,7 @@ class _Target:
         target = np.nan_to_num(study.target[np.ix_(order, order)])
         self.matrices = [unit * target, unit / study.unit * study.at_one, *(terms[name] for name in names)]
         self.packed = pack(self.root * np.stack(self.matrices))[:, self.places]
-        self.inside = _blas.product(self.packed, vectors, tb=True)
+        self.inside = blas.product(self.packed, vectors, tb=True)
 
     def fold(self, split: Split, keep: bool) -> dict[int, Prediction]:
         fold = self.study.fold(split, self.order)
@@ -126,17 +126,17 @@ class _Target:
         own = np.ascontiguousarray(self.vectors[:, touched])
         n = len(self.packed)
         shrunk = (self.inside / (self.values + ridges[:, np.newaxis])[:, np.newaxis]).reshape(-1, len(own))
-        u = _blas.product(shrunk, self.vectors)  # M e, with n rows for each ridge
+        u = blas.product(shrunk, self.vectors)  # M e, with n rows for each ridge
         back = np.empty_like(u)
         for k, ridge in enumerate(ridges):
             rows = slice(k * n, (k + 1) * n)
             scaled = own / (self.values + ridge)[:, np.newaxis]
-            inner = _blas.product(scaled, own, ta=True)
-            if _blas.cholesky(inner):
+            inner = blas.product(scaled, own, ta=True)
+            if blas.cholesky(inner):
                 raise np.linalg.LinAlgError("The pairs left out are not positive definite.")
-            weights = _blas.cholesky_solve(inner, np.ascontiguousarray(u[rows, touched]))
-            back[rows] = _blas.product(weights, scaled, tb=True)
-        u -= _blas.product(back, self.vectors)
+            weights = blas.cholesky_solve(inner, np.ascontiguousarray(u[rows, touched]))
+            back[rows] = blas.product(weights, scaled, tb=True)
+        u -= blas.product(back, self.vectors)
         u[:, touched] = 0.0
         mixed = np.stack([self._mixed(fold, u[k * n : (k + 1) * n]) for k in range(len(ridges))])
         whole = np.zeros((len(ridges), n_pairs(len(self.order))))
@@ -156,7 +156,7 @@ class _Target:
         """Shares of the target, of C(1) and of nuisance terms in the error."""
         shares = np.array([fold.scale, -1.0, *np.zeros(len(u) - 2)])
         if len(u) > 2:
-            products = _blas.product(np.ascontiguousarray(self.packed[2:]), u, tb=True)
+            products = blas.product(np.ascontiguousarray(self.packed[2:]), u, tb=True)
             known = (products[:, :2] * shares[:2]).sum(axis=1)
             shares[2:] = -np.linalg.lstsq(products[:, 2:], known, rcond=None)[0]
         return shares
@@ -170,6 +170,6 @@ class _Target:
             share[:, np.newaxis, np.newaxis] * M for share, M in zip(mixed.T, self.matrices, strict=True)
         )
         left = error - trained * apply_atoms(self.problem, delta)
-        size = _blas.norms(apply_adjoint(self.problem, error))
-        rest = _blas.norms(apply_adjoint(self.problem, left) - ridges[:, np.newaxis] * delta)
+        size = blas.norms(apply_adjoint(self.problem, error))
+        rest = blas.norms(apply_adjoint(self.problem, left) - ridges[:, np.newaxis] * delta)
         return np.divide(rest, size, out=np.zeros_like(rest), where=size > 0)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _blas, _pair_kernels
 from ._chunked import Chunked
-from ._jit import blas_for
+from ._compute import blas, pair_kernels
+from ._compute.jit import blas_for
 from ._labels import Labels, by_channel, conditions_of
 from ._penalty import Penalty
 from ._problem import NARROW, Problem, check_responses
@@ -215,19 +215,19 @@ def _by_pairs(
     packed, w, kept = np.zeros((K, D * (D + 1) // 2)), np.zeros((K, D)), np.empty(K)
     for rows, block, pairs in _pair_blocks(problem):
         z = np.ascontiguousarray(Z[:, rows], dtype)
-        _blas.add_product(packed, z * z, pairs)
+        blas.add_product(packed, z * z, pairs)
         if problem.center:
-            _blas.add_product(w, z, block)
+            blas.add_product(w, z, block)
     w /= np.sqrt(N)  # w wᵀ = N ȳ ȳᵀ
     # Four times as long an element as kernels elsewhere: 0.3 ms for 256 candidates and 48 conditions.
-    _pair_kernels.packed_errors(packed, w, target, losses, kept, size=4 * packed.size)
+    pair_kernels.packed_errors(packed, w, target, losses, kept, size=4 * packed.size)
     if gradients is not None:
         Ew = np.empty((K, D))
-        _pair_kernels.packed_products(packed, w / np.sqrt(N), Ew, size=2 * packed.size)
+        pair_kernels.packed_products(packed, w / np.sqrt(N), Ew, size=2 * packed.size)
         errors, Ew = packed.astype(dtype, copy=False), Ew.astype(dtype, copy=False)
         for rows, block, pairs in _pair_blocks(problem):
-            quadratic = _blas.product(errors, pairs, tb=True)
-            linear = _blas.product(Ew, block, tb=True)
+            quadratic = blas.product(errors, pairs, tb=True)
+            linear = blas.product(Ew, block, tb=True)
             gradients[:, rows] = 2.0 * (Z[:, rows] * quadratic - linear)
     return kept < CANCELLATION
 
@@ -239,5 +239,5 @@ def _pair_blocks(problem: Problem) -> Iterator[tuple[slice, NDArray[Any], NDArra
     buffer = np.empty((min(step, N), D * (D + 1) // 2), problem.dtype)
     for rows, block in problem.blocks(step=step):
         pairs = buffer[: len(block)]
-        _pair_kernels.pair_products(block, pairs, size=pairs.size)
+        pair_kernels.pair_products(block, pairs, size=pairs.size)
         yield rows, block, pairs

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _blas
 from ._certificate import certificates, certificates_by
 from ._chunked import Chunked
+from ._compute import blas
 from ._minimum import at_bounds, minimised
 from ._objective import Objective, best_step
 from ._products import apply_atoms
@@ -90,7 +90,7 @@ def _require_regular(system: System, solve: Callable[[Array], Solution]) -> None
     r = np.random.default_rng(0).standard_normal((1, len(sizes)))
     with np.errstate(all="ignore"):
         found = solve(r * sizes)
-        least = _blas.norm(r) / _blas.norm(found.value * sizes)
+        least = blas.norm(r) / blas.norm(found.value * sizes)
     unsolved = found.status in ("stagnated", "breakdown")
     if unsolved or not least > RESOLVED * len(sizes):
         raise shared_null_space()

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _blas
 from ._bounds import Bounds
 from ._certificate import stationarity
+from ._compute import blas
+from ._compute.jit import blas_for
 from ._derivatives import Derivatives, derivatives
 from ._exact import Minimum, minima
-from ._jit import blas_for
 from ._objective import COMPILED, Objective
 from ._problem import Problem
 from ._settings import Outcome, Settings
@@ -55,7 +55,7 @@ def minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -
     if isinstance(start.given.X, Stored):
         start.given.X.watch = None
     random = np.random.default_rng(options.rng)
-    scale = _blas.norms(start.overlaps)  # of the gradient at gains of one
+    scale = blas.norms(start.overlaps)  # of the gradient at gains of one
     goals = settings.tol * scale
     objectives = [
         Objective(problem, target, ridge.penalty, start.covariance, start.norms, single, linear)

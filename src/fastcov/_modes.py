@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
-from . import _blas
+from ._compute import blas
+from ._compute.progress import Progress
 from ._products import apply_adjoint, apply_atoms, apply_gram
-from ._solvers import SOLVERS, Options, Progress, System
+from ._solvers import SOLVERS, Options, System
 from ._solvers._pairs import pack, unpack
 from ._validation import require_memory
 
@@ -55,7 +56,7 @@ class Parts:
         """f(GᵀG) b (N,)."""
         out = self.expand(self.weights * f(self.values))
         if self.outside is not None:
-            _blas.add_scaled(out[np.newaxis], [float(f(0.0))], self.outside[np.newaxis])
+            blas.add_scaled(out[np.newaxis], [float(f(0.0))], self.outside[np.newaxis])
         return out
 
 
@@ -194,7 +195,7 @@ class Truncated:
 
     def parts(self, b: Array, *, within: bool = False) -> Parts:
         """b (N,) in the modes, and in the Krylov space of what they leave of it."""
-        size, weights = float(_blas.norm(b)), _times(self.vectors, b)
+        size, weights = float(blas.norm(b)), _times(self.vectors, b)
         space = self._krylov(b - _combined(weights, self.vectors), KRYLOV_TOL * size)
         return Parts(
             values=np.concatenate([self.values, space.values]),
@@ -211,7 +212,7 @@ class Truncated:
         copies of converged vectors that rounding brings.
         """
         N, ridge = len(c), self.system.ridge
-        size = float(_blas.norm(c))
+        size = float(blas.norm(c))
         most = min(N - len(self.values), max(KRYLOV_A_MODE * len(self.values), KRYLOV_LEAST))
         require_memory(8 * N * most, f"A Krylov space of {N} channels", "ask for fewer modes")
         basis = np.empty((most, N))
@@ -221,11 +222,11 @@ class Truncated:
             basis[m] = c / (beside[m - 1] if m else size)
             c = apply_gram(self.system.problem, basis[m : m + 1])[0]
             self.applications += 1
-            diagonal[m] = _blas.dot(c, basis[m])
+            diagonal[m] = blas.dot(c, basis[m])
             for _ in range(2):
                 c -= _combined(_times(self.vectors, c), self.vectors)
                 c -= _combined(_times(basis[: m + 1], c), basis[: m + 1])
-            beside[m] = _blas.norm(c)
+            beside[m] = blas.norm(c)
             pivot = diagonal[m] + ridge - (beside[m - 1] ** 2 / pivot if m else 0.0)
             left *= beside[m] / pivot
             m += 1
@@ -258,12 +259,12 @@ def _expanded(vectors: Array, space: _Space, weights: Array) -> Array:
 
 def _times(rows: Array, b: Array) -> Array:
     """Products with each row."""
-    return _blas.product(b[np.newaxis], rows, tb=True)[0]
+    return blas.product(b[np.newaxis], rows, tb=True)[0]
 
 
 def _combined(weights: Array, rows: Array) -> Array:
     """Sum of weighted rows."""
-    return _blas.product(np.ascontiguousarray(weights)[np.newaxis], rows)[0]
+    return blas.product(np.ascontiguousarray(weights)[np.newaxis], rows)[0]
 
 
 def _images(system: System, vectors: Array, values: Array) -> Array:

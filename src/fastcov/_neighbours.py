@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _blas
+from ._compute import blas
 from ._methods import exact
 from ._settings import Outcome, Settings
 from ._start import Ridge, Start
@@ -77,5 +77,5 @@ def _losses(start: Start, ridge: Ridge, outcome: Outcome) -> Array:
     if outcome.covariance is None:  # there is nothing to fit
         return np.zeros(len(outcome.gains))
     error, metric = outcome.covariance - start.target, start.problem.metric
-    squares = _blas.squares(error if metric is None else np.ascontiguousarray(metric.image(error)))
+    squares = blas.squares(error if metric is None else np.ascontiguousarray(metric.image(error)))
     return 0.5 * (squares + ridge.penalty.quadratic(outcome.delta))

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas
 
-from ._jit import ELEMENT_PRODUCTS, blas_for
+from ._compute.jit import ELEMENT_PRODUCTS, blas_for
 from ._penalty import Penalty
 from ._problem import NARROW, Problem
 from ._products import apply_adjoint, apply_atoms, squared_norms, weighted_adjoint, weighted_atoms

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
-from ._jit import blas_for
+from ._compute.jit import blas_for
 from ._problem import Problem
 from ._products import (
     PANEL,

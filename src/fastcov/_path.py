@@ -12,20 +12,20 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ._compute.jit import blas_for
+from ._compute.progress import Progress, watching
 from ._covariance import Target
 from ._derivatives import covariances
 from ._describe import Fits, fits_of, kept
 from ._frames import frame, path_table
 from ._html import html_table
-from ._jit import blas_for
 from ._methods import METHODS, all_certified, plan_for, stepped
 from ._neighbours import lowest_of_neighbours
 from ._overshoot import beyond_rounding, warn_overshoots
 from ._problem import BLOCK_BYTES, NARROW, Problem
-from ._progress import watching
 from ._result import Fit
 from ._settings import Outcome, Settings
-from ._solvers import SOLVERS, Progress
+from ._solvers import SOLVERS
 from ._solvers._pairs import n_pairs
 from ._solvers._plan import BANDWIDTH
 from ._sources import Stored

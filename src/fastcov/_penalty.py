@@ -11,8 +11,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from . import _blas
-from ._jit import blas_for
+from ._compute import blas
+from ._compute.jit import blas_for
 from ._validation import as_float64, check_array, check_nonnegative, nonfinite
 
 Array = NDArray[np.float64]
@@ -115,7 +115,7 @@ class Penalty:
                 rows += (self.root.T @ images.T).T
             else:
                 with self._held(rows):
-                    _blas.product(images, self.root, out=rows, add=True)
+                    blas.product(images, self.root, out=rows, add=True)
         return out
 
     def _images(self, V: Array) -> Array:
@@ -124,7 +124,7 @@ class Penalty:
         if sp.issparse(self.root):
             return (self.root @ rows.T).T
         with self._held(rows):
-            return _blas.product(rows, self.root, tb=True)
+            return blas.product(rows, self.root, tb=True)
 
     def _held(self, rows: Array) -> contextlib.AbstractContextManager[None]:
         """BLAS at one thread, unless more pay for products of rows (T, N) with Γ."""
@@ -152,7 +152,7 @@ class Penalty:
                 left, right = (
                     np.ascontiguousarray(self.root[:, some]) for some in (slice(first, n), columns)
                 )
-                panel = _blas.product(left, right, ta=True)
+                panel = blas.product(left, right, ta=True)
             with np.errstate(invalid="ignore"):  # above the diagonal may be anything
                 A[first:, columns] += panel
 

@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _blas, _evidence
+from . import _evidence
 from ._baselines import BASELINES
 from ._certificate import ConvergenceWarning
+from ._compute import blas
+from ._compute.jit import blas_for
+from ._compute.progress import Progress, watching
 from ._cross_validation import studied
 from ._html import html_table
-from ._jit import blas_for
 from ._methods import METHODS
 from ._moments import SCORE, SCORES
 from ._problem import check_responses
-from ._progress import watching
 from ._scores import FINE, CrossValidation
 from ._settings import Settings
-from ._solvers import Progress
 from ._validation import check_generator, check_whole, require_memory
 
 Array = NDArray[np.float64]
@@ -222,8 +222,8 @@ def _gains(
 
 def _correlation(a: Array, b: Array) -> float:
     a, b = a - a.mean(), b - b.mean()
-    size = _blas.norm(a) * _blas.norm(b)
-    return float(_blas.dot(a, b) / size) if size > 0 else float("nan")
+    size = blas.norm(a) * blas.norm(b)
+    return float(blas.dot(a, b) / size) if size > 0 else float("nan")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _blas
+from ._compute import blas
 from ._modes import Complete
 from ._products import apply_adjoint
 from ._range import Range
@@ -69,7 +69,7 @@ def _some(
     stack = np.stack([target[np.ix_(order, order)] for order in orders])
     errors = dataclasses.replace(start, target=stack).error
     overlaps = apply_adjoint(start.problem, errors) * live
-    totals, (deltas, removed) = _blas.squares(errors), _fitted(system, modes, errors, overlaps)
+    totals, (deltas, removed) = blas.squares(errors), _fitted(system, modes, errors, overlaps)
     reached = np.minimum(span.squares(errors, overlaps), totals)
     removed = np.minimum(removed, reached)
     below = np.where(totals > 0, totals, 1.0)
@@ -82,13 +82,13 @@ def _fitted(system: System, modes: Complete, errors: Array, overlaps: Array) -> 
     with np.errstate(divide="ignore"):
         inverse = 1.0 / (values + ridge)
     if modes.state.dual:
-        amplitudes = _blas.product(pack(errors), modes.state.vectors, tb=True)
-        packed = _blas.product(amplitudes * inverse, modes.state.vectors)
+        amplitudes = blas.product(pack(errors), modes.state.vectors, tb=True)
+        packed = blas.product(amplitudes * inverse, modes.state.vectors)
         deltas = apply_adjoint(system.problem, unpack(packed, errors.shape[-1]))
         squares = amplitudes**2 * values
     else:
-        weights = _blas.product(overlaps, modes.state.vectors, tb=True)
-        deltas = _blas.product(weights * inverse, modes.state.vectors)
+        weights = blas.product(overlaps, modes.state.vectors, tb=True)
+        deltas = blas.product(weights * inverse, modes.state.vectors)
         squares = weights**2
     # (u_kᵀe₀)² (1 − (λ / (σ² + λ))²), with σ² (u_kᵀe₀)² in `squares`
     return deltas, (squares * ((values + 2.0 * ridge) * inverse**2)).sum(axis=1)
@@ -98,6 +98,6 @@ def _correlations(one: Array, many: Array) -> Array:
     """Of a vector (n,) with each row (K, n); 0 where either is constant."""
     one = (one - one.mean())[np.newaxis]
     many = many - many.mean(axis=1, keepdims=True)
-    sizes = _blas.norms(many) * _blas.norms(one)
-    products = _blas.product(np.ascontiguousarray(many), one, tb=True)[:, 0]
+    sizes = blas.norms(many) * blas.norms(one)
+    products = blas.product(np.ascontiguousarray(many), one, tb=True)[:, 0]
     return np.divide(products, sizes, out=np.zeros_like(sizes), where=sizes > 0)

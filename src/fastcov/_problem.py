@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from scipy.linalg import blas
+from scipy.linalg import blas as scipy_blas
 
-from . import _blas, _kernels
 from ._chunked import Chunked, summed
+from ._compute import blas, kernels
+from ._compute.jit import ELEMENT_PRODUCTS, PARALLEL_SIZE, blas_for
+from ._compute.scaling import safe_exponent
 from ._dask import dask_array, opened
-from ._jit import ELEMENT_PRODUCTS, PARALLEL_SIZE, blas_for
 from ._labels import UNLABELLED, Labelled, Labels, bare, by_channel, by_condition
 from ._metric import Metric
 from ._sources import Stored, is_stored
@@ -46,10 +47,6 @@ PART_BYTES = 1 << 24
 # has half the work (1.3 times at 52 and 100 conditions, 1000 to 50000 channels; even at 187).
 NARROW = 128
 
-# Largest |x| = 2**e with |e| up to this keeps every product of four responses, and their sums, well
-# inside the range of float32, in which solvers multiply where that will do. Beyond, X is multiplied
-# by a power of two, which is exact; so are gains, vectors and matrices that meet X in a product.
-SAFE_EXPONENT = 20
 # Beyond this the loss, of fourth order in X, has no float64 value of its own.
 LARGEST_EXPONENT = 240
 
@@ -57,12 +54,6 @@ LARGEST_EXPONENT = 240
 def n_parts(n: int, D: int) -> int:
     """Parts of n rows whose D x D products are held apart, for as many threads; less than X itself."""
     return max(1, min(n // (4 * max(D, 32)), 64, PART_BYTES // (8 * D * (D + 1))))
-
-
-def safe_exponent(size: float) -> int:
-    """e such that size * 2**-e is near one; 0 where `size` is safe as it is."""
-    e = math.frexp(size)[1] if size > 0 else 0
-    return e if abs(e) > SAFE_EXPONENT else 0
 
 
 def check_responses(name: str, X: Any) -> Array | Stored:
@@ -178,7 +169,7 @@ class Problem:
         buffer = np.empty((step, self.shape[1]))
         for rows, block in self.astype(np.float64).blocks(step=step):
             centred = self.centre(rows, block, buffer).ravel()
-            total += float(blas.ddot(centred, centred))
+            total += float(scipy_blas.ddot(centred, centred))
         return total
 
     def at(self, gains: NDArray[np.float64]) -> Problem:
@@ -202,7 +193,7 @@ class Problem:
         if self.dtype == np.float64:
             return values, 0
         flat = values.ravel()
-        exponent = safe_exponent(abs(float(flat[blas.idamax(flat)])))
+        exponent = safe_exponent(abs(float(flat[scipy_blas.idamax(flat)])))
         return (np.ldexp(values, -exponent) if exponent else values), exponent
 
     def _sums(self, gains: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -214,11 +205,9 @@ class Problem:
         whole = np.dtype(f"i{self.dtype.itemsize}")
         mask = (1 << (8 * whole.itemsize - 1)) - 1
         for rows, block in self.blocks(streamed=True):
-            sums = np.empty((-(-len(block) // _kernels.SUM_ROWS), len(total)))
+            sums = np.empty((-(-len(block) // kernels.SUM_ROWS), len(total)))
             largest = np.empty(len(block), whole)
-            _kernels.weighted_sums(
-                block, block.view(whole), mask, gains[rows], sums, largest, size=block.size
-            )
+            kernels.weighted_sums(block, block.view(whole), mask, gains[rows], sums, largest, size=block.size)
             sizes[rows] = largest.view(self.dtype)
             total += sums.sum(axis=0)
         return total
@@ -281,7 +270,7 @@ class Problem:
         Sums of SUM_ROWS rows, and then of these, are off by as many roundings at most.
         """
         N = self.shape[0]
-        terms = min(N, _kernels.SUM_ROWS) + N / _kernels.SUM_ROWS + 8.0
+        terms = min(N, kernels.SUM_ROWS) + N / kernels.SUM_ROWS + 8.0
         return terms * float(np.finfo(self.dtype).eps)
 
     @property
@@ -330,7 +319,7 @@ class Problem:
         if scales is None:
             scales = np.ones(len(block))
         centred = out[: len(block)]
-        _kernels.centred_rows(block, self.gains[rows], self.mean, scales, centred, size=block.size)
+        kernels.centred_rows(block, self.gains[rows], self.mean, scales, centred, size=block.size)
         return centred
 
     def take(self, channels: Any) -> Problem:
@@ -382,7 +371,7 @@ class Problem:
             with blas_for(0):
                 for rows, block in self.blocks(streamed=True):
                     parts = np.empty((n_parts(len(block), D), D, D))
-                    _kernels.centred_products(
+                    kernels.centred_products(
                         block,
                         rows.start,
                         self.gains,
@@ -394,8 +383,8 @@ class Problem:
         else:
             buffer = np.empty((self.block_rows, D), self.dtype)
             for rows, block in self.blocks():
-                _blas.add_self_product(C, self.centre(rows, block, buffer))
-        _kernels.mirror_lower(C, size=C.size)  # not every BLAS rounds A Aᵀ alike on both sides
+                blas.add_self_product(C, self.centre(rows, block, buffer))
+        kernels.mirror_lower(C, size=C.size)  # not every BLAS rounds A Aᵀ alike on both sides
         return C
 
     def target(self, S: ArrayLike, name: str = "S") -> NDArray[np.float64]:

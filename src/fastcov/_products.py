@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from . import _blas, _counted, _kernels
+from . import _counted
 from ._chunked import Chunked, joined, summed
-from ._jit import ELEMENT_PRODUCTS, PARALLEL_SIZE, blas_for
+from ._compute import blas, kernels
+from ._compute.jit import ELEMENT_PRODUCTS, PARALLEL_SIZE, blas_for
 from ._metric import Metric
 from ._problem import PART_BYTES, Problem, n_parts
 
@@ -53,7 +54,7 @@ def weighted_atoms(
             together = max(1, PART_BYTES // (8 * parts * D * (D + 1)))
             for t in range(0, T, together):
                 some = slice(t, min(t + together, T))
-                _kernels.atom_products(
+                kernels.atom_products(
                     block, rows.start, problem.gains, problem.mean, V[some],
                     np.empty((parts, *total[some].shape)), total[some],
                     # one part is one thread's, however many vectors
@@ -89,7 +90,7 @@ def weighted_adjoint(
     M = np.ascontiguousarray(M, problem.dtype)
     with blas_for(0):
         for rows, block in problem.blocks(streamed=True):
-            _kernels.adjoint_products(
+            kernels.adjoint_products(
                 block, rows.start, problem.gains, problem.mean, M, offsets, out, quadratic,
                 size=T * block.size * D // ELEMENT_PRODUCTS,
             )  # fmt: skip
@@ -109,7 +110,7 @@ def squared_norms(problem: Problem) -> NDArray[np.float64]:
     """‖g_i‖², the diagonal of GᵀG. 9ND flops, one pass over X."""
     out = np.empty(problem.shape[0])
     for rows, block in problem.blocks(streamed=True):
-        _kernels.squared_norms(block, problem.gains[rows], problem.mean, out[rows], size=block.size)
+        kernels.squared_norms(block, problem.gains[rows], problem.mean, out[rows], size=block.size)
     return out if problem.metric is None else _counted.squared_norms(problem, out)
 
 
@@ -144,19 +145,19 @@ def _triangle_at_ones(problem: Problem, mirror: bool) -> Array | None:
     if metric is not None and not _counted.of_low_rank(metric):
         return None
     centred = problem.centred()
-    A = _blas.self_product(centred)
+    A = blas.self_product(centred)
     a, c = _mean_products(problem, centred)
     if metric is None:
-        _kernels.gram_from_product(A, a, c, mirror, size=A.size)
+        kernels.gram_from_product(A, a, c, mirror, size=A.size)
         return A
-    _kernels.gram_from_product(A, a, c, False, size=A.size)
+    kernels.gram_from_product(A, a, c, False, size=A.size)
     Q = _counted.taken(metric, problem)
     trace = float(np.trace(A, dtype=np.float64))
     if trace - float(np.einsum("ij,ij->", Q, Q)) < CANCELLATION * trace:
         return None
-    _blas.subtract_self_product(A, np.ascontiguousarray(Q, A.dtype))
+    blas.subtract_self_product(A, np.ascontiguousarray(Q, A.dtype))
     if mirror:
-        _kernels.mirror_lower(A, size=A.size)
+        kernels.mirror_lower(A, size=A.size)
     return A
 
 
@@ -197,18 +198,18 @@ def gram_block(rows: Problem, columns: Problem, *, at_ones: bool, images: bool =
             return _image_block(metric, rows, columns)
         A = gram_block(rows.plain, columns, at_ones=at_ones)
         Qr, Qc = (_counted.taken(metric, part).astype(A.dtype) for part in (rows, columns))
-        A -= _blas.product(Qr, Qc, tb=True)
+        A -= blas.product(Qr, Qc, tb=True)
         return A
     Yr, Yc = rows.centred(), columns.centred()
-    YY = _blas.product(Yr, Yc, tb=True)
+    YY = blas.product(Yr, Yc, tb=True)
     if at_ones:
         ar, c = _mean_products(rows, Yr)
         ac, _ = _mean_products(columns, Yc)
-        _kernels.block_from_product(YY, ar, ac, c, size=YY.size)
+        kernels.block_from_product(YY, ar, ac, c, size=YY.size)
         return YY
     Xr, Xc = rows.responses(), columns.responses()
-    XX, XY, YX = (_blas.product(A, B, tb=True) for A, B in ((Xr, Xc), (Xr, Yc), (Yr, Xc)))
-    _kernels.block_from_products(XX, YX, XY, YY, size=YY.size)
+    XX, XY, YX = (blas.product(A, B, tb=True) for A, B in ((Xr, Xc), (Xr, Yc), (Yr, Xc)))
+    kernels.block_from_products(XX, YX, XY, YY, size=YY.size)
     return YY
 
 
@@ -218,15 +219,15 @@ def _image_block(metric: Metric, rows: Problem, columns: Problem) -> Array:
     right = maker.of(columns.responses(), columns.centred())
     out = np.empty((rows.shape[0], len(right)), rows.dtype)
     for some, part in rows.parts(step=PANEL):
-        _blas.product(maker.of(part.responses(), part.centred()), right, tb=True, out=out[some])
+        blas.product(maker.of(part.responses(), part.centred()), right, tb=True, out=out[some])
     return out
 
 
 def _mean_products(problem: Problem, centred: Array) -> tuple[NDArray[np.float64], float]:
     """a_i = ỹ_i·m and c = m·m."""
     mean = problem.mean.astype(problem.dtype)
-    a = _blas.product(centred, mean[:, np.newaxis])[:, 0]
-    return a.astype(np.float64), _blas.dot(problem.mean, problem.mean)
+    a = blas.product(centred, mean[:, np.newaxis])[:, 0]
+    return a.astype(np.float64), blas.dot(problem.mean, problem.mean)
 
 
 def _gram_product(problem: Problem, v: Array) -> Array:
@@ -260,7 +261,7 @@ def short_gram(problem: Problem) -> NDArray[np.float64] | None:
         return None
     A = np.empty((N, N))
     with blas_for(0):
-        _kernels.whole_gram(problem.X, problem.mean, problem.sizes, A, size=0)
+        kernels.whole_gram(problem.X, problem.mean, problem.sizes, A, size=0)
     return A
 
 
@@ -279,7 +280,7 @@ def largest_eigenvalue(
         basis, found = np.empty((min(N, SHORT_BASIS), N)), np.empty(3)
         basis[0] = apply_adjoint(problem, covariance[np.newaxis])[0]
         with blas_for(0):
-            _kernels.leading_value(gram, SHORT_TOL, basis, found, size=0)
+            kernels.leading_value(gram, SHORT_TOL, basis, found, size=0)
         if found[1] <= SHORT_TOL:
             return float(found[0])
     if N <= 32:
@@ -317,6 +318,6 @@ def covariance_columns(
     with blas_for(2.0 * N * D * len(columns)):
         for rows, block in problem.blocks():
             centred = problem.centre(rows, block, buffer)
-            _blas.product(centred, np.ascontiguousarray(centred[:, columns]), ta=True, out=out, add=True)
+            blas.product(centred, np.ascontiguousarray(centred[:, columns]), ta=True, out=out, add=True)
             diagonal += np.einsum("ij,ij->j", centred, centred)
     return out, diagonal

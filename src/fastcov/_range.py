@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _blas
+from ._compute import blas
 from ._modes import Complete
 from ._products import apply_adjoint, apply_atoms, apply_gram, gram_triangle
 from ._solvers._pairs import n_pairs, pack, unpack
@@ -61,7 +61,7 @@ def _recompute_weak(start: Start, A: Array) -> None:
     ε |m|⁴ / ‖g_i‖² for atoms of norm one, which is kept below N ε. 4ND² flops for each of them.
     """
     problem, (N, _) = start.problem, start.problem.shape
-    square = _blas.dot(problem.mean, problem.mean)
+    square = blas.dot(problem.mean, problem.mean)
     weak = np.flatnonzero((start.norms > 0) & (N * start.norms < 4.0 * square**2))
     for first in range(0, len(weak), TOGETHER):
         some = weak[first : first + TOGETHER]
@@ -89,7 +89,7 @@ class _Everything:
         return np.zeros_like(error)
 
     def squares(self, errors: Array, overlaps: Array) -> Array:
-        return _blas.squares(errors)
+        return blas.squares(errors)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +117,7 @@ class _Atoms:
         A *= scales
         A *= scales[:, np.newaxis]
         A.flat[:: N + 1] = scales > 0
-        order, rank = _blas.pivoted_cholesky(A, N * EPSILON)
+        order, rank = blas.pivoted_cholesky(A, N * EPSILON)
         chosen = order[:rank]
         return cls(start, chosen, scales[chosen], np.ascontiguousarray(A[:rank, :rank]))
 
@@ -131,8 +131,8 @@ class _Atoms:
         direction, last = np.zeros(len(self.chosen)), np.inf
         for _ in range(MOST_STEPS):
             slope = self._overlaps(apply_adjoint(problem, left[np.newaxis]))
-            step = _blas.cholesky_solve(self.factor, slope)
-            size = float(_blas.dots(slope, step)[0])
+            step = blas.cholesky_solve(self.factor, slope)
+            size = float(blas.dots(slope, step)[0])
             direction = step[0] + (size / last) * direction
             last = size
             x = np.zeros((1, problem.shape[0]))
@@ -150,7 +150,7 @@ class _Atoms:
     def squares(self, errors: Array, overlaps: Array) -> Array:
         """‖L⁻¹ b‖² of the semi-normal equations, which is good to the condition of the factor."""
         b = self._overlaps(overlaps)
-        return _blas.dots(b, _blas.cholesky_solve(self.factor, b))
+        return blas.dots(b, blas.cholesky_solve(self.factor, b))
 
     def _overlaps(self, overlaps: Array) -> Array:
         """Those of chosen atoms, of norm one."""
@@ -186,14 +186,14 @@ class _Basis:
                 weights = np.zeros((len(rows), N))
                 weights[np.arange(len(rows)), rows] = 1.0
             images[rows] = pack(apply_atoms(start.problem, weights * scales))
-        return cls(D, _blas.orthonormal(images, RESOLVED))
+        return cls(D, blas.orthonormal(images, RESOLVED))
 
     def residual(self, error: Array) -> Array:
         left = pack(error[np.newaxis])
         for _ in range(2):  # the second takes what rounding left
-            left -= _blas.product(_blas.product(left, self.rows, tb=True), self.rows)
+            left -= blas.product(blas.product(left, self.rows, tb=True), self.rows)
         return unpack(left, self.D)[0]
 
     def squares(self, errors: Array, overlaps: Array) -> Array:
-        inside = _blas.product(pack(errors), self.rows, tb=True)
-        return _blas.dots(inside, inside)
+        inside = blas.product(pack(errors), self.rows, tb=True)
+        return blas.dots(inside, inside)

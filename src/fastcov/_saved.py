@@ -20,7 +20,6 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from . import __version__
 from ._io import check_output, library, writing
 from ._moments import Moments
 from ._path import RidgePath
@@ -28,6 +27,7 @@ from ._permutation import ChannelTest, PermutationTest
 from ._result import Fit
 from ._scores import CrossValidation, Nested, Scores
 from ._tables import intact
+from ._version import __version__
 
 Array = NDArray[Any]
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from ._bounds import Bounds
 from ._certificate import ConvergenceWarning
+from ._compute.progress import Progress
 from ._labels import by_channel
 from ._problem import Problem
-from ._solvers import SOLVERS, Options, Progress
+from ._solvers import SOLVERS, Options
 from ._validation import (
     check_budget,
     check_choice,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _blas, _kernels
 from ._certificate import judged
+from ._compute import blas, kernels
 from ._problem import n_parts
 from ._settings import Outcome, Settings
 from ._solvers import Solution
@@ -41,19 +41,19 @@ def direct(start: Start, ridge: Ridge, settings: Settings, *, final: bool) -> Ou
         return None
     A = start.gram.copy()
     ridge.penalty.add_to(A)
-    if _blas.cholesky(A, options.watch_factor):
+    if blas.cholesky(A, options.watch_factor):
         return None
-    delta, error = _blas.cholesky_solve(A, start.overlaps), start.error
+    delta, error = blas.cholesky_solve(A, start.overlaps), start.error
     delta[:, problem.sizes == 0] = 0.0  # the gain of a dead channel is exactly 1
     slopes, left = np.empty_like(error), np.empty_like(delta)
     covariances = np.empty((T if final else 0, D, D))
-    _kernels.whole_outcome(
+    kernels.whole_outcome(
         problem.X, problem.gains, problem.mean, error, system.ridge, delta, problem.center,
         np.empty((n_parts(N, D), D, D)), slopes, left, covariances, size=0,
     )  # fmt: skip
     reason = REASON if settings.solver == "auto" else "as asked for"
     solution = Solution(delta, "converged", {})
-    found = judged(system, error, _blas.norms(start.overlaps), solution, _blas.norms(left), options.tol)
+    found = judged(system, error, blas.norms(start.overlaps), solution, blas.norms(left), options.tol)
     return Outcome(
         1.0 + delta, delta, found.residual, found.status, {"solver": "cholesky", "reason": reason},
         found.warning, covariance=covariances if final else None, slopes=slopes,

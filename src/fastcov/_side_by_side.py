@@ -12,12 +12,13 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ._compute.jit import blas_for
+from ._compute.progress import Progress
 from ._folds import Split
-from ._jit import blas_for
 from ._leave_out import LeftOut, pays
 from ._path import RELATIVE_RIDGES
 from ._settings import Settings
-from ._solvers import Progress, plan
+from ._solvers import plan
 from ._sources import Stored
 from ._study import KEPT_BYTES, Prediction, Study
 from ._validation import available_memory

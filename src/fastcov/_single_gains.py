@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _counted, _kernels
+from . import _counted
 from ._chunked import joined
+from ._compute import kernels
 from ._metric import ALL, OFF_DIAGONAL
 from ._penalty import Penalty
 from ._problem import Problem
@@ -57,7 +58,7 @@ def pair_products(problem: Problem) -> Array:
     sums = np.empty((2, N, 2))
     for rows, block in problem.blocks(streamed=True):
         for there, found in ((problem, sums[0]), (plain, sums[1])):
-            _kernels.atom_sums(block, there.gains[rows], there.mean, found[rows], size=block.size)
+            kernels.atom_sums(block, there.gains[rows], there.mean, found[rows], size=block.size)
     xy, xx = sums[0, :, 0], sums[1, :, 0]
     out[0], out[1] = 2.0 * xx * xy, xx * xx
     if metric is not None:

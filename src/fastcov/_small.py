@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._jit import PARALLEL_SIZE, Kernel
-from ._kernels import SUM_ROWS, chunk_rows
+from ._compute.jit import PARALLEL_SIZE, Kernel
+from ._compute.kernels import SUM_ROWS, chunk_rows
 from ._problem import n_parts
 
 Array = NDArray[np.float64]
@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 # chunks of no more it need not be held at one, which takes 10 us.
 ALONE = 1 << 18
 # Sums of squares between these are of numbers that need no other units: the largest is at most the root of
-# the sum, and at least that of the mean. Well within what `_problem.SAFE_EXPONENT` allows.
+# the sum, and at least that of the mean. Well within what `_compute.scaling.SAFE_EXPONENT` allows.
 LEAST_SQUARE, LARGEST_SQUARE = 2.0**-36, 2.0**36
 # And of targets, whose products with such responses stay in the range of float32.
 LARGEST_TARGET = 2.0**80

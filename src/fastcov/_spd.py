@@ -9,10 +9,10 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from . import _blas
 from . import _unit_factors as factor_kernels
 from . import _unit_kernels as kernels
-from ._jit import blas_for
+from ._compute import blas
+from ._compute.jit import blas_for
 from ._stacks import (
     LARGE,
     MATRIX,
@@ -295,7 +295,7 @@ class SPDBatch:
         if d > LARGE:
             identity = np.eye(d)
             for z in range(Z):
-                out[z] = _blas.cholesky_solve(self._factors[z].astype(np.float64), identity)
+                out[z] = blas.cholesky_solve(self._factors[z].astype(np.float64), identity)
         else:
             factor_kernels.inverses(self._factors, out, size=out.size * d)
         kernels.symmetric_parts(out, out, size=out.size)
@@ -356,7 +356,7 @@ class SPDBatch:
             if d > LARGE:
                 for z in range(Z):
                     L = factors[z].astype(np.float64, copy=False)
-                    solved[rows, z] = _blas.cholesky_solve(L, block[:, z])
+                    solved[rows, z] = blas.cholesky_solve(L, block[:, z])
             else:
                 factor_kernels.solutions(factors, block, solved[rows], size=block.size * d)
         with np.errstate(over="ignore", invalid="ignore"):

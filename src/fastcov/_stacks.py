@@ -9,9 +9,9 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import DTypeLike, NDArray
 
-from . import _blas
 from . import _unit_factors as kernels
-from ._jit import blas_for
+from ._compute import blas
+from ._compute.jit import blas_for
 from ._unit_kernels import symmetric_parts
 from ._validation import check_array, nonfinite
 
@@ -152,7 +152,7 @@ def _factor(A: Array, factor: Array) -> Array:
         places = [kernels.SKEW, kernels.WHERE, kernels.SIZE]
         report[places] = skew.max(), skew.argmax(), np.abs(L).max()
         symmetric_parts(L[np.newaxis], L[np.newaxis], size=L.size)
-    report[kernels.MINOR] = _blas.cholesky(L)
+    report[kernels.MINOR] = blas.cholesky(L)
     with np.errstate(invalid="ignore", divide="ignore"):
         report[kernels.LOGDET] = 2.0 * np.log(np.diagonal(L)).sum()
     if not np.isfinite(report[kernels.LOGDET]):  # not every LAPACK stops at a NaN
@@ -202,7 +202,7 @@ def refuse_factors(given: Array, flaws: NDArray[np.intp]) -> NoReturn:
 
 def reflected(Q: Array, values: Array) -> tuple[Array, float, int]:
     """The factor of a large Q Λ Qᵀ, what Q is off from orthogonal, and the first row that is lost, plus 1."""
-    gram = _blas.self_product(Q)
+    gram = blas.self_product(Q)
     deviation = float(np.abs(np.tril(gram) - np.eye(len(Q))).max())
     if not deviation <= 1.0:
         return Q, deviation, 0

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _blas, _kernels
+from ._compute import blas, kernels
+from ._compute.progress import Progress
 from ._labels import by_channel
 from ._penalty import LARGEST, Penalty
 from ._problem import Problem, n_parts
 from ._products import apply_adjoint, largest_eigenvalue, short_gram, squared_norms
-from ._solvers import Progress, System
+from ._solvers import System
 from ._sources import Stored
 
 Array = NDArray[np.float64]
@@ -60,7 +61,7 @@ class Start:
         if short:
             covariance, norms, overlaps = np.empty((D, D)), np.empty(N), np.empty((len(target), N))
             parts = np.empty((n_parts(N, D), D, D))
-            _kernels.whole_start(
+            kernels.whole_start(
                 problem.X, problem.gains, problem.mean, target, parts, covariance, norms, overlaps, size=0
             )
         else:
@@ -99,13 +100,13 @@ class Start:
     @functools.cached_property
     def error_squares(self) -> Array:
         """‖e₀‖²_F (T,)."""
-        return _blas.squares(self.error)
+        return blas.squares(self.error)
 
     @functools.cached_property
     def target_squares(self) -> Array:
         """‖S‖²_F (T,), of the pairs that count."""
         metric = self.problem.metric
-        return _blas.squares(self.target) if metric is None else metric.squares(self.target)
+        return blas.squares(self.target) if metric is None else metric.squares(self.target)
 
     @functools.cached_property
     def trace_ratio(self) -> Array:

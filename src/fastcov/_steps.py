@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from ._jit import Kernel, inner
-from ._kernels import CHUNK_BYTES, CHUNK_ROWS, CHUNKS
+from ._compute.jit import Kernel, inner
+from ._compute.kernels import CHUNK_BYTES, CHUNK_ROWS, CHUNKS
 
 EPSILON = 2.0**-52
 # A step along negative curvature, before its exact length is found, beside the step so far.
@@ -354,7 +354,7 @@ def advance(Hp: Any, Gp: Any, diagonal: Any, numbers: Any, vectors: Any, slope: 
 
 @inner
 def chunk_rows(n: Any, d: Any, itemsize: Any) -> int:
-    """Rows that meet a matrix at once, as in `_kernels`; here, for the sake of Numba's cache."""
+    """Rows that meet a matrix at once, as in `_compute.kernels`; here, for the sake of Numba's cache."""
     return max(CHUNK_ROWS, min(CHUNK_BYTES // (itemsize * d), (n + CHUNKS - 1) // CHUNKS))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from ._jit import Kernel, inner
+from ._compute.jit import Kernel, inner
 from ._unit_kernels import LANES, TILE
 
 # Right-hand sides that are substituted at once: a row of them for each of the L columns.

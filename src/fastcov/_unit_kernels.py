@@ -1,8 +1,8 @@
 """Compiled code for stacks of small matrices, one a unit: quadratic forms, their gradients, products.
 
-As in `_kernels`: arrays in, arrays out, all C-contiguous and writeable, and callers and callees in one file.
-Matrices are (Z, I, I), lower Cholesky factors L with A = L L^T; inputs (n, Z, I). Products are in the
-precision of the data, sums over them in float64.
+As in `_compute.kernels`: arrays in, arrays out, all C-contiguous and writeable, and callers and callees in
+one file. Matrices are (Z, I, I), lower Cholesky factors L with A = L L^T; inputs (n, Z, I). Products are in
+the precision of the data, sums over them in float64.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from ._jit import Kernel, inner
+from ._compute.jit import Kernel, inner
 
 # Rows of one unit that meet its matrix at once: as many as stay in the first-level cache (29 ms for 512 x 256
 # x 64 on one core, and 34 with four times as many), but no fewer than a BLAS call is worth, and so few that

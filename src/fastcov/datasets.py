@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from . import _blas
+from ._compute import blas
+from ._compute.jit import blas_for
 from ._covariance import covariance
-from ._jit import blas_for
 from ._validation import check_generator, check_nonnegative, check_whole, require_memory
 
 # Shares of the variance of a channel's drive to a condition: how broadly the channel responds, how
@@ -188,10 +188,10 @@ def simulate(
         drive = generator.standard_normal((rows.stop - rows.start, D))
         drive *= math.sqrt(PRIVATE)
         with blas_for(2.0 * K * drive.size):
-            drive += _blas.product(loadings[rows], conditions)
+            drive += blas.product(loadings[rows], conditions)
         drive += strength + breadth[rows, np.newaxis]
         X[rows] = _respond(drive)
-        power += _blas.dot(gains[rows] ** 2, np.square(X[rows], dtype=np.float64).sum(axis=1))
+        power += blas.dot(gains[rows] ** 2, np.square(X[rows], dtype=np.float64).sum(axis=1))
 
     Y = np.empty_like(X)
     places = generator.permutation(N)

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 
 from . import _activation_products as products
 from ._activations import Activations, Array, check_samples_axis
-from ._jit import blas_for
+from ._compute.jit import blas_for
 from ._labels import Labels, axis_names, by_condition
 from ._validation import check_array, check_nonnegative, symmetric
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _unit_kernels as kernels
-from ._jit import blas_for
+from ._compute.jit import blas_for
 from ._spd import SPDBatch
 from ._stacks import Array, blocks, check_finite, check_flag, check_stack, dtype_of, factorised, ready
 from ._validation import check_array, nonfinite, require_memory

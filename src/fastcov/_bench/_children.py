@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 
-from .._environment import as_given
+from .._compute.environment import as_given
 from ._operation import Key
 
 # Before a measurement in a child: `peak()` is then what a call held at most beyond what was there. Of Linux.

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
+import pathlib
+from types import ModuleType
 
 import fastcov
 
-from .._jit import Kernel
+from .._compute.jit import Kernel
+
+# The last word of the name of each file that holds kernels.
+_NAMED = ("kernels", "_small", "_steps", "_unit_factors")
+
+
+def modules() -> list[ModuleType]:
+    """All modules with kernels."""
+    root = pathlib.Path(fastcov.__file__).parent
+    paths = sorted(
+        path.relative_to(root).with_suffix("") for path in root.rglob("*.py") if path.stem.endswith(_NAMED)
+    )
+    return [importlib.import_module(".".join(("fastcov", *path.parts))) for path in paths]
 
 
 def kernels() -> dict[str, Kernel]:
-    """By name: those of all private modules, whose names differ."""
+    """By name, which no two share."""
     found: dict[str, Kernel] = {}
-    for each in pkgutil.iter_modules(fastcov.__path__):
-        if each.name.startswith("_") and each.name != "__main__":
-            module = importlib.import_module(f"fastcov.{each.name}")
-            for name, value in vars(module).items():
-                if isinstance(value, Kernel) and value.__module__ == module.__name__:
-                    if name in found:
-                        raise RuntimeError(f"Two kernels have the name {name!r}.")
-                    found[name] = value
+    for module in modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Kernel) and value.__module__ == module.__name__:
+                if name in found:
+                    raise RuntimeError(f"Two kernels have the name {name!r}.")
+                found[name] = value
     return found

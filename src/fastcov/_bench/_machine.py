@@ -12,7 +12,7 @@ from typing import Any
 import numba
 import psutil
 
-from .. import _doctor, _environment
+from .._compute import environment, system
 
 # What a user might take instead, under the names that they are installed by.
 PEERS = ("scikit-learn", "himalaya", "torch", "jax", "jaxlib")
@@ -28,16 +28,16 @@ def machine() -> dict[str, Any]:
         "architecture": platform.machine(),
         "system": platform.system(),
         "platform": platform.platform(),
-        "cores": _doctor.usable_cores(),
+        "cores": system.usable_cores(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 2),
-        "versions": _doctor.versions(*PEERS),
+        "versions": system.versions(*PEERS),
         "commit": commit(),
-        "blas": _doctor.blas_pools(),
-        "numba": {"threads": numba.get_num_threads(), "layer": _doctor.threading_layer()},
-        "imported_first": "numpy" if _environment.NUMPY_FIRST else "fastcov",
+        "blas": system.blas_pools(),
+        "numba": {"threads": numba.get_num_threads(), "layer": system.threading_layer()},
+        "imported_first": "numpy" if environment.NUMPY_FIRST else "fastcov",
         "environment": {
             name: value
-            for name, value in sorted(_environment.as_given().items())
+            for name, value in sorted(environment.as_given().items())
             if name.startswith(PREFIXES) and name not in PLACES
         },
     }

@@ -19,8 +19,8 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
-from .. import __version__
 from .._io import check_output, writing
+from .._version import __version__
 from ._case import OURS, case_name
 
 # Format 1 did not say which of NumPy and fastcov was imported first, and was of fastcov.

@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .._jit import threads as limited
+from .._compute.jit import threads as limited
+from .._compute.progress import Progress, watching
 from .._overshoot import OvershootWarning
-from .._progress import watching
-from .._solvers import Progress
 from . import _cases
 from ._case import FLOOR, NAIVE, OURS, Case, reference, told
 from ._machine import load, machine

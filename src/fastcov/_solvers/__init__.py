@@ -6,11 +6,11 @@ and ``solve(state, rhs) -> Solution``: a state serves any number of right-hand s
 
 from . import cholesky, conditions, dual, pcg, spectral
 from ._plan import FOR_ANY_PENALTY, NAMES, Plan, base_bytes, choose, plan, solver_budget
-from ._solution import Options, Progress, Solution, System
+from ._solution import Options, Solution, System
 
 SOLVERS = dict(zip(NAMES, (cholesky, dual, spectral, pcg), strict=True))
 
 __all__ = [
-    "FOR_ANY_PENALTY", "SOLVERS", "Options", "Plan", "Progress", "Solution", "System", "base_bytes", "choose",
+    "FOR_ANY_PENALTY", "SOLVERS", "Options", "Plan", "Solution", "System", "base_bytes", "choose",
     "conditions", "plan", "solver_budget",
 ]  # fmt: skip

@@ -21,14 +21,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import blas, solve_triangular
+from scipy.linalg import blas as scipy_blas
+from scipy.linalg import solve_triangular
 
-from .. import _blas, _kernels
 from .._chunked import joined
-from .._jit import blas_for
+from .._compute import blas, kernels
+from .._compute.jit import blas_for
+from .._compute.progress import Progress
 from .._problem import BLOCK_BYTES, Problem
 from .._products import apply_adjoint, apply_atoms, gram_block
-from ._solution import Options, Progress, System
+from ._solution import Options, System
 
 Array = NDArray[Any]
 
@@ -86,8 +88,8 @@ def choose_pivots(system: System, options: Options) -> Pivots:
             F = np.empty((BATCH, 0))
             if k:
                 F = _scaled(gram_block(proposed, pivots.problem, at_ones=at_ones), scales, c, pivots.channels)
-                blas.dtrsm(1.0, pivots.lower.T, F.T, lower=0, trans_a=1, overwrite_b=1)  # F L⁻ᵀ
-                B -= _blas.product(F, F, tb=True)
+                scipy_blas.dtrsm(1.0, pivots.lower.T, F.T, lower=0, trans_a=1, overwrite_b=1)  # F L⁻ᵀ
+                B -= blas.product(F, F, tb=True)
             share = np.clip(B.diagonal() / weights[c], 0.0, 1.0)
             pivots.left = float(share.mean() * cumulative[-1] / trace)
             least = np.maximum(accept * weights[c], ROUNDING * diagonal[c])
@@ -131,7 +133,7 @@ def _take(pivots: Pivots, c: Array, proposed: Problem, F: Array, B: Array, least
     """Accept each proposal of which enough is left after those before it; B is used up."""
     k = len(pivots.channels)
     rows, accepted = np.empty_like(B), np.full(len(c) + 1, most - k)
-    _kernels.pivoted_rows(B, least, accepted, rows, size=0)  # one thread
+    kernels.pivoted_rows(B, least, accepted, rows, size=0)  # one thread
     chosen = np.flatnonzero(accepted[:-1])
     lower = np.zeros((k + len(chosen),) * 2)
     lower[:k, :k] = pivots.lower
@@ -172,7 +174,7 @@ def factor_blocks(
     inverse = np.ascontiguousarray((1.0 if scales is None else pivot_scales) * inverse, problem.dtype)
     k = max(problem.shape[1], len(pivots.channels))
     for rows, part in problem.parts(step=max(1, PANEL_BYTES // (problem.dtype.itemsize * k))):
-        block = _blas.product(gram_block(part, chosen, at_ones=at_ones), inverse, tb=True)
+        block = blas.product(gram_block(part, chosen, at_ones=at_ones), inverse, tb=True)
         if scales is not None:
             block *= scales[rows, np.newaxis].astype(block.dtype)
         yield rows, block
@@ -202,14 +204,14 @@ class Preconditioner:
         inner = np.zeros((k, k))
         scales = system.scales
         for rows, block in factor_blocks(problem, pivots, scales, _at(scales, pivots)) if k else ():
-            _blas.add_self_product(inner, block)
+            blas.add_self_product(inner, block)
             if factor is not None:
                 factor[:, rows] = block.T
             options.watch(Progress("precondition", rows.stop / N))
         inner.flat[:: k + 1] += shift
-        if _blas.cholesky(inner):
+        if blas.cholesky(inner):
             raise np.linalg.LinAlgError("The preconditioner is not positive definite.")
-        core = _blas.cholesky_solve(inner, np.eye(k)) if k else inner
+        core = blas.cholesky_solve(inner, np.eye(k)) if k else inner
         return cls(system, pivots, shift, core, factor)
 
     def __call__(self, R: Array) -> Array:
@@ -217,7 +219,7 @@ class Preconditioner:
         R = self.system.scaled(R)
         if not len(self.core):
             return self.system.scaled(R / self.shift)
-        out = self._expand(_blas.product(self._shrink(R), self.core))
+        out = self._expand(blas.product(self._shrink(R), self.core))
         np.subtract(R, out, out=out)
         out /= self.shift
         return self.system.scaled(out)
@@ -246,4 +248,4 @@ class Preconditioner:
 def scaled_product(A: Array, B: Array, *, tb: bool = False) -> Array:
     """A B in the precision of B, whatever the size of A."""
     scale = np.abs(A).max(initial=0.0) or 1.0
-    return _blas.product((A / scale).astype(B.dtype), B, tb=tb).astype(np.float64) * scale
+    return blas.product((A / scale).astype(B.dtype), B, tb=tb).astype(np.float64) * scale

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _blas, _counted, _pair_kernels
+from .. import _counted
 from .._chunked import Chunked
+from .._compute import blas, pair_kernels
 from .._problem import BLOCK_BYTES, Problem
 
 Array = NDArray[Any]
@@ -64,12 +65,12 @@ def dual_gram(
     atoms, centred = np.empty((step, len(K)), problem.dtype), np.empty((step, D), problem.dtype)
     for rows, block in problem.blocks(step=step):
         part = atoms[: len(block)]
-        _pair_kernels.pair_atoms(block, problem.centre(rows, block, centred), part, size=part.size)
+        pair_kernels.pair_atoms(block, problem.centre(rows, block, centred), part, size=part.size)
         if images is not None:
             images.project(part)
         if scales is not None:
             part *= scales[rows, np.newaxis].astype(part.dtype)
-        _blas.self_product(part, transpose=True, out=K, add=True)
+        blas.self_product(part, transpose=True, out=K, add=True)
         watch(rows.stop / N)
     return K
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from .. import _blas
+from .._compute import blas
+from .._compute.progress import Progress, unwatched
 from .._penalty import Penalty
 from .._problem import Problem
 from .._products import apply_gram
@@ -103,10 +104,10 @@ class System:
 
     def sizes(self, V: Array) -> Array:
         """Bounds of ‖(GᵀG + P) v‖ for the rows v of V (T, N), as large as the terms that are summed."""
-        pull = _blas.norms(V) * self.penalty.largest
+        pull = blas.norms(V) * self.penalty.largest
         if self.penalty.root is None and not self.penalty.uniform:
-            pull = _blas.norms(V * self.penalty.own)
-        return _blas.norms(V) * self.diagonal.sum() + pull
+            pull = blas.norms(V * self.penalty.own)
+        return blas.norms(V) * self.diagonal.sum() + pull
 
     def product(self, V: Array) -> Array:
         """(GᵀG + P) v for the rows v of V (T, N)."""
@@ -119,7 +120,7 @@ def products(systems: Sequence[System], V: Array) -> Array:
     shape = len(systems), -1, V.shape[1]
     for system, rows, images in zip(systems, V.reshape(shape), out.reshape(shape), strict=True):
         if system.penalty.uniform:
-            _blas.add_scaled(images, np.full(len(rows), system.ridge), rows)
+            blas.add_scaled(images, np.full(len(rows), system.ridge), rows)
         else:
             images += system.penalty.products(rows)
     return out
@@ -131,35 +132,8 @@ def _offset(problem: Problem) -> float:
         return 1.0
     channels = np.linspace(0, problem.shape[0] - 1, min(SAMPLE, problem.shape[0])).astype(np.intp)
     part = problem.take(channels)
-    centred = float(_blas.norm(part.centred()))
-    return float(_blas.norm(part.responses())) / centred if centred > 0 else 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """Where a long computation stands: what `callback` is called with.
-
-    Attributes
-    ----------
-    stage : str
-        What is being done: "read" (a pass over a file), "factor", "precondition" or "iteration"; of
-        explanations, "modes"; of many fits, "path" or "folds".
-    done : float
-        Share of the stage that is done, from 0 to 1; for iterations, by digits of the residual.
-    iteration : int or None
-        Iterations done.
-    residual : float or None
-        Largest relative residual so far.
-    """
-
-    stage: str
-    done: float
-    iteration: int | None = None
-    residual: float | None = None
-
-
-def unwatched(_: Progress) -> None:
-    """Nobody wants to know."""
+    centred = float(blas.norm(part.centred()))
+    return float(blas.norm(part.responses())) / centred if centred > 0 else 1.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _blas
+from .._compute import blas
 from .._products import gram_triangle
 from .._validation import require_memory
 from . import spectral
@@ -44,7 +44,7 @@ class State:
         return other.solve(rhs)
 
     def _approximate(self, rhs: Array) -> Array:
-        return _blas.cholesky_solve(self.lower, rhs).astype(np.float64, copy=False)
+        return blas.cholesky_solve(self.lower, rhs).astype(np.float64, copy=False)
 
 
 def init(system: System, options: Options) -> State | spectral.State:
@@ -59,7 +59,7 @@ def init(system: System, options: Options) -> State | spectral.State:
     A = gram_triangle(system.problem)
     with np.errstate(over="ignore"):  # beyond float32: the factorisation finds it
         system.penalty.add_to(A)
-    if _blas.cholesky(A, options.watch_factor) == 0:
+    if blas.cholesky(A, options.watch_factor) == 0:
         return State(system, A, options)
     del A
     if dtype == np.float32:

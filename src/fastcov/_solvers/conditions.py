@@ -29,13 +29,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-from .. import _blas
 from .._chunked import Chunked, Everywhere, Resident
+from .._compute import blas
+from .._compute.progress import Progress
 from .._problem import Problem
 from .._products import apply_adjoint, apply_atoms
 from ._nystrom import Pivots, choose_pivots, factor_blocks, scaled_product
 from ._refinement import refine
-from ._solution import Options, Progress, Solution, System
+from ._solution import Options, Solution, System
 
 Array = NDArray[np.float64]
 
@@ -70,7 +71,7 @@ class Basis:
             k = len(self.pivots.channels)
             F, inner = np.empty((k, problem.shape[0]), problem.dtype), np.zeros((k, k))
             for rows, block in factor_blocks(problem, self.pivots, scales, self.scales) if k else ():
-                _blas.add_self_product(inner, block)
+                blas.add_self_product(inner, block)
                 F[:, rows] = block.T
             kept["factor"] = self.token, F, inner
         _, *factor = kept["factor"]
@@ -101,7 +102,7 @@ def _reduced(
     """‖r‖² (T,) and Fᵀ S r (T, k). 2nD² + 2nk flops for each target."""
     r = _residual(problem, kept, rho, token)
     F, _ = basis.factor(problem, kept, scales)
-    return _blas.dots(r, r), scaled_product(_times(r, scales), F, tb=True)
+    return blas.dots(r, r), scaled_product(_times(r, scales), F, tb=True)
 
 
 def _corrected(
@@ -115,7 +116,7 @@ def _corrected(
     np.subtract(r, z, out=z)
     z /= ridge
     kept.pop("residual", None)
-    return apply_atoms(problem, _times(z, scales)), _blas.dots(z, z)
+    return apply_atoms(problem, _times(z, scales)), blas.dots(z, z)
 
 
 def _squared(problem: Problem, scales: Array | None, u: Array) -> Array:
@@ -200,7 +201,7 @@ class State:
         """S² (b − Gᵀ u) / λ for the rows of b (T, N), with (G S² Gᵀ + λI) u = G S² b."""
         system, part = self.system, self.system.scaled(self.system.scaled(b))
         errors = apply_atoms(self._exact, part)
-        u, status, stats = self._iterated(errors, _blas.norms(apply_adjoint(self._exact, errors)))
+        u, status, stats = self._iterated(errors, blas.norms(apply_adjoint(self._exact, errors)))
         return (part - self._gains(u)) / system.ridge, status, stats
 
     def _gains(self, u: Array) -> Array:
@@ -209,14 +210,14 @@ class State:
 
     def solve_errors(self, errors: Array, overlaps: Array) -> Solution:
         """For the overlaps Gᵀ e (T, N) of matrices e (T, D, D)."""
-        scale, tol = _blas.norms(overlaps), self.options.tol
+        scale, tol = blas.norms(overlaps), self.options.tol
         u, status, stats = self._iterated(errors, scale)
         value = self._gains(u)
         # What of e is outside the range of G, over λ, is in u; Gᵀ takes it away, but for its rounding.
         blur = EPSILON * float(self.system.diagonal.sum()) ** 1.5 * np.sqrt(_inner(u, u))
         if np.any(blur > tol * scale):
             left = overlaps - self.system.astype(np.float64).product(value)
-            more = np.flatnonzero(_blas.norms(left) > tol * scale)
+            more = np.flatnonzero(blas.norms(left) > tol * scale)
             if len(more):
                 value[more] += self._corrections(left[more])[0]
         return Solution(value, status, stats)
@@ -321,7 +322,7 @@ class State:
 
     def _inside(self, shrunk: Array) -> tuple[Array, Array]:
         """w = (FᵀF + λI)⁻¹ Fᵀ S r (T, k), and Q w (T, D, D)."""
-        w, pivots = _blas.product(shrunk, self.core), self.basis.pivots
+        w, pivots = blas.product(shrunk, self.core), self.basis.pivots
         if not len(self.core):
             D = self.problem.shape[1]
             return w, np.zeros((len(w), D, D))
@@ -357,8 +358,8 @@ def init(system: System, options: Options) -> State:
         options.watch(Progress("precondition", 0.0))
         inner = X.total(_factor_products, problem, resident, Everywhere(basis), each=1, kept=True)
         inner.flat[:: k + 1] += system.ridge
-        if _blas.cholesky(inner):
+        if blas.cholesky(inner):
             raise np.linalg.LinAlgError("The preconditioner is not positive definite.")
-        core = _blas.cholesky_solve(inner, np.eye(k))
+        core = blas.cholesky_solve(inner, np.eye(k))
         options.watch(Progress("precondition", 1.0))
     return State(system, problem, basis, core, options)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _blas
+from .._compute import blas
 from .._products import apply_adjoint, apply_atoms
 from .._validation import require_memory
 from . import spectral
@@ -38,7 +38,7 @@ class State:
     def _approximate(self, rhs: Array) -> Array:
         system, problem = self.system, self.system.problem.astype(np.float64)
         scaled = system.scaled(rhs)
-        packed = _blas.cholesky_solve(self.lower, pack(apply_atoms(problem, system.scaled(scaled))))
+        packed = blas.cholesky_solve(self.lower, pack(apply_atoms(problem, system.scaled(scaled))))
         errors = unpack(packed, problem.shape[1])
         return system.scaled(scaled - system.scaled(apply_adjoint(problem, errors))) / system.ridge
 
@@ -55,7 +55,7 @@ def init(system: System, options: Options) -> State | spectral.State:
     require_memory(nbytes, f"A factor over the {P} pairs of {D} conditions", "use solver='pcg'")
     K = dual_gram(system.problem, options.watch_factor, system.scales)
     K.flat[:: P + 1] += dtype.type(system.ridge)
-    if _blas.cholesky(K) == 0:
+    if blas.cholesky(K) == 0:
         return State(system, K)
     del K
     if dtype == np.float32:

@@ -14,12 +14,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _blas
 from .._chunked import Chunked
-from .._jit import blas_for
+from .._compute import blas
+from .._compute.jit import blas_for
+from .._compute.progress import Progress
 from . import conditions, spectral
 from ._nystrom import Preconditioner, choose_pivots, working_bytes
-from ._solution import RESOLVED, Options, Progress, Solution, System
+from ._solution import RESOLVED, Options, Solution, System
 
 Array = NDArray[np.float64]
 
@@ -80,13 +81,13 @@ def _iterated(state: State, rhs: Array) -> Solution:
     """The iterations of `solve`."""
     options, system = state.options, state.system
     exact = state.exact.astype(np.float64)
-    scale = _blas.norms(rhs)
+    scale = blas.norms(rhs)
     value = np.zeros_like(rhs)
     rows = np.flatnonzero(scale)  # of `rhs`, that the arrays below belong to
     b = rhs[rows] / scale[rows, np.newaxis]
     x, r = np.zeros_like(b), b.copy()
     z = state.precondition(r)
-    p, rz = z, _blas.dots(r, z)
+    p, rz = z, blas.dots(r, z)
     true = np.ones(len(b))  # the least ‖r‖ of those computed from x
     regular, sizes = exact.definite, exact.diagonal + exact.penalty.weights
     iteration, renewals, since, done, status = 0, 0, 0, 0.0, "converged"
@@ -95,21 +96,21 @@ def _iterated(state: State, rhs: Array) -> Solution:
             status = "max-iterations"
             break
         q = system.product(p)
-        curvature = _blas.dots(p, q)
-        least = np.zeros(len(p)) if regular else BREAKDOWN * _blas.dots(p, p * sizes)
+        curvature = blas.dots(p, q)
+        least = np.zeros(len(p)) if regular else BREAKDOWN * blas.dots(p, p * sizes)
         if not np.all((curvature > least) & (rz > 0)):  # NaN as well
             if system.problem.dtype == np.float64:
                 status = "breakdown"
                 break
             system, p = exact, state.precondition(r)
-            rz = _blas.dots(r, p)
+            rz = blas.dots(r, p)
             continue
         iteration, since = iteration + 1, since + 1
         step = rz / curvature
-        _blas.add_scaled(x, step, p)
-        _blas.add_scaled(r, -step, q)
+        blas.add_scaled(x, step, p)
+        blas.add_scaled(r, -step, q)
         del q  # vectors over channels are what takes memory here
-        size = _blas.norms(r)
+        size = blas.norms(r)
         done = max(done, math.log(max(size.max(), options.tol)) / math.log(options.tol))
         options.watch(Progress("iteration", done, iteration, float(size.max())))
 
@@ -120,7 +121,7 @@ def _iterated(state: State, rhs: Array) -> Solution:
             every = slice(None) if len(due) == len(rows) else due  # a view, not a copy
             product = exact.product(x[every])
             r[every] = np.subtract(b[every], product, out=product)
-            left = _blas.norms(product)
+            left = blas.norms(product)
             del product
             single = system.problem.dtype == np.float32
             better = due[left < true[due]]
@@ -143,13 +144,13 @@ def _iterated(state: State, rhs: Array) -> Solution:
             if stagnant.any():
                 system = exact
         z = state.precondition(r)
-        last, rz = rz, _blas.dots(r, z)
+        last, rz = rz, blas.dots(r, z)
         for t in range(len(rows)):
             p[t] *= 0.0 if stagnant[t] else rz[t] / last[t]
         p += z
         del z
     if len(rows):  # ended on the way: what is better than at the last renewal
-        gained = _blas.norms(b - exact.product(x)) < true
+        gained = blas.norms(b - exact.product(x)) < true
         value[rows[gained]] = x[gained]
     value *= scale[:, np.newaxis]
     stats = {

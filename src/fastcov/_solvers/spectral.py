@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _blas
 from .._chunked import Chunked
+from .._compute import blas
 from .._penalty import Penalty
 from .._products import apply_adjoint, apply_atoms, gram_triangle
 from .._validation import require_memory
@@ -97,14 +97,14 @@ class State:
         """Vᵀ S b for the rows b of `rhs`; over σ² where `dual`."""
         problem, scaled = self.system.problem, self.system.scaled(rhs)
         if not self.dual:
-            return _blas.product(scaled, self.vectors, tb=True)
+            return blas.product(scaled, self.vectors, tb=True)
         # V = Gᵀ U Σ⁻¹, on both sides
         image = pack(apply_atoms(problem, self.system.scaled(scaled)))
-        return _blas.product(image, self.vectors, tb=True) / self.values
+        return blas.product(image, self.vectors, tb=True) / self.values
 
     def _combined(self, parts: Array) -> Array:
         """S V c for the rows c of what `_inside` gives."""
-        sums = _blas.product(parts, self.vectors)
+        sums = blas.product(parts, self.vectors)
         if not self.dual:
             return self.system.scaled(sums)
         inside = apply_adjoint(self.system.problem, unpack(sums, self.system.problem.shape[1]))
@@ -114,7 +114,7 @@ class State:
         """S (I − V Vᵀ) S b from the vectors of GᵀG: twice, for of what is left once rounding is inside."""
         left = self.system.scaled(rhs).copy()
         for _ in range(2):
-            left -= _blas.product(_blas.product(left, self.vectors, tb=True), self.vectors)
+            left -= blas.product(blas.product(left, self.vectors, tb=True), self.vectors)
         return self.system.scaled(left)
 
 
@@ -137,7 +137,7 @@ def init(system: System, options: Options) -> State:
         if system.scales is not None:
             A *= system.scales
             A *= system.scales[:, np.newaxis]
-    values = _blas.eigh(A)
+    values = blas.eigh(A)
     rounding = max(N, n) * np.finfo(np.float64).eps * max(values[-1], 0.0)
     first = int(np.searchsorted(values, rounding, "right"))
     return State(system, values[first:], A[first:], dual)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import click
 
-from .. import __version__
+from .._version import __version__
 from ._bench import bench
 from ._demo import demo
 from ._fit import fit_command, report_command

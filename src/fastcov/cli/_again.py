@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import NoReturn
 
-from .._environment import NUMPY_FIRST, as_given
+from .._compute.environment import NUMPY_FIRST, as_given
 
 # The path is that of this process, and not one with the folder that it happens to be in.
 _CODE = (

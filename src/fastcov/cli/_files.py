@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import __version__
+from .._version import __version__
 from ._options import FIGURES, RESULTS
 
 if TYPE_CHECKING:

@@ -61,7 +61,7 @@ class Doors(click.Group):
 
 def _leave_calls() -> None:
     """After Ctrl-C, end at once where Python would wait for a long call of LAPACK, which nothing can end."""
-    calls = sys.modules.get("fastcov._blas")
+    calls = sys.modules.get("fastcov._compute.blas")
     if calls is not None and calls.in_background:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
+from .._version import __version__
 from ._files import fit_record, names_of
 from ._study_options import SCORES
 

@@ -62,7 +62,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     Shows versions, threads, BLAS, cache and memory, and compares a small fit with a dense solution.
     Warns about what costs time, and says what to do. The exit code is 1 if the check fails.
     """
-    from .. import _doctor
+    from . import _doctor
 
     report = _doctor.examine()
     if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _blas
+from .._compute import blas
 from .._explanation import Explanation
 from ._style import COLOURS, checked, decimals, finish, new_figure, number, shorten
 
@@ -207,10 +207,10 @@ def _name(
 def _correlation(a: Array, b: Array) -> str:
     a, b = (values / (np.abs(values).max() or 1.0) for values in (a, b))
     a, b = (values - values.mean() for values in (a, b))
-    sizes = float(_blas.norm(a)), float(_blas.norm(b))
+    sizes = float(blas.norm(a)), float(blas.norm(b))
     if min(sizes) < _CONSTANT:
         return "no correlation"
-    return f"correlation {decimals(_blas.dot(a, b) / sizes[0] / sizes[1], 2)}"
+    return f"correlation {decimals(blas.dot(a, b) / sizes[0] / sizes[1], 2)}"
 
 
 def _draw_alone(ax: Axes, explanation: Explanation) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _doctor
+from .._compute import system
 from .._io import check_output, writing
 from .._permutation import PermutationTest
 from .._result import Fit, target_of_stack
@@ -101,7 +101,7 @@ def _rendered(**what: Any) -> str:
     )
     environment.filters["pieces"] = _PIECE.findall
     environment.tests["long"] = lambda piece: len(piece) > _LONG
-    text: str = environment.from_string(source).render(version=_doctor.versions()["fastcov"], **what)
+    text: str = environment.from_string(source).render(version=system.versions()["fastcov"], **what)
     return text
 
 
@@ -235,8 +235,8 @@ def _made(fit: Fit) -> Section:
 
 def _versions() -> list[Row]:
     """What the numbers rest on, and when the page was made."""
-    versions = _doctor.versions()
-    pools = [f"{pool['internal_api']} {pool['version'] or ''}".strip() for pool in _doctor.blas_pools()]
+    versions = system.versions()
+    pools = [f"{pool['internal_api']} {pool['version'] or ''}".strip() for pool in system.blas_pools()]
     return [
         *(Row(words, versions[name] or "not installed") for name, words in _SHOWN.items()),
         Row("BLAS", ", ".join(dict.fromkeys(pools)) or "not found"),

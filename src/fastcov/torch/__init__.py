@@ -15,7 +15,7 @@ units. Values and first derivatives are those of `fastcov.penalties`, `fastcov.q
 # Before PyTorch, where that is not loaded yet: kernels here then use its OpenMP library, which reads once how
 # long threads are to spin. PyTorch is as fast with what fastcov asks for; with the library's own answer, fits
 # at (1004, 187) on two cores with other work take 1.5 to 2 times as long.
-from .. import _jit  # noqa: F401  isort: skip
+from .._compute import jit  # noqa: F401  isort: skip
 
 try:
     import torch as _torch  # noqa: F401

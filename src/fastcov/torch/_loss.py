@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .. import _blas
+from .._compute import blas
 from .._penalty import Penalty
 from .._problem import Problem
 from .._products import apply_adjoint
@@ -106,5 +106,5 @@ def _by_responses(problem: Problem, error: NDArray[np.float64]) -> Array:
     out, buffer = np.empty((N, D), problem.dtype), np.empty((problem.block_rows, D), problem.dtype)
     for rows, block in problem.blocks():
         weighted = problem.centre(rows, block, buffer, problem.gains[rows])
-        _blas.product(weighted, E, out=out[rows])
+        blas.product(weighted, E, out=out[rows])
     return problem.unscaled(out, x=-1, y=4, lacking=lacking)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .._jit import threads
+from .._compute.jit import threads
 
 Array = NDArray[Any]
 P = ParamSpec("P")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._jit import blas
+from ..._compute.jit import blas
 from .._case import told
 
 Array = NDArray[Any]

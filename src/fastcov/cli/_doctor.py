@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
 import os
 import platform
 from typing import Any
 
 import numba
 import numpy as np
-from threadpoolctl import threadpool_info
 
-from . import __version__, _kernels, _pools, datasets
-from ._fit import fit
-from ._jit import PARALLEL_SIZE
-from ._validation import available_memory
+from .. import datasets
+from .._compute import pools
+from .._compute.system import (
+    CLUSTER,
+    blas_pools,
+    cache_folder,
+    threading_layer,
+    usable_cores,
+    versions,
+    writable,
+)
+from .._fit import fit
+from .._validation import available_memory
 
-PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "threadpoolctl", "psutil", "click", "matplotlib")
-# What fits on a cluster need; elsewhere versions of these change nothing.
-CLUSTER = ("dask", "distributed")
 # The fit of the check and its dense twin solve a system with a condition number of 1e3 at most.
 TOLERANCE = 1e-10
 
@@ -27,7 +30,7 @@ TOLERANCE = 1e-10
 def examine() -> dict[str, Any]:
     """Everything that is reported, by section; `warnings` holds what hurts, each with its remedy."""
     check = _self_check()
-    folder = _cache_folder()
+    folder = cache_folder()
     report: dict[str, Any] = {
         "versions": versions(*CLUSTER),
         "platform": platform.platform(),
@@ -38,8 +41,8 @@ def examine() -> dict[str, Any]:
             "compiles": not numba.config.DISABLE_JIT,
         },
         "blas": blas_pools(),
-        "spin": dict(_pools.done),
-        "cache": {"folder": folder, "writable": folder is not None and _writable(folder)},
+        "spin": dict(pools.done),
+        "cache": {"folder": folder, "writable": folder is not None and writable(folder)},
         "memory": {"available_gb": round(available_memory() / 1e9, 2)},
         "wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         "self_check": {"difference": check, "passed": check <= TOLERANCE},
@@ -108,63 +111,6 @@ def table(report: dict[str, Any]) -> str:
                   f"{check['difference']:.1e}"),
     ]  # fmt: skip
     return "\n".join(f"{name:<15}{'not installed' if value is None else value}" for name, value in rows)
-
-
-def versions(*more: str) -> dict[str, str | None]:
-    """Of fastcov, Python, the packages it stands on and `more`; None for what is not installed."""
-    packages = (*PACKAGES, *more)
-    found: dict[str, str | None] = dict.fromkeys(("fastcov", "python", *packages))
-    found |= {"fastcov": __version__, "python": platform.python_version()}
-    for name in packages:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
-
-
-def blas_pools() -> list[dict[str, Any]]:
-    """The BLAS libraries of this process."""
-    return [
-        {
-            key: pool.get(key)
-            for key in ("internal_api", "version", "architecture", "num_threads", "threading_layer")
-        }
-        | {"file": os.path.basename(pool["filepath"])}
-        for pool in threadpool_info()
-        if pool["user_api"] == "blas"
-    ]
-
-
-def usable_cores() -> int:
-    """Cores this process may run on; all of them where the system does not say."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def threading_layer() -> str | None:
-    """The layer Numba chose, after a parallel kernel made it choose; None with one thread."""
-    _kernels.mirror_lower(np.zeros((2, 2)), size=PARALLEL_SIZE)
-    try:
-        return str(numba.threading_layer())
-    except ValueError:  # no parallel kernel has run: there is one thread, or nothing is compiled
-        return None
-
-
-def _probe() -> None:
-    """Exist, to be asked where Numba would keep code of this package."""
-
-
-def _cache_folder() -> str | None:
-    try:
-        return str(numba.njit(cache=True)(_probe).stats.cache_path)
-    except (RuntimeError, OSError, AttributeError):  # nowhere to keep it, or compiling is off
-        return None
-
-
-def _writable(folder: str) -> bool:
-    while not os.path.exists(folder):  # it is made when there is something to keep
-        folder = os.path.dirname(folder)
-    return os.access(folder, os.W_OK)
 
 
 def _self_check() -> float:

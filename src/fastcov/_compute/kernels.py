@@ -13,7 +13,7 @@ Callers and callees stay in this file: Numba's cache does not notice an edited c
 import numpy as np
 from numba import prange
 
-from ._jit import Kernel, inlined, inner
+from .jit import Kernel, inlined, inner
 
 # Rows that one thread sums on its own. Partial sums are added in fixed order, so that a result does
 # not depend on the number of threads.

@@ -24,7 +24,7 @@ import numpy as np
 import scipy.linalg.blas  # noqa: F401  (loads SciPy's BLAS, so that threadpoolctl finds it)
 from threadpoolctl import ThreadpoolController
 
-from ._pools import shorten_spins
+from .pools import shorten_spins
 
 shorten_spins()  # nothing of fastcov that multiplies is imported before
 

@@ -1,12 +1,12 @@
 """Compiled code over pairs of conditions: products of a row with itself, and symmetric matrices as vectors.
 
-Arrays as in `_kernels`; here a symmetric matrix is its upper triangle, row by row.
+Arrays as in `kernels`; here a symmetric matrix is its upper triangle, row by row.
 """
 
 import numpy as np
 from numba import prange
 
-from ._jit import Kernel
+from .jit import Kernel
 
 
 @Kernel

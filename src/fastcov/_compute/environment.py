@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-# What fastcov sets where the user has not, in `__init__` and `_jit`.
+# What fastcov sets where the user has not, in `__init__` and `jit`.
 DEFAULTS = {"OPENBLAS_THREAD_TIMEOUT": "16", "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "10000"}
 # As fastcov is imported, which imports this first.
 NUMPY_FIRST = "numpy" in sys.modules

@@ -1,23 +1,48 @@
-"""A bar on a terminal for work that lasts, and nothing anywhere else."""
+"""How far a long computation is: what a callback is told, and a bar where there is a terminal."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from ._solvers import Progress
+from typing import Any
 
 # Seconds of work before a bar appears.
 DELAY = 1.0
 # Whether a bar is watched already: work inside other work has none of its own.
 _busy = threading.Lock()
 _FORMAT = "fastcov {desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Where a long computation stands: what `callback` is called with.
+
+    Attributes
+    ----------
+    stage : str
+        What is being done: "read" (a pass over a file), "factor", "precondition" or "iteration"; of
+        explanations, "modes"; of many fits, "path" or "folds".
+    done : float
+        Share of the stage that is done, from 0 to 1; for iterations, by digits of the residual.
+    iteration : int or None
+        Iterations done.
+    residual : float or None
+        Largest relative residual so far.
+    """
+
+    stage: str
+    done: float
+    iteration: int | None = None
+    residual: float | None = None
+
+
+def unwatched(_: Progress) -> None:
+    """Nobody wants to know."""
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""What everything computes with: compiled kernels, BLAS, threads, progress. It knows nothing of fits."""
