@@ -78,7 +78,7 @@ def little_memory(monkeypatch):
     """A function that calls another while 1 kB is available, and checks that it allocates little."""
 
     def call(function, available=1000):
-        for module in ("_validation", "_solvers._plan"):
+        for module in ("_inputs.validation", "_solvers._plan"):
             monkeypatch.setattr(f"fastcov.{module}.available_memory", lambda: available)
             monkeypatch.setattr(f"fastcov.{module}.SMALL", 0)
         tracemalloc.start()

@@ -375,12 +375,14 @@ def test_errors_from_below_are_one_line_and_code_2(run, monkeypatch, error, word
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr("fastcov._io.open_array", fail)
+    monkeypatch.setattr("fastcov._inputs.files.open_array", fail)
     refused(run("fit", "data.npz:X", "--target", "data.npz:S"), words)
 
 
 def test_outputs_are_refused_before_anything_is_read(run, monkeypatch):
-    monkeypatch.setattr("fastcov._io.open_array", lambda *a, **k: pytest.fail("read before the check"))
+    monkeypatch.setattr(
+        "fastcov._inputs.files.open_array", lambda *a, **k: pytest.fail("read before the check")
+    )
     refused(run("fit", "data.npz:X", "--target", "data.npz:S", "--output", "no/x.npz"), "create it")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     refused(run("fit", "data.npz:X", "--target", "data.npz:S", "--plot", "x.png"), "fastcov-gains[plot]")
@@ -400,7 +402,7 @@ def test_errors_that_are_ours_are_not_hidden(run, monkeypatch):
     def fail(*args, **kwargs):
         raise AssertionError("a bug")
 
-    monkeypatch.setattr("fastcov._io.open_array", fail)
+    monkeypatch.setattr("fastcov._inputs.files.open_array", fail)
     assert isinstance(run("fit", "x.npy", "--target", "s.npy").exception, AssertionError)
 
 
@@ -632,7 +634,9 @@ def test_bad_input_to_studies_is_one_line_and_code_2(run, arguments, words):
 
 
 def test_studies_refuse_outputs_before_anything_is_read(run, monkeypatch):
-    monkeypatch.setattr("fastcov._io.open_array", lambda *a, **k: pytest.fail("read before the check"))
+    monkeypatch.setattr(
+        "fastcov._inputs.files.open_array", lambda *a, **k: pytest.fail("read before the check")
+    )
     refused(run(*STUDY, "--output", "no/x.npz"), "create it")
     refused(run("path", "data.npz:X", "--target", "data.npz:S", "--plot", "no/x.png"), "create it")
 
@@ -823,7 +827,7 @@ def test_a_closed_pipe_gives_no_traceback_and_keeps_the_files(run):
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal to send")
 def test_a_real_ctrl_c_answers_with_one_line():
     code = (
-        "import os, signal, fastcov._io as files, fastcov.cli\n"
+        "import os, signal, fastcov._inputs.files as files, fastcov.cli\n"
         "files.open_array = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGINT)\n"
         "fastcov.cli.main(['fit', 'x.npy', '--target', 's.npy'])\n"
     )
@@ -1227,6 +1231,8 @@ def test_studies_and_paths_are_arrays_of_hdf5(run):
 
 
 def test_hdf5_without_its_library_is_refused_before_anything_is_read(run, monkeypatch):
-    monkeypatch.setattr("fastcov._io.open_array", lambda *a, **k: pytest.fail("read before the check"))
+    monkeypatch.setattr(
+        "fastcov._inputs.files.open_array", lambda *a, **k: pytest.fail("read before the check")
+    )
     monkeypatch.setitem(sys.modules, "h5py", None)
     refused(run("fit", "data.npz:X", "--target", "data.npz:S", "--output", "x.h5"), "fastcov-gains[h5]")

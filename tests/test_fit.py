@@ -10,7 +10,8 @@ import pytest
 from cases import LAYOUTS, absolute_error, data, gains_bound, gradient_rounding, rounding, target, within
 
 import fastcov as fc
-from fastcov import _methods, _validation
+from fastcov import _methods
+from fastcov._inputs import validation
 from fastcov._penalty import Penalty
 from fastcov._problem import Problem
 from fastcov._products import squared_norms
@@ -538,7 +539,7 @@ def test_the_remedy_that_is_offered_for_memory_works(little_memory):
 
 
 def test_available_memory_is_a_number_of_bytes():
-    assert 1e6 < _validation.available_memory() < 1e15
+    assert 1e6 < validation.available_memory() < 1e15
 
 
 V1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat"
@@ -574,10 +575,10 @@ def test_available_memory_respects_the_limit_of_a_container(
         (tmp_path / "fs" / folder / name).write_text(text + "\n")
     if own is not None:
         (tmp_path / "own").write_text(own + "\n")
-    monkeypatch.setattr(_validation, "CGROUPS", tmp_path / "fs")
-    monkeypatch.setattr(_validation, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(validation, "CGROUPS", tmp_path / "fs")
+    monkeypatch.setattr(validation, "OWN_CGROUPS", tmp_path / "own")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: types.SimpleNamespace(available=10**9))
-    assert _validation.available_memory() == (10**9 if expected is None else expected)
+    assert validation.available_memory() == (10**9 if expected is None else expected)
 
 
 def test_methods_are_those_in_the_documentation():

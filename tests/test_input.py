@@ -8,7 +8,7 @@ from cases import LAYOUTS, data, needs_jit, random_gains, target
 from scipy import sparse
 
 import fastcov as fc
-from fastcov import _validation
+from fastcov._inputs import validation
 
 N, D = 6, 3
 X, S, Z = data(N, D), target(D), random_gains(N)
@@ -187,10 +187,10 @@ def test_a_nan_far_into_a_large_array_is_located():
     big = np.zeros(((1 << 21) + 5, 2), np.float16)
     big[1 << 21, 1] = np.nan
     big[-1, 0] = np.inf
-    error = _validation.nonfinite("X", big, ("channel", "condition"))
+    error = validation.nonfinite("X", big, ("channel", "condition"))
     assert f"in 2 places, first at channel {1 << 21}, condition 1 " in str(error)
     big[0, 1] = np.inf
-    error = _validation.nonfinite("X", big, ("channel", "condition"))
+    error = validation.nonfinite("X", big, ("channel", "condition"))
     assert "in 3 places, first at channel 0, condition 1 " in str(error)
 
 

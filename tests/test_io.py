@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from scipy.io import savemat
 
-from fastcov._io import check_output, open_array, open_named, read_array, writing
+from fastcov._inputs.files import check_output, open_array, open_named, read_array, writing
 
 X = np.array([[1.0, 2.5, -3.0], [0.0, 1e-3, 4.0]])
 

@@ -592,7 +592,7 @@ def test_children_forked_beside_busy_threads_are_not_left_with_their_locks():
 import os, signal, threading, warnings
 warnings.simplefilter("ignore")  # Python warns of forks beside threads, which is what is tried here
 import fastcov as fc
-from fastcov import jit
+from fastcov._compute import jit
 sim = fc.datasets.simulate(40, 6)
 large = fc.datasets.simulate(1200, 20).X
 fit = lambda: fc.fit(sim.X, sim.S, ridge=1.0)

@@ -38,7 +38,7 @@ def use():
     assert fc.fit(sim.X, sim.S, relative_ridge=0.1).residual < 1e-8
 
 def words():
-    from fastcov import pools
+    from fastcov._compute import pools
     return next(words for file, words in pools.done.items() if "64" in file or len(pools.done) == 1)
 
 def right():
@@ -94,7 +94,7 @@ def test_a_second_time_changes_nothing():
     lines = run("""
 use()
 before = threads()
-from fastcov import pools
+from fastcov._compute import pools
 pools.shorten_spins()
 print(words())
 print(threads() == before, right())
@@ -124,7 +124,7 @@ def test_what_a_user_set_after_numpy_was_imported_is_left():
 def test_it_is_not_done_while_another_thread_works():
     lines = run("""
 import hashlib
-from fastcov import pools
+from fastcov._compute import pools
 pools.PATIENCE = 0.0
 worker = threading.Thread(target=hashlib.pbkdf2_hmac, args=("sha512", b"a", b"b", 3_000_000), daemon=True)
 worker.start()
@@ -143,7 +143,7 @@ def test_threads_that_multiply_at_that_moment_go_on_with_right_products():
     lines = run(
         """
 import ctypes, time
-from fastcov import pools
+from fastcov._compute import pools
 from threadpoolctl import ThreadpoolController
 pools.PATIENCE = 0.02
 (library,) = ThreadpoolController().select(internal_api="openblas").lib_controllers

@@ -12,7 +12,7 @@ from cases import run_python
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastcov as fc
-from fastcov._labels import Labelled, Labels
+from fastcov._inputs.labels import Labelled, Labels
 from fastcov._moments import SCORES
 
 N, M, D = 30, 25, 8

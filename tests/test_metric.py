@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastcov as fc
-from fastcov._labels import UNLABELLED
+from fastcov._inputs.labels import UNLABELLED
 from fastcov._metric import Metric
 from fastcov._problem import Problem
 from fastcov._products import gram_columns, gram_triangle, squared_norms

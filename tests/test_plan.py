@@ -25,7 +25,7 @@ def available(monkeypatch):
     """A function that sets the memory that there is."""
 
     def set_bytes(nbytes):
-        for module in ("_validation", "_solvers._plan"):
+        for module in ("_inputs.validation", "_solvers._plan"):
             monkeypatch.setattr(f"fastcov.{module}.available_memory", lambda: nbytes)
             monkeypatch.setattr(f"fastcov.{module}.SMALL", 0)
 

@@ -14,7 +14,7 @@ from cases import data, run_python, target
 
 import fastcov as fc
 from fastcov._compute import blas
-from fastcov._compute import progress as _progress
+from fastcov._compute import progress as progress_bar
 from fastcov._solvers import NAMES
 
 # Sizes at which a factor takes several panels, and G several blocks of rows.
@@ -91,7 +91,7 @@ def test_what_a_callback_raises_ends_the_fit_and_reaches_the_caller(solver, erro
 
 @pytest.mark.parametrize("solver", NAMES)
 def test_nothing_is_printed_where_stderr_is_no_terminal(solver, capfd, monkeypatch):
-    monkeypatch.setattr(_progress, "DELAY", 0.0)
+    monkeypatch.setattr(progress_bar, "DELAY", 0.0)
     seen_by(solver)
     assert capfd.readouterr() == ("", "")
 
@@ -109,7 +109,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def terminal(monkeypatch):
     """A terminal for stderr, on which a bar appears at once and is drawn anew every time."""
-    monkeypatch.setattr(_progress, "DELAY", 0.0)
+    monkeypatch.setattr(progress_bar, "DELAY", 0.0)
     monkeypatch.setattr(tqdm.tqdm, "monitor_interval", 0)  # no thread that watches the bar
     monkeypatch.setattr(tqdm, "tqdm", functools.partial(tqdm.tqdm, mininterval=0.0, miniters=0))
     return Terminal()
@@ -146,16 +146,16 @@ def test_a_bar_is_wiped_out_when_a_fit_fails(terminal):
 
 @pytest.mark.parametrize("solver", NAMES)
 def test_a_short_fit_shows_no_bar(solver, terminal, monkeypatch):
-    monkeypatch.setattr(_progress, "DELAY", 100.0)
+    monkeypatch.setattr(progress_bar, "DELAY", 100.0)
     with contextlib.redirect_stderr(terminal):
         seen_by(solver)
     assert terminal.getvalue().strip() == ""
 
 
 def test_work_inside_other_work_has_no_bar_of_its_own_and_later_work_has(terminal, monkeypatch):
-    monkeypatch.setattr(_progress, "DELAY", 0.0)
+    monkeypatch.setattr(progress_bar, "DELAY", 0.0)
     with contextlib.redirect_stderr(terminal):
-        with _progress.watching(None):
+        with progress_bar.watching(None):
             seen_by("pcg")
         assert terminal.getvalue() == ""
         seen_by("pcg")
@@ -234,7 +234,7 @@ def test_the_command_line_does_not_wait_for_a_call_after_ctrl_c():
     script = (
         LEFT_BEHIND.format(seconds=1e6)
         + """
-import fastcov._io as files
+import fastcov._inputs.files as files
 files.open_array = lambda *args, **kwargs: blas._call(call, flops=1e30)
 fastcov.cli.main(["fit", "x.npy", "--target", "s.npy"])
 """

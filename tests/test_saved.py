@@ -18,7 +18,7 @@ from numpy.testing import assert_array_equal
 import fastcov as fc
 from fastcov import _saved
 from fastcov._describe import Fits
-from fastcov._labels import Labelled
+from fastcov._inputs.labels import Labelled
 
 h5py = pytest.importorskip("h5py")
 

@@ -25,9 +25,9 @@ from numpy.testing import assert_array_equal
 from scipy import sparse
 
 import fastcov as fc
-from fastcov import _sources
+from fastcov._inputs import stored as stored_arrays
+from fastcov._inputs.stored import Stored, is_stored
 from fastcov._problem import Problem
-from fastcov._sources import Stored, is_stored
 
 N, D = 37, 5
 BLOCK = 3  # rows in a block of the tests
@@ -131,7 +131,7 @@ def set_chunk_rows(monkeypatch):
 
     def set_rows(rows, array):
         nbytes = np.dtype(array.dtype).itemsize * array.shape[1]
-        monkeypatch.setattr(_sources, "CHUNK_BYTES", rows * nbytes)
+        monkeypatch.setattr(stored_arrays, "CHUNK_BYTES", rows * nbytes)
 
     return set_rows
 
@@ -250,13 +250,13 @@ def test_nothing_is_read_of_a_mapped_file_outside_the_array(tmp_path, kind, monk
     mapped, X = made(kind, tmp_path)
     set_chunk_rows(4, mapped)
     (path,) = tmp_path.iterdir()
-    begin, read, ranges = path.read_bytes().index(X.tobytes()), _sources._read_file, []
+    begin, read, ranges = path.read_bytes().index(X.tobytes()), stored_arrays._read_file, []
 
     def spy(path, offset, out):
         ranges.append((offset - begin, offset - begin + out.nbytes))
         return read(path, offset, out)
 
-    monkeypatch.setattr(_sources, "_read_file", spy)
+    monkeypatch.setattr(stored_arrays, "_read_file", spy)
     fc.covariance(mapped)
     assert {place for pair in ranges for place in pair} >= {0, X.nbytes}
     assert all(0 <= start < stop <= X.nbytes for start, stop in ranges)
@@ -282,7 +282,7 @@ def test_channels_that_are_neighbours_are_read_together():
 
 @needs_jit  # interpreted, so many channels take long
 def test_memory_does_not_grow_with_the_channels(monkeypatch):
-    monkeypatch.setattr(_sources, "CHUNK_BYTES", 1 << 18)
+    monkeypatch.setattr(stored_arrays, "CHUNK_BYTES", 1 << 18)
     shape = (20_000, 100)
     X = Rows(np.broadcast_to(1.0, shape), lambda start, stop: np.ones((stop - start, shape[1])))
     fc.covariance(X)
@@ -430,8 +430,8 @@ def test_masked_rows_are_refused_and_a_mask_of_nothing_is_not():
 def test_a_mapped_file_that_is_cut_short_does_not_end_the_process(tmp_path, when):
     np.save(tmp_path / "X.npy", np.ones((4000, 10)))
     script = f"""
-import os, numpy as np, fastcov as fc, fastcov._sources
-fastcov._sources.CHUNK_BYTES = 80 * 1000
+import os, numpy as np, fastcov as fc, fastcov._inputs.stored
+fastcov._inputs.stored.CHUNK_BYTES = 80 * 1000
 X = np.load("X.npy", mmap_mode="r")
 operator = fc.GramOperator(X) if {when == "between"} else None
 os.truncate("X.npy", 128 + 80 * 1500)

@@ -36,7 +36,7 @@ _NAMES = {
     "Explanation": "_explanation",
     "Fit": "_result",
     "GramOperator": "_operators",
-    "LabelWarning": "_labels",
+    "LabelWarning": "_inputs.labels",
     "OvershootWarning": "_overshoot",
     "PermutationTest": "_permutation",
     "Plan": "_solvers",
@@ -85,7 +85,7 @@ if TYPE_CHECKING:
     from ._explain import explain as explain
     from ._explanation import Explanation as Explanation
     from ._fit import fit as fit
-    from ._labels import LabelWarning as LabelWarning
+    from ._inputs.labels import LabelWarning as LabelWarning
     from ._loss import loss as loss
     from ._loss import loss_and_gradient as loss_and_gradient
     from ._operators import AtomOperator as AtomOperator

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from . import _activation_kernels as kernels
 from ._compute.scaling import safe_exponent
-from ._validation import check_array, nonfinite, require_memory
+from ._inputs.validation import check_array, nonfinite, require_memory
 
 Array = NDArray[Any]
 

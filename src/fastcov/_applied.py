@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from ._covariance import aligned
 from ._html import html_table
-from ._labels import Labels, Names, by_condition, conditions_of, kind_of, order_of
+from ._inputs.labels import Labels, Names, by_condition, conditions_of, kind_of, order_of
+from ._inputs.validation import require_memory
 from ._metric import OFF_DIAGONAL, nuisance_matrix
 from ._moments import scored, sums_of
 from ._problem import Problem
 from ._result import Fit
-from ._validation import require_memory
 
 Array = NDArray[np.float64]
 

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from . import _cluster
 from ._compute.jit import threads
-from ._labels import UNLABELLED
-from ._sources import Stored
+from ._inputs.labels import UNLABELLED
+from ._inputs.stored import Stored
 from ._watching import WorkerLost
 
 Array = NDArray[Any]

@@ -20,6 +20,7 @@ from ._covariance import Target, aligned
 from ._describe import describe
 from ._folds import Split, as_given, inner_folds, make_folds
 from ._held_out import check_score, held_out_target
+from ._inputs.validation import check_choice, check_generator, check_whole
 from ._methods import METHODS
 from ._moments import N_SUMS, SCORE, Moments
 from ._orders import make_orders
@@ -32,7 +33,6 @@ from ._settings import Settings
 from ._side_by_side import side_by_side
 from ._start import Start
 from ._study import Prediction, Study
-from ._validation import check_choice, check_generator, check_whole
 
 Array = NDArray[np.float64]
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ._chunked import Chunked
 from ._cluster import client_of, smallest_memory
-from ._labels import outside
-from ._sources import Stored
-from ._validation import available_memory, check_form
+from ._inputs.labels import outside
+from ._inputs.stored import Stored
+from ._inputs.validation import available_memory, check_form
 from ._watching import unreadable
 
 

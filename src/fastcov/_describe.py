@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._compute import blas
-from ._labels import Labels
+from ._inputs.labels import Labels
 from ._overshoot import beyond, sizes
 from ._problem import BLOCK_BYTES, Problem
 from ._result import STACKED, Fit

@@ -15,6 +15,8 @@ from ._compute.progress import Progress, watching
 from ._covariance import Target
 from ._describe import describe
 from ._explanation import Explanation
+from ._inputs.stored import Stored
+from ._inputs.validation import check_whole
 from ._methods import certified
 from ._modes import Complete, Parts, Truncated
 from ._overshoot import warn_overshoot
@@ -26,9 +28,7 @@ from ._result import Fit
 from ._settings import Settings
 from ._solvers import Solution, System
 from ._solvers._pairs import n_pairs
-from ._sources import Stored
 from ._start import Ridge, Start
-from ._validation import check_whole
 
 Array = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._labels import Names
+from ._inputs.labels import Names
 from ._moments import SCORES, scored
 
 if TYPE_CHECKING:

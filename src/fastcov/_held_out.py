@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._folds import Split
-from ._labels import by_condition
+from ._inputs.labels import by_condition
+from ._inputs.validation import check_array, check_choice
 from ._moments import LEAST_PAIRED, PAIRED, SCORES
 from ._problem import Problem, check_responses
-from ._validation import check_array, check_choice
 
 if TYPE_CHECKING:
     from ._metric import Metric

@@ -11,12 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from ._chunked import Chunked
 from ._compute import blas, pair_kernels
 from ._compute.jit import blas_for
-from ._labels import Labels, by_channel, conditions_of
+from ._inputs.labels import Labels, by_channel, conditions_of
+from ._inputs.validation import check_gains
 from ._penalty import Penalty
 from ._problem import NARROW, Problem, check_responses
 from ._products import apply_adjoint
 from ._small import plain_loss
-from ._validation import check_gains
 
 Array = NDArray[np.float64]
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ._certificate import certificates, certificates_by
 from ._chunked import Chunked
 from ._compute import blas
+from ._inputs.stored import Stored
 from ._minimum import at_bounds, minimised
 from ._objective import Objective, best_step
 from ._products import apply_atoms
@@ -30,7 +31,6 @@ from ._solvers import (
     solver_budget,
 )  # fmt: skip
 from ._solvers._solution import RESOLVED, shared_null_space
-from ._sources import Stored
 from ._start import Ridge, Start
 
 Array = NDArray[np.float64]

@@ -14,14 +14,14 @@ from ._compute import blas
 from ._compute.jit import blas_for
 from ._derivatives import Derivatives, derivatives
 from ._exact import Minimum, minima
+from ._inputs.stored import Stored
+from ._inputs.validation import SMALL, available_memory, require_memory
 from ._objective import COMPILED, Objective
 from ._problem import Problem
 from ._settings import Outcome, Settings
 from ._solvers import base_bytes
-from ._sources import Stored
 from ._start import Ridge, Start
 from ._steps import lower_elsewhere
-from ._validation import SMALL, available_memory, require_memory
 
 Array = NDArray[np.float64]
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from ._compute.jit import blas_for
+from ._inputs.validation import check_array, require_memory
 from ._problem import Problem
 from ._products import (
     PANEL,
@@ -23,7 +24,6 @@ from ._products import (
     gram_triangle,
     squared_norms,
 )  # fmt: skip
-from ._validation import check_array, require_memory
 
 Array = NDArray[Any]
 

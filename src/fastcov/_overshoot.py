@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._labels import outside
+from ._inputs.labels import outside
 
 if TYPE_CHECKING:
     from ._path import RidgePath

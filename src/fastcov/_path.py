@@ -19,6 +19,8 @@ from ._derivatives import covariances
 from ._describe import Fits, fits_of, kept
 from ._frames import frame, path_table
 from ._html import html_table
+from ._inputs.stored import Stored
+from ._inputs.validation import as_float64, check_array, check_nonnegative
 from ._methods import METHODS, all_certified, plan_for, stepped
 from ._neighbours import lowest_of_neighbours
 from ._overshoot import beyond_rounding, warn_overshoots
@@ -28,9 +30,7 @@ from ._settings import Outcome, Settings
 from ._solvers import SOLVERS
 from ._solvers._pairs import n_pairs
 from ._solvers._plan import BANDWIDTH
-from ._sources import Stored
 from ._start import Ridge, Start
-from ._validation import as_float64, check_array, check_nonnegative
 
 Array = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ._compute import blas
 from ._compute.jit import blas_for
-from ._validation import as_float64, check_array, check_nonnegative, nonfinite
+from ._inputs.validation import as_float64, check_array, check_nonnegative, nonfinite
 
 Array = NDArray[np.float64]
 

@@ -21,12 +21,12 @@ from ._compute.jit import blas_for
 from ._compute.progress import Progress, watching
 from ._cross_validation import studied
 from ._html import html_table
+from ._inputs.validation import check_generator, check_whole, require_memory
 from ._methods import METHODS
 from ._moments import SCORE, SCORES
 from ._problem import check_responses
 from ._scores import FINE, CrossValidation
 from ._settings import Settings
-from ._validation import check_generator, check_whole, require_memory
 
 Array = NDArray[np.float64]
 

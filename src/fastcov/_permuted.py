@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._compute import blas
+from ._inputs.validation import require_memory
 from ._modes import Complete
 from ._products import apply_adjoint
 from ._range import Range
 from ._solvers import System
 from ._solvers._pairs import pack, unpack
 from ._start import Start
-from ._validation import require_memory
 
 Array = NDArray[np.float64]
 

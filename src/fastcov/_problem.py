@@ -21,17 +21,10 @@ from ._compute import blas, kernels
 from ._compute.jit import ELEMENT_PRODUCTS, PARALLEL_SIZE, blas_for
 from ._compute.scaling import safe_exponent
 from ._dask import dask_array, opened
-from ._labels import UNLABELLED, Labelled, Labels, bare, by_channel, by_condition
+from ._inputs.labels import UNLABELLED, Labelled, Labels, bare, by_channel, by_condition
+from ._inputs.stored import Stored, is_stored
+from ._inputs.validation import check_array, check_form, check_gains, nonfinite, require_memory, symmetric
 from ._metric import Metric
-from ._sources import Stored, is_stored
-from ._validation import (
-    check_array,
-    check_form,
-    check_gains,
-    nonfinite,
-    require_memory,
-    symmetric,
-)
 
 Array = NDArray[Any]
 

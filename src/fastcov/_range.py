@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._compute import blas
+from ._inputs.validation import require_memory
 from ._modes import Complete
 from ._products import apply_adjoint, apply_atoms, apply_gram, gram_triangle
 from ._solvers._pairs import n_pairs, pack, unpack
 from ._start import Start
-from ._validation import require_memory
 
 Array = NDArray[np.float64]
 

@@ -20,13 +20,13 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from ._io import check_output, library, writing
+from ._inputs.files import check_output, library, writing
+from ._inputs.text_tables import intact
 from ._moments import Moments
 from ._path import RidgePath
 from ._permutation import ChannelTest, PermutationTest
 from ._result import Fit
 from ._scores import CrossValidation, Nested, Scores
-from ._tables import intact
 from ._version import __version__
 
 Array = NDArray[Any]

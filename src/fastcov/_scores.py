@@ -16,9 +16,9 @@ from ._choice import ChosenRidge, chosen, jackknife
 from ._folds import Split
 from ._frames import cv_table, frame
 from ._html import html_table
+from ._inputs.validation import check_choice
 from ._moments import SCORES, Moments
 from ._result import Fit
-from ._validation import check_choice
 
 Array = NDArray[np.float64]
 

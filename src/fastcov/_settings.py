@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from ._bounds import Bounds
 from ._certificate import ConvergenceWarning
 from ._compute.progress import Progress
-from ._labels import by_channel
-from ._problem import Problem
-from ._solvers import SOLVERS, Options
-from ._validation import (
+from ._inputs.labels import by_channel
+from ._inputs.validation import (
     check_budget,
     check_choice,
     check_gains,
@@ -24,6 +22,8 @@ from ._validation import (
     check_tolerance,
     check_whole,
 )
+from ._problem import Problem
+from ._solvers import SOLVERS, Options
 
 Array = NDArray[np.float64]
 

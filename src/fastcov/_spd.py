@@ -13,6 +13,14 @@ from . import _unit_factors as factor_kernels
 from . import _unit_kernels as kernels
 from ._compute import blas
 from ._compute.jit import blas_for
+from ._inputs.validation import (
+    check_array,
+    check_generator,
+    check_nonnegative,
+    check_whole,
+    nonfinite,
+    require_memory,
+)
 from ._stacks import (
     LARGE,
     MATRIX,
@@ -30,14 +38,6 @@ from ._stacks import (
     refuse_factors,
     rounding,
 )  # fmt: skip
-from ._validation import (
-    check_array,
-    check_generator,
-    check_nonnegative,
-    check_whole,
-    nonfinite,
-    require_memory,
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -12,8 +12,8 @@ from numpy.typing import DTypeLike, NDArray
 from . import _unit_factors as kernels
 from ._compute import blas
 from ._compute.jit import blas_for
+from ._inputs.validation import check_array, nonfinite
 from ._unit_kernels import symmetric_parts
-from ._validation import check_array, nonfinite
 
 Array = NDArray[Any]
 

@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._compute import blas, kernels
 from ._compute.progress import Progress
-from ._labels import by_channel
+from ._inputs.labels import by_channel
+from ._inputs.stored import Stored
 from ._penalty import LARGEST, Penalty
 from ._problem import Problem, n_parts
 from ._products import apply_adjoint, largest_eigenvalue, short_gram, squared_norms
 from ._solvers import System
-from ._sources import Stored
 
 Array = NDArray[np.float64]
 

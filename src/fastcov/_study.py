@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from ._baselines import BASELINES, Block, added, baselines
 from ._covariance import dust
 from ._folds import Split
+from ._inputs.stored import Stored
 from ._moments import N_SUMS, sums_of
 from ._path import outcomes
 from ._problem import Problem
 from ._products import covariance_columns
 from ._settings import Settings
-from ._sources import Stored
 from ._start import Ridge, Start
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from numpy.typing import ArrayLike
 from . import _activation_products as products
 from ._activations import Activations, Array, check_samples_axis
 from ._compute.jit import blas_for
-from ._labels import Labels, axis_names, by_condition
-from ._validation import check_array, check_nonnegative, symmetric
+from ._inputs.labels import Labels, axis_names, by_condition
+from ._inputs.validation import check_array, check_nonnegative, symmetric
 
 __all__ = [
     "covariance_distance",

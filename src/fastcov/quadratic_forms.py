@@ -19,9 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _unit_kernels as kernels
 from ._compute.jit import blas_for
+from ._inputs.validation import check_array, nonfinite, require_memory
 from ._spd import SPDBatch
 from ._stacks import Array, blocks, check_finite, check_flag, check_stack, dtype_of, factorised, ready
-from ._validation import check_array, nonfinite, require_memory
 
 __all__ = ["Gradients", "SPDBatch", "quadratic_forms", "quadratic_forms_and_gradients"]
 

@@ -21,9 +21,9 @@ except ImportError as error:
     raise ImportError('GainModel needs scikit-learn >= 1.6: pip install "fastcov-gains[sklearn]"') from error
 
 from ._fit import fit
-from ._labels import Axis, Labelled, Labels, axis_names, by_condition, order_of
+from ._inputs.labels import Axis, Labelled, Labels, axis_names, by_condition, order_of
+from ._inputs.validation import check_choice, check_unmasked
 from ._metric import OFF_DIAGONAL
-from ._validation import check_choice, check_unmasked
 
 # What a user gets who says nothing of the ridge: cautious on real recordings, see `fastcov.fit`.
 RELATIVE_RIDGE = 0.1

@@ -19,7 +19,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
-from .._io import check_output, writing
+from .._inputs.files import check_output, writing
 from .._version import __version__
 from ._case import OURS, case_name
 

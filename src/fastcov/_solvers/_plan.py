@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .._sources import CHUNK_BYTES
-from .._validation import (
+from .._inputs.stored import CHUNK_BYTES
+from .._inputs.validation import (
     SMALL,
     available_memory,
     check_budget,

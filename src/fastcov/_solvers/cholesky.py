@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._compute import blas
+from .._inputs.validation import require_memory
 from .._products import gram_triangle
-from .._validation import require_memory
 from . import spectral
 from ._refinement import REFINED, refine
 from ._solution import Options, Solution, System, shared_null_space

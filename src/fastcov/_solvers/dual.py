@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._compute import blas
+from .._inputs.validation import require_memory
 from .._products import apply_adjoint, apply_atoms
-from .._validation import require_memory
 from . import spectral
 from ._pairs import block_rows, dual_gram, n_pairs, pack, unpack
 from ._refinement import refine

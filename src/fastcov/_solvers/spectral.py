@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from .._chunked import Chunked
 from .._compute import blas
+from .._inputs.validation import require_memory
 from .._penalty import Penalty
 from .._products import apply_adjoint, apply_atoms, gram_triangle
-from .._validation import require_memory
 from ._pairs import block_rows, dual_gram, n_pairs, pack, unpack
 from ._refinement import refine
 from ._solution import RESOLVED, Options, Solution, System, products

@@ -101,7 +101,7 @@ def bench(
     from .._bench._run import BUDGETS, run
     from .._bench._table import markdown as page
     from .._bench._table import table
-    from .._io import check_output
+    from .._inputs.files import check_output
 
     target = check_output(json_file, SUFFIXES, name="--json") if json_file is not None else None
     pictures = _pictures(figure, keys) if figure is not None else {}
@@ -160,7 +160,7 @@ def _refuse_options(ctx: click.Context) -> None:
 def _pictures(figure: str, keys: list[Key]) -> dict[str, pathlib.Path]:
     """Where the figures go, by precision and "ratios", checked before anything is measured."""
     from .. import plot
-    from .._io import check_output
+    from .._inputs.files import check_output
 
     file = check_output(figure, FIGURES, name="--figure")
     first, *others = sorted({dtype for _, _, dtype in keys}, reverse=True)

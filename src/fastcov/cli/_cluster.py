@@ -26,7 +26,7 @@ class Cluster:
     def load(self, spec: str, array: Any, name: str) -> Any:
         """An array in a file, or of one, with its names: its chunks on the workers."""
         from .._chunked import Chunked
-        from .._labels import Labelled
+        from .._inputs.labels import Labelled
         from .._shared_files import as_dask
 
         if isinstance(array, Labelled):
@@ -77,7 +77,7 @@ def _local(n_workers: int) -> Iterator[Any]:
     """A client of processes of one thread each on this machine, which share the memory there is."""
     from distributed import Client, LocalCluster
 
-    from .._validation import available_memory
+    from .._inputs.validation import available_memory
 
     with _uninterrupted():
         cluster = LocalCluster(

@@ -62,7 +62,7 @@ def demo(
     from .. import datasets, plot
     from .._cross_validation import cross_validate
     from .._fit import fit
-    from .._io import check_output
+    from .._inputs.files import check_output
     from .._overshoot import OvershootWarning
     from .._path import ridge_path
 

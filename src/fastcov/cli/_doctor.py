@@ -21,7 +21,7 @@ from .._compute.system import (
     writable,
 )
 from .._fit import fit
-from .._validation import available_memory
+from .._inputs.validation import available_memory
 
 # The fit of the check and its dense twin solve a system with a condition number of 1e3 at most.
 TOLERANCE = 1e-10

@@ -29,7 +29,7 @@ def outputs(
     results: str | None, figure: str | None, read: Sequence[str | None]
 ) -> tuple[pathlib.Path | None, pathlib.Path | None]:
     """Where results and figure go, checked before anything is read."""
-    from .._io import check_output, library
+    from .._inputs.files import check_output, library
 
     files = [file for file in read if file is not None]
     table = check_output(results, RESULTS, name="--output", read=files) if results is not None else None
@@ -54,7 +54,7 @@ class Naming:
 
     def open(self, spec: str, name: str) -> Any:
         """An array, with the names that its file has."""
-        from .._io import open_named
+        from .._inputs.files import open_named
 
         array = open_named(spec, name=name, id_column=self.named(name))
         return array if self.cluster is None or name == "S" else self.cluster.load(spec, array, name)
@@ -77,8 +77,8 @@ class Naming:
 
     def open_input(self, spec: str) -> Any:
         """X, with its names from the options, or else its own."""
-        from .._labels import Labelled, Labels
-        from .._names import read_names
+        from .._inputs.labels import Labelled, Labels
+        from .._inputs.name_files import read_names
         from .._problem import check_responses
 
         X = self.open(spec, "X")
@@ -136,7 +136,7 @@ def open_target(
     x: str, responses: str | None, target: str | None, center: bool, naming: Naming, *, drawn: bool
 ) -> tuple[Any, dict[str, Any]]:
     """X, and what its gains are fitted to: S, or the responses, in the order of its conditions."""
-    from .._labels import Labels, by_condition
+    from .._inputs.labels import Labels, by_condition
 
     X, Y = open_responses(x, responses, center, naming)
     if Y is not None:
@@ -149,7 +149,7 @@ def open_target(
 
 def read_labels(path: str, n: int, option: str = "--groups") -> list[str]:
     """A label for each of n conditions, one a line."""
-    from .._names import read_lines
+    from .._inputs.name_files import read_lines
 
     labels = read_lines(path, option)
     if len(labels) != n:
@@ -220,7 +220,7 @@ def _texts(value: Any) -> Any:
 
 def write_table(path: pathlib.Path, tables: Iterable[Table]) -> None:
     """Tables of the same columns as one, with all digits."""
-    from .._io import writing
+    from .._inputs.files import writing
 
     with writing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -231,7 +231,7 @@ def write_table(path: pathlib.Path, tables: Iterable[Table]) -> None:
 
 
 def save_figure(figure: Any, path: pathlib.Path) -> None:
-    from .._io import writing
+    from .._inputs.files import writing
 
     with writing(path) as draft:
         figure.savefig(draft, dpi=DPI)

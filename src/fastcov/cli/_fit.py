@@ -241,8 +241,8 @@ def report_command(
     if channel is not None and not explain:
         raise click.UsageError("--channel says whose gain is explained, and --no-explain leaves that out.")
 
-    from .._io import check_output
-    from .._labels import Labels
+    from .._inputs.files import check_output
+    from .._inputs.labels import Labels
     from ..report import require
 
     read = asked.files(x)

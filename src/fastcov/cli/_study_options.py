@@ -76,7 +76,7 @@ def problem_of(nuisance: tuple[str, ...], pairs: str | None) -> dict[str, Any]:
     """Which pairs count and what is fitted beside gains: what was asked for alone."""
     found: dict[str, Any] = {"nuisance": list(dict.fromkeys(nuisance))} if nuisance else {}
     if pairs is not None:
-        from .._io import open_array
+        from .._inputs.files import open_array
 
         found["pairs"] = pairs if pairs == "off-diagonal" else open_array(pairs, name="pairs")[:]
     return found

@@ -13,7 +13,7 @@ def check_page(report: str | None, read: Sequence[str | None]) -> pathlib.Path |
     """Where the page goes, checked before anything is read."""
     if report is None:
         return None
-    from .._io import check_output
+    from .._inputs.files import check_output
     from ..report import require
 
     page = check_output(report, (".html",), name="--report", read=[file for file in read if file is not None])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._explanation import Explanation
-from .._validation import check_choice, check_whole
+from .._inputs.validation import check_choice, check_whole
 from ._channels import contributions, overlaps
 from ._matrices import ORDERS, clustered, draw_matrices, names_of, shown_limit
 from ._style import COLOURS, checked, decimals, finish, is_narrow, legend_above, new_figure, shorten

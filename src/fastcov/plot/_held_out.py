@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._baselines import BASELINES
+from .._inputs.validation import check_choice
 from .._moments import SCORES
 from .._scores import CrossValidation
-from .._validation import check_choice
 from ._held_out_legend import Entry, draw_legend, is_small, letters
 from ._ridge_scale import RidgeScale
 from ._style import CARET_DOWN, finish, look, new_figure, number, require_matplotlib

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._compute import system
-from .._io import check_output, writing
+from .._inputs.files import check_output, writing
 from .._permutation import PermutationTest
 from .._result import Fit, target_of_stack
 from .._scores import CrossValidation

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .._compute import blas
+from .._inputs.validation import check_array
 from .._penalty import Penalty
 from .._problem import Problem
 from .._products import apply_adjoint
-from .._validation import check_array
 from ._tensors import apart, checked, constant, scalar
 
 Array = NDArray[Any]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .. import quadratic_forms as forms
+from .._inputs.validation import check_whole
 from .._stacks import check_flag
-from .._validation import check_whole
 from ._tensors import Array, apart, as_array, checked, refuse_second_derivatives, widened, widest
 
 # For parameters that training has driven out of their range.

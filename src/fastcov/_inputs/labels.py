@@ -24,7 +24,7 @@ LISTED = 5
 # Names among which the closest is looked for.
 SEARCHED = 2000
 
-_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 class LabelWarning(UserWarning):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._io import SPEC, choose, library, located, npz_array, npz_headers, read_npy
-from ._tables import intact
+from .files import SPEC, choose, library, located, npz_array, npz_headers, read_npy
+from .text_tables import intact
 
 Array = NDArray[Any]
 

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from ._tables import intact, read_table
+from .text_tables import intact, read_table
 
 Array = NDArray[Any]
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from ._labels import Labelled
+from .labels import Labelled
 
 
 @contextlib.contextmanager
