@@ -21,7 +21,7 @@ import scipy.linalg.lapack
 
 import fastcov
 from fastcov import _products
-from fastcov._activation_kernels import GROUP
+from fastcov._activations.kernels import GROUP
 from fastcov._compute import blas
 from fastcov._compute.jit import Kernel
 from fastcov._solvers import _nystrom

@@ -14,7 +14,7 @@ import pytest
 from cases import data, target
 
 import fastcov as fc
-from fastcov import _cluster
+from fastcov._distributed import cluster as cluster_module
 
 WHY = "is about clusters of Dask, and distributed is not installed"
 da = pytest.importorskip("dask.array", reason=WHY)
@@ -103,13 +103,13 @@ def left_behind(client, seconds=SOON):
 def submitted(monkeypatch):
     """A list that grows by what is given to the cluster: (tasks, keys that are asked for)."""
     given = []
-    original = _cluster.Cluster._submitted
+    original = cluster_module.Cluster._submitted
 
     def record(self, tasks, places, keys, **more):
         given.append((dict(tasks), list(keys)))
         return original(self, tasks, places, keys, **more)
 
-    monkeypatch.setattr(_cluster.Cluster, "_submitted", record)
+    monkeypatch.setattr(cluster_module.Cluster, "_submitted", record)
     return given
 
 

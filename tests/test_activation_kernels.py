@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from cases import needs_jit, needs_two_threads, within
 
-from fastcov import _activation_kernels as kernels
-from fastcov import _activation_products as products
-from fastcov._activation_kernels import COLUMNS, GROUP, ROWS, SHARE, TABLES
+from fastcov._activations import kernels, products
+from fastcov._activations.kernels import COLUMNS, GROUP, ROWS, SHARE, TABLES
 
 SERIAL, PARALLEL = 0, 1 << 40  # sizes
 # One, some, and so many rows and columns that vectors leave something over.

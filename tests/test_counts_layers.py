@@ -6,10 +6,10 @@ from cases import needs_jit, peak_bytes
 from counting import allocations, work
 
 import fastcov as fc
-from fastcov import _activation_products as products
 from fastcov import penalties
-from fastcov._activation_kernels import GROUP
-from fastcov._activations import BLOCK_BYTES
+from fastcov._activations import products
+from fastcov._activations.activations import BLOCK_BYTES
+from fastcov._activations.kernels import GROUP
 from fastcov.quadratic_forms import SPDBatch, quadratic_forms, quadratic_forms_and_gradients
 
 pytestmark = needs_jit  # counts are the same interpreted, but take minutes
@@ -60,7 +60,7 @@ def test_a_squared_penalty_of_few_samples_is_two_products_through_samples(
 ):
     n, m = WIDE
     A = layer(n, m, dtype)
-    monkeypatch.setattr("fastcov._activations.BLOCK_BYTES", 8 * A.size // blocks)
+    monkeypatch.setattr("fastcov._activations.activations.BLOCK_BYTES", 8 * A.size // blocks)
     found = counted(lambda: SQUARES[name](A, center=center))
     # Ranges; one block is centred once, several for the product of samples, and for that with it.
     check(found, A, 3 * n * m * m, 1 + min(blocks, 2) * center)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 import fastcov as fc
-from fastcov import _shared_files, cli
+from fastcov import cli
+from fastcov._distributed import shared_files
 
 pytest.importorskip("dask.array", reason="dask is not installed")
 distributed = pytest.importorskip("distributed", reason="distributed is not installed")
@@ -39,7 +40,7 @@ def address(shared_cluster):
 def run(tmp_path, monkeypatch):
     """Run a command in an empty folder with X, Y and S in data.npz, with chunks of some 1000 bytes."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(_shared_files, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(shared_files, "CHUNK_BYTES", 1000)
     sim = fc.datasets.simulate(61, 8)
     np.savez("data.npz", X=sim.X, Y=sim.Y[:30], S=sim.S)
 
@@ -124,7 +125,7 @@ def test_workers_of_its_own_give_the_local_fit_and_are_gone(run):
 def test_the_work_is_done_on_the_workers(run, address, monkeypatch):
     x, y = written("npy")
     loaded = []
-    original = fc._chunked.Chunked.of.__func__
+    original = fc._distributed.chunked.Chunked.of.__func__
 
     def of(cls, name, X, client):
         chunked = original(cls, name, X, client)
@@ -134,7 +135,7 @@ def test_the_work_is_done_on_the_workers(run, address, monkeypatch):
         )
         return chunked
 
-    monkeypatch.setattr(fc._chunked.Chunked, "of", classmethod(of))
+    monkeypatch.setattr(fc._distributed.chunked.Chunked, "of", classmethod(of))
     printed(run("fit", x, "--responses", y, "--ridge", 500, "--json", "--dask", address))
     assert loaded == [("X", 4, 2), ("Y", 2, 2)]
 
@@ -269,13 +270,13 @@ def cut(path):
 )
 def test_a_file_that_workers_do_not_find_as_it_is_here_is_named(run, address, monkeypatch, done, words):
     x, _ = written("npy")
-    lengths = _shared_files.chunk_lengths
+    lengths = shared_files.chunk_lengths
 
     def after_opening(*args):
         done(pathlib.Path(x))
         return lengths(*args)
 
-    monkeypatch.setattr(_shared_files, "chunk_lengths", after_opening)
+    monkeypatch.setattr(shared_files, "chunk_lengths", after_opening)
     path = str(pathlib.Path(x).resolve())
     refused(run("fit", x, "--target", "data.npz:S", "--dask", address), "Argument 'X'", path, *words)
 
@@ -401,15 +402,15 @@ def test_a_scheduler_that_goes_away_during_a_fit_is_one_line(run, at_iteration):
 def test_chunks_are_of_what_is_stored_together_much_alike_and_never_too_large(
     n, row_bytes, together, n_threads
 ):
-    lengths = np.array(_shared_files.chunk_lengths((n, row_bytes), 1, together, n_threads))
+    lengths = np.array(shared_files.chunk_lengths((n, row_bytes), 1, together, n_threads))
     assert lengths.sum() == n
     assert lengths.min() > 0
-    fits = together * row_bytes <= _shared_files.TOGETHER_BYTES
+    fits = together * row_bytes <= shared_files.TOGETHER_BYTES
     unit = together if fits else 1
     assert not (lengths[:-1] % unit).any()
     # Units are dealt out evenly; the last one need not be whole.
     assert np.ptp(-(-lengths // unit)) <= 1
-    assert lengths.max() * row_bytes <= _shared_files.CHUNK_BYTES + unit * row_bytes
+    assert lengths.max() * row_bytes <= shared_files.CHUNK_BYTES + unit * row_bytes
     units, nbytes = -(-n // unit), n * row_bytes
-    if nbytes >= _shared_files.FOR_EACH_THREAD * n_threads * _shared_files.LEAST_BYTES:
-        assert len(lengths) >= min(units, _shared_files.FOR_EACH_THREAD * n_threads)
+    if nbytes >= shared_files.FOR_EACH_THREAD * n_threads * shared_files.LEAST_BYTES:
+        assert len(lengths) >= min(units, shared_files.FOR_EACH_THREAD * n_threads)

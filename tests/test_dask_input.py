@@ -28,7 +28,8 @@ from dask_cases import (
 from scipy import sparse
 
 import fastcov as fc
-from fastcov import _cluster, _version
+from fastcov import _version
+from fastcov._distributed import cluster as cluster_module
 
 __all__ = ["client", "shared_cluster"]  # fixtures
 
@@ -74,7 +75,9 @@ class Traffic:
     def __init__(self, monkeypatch):
         self.bytes, self.maps = 0, 0
         for name in ("_submitted", "_scatter"):
-            monkeypatch.setattr(_cluster.Cluster, name, self._counted(getattr(_cluster.Cluster, name)))
+            monkeypatch.setattr(
+                cluster_module.Cluster, name, self._counted(getattr(cluster_module.Cluster, name))
+            )
 
     def _counted(self, original):
         def counted(cluster, values, *args, **named):
@@ -195,8 +198,8 @@ def test_what_is_too_large_for_all_workers_is_refused_before_it_is_made():
     lazy = da.zeros((2 * 10**8, D), chunks=(2 * 10**8, D))
     limits = {w: {"memory_limit": 10e9 if w.endswith("x") else 9e9} for w in "ab"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_cluster, "workers_of", lambda _: limits)
-        patch.setattr(_cluster.Cluster, "_threads", lambda _: dict.fromkeys(limits, 1))
+        patch.setattr(cluster_module, "workers_of", lambda _: limits)
+        patch.setattr(cluster_module.Cluster, "_threads", lambda _: dict.fromkeys(limits, 1))
         refused(MemoryError, r"'X' must have chunks that fit a worker, 5.4 GB, not of 9.6 GB: rechunk", lazy)
     assert not asked
 
@@ -205,7 +208,7 @@ def test_workers_that_are_short_of_memory_are_named_with_the_sizes(client, monke
     def short(_):
         return {worker: {"memory_limit": 1000.0} for worker in client.nthreads()}
 
-    monkeypatch.setattr(_cluster, "workers_of", short)
+    monkeypatch.setattr(cluster_module, "workers_of", short)
     refused(MemoryError, r"'X' takes 5.76e-06 GB, and 2 workers may hold 1.2e-06 GB", chunked(X, 10))
 
 
@@ -334,7 +337,7 @@ def test_an_asynchronous_client_is_refused(shared_cluster):
 
 @pytest.mark.parametrize("what", ["fastcov", "Python", "NumPy"])
 def test_workers_of_another_version_are_refused(what, monkeypatch):
-    found = _cluster.versions()[what]
+    found = cluster_module.versions()[what]
     if what == "Python":
         monkeypatch.setattr("platform.python_version_tuple", lambda: ("0", "0", "1"))
     else:

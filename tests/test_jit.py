@@ -26,12 +26,14 @@ from cases import (
 )
 
 import fastcov as fc
-from fastcov import _activation_kernels, _unit_kernels, penalties
-from fastcov._activation_products import by_signs
-from fastcov._activations import Activations
+from fastcov import penalties
+from fastcov._activations import kernels as activation_kernels
+from fastcov._activations.activations import Activations
+from fastcov._activations.products import by_signs
 from fastcov._bench._compiled import kernels
 from fastcov._compute import jit
 from fastcov._compute import kernels as shared_kernels
+from fastcov._unit_forms import form_kernels
 from fastcov.quadratic_forms import SPDBatch, quadratic_forms, quadratic_forms_and_gradients
 
 LIMIT = numba.config.NUMBA_NUM_THREADS
@@ -577,11 +579,11 @@ def test_kernels_let_nan_through():
     assert sums[0, 0] == 3.0
     assert sizes[0] == 1.0
     means, least, most = np.empty((3, 3))
-    _activation_kernels.row_ranges(X, means, least, most, size=6)
+    activation_kernels.row_ranges(X, means, least, most, size=6)
     np.testing.assert_array_equal(means, [1.0, np.nan, 1.0])
     forms = np.empty((3, 1))
     arrays = X[:, np.newaxis], np.zeros((1, 2)), np.eye(2)[np.newaxis]
-    _unit_kernels.forms(*arrays, 0, forms, size=6)
+    form_kernels.forms(*arrays, 0, forms, size=6)
     np.testing.assert_array_equal(forms[:, 0], [2.0, np.inf, 2.0])
 
 

@@ -38,7 +38,7 @@ def blocks(request, monkeypatch):
     if request.param == "by-blocks":
         monkeypatch.setattr("fastcov.penalties.SIGNS_PAY", 0)
         for name, units in (("TILE_UNITS", 16), ("SIGN_UNITS", 300), ("TILE_SIGNS", 48), ("LEAST_UNITS", 5)):
-            monkeypatch.setattr(f"fastcov._activation_products.{name}", units)
+            monkeypatch.setattr(f"fastcov._activations.products.{name}", units)
     return request.param
 
 
@@ -351,7 +351,7 @@ def test_a_result_repeats_bit_by_bit(name, options, shape, dtype, parallel):
 @calls
 @pytest.mark.parametrize("shape", [(90, 40), (40, 90)], ids=str)
 def test_threads_change_a_result_by_rounding_only(name, options, shape, dtype, parallel, monkeypatch):
-    monkeypatch.setattr("fastcov._activation_products.SMALL_FLOPS", 0.0)
+    monkeypatch.setattr("fastcov._activations.products.SMALL_FLOPS", 0.0)
     A, kwargs = data(*shape, dtype), options(shape[0])
     results = []
     for count in (1, 2):

@@ -10,8 +10,8 @@ from cases import needs_jit, needs_two_threads, within
 from counting import allocations
 
 import fastcov as fc
-from fastcov import _stacks
 from fastcov import quadratic_forms as module
+from fastcov._unit_forms import stacks
 from fastcov.quadratic_forms import Gradients, SPDBatch, quadratic_forms, quadratic_forms_and_gradients
 
 # Samples, units, inputs: one of each, either side of what is taken at once, and few units with many samples.
@@ -235,8 +235,8 @@ def test_no_layout_changes_the_answer_or_is_written_to(layout, by_block, monkeyp
     expected = quadratic_forms_and_gradients(x, A, weights=w, mean=mean)
     bound = bounds(x, batch, w, mean, np.float64)
     if by_block:
-        monkeypatch.setattr(_stacks, "BLOCK_BYTES", 8 * 9 * x[0].size)
-        monkeypatch.setattr(_stacks, "BLOCK_FLOPS", 6 * 7 * A.size)
+        monkeypatch.setattr(stacks, "BLOCK_BYTES", 8 * 9 * x[0].size)
+        monkeypatch.setattr(stacks, "BLOCK_FLOPS", 6 * 7 * A.size)
     make = LAYOUTS[layout]
     given = [make(x), make(A), make(w[..., np.newaxis])[..., 0] if layout != "list" else w.tolist()]
     before = [np.array(a) for a in given]
@@ -313,7 +313,7 @@ def test_memory_beside_the_results_does_not_grow_with_the_inputs():
     with allocations() as made:
         quadratic_forms(small, batch)
     ((nbytes, place),) = made
-    assert nbytes <= _stacks.BLOCK_BYTES
+    assert nbytes <= stacks.BLOCK_BYTES
     assert place.endswith("blocks")
 
 

@@ -10,7 +10,7 @@ import scipy.linalg
 from cases import needs_jit, needs_two_threads, within
 
 import fastcov as fc
-from fastcov import _spd, _stacks
+from fastcov._unit_forms import spd, stacks
 from fastcov.quadratic_forms import SPDBatch
 
 EPS = np.finfo(np.float64).eps
@@ -21,7 +21,7 @@ SHAPES = [(1, 1), (3, 2), (2, 5), (5, 8), (2, 33), (1, 67)]
 @pytest.fixture(params=["kernels", "LAPACK"])
 def by(request, monkeypatch):
     """Both ways to factorise and solve, whatever the order."""
-    for each in (_spd, _stacks):
+    for each in (spd, stacks):
         monkeypatch.setattr(each, "LARGE", 0 if request.param == "LAPACK" else 10_000)
 
 
@@ -252,7 +252,7 @@ def test_no_layout_changes_the_answer_or_is_written_to(layout, monkeypatch):
     make, batch = LAYOUTS[layout], random((4, 5))
     A, Q, values = batch.matrices(), np.stack([np.eye(5)] * 4), np.linspace(1, 2, 20).reshape(4, 5)
     y = np.random.default_rng(0).standard_normal((9, 4, 5))
-    monkeypatch.setattr(_stacks, "BLOCK_BYTES", 2 * y[0].nbytes)
+    monkeypatch.setattr(stacks, "BLOCK_BYTES", 2 * y[0].nbytes)
     given = [make(array) for array in (A, batch.cholesky, Q, values, y)]
     before = [np.array(array) for array in given]
     np.testing.assert_array_equal(

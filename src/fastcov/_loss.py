@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._chunked import Chunked
 from ._compute import blas, pair_kernels
 from ._compute.jit import blas_for
+from ._distributed.chunked import Chunked
 from ._inputs.labels import Labels, by_channel, conditions_of
 from ._inputs.validation import check_gains
 from ._penalty import Penalty

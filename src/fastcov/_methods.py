@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._certificate import certificates, certificates_by
-from ._chunked import Chunked
 from ._compute import blas
+from ._distributed.chunked import Chunked
 from ._inputs.stored import Stored
 from ._minimum import at_bounds, minimised
 from ._objective import Objective, best_step

@@ -15,9 +15,9 @@ from scipy.linalg import eigh
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from . import _counted
-from ._chunked import Chunked, joined, summed
 from ._compute import blas, kernels
 from ._compute.jit import ELEMENT_PRODUCTS, PARALLEL_SIZE, blas_for
+from ._distributed.chunked import Chunked, joined, summed
 from ._metric import Metric
 from ._problem import PART_BYTES, Problem, n_parts
 

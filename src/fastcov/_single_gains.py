@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _counted
-from ._chunked import joined
 from ._compute import kernels
+from ._distributed.chunked import joined
 from ._metric import ALL, OFF_DIAGONAL
 from ._penalty import Penalty
 from ._problem import Problem

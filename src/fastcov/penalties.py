@@ -19,8 +19,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _activation_products as products
-from ._activations import Activations, Array, check_samples_axis
+from ._activations import products as products
+from ._activations.activations import Activations, Array, check_samples_axis
 from ._compute.jit import blas_for
 from ._inputs.labels import Labels, axis_names, by_condition
 from ._inputs.validation import check_array, check_nonnegative, symmetric

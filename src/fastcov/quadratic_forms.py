@@ -17,11 +17,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _unit_kernels as kernels
 from ._compute.jit import blas_for
 from ._inputs.validation import check_array, nonfinite, require_memory
-from ._spd import SPDBatch
-from ._stacks import Array, blocks, check_finite, check_flag, check_stack, dtype_of, factorised, ready
+from ._unit_forms import form_kernels as kernels
+from ._unit_forms.spd import SPDBatch
+from ._unit_forms.stacks import (
+    Array,
+    blocks,
+    check_finite,
+    check_flag,
+    check_stack,
+    dtype_of,
+    factorised,
+    ready,
+)
 
 __all__ = ["Gradients", "SPDBatch", "quadratic_forms", "quadratic_forms_and_gradients"]
 

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from scipy.linalg import blas as scipy_blas
 from scipy.linalg import solve_triangular
 
-from .._chunked import joined
 from .._compute import blas, kernels
 from .._compute.jit import blas_for
 from .._compute.progress import Progress
+from .._distributed.chunked import joined
 from .._problem import BLOCK_BYTES, Problem
 from .._products import apply_adjoint, apply_atoms, gram_block
 from ._solution import Options, System

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _counted
-from .._chunked import Chunked
 from .._compute import blas, pair_kernels
+from .._distributed.chunked import Chunked
 from .._problem import BLOCK_BYTES, Problem
 
 Array = NDArray[Any]

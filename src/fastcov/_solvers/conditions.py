@@ -29,9 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-from .._chunked import Chunked, Everywhere, Resident
 from .._compute import blas
 from .._compute.progress import Progress
+from .._distributed.chunked import Chunked, Everywhere, Resident
 from .._problem import Problem
 from .._products import apply_adjoint, apply_atoms
 from ._nystrom import Pivots, choose_pivots, factor_blocks, scaled_product

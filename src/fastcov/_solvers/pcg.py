@@ -14,10 +14,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .._chunked import Chunked
 from .._compute import blas
 from .._compute.jit import blas_for
 from .._compute.progress import Progress
+from .._distributed.chunked import Chunked
 from . import conditions, spectral
 from ._nystrom import Preconditioner, choose_pivots, working_bytes
 from ._solution import RESOLVED, Options, Solution, System

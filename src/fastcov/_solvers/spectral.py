@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .._chunked import Chunked
 from .._compute import blas
+from .._distributed.chunked import Chunked
 from .._inputs.validation import require_memory
 from .._penalty import Penalty
 from .._products import apply_adjoint, apply_atoms, gram_triangle

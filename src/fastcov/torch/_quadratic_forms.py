@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import quadratic_forms as forms
 from .._inputs.validation import check_whole
-from .._stacks import check_flag
+from .._unit_forms.stacks import check_flag
 from ._tensors import Array, apart, as_array, checked, refuse_second_derivatives, widened, widest
 
 # For parameters that training has driven out of their range.

@@ -1,6 +1,6 @@
 """Compiled code for stacks of small matrices, one a unit: Cholesky factors, their checks, solutions.
 
-As in `_unit_kernels`. What is factorised or solved is so in float64 whatever the dtype, in scratch of the
+As in `form_kernels`. What is factorised or solved is so in float64 whatever the dtype, in scratch of the
 size of one unit for each thread. Nothing is raised in a kernel: what is wrong comes out in arrays.
 """
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from ._compute.jit import Kernel, inner
-from ._unit_kernels import LANES, TILE
+from .._compute.jit import Kernel, inner
+from .form_kernels import LANES, TILE
 
 # Right-hand sides that are substituted at once: a row of them for each of the L columns.
 SIDES = 64

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from ._compute.jit import Kernel, inner
+from .._compute.jit import Kernel, inner
 
 # Rows of one unit that meet its matrix at once: as many as stay in the first-level cache (29 ms for 512 x 256
 # x 64 on one core, and 34 with four times as many), but no fewer than a BLAS call is worth, and so few that

@@ -13,11 +13,11 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _activation_kernels as kernels
-from ._activations import Activations, Array
-from ._compute import blas
-from ._compute.jit import SMALL_FLOPS, blas_for
-from ._compute.kernels import mirror_lower
+from .._compute import blas
+from .._compute.jit import SMALL_FLOPS, blas_for
+from .._compute.kernels import mirror_lower
+from . import kernels
+from .activations import Activations, Array
 
 # Turns a tile of T, of these rows and columns, into that of F in place, and returns its share of the value.
 Transform = Callable[[Array, slice, slice], float]

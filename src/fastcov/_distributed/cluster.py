@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ._watching import Watched, WorkerLost, workers_of
+from .watching import Watched, WorkerLost, workers_of
 
 # Share of a worker's memory that may be filled: at 0.6 it begins to write to disk what it holds.
 FILLED = 0.6
@@ -60,7 +60,7 @@ def smallest_memory(client: Any) -> float:
 
 def versions() -> dict[str, str]:
     """What has to be the same here and there: the functions, and how they and arrays are sent."""
-    from ._version import __version__
+    from .._version import __version__
 
     return {
         "fastcov": __version__,

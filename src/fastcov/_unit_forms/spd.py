@@ -9,11 +9,9 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from . import _unit_factors as factor_kernels
-from . import _unit_kernels as kernels
-from ._compute import blas
-from ._compute.jit import blas_for
-from ._inputs.validation import (
+from .._compute import blas
+from .._compute.jit import blas_for
+from .._inputs.validation import (
     check_array,
     check_generator,
     check_nonnegative,
@@ -21,7 +19,9 @@ from ._inputs.validation import (
     nonfinite,
     require_memory,
 )
-from ._stacks import (
+from . import factor_kernels as factor_kernels
+from . import form_kernels as kernels
+from .stacks import (  # fmt: skip
     LARGE,
     MATRIX,
     Array,
@@ -37,7 +37,7 @@ from ._stacks import (
     reflected,
     refuse_factors,
     rounding,
-)  # fmt: skip
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -7,7 +7,7 @@ callees stay in this file.
 import numpy as np
 from numba import prange
 
-from ._compute.jit import Kernel, inlined
+from .._compute.jit import Kernel, inlined
 
 # Signs that make up one index of a table: n / GROUP additions in place of n, for 2**GROUP sums in a table. Of
 # 4, 5, 6 and 8, the fastest at 2000 units and 500 samples.

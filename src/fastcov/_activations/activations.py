@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _activation_kernels as kernels
-from ._compute.scaling import safe_exponent
-from ._inputs.validation import check_array, nonfinite, require_memory
+from .._compute.scaling import safe_exponent
+from .._inputs.validation import check_array, nonfinite, require_memory
+from . import kernels
 
 Array = NDArray[Any]
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._chunked import Chunked
-from ._cluster import client_of, smallest_memory
-from ._inputs.labels import outside
-from ._inputs.stored import Stored
-from ._inputs.validation import available_memory, check_form
-from ._watching import unreadable
+from .._inputs.labels import outside
+from .._inputs.stored import Stored
+from .._inputs.validation import available_memory, check_form
+from .chunked import Chunked
+from .cluster import client_of, smallest_memory
+from .watching import unreadable
 
 
 def dask_array(name: str, X: Any) -> Any:

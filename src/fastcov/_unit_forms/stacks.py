@@ -9,11 +9,11 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import DTypeLike, NDArray
 
-from . import _unit_factors as kernels
-from ._compute import blas
-from ._compute.jit import blas_for
-from ._inputs.validation import check_array, nonfinite
-from ._unit_kernels import symmetric_parts
+from .._compute import blas
+from .._compute.jit import blas_for
+from .._inputs.validation import check_array, nonfinite
+from . import factor_kernels as kernels
+from .form_kernels import symmetric_parts
 
 Array = NDArray[Any]
 

@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _cluster
-from ._compute.jit import threads
-from ._inputs.labels import UNLABELLED
-from ._inputs.stored import Stored
-from ._watching import WorkerLost
+from .._compute.jit import threads
+from .._inputs.labels import UNLABELLED
+from .._inputs.stored import Stored
+from .cluster import Cluster
+from .watching import WorkerLost
 
 Array = NDArray[Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -161,7 +161,7 @@ class Chunked(Stored):
     """Chunks of rows on the workers of a Dask cluster, held there while this is."""
 
     def __init__(
-        self, name: str, cluster: _cluster.Cluster, pieces: Sequence[Any], lengths: Sequence[int],
+        self, name: str, cluster: Cluster, pieces: Sequence[Any], lengths: Sequence[int],
         n_conditions: int, dtype: np.dtype[Any],
     ) -> None:  # fmt: skip
         self.name, self._cluster, self._pieces = name, cluster, list(pieces)
@@ -177,7 +177,7 @@ class Chunked(Stored):
         """The chunks of a dask array of real numbers with two axes, loaded once, and evenly."""
         dtype = np.dtype(np.float32 if X.dtype.kind == "f" and X.dtype.itemsize <= 4 else np.float64)
         lengths = [n for n in X.chunks[0] if n]
-        cluster = _cluster.Cluster.of(client)
+        cluster = Cluster.of(client)
         pieces = cluster.loaded(name, X, [dtype.itemsize * n * X.shape[1] for n in lengths], piece_of)
         return cls(name, cluster, pieces, lengths, X.shape[1], dtype)
 
@@ -312,7 +312,7 @@ class Chunked(Stored):
         return self._pieces
 
     @property
-    def cluster(self) -> _cluster.Cluster:
+    def cluster(self) -> Cluster:
         return self._cluster
 
 
