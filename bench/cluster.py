@@ -178,7 +178,7 @@ def printed(found: dict[str, Any]) -> None:
 
 def idle(client: Any, workers: int) -> Iterator[dict[str, Any]]:
     """Seconds of maps that do nothing: that give a D x D matrix of each chunk, and vectors over channels."""
-    from fastcov._problem import Problem
+    from fastcov._model.problem import Problem
 
     def matrix(problem: Any) -> Any:
         return np.zeros((problem.shape[1],) * 2)

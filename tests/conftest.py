@@ -60,7 +60,7 @@ def set_block_rows(monkeypatch):
     """A function that sets how many rows of D conditions a block has."""
 
     def set_rows(rows, D):
-        monkeypatch.setattr("fastcov._problem.BLOCK_BYTES", 8 * D * rows)
+        monkeypatch.setattr("fastcov._model.problem.BLOCK_BYTES", 8 * D * rows)
         monkeypatch.setattr("fastcov._solvers._pairs.block_rows", lambda _: rows)
         monkeypatch.setattr("fastcov._solvers._nystrom.PANEL_BYTES", 8 * D * rows)
 

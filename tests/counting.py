@@ -20,10 +20,10 @@ import scipy.linalg.blas
 import scipy.linalg.lapack
 
 import fastcov
-from fastcov import _products
 from fastcov._activations.kernels import GROUP
 from fastcov._compute import blas
 from fastcov._compute.jit import Kernel
+from fastcov._model import products as model_products
 from fastcov._solvers import _nystrom
 from fastcov._steps import COUNT, PASSES, PRODUCTS, STEPS
 
@@ -142,7 +142,7 @@ def _watch_solvers(work, patch):
     """What modules take of `scipy.linalg` by name."""
     for module, name, flops in (
         (_nystrom, "solve_triangular", lambda L, B, **_: len(L) * np.size(B)),
-        (_products, "eigh", lambda A, **_: 4 / 3 * len(A) ** 3),  # eigenvalues alone
+        (model_products, "eigh", lambda A, **_: 4 / 3 * len(A) ** 3),  # eigenvalues alone
     ):
         patch.setattr(module, name, _counted(work, name, getattr(module, name), flops))
 

@@ -15,7 +15,7 @@ from fastcov._bench import _cases, _operation
 from fastcov._bench._case import FLOOR, NAIVE, OURS, reference
 from fastcov._bench._cases import OPERATIONS, case, case_of, installed
 from fastcov._bench._reference import InaccurateError
-from fastcov._problem import NARROW
+from fastcov._model.problem import NARROW
 
 SHAPE = (36, 12)
 INSTALLED = [name for name in OPERATIONS if installed(name)]

@@ -8,7 +8,7 @@ import pytest
 from cases import absolute_atoms, data, rounding, within
 
 from fastcov._compute import blas
-from fastcov._problem import Problem
+from fastcov._model.problem import Problem
 from fastcov._solvers import _pairs
 
 SIZES = [1, 2, 7, 64, 130]

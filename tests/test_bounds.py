@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastcov as fc
-from fastcov._bounds import Bounds
+from fastcov._model.bounds import Bounds
 
 EPS = np.finfo(np.float64).eps
 TOL = 1e-6

@@ -6,10 +6,10 @@ import scipy.linalg.blas
 from counting import KERNELS, LARGE, Rows, allocations, work
 
 import fastcov as fc
-from fastcov import _products
 from fastcov._bench._compiled import kernels
 from fastcov._compute import blas
-from fastcov._problem import Problem
+from fastcov._model import products
+from fastcov._model.problem import Problem
 
 
 def matrix(*shape, dtype=np.float64):
@@ -77,7 +77,7 @@ def test_what_is_superfluous_is_found(superfluous, monkeypatch):
         elif superfluous == "factorisation":
             factor(np.eye(150))
         else:
-            _products.squared_norms(problem)
+            products.squared_norms(problem)
         return centred(problem)
 
     def fit():

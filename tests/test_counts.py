@@ -11,10 +11,10 @@ from cases import needs_jit
 from counting import work
 
 import fastcov as fc
-from fastcov._loss import PAIR_CANDIDATES
+from fastcov._model.loss import PAIR_CANDIDATES
+from fastcov._model.problem import NARROW
+from fastcov._model.products import PANEL
 from fastcov._path import GROUP_BYTES
-from fastcov._problem import NARROW
-from fastcov._products import PANEL
 from fastcov._solvers._nystrom import BATCH
 
 pytestmark = needs_jit  # counts are the same interpreted, but take minutes

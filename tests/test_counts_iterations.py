@@ -12,8 +12,8 @@ from cases import needs_jit
 from counting import Rows, work
 
 import fastcov as fc
-from fastcov import _products
-from fastcov._problem import Problem
+from fastcov._model import products as model_products
+from fastcov._model.problem import Problem
 from fastcov._start import Start
 
 pytestmark = needs_jit  # counts are the same interpreted, but take minutes
@@ -91,13 +91,13 @@ def test_refinement_takes_no_more_steps(shape, dtype):
 @pytest.fixture
 def applications(monkeypatch):
     """Vectors that GᵀG is applied to for the largest eigenvalue."""
-    widths, apply_gram = [], _products.apply_gram
+    widths, apply_gram = [], model_products.apply_gram
 
     def counted(problem, V):
         widths.append(len(V))
         return apply_gram(problem, V)
 
-    monkeypatch.setattr(_products, "apply_gram", counted)
+    monkeypatch.setattr(model_products, "apply_gram", counted)
     monkeypatch.setattr(Start, "gram", None)  # where there is GᵀG, products are with that
     return widths
 

@@ -29,9 +29,9 @@ from hypothesis import HealthCheck, given, settings
 from numpy.testing import assert_array_equal
 
 import fastcov as fc
-from fastcov._penalty import Penalty
-from fastcov._problem import Problem
-from fastcov._products import squared_norms
+from fastcov._model.problem import Problem
+from fastcov._model.products import squared_norms
+from fastcov._model.ridge_penalty import Penalty
 from fastcov._solvers import Options, System, conditions
 
 __all__ = ["client", "shared_cluster"]  # fixtures

@@ -12,9 +12,9 @@ from cases import LAYOUTS, absolute_error, data, gains_bound, gradient_rounding,
 import fastcov as fc
 from fastcov import _methods
 from fastcov._inputs import validation
-from fastcov._penalty import Penalty
-from fastcov._problem import Problem
-from fastcov._products import squared_norms
+from fastcov._model.problem import Problem
+from fastcov._model.products import squared_norms
+from fastcov._model.ridge_penalty import Penalty
 from fastcov._solvers import Options, Solution, System, _refinement, cholesky
 
 SHAPES = [(1, 1), (1, 3), (2, 2), (5, 7), (12, 4), (33, 3), (65, 6), (257, 5)]

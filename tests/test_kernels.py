@@ -17,9 +17,9 @@ from cases import (
 )
 
 import fastcov as fc
-from fastcov import _products
 from fastcov._compute import blas, jit, kernels
-from fastcov._problem import NARROW, Problem, n_parts
+from fastcov._model import products
+from fastcov._model.problem import NARROW, Problem, n_parts
 
 # One channel and one condition, either side of a tile (64), of a panel and of a summed group of rows (256).
 SHAPES = [(1, 1), (1, 4), (2, 1), (2, 3), (33, 5), (63, 2), (64, 3), (65, 3), (129, 2), (257, 3)]
@@ -417,19 +417,19 @@ def test_products_do_not_depend_on_blocks_and_parts(
     V, M = rng.standard_normal((T, N)), np.stack([target(D, seed) for seed in range(T)])
     offsets = rng.standard_normal((T, D))
     set_block_rows(rows, D)
-    monkeypatch.setattr("fastcov._problem.STREAMED_FLOPS", 1)  # in memory too
-    for module in ("_problem", "_products"):
-        monkeypatch.setattr(f"fastcov.{module}.n_parts", lambda n, D: parts)
+    monkeypatch.setattr("fastcov._model.problem.STREAMED_FLOPS", 1)  # in memory too
+    for module in ("problem", "products"):
+        monkeypatch.setattr(f"fastcov._model.{module}.n_parts", lambda n, D: parts)
     problem = Problem.of(X, gains=z, center=center)
     assert len(list(problem.blocks(streamed=True))) == -(-N // problem.block_rows)
     G, x = absolute_atoms(X, z, center), np.abs(X.astype(float))
     eps = 2 * rounding(X)
-    slopes, sums = _products.weighted_atoms(problem, V)
+    slopes, sums = products.weighted_atoms(problem, V)
     for v, slope, total in zip(V, slopes, sums, strict=True):
         bound = (G @ np.abs(v)).reshape(D, D)
         within(slope, (naive.atoms(X, z, center) @ v).reshape(D, D), eps * bound)
         within(total, v @ X.astype(float), eps * np.abs(v) @ x)
-    out, squares = _products.weighted_adjoint(problem, M, offsets, squares=True)
+    out, squares = products.weighted_adjoint(problem, M, offsets, squares=True)
     for m, o, found, quadratic in zip(M, offsets, out, squares, strict=True):
         bound = G.T @ np.abs(m).ravel() + 2 * x @ np.abs(o)
         expected = naive.atoms(X, z, center).T @ m.ravel() - 2 * X.astype(float) @ o
@@ -447,13 +447,13 @@ def test_products_in_float32_bear_vectors_and_matrices_of_any_size(exponent, cen
     V, M, o = rng.standard_normal((2, 29)), target(4)[np.newaxis], rng.standard_normal((1, 4))
     factor = 2.0**exponent
     for one, other in zip(
-        _products.weighted_atoms(problem, V), _products.weighted_atoms(problem, factor * V), strict=True
+        products.weighted_atoms(problem, V), products.weighted_atoms(problem, factor * V), strict=True
     ):
         size = np.abs(one).max()
         within(other / factor, one, np.full(one.shape, rounding(X) * 29 * size))
     for one, other in zip(
-        _products.weighted_adjoint(problem, M, o, squares=True),
-        _products.weighted_adjoint(problem, factor * M, factor * o, squares=True),
+        products.weighted_adjoint(problem, M, o, squares=True),
+        products.weighted_adjoint(problem, factor * M, factor * o, squares=True),
         strict=True,
     ):
         within(other / factor, one, np.full(one.shape, rounding(X) * 29 * np.abs(one).max()))

@@ -6,7 +6,7 @@ import pytest
 from cases import LAYOUTS, absolute_atoms, absolute_error, data, random_gains, rounding, target, within
 
 import fastcov as fc
-from fastcov import _loss
+from fastcov._model import loss
 
 SHAPES = [(1, 1), (1, 3), (2, 1), (7, 4), (33, 3), (65, 2), (257, 3)]
 EPS = np.finfo(np.float64).eps
@@ -96,7 +96,7 @@ def test_a_stack_and_a_batch_of_other_lengths_are_refused():
 def test_both_paths_give_the_same(name, value, dtype, center, monkeypatch):
     X, S, Z = data(33, 5, dtype), target(5, size=33), candidates(20, 33)
     by_pairs = fc.loss_and_gradient(X, S, Z, center=center)
-    monkeypatch.setattr(_loss, name, value)
+    monkeypatch.setattr(loss, name, value)
     alone = fc.loss_and_gradient(X, S, Z, center=center)
     for z, one, other, g, h in zip(Z, by_pairs[0], alone[0], by_pairs[1], alone[1], strict=True):
         terms = absolute_error(X, S, z, center)
@@ -106,8 +106,8 @@ def test_both_paths_give_the_same(name, value, dtype, center, monkeypatch):
 
 def test_the_path_by_pairs_is_taken_exactly_where_it_pays(monkeypatch):
     taken = []
-    by_pairs = _loss._by_pairs
-    monkeypatch.setattr(_loss, "_by_pairs", lambda *args: taken.append(1) or by_pairs(*args))
+    by_pairs = loss._by_pairs
+    monkeypatch.setattr(loss, "_by_pairs", lambda *args: taken.append(1) or by_pairs(*args))
     for K, D, expected in ((15, 4, 0), (16, 4, 1), (16, 96, 1), (16, 97, 0)):
         taken.clear()
         fc.loss(data(4, D), np.eye(D), candidates(K, 4))
@@ -120,7 +120,7 @@ def test_a_batch_does_not_depend_on_how_it_is_grouped(group, stack, dtype, monke
     N, D, K = 9, 4, 20
     X, Z = data(N, D, dtype), candidates(K, N)
     S = np.stack([target(D, seed) for seed in range(K)]) if stack else target(D)
-    monkeypatch.setattr(_loss, "GROUP_BYTES", 4 * D * (D + 1) * group)
+    monkeypatch.setattr(loss, "GROUP_BYTES", 4 * D * (D + 1) * group)
     values, gradients = fc.loss_and_gradient(X, S, Z)
     for k, z in enumerate(Z):
         check(X, S[k] if stack else S, z, 0.0, True, values[k], gradients[k])
@@ -129,7 +129,7 @@ def test_a_batch_does_not_depend_on_how_it_is_grouped(group, stack, dtype, monke
 @pytest.mark.parametrize("N", [31, 32, 33, 64, 65])
 def test_a_batch_does_not_depend_on_blocks_of_channels(N, dtype, center, monkeypatch):
     # PAIR_BYTES below that of 32 channels: blocks of 32, the least.
-    monkeypatch.setattr(_loss, "PAIR_BYTES", 1)
+    monkeypatch.setattr(loss, "PAIR_BYTES", 1)
     X, S, Z = data(N, 3, dtype), target(3, size=N), candidates(17, N)
     values, gradients = fc.loss_and_gradient(X, S, Z, center=center)
     for z, value, gradient in zip(Z, values, gradients, strict=True):

@@ -11,10 +11,10 @@ from cases import absolute_atoms, absolute_error, data, magnitudes, random_gains
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from fastcov._model.problem import Problem
+from fastcov._model.products import squared_norms
+from fastcov._model.ridge_penalty import Penalty
 from fastcov._objective import Objective, best_step
-from fastcov._penalty import Penalty
-from fastcov._problem import Problem
-from fastcov._products import squared_norms
 
 SHAPES = [(1, 1), (1, 3), (2, 1), (7, 4), (33, 3), (70, 2)]
 EPS = np.finfo(np.float64).eps

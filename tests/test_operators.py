@@ -7,8 +7,8 @@ from cases import LAYOUTS, absolute_atoms, absolute_error, data, rounding, targe
 from scipy.sparse.linalg import aslinearoperator, eigsh, lsqr, svds
 
 import fastcov as fc
-from fastcov import _products
-from fastcov._problem import Problem
+from fastcov._model import products
+from fastcov._model.problem import Problem
 
 # One channel; one condition; the dense switch of the largest eigenvalue (32); tiles of 64; panels of 256.
 SHAPES = [(1, 1), (1, 3), (2, 3), (7, 1), (33, 3), (64, 2), (65, 2), (257, 2)]
@@ -81,7 +81,7 @@ CHECKS = {"AtomOperator": check_atoms, "GramOperator": check_gram}
 
 
 def largest_eigenvalue(problem):
-    return _products.largest_eigenvalue(problem, _products.squared_norms(problem), problem.covariance())
+    return products.largest_eigenvalue(problem, products.squared_norms(problem), problem.covariance())
 
 
 @pytest.mark.parametrize("name", OPERATORS)

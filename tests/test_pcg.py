@@ -6,9 +6,9 @@ import pytest
 from cases import data, random_gains, target, within
 
 import fastcov as fc
-from fastcov._penalty import Penalty
-from fastcov._problem import Problem
-from fastcov._products import squared_norms
+from fastcov._model.problem import Problem
+from fastcov._model.products import squared_norms
+from fastcov._model.ridge_penalty import Penalty
 from fastcov._solvers import Options, System, _nystrom, pcg
 from fastcov._solvers._nystrom import Preconditioner, choose_pivots, working_bytes
 from fastcov._solvers._solution import SINGLE

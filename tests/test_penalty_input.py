@@ -40,7 +40,7 @@ def test_columns_of_a_matrix_are_squared_panel_by_panel(monkeypatch, dtype):
     root = np.sqrt(0.01 * unit(X)) * _full(40)
     expected = fc.fit(X, S, ridge=root, solver="cholesky").delta
     for panel in (1, 7, 39, 40):
-        monkeypatch.setattr("fastcov._penalty.PANEL", panel)
+        monkeypatch.setattr("fastcov._model.ridge_penalty.PANEL", panel)
         for form in (root, sp.csr_array(root)):
             delta = fc.fit(X, S, ridge=form, solver="cholesky").delta
             np.testing.assert_allclose(delta, expected, rtol=0, atol=1e-9 * np.abs(expected).max())

@@ -88,7 +88,7 @@ SCIPY = Pool.of_scipy()
 import numpy as np
 from scipy.linalg import blas
 from fastcov._compute import blas as own
-from fastcov._penalty import Penalty
+from fastcov._model.ridge_penalty import Penalty
 
 if not SCIPY.ids:
     print("no pool")

@@ -283,7 +283,7 @@ def test_blocks_of_any_size_give_the_same(problem, rows, dtype):
         )
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fastcov._problem.BLOCK_BYTES", 8 * X.shape[1] * rows)
+        patch.setattr("fastcov._model.problem.BLOCK_BYTES", 8 * X.shape[1] * rows)
         blocked = results()
     G, E, eps = absolute_atoms(X, z, center), absolute_error(X, S, z, center), 2 * rounding(X)
     gains = 2 * gains_bound(X, S, ridge, center)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import fastcov as fc
-from fastcov import _products
+from fastcov._model import products
+from fastcov._model.problem import Problem
 from fastcov._moments import SCORES
-from fastcov._problem import Problem
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("FASTCOV_REAL_DATA"), reason="FASTCOV_REAL_DATA is not set to a file of responses"
@@ -38,8 +38,8 @@ def test_the_file_is_the_one_the_numbers_are_of(recorded):
 
 def test_the_largest_eigenvalue_is_the_known_one(recorded):
     problem = Problem.of(recorded[0]).astype(np.float64)
-    norms = _products.squared_norms(problem)
-    found = _products.largest_eigenvalue(problem, norms, problem.covariance())
+    norms = products.squared_norms(problem)
+    found = products.largest_eigenvalue(problem, norms, problem.covariance())
     assert round(found) == 350864
 
 

@@ -8,9 +8,9 @@ import pytest
 from cases import LAYOUTS, data, target, within
 
 import fastcov as fc
-from fastcov._penalty import Penalty
-from fastcov._problem import Problem
-from fastcov._products import squared_norms
+from fastcov._model.problem import Problem
+from fastcov._model.products import squared_norms
+from fastcov._model.ridge_penalty import Penalty
 from fastcov._solvers import SOLVERS, Options, System, _refinement, spectral
 
 EPS = np.finfo(np.float64).eps

@@ -27,7 +27,7 @@ from scipy import sparse
 import fastcov as fc
 from fastcov._inputs import stored as stored_arrays
 from fastcov._inputs.stored import Stored, is_stored
-from fastcov._problem import Problem
+from fastcov._model.problem import Problem
 
 N, D = 37, 5
 BLOCK = 3  # rows in a block of the tests

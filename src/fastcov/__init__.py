@@ -27,7 +27,7 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
 # millisecond, Numba and SciPy half a second.
 _NAMES = {
     "Applied": "_applied",
-    "AtomOperator": "_operators",
+    "AtomOperator": "_model.operators",
     "ConvergenceWarning": "_certificate",
     "ChannelTest": "_permutation",
     "ChosenRidge": "_choice",
@@ -35,7 +35,7 @@ _NAMES = {
     "CrossValidation": "_scores",
     "Explanation": "_explanation",
     "Fit": "_result",
-    "GramOperator": "_operators",
+    "GramOperator": "_model.operators",
     "LabelWarning": "_inputs.labels",
     "OvershootWarning": "_overshoot",
     "PermutationTest": "_permutation",
@@ -44,20 +44,20 @@ _NAMES = {
     "RidgePath": "_path",
     "SingleGainLosses": "_single_gains",
     "Verdict": "_evidence",
-    "atom_norms": "_operators",
-    "covariance": "_covariance",
+    "atom_norms": "_model.operators",
+    "covariance": "_model.target",
     "cross_validate": "_cross_validation",
     "explain": "_explain",
     "fit": "_fit",
-    "gram": "_operators",
+    "gram": "_model.operators",
     "load": "_saved",
-    "loss": "_loss",
-    "loss_and_gradient": "_loss",
-    "overlaps": "_operators",
+    "loss": "_model.loss",
+    "loss_and_gradient": "_model.loss",
+    "overlaps": "_model.operators",
     "permutation_test": "_permutation",
     "plan": "_solvers",
     "ridge_path": "_path",
-    "target_covariance": "_covariance",
+    "target_covariance": "_model.target",
     "threads": "_compute.jit",
 }
 _MODULES = ("datasets", "penalties", "plot", "quadratic_forms")
@@ -78,21 +78,21 @@ if TYPE_CHECKING:
     from ._compute.jit import threads as threads
     from ._compute.progress import Progress as Progress
     from ._contributions import Contributions as Contributions
-    from ._covariance import covariance as covariance
-    from ._covariance import target_covariance as target_covariance
     from ._cross_validation import cross_validate as cross_validate
     from ._evidence import Verdict as Verdict
     from ._explain import explain as explain
     from ._explanation import Explanation as Explanation
     from ._fit import fit as fit
     from ._inputs.labels import LabelWarning as LabelWarning
-    from ._loss import loss as loss
-    from ._loss import loss_and_gradient as loss_and_gradient
-    from ._operators import AtomOperator as AtomOperator
-    from ._operators import GramOperator as GramOperator
-    from ._operators import atom_norms as atom_norms
-    from ._operators import gram as gram
-    from ._operators import overlaps as overlaps
+    from ._model.loss import loss as loss
+    from ._model.loss import loss_and_gradient as loss_and_gradient
+    from ._model.operators import AtomOperator as AtomOperator
+    from ._model.operators import GramOperator as GramOperator
+    from ._model.operators import atom_norms as atom_norms
+    from ._model.operators import gram as gram
+    from ._model.operators import overlaps as overlaps
+    from ._model.target import covariance as covariance
+    from ._model.target import target_covariance as target_covariance
     from ._overshoot import OvershootWarning as OvershootWarning
     from ._path import RidgePath as RidgePath
     from ._path import ridge_path as ridge_path

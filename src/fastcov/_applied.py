@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._covariance import aligned
 from ._html import html_table
 from ._inputs.labels import Labels, Names, by_condition, conditions_of, kind_of, order_of
 from ._inputs.validation import require_memory
-from ._metric import OFF_DIAGONAL, nuisance_matrix
+from ._model.metric import OFF_DIAGONAL, nuisance_matrix
+from ._model.problem import Problem
+from ._model.target import aligned
 from ._moments import scored, sums_of
-from ._problem import Problem
 from ._result import Fit
 
 Array = NDArray[np.float64]

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ._bounds import Bounds
 from ._compute import blas
-from ._products import apply_adjoint, apply_atoms
+from ._model.bounds import Bounds
+from ._model.products import apply_adjoint, apply_atoms
 from ._solvers import Solution, System
 
 Array = NDArray[np.float64]

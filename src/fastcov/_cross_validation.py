@@ -16,17 +16,17 @@ from ._baselines import BASELINES
 from ._certificate import ConvergenceWarning
 from ._compute.jit import blas_for
 from ._compute.progress import Progress, watching
-from ._covariance import Target, aligned
 from ._describe import describe
 from ._folds import Split, as_given, inner_folds, make_folds
 from ._held_out import check_score, held_out_target
 from ._inputs.validation import check_choice, check_generator, check_whole
 from ._methods import METHODS
+from ._model.problem import Problem
+from ._model.target import Target, aligned
 from ._moments import N_SUMS, SCORE, Moments
 from ._orders import make_orders
 from ._overshoot import warn_overshoot
 from ._path import check_ridges
-from ._problem import Problem
 from ._result import Fit
 from ._scores import FINE, CrossValidation, Nested, Scores
 from ._settings import Settings

@@ -12,9 +12,9 @@ from . import _certificate_kernels
 from ._certificate_kernels import ROWS, SUMS, SX, SY, XWX, XWY, XX, XY, YY
 from ._compute import blas
 from ._compute.jit import ELEMENT_PRODUCTS, blas_for
+from ._model.problem import Problem
+from ._model.ridge_penalty import Penalty
 from ._objective import COMPILED, Objective, norm
-from ._penalty import Penalty
-from ._problem import Problem
 from ._single_gains import quartics, share
 from ._steps import EPSILON, worth_of
 

@@ -26,12 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas
 
-from ._bounds import Bounds
 from ._compute.jit import ELEMENT_PRODUCTS, threads_pay
 from ._compute.on_cores import on_cores
 from ._compute.progress import Progress
+from ._model.bounds import Bounds
+from ._model.products import apply_atoms
 from ._objective import Objective, Point, best_step, kernel_form, norm
-from ._products import apply_atoms
 from ._single_gains import quartics, share
 from ._steps import (
     BREAKDOWN,

@@ -12,17 +12,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._compute.jit import blas_for
 from ._compute.progress import Progress, watching
-from ._covariance import Target
 from ._describe import describe
 from ._explanation import Explanation
 from ._inputs.stored import Stored
 from ._inputs.validation import check_whole
 from ._methods import certified
+from ._model.problem import Problem
+from ._model.products import apply_atoms
+from ._model.target import Target
 from ._modes import Complete, Parts, Truncated
 from ._overshoot import warn_overshoot
 from ._permuted import Permuted, permuted
-from ._problem import Problem
-from ._products import apply_atoms
 from ._range import range_of
 from ._result import Fit
 from ._settings import Settings

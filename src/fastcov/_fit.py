@@ -13,12 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from ._choice import method_for
 from ._compute.jit import blas_for
 from ._compute.progress import Progress, watching
-from ._covariance import Target, aligned
 from ._cross_validation import cross_validate
 from ._describe import describe
 from ._methods import METHODS
+from ._model.problem import Problem
+from ._model.target import Target, aligned
 from ._overshoot import warn_overshoot
-from ._problem import Problem
 from ._result import Fit
 from ._settings import Settings
 from ._start import Start

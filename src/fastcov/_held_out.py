@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from ._folds import Split
 from ._inputs.labels import by_condition
 from ._inputs.validation import check_array, check_choice
+from ._model.problem import Problem, check_responses
 from ._moments import LEAST_PAIRED, PAIRED, SCORES
-from ._problem import Problem, check_responses
 
 if TYPE_CHECKING:
-    from ._metric import Metric
+    from ._model.metric import Metric
 
 Array = NDArray[np.float64]
 

@@ -24,7 +24,7 @@ from ._compute import blas
 from ._folds import Split
 from ._inputs.stored import Stored
 from ._inputs.validation import available_memory
-from ._products import apply_adjoint, apply_atoms
+from ._model.products import apply_adjoint, apply_atoms
 from ._settings import LINEAR_TOL, Settings
 from ._solvers._pairs import dual_gram, n_pairs, pack, unpack
 from ._study import Fold, Order, Prediction, Study

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._bounds import Bounds
 from ._certificate import stationarity
 from ._compute import blas
 from ._compute.jit import blas_for
@@ -16,8 +15,9 @@ from ._derivatives import Derivatives, derivatives
 from ._exact import Minimum, minima
 from ._inputs.stored import Stored
 from ._inputs.validation import SMALL, available_memory, require_memory
+from ._model.bounds import Bounds
+from ._model.problem import Problem
 from ._objective import COMPILED, Objective
-from ._problem import Problem
 from ._settings import Outcome, Settings
 from ._solvers import base_bytes
 from ._start import Ridge, Start

@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._compute.jit import blas_for
 from ._compute.progress import Progress, watching
-from ._covariance import Target
 from ._derivatives import covariances
 from ._describe import Fits, fits_of, kept
 from ._frames import frame, path_table
@@ -22,9 +21,10 @@ from ._html import html_table
 from ._inputs.stored import Stored
 from ._inputs.validation import as_float64, check_array, check_nonnegative
 from ._methods import METHODS, all_certified, plan_for, stepped
+from ._model.problem import BLOCK_BYTES, NARROW, Problem
+from ._model.target import Target
 from ._neighbours import lowest_of_neighbours
 from ._overshoot import beyond_rounding, warn_overshoots
-from ._problem import BLOCK_BYTES, NARROW, Problem
 from ._result import Fit
 from ._settings import Outcome, Settings
 from ._solvers import SOLVERS

@@ -23,8 +23,8 @@ from ._cross_validation import studied
 from ._html import html_table
 from ._inputs.validation import check_generator, check_whole, require_memory
 from ._methods import METHODS
+from ._model.problem import check_responses
 from ._moments import SCORE, SCORES
-from ._problem import check_responses
 from ._scores import FINE, CrossValidation
 from ._settings import Settings
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ._compute import blas
 from ._inputs.validation import require_memory
+from ._model.products import apply_adjoint
 from ._modes import Complete
-from ._products import apply_adjoint
 from ._range import Range
 from ._solvers import System
 from ._solvers._pairs import pack, unpack

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from ._compute import blas
 from ._inputs.validation import require_memory
+from ._model.products import apply_adjoint, apply_atoms, apply_gram, gram_triangle
 from ._modes import Complete
-from ._products import apply_adjoint, apply_atoms, apply_gram, gram_triangle
 from ._solvers._pairs import n_pairs, pack, unpack
 from ._start import Start
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._frames import fit_dataset, fit_frame
 from ._html import html_table
-from ._metric import nuisance_matrix
+from ._model.metric import nuisance_matrix
 from ._overshoot import remedy
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._bounds import Bounds
 from ._certificate import ConvergenceWarning
 from ._compute.progress import Progress
 from ._inputs.labels import by_channel
@@ -22,7 +21,8 @@ from ._inputs.validation import (
     check_tolerance,
     check_whole,
 )
-from ._problem import Problem
+from ._model.bounds import Bounds
+from ._model.problem import Problem
 from ._solvers import SOLVERS, Options
 
 Array = NDArray[np.float64]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ._certificate import judged
 from ._compute import blas, kernels
-from ._problem import n_parts
+from ._model.problem import n_parts
 from ._settings import Outcome, Settings
 from ._solvers import Solution
 from ._solvers._pairs import n_pairs

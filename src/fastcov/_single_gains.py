@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _counted
 from ._compute import kernels
 from ._distributed.chunked import joined
-from ._metric import ALL, OFF_DIAGONAL
-from ._penalty import Penalty
-from ._problem import Problem
+from ._model import counted_atoms
+from ._model.metric import ALL, OFF_DIAGONAL
+from ._model.problem import Problem
+from ._model.ridge_penalty import Penalty
 from ._steps import least_either_way, rise
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def pair_products(problem: Problem) -> Array:
     N, D = problem.shape
     metric, plain = problem.metric, dataclasses.replace(problem, gains=np.ones(N), mean=np.zeros(D))
     out = np.empty((2, N))
-    if metric is not None and not _counted.of_low_rank(metric):
-        maker = _counted.Images(metric, np.dtype(np.float64))
+    if metric is not None and not counted_atoms.of_low_rank(metric):
+        maker = counted_atoms.Images(metric, np.dtype(np.float64))
         for rows, part in problem.astype(np.float64).parts():
             X = part.responses()
             pairs = 0.5 * maker.of(X, X)
@@ -62,7 +62,7 @@ def pair_products(problem: Problem) -> Array:
     xy, xx = sums[0, :, 0], sums[1, :, 0]
     out[0], out[1] = 2.0 * xx * xy, xx * xx
     if metric is not None:
-        atoms, pairs = _counted.taken(metric, problem), 0.5 * _counted.taken(metric, plain)
+        atoms, pairs = counted_atoms.taken(metric, problem), 0.5 * counted_atoms.taken(metric, plain)
         out[0] -= np.einsum("ij,ij->i", atoms, pairs)
         out[1] -= np.einsum("ij,ij->i", pairs, pairs)
         np.maximum(out[1], 0.0, out=out[1])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ._compute.jit import PARALLEL_SIZE, Kernel
 from ._compute.kernels import SUM_ROWS, chunk_rows
-from ._problem import n_parts
+from ._model.problem import n_parts
 
 Array = NDArray[np.float64]
 

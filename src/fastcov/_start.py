@@ -14,9 +14,9 @@ from ._compute import blas, kernels
 from ._compute.progress import Progress
 from ._inputs.labels import by_channel
 from ._inputs.stored import Stored
-from ._penalty import LARGEST, Penalty
-from ._problem import Problem, n_parts
-from ._products import apply_adjoint, largest_eigenvalue, short_gram, squared_norms
+from ._model.problem import Problem, n_parts
+from ._model.products import apply_adjoint, largest_eigenvalue, short_gram, squared_norms
+from ._model.ridge_penalty import LARGEST, Penalty
 from ._solvers import System
 
 Array = NDArray[np.float64]

@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._baselines import BASELINES, Block, added, baselines
-from ._covariance import dust
 from ._folds import Split
 from ._inputs.stored import Stored
+from ._model.problem import Problem
+from ._model.products import covariance_columns
+from ._model.target import dust
 from ._moments import N_SUMS, sums_of
 from ._path import outcomes
-from ._problem import Problem
-from ._products import covariance_columns
 from ._settings import Settings
 from ._start import Ridge, Start
 
 if TYPE_CHECKING:
-    from ._metric import Metric
+    from ._model.metric import Metric
 
 Array = NDArray[np.float64]
 Order = NDArray[np.intp]

@@ -16,8 +16,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from ._compute import blas
 from ._compute.jit import blas_for
-from ._covariance import covariance
 from ._inputs.validation import check_generator, check_nonnegative, check_whole, require_memory
+from ._model.target import covariance
 
 # Shares of the variance of a channel's drive to a condition: how broadly the channel responds, how
 # much the condition drives, and what is private to the pair. The latent modes have the rest.

@@ -23,7 +23,7 @@ except ImportError as error:
 from ._fit import fit
 from ._inputs.labels import Axis, Labelled, Labels, axis_names, by_condition, order_of
 from ._inputs.validation import check_choice, check_unmasked
-from ._metric import OFF_DIAGONAL
+from ._model.metric import OFF_DIAGONAL
 
 # What a user gets who says nothing of the ridge: cautious on real recordings, see `fastcov.fit`.
 RELATIVE_RIDGE = 0.1

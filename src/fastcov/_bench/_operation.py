@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh, get_blas_funcs, get_lapack_funcs
 
-from .._problem import NARROW as FEW_CONDITIONS
+from .._model.problem import NARROW as FEW_CONDITIONS
 from ..datasets import Simulation
 
 Shape = tuple[int, int]

@@ -28,8 +28,8 @@ from .._compute import blas, kernels
 from .._compute.jit import blas_for
 from .._compute.progress import Progress
 from .._distributed.chunked import joined
-from .._problem import BLOCK_BYTES, Problem
-from .._products import apply_adjoint, apply_atoms, gram_block
+from .._model.problem import BLOCK_BYTES, Problem
+from .._model.products import apply_adjoint, apply_atoms, gram_block
 from ._solution import Options, System
 
 Array = NDArray[Any]

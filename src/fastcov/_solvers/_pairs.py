@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _counted
 from .._compute import blas, pair_kernels
 from .._distributed.chunked import Chunked
-from .._problem import BLOCK_BYTES, Problem
+from .._model import counted_atoms
+from .._model.problem import BLOCK_BYTES, Problem
 
 Array = NDArray[Any]
 
@@ -61,7 +61,7 @@ def dual_gram(
     N, D = problem.shape
     step = min(N, block_rows(D))
     K = np.zeros((n_pairs(D),) * 2, problem.dtype)
-    images = None if problem.metric is None else _counted.Images(problem.metric, problem.dtype)
+    images = None if problem.metric is None else counted_atoms.Images(problem.metric, problem.dtype)
     atoms, centred = np.empty((step, len(K)), problem.dtype), np.empty((step, D), problem.dtype)
     for rows, block in problem.blocks(step=step):
         part = atoms[: len(block)]

@@ -12,9 +12,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from .._compute import blas
 from .._compute.progress import Progress, unwatched
-from .._penalty import Penalty
-from .._problem import Problem
-from .._products import apply_gram
+from .._model.problem import Problem
+from .._model.products import apply_gram
+from .._model.ridge_penalty import Penalty
 
 Array = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .._compute import blas
 from .._inputs.validation import require_memory
-from .._products import gram_triangle
+from .._model.products import gram_triangle
 from . import spectral
 from ._refinement import REFINED, refine
 from ._solution import Options, Solution, System, shared_null_space

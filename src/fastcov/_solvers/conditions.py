@@ -32,8 +32,8 @@ from scipy.linalg import solve_triangular
 from .._compute import blas
 from .._compute.progress import Progress
 from .._distributed.chunked import Chunked, Everywhere, Resident
-from .._problem import Problem
-from .._products import apply_adjoint, apply_atoms
+from .._model.problem import Problem
+from .._model.products import apply_adjoint, apply_atoms
 from ._nystrom import Pivots, choose_pivots, factor_blocks, scaled_product
 from ._refinement import refine
 from ._solution import Options, Solution, System

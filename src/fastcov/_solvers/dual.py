@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .._compute import blas
 from .._inputs.validation import require_memory
-from .._products import apply_adjoint, apply_atoms
+from .._model.products import apply_adjoint, apply_atoms
 from . import spectral
 from ._pairs import block_rows, dual_gram, n_pairs, pack, unpack
 from ._refinement import refine

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from .._compute import blas
 from .._distributed.chunked import Chunked
 from .._inputs.validation import require_memory
-from .._penalty import Penalty
-from .._products import apply_adjoint, apply_atoms, gram_triangle
+from .._model.products import apply_adjoint, apply_atoms, gram_triangle
+from .._model.ridge_penalty import Penalty
 from ._pairs import block_rows, dual_gram, n_pairs, pack, unpack
 from ._refinement import refine
 from ._solution import RESOLVED, Options, Solution, System, products

@@ -79,7 +79,7 @@ class Naming:
         """X, with its names from the options, or else its own."""
         from .._inputs.labels import Labelled, Labels
         from .._inputs.name_files import read_names
-        from .._problem import check_responses
+        from .._model.problem import check_responses
 
         X = self.open(spec, "X")
         if self.channels is None and self.conditions is None:
@@ -116,8 +116,8 @@ def _ids(column: Any) -> bool:
 
 def open_responses(x: str, y: str | None, center: bool, naming: Naming) -> tuple[Any, Any]:
     """X, and Y with the same conditions in the same order where it is asked for."""
-    from .._covariance import aligned
-    from .._problem import Problem
+    from .._model.problem import Problem
+    from .._model.target import aligned
 
     X = naming.open_input(x)
     if y is None:

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from .._compute import blas
 from .._inputs.validation import check_array
-from .._penalty import Penalty
-from .._problem import Problem
-from .._products import apply_adjoint
+from .._model.problem import Problem
+from .._model.products import apply_adjoint
+from .._model.ridge_penalty import Penalty
 from ._tensors import apart, checked, constant, scalar
 
 Array = NDArray[Any]

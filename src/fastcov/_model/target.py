@@ -8,9 +8,9 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._inputs.labels import Labelled, Labels, conditions_of, like_matrix, order_of
-from ._inputs.stored import Stored
-from ._problem import Problem, check_responses
+from .._inputs.labels import Labelled, Labels, conditions_of, like_matrix, order_of
+from .._inputs.stored import Stored
+from .problem import Problem, check_responses
 
 Array = NDArray[np.float64]
 

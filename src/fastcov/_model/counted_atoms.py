@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._compute import blas, kernels, pair_kernels
-from ._metric import Metric
-from ._problem import Problem
+from .._compute import blas, kernels, pair_kernels
+from .metric import Metric
+from .problem import Problem
 
 Array = NDArray[Any]
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
-from ._compute.jit import blas_for
-from ._inputs.validation import check_array, require_memory
-from ._problem import Problem
-from ._products import (
+from .._compute.jit import blas_for
+from .._inputs.validation import check_array, require_memory
+from .problem import Problem
+from .products import (  # fmt: skip
     PANEL,
     apply_adjoint,
     apply_atoms,
@@ -23,7 +23,7 @@ from ._products import (
     gram_columns,
     gram_triangle,
     squared_norms,
-)  # fmt: skip
+)
 
 Array = NDArray[Any]
 

@@ -11,9 +11,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from ._compute import blas
-from ._compute.jit import blas_for
-from ._inputs.validation import as_float64, check_array, check_nonnegative, nonfinite
+from .._compute import blas
+from .._compute.jit import blas_for
+from .._inputs.validation import as_float64, check_array, check_nonnegative, nonfinite
 
 Array = NDArray[np.float64]
 

@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.linalg import blas as scipy_blas
 
-from ._compute import blas, kernels
-from ._compute.jit import ELEMENT_PRODUCTS, PARALLEL_SIZE, blas_for
-from ._compute.scaling import safe_exponent
-from ._distributed.arrays import dask_array, opened
-from ._distributed.chunked import Chunked, summed
-from ._inputs.labels import UNLABELLED, Labelled, Labels, bare, by_channel, by_condition
-from ._inputs.stored import Stored, is_stored
-from ._inputs.validation import check_array, check_form, check_gains, nonfinite, require_memory, symmetric
-from ._metric import Metric
+from .._compute import blas, kernels
+from .._compute.jit import ELEMENT_PRODUCTS, PARALLEL_SIZE, blas_for
+from .._compute.scaling import safe_exponent
+from .._distributed.arrays import dask_array, opened
+from .._distributed.chunked import Chunked, summed
+from .._inputs.labels import UNLABELLED, Labelled, Labels, bare, by_channel, by_condition
+from .._inputs.stored import Stored, is_stored
+from .._inputs.validation import check_array, check_form, check_gains, nonfinite, require_memory, symmetric
+from .metric import Metric
 
 Array = NDArray[Any]
 

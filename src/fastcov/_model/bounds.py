@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._inputs.labels import UNLABELLED, Labels, by_channel
-from ._inputs.validation import as_float64, check_array
+from .._inputs.labels import UNLABELLED, Labels, by_channel
+from .._inputs.validation import as_float64, check_array
 
 Array = NDArray[np.float64]
 

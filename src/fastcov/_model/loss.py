@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._compute import blas, pair_kernels
-from ._compute.jit import blas_for
-from ._distributed.chunked import Chunked
-from ._inputs.labels import Labels, by_channel, conditions_of
-from ._inputs.validation import check_gains
-from ._penalty import Penalty
-from ._problem import NARROW, Problem, check_responses
-from ._products import apply_adjoint
-from ._small import plain_loss
+from .._compute import blas, pair_kernels
+from .._compute.jit import blas_for
+from .._distributed.chunked import Chunked
+from .._inputs.labels import Labels, by_channel, conditions_of
+from .._inputs.validation import check_gains
+from .._small import plain_loss
+from .problem import NARROW, Problem, check_responses
+from .products import apply_adjoint
+from .ridge_penalty import Penalty
 
 Array = NDArray[np.float64]
 

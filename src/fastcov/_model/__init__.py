@@ -1,0 +1,1 @@
+"""The covariance model: X and its atoms, G and GᵀG, targets, ridge penalties and the exact loss."""
