@@ -23,9 +23,9 @@ import fastcov
 from fastcov._activations.kernels import GROUP
 from fastcov._compute import blas
 from fastcov._compute.jit import Kernel
+from fastcov._minimise.kernels import COUNT, PASSES, PRODUCTS, STEPS
 from fastcov._model import products as model_products
 from fastcov._solvers import _nystrom
-from fastcov._steps import COUNT, PASSES, PRODUCTS, STEPS
 
 
 class Work:

@@ -9,7 +9,7 @@ import pytest
 from cases import data, run_python, target
 
 import fastcov as fc
-from fastcov import _overshoot
+from fastcov._results import overshoot
 
 N, D = 30, 5
 X, GOOD = data(N, D), target(D, size=N)
@@ -92,15 +92,15 @@ def test_a_loss_at_one_of_zero_is_not_divided_by():
     assert re.match(r"The exact loss is \S+(, and 0 at| times that at) gains of one: ", message)
     zero = dataclasses.replace(fit, loss_at_one=np.float64(0.0))
     with pytest.warns(fc.OvershootWarning, match=rf"is {fit.loss:.3g}, and 0 at gains of one: "):
-        _overshoot.warn_overshoot(zero)
+        overshoot.warn_overshoot(zero)
 
 
 def test_a_loss_just_above_is_told_from_one():
     fit = fc.fit(X, GOOD, relative_ridge=10.0)
     fit = dataclasses.replace(fit, loss=fit.loss_at_one * (1 + 1e-7))
     with pytest.warns(fc.OvershootWarning, match=r"is 1\.0000001 times"):
-        _overshoot.warn_overshoot(fit)
-    _overshoot.warn_overshoot(dataclasses.replace(fit, loss=fit.loss_at_one * (1 + 1e-15)))
+        overshoot.warn_overshoot(fit)
+    overshoot.warn_overshoot(dataclasses.replace(fit, loss=fit.loss_at_one * (1 + 1e-15)))
 
 
 def test_of_a_stack_the_targets_that_overshoot_are_counted_in_one_warning():
@@ -132,14 +132,14 @@ def test_a_target_that_gains_of_one_reach_does_not_hide_the_worst_of_a_path():
     made = {"loss_at_one": np.array([0.0, 1e6])}
     path = [dataclasses.replace(fit, ridge=t, loss=np.array([0.0, 1e6 * t]), **made) for t in (3.0, 7.0, 5.0)]
     with pytest.warns(fc.OvershootWarning, match=r"at 3 of 3 ridges \(ridge 3, 5, 7\), at most 7 times"):
-        _overshoot.warn_overshoots(fc.RidgePath(tuple(path)))
+        overshoot.warn_overshoots(fc.RidgePath(tuple(path)))
 
 
 def test_of_many_ridges_the_ends_are_named():
     path = [fc.fit(X, FAR, ridge=10.0, method="exact")]
     path = [dataclasses.replace(path[0], ridge=float(k), loss=1e9 * path[0].loss) for k in range(20)]
     with pytest.warns(fc.OvershootWarning, match=r"at 20 of 20 ridges \(ridge 0, 1, 2, …, 19\), at most"):
-        _overshoot.warn_overshoots(fc.RidgePath(tuple(path)))
+        overshoot.warn_overshoots(fc.RidgePath(tuple(path)))
 
 
 def test_an_explanation_warns_once_of_the_fit_that_it_explains():

@@ -8,10 +8,10 @@ from cases import data, gradient_rounding, minimum, random_gains, target
 
 import fastcov as fc
 from fastcov._compute import blas
+from fastcov._minimise.objective import Objective
 from fastcov._model.problem import Problem
 from fastcov._model.products import squared_norms
 from fastcov._model.ridge_penalty import Penalty
-from fastcov._objective import Objective
 from fastcov._solvers import NAMES, pcg
 
 EPS = np.finfo(np.float64).eps

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastcov as fc
-from fastcov import _evidence
 from fastcov._baselines import BASELINES
-from fastcov._moments import SCORES
 from fastcov._orders import make_orders
+from fastcov._results import evidence
+from fastcov._results.moments import SCORES
 
 LABELS = np.repeat(np.arange(3), 4)
 # With labels for folds the generator draws nothing but shuffles.
@@ -36,15 +36,15 @@ def orders_of(n, D=12, seed=0, **options):
 
 
 def test_a_tie_and_what_is_not_defined_count_against():
-    assert _evidence.exceeded(0.5, np.array([0.1, 0.5, 0.6, np.nan])) == (1 + 3) / 5
-    assert _evidence.exceeded(0.5, np.array([0.1, 0.4999, -np.inf])) == 1 / 4
-    assert _evidence.exceeded(0.5, np.full(19, 0.5)) == 1.0
-    assert math.isnan(_evidence.exceeded(np.nan, np.array([0.1, 0.2])))
+    assert evidence.exceeded(0.5, np.array([0.1, 0.5, 0.6, np.nan])) == (1 + 3) / 5
+    assert evidence.exceeded(0.5, np.array([0.1, 0.4999, -np.inf])) == 1 / 4
+    assert evidence.exceeded(0.5, np.full(19, 0.5)) == 1.0
+    assert math.isnan(evidence.exceeded(np.nan, np.array([0.1, 0.2])))
 
 
 def test_the_largest_score_is_of_those_that_are_finite():
     table = np.array([[0.1, np.nan, 0.3], [np.inf, -2.0, -np.inf], [np.nan, np.nan, -np.inf]])
-    np.testing.assert_array_equal(_evidence.largest(table), [0.3, -2.0, np.nan])
+    np.testing.assert_array_equal(evidence.largest(table), [0.3, -2.0, np.nan])
 
 
 @pytest.fixture(scope="module")

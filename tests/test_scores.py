@@ -10,11 +10,12 @@ import pytest
 from cases import data, run_python, target
 
 import fastcov as fc
-from fastcov import _moments, _score_kernels
 from fastcov._baselines import BASELINES, Block, baselines
-from fastcov._choice import ChosenRidge, chosen, jackknife
 from fastcov._held_out import check_score
-from fastcov._moments import SCORES, Moments, sums_of
+from fastcov._results import moments as moments_module
+from fastcov._results import score_kernels
+from fastcov._results.chosen_ridge import ChosenRidge, chosen, jackknife
+from fastcov._results.moments import SCORES, Moments, sums_of
 
 ridge_fit = {
     "linear": lambda X, S, ridge, center: 1 + naive.linear_fit(X, S, ridge, center),
@@ -100,7 +101,7 @@ def test_pairs_of_weight_zero_change_nothing_even_where_they_are_not_known():
 
 KERNEL = """
 import numpy as np
-from fastcov import _score_kernels as k
+from fastcov import score_kernels as k
 rng = np.random.default_rng(3)
 A, B = rng.standard_normal((2, 20, 7))
 P, S, W = A.T @ A, B.T @ B, rng.random((7, 7))
@@ -115,7 +116,7 @@ print(" ".join(float(v).hex() for v in [*sums, *errors]))
 def test_compiled_sums_are_those_of_the_interpreter():
     compiled, plain = (run_python(KERNEL, NUMBA_DISABLE_JIT=off).split() for off in ("0", "1"))
     values = [[float.fromhex(v) for v in run] for run in (compiled, plain)]
-    assert len(values[0]) == _score_kernels.ON + 2 * _score_kernels.OFF + 3
+    assert len(values[0]) == score_kernels.ON + 2 * score_kernels.OFF + 3
     np.testing.assert_allclose(values[0], values[1], rtol=1e-13)
 
 
@@ -153,7 +154,7 @@ def test_one_held_out_condition_has_cross_scores_and_no_others_off_the_diagonal(
     expected = naive.scores(pairs)
     for score in SCORES:
         found = Moments(sums).pooled(score)
-        assert np.isnan(found) == (score in _moments.PAIRED), score
+        assert np.isnan(found) == (score in moments_module.PAIRED), score
         np.testing.assert_allclose(found, expected[score], **NEAR)
 
 
@@ -207,9 +208,9 @@ def test_baselines_know_nothing_of_what_is_held_out():
 def moments_of(r2):
     """Moments (K, F, …) in which each fold has this R² (F, K), as has each pooled mean."""
     r2 = np.asarray(r2, float)
-    sums = np.zeros((*r2.T.shape, _moments.N_SUMS))
-    sums[..., _score_kernels.ON + _score_kernels.SIZE] = 1.0
-    sums[..., _score_kernels.ON + _score_kernels.LEFT] = 1.0 - r2.T
+    sums = np.zeros((*r2.T.shape, moments_module.N_SUMS))
+    sums[..., score_kernels.ON + score_kernels.SIZE] = 1.0
+    sums[..., score_kernels.ON + score_kernels.LEFT] = 1.0 - r2.T
     return Moments(sums)
 
 

@@ -6,7 +6,7 @@ import pytest
 from cases import absolute_error, data, random_gains, rounding, target, within
 
 import fastcov as fc
-from fastcov._steps import least_either_way, rise
+from fastcov._minimise.kernels import least_either_way, rise
 
 METRICS = [
     {}, {"nuisance": "diagonal"}, {"nuisance": ("diagonal", "constant")}, {"pairs": "off-diagonal"},
@@ -109,7 +109,7 @@ def escapable(seed=0):
 @pytest.mark.parametrize("bounds", [None, (-0.5, None)])
 def test_no_single_gain_lowers_the_loss_of_an_exact_fit(bounds, compiled, monkeypatch):
     if not compiled:
-        monkeypatch.setattr("fastcov._objective.COMPILED", 0)
+        monkeypatch.setattr("fastcov._minimise.objective.COMPILED", 0)
     escapes = 0
     for seed in range(4):
         X, S = escapable(seed)
@@ -128,8 +128,10 @@ def test_escapes_lower_the_loss(monkeypatch):
     found = {}
     for worth in ("as it is", "none"):
         if worth == "none":
-            monkeypatch.setattr("fastcov._objective.COMPILED", 0)
-            monkeypatch.setattr("fastcov._exact._swept", lambda objective, point, bounds: (point.gains, 0))
+            monkeypatch.setattr("fastcov._minimise.objective.COMPILED", 0)
+            monkeypatch.setattr(
+                "fastcov._minimise.trust_region._swept", lambda objective, point, bounds: (point.gains, 0)
+            )
         fits = [exact(*escapable(seed), relative_ridge=1e-4) for seed in range(6)]
         found[worth] = np.array([fit.loss for fit in fits])
     assert (found["as it is"] <= found["none"] * (1 + 1e-6)).all()

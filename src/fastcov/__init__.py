@@ -26,31 +26,31 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
 # Name -> module. Everything is imported when it is first used (PEP 562): `import fastcov` takes a
 # millisecond, Numba and SciPy half a second.
 _NAMES = {
-    "Applied": "_applied",
+    "Applied": "_results.applied",
     "AtomOperator": "_model.operators",
     "ConvergenceWarning": "_certificate",
     "ChannelTest": "_permutation",
-    "ChosenRidge": "_choice",
+    "ChosenRidge": "_results.chosen_ridge",
     "Contributions": "_contributions",
-    "CrossValidation": "_scores",
+    "CrossValidation": "_results.cross_validation",
     "Explanation": "_explanation",
-    "Fit": "_result",
+    "Fit": "_results.fit",
     "GramOperator": "_model.operators",
     "LabelWarning": "_inputs.labels",
-    "OvershootWarning": "_overshoot",
+    "OvershootWarning": "_results.overshoot",
     "PermutationTest": "_permutation",
     "Plan": "_solvers",
     "Progress": "_compute.progress",
     "RidgePath": "_path",
-    "SingleGainLosses": "_single_gains",
-    "Verdict": "_evidence",
+    "SingleGainLosses": "_minimise.single_gains",
+    "Verdict": "_results.evidence",
     "atom_norms": "_model.operators",
     "covariance": "_model.target",
     "cross_validate": "_cross_validation",
     "explain": "_explain",
     "fit": "_fit",
     "gram": "_model.operators",
-    "load": "_saved",
+    "load": "_results.saved",
     "loss": "_model.loss",
     "loss_and_gradient": "_model.loss",
     "overlaps": "_model.operators",
@@ -72,18 +72,16 @@ if TYPE_CHECKING:
     from . import quadratic_forms as quadratic_forms
     from . import sklearn as sklearn
     from . import torch as torch
-    from ._applied import Applied as Applied
     from ._certificate import ConvergenceWarning as ConvergenceWarning
-    from ._choice import ChosenRidge as ChosenRidge
     from ._compute.jit import threads as threads
     from ._compute.progress import Progress as Progress
     from ._contributions import Contributions as Contributions
     from ._cross_validation import cross_validate as cross_validate
-    from ._evidence import Verdict as Verdict
     from ._explain import explain as explain
     from ._explanation import Explanation as Explanation
     from ._fit import fit as fit
     from ._inputs.labels import LabelWarning as LabelWarning
+    from ._minimise.single_gains import SingleGainLosses as SingleGainLosses
     from ._model.loss import loss as loss
     from ._model.loss import loss_and_gradient as loss_and_gradient
     from ._model.operators import AtomOperator as AtomOperator
@@ -93,16 +91,18 @@ if TYPE_CHECKING:
     from ._model.operators import overlaps as overlaps
     from ._model.target import covariance as covariance
     from ._model.target import target_covariance as target_covariance
-    from ._overshoot import OvershootWarning as OvershootWarning
     from ._path import RidgePath as RidgePath
     from ._path import ridge_path as ridge_path
     from ._permutation import ChannelTest as ChannelTest
     from ._permutation import PermutationTest as PermutationTest
     from ._permutation import permutation_test as permutation_test
-    from ._result import Fit as Fit
-    from ._saved import load as load
-    from ._scores import CrossValidation as CrossValidation
-    from ._single_gains import SingleGainLosses as SingleGainLosses
+    from ._results.applied import Applied as Applied
+    from ._results.chosen_ridge import ChosenRidge as ChosenRidge
+    from ._results.cross_validation import CrossValidation as CrossValidation
+    from ._results.evidence import Verdict as Verdict
+    from ._results.fit import Fit as Fit
+    from ._results.overshoot import OvershootWarning as OvershootWarning
+    from ._results.saved import load as load
     from ._solvers import Plan as Plan
     from ._solvers import plan as plan
 

@@ -23,12 +23,12 @@ from ._inputs.validation import check_choice, check_generator, check_whole
 from ._methods import METHODS
 from ._model.problem import Problem
 from ._model.target import Target, aligned
-from ._moments import N_SUMS, SCORE, Moments
 from ._orders import make_orders
-from ._overshoot import warn_overshoot
 from ._path import check_ridges
-from ._result import Fit
-from ._scores import FINE, CrossValidation, Nested, Scores
+from ._results.cross_validation import FINE, CrossValidation, Nested, Scores
+from ._results.fit import Fit
+from ._results.moments import N_SUMS, SCORE, Moments
+from ._results.overshoot import warn_overshoot
 from ._settings import Settings
 from ._side_by_side import side_by_side
 from ._start import Start

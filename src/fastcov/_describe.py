@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ._compute import blas
 from ._inputs.labels import Labels
 from ._model.problem import BLOCK_BYTES, Problem
-from ._overshoot import beyond, sizes
-from ._result import STACKED, Fit
+from ._results.fit import STACKED, Fit
+from ._results.overshoot import beyond, sizes
 from ._settings import Outcome
 from ._start import Ridge, Start
 

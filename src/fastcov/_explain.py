@@ -21,10 +21,10 @@ from ._model.problem import Problem
 from ._model.products import apply_atoms
 from ._model.target import Target
 from ._modes import Complete, Parts, Truncated
-from ._overshoot import warn_overshoot
 from ._permuted import Permuted, permuted
 from ._range import range_of
-from ._result import Fit
+from ._results.fit import Fit
+from ._results.overshoot import warn_overshoot
 from ._settings import Settings
 from ._solvers import Solution, System
 from ._solvers._pairs import n_pairs

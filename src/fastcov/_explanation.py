@@ -16,11 +16,11 @@ from ._certificate import ConvergenceWarning
 from ._compute import blas
 from ._contributions import Contributions
 from ._explanation_table import remark, table
-from ._frames import explanation_frame
 from ._inputs.validation import check_whole, require_memory
 from ._model.products import gram_columns, gram_triangle
 from ._modes import Complete, Parts, Truncated
-from ._result import Fit
+from ._results.fit import Fit
+from ._results.frames import explanation_frame
 from ._settings import Settings
 from ._solvers import SOLVERS, System
 from ._start import Start

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._choice import method_for
 from ._compute.jit import blas_for
 from ._compute.progress import Progress, watching
 from ._cross_validation import cross_validate
@@ -18,8 +17,9 @@ from ._describe import describe
 from ._methods import METHODS
 from ._model.problem import Problem
 from ._model.target import Target, aligned
-from ._overshoot import warn_overshoot
-from ._result import Fit
+from ._results.chosen_ridge import method_for
+from ._results.fit import Fit
+from ._results.overshoot import warn_overshoot
 from ._settings import Settings
 from ._start import Start
 

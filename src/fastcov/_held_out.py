@@ -13,7 +13,7 @@ from ._folds import Split
 from ._inputs.labels import by_condition
 from ._inputs.validation import check_array, check_choice
 from ._model.problem import Problem, check_responses
-from ._moments import LEAST_PAIRED, PAIRED, SCORES
+from ._results.moments import LEAST_PAIRED, PAIRED, SCORES
 
 if TYPE_CHECKING:
     from ._model.metric import Metric

@@ -14,9 +14,9 @@ from ._certificate import certificates, certificates_by
 from ._compute import blas
 from ._distributed.chunked import Chunked
 from ._inputs.stored import Stored
+from ._minimise.objective import Objective, best_step
 from ._minimum import at_bounds, minimised
 from ._model.products import apply_atoms
-from ._objective import Objective, best_step
 from ._settings import NAMES, Outcome, Settings
 from ._short import direct
 from ._solvers import (

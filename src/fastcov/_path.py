@@ -14,18 +14,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._compute.jit import blas_for
 from ._compute.progress import Progress, watching
-from ._derivatives import covariances
 from ._describe import Fits, fits_of, kept
-from ._frames import frame, path_table
-from ._html import html_table
 from ._inputs.stored import Stored
 from ._inputs.validation import as_float64, check_array, check_nonnegative
 from ._methods import METHODS, all_certified, plan_for, stepped
+from ._minimise.derivatives import covariances
 from ._model.problem import BLOCK_BYTES, NARROW, Problem
 from ._model.target import Target
 from ._neighbours import lowest_of_neighbours
-from ._overshoot import beyond_rounding, warn_overshoots
-from ._result import Fit
+from ._results.fit import Fit
+from ._results.frames import frame, path_table
+from ._results.html import html_table
+from ._results.overshoot import beyond_rounding, warn_overshoots
 from ._settings import Outcome, Settings
 from ._solvers import SOLVERS
 from ._solvers._pairs import n_pairs
@@ -342,7 +342,7 @@ class RidgePath(Sequence[Fit]):
         ImportError
             If h5py is needed and missing.
         """
-        from ._saved import save
+        from ._results.saved import save
 
         save(self, path)
 

@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _evidence
 from ._baselines import BASELINES
 from ._certificate import ConvergenceWarning
 from ._compute import blas
 from ._compute.jit import blas_for
 from ._compute.progress import Progress, watching
 from ._cross_validation import studied
-from ._html import html_table
 from ._inputs.validation import check_generator, check_whole, require_memory
 from ._methods import METHODS
 from ._model.problem import check_responses
-from ._moments import SCORE, SCORES
-from ._scores import FINE, CrossValidation
+from ._results import evidence
+from ._results.cross_validation import FINE, CrossValidation
+from ._results.html import html_table
+from ._results.moments import SCORE, SCORES
 from ._settings import Settings
 
 Array = NDArray[np.float64]
@@ -135,10 +135,10 @@ def permutation_test(
     K = check_whole("shuffles", shuffles, 1)
     if not isinstance(method, str):
         raise TypeError(f"Argument 'method' must be one method, not {method!r}: test one after another.")
-    if 1 / (K + 1) > _evidence.LEVEL:
+    if 1 / (K + 1) > evidence.LEVEL:
         raise ValueError(
-            f"Argument 'shuffles' must be at least {round(1 / _evidence.LEVEL) - 1} for a p of "
-            f"{_evidence.LEVEL}, not {K}, whose least p is {1 / (K + 1):.2g}."
+            f"Argument 'shuffles' must be at least {round(1 / evidence.LEVEL) - 1} for a p of "
+            f"{evidence.LEVEL}, not {K}, whose least p is {1 / (K + 1):.2g}."
         )
     if ridges is None and relative_ridges is None:
         relative_ridges = RIDGES
@@ -151,11 +151,11 @@ def permutation_test(
         repeats=repeats, rng=random, score=score, shuffles=K, groups=groups, permute=permute, nested=False,
         nuisance=nuisance, pairs=pairs, refit="best", solver=solver, center=center, bounds=bounds, tol=tol,
         max_iterations=max_iterations, memory_budget=memory_budget, callback=callback, stacklevel=3,
-        level=_evidence.LEVEL,
+        level=evidence.LEVEL,
     )  # fmt: skip
-    observed, null = _evidence.maxima(cv, method, score)
+    observed, null = evidence.maxima(cv, method, score)
     names = tuple(cv.baselines)
-    over = {name: _evidence.maxima(cv, method, score, name) for name in names}
+    over = {name: evidence.maxima(cv, method, score, name) for name in names}
     found = None
     if channels and method in cv.fits:
         settings = Settings.of(
@@ -164,8 +164,8 @@ def permutation_test(
         )  # fmt: skip
         found = _gains(cv, study, orders, method, settings, callback)
     return PermutationTest(
-        score=score, method=method, observed=observed, null=null, p=_evidence.exceeded(observed, null),
-        p_over={name: _evidence.exceeded(*over[name]) for name in names},
+        score=score, method=method, observed=observed, null=null, p=evidence.exceeded(observed, null),
+        p_over={name: evidence.exceeded(*over[name]) for name in names},
         gain_over={name: over[name][0] for name in names},
         null_over={name: over[name][1] for name in names},
         p_values={each: float(cv.p_value(method, each) or np.nan) for each in SCORES},
@@ -294,7 +294,7 @@ class PermutationTest:
     cv: CrossValidation
 
     @property
-    def verdict(self) -> _evidence.Verdict:
+    def verdict(self) -> evidence.Verdict:
         """Whether held-out covariances are predicted better than without X."""
         return self.cv.verdicts()[self.method]
 
@@ -303,7 +303,7 @@ class PermutationTest:
 
         As `CrossValidation.save`, which says what it raises.
         """
-        from ._saved import save
+        from ._results.saved import save
 
         save(self, path)
 

@@ -17,8 +17,8 @@ from ._inputs.stored import Stored
 from ._model.problem import Problem
 from ._model.products import covariance_columns
 from ._model.target import dust
-from ._moments import N_SUMS, sums_of
 from ._path import outcomes
+from ._results.moments import N_SUMS, sums_of
 from ._settings import Settings
 from ._start import Ridge, Start
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from .._compute.jit import threads as limited
 from .._compute.progress import Progress, watching
-from .._overshoot import OvershootWarning
+from .._results.overshoot import OvershootWarning
 from . import _cases
 from ._case import FLOOR, NAIVE, OURS, Case, reference, told
 from ._machine import load, machine

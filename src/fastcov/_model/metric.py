@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from .._inputs.labels import UNLABELLED, Labels, by_condition
 from .._inputs.validation import as_float64, check_array, nonfinite
-from .._steps import image
+from .._minimise.kernels import image
 
 Array = NDArray[np.float64]
 

@@ -41,7 +41,7 @@ def cluster_of(address: str | None, n_workers: int | None) -> Cluster | None:
     """The cluster that is asked for, until the command ends; None where none is."""
     if address is None and n_workers is None:
         return None
-    from .._frames import library
+    from .._results.frames import library
 
     for module in ("dask.array", "distributed"):
         library(module, "Fitting on a Dask cluster", "dask")

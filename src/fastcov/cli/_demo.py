@@ -12,7 +12,7 @@ from ._group import say
 from ._options import FIGURES, RELATIVE_RIDGE
 
 if TYPE_CHECKING:
-    from .._result import Fit
+    from .._results.fit import Fit
     from ..datasets import Simulation
 
 # The order in which they are drawn; of the line search the table says enough.
@@ -63,8 +63,8 @@ def demo(
     from .._cross_validation import cross_validate
     from .._fit import fit
     from .._inputs.files import check_output
-    from .._overshoot import OvershootWarning
     from .._path import ridge_path
+    from .._results.overshoot import OvershootWarning
 
     first = check_output(output, FIGURES, name="--output")
     beside = pathlib.Path(output).with_name(f"{first.stem}_cv{first.suffix}")

@@ -16,8 +16,8 @@ from .._version import __version__
 from ._options import FIGURES, RESULTS
 
 if TYPE_CHECKING:
-    from .._frames import Table
-    from .._result import Fit
+    from .._results.fit import Fit
+    from .._results.frames import Table
     from ._cluster import Cluster
 
 HDF5 = (".h5", ".hdf5")
@@ -186,7 +186,7 @@ def fit_record(fit: Fit) -> dict[str, Any]:
 
 def save_fit(path: pathlib.Path, fit: Fit) -> None:
     """Save a fit: whole, or as a table of its gains."""
-    from .._frames import fit_table
+    from .._results.frames import fit_table
 
     if path.suffix.lower() == ".csv":
         write_table(path, [fit_table(fit)])
@@ -201,7 +201,7 @@ def save_record(
     """Save a record as arrays without pickle, what is None as NaN; or tables of the same columns as one."""
     import numpy as np
 
-    from .._saved import write_entries
+    from .._results.saved import write_entries
 
     if path.suffix.lower() == ".csv":
         write_table(path, tables())

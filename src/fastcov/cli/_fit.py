@@ -27,8 +27,8 @@ from ._options import (
 from ._study_options import pairs_file, problem_of, problem_options
 
 if TYPE_CHECKING:
-    from .._result import Fit
-    from .._scores import CrossValidation
+    from .._results.cross_validation import CrossValidation
+    from .._results.fit import Fit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +170,7 @@ def fit_command(x: str, output: str | None, figure: str | None, as_json: bool, *
     if picture is not None:
         from .. import plot
         from .._fit import fit
-        from .._overshoot import OvershootWarning
+        from .._results.overshoot import OvershootWarning
 
         others = [other for other in ("linear", "diagonal") if other != asked.method]
         with warnings.catch_warnings():
@@ -264,7 +264,7 @@ def report_command(
     cv = fitted.stats.get("cv")
     if explain and fitted.delta.ndim == 1:
         from .._explain import explain as explained
-        from .._overshoot import OvershootWarning
+        from .._results.overshoot import OvershootWarning
 
         S = fitted.target()  # in the order of X
         try:

@@ -136,7 +136,7 @@ def cv_command(
     bounds = bounds_of(lower, upper)
 
     from .._cross_validation import cross_validate
-    from .._frames import cv_table
+    from .._results.frames import cv_table
 
     read = (x, responses, target, groups, channels, conditions, permute_within, permute_groups,
             pairs_file(pairs))  # fmt: skip
@@ -219,8 +219,8 @@ def path_command(
     at_most_one("--dask", dask, "--dask-workers", dask_workers)
     bounds = bounds_of(lower, upper)
 
-    from .._frames import path_table
     from .._path import ridge_path
+    from .._results.frames import path_table
 
     read = (x, responses, target, channels, conditions, pairs_file(pairs))
     results, picture = outputs(output, figure, read)

@@ -9,7 +9,7 @@ import click
 from ._files import read_labels
 from ._options import _together, at_most_one
 
-# As in `_moments.SCORES`, whose import takes time that --help does not have.
+# As in `_results.moments.SCORES`, whose import takes time that --help does not have.
 SCORES = (
     "r2", "r2-diagonal", "r2-off-diagonal", "pearson", "rsa", "cosine", "cross-r2", "cross-r2-off-diagonal",
     "cross-pearson", "cross-rsa", "cross-cosine",

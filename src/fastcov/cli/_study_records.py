@@ -9,9 +9,9 @@ from ._files import fit_record, names_of
 from ._study_options import SCORES
 
 if TYPE_CHECKING:
-    from .._moments import Moments
     from .._permutation import PermutationTest
-    from .._scores import CrossValidation
+    from .._results.cross_validation import CrossValidation
+    from .._results.moments import Moments
 
 
 def _shared(cv: CrossValidation) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def test_table(test: PermutationTest) -> dict[str, Any]:
     """A row for each channel."""
     import numpy as np
 
-    from .._frames import named
+    from .._results.frames import named
 
     found = test.channels
     assert found is not None

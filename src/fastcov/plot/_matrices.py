@@ -13,7 +13,7 @@ from ._style import is_narrow
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .._result import Fit
+    from .._results.fit import Fit
 
 Array = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._path import RidgePath
-from .._scores import CrossValidation
+from .._results.cross_validation import CrossValidation
 from ._held_out import cross_validation, title_of
 from ._ridge_scale import RidgeScale
 from ._style import (

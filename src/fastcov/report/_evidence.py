@@ -8,8 +8,8 @@ from typing import Any
 from .. import plot
 from .._baselines import BASELINES
 from .._permutation import PermutationTest
-from .._result import Fit
-from .._scores import CrossValidation
+from .._results.cross_validation import CrossValidation
+from .._results.fit import Fit
 from ..plot._held_out import WORDS, band
 from ._evidence_tables import (
     BASELINE_WORDS,

@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 from .._baselines import BASELINES
-from .._evidence import gain_over, maxima
-from .._moments import SCORES
 from .._permutation import PermutationTest
-from .._result import Fit
-from .._scores import FINE, CrossValidation
+from .._results.cross_validation import FINE, CrossValidation
+from .._results.evidence import gain_over, maxima
+from .._results.fit import Fit
+from .._results.moments import SCORES
 from ..plot._held_out import WORDS
 from ._sections import Row, Section, Table
 from ._words import decimals, number, plural, score

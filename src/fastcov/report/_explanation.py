@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .. import plot
 from .._explanation import Explanation
-from .._result import Fit, target_of_stack
+from .._results.fit import Fit, target_of_stack
 from ..plot._style import is_narrow
 from ._sections import Picture, Row, Section, Table
 from ._words import number, score, share

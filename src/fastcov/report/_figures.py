@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import plot
-from .._result import Fit
+from .._results.fit import Fit
 from ..plot._fits import draw_covariances
 from ..plot._style import is_narrow
 from ._sections import Picture

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from .._result import Fit, remarks
-from .._scores import FINE, CrossValidation
+from .._results.cross_validation import FINE, CrossValidation
+from .._results.fit import Fit, remarks
 from ._evidence import sentences as evidence
 from ._evidence import tile, verdict_of
 from ._sections import Headline, Row

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._result import Fit
+from .._results.fit import Fit
 from ._sections import Row
 
 # Digits that a reader takes in at once, and sizes that are written out.

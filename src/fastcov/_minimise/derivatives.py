@@ -8,15 +8,15 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _certificate_kernels
-from ._certificate_kernels import ROWS, SUMS, SX, SY, XWX, XWY, XX, XY, YY
-from ._compute import blas
-from ._compute.jit import ELEMENT_PRODUCTS, blas_for
-from ._model.problem import Problem
-from ._model.ridge_penalty import Penalty
-from ._objective import COMPILED, Objective, norm
-from ._single_gains import quartics, share
-from ._steps import EPSILON, worth_of
+from .._compute import blas
+from .._compute.jit import ELEMENT_PRODUCTS, blas_for
+from .._model.problem import Problem
+from .._model.ridge_penalty import Penalty
+from . import derivative_kernels
+from .derivative_kernels import ROWS, SUMS, SX, SY, XWX, XWY, XX, XY, YY
+from .kernels import EPSILON, worth_of
+from .objective import COMPILED, Objective, norm
+from .single_gains import quartics, share
 
 Array = NDArray[np.float64]
 
@@ -61,7 +61,7 @@ def covariances(X: Array, gains: Array, center: bool, *, size: int) -> tuple[Arr
     N, D = X.shape
     means = blas.product(gains, X) / N if center else np.zeros((len(gains), D))
     parts = np.empty((len(gains), max(1, N // ROWS), D, D))
-    _certificate_kernels.covariance_parts(X, gains, means, parts, size=size)
+    derivative_kernels.covariance_parts(X, gains, means, parts, size=size)
     return parts[:, 0] if parts.shape[1] == 1 else parts.sum(axis=1), means
 
 
@@ -95,7 +95,7 @@ def _together(problem: Problem, target: Array, penalty: Penalty, gains: Array) -
             image = error if metric is None else metric.image(error)
             W = np.ascontiguousarray(image if metric is None else metric.weighed(image))
             sums = np.empty((T, SUMS, N))
-            _certificate_kernels.sums_by_row(X, Z, means, W, sums, size=size)
+            derivative_kernels.sums_by_row(X, Z, means, W, sums, size=size)
         xx, xy, yy = sums[:, XX], sums[:, XY], sums[:, YY]
         norms, skew, square = xx * yy + xy * xy, xx * xy, xx * xx
         norms *= 2.0

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._baselines import BASELINES
-from ._moments import Moments
+from .._baselines import BASELINES
+from .moments import Moments
 
 if TYPE_CHECKING:
-    from ._scores import CrossValidation
+    from .cross_validation import CrossValidation
 
 WIDTH = 108
 # The columns of the second table: of held-out pairs, then of cross pairs.
@@ -101,7 +101,7 @@ def _ridge_notes(cv: CrossValidation) -> list[str]:
 
 def conclusions(cv: CrossValidation) -> list[str]:
     """What the numbers are evidence of, and how far to believe them."""
-    from ._scores import FINE
+    from .cross_validation import FINE
 
     several = len(cv.methods) > 1
     notes = []

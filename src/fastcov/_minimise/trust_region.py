@@ -11,7 +11,7 @@ The loss is not convex, but along one gain it is a quartic, of which every minim
 minimum, and at it, each gain that has a lower one elsewhere goes there, one after another, and the minimiser
 goes on: where it ends no single gain lowers the loss.
 
-Where a pass over X is short, all of this is one compiled call, `_steps.descend`, which many targets share.
+Where a pass over X is short, all of this is one compiled call, `kernels.descend`, which many targets share.
 """
 
 from __future__ import annotations
@@ -26,14 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas
 
-from ._compute.jit import ELEMENT_PRODUCTS, threads_pay
-from ._compute.on_cores import on_cores
-from ._compute.progress import Progress
-from ._model.bounds import Bounds
-from ._model.products import apply_atoms
-from ._objective import Objective, Point, best_step, kernel_form, norm
-from ._single_gains import quartics, share
-from ._steps import (
+from .._compute.jit import ELEMENT_PRODUCTS, threads_pay
+from .._compute.on_cores import on_cores
+from .._compute.progress import Progress
+from .._model.bounds import Bounds
+from .._model.products import apply_atoms
+from .kernels import (
     BREAKDOWN,
     CODE,
     CONVERGED,
@@ -76,6 +74,8 @@ from ._steps import (
     sweep,
     worth_of,
 )
+from .objective import Objective, Point, best_step, kernel_form, norm
+from .single_gains import quartics, share
 
 Array = NDArray[np.float64]
 Watch = Callable[[Progress], object]

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _evidence, _printed
-from ._choice import ChosenRidge, chosen, jackknife
-from ._folds import Split
-from ._frames import cv_table, frame
-from ._html import html_table
-from ._inputs.validation import check_choice
-from ._moments import SCORES, Moments
-from ._result import Fit
+from .._folds import Split
+from .._inputs.validation import check_choice
+from . import evidence, printed
+from .chosen_ridge import ChosenRidge, chosen, jackknife
+from .fit import Fit
+from .frames import cv_table, frame
+from .html import html_table
+from .moments import SCORES, Moments
 
 Array = NDArray[np.float64]
 
@@ -233,7 +233,7 @@ class CrossValidation:
 
     def p_value(self, method: str, score: str | None = None, *, over: str | None = None) -> float | None:
         """p of any score, or of its gain over a baseline; None without shuffles."""
-        return _evidence.p_value(self, method, self._checked(score), over)
+        return evidence.p_value(self, method, self._checked(score), over)
 
     @property
     def optimism(self) -> Any:
@@ -251,9 +251,9 @@ class CrossValidation:
         """Whether held-out covariances are predicted better than without X, in words: see `Verdict`."""
         return self._of(self.verdicts())
 
-    def verdicts(self) -> dict[str, _evidence.Verdict]:
+    def verdicts(self) -> dict[str, evidence.Verdict]:
         """The verdict of each method."""
-        return {name: _evidence.verdict(self, name) for name in self.scores}
+        return {name: evidence.verdict(self, name) for name in self.scores}
 
     def choices(self, choice: str) -> dict[str, ChosenRidge]:
         """λ of each method: "best" or "one-se"."""
@@ -290,7 +290,7 @@ class CrossValidation:
 
     def agreement(self, method: str) -> Array | None:
         """Mean correlation of the gains of any two folds of a repeat, at each ridge (K,); or None."""
-        return _evidence.agreement(self, method)
+        return evidence.agreement(self, method)
 
     def condition_shares(self, method: str) -> Array:
         """Each condition's share of the squared error of predictions, at the best ridge (D,), or NaN."""
@@ -315,7 +315,7 @@ class CrossValidation:
         ImportError
             If h5py is needed and missing.
         """
-        from ._saved import save
+        from .saved import save
 
         save(self, path)
 
@@ -347,15 +347,15 @@ class CrossValidation:
         TypeError, ValueError, OSError
             If `title` is no text, or no .html file can be written there.
         """
-        from .report import write_study
+        from ..report import write_study
 
         return write_study(self, path, title=title)
 
     def __repr__(self) -> str:
-        return _printed.text(self)
+        return printed.text(self)
 
     def _repr_html_(self) -> str:
         return "".join(
             html_table(title, rows, head=head, notes=notes)
-            for title, head, rows, notes in _printed.tables(self)
+            for title, head, rows, notes in printed.tables(self)
         )

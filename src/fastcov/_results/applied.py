@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._html import html_table
-from ._inputs.labels import Labels, Names, by_condition, conditions_of, kind_of, order_of
-from ._inputs.validation import require_memory
-from ._model.metric import OFF_DIAGONAL, nuisance_matrix
-from ._model.problem import Problem
-from ._model.target import aligned
-from ._moments import scored, sums_of
-from ._result import Fit
+from .._inputs.labels import Labels, Names, by_condition, conditions_of, kind_of, order_of
+from .._inputs.validation import require_memory
+from .._model.metric import OFF_DIAGONAL, nuisance_matrix
+from .._model.problem import Problem
+from .._model.target import aligned
+from .fit import Fit
+from .html import html_table
+from .moments import scored, sums_of
 
 Array = NDArray[np.float64]
 

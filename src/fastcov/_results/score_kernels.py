@@ -1,6 +1,6 @@
 """The compiled sums behind scores of held-out conditions."""
 
-from ._compute.jit import Kernel
+from .._compute.jit import Kernel
 
 # Places in the sums of one block of pairs of conditions, of a prediction P and the target S. About zero: of
 # (P - S)^2 and S^2; off the diagonal also of (S - g)^2, with the mean g of what was trained on; of P^2 and

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._compute import kernels
-from ._distributed.chunked import joined
-from ._model import counted_atoms
-from ._model.metric import ALL, OFF_DIAGONAL
-from ._model.problem import Problem
-from ._model.ridge_penalty import Penalty
-from ._steps import least_either_way, rise
+from .._compute import kernels
+from .._distributed.chunked import joined
+from .._model import counted_atoms
+from .._model.metric import ALL, OFF_DIAGONAL
+from .._model.problem import Problem
+from .._model.ridge_penalty import Penalty
+from .kernels import least_either_way, rise
 
 if TYPE_CHECKING:
-    from ._result import Fit
+    from .._results.fit import Fit
 
 Array = NDArray[np.float64]
 
@@ -112,7 +112,7 @@ class SingleGainLosses:
 
 def losses_of(fit: Fit, X: ArrayLike | None) -> SingleGainLosses:
     """Of a fit: what it kept, or computed from X."""
-    from ._derivatives import derivatives
+    from .derivatives import derivatives
 
     if X is None:
         if fit._single_gains is None:

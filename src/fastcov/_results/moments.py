@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _score_kernels as _k
-from ._folds import Split
+from .._folds import Split
+from . import score_kernels
 
 Array = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ SCORES = {
 SCORE = "cross-pearson"
 # Scores of pairs among held-out conditions, which need so many of these.
 PAIRED, LEAST_PAIRED = ("r2-off-diagonal", "pearson", "rsa"), 3
-N_SUMS = _k.ON + 2 * _k.OFF
+N_SUMS = score_kernels.ON + 2 * score_kernels.OFF
 # A spread below this share of the size is rounding: there is nothing to correlate with.
 CONSTANT = 1e-14
 
@@ -44,7 +44,7 @@ def sums_of(
     """Sums (N_SUMS,) of a prediction of the held-out columns (D, k), and errors of each condition (k,)."""
     train, test = split
     sums, errors = np.empty(N_SUMS), np.empty(len(test))
-    _k.score_sums(columns, diagonal, S, weights, test, train, g, sums, errors, size=0)
+    score_kernels.score_sums(columns, diagonal, S, weights, test, train, g, sums, errors, size=0)
     return sums, errors
 
 
@@ -85,31 +85,43 @@ class Moments:
 def scored(score: str, sums: Array) -> Array:
     """A score of sums (…, N_SUMS)."""
     name = score.removeprefix("cross-")
-    off = _k.ON + _k.OFF * (name != score)
+    off = score_kernels.ON + score_kernels.OFF * (name != score)
 
     def at(place: int) -> Array:
         return np.asarray(sums[..., off + place])
 
     with np.errstate(all="ignore"):
         if name == "r2":
-            left, size = at(_k.LEFT), at(_k.SIZE)
+            left, size = at(score_kernels.LEFT), at(score_kernels.SIZE)
             if name == score:
-                left, size = left + sums[..., _k.DIAGONAL_LEFT], size + sums[..., _k.DIAGONAL_SIZE]
+                left, size = (
+                    left + sums[..., score_kernels.DIAGONAL_LEFT],
+                    size + sums[..., score_kernels.DIAGONAL_SIZE],
+                )
             return np.asarray(1.0 - left / size)
         if name == "r2-diagonal":
-            return np.asarray(1.0 - sums[..., _k.DIAGONAL_LEFT] / sums[..., _k.DIAGONAL_SIZE])
+            return np.asarray(
+                1.0 - sums[..., score_kernels.DIAGONAL_LEFT] / sums[..., score_kernels.DIAGONAL_SIZE]
+            )
         if name == "r2-off-diagonal":
-            return np.asarray(1.0 - at(_k.LEFT) / at(_k.ABOUT))
+            return np.asarray(1.0 - at(score_kernels.LEFT) / at(score_kernels.ABOUT))
         if name == "cosine":
-            pp, ss, ps = at(_k.PP), at(_k.SIZE), at(_k.PS)
+            pp, ss, ps = at(score_kernels.PP), at(score_kernels.SIZE), at(score_kernels.PS)
             if name == score:
-                pp, ss = pp + sums[..., _k.DIAGONAL_PP], ss + sums[..., _k.DIAGONAL_SIZE]
-                ps = ps + sums[..., _k.DIAGONAL_PS]
+                pp, ss = (
+                    pp + sums[..., score_kernels.DIAGONAL_PP],
+                    ss + sums[..., score_kernels.DIAGONAL_SIZE],
+                )
+                ps = ps + sums[..., score_kernels.DIAGONAL_PS]
             return np.asarray(ps / (np.sqrt(pp) * np.sqrt(ss)))
         if name == "pearson":
-            floors = CONSTANT * at(_k.PP), CONSTANT * at(_k.SIZE)
-            return _correlation(at(_k.VAR_P), at(_k.VAR_S), at(_k.COV), *floors)
-        return _correlation(at(_k.RHO_P), at(_k.RHO_S), at(_k.RHO), CONSTANT, CONSTANT)
+            floors = CONSTANT * at(score_kernels.PP), CONSTANT * at(score_kernels.SIZE)
+            return _correlation(
+                at(score_kernels.VAR_P), at(score_kernels.VAR_S), at(score_kernels.COV), *floors
+            )
+        return _correlation(
+            at(score_kernels.RHO_P), at(score_kernels.RHO_S), at(score_kernels.RHO), CONSTANT, CONSTANT
+        )
 
 
 def _correlation(var_p: Array, var_s: Array, cov: Array, floor_p: Any, floor_s: Any) -> Array:

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import prange
 
-from ._compute.jit import Kernel
+from .._compute.jit import Kernel
 
 # Rows that meet a matrix at once, or up to twice as many.
 ROWS = 128

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._inputs.labels import Names
-from ._moments import SCORES, scored
+from .._inputs.labels import Names
+from .moments import SCORES, scored
 
 if TYPE_CHECKING:
-    from ._explanation import Explanation
-    from ._path import RidgePath
-    from ._result import Fit
-    from ._scores import CrossValidation
+    from .._explanation import Explanation
+    from .._path import RidgePath
+    from .cross_validation import CrossValidation
+    from .fit import Fit
 
 Table = dict[str, NDArray[Any]]
 

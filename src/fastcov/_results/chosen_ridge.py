@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._moments import Moments
+from .moments import Moments
 
 Array = NDArray[np.float64]
 

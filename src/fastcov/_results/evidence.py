@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._baselines import BASELINES
+from .._baselines import BASELINES
 
 if TYPE_CHECKING:
-    from ._scores import CrossValidation
+    from .cross_validation import CrossValidation
 
 Array = NDArray[np.float64]
 
@@ -87,7 +87,7 @@ def largest(values: Array) -> Any:
 
 def gain_over(cv: CrossValidation, method: str, name: str) -> tuple[float, float]:
     """How much the best score is above a baseline, and the standard error of the difference."""
-    from ._choice import jackknife
+    from .chosen_ridge import jackknife
 
     k, moments, score = cv.place(method), cv.scores[method].moments, cv.score
     gained = moments.pooled(score)[k] - cv.baselines[name].pooled(score)

@@ -20,14 +20,14 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from ._inputs.files import check_output, library, writing
-from ._inputs.text_tables import intact
-from ._moments import Moments
-from ._path import RidgePath
-from ._permutation import ChannelTest, PermutationTest
-from ._result import Fit
-from ._scores import CrossValidation, Nested, Scores
-from ._version import __version__
+from .._inputs.files import check_output, library, writing
+from .._inputs.text_tables import intact
+from .._path import RidgePath
+from .._permutation import ChannelTest, PermutationTest
+from .._version import __version__
+from .cross_validation import CrossValidation, Nested, Scores
+from .fit import Fit
+from .moments import Moments
 
 Array = NDArray[Any]
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._frames import fit_dataset, fit_frame
-from ._html import html_table
-from ._model.metric import nuisance_matrix
-from ._overshoot import remedy
+from .._model.metric import nuisance_matrix
+from .frames import fit_dataset, fit_frame
+from .html import html_table
+from .overshoot import remedy
 
 if TYPE_CHECKING:
-    from ._applied import Applied
-    from ._single_gains import SingleGainLosses
+    from .._minimise.single_gains import SingleGainLosses
+    from .applied import Applied
 
 Array = NDArray[np.float64]
 
@@ -172,7 +172,7 @@ class Fit:
         (T + 1)ND² flops; memory for a block of rows and D × D matrices, until `Applied.responses` is asked
         for.
         """
-        from ._applied import apply
+        from .applied import apply
 
         return apply(self, X_new, S, responses)
 
@@ -212,7 +212,7 @@ class Fit:
         >>> bool(abs(gains - fit.gains).max() < 1e-3), bool((lowest <= fit.loss).all())
         (True, True)
         """
-        from ._single_gains import losses_of
+        from .._minimise.single_gains import losses_of
 
         return losses_of(self, X)
 
@@ -231,7 +231,7 @@ class Fit:
         ImportError
             If h5py is needed and missing.
         """
-        from ._saved import save
+        from .saved import save
 
         save(self, path)
 
@@ -300,7 +300,7 @@ class Fit:
         Some 0.4 MB and a second or two, 2 MB for hundreds of conditions; as much again for each further
         target of a stack.
         """
-        from .report import write
+        from ..report import write
 
         return write(self, path, cv=cv, explanation=explanation, channel=channel, title=title)
 

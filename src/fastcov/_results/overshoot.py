@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._inputs.labels import outside
+from .._inputs.labels import outside
 
 if TYPE_CHECKING:
-    from ._path import RidgePath
-    from ._result import Fit
+    from .._path import RidgePath
+    from .fit import Fit
 
 # What a covariance may be off by, in units of rounding of its size and √N: a few, from sums of N products in
 # blocks.
