@@ -14,8 +14,8 @@ import fastcov as fc
 from fastcov._model.loss import PAIR_CANDIDATES
 from fastcov._model.problem import NARROW
 from fastcov._model.products import PANEL
-from fastcov._path import GROUP_BYTES
 from fastcov._solvers._nystrom import BATCH
+from fastcov._studies.ridge_path import GROUP_BYTES
 
 pytestmark = needs_jit  # counts are the same interpreted, but take minutes
 

@@ -12,9 +12,9 @@ from cases import needs_jit
 from counting import Rows, work
 
 import fastcov as fc
+from fastcov._fitting.start import Start
 from fastcov._model import products as model_products
 from fastcov._model.problem import Problem
-from fastcov._start import Start
 
 pytestmark = needs_jit  # counts are the same interpreted, but take minutes
 

@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastcov as fc
-from fastcov import _cross_validation, _study
 from fastcov._compute.jit import blas
-from fastcov._folds import make_folds
+from fastcov._studies import cross_validation
+from fastcov._studies import held_out as held_out_module
+from fastcov._studies.folds import make_folds
 
 RELATIVE = [1e-2, 1.0, 1e-1]
 METHODS = ["linear", "line-search", "exact", "diagonal"]
@@ -550,7 +551,7 @@ def test_what_a_callback_raises_ends_all_and_leaves_no_thread(error, threads):
 @pytest.mark.parametrize("threads", [1, pytest.param(2, marks=needs_two_threads)])
 def test_an_error_of_one_fold_is_raised_once_and_leaves_no_thread(threads, monkeypatch):
     calls = []
-    score = _study.sums_of
+    score = held_out_module.sums_of
 
     def fail(*args):
         calls.append(1)
@@ -558,7 +559,7 @@ def test_an_error_of_one_fold_is_raised_once_and_leaves_no_thread(threads, monke
             raise Stop("in a fold")
         return score(*args)
 
-    monkeypatch.setattr(_study, "sums_of", fail)
+    monkeypatch.setattr(held_out_module, "sums_of", fail)
     with fc.threads(threads), pytest.raises(Stop, match=r"^in a fold$") as caught:
         study(*pair(), repeats=5)
     assert caught.value.__cause__ is None
@@ -582,7 +583,7 @@ def test_a_fit_under_way_is_ended_when_another_fails(monkeypatch):
             ended.append(error)
             raise
 
-    monkeypatch.setitem(_cross_validation.METHODS, "exact", fit)
+    monkeypatch.setitem(cross_validation.METHODS, "exact", fit)
     folds = [(np.arange(5), np.arange(5, 12)), (np.arange(6), np.arange(6, 12))]
     with fc.threads(2), pytest.raises(Stop):
         study(*pair(), folds=[tuple(part.tolist() for part in fold) for fold in folds], relative_ridges=[0.1])
@@ -605,7 +606,7 @@ def test_ctrl_c_ends_the_fits_under_way(monkeypatch):
             ended.append(error)
             raise
 
-    monkeypatch.setitem(_cross_validation.METHODS, "exact", fit)
+    monkeypatch.setitem(cross_validation.METHODS, "exact", fit)
     with fc.threads(2), pytest.raises(KeyboardInterrupt):
         study(*pair(), folds=2, relative_ridges=[0.1])
     assert len(ended) == 2
@@ -665,14 +666,14 @@ def test_shuffled_fits_that_stop_short_are_not_passed_over_in_silence():
 def test_a_refit_that_stops_short_warns(monkeypatch):
     # Only the last fit, of all conditions, is given too few steps.
     X, Y = pair()
-    refit = _cross_validation._refit
+    refit = cross_validation._refit
 
     def hurried(*given):
         *others, settings = given
         options = dataclasses.replace(settings.options, max_iterations=1)
         return refit(*others, dataclasses.replace(settings, options=options))
 
-    monkeypatch.setattr(_cross_validation, "_refit", hurried)
+    monkeypatch.setattr(cross_validation, "_refit", hurried)
     with pytest.warns(fc.ConvergenceWarning) as caught:
         cv = study(X, Y, refit="best", tol=1e-9)
     assert cv.fit.status == "max-iterations"

@@ -98,7 +98,7 @@ def test_leaving_out_from_one_factorisation_is_refitting(kind, folds, monkeypatc
         "method": "linear", "folds": folds, "relative_ridges": RELATIVE, "refit": None, **METRICS[kind]
     }  # fmt: skip
     at_once = fc.cross_validate(X, Y, **options)
-    monkeypatch.setattr("fastcov._side_by_side.pays", lambda *_: False)
+    monkeypatch.setattr("fastcov._studies.side_by_side.pays", lambda *_: False)
     refitted = fc.cross_validate(X, Y, **options)
     one, other = (cv.scores["linear"] for cv in (at_once, refitted))
     # λ is 1e-2 of the largest eigenvalue at least: a hundred roundings, in each of some hundred pairs.
@@ -113,7 +113,7 @@ def test_plain_leaving_out_is_refitting_too(monkeypatch, center):
     X, Y = pair(N=120)
     options = {"method": "linear", "folds": "leave-one-out", "relative_ridges": [1e-3, 1.0], "refit": None}
     at_once = fc.cross_validate(X, Y, center=center, shuffles=2, **options)
-    monkeypatch.setattr("fastcov._side_by_side.pays", lambda *_: False)
+    monkeypatch.setattr("fastcov._studies.side_by_side.pays", lambda *_: False)
     refitted = fc.cross_validate(X, Y, center=center, shuffles=2, **options)
     size = np.abs(refitted.scores["linear"].gains - 1.0).max()
     np.testing.assert_allclose(

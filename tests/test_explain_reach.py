@@ -13,8 +13,8 @@ from test_explain import a_ridge, close, problem, shapes
 from test_input import refused
 
 import fastcov as fc
-from fastcov import _explanation_table, _range
 from fastcov._compute import blas
+from fastcov._explaining import atom_range, tables
 
 # Of ‖e₀‖²: what is promised.
 PROMISED = 1e-8
@@ -38,7 +38,7 @@ def singular_values(X, center):
 
 
 def span_of(why):
-    return _range.range_of(why._start, why._modes)
+    return atom_range.range_of(why._start, why._modes)
 
 
 def duplicated(X):
@@ -117,7 +117,7 @@ def test_what_is_left_is_orthogonal_to_all_atoms_and_adds_up(shape, kind, center
     why = fc.explain(X, generic(X, center), a_ridge(X, 1e-2, center), center=center)
     left = span_of(why).residual(why._start.error[0])
     scale = np.sqrt(why._start.norms) * np.linalg.norm(why._start.error[0])
-    slopes = _range.apply_adjoint(why._start.problem, left[np.newaxis])[0]
+    slopes = atom_range.apply_adjoint(why._start.problem, left[np.newaxis])[0]
     # Directions of the range are off by rounding over their singular value, of atoms of norm one.
     s = singular_values(X, center)
     assert np.all(np.abs(slopes) <= 100 * len(X) * np.finfo(float).eps / s[s > 1e-10][-1] * scale)
@@ -340,7 +340,7 @@ def test_the_mean_resolution_of_gains_is_degrees_of_freedom_a_channel():
     X, S = problem((31, 8))
     why = fc.explain(X, S, relative_ridge=1e-2)
     close(np.mean(1 - why.ridge * np.diagonal(why.filters())), why.dof / 31)
-    assert _explanation_table.RESOLUTION == 0.5  # half of a gain is its own
+    assert tables.RESOLUTION == 0.5  # half of a gain is its own
 
 
 def test_a_met_target_and_channels_without_atoms_have_no_more_to_say():

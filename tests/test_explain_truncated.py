@@ -13,8 +13,9 @@ from test_explain import CLOSE, EPS, a_ridge, close, problem
 from test_input import refused
 
 import fastcov as fc
-from fastcov import _explain, _modes
 from fastcov import _solvers as solvers
+from fastcov._explaining import explain
+from fastcov._explaining import modes as modes_module
 
 # n = min(N, P) = 9, 10, 10 and 30 modes; P = 45 pairs of conditions for the last.
 CASES = [((9, 4), 1), ((9, 4), 3), ((9, 4), 8), ((10, 4), 9), ((40, 4), 1), ((40, 4), 5), ((40, 4), 9),
@@ -114,7 +115,7 @@ def test_modes_beyond_the_rank_are_left_out(make, k, center):
     assert first.dof_upper >= oracle.dof * (1 - CLOSE)
     close(first.reachable, oracle.reachable, 1e-8)  # Krylov spaces have values of rounding beyond the rank
     close(first.reachable + first.unreachable, oracle.total)
-    for name in ("delta", "spectrum", "whitened_overlaps") if _modes.SEEDED else ():
+    for name in ("delta", "spectrum", "whitened_overlaps") if modes_module.SEEDED else ():
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
 
 
@@ -139,8 +140,8 @@ def test_as_many_modes_as_there_are_is_all_of_them(k):
 
 def test_many_modes_are_not_all_computed_unless_asked_for(monkeypatch):
     X, S = problem((40, 4))
-    monkeypatch.setattr(_explain, "ALL_MODES", 9)
-    monkeypatch.setattr(_explain, "FIRST_MODES", 5)
+    monkeypatch.setattr(explain, "ALL_MODES", 9)
+    monkeypatch.setattr(explain, "FIRST_MODES", 5)
     why = fc.explain(X, S, 30.0)
     assert (why.complete, len(why.spectrum)) == (False, 5)
     assert "the first 5 of 10" in repr(why)
@@ -149,7 +150,7 @@ def test_many_modes_are_not_all_computed_unless_asked_for(monkeypatch):
 
 def test_a_krylov_space_that_is_too_small_is_said_to_be(monkeypatch):
     X, S = problem((40, 8))
-    monkeypatch.setattr(_modes, "KRYLOV_LEAST", 5)
+    monkeypatch.setattr(modes_module, "KRYLOV_LEAST", 5)
     with pytest.warns(
         fc.ConvergenceWarning, match="Krylov space of the overlaps leaves a relative residual of"
     ):
@@ -175,13 +176,13 @@ def test_where_lanczos_begins_changes_no_more_than_rounding(rng):
 @pytest.fixture
 def applications(monkeypatch):
     """Counts of products with GᵀG, vector by vector."""
-    counts, apply_gram = [], _modes.apply_gram
+    counts, apply_gram = [], modes_module.apply_gram
 
     def counted(problem, V):
         counts.append(len(V))
         return apply_gram(problem, V)
 
-    monkeypatch.setattr(_modes, "apply_gram", counted)
+    monkeypatch.setattr(modes_module, "apply_gram", counted)
     return counts
 
 
@@ -499,9 +500,9 @@ def test_modes_of_the_same_size_are_found(modes):
 
 def test_modes_that_lanczos_does_not_find_are_said_to_be_so(monkeypatch):
     def fail(*_, **__):
-        raise _modes.ArpackError(3)
+        raise modes_module.ArpackError(3)
 
-    monkeypatch.setattr(_modes, "eigsh", fail)
+    monkeypatch.setattr(modes_module, "eigsh", fail)
     with refused(ValueError, "modes", "be another number"):
         fc.explain(data(30, 9), target(9), 30.0, modes=4)
 
@@ -516,7 +517,7 @@ def test_few_modes_and_their_remainder_make_up_the_gains():
 @pytest.mark.parametrize("method", ["filter", "whitened_filter"])
 def test_filters_that_are_not_as_good_as_promised_are_warned_of(method, monkeypatch):
     why = fc.explain(data(200, 9), target(9, size=200), relative_ridge=1e-4, modes=3)
-    monkeypatch.setattr("fastcov._explanation.LOOSE", 1e-18)
+    monkeypatch.setattr("fastcov._explaining.explanation.LOOSE", 1e-18)
     with pytest.warns(fc.ConvergenceWarning, match="A filter is solved to a relative residual of") as caught:
         getattr(why, method)(3)
     assert caught[0].filename == __file__

@@ -10,7 +10,7 @@ import pytest
 from cases import LAYOUTS, absolute_error, data, gains_bound, gradient_rounding, rounding, target, within
 
 import fastcov as fc
-from fastcov import _methods
+from fastcov._fitting import methods
 from fastcov._inputs import validation
 from fastcov._model.problem import Problem
 from fastcov._model.products import squared_norms
@@ -582,8 +582,8 @@ def test_available_memory_respects_the_limit_of_a_container(
 
 
 def test_methods_are_those_in_the_documentation():
-    assert tuple(_methods.METHODS) == ("linear", "diagonal", "line-search", "exact")
-    for method in _methods.METHODS:
+    assert tuple(methods.METHODS) == ("linear", "diagonal", "line-search", "exact")
+    for method in methods.METHODS:
         assert f'"{method}"' in fc.fit.__doc__
 
 

@@ -6,8 +6,8 @@ import pytest
 from cases import data, gains_bound, gradient_rounding, target, within
 
 import fastcov as fc
-from fastcov import _path
-from fastcov._start import Start
+from fastcov._fitting.start import Start
+from fastcov._studies import ridge_path
 
 RELATIVE = [1e-3, 1.0, 0.1, 1e-2]  # in no order
 METHODS = ["linear", "line-search", "exact", "diagonal"]
@@ -210,7 +210,7 @@ def test_the_decomposition_is_taken_where_it_pays():
 
 def test_one_decomposition_serves_all_ridges(monkeypatch):
     calls = []
-    spectral = _path.SOLVERS["spectral"]
+    spectral = ridge_path.SOLVERS["spectral"]
     init = spectral.init
     monkeypatch.setattr(spectral, "init", lambda *args: calls.append(1) or init(*args))
     fc.ridge_path(data(30, 4), target(4, size=30), relative_ridges=RELATIVE, solver="spectral")
@@ -339,13 +339,13 @@ def test_certificates_by_the_gram_matrix_are_those_of_passes_over_the_responses(
 ):
     X, S = data(*shape, dtype), np.stack([target(shape[1], size=shape[0])] * 2) * [[[1.0]], [[3.0]]]
     given = {"relative_ridges": [1.0, 0.1, 0.01, 1e-3], "solver": "spectral", "center": center}
-    init = _path.SOLVERS["spectral"].init
+    init = ridge_path.SOLVERS["spectral"].init
 
     def off(system, options):  # a solution that is wrong by far more than rounding
         state = init(system, options)
         return type(state)(state.system, 1.5 * state.values, state.vectors, state.dual)
 
-    monkeypatch.setattr(_path.SOLVERS["spectral"], "init", off)
+    monkeypatch.setattr(ridge_path.SOLVERS["spectral"], "init", off)
     found = {}
     largest = fc.fit(X, S, relative_ridge=1.0, method="diagonal", center=center).ridge
     given["ridges"] = np.array(given.pop("relative_ridges")) * largest

@@ -403,7 +403,7 @@ def test_conjugate_gradients_are_preconditioned_by_the_diagonal(form, kept, rank
     states, init = [], pcg.init
     monkeypatch.setattr(pcg, "init", lambda *given: states.append(init(*given)) or states[-1])
     if not kept:
-        monkeypatch.setattr("fastcov._methods.solver_budget", lambda *_: 0.0)
+        monkeypatch.setattr("fastcov._fitting.methods.solver_budget", lambda *_: 0.0)
         monkeypatch.setattr("fastcov._solvers._nystrom.working_bytes", lambda *_: 0.0)
     fit = fc.fit(X, S, ridge=ridge, solver="pcg", rank=rank, tol=1e-10)
     assert fit.status == "converged"

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastcov as fc
-from fastcov._baselines import BASELINES
-from fastcov._orders import make_orders
 from fastcov._results import evidence
 from fastcov._results.moments import SCORES
+from fastcov._studies.baselines import BASELINES
+from fastcov._studies.orders import make_orders
 
 LABELS = np.repeat(np.arange(3), 4)
 # With labels for folds the generator draws nothing but shuffles.
@@ -218,7 +218,7 @@ def test_p_of_each_channel_is_by_hand_that_of_gains_of_shuffled_targets(tested):
 
 def test_targets_fitted_together_or_one_by_one_give_the_same(tested, monkeypatch):
     X, Y, test = tested
-    monkeypatch.setattr("fastcov._permutation.TOGETHER_BYTES", 1)
+    monkeypatch.setattr("fastcov._studies.permutation_test.TOGETHER_BYTES", 1)
     one_by_one = fc.permutation_test(X, Y, shuffles=29, **OPTIONS)
     np.testing.assert_allclose(one_by_one.channels.mean, test.channels.mean, rtol=0, atol=1e-9)
     np.testing.assert_array_equal(one_by_one.channels.p, test.channels.p)

@@ -13,8 +13,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import fastcov as fc
 from fastcov import plot
-from fastcov._baselines import BASELINES
 from fastcov._results.moments import SCORES
+from fastcov._studies.baselines import BASELINES
 from fastcov.plot._held_out import WORDS
 
 

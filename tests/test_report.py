@@ -1050,8 +1050,10 @@ def test_other_ridges_than_one_number_are_described(tmp_path, ridge, expected):
 
 def test_what_cannot_be_explained_is_reported_without(tmp_path, monkeypatch, sim):
     np.savez(tmp_path / "data.npz", X=sim.X, S=sim.S)
-    monkeypatch.setattr("fastcov._explain.ALL_MODES", 3)  # ridge=0 takes all modes, which are too many then
-    monkeypatch.setattr("fastcov._explain.FIRST_MODES", 2)
+    monkeypatch.setattr(
+        "fastcov._explaining.explain.ALL_MODES", 3
+    )  # ridge=0 takes all modes, which are too many then
+    monkeypatch.setattr("fastcov._explaining.explain.FIRST_MODES", 2)
     page = tmp_path / "report.html"
     arguments = ["report", f"{tmp_path}/data.npz:X", "--target", f"{tmp_path}/data.npz:S", "--ridge", "0"]
     result = CliRunner().invoke(cli.main, [*arguments, "--output", str(page)])

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_array_equal
 
 import fastcov as fc
-from fastcov._describe import Fits
+from fastcov._fitting.describe import Fits
 from fastcov._inputs.labels import Labelled
 from fastcov._results import saved
 

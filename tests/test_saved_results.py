@@ -34,7 +34,7 @@ def results():
         fc.cross_validate(NAMED, SIM.Y, nested=True, shuffles=3, method=["exact", "linear"], **options),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fastcov._side_by_side.KEPT_BYTES", 0)
+        patch.setattr("fastcov._studies.side_by_side.KEPT_BYTES", 0)
         yield "study without gains", fc.cross_validate(SIM.X, SIM.Y, nested=True, **options)
     unknown = SIM.S.copy()
     unknown[2, 3] = unknown[3, 2] = np.nan

@@ -10,12 +10,12 @@ import pytest
 from cases import data, run_python, target
 
 import fastcov as fc
-from fastcov._baselines import BASELINES, Block, baselines
-from fastcov._held_out import check_score
 from fastcov._results import moments as moments_module
 from fastcov._results import score_kernels
 from fastcov._results.chosen_ridge import ChosenRidge, chosen, jackknife
 from fastcov._results.moments import SCORES, Moments, sums_of
+from fastcov._studies.baselines import BASELINES, Block, baselines
+from fastcov._studies.held_out_target import check_score
 
 ridge_fit = {
     "linear": lambda X, S, ridge, center: 1 + naive.linear_fit(X, S, ridge, center),

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import fastcov as fc
 from fastcov._compute import kernels
+from fastcov._fitting.short import REASON
+from fastcov._fitting.start import Start
 from fastcov._model import products
 from fastcov._model.problem import Problem
-from fastcov._short import REASON
-from fastcov._start import Start
 
 EPS = np.finfo(np.float64).eps
 
@@ -59,7 +59,7 @@ def test_a_fit_is_the_same_on_both_roads(monkeypatch, method, given, stacked, ce
 
 def test_the_certificate_is_of_the_gains_and_not_of_the_solver(monkeypatch):
     X, solve = responses(), products.blas.cholesky_solve
-    monkeypatch.setattr("fastcov._short.blas.cholesky_solve", lambda L, b: 1.01 * solve(L, b))
+    monkeypatch.setattr("fastcov._fitting.short.blas.cholesky_solve", lambda L, b: 1.01 * solve(L, b))
     with pytest.warns(fc.ConvergenceWarning):
         fit = fc.fit(X, target(12, size=400), ridge=300.0)
     b = fc.overlaps(X, target(12, size=400))

@@ -164,16 +164,16 @@ def test_a_path_takes_the_lower_of_neighbours():
 @pytest.mark.parametrize("flipped", [0.0, 1.0])
 def test_starts_flip_signs(flipped, monkeypatch):
     seen = []
-    monkeypatch.setattr("fastcov._minimum.START_FLIPPED", flipped)
-    from fastcov import _minimum
+    monkeypatch.setattr("fastcov._fitting.minimised.START_FLIPPED", flipped)
+    from fastcov._fitting import minimised
 
-    plain = _minimum.minima
+    plain = minimised.minima
 
     def watched(objectives, gains, *args, **options):
         seen.append(gains.copy())
         return plain(objectives, gains, *args, **options)
 
-    monkeypatch.setattr("fastcov._minimum.minima", watched)
+    monkeypatch.setattr("fastcov._fitting.minimised.minima", watched)
     X, S = data(12, 4), target(4, size=12)
     exact(X, S, relative_ridge=1e-2, n_starts=3, gains0=random_gains(12))
     first = np.sign(seen[0])

@@ -28,35 +28,35 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
 _NAMES = {
     "Applied": "_results.applied",
     "AtomOperator": "_model.operators",
-    "ConvergenceWarning": "_certificate",
-    "ChannelTest": "_permutation",
+    "ConvergenceWarning": "_fitting.certificate",
+    "ChannelTest": "_studies.permutation_test",
     "ChosenRidge": "_results.chosen_ridge",
-    "Contributions": "_contributions",
+    "Contributions": "_explaining.contributions",
     "CrossValidation": "_results.cross_validation",
-    "Explanation": "_explanation",
+    "Explanation": "_explaining.explanation",
     "Fit": "_results.fit",
     "GramOperator": "_model.operators",
     "LabelWarning": "_inputs.labels",
     "OvershootWarning": "_results.overshoot",
-    "PermutationTest": "_permutation",
+    "PermutationTest": "_studies.permutation_test",
     "Plan": "_solvers",
     "Progress": "_compute.progress",
-    "RidgePath": "_path",
+    "RidgePath": "_studies.ridge_path",
     "SingleGainLosses": "_minimise.single_gains",
     "Verdict": "_results.evidence",
     "atom_norms": "_model.operators",
     "covariance": "_model.target",
-    "cross_validate": "_cross_validation",
-    "explain": "_explain",
+    "cross_validate": "_studies.cross_validation",
+    "explain": "_explaining.explain",
     "fit": "_fit",
     "gram": "_model.operators",
     "load": "_results.saved",
     "loss": "_model.loss",
     "loss_and_gradient": "_model.loss",
     "overlaps": "_model.operators",
-    "permutation_test": "_permutation",
+    "permutation_test": "_studies.permutation_test",
     "plan": "_solvers",
-    "ridge_path": "_path",
+    "ridge_path": "_studies.ridge_path",
     "target_covariance": "_model.target",
     "threads": "_compute.jit",
 }
@@ -72,14 +72,13 @@ if TYPE_CHECKING:
     from . import quadratic_forms as quadratic_forms
     from . import sklearn as sklearn
     from . import torch as torch
-    from ._certificate import ConvergenceWarning as ConvergenceWarning
     from ._compute.jit import threads as threads
     from ._compute.progress import Progress as Progress
-    from ._contributions import Contributions as Contributions
-    from ._cross_validation import cross_validate as cross_validate
-    from ._explain import explain as explain
-    from ._explanation import Explanation as Explanation
+    from ._explaining.contributions import Contributions as Contributions
+    from ._explaining.explain import explain as explain
+    from ._explaining.explanation import Explanation as Explanation
     from ._fit import fit as fit
+    from ._fitting.certificate import ConvergenceWarning as ConvergenceWarning
     from ._inputs.labels import LabelWarning as LabelWarning
     from ._minimise.single_gains import SingleGainLosses as SingleGainLosses
     from ._model.loss import loss as loss
@@ -91,11 +90,6 @@ if TYPE_CHECKING:
     from ._model.operators import overlaps as overlaps
     from ._model.target import covariance as covariance
     from ._model.target import target_covariance as target_covariance
-    from ._path import RidgePath as RidgePath
-    from ._path import ridge_path as ridge_path
-    from ._permutation import ChannelTest as ChannelTest
-    from ._permutation import PermutationTest as PermutationTest
-    from ._permutation import permutation_test as permutation_test
     from ._results.applied import Applied as Applied
     from ._results.chosen_ridge import ChosenRidge as ChosenRidge
     from ._results.cross_validation import CrossValidation as CrossValidation
@@ -105,6 +99,12 @@ if TYPE_CHECKING:
     from ._results.saved import load as load
     from ._solvers import Plan as Plan
     from ._solvers import plan as plan
+    from ._studies.cross_validation import cross_validate as cross_validate
+    from ._studies.permutation_test import ChannelTest as ChannelTest
+    from ._studies.permutation_test import PermutationTest as PermutationTest
+    from ._studies.permutation_test import permutation_test as permutation_test
+    from ._studies.ridge_path import RidgePath as RidgePath
+    from ._studies.ridge_path import ridge_path as ridge_path
 
 __all__ = [*_NAMES, *_MODULES, "__version__"]
 

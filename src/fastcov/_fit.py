@@ -12,16 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._compute.jit import blas_for
 from ._compute.progress import Progress, watching
-from ._cross_validation import cross_validate
-from ._describe import describe
-from ._methods import METHODS
+from ._fitting.describe import describe
+from ._fitting.methods import METHODS
+from ._fitting.settings import Settings
+from ._fitting.start import Start
 from ._model.problem import Problem
 from ._model.target import Target, aligned
 from ._results.chosen_ridge import method_for
 from ._results.fit import Fit
 from ._results.overshoot import warn_overshoot
-from ._settings import Settings
-from ._start import Start
+from ._studies.cross_validation import cross_validate
 
 Array = NDArray[np.float64]
 

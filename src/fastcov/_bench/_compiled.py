@@ -11,7 +11,7 @@ import fastcov
 from .._compute.jit import Kernel
 
 # The last word of the name of each file that holds kernels.
-_NAMED = ("kernels", "_small")
+_NAMED = "kernels"
 
 
 def modules() -> list[ModuleType]:

@@ -13,10 +13,10 @@ from .._compute.jit import blas_for
 from .._distributed.chunked import Chunked
 from .._inputs.labels import Labels, by_channel, conditions_of
 from .._inputs.validation import check_gains
-from .._small import plain_loss
 from .problem import NARROW, Problem, check_responses
 from .products import apply_adjoint
 from .ridge_penalty import Penalty
+from .small_loss import plain_loss
 
 Array = NDArray[np.float64]
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._folds import Split
 from .._inputs.validation import check_choice
+from .._studies.folds import Split
 from . import evidence, printed
 from .chosen_ridge import ChosenRidge, chosen, jackknife
 from .fit import Fit

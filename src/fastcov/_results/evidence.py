@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._baselines import BASELINES
+from .._studies.baselines import BASELINES
 
 if TYPE_CHECKING:
     from .cross_validation import CrossValidation

@@ -12,8 +12,8 @@ from .._inputs.labels import Names
 from .moments import SCORES, scored
 
 if TYPE_CHECKING:
-    from .._explanation import Explanation
-    from .._path import RidgePath
+    from .._explaining.explanation import Explanation
+    from .._studies.ridge_path import RidgePath
     from .cross_validation import CrossValidation
     from .fit import Fit
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._folds import Split
+from .._studies.folds import Split
 from . import score_kernels
 
 Array = NDArray[np.float64]

@@ -10,7 +10,7 @@ import numpy as np
 from .._inputs.labels import outside
 
 if TYPE_CHECKING:
-    from .._path import RidgePath
+    from .._studies.ridge_path import RidgePath
     from .fit import Fit
 
 # What a covariance may be off by, in units of rounding of its size and √N: a few, from sums of N products in

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._baselines import BASELINES
+from .._studies.baselines import BASELINES
 from .moments import Moments
 
 if TYPE_CHECKING:

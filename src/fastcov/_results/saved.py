@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from .._inputs.files import check_output, library, writing
 from .._inputs.text_tables import intact
-from .._path import RidgePath
-from .._permutation import ChannelTest, PermutationTest
+from .._studies.permutation_test import ChannelTest, PermutationTest
+from .._studies.ridge_path import RidgePath
 from .._version import __version__
 from .cross_validation import CrossValidation, Nested, Scores
 from .fit import Fit

@@ -60,11 +60,11 @@ def demo(
     import warnings
 
     from .. import datasets, plot
-    from .._cross_validation import cross_validate
     from .._fit import fit
     from .._inputs.files import check_output
-    from .._path import ridge_path
     from .._results.overshoot import OvershootWarning
+    from .._studies.cross_validation import cross_validate
+    from .._studies.ridge_path import ridge_path
 
     first = check_output(output, FIGURES, name="--output")
     beside = pathlib.Path(output).with_name(f"{first.stem}_cv{first.suffix}")

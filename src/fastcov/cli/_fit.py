@@ -97,7 +97,7 @@ class Request:
 
     def study(self, X: Any, of: dict[str, Any], **asked: Any) -> CrossValidation:
         """The study that chooses the ridge, or at the ridge that was given."""
-        from .._cross_validation import cross_validate
+        from .._studies.cross_validation import cross_validate
 
         options = {name: value for name, value in self.options.items() if name != "rank"}
         grid: dict[str, Any] = {
@@ -263,7 +263,7 @@ def report_command(
     fitted, why = asked.fit(x, X, of, cv), None
     cv = fitted.stats.get("cv")
     if explain and fitted.delta.ndim == 1:
-        from .._explain import explain as explained
+        from .._explaining.explain import explain as explained
         from .._results.overshoot import OvershootWarning
 
         S = fitted.target()  # in the order of X

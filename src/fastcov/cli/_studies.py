@@ -53,7 +53,7 @@ from ._study_records import cv_arrays, cv_record
 from ._study_report import check_page, save_page
 
 if TYPE_CHECKING:
-    from .._path import RidgePath
+    from .._studies.ridge_path import RidgePath
 
 
 @click.command("cv", short_help="Find the ridge and method that predict best.")
@@ -135,8 +135,8 @@ def cv_command(
     check_permute(permute_within, permute_groups)
     bounds = bounds_of(lower, upper)
 
-    from .._cross_validation import cross_validate
     from .._results.frames import cv_table
+    from .._studies.cross_validation import cross_validate
 
     read = (x, responses, target, groups, channels, conditions, permute_within, permute_groups,
             pairs_file(pairs))  # fmt: skip
@@ -219,8 +219,8 @@ def path_command(
     at_most_one("--dask", dask, "--dask-workers", dask_workers)
     bounds = bounds_of(lower, upper)
 
-    from .._path import ridge_path
     from .._results.frames import path_table
+    from .._studies.ridge_path import ridge_path
 
     read = (x, responses, target, channels, conditions, pairs_file(pairs))
     results, picture = outputs(output, figure, read)

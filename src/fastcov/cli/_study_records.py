@@ -9,9 +9,9 @@ from ._files import fit_record, names_of
 from ._study_options import SCORES
 
 if TYPE_CHECKING:
-    from .._permutation import PermutationTest
     from .._results.cross_validation import CrossValidation
     from .._results.moments import Moments
+    from .._studies.permutation_test import PermutationTest
 
 
 def _shared(cv: CrossValidation) -> dict[str, Any]:

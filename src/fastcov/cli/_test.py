@@ -109,7 +109,7 @@ def test_command(
     if not gains and output is not None and output.lower().endswith(".csv"):
         raise click.UsageError("--output as a table is of the channels, and --no-gains leaves them out.")
 
-    from .._permutation import permutation_test
+    from .._studies.permutation_test import permutation_test
 
     read = (x, responses, target, channels, conditions, permute_within, permute_groups, pairs_file(pairs))
     results, _ = outputs(output, None, read)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._compute import blas
-from .._explanation import Explanation
+from .._explaining.explanation import Explanation
 from ._style import COLOURS, checked, decimals, finish, new_figure, number, shorten
 
 if TYPE_CHECKING:

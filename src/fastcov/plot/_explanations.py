@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._explanation import Explanation
+from .._explaining.explanation import Explanation
 from .._inputs.validation import check_choice, check_whole
 from ._channels import contributions, overlaps
 from ._matrices import ORDERS, clustered, draw_matrices, names_of, shown_limit

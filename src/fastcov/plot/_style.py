@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .._explanation import Explanation
+from .._explaining.explanation import Explanation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import plot
-from .._explanation import Explanation
+from .._explaining.explanation import Explanation
 from .._results.fit import Fit, target_of_stack
 from ..plot._style import is_narrow
 from ._sections import Picture, Row, Section, Table

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._certificate import ConvergenceWarning
-from ._compute.progress import Progress
-from ._inputs.labels import by_channel
-from ._inputs.validation import (
+from .._compute.progress import Progress
+from .._inputs.labels import by_channel
+from .._inputs.validation import (
     check_budget,
     check_choice,
     check_gains,
@@ -21,9 +20,10 @@ from ._inputs.validation import (
     check_tolerance,
     check_whole,
 )
-from ._model.bounds import Bounds
-from ._model.problem import Problem
-from ._solvers import SOLVERS, Options
+from .._model.bounds import Bounds
+from .._model.problem import Problem
+from .._solvers import SOLVERS, Options
+from .certificate import ConvergenceWarning
 
 Array = NDArray[np.float64]
 

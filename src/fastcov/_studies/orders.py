@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._inputs.validation import check_choice
+from .._inputs.validation import check_choice
 
 Order = NDArray[np.intp]
 

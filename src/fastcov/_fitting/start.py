@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._compute import blas, kernels
-from ._compute.progress import Progress
-from ._inputs.labels import by_channel
-from ._inputs.stored import Stored
-from ._model.problem import Problem, n_parts
-from ._model.products import apply_adjoint, largest_eigenvalue, short_gram, squared_norms
-from ._model.ridge_penalty import LARGEST, Penalty
-from ._solvers import System
+from .._compute import blas, kernels
+from .._compute.progress import Progress
+from .._inputs.labels import by_channel
+from .._inputs.stored import Stored
+from .._model.problem import Problem, n_parts
+from .._model.products import apply_adjoint, largest_eigenvalue, short_gram, squared_norms
+from .._model.ridge_penalty import LARGEST, Penalty
+from .._solvers import System
 
 Array = NDArray[np.float64]
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ._certificate import judged
-from ._compute import blas, kernels
-from ._model.problem import n_parts
-from ._settings import Outcome, Settings
-from ._solvers import Solution
-from ._solvers._pairs import n_pairs
-from ._start import Ridge, Start
+from .._compute import blas, kernels
+from .._model.problem import n_parts
+from .._solvers import Solution
+from .._solvers._pairs import n_pairs
+from .certificate import judged
+from .settings import Outcome, Settings
+from .start import Ridge, Start
 
 Array = NDArray[np.float64]
 

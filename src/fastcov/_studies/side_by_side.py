@@ -12,16 +12,16 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from ._compute.jit import blas_for
-from ._compute.progress import Progress
-from ._folds import Split
-from ._inputs.stored import Stored
-from ._inputs.validation import available_memory
-from ._leave_out import LeftOut, pays
-from ._path import RELATIVE_RIDGES
-from ._settings import Settings
-from ._solvers import plan
-from ._study import KEPT_BYTES, Prediction, Study
+from .._compute.jit import blas_for
+from .._compute.progress import Progress
+from .._fitting.settings import Settings
+from .._inputs.stored import Stored
+from .._inputs.validation import available_memory
+from .._solvers import plan
+from .folds import Split
+from .held_out import KEPT_BYTES, Prediction, Study
+from .leave_out import LeftOut, pays
+from .ridge_path import RELATIVE_RIDGES
 
 # Exact fits that begin where one before ended, in a path that is cut so that parts run side by side. From
 # gains of one they take 1.2 times the products at 1e-4 to 1; the first of each four hardly counts.

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._compute import blas
-from ._inputs.validation import require_memory
-from ._model.products import apply_adjoint
-from ._modes import Complete
-from ._range import Range
-from ._solvers import System
-from ._solvers._pairs import pack, unpack
-from ._start import Start
+from .._compute import blas
+from .._fitting.start import Start
+from .._inputs.validation import require_memory
+from .._model.products import apply_adjoint
+from .._solvers import System
+from .._solvers._pairs import pack, unpack
+from .atom_range import Range
+from .modes import Complete
 
 Array = NDArray[np.float64]
 

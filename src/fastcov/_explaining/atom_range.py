@@ -14,12 +14,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ._compute import blas
-from ._inputs.validation import require_memory
-from ._model.products import apply_adjoint, apply_atoms, apply_gram, gram_triangle
-from ._modes import Complete
-from ._solvers._pairs import n_pairs, pack, unpack
-from ._start import Start
+from .._compute import blas
+from .._fitting.start import Start
+from .._inputs.validation import require_memory
+from .._model.products import apply_adjoint, apply_atoms, apply_gram, gram_triangle
+from .._solvers._pairs import n_pairs, pack, unpack
+from .modes import Complete
 
 Array = NDArray[np.float64]
 

@@ -10,25 +10,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._compute.jit import blas_for
-from ._compute.progress import Progress, watching
-from ._describe import describe
-from ._explanation import Explanation
-from ._inputs.stored import Stored
-from ._inputs.validation import check_whole
-from ._methods import certified
-from ._model.problem import Problem
-from ._model.products import apply_atoms
-from ._model.target import Target
-from ._modes import Complete, Parts, Truncated
-from ._permuted import Permuted, permuted
-from ._range import range_of
-from ._results.fit import Fit
-from ._results.overshoot import warn_overshoot
-from ._settings import Settings
-from ._solvers import Solution, System
-from ._solvers._pairs import n_pairs
-from ._start import Ridge, Start
+from .._compute.jit import blas_for
+from .._compute.progress import Progress, watching
+from .._fitting.describe import describe
+from .._fitting.methods import certified
+from .._fitting.settings import Settings
+from .._fitting.start import Ridge, Start
+from .._inputs.stored import Stored
+from .._inputs.validation import check_whole
+from .._model.problem import Problem
+from .._model.products import apply_atoms
+from .._model.target import Target
+from .._results.fit import Fit
+from .._results.overshoot import warn_overshoot
+from .._solvers import Solution, System
+from .._solvers._pairs import n_pairs
+from .atom_range import range_of
+from .explanation import Explanation
+from .modes import Complete, Parts, Truncated
+from .permuted import Permuted, permuted
 
 Array = NDArray[np.float64]
 

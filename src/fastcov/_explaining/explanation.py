@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._certificate import ConvergenceWarning
-from ._compute import blas
-from ._contributions import Contributions
-from ._explanation_table import remark, table
-from ._inputs.validation import check_whole, require_memory
-from ._model.products import gram_columns, gram_triangle
-from ._modes import Complete, Parts, Truncated
-from ._results.fit import Fit
-from ._results.frames import explanation_frame
-from ._settings import Settings
-from ._solvers import SOLVERS, System
-from ._start import Start
+from .._compute import blas
+from .._fitting.certificate import ConvergenceWarning
+from .._fitting.settings import Settings
+from .._fitting.start import Start
+from .._inputs.validation import check_whole, require_memory
+from .._model.products import gram_columns, gram_triangle
+from .._results.fit import Fit
+from .._results.frames import explanation_frame
+from .._solvers import SOLVERS, System
+from .contributions import Contributions
+from .modes import Complete, Parts, Truncated
+from .tables import remark, table
 
 Array = NDArray[np.float64]
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._folds import Split
-from ._inputs.labels import by_condition
-from ._inputs.validation import check_array, check_choice
-from ._model.problem import Problem, check_responses
-from ._results.moments import LEAST_PAIRED, PAIRED, SCORES
+from .._inputs.labels import by_condition
+from .._inputs.validation import check_array, check_choice
+from .._model.problem import Problem, check_responses
+from .._results.moments import LEAST_PAIRED, PAIRED, SCORES
+from .folds import Split
 
 if TYPE_CHECKING:
-    from ._model.metric import Metric
+    from .._model.metric import Metric
 
 Array = NDArray[np.float64]
 

@@ -12,25 +12,25 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._compute.jit import blas_for
-from ._compute.progress import Progress, watching
-from ._describe import Fits, fits_of, kept
-from ._inputs.stored import Stored
-from ._inputs.validation import as_float64, check_array, check_nonnegative
-from ._methods import METHODS, all_certified, plan_for, stepped
-from ._minimise.derivatives import covariances
-from ._model.problem import BLOCK_BYTES, NARROW, Problem
-from ._model.target import Target
-from ._neighbours import lowest_of_neighbours
-from ._results.fit import Fit
-from ._results.frames import frame, path_table
-from ._results.html import html_table
-from ._results.overshoot import beyond_rounding, warn_overshoots
-from ._settings import Outcome, Settings
-from ._solvers import SOLVERS
-from ._solvers._pairs import n_pairs
-from ._solvers._plan import BANDWIDTH
-from ._start import Ridge, Start
+from .._compute.jit import blas_for
+from .._compute.progress import Progress, watching
+from .._fitting.describe import Fits, fits_of, kept
+from .._fitting.methods import METHODS, all_certified, plan_for, stepped
+from .._fitting.settings import Outcome, Settings
+from .._fitting.start import Ridge, Start
+from .._inputs.stored import Stored
+from .._inputs.validation import as_float64, check_array, check_nonnegative
+from .._minimise.derivatives import covariances
+from .._model.problem import BLOCK_BYTES, NARROW, Problem
+from .._model.target import Target
+from .._results.fit import Fit
+from .._results.frames import frame, path_table
+from .._results.html import html_table
+from .._results.overshoot import beyond_rounding, warn_overshoots
+from .._solvers import SOLVERS
+from .._solvers._pairs import n_pairs
+from .._solvers._plan import BANDWIDTH
+from .neighbours import lowest_of_neighbours
 
 Array = NDArray[np.float64]
 
@@ -342,7 +342,7 @@ class RidgePath(Sequence[Fit]):
         ImportError
             If h5py is needed and missing.
         """
-        from ._results.saved import save
+        from .._results.saved import save
 
         save(self, path)
 

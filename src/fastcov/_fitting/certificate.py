@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ._compute import blas
-from ._model.bounds import Bounds
-from ._model.products import apply_adjoint, apply_atoms
-from ._solvers import Solution, System
+from .._compute import blas
+from .._model.bounds import Bounds
+from .._model.products import apply_adjoint, apply_atoms
+from .._solvers import Solution, System
 
 Array = NDArray[np.float64]
 

@@ -8,8 +8,8 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from ._compute.jit import blas_for
-from ._folds import Split
+from .._compute.jit import blas_for
+from .folds import Split
 
 Array = NDArray[np.float64]
 

@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._baselines import BASELINES
-from ._certificate import ConvergenceWarning
-from ._compute import blas
-from ._compute.jit import blas_for
-from ._compute.progress import Progress, watching
-from ._cross_validation import studied
-from ._inputs.validation import check_generator, check_whole, require_memory
-from ._methods import METHODS
-from ._model.problem import check_responses
-from ._results import evidence
-from ._results.cross_validation import FINE, CrossValidation
-from ._results.html import html_table
-from ._results.moments import SCORE, SCORES
-from ._settings import Settings
+from .._compute import blas
+from .._compute.jit import blas_for
+from .._compute.progress import Progress, watching
+from .._fitting.certificate import ConvergenceWarning
+from .._fitting.methods import METHODS
+from .._fitting.settings import Settings
+from .._inputs.validation import check_generator, check_whole, require_memory
+from .._model.problem import check_responses
+from .._results import evidence
+from .._results.cross_validation import FINE, CrossValidation
+from .._results.html import html_table
+from .._results.moments import SCORE, SCORES
+from .baselines import BASELINES
+from .cross_validation import studied
 
 Array = NDArray[np.float64]
 
@@ -303,7 +303,7 @@ class PermutationTest:
 
         As `CrossValidation.save`, which says what it raises.
         """
-        from ._results.saved import save
+        from .._results.saved import save
 
         save(self, path)
 
@@ -328,7 +328,7 @@ class PermutationTest:
         TypeError, ValueError, OSError
             If `title` is no text, or no .html file can be written there.
         """
-        from .report import write_study
+        from ..report import write_study
 
         return write_study(self, path, title=title)
 

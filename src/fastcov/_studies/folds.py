@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._inputs.validation import check_whole
+from .._inputs.validation import check_whole
 
 Indices = NDArray[np.intp]
 Split = tuple[Indices, Indices]  # training and held-out conditions

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ._compute import blas
-from ._methods import exact
-from ._settings import Outcome, Settings
-from ._start import Ridge, Start
+from .._compute import blas
+from .._fitting.methods import exact
+from .._fitting.settings import Outcome, Settings
+from .._fitting.start import Ridge, Start
 
 Array = NDArray[np.float64]
 

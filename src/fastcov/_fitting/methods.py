@@ -10,16 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._certificate import certificates, certificates_by
-from ._compute import blas
-from ._distributed.chunked import Chunked
-from ._inputs.stored import Stored
-from ._minimise.objective import Objective, best_step
-from ._minimum import at_bounds, minimised
-from ._model.products import apply_atoms
-from ._settings import NAMES, Outcome, Settings
-from ._short import direct
-from ._solvers import (
+from .._compute import blas
+from .._distributed.chunked import Chunked
+from .._inputs.stored import Stored
+from .._minimise.objective import Objective, best_step
+from .._model.products import apply_atoms
+from .._solvers import (  # fmt: skip
     FOR_ANY_PENALTY,
     SOLVERS,
     Plan,
@@ -29,9 +25,13 @@ from ._solvers import (
     choose,
     conditions,
     solver_budget,
-)  # fmt: skip
-from ._solvers._solution import RESOLVED, shared_null_space
-from ._start import Ridge, Start
+)
+from .._solvers._solution import RESOLVED, shared_null_space
+from .certificate import certificates, certificates_by
+from .minimised import at_bounds, minimised
+from .settings import NAMES, Outcome, Settings
+from .short import direct
+from .start import Ridge, Start
 
 Array = NDArray[np.float64]
 

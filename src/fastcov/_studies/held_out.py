@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._baselines import BASELINES, Block, added, baselines
-from ._folds import Split
-from ._inputs.stored import Stored
-from ._model.problem import Problem
-from ._model.products import covariance_columns
-from ._model.target import dust
-from ._path import outcomes
-from ._results.moments import N_SUMS, sums_of
-from ._settings import Settings
-from ._start import Ridge, Start
+from .._fitting.settings import Settings
+from .._fitting.start import Ridge, Start
+from .._inputs.stored import Stored
+from .._model.problem import Problem
+from .._model.products import covariance_columns
+from .._model.target import dust
+from .._results.moments import N_SUMS, sums_of
+from .baselines import BASELINES, Block, added, baselines
+from .folds import Split
+from .ridge_path import outcomes
 
 if TYPE_CHECKING:
-    from ._model.metric import Metric
+    from .._model.metric import Metric
 
 Array = NDArray[np.float64]
 Order = NDArray[np.intp]

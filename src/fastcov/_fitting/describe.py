@@ -9,13 +9,13 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ._compute import blas
-from ._inputs.labels import Labels
-from ._model.problem import BLOCK_BYTES, Problem
-from ._results.fit import STACKED, Fit
-from ._results.overshoot import beyond, sizes
-from ._settings import Outcome
-from ._start import Ridge, Start
+from .._compute import blas
+from .._inputs.labels import Labels
+from .._model.problem import BLOCK_BYTES, Problem
+from .._results.fit import STACKED, Fit
+from .._results.overshoot import beyond, sizes
+from .settings import Outcome
+from .start import Ridge, Start
 
 Array = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._inputs.validation import check_whole
+from .._inputs.validation import check_whole
 
 Array = NDArray[np.float64]
 

@@ -20,14 +20,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ._compute import blas
-from ._folds import Split
-from ._inputs.stored import Stored
-from ._inputs.validation import available_memory
-from ._model.products import apply_adjoint, apply_atoms
-from ._settings import LINEAR_TOL, Settings
-from ._solvers._pairs import dual_gram, n_pairs, pack, unpack
-from ._study import Fold, Order, Prediction, Study
+from .._compute import blas
+from .._fitting.settings import LINEAR_TOL, Settings
+from .._inputs.stored import Stored
+from .._inputs.validation import available_memory
+from .._model.products import apply_adjoint, apply_atoms
+from .._solvers._pairs import dual_gram, n_pairs, pack, unpack
+from .folds import Split
+from .held_out import Fold, Order, Prediction, Study
 
 Array = NDArray[np.float64]
 

@@ -12,27 +12,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._baselines import BASELINES
-from ._certificate import ConvergenceWarning
-from ._compute.jit import blas_for
-from ._compute.progress import Progress, watching
-from ._describe import describe
-from ._folds import Split, as_given, inner_folds, make_folds
-from ._held_out import check_score, held_out_target
-from ._inputs.validation import check_choice, check_generator, check_whole
-from ._methods import METHODS
-from ._model.problem import Problem
-from ._model.target import Target, aligned
-from ._orders import make_orders
-from ._path import check_ridges
-from ._results.cross_validation import FINE, CrossValidation, Nested, Scores
-from ._results.fit import Fit
-from ._results.moments import N_SUMS, SCORE, Moments
-from ._results.overshoot import warn_overshoot
-from ._settings import Settings
-from ._side_by_side import side_by_side
-from ._start import Start
-from ._study import Prediction, Study
+from .._compute.jit import blas_for
+from .._compute.progress import Progress, watching
+from .._fitting.certificate import ConvergenceWarning
+from .._fitting.describe import describe
+from .._fitting.methods import METHODS
+from .._fitting.settings import Settings
+from .._fitting.start import Start
+from .._inputs.validation import check_choice, check_generator, check_whole
+from .._model.problem import Problem
+from .._model.target import Target, aligned
+from .._results.cross_validation import FINE, CrossValidation, Nested, Scores
+from .._results.fit import Fit
+from .._results.moments import N_SUMS, SCORE, Moments
+from .._results.overshoot import warn_overshoot
+from .baselines import BASELINES
+from .folds import Split, as_given, inner_folds, make_folds
+from .held_out import Prediction, Study
+from .held_out_target import check_score, held_out_target
+from .orders import make_orders
+from .ridge_path import check_ridges
+from .side_by_side import side_by_side
 
 Array = NDArray[np.float64]
 

@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._certificate import stationarity
-from ._compute import blas
-from ._compute.jit import blas_for
-from ._inputs.stored import Stored
-from ._inputs.validation import SMALL, available_memory, require_memory
-from ._minimise.derivatives import Derivatives, derivatives
-from ._minimise.kernels import lower_elsewhere
-from ._minimise.objective import COMPILED, Objective
-from ._minimise.trust_region import Minimum, minima
-from ._model.bounds import Bounds
-from ._model.problem import Problem
-from ._settings import Outcome, Settings
-from ._solvers import base_bytes
-from ._start import Ridge, Start
+from .._compute import blas
+from .._compute.jit import blas_for
+from .._inputs.stored import Stored
+from .._inputs.validation import SMALL, available_memory, require_memory
+from .._minimise.derivatives import Derivatives, derivatives
+from .._minimise.kernels import lower_elsewhere
+from .._minimise.objective import COMPILED, Objective
+from .._minimise.trust_region import Minimum, minima
+from .._model.bounds import Bounds
+from .._model.problem import Problem
+from .._solvers import base_bytes
+from .certificate import stationarity
+from .settings import Outcome, Settings
+from .start import Ridge, Start
 
 Array = NDArray[np.float64]
 
