@@ -22,8 +22,7 @@ import numpy as np
 
 import fastcov as fc
 from fastcov._results.evidence import gain_over, maxima
-from fastcov._results.moments import SCORES
-from fastcov._studies.baselines import BASELINES
+from fastcov._results.score import BASELINES, SCORES
 
 N, M, D = 40, 50, 16
 RIDGES = (3e-3, 3e-2, 0.3)

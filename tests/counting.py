@@ -23,7 +23,7 @@ import fastcov
 from fastcov._activations.kernels import GROUP
 from fastcov._compute import blas
 from fastcov._compute.jit import Kernel
-from fastcov._minimise.kernels import COUNT, PASSES, PRODUCTS, STEPS
+from fastcov._compute.minimum_kernels import COUNT, PASSES, PRODUCTS, STEPS
 from fastcov._model import products as model_products
 from fastcov._solvers import _nystrom
 

@@ -18,7 +18,7 @@ from scipy.io import savemat
 
 import fastcov as fc
 from fastcov import cli
-from fastcov._results.moments import SCORES
+from fastcov._results.score import SCORES
 
 compiled = pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="slow without compiling")
 PNG = b"\x89PNG"

@@ -6,7 +6,7 @@ import pytest
 from cases import data
 
 import fastcov as fc
-from fastcov._results.moments import SCORES
+from fastcov._results.score import SCORES
 
 RELATIVE = [1e-2, 1e-1]
 FOLDS = [(np.arange(9), np.arange(9, 13)), (np.arange(4, 13), np.arange(4))]

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import fastcov as fc
 from fastcov._inputs.labels import Labelled, Labels
-from fastcov._results.moments import SCORES
+from fastcov._results.score import SCORES
 
 N, M, D = 30, 25, 8
 SIM = fc.datasets.simulate(N, D, rng=0)

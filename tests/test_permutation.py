@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 import fastcov as fc
 from fastcov._results import evidence
-from fastcov._results.moments import SCORES
-from fastcov._studies.baselines import BASELINES
+from fastcov._results.score import BASELINES, SCORES
 from fastcov._studies.orders import make_orders
 
 LABELS = np.repeat(np.arange(3), 4)

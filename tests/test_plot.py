@@ -13,8 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import fastcov as fc
 from fastcov import plot
-from fastcov._results.moments import SCORES
-from fastcov._studies.baselines import BASELINES
+from fastcov._results.score import BASELINES, SCORES
 from fastcov.plot._held_out import WORDS
 
 

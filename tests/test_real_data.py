@@ -9,7 +9,7 @@ import pytest
 import fastcov as fc
 from fastcov._model import products
 from fastcov._model.problem import Problem
-from fastcov._results.moments import SCORES
+from fastcov._results.score import SCORES
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("FASTCOV_REAL_DATA"), reason="FASTCOV_REAL_DATA is not set to a file of responses"

@@ -18,7 +18,7 @@ from test_plot import assert_legible
 
 import fastcov as fc
 from fastcov import cli
-from fastcov._results.moments import SCORES
+from fastcov._results.score import SCORES
 from fastcov.plot._held_out import WORDS
 from fastcov.plot._style import new_figure
 from fastcov.report import _evidence, _headline, _page, _sections, _words

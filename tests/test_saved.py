@@ -17,8 +17,8 @@ from numpy.testing import assert_array_equal
 
 import fastcov as fc
 from fastcov._fitting.describe import Fits
+from fastcov._inputs import container
 from fastcov._inputs.labels import Labelled
-from fastcov._results import saved
 
 h5py = pytest.importorskip("h5py")
 
@@ -228,7 +228,7 @@ def test_h5py_reads_the_numbers_by_name(tmp_path):
 @suffixes
 def test_objects_are_never_pickled(tmp_path, suffix):
     with pytest.raises(TypeError, match=r"not objects in \['mine'\]"):
-        saved.write_entries(tmp_path / f"x.{suffix}", {"mine": [None]})
+        container.write_entries(tmp_path / f"x.{suffix}", {"mine": [None]})
     assert not os.listdir(tmp_path)
 
 
@@ -295,14 +295,14 @@ def test_without_h5py_it_says_how_to_get_it(tmp_path, monkeypatch):
 def rewritten(path, **changes):
     """Save the named fit with other entries, None for none; a checksum that was right stays as it was."""
     FITS["named"].save(path)
-    read = saved._read_npz if path.suffix == ".npz" else saved._read_h5
+    read = container._read_npz if path.suffix == ".npz" else container._read_h5
     entries = {
         name: entry.item().decode() if entry.dtype == object and entry.ndim == 0 else entry
         for name, entry in read(path).items()
         if entry.dtype != object or entry.ndim == 0
     }
     entries |= changes
-    saved.write_entries(path, {name: value for name, value in entries.items() if value is not None})
+    container.write_entries(path, {name: value for name, value in entries.items() if value is not None})
 
 
 def signed(path, **changes):
@@ -322,9 +322,9 @@ def test_missing_files_folders_and_other_kinds_are_refused(tmp_path, suffix):
 @suffixes
 def test_files_of_others_are_not_fits(tmp_path, suffix):
     path = tmp_path / f"fit.{suffix}"
-    saved.write_entries(path, {"gains": np.ones(3)})
+    container.write_entries(path, {"gains": np.ones(3)})
     refused(path, "that save of a Fit, RidgePath, CrossValidation or PermutationTest wrote", "is none")
-    saved.write_entries(path, {"gains": np.ones(3), "format": "other"})
+    container.write_entries(path, {"gains": np.ones(3), "format": "other"})
     refused(path, "that save of a Fit, RidgePath, CrossValidation or PermutationTest wrote", "is none")
 
 
@@ -339,12 +339,12 @@ def as_version_1(path, fit):
     """Write a fit as format version 1 had it: there were no nuisance terms, and no pairs in stats."""
     stats = {name: value for name, value in fit.stats.items() if name != "pairs"}
     arrays = {}
-    record = saved._encoded(dataclasses.replace(fit, stats=stats), "", arrays)
+    record = container._encoded(dataclasses.replace(fit, stats=stats), "", arrays)
     assert record["fields"].pop("nuisance") == {"dict": {}}
     metadata = json.dumps(record, allow_nan=False).encode("ascii")
-    saved.write_entries(path, {
-        "format": "fastcov.Fit", "format_version": 1, "version": "0.1.0", **saved._readable(fit, arrays),
-        **arrays, "metadata": np.bytes_(metadata), "checksum": saved._checksum(metadata, arrays),
+    container.write_entries(path, {
+        "format": "fastcov.Fit", "format_version": 1, "version": "0.1.0",
+        **arrays, "metadata": np.bytes_(metadata), "checksum": container.checksum(metadata, arrays),
     })  # fmt: skip
 
 

@@ -9,8 +9,9 @@ from numpy.testing import assert_array_equal
 from test_saved import CHANNELS, FITS, NAMED, SIM, STACK, D, N, refused, rewritten, same, suffixes
 
 import fastcov as fc
-from fastcov._results import saved
-from fastcov._results.moments import N_SUMS, Moments
+from fastcov import _load
+from fastcov._inputs import container
+from fastcov._results.score import N_SUMS, Moments
 
 BOTH = ("diagonal", "constant")
 
@@ -182,11 +183,10 @@ def few(*shape):
     ],
 )
 def test_shapes_of_paths_and_studies_that_contradict_each_other_are_refused(
-    tmp_path, suffix, result, changes, words, monkeypatch
+    tmp_path, suffix, result, changes, words
 ):
     path = tmp_path / f"result.{suffix}"
-    monkeypatch.setattr(saved, "_readable", lambda *_: {})  # which could not be made of it
-    dataclasses.replace(result, **changes).save(path)
+    container.save(dataclasses.replace(result, **changes), path, {})
     refused(path, "must be an intact file", words)
 
 
@@ -205,11 +205,11 @@ def test_paths_and_studies_cut_short_are_refused_in_one_line(tmp_path, suffix, n
 def test_a_flipped_bit_in_a_study_is_found(tmp_path, entry):
     path = tmp_path / "study.npz"
     STUDY.save(path)
-    entries = saved._read_npz(path)
+    entries = container._read_npz(path)
     values = bytearray(entries[entry].tobytes())
     values[len(values) // 2] ^= 1
     entries[entry] = np.frombuffer(values, entries[entry].dtype).reshape(entries[entry].shape)
-    saved.write_entries(path, entries)
+    container.write_entries(path, entries)
     refused(path, "its checksum is that of other content")
 
 
@@ -230,11 +230,11 @@ def test_a_class_is_registered_by_its_name_alone_and_its_new_fields_take_their_d
         values: np.ndarray
 
     path = tmp_path / f"fit.{suffix}"
-    monkeypatch.setitem(saved._CLASSES, "Extended", Earlier)
+    monkeypatch.setitem(_load._CLASSES, "Extended", Earlier)
     Earlier.__name__ = "Extended"
     stats = FITS["linear"].stats | {"mine": (Earlier(np.arange(3)), {"inside": Earlier(np.ones(2))})}
     dataclasses.replace(FITS["linear"], stats=stats).save(path)
-    monkeypatch.setitem(saved._CLASSES, "Extended", Extended)
+    monkeypatch.setitem(_load._CLASSES, "Extended", Extended)
     first, second = fc.load(path).stats["mine"]
     same(first, Extended(np.arange(3)))
     same(second, {"inside": Extended(np.ones(2))})

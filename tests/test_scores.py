@@ -10,11 +10,11 @@ import pytest
 from cases import data, run_python, target
 
 import fastcov as fc
-from fastcov._results import moments as moments_module
+from fastcov._results import score as moments_module
 from fastcov._results import score_kernels
 from fastcov._results.chosen_ridge import ChosenRidge, chosen, jackknife
-from fastcov._results.moments import SCORES, Moments, sums_of
-from fastcov._studies.baselines import BASELINES, Block, baselines
+from fastcov._results.score import BASELINES, SCORES, Moments, sums_of
+from fastcov._studies.baselines import Block, baselines
 from fastcov._studies.held_out_target import check_score
 
 ridge_fit = {

@@ -6,7 +6,7 @@ import pytest
 from cases import absolute_error, data, random_gains, rounding, target, within
 
 import fastcov as fc
-from fastcov._minimise.kernels import least_either_way, rise
+from fastcov._compute.minimum_kernels import least_either_way, rise
 
 METRICS = [
     {}, {"nuisance": "diagonal"}, {"nuisance": ("diagonal", "constant")}, {"pairs": "off-diagonal"},

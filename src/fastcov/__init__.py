@@ -29,7 +29,7 @@ _NAMES = {
     "Applied": "_results.applied",
     "AtomOperator": "_model.operators",
     "ConvergenceWarning": "_fitting.certificate",
-    "ChannelTest": "_studies.permutation_test",
+    "ChannelTest": "_results.permutation_test",
     "ChosenRidge": "_results.chosen_ridge",
     "Contributions": "_explaining.contributions",
     "CrossValidation": "_results.cross_validation",
@@ -38,10 +38,10 @@ _NAMES = {
     "GramOperator": "_model.operators",
     "LabelWarning": "_inputs.labels",
     "OvershootWarning": "_results.overshoot",
-    "PermutationTest": "_studies.permutation_test",
+    "PermutationTest": "_results.permutation_test",
     "Plan": "_solvers",
     "Progress": "_compute.progress",
-    "RidgePath": "_studies.ridge_path",
+    "RidgePath": "_results.ridge_path",
     "SingleGainLosses": "_minimise.single_gains",
     "Verdict": "_results.evidence",
     "atom_norms": "_model.operators",
@@ -50,7 +50,7 @@ _NAMES = {
     "explain": "_explaining.explain",
     "fit": "_fit",
     "gram": "_model.operators",
-    "load": "_results.saved",
+    "load": "_load",
     "loss": "_model.loss",
     "loss_and_gradient": "_model.loss",
     "overlaps": "_model.operators",
@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from ._fit import fit as fit
     from ._fitting.certificate import ConvergenceWarning as ConvergenceWarning
     from ._inputs.labels import LabelWarning as LabelWarning
+    from ._load import load as load
     from ._minimise.single_gains import SingleGainLosses as SingleGainLosses
     from ._model.loss import loss as loss
     from ._model.loss import loss_and_gradient as loss_and_gradient
@@ -96,14 +97,13 @@ if TYPE_CHECKING:
     from ._results.evidence import Verdict as Verdict
     from ._results.fit import Fit as Fit
     from ._results.overshoot import OvershootWarning as OvershootWarning
-    from ._results.saved import load as load
+    from ._results.permutation_test import ChannelTest as ChannelTest
+    from ._results.permutation_test import PermutationTest as PermutationTest
+    from ._results.ridge_path import RidgePath as RidgePath
     from ._solvers import Plan as Plan
     from ._solvers import plan as plan
     from ._studies.cross_validation import cross_validate as cross_validate
-    from ._studies.permutation_test import ChannelTest as ChannelTest
-    from ._studies.permutation_test import PermutationTest as PermutationTest
     from ._studies.permutation_test import permutation_test as permutation_test
-    from ._studies.ridge_path import RidgePath as RidgePath
     from ._studies.ridge_path import ridge_path as ridge_path
 
 __all__ = [*_NAMES, *_MODULES, "__version__"]

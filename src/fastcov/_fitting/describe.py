@@ -14,6 +14,7 @@ from .._inputs.labels import Labels
 from .._model.problem import BLOCK_BYTES, Problem
 from .._results.fit import STACKED, Fit
 from .._results.overshoot import beyond, sizes
+from .._results.ridge_path import Columns
 from .settings import Outcome
 from .start import Ridge, Start
 
@@ -121,7 +122,7 @@ def _shown(terms: dict[str, Array], shown: Any) -> dict[str, Any]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Fits(Sequence[Fit]):
+class Fits(Columns):
     """Fits of one start at several ridges, held as arrays: a `Fit` is made when it is asked for, once."""
 
     ridges: tuple[Ridge, ...]

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from .._compute import blas
 from .._compute.jit import blas_for
+from .._compute.minimum_kernels import lower_elsewhere
 from .._inputs.stored import Stored
 from .._inputs.validation import SMALL, available_memory, require_memory
 from .._minimise.derivatives import Derivatives, derivatives
-from .._minimise.kernels import lower_elsewhere
 from .._minimise.objective import COMPILED, Objective
 from .._minimise.trust_region import Minimum, minima
 from .._model.bounds import Bounds

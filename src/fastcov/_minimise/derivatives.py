@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from .._compute import blas
 from .._compute.jit import ELEMENT_PRODUCTS, blas_for
+from .._compute.minimum_kernels import EPSILON, worth_of
 from .._model.problem import Problem
 from .._model.ridge_penalty import Penalty
 from . import derivative_kernels
 from .derivative_kernels import ROWS, SUMS, SX, SY, XWX, XWY, XX, XY, YY
-from .kernels import EPSILON, worth_of
 from .objective import COMPILED, Objective, norm
 from .single_gains import quartics, share
 

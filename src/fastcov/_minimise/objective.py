@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from scipy.linalg import blas
 
 from .._compute.jit import ELEMENT_PRODUCTS, blas_for
+from .._compute.minimum_kernels import EPSILON, FINE_GAINS, ROWS, evaluate, least_of_quartic, spread
 from .._model.problem import NARROW, Problem
 from .._model.products import apply_adjoint, apply_atoms, squared_norms, weighted_adjoint, weighted_atoms
 from .._model.ridge_penalty import Penalty
-from .kernels import EPSILON, FINE_GAINS, ROWS, evaluate, least_of_quartic, spread
 
 Array = NDArray[np.float64]
 

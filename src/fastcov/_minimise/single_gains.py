@@ -11,21 +11,16 @@ and under a metric of the images of these.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._compute import kernels
+from .._compute.minimum_kernels import least_either_way, rise
 from .._distributed.chunked import joined
 from .._model import counted_atoms
-from .._model.metric import ALL, OFF_DIAGONAL
 from .._model.problem import Problem
-from .._model.ridge_penalty import Penalty
-from .kernels import least_either_way, rise
-
-if TYPE_CHECKING:
-    from .._results.fit import Fit
 
 Array = NDArray[np.float64]
 
@@ -108,46 +103,3 @@ class SingleGainLosses:
                 steps[place] = least_either_way(*c, -np.inf, np.inf)
                 drops[place] = rise(*c, steps[place])
         return self.gains + steps, self.coefficients[..., 0] + drops
-
-
-def losses_of(fit: Fit, X: ArrayLike | None) -> SingleGainLosses:
-    """Of a fit: what it kept, or computed from X."""
-    from .derivatives import derivatives
-
-    if X is None:
-        if fit._single_gains is None:
-            raise ValueError(
-                f"Argument 'X' must be the responses that were fitted, not None, for method={fit.method!r}"
-                f"{' within bounds' if 'at_bounds' in fit.stats else ''}: only an exact fit keeps the losses."
-            )
-        return SingleGainLosses(fit.gains, fit._single_gains.copy())
-    pairs = fit.stats["pairs"]
-    if pairs not in (ALL, OFF_DIAGONAL):
-        raise ValueError(
-            f"Argument 'X' must be left out where pairs have weights ({pairs}), which a fit does not keep: "
-            "use method='exact', which keeps the losses."
-        )
-    given = Problem.of(X, center=fit.stats["center"])
-    if given.shape != tuple(fit.stats["shape"]):
-        raise ValueError(
-            f"Argument 'X' must be the responses that were fitted, {fit.stats['shape'][0]} x "
-            f"{fit.stats['shape'][1]}, not of shape {given.shape}."
-        )
-    names = given.labels.channels
-    if names is not None and fit.channels is not None and tuple(names) != tuple(fit.channels):
-        raise ValueError(
-            "Argument 'X' must have the channels that were fitted, in their order, not others: use "
-            "X.loc[fit.channels]."
-        )
-    problem = given.with_metric(tuple(fit.nuisance) or None, pairs, given.labels).astype(np.float64)
-    target = problem.target(fit.target())
-    gains = np.atleast_2d(fit.gains)
-    penalty = Penalty.of("ridge", fit.ridge, len(gains[0])).scaled(problem.exponent, problem.sizes == 0)
-    if isinstance(problem.X, np.ndarray) and not problem.ready(problem.X):
-        problem = problem.converted()
-    there = derivatives(problem, target, penalty, gains)
-    coefficients = np.empty((*gains.shape, 5))
-    coefficients[..., 0] = there.value[:, np.newaxis]
-    coefficients[..., 1:] = np.moveaxis(there.quartics, 1, -1)
-    coefficients = given.unscaled(coefficients, y=4)
-    return SingleGainLosses(fit.gains, coefficients if fit.gains.ndim == 2 else coefficients[0])

@@ -27,11 +27,7 @@ from numpy.typing import NDArray
 from scipy.linalg import blas
 
 from .._compute.jit import ELEMENT_PRODUCTS, threads_pay
-from .._compute.on_cores import on_cores
-from .._compute.progress import Progress
-from .._model.bounds import Bounds
-from .._model.products import apply_atoms
-from .kernels import (
+from .._compute.minimum_kernels import (
     BREAKDOWN,
     CODE,
     CONVERGED,
@@ -74,6 +70,10 @@ from .kernels import (
     sweep,
     worth_of,
 )
+from .._compute.on_cores import on_cores
+from .._compute.progress import Progress
+from .._model.bounds import Bounds
+from .._model.products import apply_atoms
 from .objective import Objective, Point, best_step, kernel_form, norm
 from .single_gains import quartics, share
 

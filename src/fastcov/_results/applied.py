@@ -14,9 +14,8 @@ from .._inputs.validation import require_memory
 from .._model.metric import OFF_DIAGONAL, nuisance_matrix
 from .._model.problem import Problem
 from .._model.target import aligned
-from .fit import Fit
 from .html import html_table
-from .moments import scored, sums_of
+from .score import scored, sums_of
 
 Array = NDArray[np.float64]
 
@@ -115,7 +114,7 @@ def _mean(values: Any) -> str:
     return f"{np.mean(values):.4g}" + (" (mean)" if np.ndim(values) else "")
 
 
-def apply(fit: Fit, X_new: Any, S: Any, responses: Any) -> Applied:
+def apply(fit: Any, X_new: Any, S: Any, responses: Any) -> Applied:
     """The gains of a fit on new responses, and how well they predict where there is a target."""
     problem = Problem.of(X_new, center=fit.stats["center"], name="X_new")
     N = fit.stats["shape"][0]
@@ -184,7 +183,7 @@ def _score(name: str, C: Array, S: Array, weights: Array) -> float:
     return float(scored(name, sums))
 
 
-def _predicted(fit: Fit, problem: Problem, responses: Any) -> Array:
+def _predicted(fit: Any, problem: Problem, responses: Any) -> Array:
     """The target covariance of new responses, on the scale of those that were fitted."""
     if "target_scale" not in fit.stats:
         raise ValueError(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .moments import Moments
+from .score import Moments
 
 Array = NDArray[np.float64]
 

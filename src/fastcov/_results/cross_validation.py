@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._inputs.container import save
 from .._inputs.validation import check_choice
-from .._studies.folds import Split
 from . import evidence, printed
 from .chosen_ridge import ChosenRidge, chosen, jackknife
 from .fit import Fit
 from .frames import cv_table, frame
 from .html import html_table
-from .moments import SCORES, Moments
+from .score import SCORES, Moments, Split
 
 Array = NDArray[np.float64]
 
@@ -315,9 +315,10 @@ class CrossValidation:
         ImportError
             If h5py is needed and missing.
         """
-        from .saved import save
-
-        save(self, path)
+        found: dict[str, Any] = {"methods": np.array(self.methods, dtype=str)}
+        for method, scores in self.scores.items():  # the file holds the sums that they are made of
+            found |= {f"scores.{method}.{name}": getattr(scores, name) for name in ("r2", "pearson")}
+        save(self, path, found)
 
     def to_frame(self) -> Any:
         """A DataFrame of pandas with a row for each method or baseline, fold and ridge, and all scores.

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .._studies.baselines import BASELINES
+from .score import BASELINES
 
-if TYPE_CHECKING:
-    from .cross_validation import CrossValidation
+# A `CrossValidation` is `Any` here: its class imports this module.
 
 Array = NDArray[np.float64]
 
@@ -51,7 +50,7 @@ class Verdict:
         return " ".join((self.words, *self.more))
 
 
-def p_value(cv: CrossValidation, method: str, score: str, over: str | None = None) -> float | None:
+def p_value(cv: Any, method: str, score: str, over: str | None = None) -> float | None:
     """(1 + #{max over λ of a shuffle ≥ max over λ observed}) / (shuffles + 1)."""
     table = cv.scores[method]
     if table.shuffled is None:
@@ -67,7 +66,7 @@ def exceeded(observed: float, null: Array) -> float:
     return float((1 + np.count_nonzero(~(null < observed))) / (len(null) + 1))
 
 
-def maxima(cv: CrossValidation, method: str, score: str, over: str | None = None) -> tuple[float, Array]:
+def maxima(cv: Any, method: str, score: str, over: str | None = None) -> tuple[float, Array]:
     """The largest pooled score over all ridges, observed and of each shuffle; less that of a baseline."""
     table = cv.scores[method]
     assert table.shuffled is not None
@@ -85,7 +84,7 @@ def largest(values: Array) -> Any:
     return np.where(finite.any(axis=-1), found, np.nan)
 
 
-def gain_over(cv: CrossValidation, method: str, name: str) -> tuple[float, float]:
+def gain_over(cv: Any, method: str, name: str) -> tuple[float, float]:
     """How much the best score is above a baseline, and the standard error of the difference."""
     from .chosen_ridge import jackknife
 
@@ -96,7 +95,7 @@ def gain_over(cv: CrossValidation, method: str, name: str) -> tuple[float, float
     return float(gained), float(jackknife(apart, cv.times))
 
 
-def verdict(cv: CrossValidation, method: str) -> Verdict:
+def verdict(cv: Any, method: str) -> Verdict:
     """In words that a reader of a paper understands."""
     k, table = cv.place(method), cv.scores[method]
     claim = "Held-out covariances are predicted better than without X"
@@ -125,7 +124,7 @@ def verdict(cv: CrossValidation, method: str) -> Verdict:
     return Verdict(better, gains_help, p, words, tuple(more))
 
 
-def _compared(cv: CrossValidation, method: str, name: str) -> tuple[bool | None, float | None, str]:
+def _compared(cv: Any, method: str, name: str) -> tuple[bool | None, float | None, str]:
     """Whether a baseline is beaten, with what p, in words."""
     value = cv.scores[method].pooled(cv.score)[cv.place(method)]
     base = cv.baselines[name].pooled(cv.score)
@@ -136,7 +135,7 @@ def _compared(cv: CrossValidation, method: str, name: str) -> tuple[bool | None,
         return False, p, f"no{tested} ({numbers})"
     if p is None:
         return None, None, f"not shown without shuffles ({numbers}); shuffles=99 tests it"
-    n = len(cv.scores[method].shuffled.sums)  # type: ignore[union-attr]
+    n = len(cv.scores[method].shuffled.sums)
     least = 1 / (n + 1)
     if least > LEVEL and p <= least * 1.001:  # none of the few is as good
         words = f"not shown, p = {p:.2g}, the least that {n} shuffle{'s' * (n > 1)} can give ({numbers})"
@@ -150,7 +149,7 @@ def _compared(cv: CrossValidation, method: str, name: str) -> tuple[bool | None,
     return None, p, f"not shown, p = {p:.2g} ({numbers})"
 
 
-def agreement(cv: CrossValidation, method: str) -> Array | None:
+def agreement(cv: Any, method: str) -> Array | None:
     """Mean correlation of the gains of any two folds of a repeat, at each ridge (K,)."""
     gains = cv.scores[method].gains
     each = len(cv.folds) // cv.repeats

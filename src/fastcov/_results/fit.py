@@ -6,19 +6,19 @@ import dataclasses
 import os
 import pathlib
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._inputs.container import save
+from .._minimise.single_gains import SingleGainLosses
 from .._model.metric import nuisance_matrix
+from .applied import Applied, apply
 from .frames import fit_dataset, fit_frame
 from .html import html_table
 from .overshoot import remedy
-
-if TYPE_CHECKING:
-    from .._minimise.single_gains import SingleGainLosses
-    from .applied import Applied
+from .single_gains import losses_of
 
 Array = NDArray[np.float64]
 
@@ -172,8 +172,6 @@ class Fit:
         (T + 1)ND² flops; memory for a block of rows and D × D matrices, until `Applied.responses` is asked
         for.
         """
-        from .applied import apply
-
         return apply(self, X_new, S, responses)
 
     def single_gain_losses(self, X: ArrayLike | None = None) -> SingleGainLosses:
@@ -212,8 +210,6 @@ class Fit:
         >>> bool(abs(gains - fit.gains).max() < 1e-3), bool((lowest <= fit.loss).all())
         (True, True)
         """
-        from .._minimise.single_gains import losses_of
-
         return losses_of(self, X)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -231,9 +227,13 @@ class Fit:
         ImportError
             If h5py is needed and missing.
         """
-        from .saved import save
-
-        save(self, path)
+        readable = {"method": self.method, "status": self.status, "center": self.stats["center"]}
+        for name in ("ridge", "relative_ridge"):
+            readable[name] = np.nan if (value := getattr(self, name)) is None else value
+        for name in ("channels", "conditions"):
+            if (names := getattr(self, name)) is not None:
+                readable[name] = np.array([str(each) for each in names])
+        save(self, path, readable)
 
     def to_frame(self) -> Any:
         """A DataFrame of pandas, with columns gain and delta and a row for each channel.

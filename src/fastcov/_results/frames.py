@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._inputs.labels import Names
-from .moments import SCORES, scored
+from .score import SCORES, scored
 
-if TYPE_CHECKING:
-    from .._explaining.explanation import Explanation
-    from .._studies.ridge_path import RidgePath
-    from .cross_validation import CrossValidation
-    from .fit import Fit
-
+# Results are `Any` here: their classes import this module.
 Table = dict[str, NDArray[Any]]
 
 
@@ -33,7 +28,7 @@ def named(names: Names | None, n: int) -> list[Any]:
     return list(range(n)) if names is None else list(names)
 
 
-def fit_frame(fit: Fit) -> Any:
+def fit_frame(fit: Any) -> Any:
     pandas = library("pandas", "to_frame()")
     channels = named(fit.channels, fit.delta.shape[-1])
     if fit.delta.ndim == 1:
@@ -43,7 +38,7 @@ def fit_frame(fit: Fit) -> Any:
     return pandas.DataFrame({"gain": fit.gains.ravel(), "delta": fit.delta.ravel()}, index=index)
 
 
-def explanation_frame(explanation: Explanation) -> Any:
+def explanation_frame(explanation: Any) -> Any:
     pandas = library("pandas", "to_frame()")
     columns = {
         "delta": explanation.delta,
@@ -55,7 +50,7 @@ def explanation_frame(explanation: Explanation) -> Any:
     return pandas.DataFrame(columns, index=pandas.Index(list(explanation.channels), name="channel"))
 
 
-def fit_table(fit: Fit) -> Table:
+def fit_table(fit: Any) -> Table:
     """A row for each channel: its name, gain and delta; of several targets a pair of columns for each."""
     table: Table = {"channel": np.array(named(fit.channels, fit.delta.shape[-1]), dtype=object)}
     if fit.delta.ndim == 1:
@@ -65,7 +60,7 @@ def fit_table(fit: Fit) -> Table:
     return table
 
 
-def path_table(path: RidgePath) -> Table:
+def path_table(path: Any) -> Table:
     """A row for each ridge, and for each target of several."""
     T = len(path[0].delta) if path[0].delta.ndim == 2 else 1
 
@@ -80,7 +75,7 @@ def path_table(path: RidgePath) -> Table:
     return table | {name: column(name) for name in ("loss", "loss_at_one", "r2", "residual", "status")}
 
 
-def cv_table(cv: CrossValidation) -> Table:
+def cv_table(cv: Any) -> Table:
     """A row for each method, fold and ridge with all scores, and for each baseline and fold."""
     (F, K) = len(cv.folds), len(cv.ridges)
     each, B = F // cv.repeats, len(cv.baselines)
@@ -115,7 +110,7 @@ def frame(table: Table) -> Any:
     return library("pandas", "to_frame()").DataFrame(table)
 
 
-def fit_dataset(fit: Fit) -> Any:
+def fit_dataset(fit: Any) -> Any:
     xarray = library("xarray", "to_xarray()")
     target = ("target",) * (fit.delta.ndim - 1)
     square = ("condition", "condition_2")

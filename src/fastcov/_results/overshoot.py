@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from .._inputs.labels import outside
 
-if TYPE_CHECKING:
-    from .._studies.ridge_path import RidgePath
-    from .fit import Fit
+# A `Fit` and a `RidgePath` are `Any` here: their classes import this module.
 
 # What a covariance may be off by, in units of rounding of its size and √N: a few, from sums of N products in
 # blocks.
@@ -24,7 +22,7 @@ class OvershootWarning(UserWarning):
     """A fit ended above the exact loss at gains of one; `Fit.overshoots` says of which targets."""
 
 
-def beyond_rounding(fit: Fit) -> Any:
+def beyond_rounding(fit: Any) -> Any:
     """Whether the loss is above that at gains of one by more than rounding explains, for each target."""
     if not np.any(fit.overshoots):  # all that most fits take
         return fit.overshoots
@@ -49,7 +47,7 @@ def beyond(loss: Any, at_one: Any, size: Any, stats: dict[str, Any]) -> Any:
         return loss - at_one > off * (left + off) + ROUNDING * eps * loss
 
 
-def remedy(fit: Fit) -> str:
+def remedy(fit: Any) -> str:
     """What to do about a fit that overshoots."""
     return (
         "Use a larger ridge"
@@ -58,7 +56,7 @@ def remedy(fit: Fit) -> str:
     )
 
 
-def warn_overshoot(fit: Fit, *, explained: bool = False) -> None:
+def warn_overshoot(fit: Any, *, explained: bool = False) -> None:
     """Warn the caller of this package where a fit, or the linear fit that is explained, overshoots."""
     above = beyond_rounding(fit)
     if not np.any(above):
@@ -72,7 +70,7 @@ def warn_overshoot(fit: Fit, *, explained: bool = False) -> None:
     )
 
 
-def warn_overshoots(path: RidgePath) -> None:
+def warn_overshoots(path: Any) -> None:
     """Warn the caller of this package once of all the fits of a path that overshoot."""
     above = path._overshooting()
     if not len(above):
@@ -101,7 +99,7 @@ def _ratios(losses: Any, at_one: Any) -> Any:
     return np.fmax.reduce(ratios, axis=1, initial=0.0)  # both are zero where gains of one are the answer
 
 
-def _times(fit: Fit) -> str:
+def _times(fit: Any) -> str:
     """By how many times the loss is above that at gains of one, of the worst target."""
     ratio = float(_ratios(np.asarray(fit.loss)[np.newaxis], fit.loss_at_one)[0])
     if not np.isfinite(ratio):

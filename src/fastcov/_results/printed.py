@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .._studies.baselines import BASELINES
-from .moments import Moments
+from .score import BASELINES, Moments
 
-if TYPE_CHECKING:
-    from .cross_validation import CrossValidation
+# A `CrossValidation` is `Any` here: its class imports this module.
 
 WIDTH = 108
 # The columns of the second table: of held-out pairs, then of cross pairs.
@@ -26,13 +24,13 @@ CROSS = {"R2": "cross-r2", "off-diagonal": "cross-r2-off-diagonal", "Pearson": "
 Table = tuple[str, tuple[str, ...], list[tuple[str, ...]], list[str]]
 
 
-def title(cv: CrossValidation) -> str:
+def title(cv: Any) -> str:
     N, D = cv.stats["shape"]
     folds = f"{len(cv.folds)} folds" + (f" ({cv.repeats} repeats)" if cv.repeats > 1 else "")
     return f"CrossValidation: {N} channels x {D} conditions, {folds}, {cv.score} +- standard error"
 
 
-def tables(cv: CrossValidation) -> Iterator[Table]:
+def tables(cv: Any) -> Iterator[Table]:
     """Title, head, rows and notes: scores at each ridge, what they show, and all scores at the best."""
     width = ("ridge/largest" if cv.relative else "ridge", *cv.methods)
     yield title(cv), width, _ridge_rows(cv), [*_ridge_notes(cv), *conclusions(cv)]
@@ -44,7 +42,7 @@ def tables(cv: CrossValidation) -> Iterator[Table]:
         yield f"At the best ridge, all folds together, {name}", ("", *columns), rows, []
 
 
-def text(cv: CrossValidation) -> str:
+def text(cv: Any) -> str:
     lines: list[str] = []
     for k, (caption, head, rows, notes) in enumerate(tables(cv)):
         lines.append(caption if k == 0 else f"  {caption}")
@@ -65,7 +63,7 @@ def _number(value: Any) -> str:
     return "-" if np.isnan(value) else f"{value:.3f}"
 
 
-def _compared(cv: CrossValidation) -> Iterator[tuple[str, Moments]]:
+def _compared(cv: Any) -> Iterator[tuple[str, Moments]]:
     """Each method at its best ridge, and the baselines."""
     for name in cv.methods:
         if (k := cv.place(name)) >= 0:
@@ -74,7 +72,7 @@ def _compared(cv: CrossValidation) -> Iterator[tuple[str, Moments]]:
         yield label, cv.baselines[name]
 
 
-def _ridge_rows(cv: CrossValidation) -> list[tuple[str, ...]]:
+def _ridge_rows(cv: Any) -> list[tuple[str, ...]]:
     """The score at each ridge, the best marked, and of each baseline."""
     summaries = {name: cv.summary(name) for name in cv.methods}
     best = {name: cv.place(name) for name in cv.methods}
@@ -94,12 +92,12 @@ def _ridge_rows(cv: CrossValidation) -> list[tuple[str, ...]]:
     return rows
 
 
-def _ridge_notes(cv: CrossValidation) -> list[str]:
+def _ridge_notes(cv: Any) -> list[str]:
     one_se = ", ".join(f"{value:.4g}" for value in cv.choices("one-se").values())
     return [f"* best; largest within one standard error of the difference: {one_se}"]
 
 
-def conclusions(cv: CrossValidation) -> list[str]:
+def conclusions(cv: Any) -> list[str]:
     """What the numbers are evidence of, and how far to believe them."""
     from .cross_validation import FINE
 

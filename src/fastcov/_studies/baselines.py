@@ -9,12 +9,9 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from .._compute.jit import blas_for
-from .folds import Split
+from .._results.score import Split
 
 Array = NDArray[np.float64]
-
-# Name -> what stands in tables and figures.
-BASELINES = {"one": "gains of one", "no-x": "no X", "scaled": "aC+βI+γ11ᵀ"}
 
 
 @dataclasses.dataclass(frozen=True)

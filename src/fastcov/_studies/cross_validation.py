@@ -24,10 +24,9 @@ from .._model.problem import Problem
 from .._model.target import Target, aligned
 from .._results.cross_validation import FINE, CrossValidation, Nested, Scores
 from .._results.fit import Fit
-from .._results.moments import N_SUMS, SCORE, Moments
 from .._results.overshoot import warn_overshoot
-from .baselines import BASELINES
-from .folds import Split, as_given, inner_folds, make_folds
+from .._results.score import BASELINES, N_SUMS, SCORE, Moments, Split
+from .folds import as_given, inner_folds, make_folds
 from .held_out import Prediction, Study
 from .held_out_target import check_score, held_out_target
 from .orders import make_orders

@@ -7,12 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._inputs.validation import check_whole
-
-Indices = NDArray[np.intp]
-Split = tuple[Indices, Indices]  # training and held-out conditions
+from .._results.score import Indices, Split
 
 # A covariance of one condition says nothing about how conditions are arranged: to train on. One that is held
 # out has its pairs with those that were trained on.

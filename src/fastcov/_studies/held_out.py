@@ -17,9 +17,8 @@ from .._inputs.stored import Stored
 from .._model.problem import Problem
 from .._model.products import covariance_columns
 from .._model.target import dust
-from .._results.moments import N_SUMS, sums_of
-from .baselines import BASELINES, Block, added, baselines
-from .folds import Split
+from .._results.score import BASELINES, N_SUMS, Split, sums_of
+from .baselines import Block, added, baselines
 from .ridge_path import outcomes
 
 if TYPE_CHECKING:

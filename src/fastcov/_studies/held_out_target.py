@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from .._inputs.labels import by_condition
 from .._inputs.validation import check_array, check_choice
 from .._model.problem import Problem, check_responses
-from .._results.moments import LEAST_PAIRED, PAIRED, SCORES
-from .folds import Split
+from .._results.score import LEAST_PAIRED, PAIRED, SCORES, Split
 
 if TYPE_CHECKING:
     from .._model.metric import Metric

@@ -25,8 +25,8 @@ from .._fitting.settings import LINEAR_TOL, Settings
 from .._inputs.stored import Stored
 from .._inputs.validation import available_memory
 from .._model.products import apply_adjoint, apply_atoms
+from .._results.score import Split
 from .._solvers._pairs import dual_gram, n_pairs, pack, unpack
-from .folds import Split
 from .held_out import Fold, Order, Prediction, Study
 
 Array = NDArray[np.float64]

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._compute.jit import blas_for
 from .._compute.progress import Progress, watching
-from .._fitting.describe import Fits, fits_of, kept
+from .._fitting.describe import fits_of, kept
 from .._fitting.methods import METHODS, all_certified, plan_for, stepped
 from .._fitting.settings import Outcome, Settings
 from .._fitting.start import Ridge, Start
@@ -23,10 +22,8 @@ from .._inputs.validation import as_float64, check_array, check_nonnegative
 from .._minimise.derivatives import covariances
 from .._model.problem import BLOCK_BYTES, NARROW, Problem
 from .._model.target import Target
-from .._results.fit import Fit
-from .._results.frames import frame, path_table
-from .._results.html import html_table
-from .._results.overshoot import beyond_rounding, warn_overshoots
+from .._results.overshoot import warn_overshoots
+from .._results.ridge_path import RidgePath
 from .._solvers import SOLVERS
 from .._solvers._pairs import n_pairs
 from .._solvers._plan import BANDWIDTH
@@ -242,145 +239,3 @@ def _spectral_pays(start: Start, ridges: Sequence[Ridge], settings: Settings) ->
         if left < 0:
             return spectral.fits
     return False
-
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class RidgePath(Sequence[Fit]):
-    """Fits for several ridges, in the order they were asked for; prints itself as a table.
-
-    It is a sequence of `Fit`. Attributes stack theirs: with a stack of T targets each has a second axis
-    of length T.
-
-    Attributes
-    ----------
-    fits : sequence of Fit
-        Those of `ridge_path` are held as arrays, and each is made when it is asked for.
-    """
-
-    fits: Sequence[Fit]
-
-    @overload
-    def __getitem__(self, k: int) -> Fit: ...
-    @overload
-    def __getitem__(self, k: slice) -> tuple[Fit, ...]: ...
-    def __getitem__(self, k: Any) -> Any:
-        return self.fits[k]
-
-    def __len__(self) -> int:
-        return len(self.fits)
-
-    @property
-    def ridges(self) -> Array:
-        """λ (K,), in units of X to the fourth."""
-        return np.array(self._each("ridge"))
-
-    @property
-    def relative_ridges(self) -> Array | None:
-        """λ over the largest eigenvalue of GᵀG (K,), where the path was asked for it."""
-        values = self._each("relative_ridge")
-        return None if None in values else np.array(values)
-
-    @property
-    def gains(self) -> Array:
-        """z, shape (K, N)."""
-        return np.array(self._each("gains"))
-
-    @property
-    def delta(self) -> Array:
-        """z − 1, shape (K, N)."""
-        return np.array(self._each("delta"))
-
-    @property
-    def loss(self) -> Array:
-        """Exact loss, ridge term included (K,)."""
-        return np.array(self._each("loss"))
-
-    @property
-    def loss_at_one(self) -> Any:
-        """Exact loss at gains of one, the same for all ridges."""
-        return self.fits[0].loss_at_one
-
-    @property
-    def r2(self) -> Array:
-        """R² of the covariance (K,)."""
-        return np.array(self._each("r2"))
-
-    @property
-    def residual(self) -> Array:
-        """The certificate of each fit (K,)."""
-        return np.array(self._each("residual"))
-
-    @property
-    def status(self) -> list[str]:
-        """How each fit ended."""
-        return self._each("status")
-
-    def _each(self, name: str) -> list[Any]:
-        """An attribute of all fits."""
-        if isinstance(self.fits, Fits):
-            return self.fits.each(name)
-        return [getattr(fit, name) for fit in self.fits]
-
-    def _overshooting(self) -> NDArray[np.intp]:
-        """Places of the fits that end above gains of one, by more than rounding explains."""
-        if isinstance(self.fits, Fits):
-            return np.flatnonzero(self.fits.overshooting())
-        return np.flatnonzero([np.any(beyond_rounding(fit)) for fit in self.fits])
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all fits to one .npz, .h5 or .hdf5 file, which `fastcov.load` reads.
-
-        As `Fit.save`. Entries have the names of attributes, as ``"ridges"``, ``"loss"`` and, of the first
-        fit, ``"fits.0.gains"``.
-
-        Raises
-        ------
-        ValueError, OSError
-            If such a file cannot be written there.
-        TypeError
-            If something was added to the stats of a fit that is not of numbers, texts, lists and dicts.
-        ImportError
-            If h5py is needed and missing.
-        """
-        from .._results.saved import save
-
-        save(self, path)
-
-    def to_frame(self) -> Any:
-        """A DataFrame of pandas with a row for each ridge: method, ridge, loss, r2, residual, status, …
-
-        For T targets there is a row for each, and a column target. Raises ImportError without pandas.
-        """
-        return frame(path_table(self))
-
-    def __repr__(self) -> str:
-        head, rows = self._table()
-        widths = [max(len(row[j]) for row in (head, *rows)) for j in range(len(head))]
-        table = "\n".join(
-            "  " + "  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True))
-            for row in (head, *rows)
-        )
-        return f"{self._title()}\n{table}"
-
-    def _repr_html_(self) -> str:
-        head, rows = self._table()
-        return html_table(self._title(), rows, head=head)
-
-    def _title(self) -> str:
-        N, D = self.fits[0].stats["shape"]
-        return f"RidgePath: {self.fits[0].method}, {N} channels x {D} conditions"
-
-    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Head and rows of the table that a path shows itself as."""
-        relative = self.fits[0].relative_ridge is not None
-        head = ("ridge/largest" if relative else "ridge", "loss/at one", "R2", "gains", "residual", "status")
-        rows: list[tuple[str, ...]] = []
-        for fit in self.fits:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                share = np.mean(np.divide(fit.loss, fit.loss_at_one))
-            rows.append((
-                f"{fit.relative_ridge if relative else fit.ridge:.4g}", f"{share:.4g}",
-                f"{np.mean(fit.r2):.4g}", f"{fit.gains.min():.3g} to {fit.gains.max():.3g}",
-                f"{np.max(fit.residual):.1e}", fit.status,
-            ))  # fmt: skip
-        return head, rows

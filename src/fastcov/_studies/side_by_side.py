@@ -17,8 +17,8 @@ from .._compute.progress import Progress
 from .._fitting.settings import Settings
 from .._inputs.stored import Stored
 from .._inputs.validation import available_memory
+from .._results.score import Split
 from .._solvers import plan
-from .folds import Split
 from .held_out import KEPT_BYTES, Prediction, Study
 from .leave_out import LeftOut, pays
 from .ridge_path import RELATIVE_RIDGES

@@ -201,7 +201,7 @@ def save_record(
     """Save a record as arrays without pickle, what is None as NaN; or tables of the same columns as one."""
     import numpy as np
 
-    from .._results.saved import write_entries
+    from .._inputs.container import write_entries
 
     if path.suffix.lower() == ".csv":
         write_table(path, tables())

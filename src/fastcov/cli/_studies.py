@@ -53,7 +53,7 @@ from ._study_records import cv_arrays, cv_record
 from ._study_report import check_page, save_page
 
 if TYPE_CHECKING:
-    from .._studies.ridge_path import RidgePath
+    from .._results.ridge_path import RidgePath
 
 
 @click.command("cv", short_help="Find the ridge and method that predict best.")

@@ -10,8 +10,8 @@ from ._study_options import SCORES
 
 if TYPE_CHECKING:
     from .._results.cross_validation import CrossValidation
-    from .._results.moments import Moments
-    from .._studies.permutation_test import PermutationTest
+    from .._results.permutation_test import PermutationTest
+    from .._results.score import Moments
 
 
 def _shared(cv: CrossValidation) -> dict[str, Any]:

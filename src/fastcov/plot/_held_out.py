@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from .._inputs.validation import check_choice
 from .._results.cross_validation import CrossValidation
-from .._results.moments import SCORES
-from .._studies.baselines import BASELINES
+from .._results.score import BASELINES, SCORES
 from ._held_out_legend import Entry, draw_legend, is_small, letters
 from ._ridge_scale import RidgeScale
 from ._style import CARET_DOWN, finish, look, new_figure, number, require_matplotlib

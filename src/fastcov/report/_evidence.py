@@ -8,8 +8,8 @@ from typing import Any
 from .. import plot
 from .._results.cross_validation import CrossValidation
 from .._results.fit import Fit
-from .._studies.baselines import BASELINES
-from .._studies.permutation_test import PermutationTest
+from .._results.permutation_test import PermutationTest
+from .._results.score import BASELINES
 from ..plot._held_out import WORDS, band
 from ._evidence_tables import (
     BASELINE_WORDS,

@@ -18,7 +18,7 @@ from .._compute import system
 from .._inputs.files import check_output, writing
 from .._results.cross_validation import CrossValidation
 from .._results.fit import Fit, target_of_stack
-from .._studies.permutation_test import PermutationTest
+from .._results.permutation_test import PermutationTest
 from ._evidence import STUDIED, study_of
 from ._evidence import sections as evidence_sections
 from ._explanation import EXPLAINED, explanation_sections

@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._studies.folds import Split
 from . import score_kernels
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
+Split = tuple[Indices, Indices]  # training and held-out conditions
+
+# Predictions that need no fitted gains: name -> what stands in tables and figures.
+BASELINES = {"one": "gains of one", "no-x": "no X", "scaled": "aC+βI+γ11ᵀ"}
 
 # What can be scored on each block of pairs, and how. "held-out": pairs of conditions that were both held out;
 # "cross": of one that was held out and one that was trained on. No fit saw either.

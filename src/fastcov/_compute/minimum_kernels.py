@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from .._compute.jit import Kernel, inner
-from .._compute.kernels import CHUNK_BYTES, CHUNK_ROWS, CHUNKS
+from .jit import Kernel, inner
+from .kernels import CHUNK_BYTES, CHUNK_ROWS, CHUNKS
 
 EPSILON = 2.0**-52
 # A step along negative curvature, before its exact length is found, beside the step so far.

@@ -1,0 +1,228 @@
+"""load(): results from the files that their `save` wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ._inputs.container import FORMAT_VERSION, SUFFIXES, checksum, decoded, entry, read_entries, text
+from ._inputs.text_tables import intact
+from ._results.cross_validation import CrossValidation, Nested, Scores
+from ._results.fit import Fit
+from ._results.permutation_test import ChannelTest, PermutationTest
+from ._results.ridge_path import RidgePath
+from ._results.score import Moments
+from ._version import __version__
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read what `save` of a Fit, RidgePath, CrossValidation or PermutationTest wrote to a file.
+
+    Parameters
+    ----------
+    path : path
+        Of a .npz, .h5 or .hdf5 file.
+
+    Returns
+    -------
+    Fit, RidgePath, CrossValidation or PermutationTest
+        What the file is of, equal to what was saved, bit by bit: arrays, names, stats, and all fits and
+        studies within.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError
+        If there is no such file.
+    ImportError
+        If the file is HDF5 and h5py is missing.
+    ValueError
+        If the file is none of these, is of a later version of the format, holds a study of version 1, which
+        had other scores, or is damaged.
+
+    Notes
+    -----
+    Nothing in the file is executed: numbers are arrays, all else is JSON. Without fastcov,
+    ``numpy.load(path)`` has ``"gains"``, ``"delta"``, ``"covariance"``, ``"target"``, ``"loss"`` and more of
+    a fit, ``"ridges"``, ``"loss"`` and ``"fits.0.gains"`` of a path, ``"ridges"`` and ``"scores.exact.r2"``
+    of a study, ``"p"`` and ``"null"`` of a test.
+
+    Examples
+    --------
+    >>> import os, tempfile, fastcov as fc
+    >>> sim = fc.datasets.simulate(20, 6, rng=0)
+    >>> fit = fc.fit(sim.X, sim.S, relative_ridge=0.1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "fit.npz")
+    ...     fit.save(path)
+    ...     same = fc.load(path)
+    >>> bool((same.gains == fit.gains).all())
+    True
+    """
+    file = pathlib.Path(path)
+    if file.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"Argument 'path' must end in .npz, .h5 or .hdf5, not be {str(file)!r}: rename it.")
+    if file.is_dir():
+        raise IsADirectoryError(
+            f"Argument 'path' must be a file, and {str(file)!r} is a folder: check the path."
+        )
+    if not file.exists():
+        raise FileNotFoundError(
+            f"Argument 'path' must be a file, and {str(file)!r} is missing: check the path."
+        )
+    entries = read_entries(file)
+    form = None if entries is None else text(entries.get("format"))
+    if entries is None or form is None or not form.startswith("fastcov."):
+        raise ValueError(
+            f"Argument 'path' must be a file that save of a {_KINDS} wrote, and {str(file)!r} is none: fit "
+            "again and save the fit."
+        )
+    with intact(file, "path"):
+        version = int(entry(entries, "format_version"))
+        writer = text(entries.get("version")) or "unknown"
+    if form not in _FORMATS:
+        raise ValueError(
+            f"Argument 'path' must hold a {_KINDS}, and {str(file)!r} is of class "
+            f"{form.removeprefix('fastcov.')}, of fastcov {writer}: upgrade fastcov to that."
+        )
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"Argument 'path' must be of format version {FORMAT_VERSION}, which fastcov {__version__} reads, "
+            f"and {str(file)!r} is of version {version}, of fastcov {writer}: upgrade fastcov to that."
+        )
+    with intact(file, "path"):
+        metadata = bytes(entry(entries, "metadata")[()])
+    if version == 1 and b'"class": "CrossValidation"' in metadata:
+        raise ValueError(
+            f"Argument 'path' must hold a study of format version {FORMAT_VERSION}, and {str(file)!r} holds "
+            f"one of version 1, of fastcov {writer}, with other scores: cross-validate again."
+        )
+    with intact(file, "path"):
+        record, places = json.loads(metadata), set[str]()
+        value = decoded(record, entries, places, _made)
+        if version < 1 or text(entry(entries, "checksum")) != checksum(
+            metadata, {place: entries[place] for place in places}
+        ):
+            raise ValueError("its checksum is that of other content")
+        if type(value).__name__ != _FORMATS[form]:
+            raise ValueError(f"it holds no {_FORMATS[form]}")
+    return value
+
+
+# ---- checks: all shapes belong together, or ValueError
+
+
+def _agree(wanted: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> None:
+    """Raise unless each shape is the one that others say."""
+    for name, (found, shape) in wanted.items():
+        if tuple(found) != tuple(shape):
+            raise ValueError(f"the shape of {name!r} is {tuple(found)}, and others say {tuple(shape)}")
+
+
+def _check_fit(fit: Fit) -> None:
+    N, D = fit.stats["shape"]
+    T = fit.delta.shape[:-1]
+    if len(T) > 1:
+        raise ValueError(f"the shape of 'gains' is {fit.delta.shape}, and others say {(N,)}")
+    square = (*T, D, D)
+    _agree({
+        "delta": (fit.delta.shape, (*T, N)),
+        "gains": (fit._gains.shape, (*T, N)),
+        "covariance": (fit._covariance.shape, square),
+        "target": (fit._target.shape, square),
+        "covariance_at_one": (fit._covariance_at_one.shape, (D, D)),
+        **{name: (np.shape(getattr(fit, name)), T) for name in ("loss", "loss_at_one", "r2", "residual")},
+        **{f"nuisance.{name}": (np.shape(value), T) for name, value in fit.nuisance.items()},
+        **{
+            name: ((len(names),), (n,))
+            for name, names, n in (("channels", fit.channels, N), ("conditions", fit.conditions, D))
+            if names is not None
+        },
+    })  # fmt: skip
+    fit.delta.flags.writeable = False
+
+
+def _check_path(path: RidgePath) -> None:
+    if not path.fits or not all(isinstance(fit, Fit) for fit in path.fits):
+        raise ValueError("it is not of fits")
+    first = path.fits[0]
+    for k, fit in enumerate(path.fits):
+        _agree({
+            f"fits.{k}": (fit.stats["shape"], first.stats["shape"]),
+            f"fits.{k}.delta": (fit.delta.shape, first.delta.shape),
+        })  # fmt: skip
+
+
+def _check_study(cv: CrossValidation) -> None:
+    """Of fields that are known here; others may be of any shape."""
+    N, D = cv.stats["shape"]
+    F, K = len(cv.folds), len(cv.ridges)
+    if not all(np.all((part >= 0) & (part < D)) for fold in cv.folds for part in fold):
+        raise ValueError(f"'folds' hold out other conditions than {D}")
+    wanted: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+        "ridges": (np.shape(cv.ridges), (K,)),
+        **{f"baselines.{name}": (moments.sums.shape[:-1], (F,)) for name, moments in cv.baselines.items()},
+    }
+    for method, scores in cv.scores.items():
+        wanted[f"scores.{method}.moments"] = scores.moments.sums.shape[:-1], (K, F)
+        if scores.shuffled is not None:
+            wanted[f"scores.{method}.shuffled"] = scores.shuffled.sums.shape[1:-1], (K, F)
+        if scores.nested is not None:
+            wanted[f"scores.{method}.nested.places"] = np.shape(scores.nested.places), (F,)
+            wanted[f"scores.{method}.nested.moments"] = scores.nested.moments.sums.shape[:-1], (F,)
+        for name in ("residual", "status", "errors", "gains"):
+            if (values := getattr(scores, name)) is not None:
+                wanted[f"scores.{method}.{name}"] = np.shape(values)[:2], (F, K)
+    for name, moments in cv.baselines_shuffled.items():
+        wanted[f"baselines_shuffled.{name}"] = moments.sums.shape[1:-1], (F,)
+    wanted |= {f"fits.{method}": (fit.stats["shape"], (N, D)) for method, fit in cv.fits.items()}
+    _agree(wanted)
+
+
+def _check_test(test: PermutationTest) -> None:
+    N, _ = test.cv.stats["shape"]
+    K = len(test.null)
+    wanted = {f"null_over.{name}": (np.shape(null), (K,)) for name, null in test.null_over.items()}
+    for method, scores in test.cv.scores.items():
+        found = () if scores.shuffled is None else scores.shuffled.sums.shape[:1]
+        wanted[f"cv.scores.{method}.shuffled"] = found, (K,)
+    if test.channels is not None:
+        for name in ("gains", "mean", "deviation", "p", "q"):
+            wanted[f"channels.{name}"] = np.shape(getattr(test.channels, name)), (N,)
+        wanted["channels.correlation"] = np.shape(test.channels.correlation), (K,)
+    _agree(wanted)
+
+
+def _made(name: str, fields: dict[str, Any]) -> Any:
+    """An object of a file, once its shapes belong together."""
+    made = _CLASSES[name](**fields)
+    if name in _CHECKS:
+        _CHECKS[name](made)
+    return made
+
+
+# What may be in a file, by itself or inside of another: frozen dataclasses, whose fields that are missing in
+# an older file take their defaults.
+_CLASSES: dict[str, type[Any]] = {
+    "Fit": Fit,
+    "RidgePath": RidgePath,
+    "CrossValidation": CrossValidation,
+    "Scores": Scores,
+    "Moments": Moments,
+    "Nested": Nested,
+    "PermutationTest": PermutationTest,
+    "ChannelTest": ChannelTest,
+}
+# What a file may be of, by the name of its format; and what is checked wherever it stands.
+_FORMATS = {f"fastcov.{name}": name for name in ("Fit", "RidgePath", "CrossValidation", "PermutationTest")}
+_KINDS = "Fit, RidgePath, CrossValidation or PermutationTest"
+_CHECKS: dict[str, Callable[[Any], None]] = {
+    "Fit": _check_fit,
+    "RidgePath": _check_path,
+    "CrossValidation": _check_study,
+    "PermutationTest": _check_test,
+}

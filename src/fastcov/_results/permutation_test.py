@@ -1,0 +1,184 @@
+"""What a permutation test found: p-values of the study, and which channels differ."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import textwrap
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._inputs.container import save
+from . import evidence
+from .cross_validation import CrossValidation
+from .html import html_table
+from .score import BASELINES
+
+Array = NDArray[np.float64]
+
+# False discovery rate of channels that are counted; with few shuffles, only where more than this share of all
+# channels differ, do any have a q so small.
+FDR, FEW = 0.1, 0.1
+
+
+WIDTH = 108
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ChannelTest:
+    """Gains against those of shuffled targets, channel by channel.
+
+    Attributes
+    ----------
+    gains : ndarray, shape (N,)
+        Of all conditions, at the best ridge.
+    mean, deviation : ndarray, shape (N,)
+        Mean and standard deviation of the gains of shuffled targets.
+    p : ndarray, shape (N,)
+        Two-sided.
+    q : ndarray, shape (N,)
+        p adjusted by Benjamini and Hochberg: channels with q ≤ 0.1 have a false discovery rate of 10 %.
+    names : tuple or None
+    correlation : ndarray, shape (shuffles,)
+        Of the gains with those of each shuffle: what of them has nothing to do with which condition
+        is which.
+    """
+
+    gains: Array
+    mean: Array
+    deviation: Array
+    p: Array
+    q: Array
+    names: tuple[Any, ...] | None
+    correlation: Array
+
+    def different(self, level: float = FDR) -> NDArray[np.bool_]:
+        """Channels whose gains differ from those of shuffled targets, at this false discovery rate (N,)."""
+        return self.q <= level
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class PermutationTest:
+    """Whether gains predict held-out covariances; prints itself with its verdict.
+
+    Attributes
+    ----------
+    p : float
+        Of the largest `score` over all ridges.
+    score, method : str
+    observed : float
+        The largest score over all ridges, all folds together.
+    null : ndarray, shape (shuffles,)
+        The same of each shuffle.
+    p_over, gain_over, null_over : dict by baseline
+        p of the gain over a baseline, that gain, and that of each shuffle.
+    p_values : dict of str to float
+        p of every score.
+    channels : ChannelTest or None
+    cv : CrossValidation
+        The study, with all shuffles.
+    """
+
+    score: str
+    method: str
+    observed: float
+    null: Array
+    p: float
+    p_over: dict[str, float]
+    gain_over: dict[str, float]
+    null_over: dict[str, Array]
+    p_values: dict[str, float]
+    channels: ChannelTest | None
+    cv: CrossValidation
+
+    @property
+    def verdict(self) -> evidence.Verdict:
+        """Whether held-out covariances are predicted better than without X."""
+        return self.cv.verdicts()[self.method]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the test with its study to a .npz, .h5 or .hdf5 file, which `fastcov.load` reads.
+
+        As `CrossValidation.save`, which says what it raises.
+        """
+        save(self, path, {name: getattr(self, name) for name in ("method", "score", "observed", "p")})
+
+    def report(self, path: str | os.PathLike[str], *, title: str | None = None) -> pathlib.Path:
+        """Write a page: the verdict, scores beside baselines, p-values, channels; see `Fit.report`.
+
+        Parameters
+        ----------
+        path : path of a .html file
+        title : str, optional
+            By default the numbers of channels and conditions.
+
+        Returns
+        -------
+        pathlib.Path
+            Where the page is.
+
+        Raises
+        ------
+        ImportError
+            Without jinja2 or matplotlib: pip install "fastcov-gains[report]".
+        TypeError, ValueError, OSError
+            If `title` is no text, or no .html file can be written there.
+        """
+        from ..report import write_study
+
+        return write_study(self, path, title=title)
+
+    def __repr__(self) -> str:
+        head, rows = self._table()
+        lines = [self._title(), "  " + f"{head[0]:<26}" + "".join(f"{text:>16}" for text in head[1:])]
+        lines += [f"  {name:<26}" + "".join(f"{cell:>16}" for cell in cells) for name, *cells in rows]
+        for note in self._notes():
+            lines += textwrap.wrap(note, WIDTH, initial_indent="  ", subsequent_indent="  ")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        head, rows = self._table()
+        return html_table(self._title(), rows, head=head, notes=self._notes())
+
+    def _title(self) -> str:
+        N, D = self.cv.stats["shape"]
+        return (
+            f"PermutationTest: {N} channels x {D} conditions, {self.method}, {len(self.null)} shuffles, "
+            f"{self.score}"
+        )
+
+    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        def row(name: str, observed: float, null: Array, p: float) -> tuple[str, ...]:
+            return (
+                name,
+                f"{observed:.3f}",
+                f"{np.mean(null):.3f}",
+                f"{np.quantile(null, 0.95):.3f}",
+                f"{p:.3g}",
+            )
+
+        rows = [row("largest over all ridges", self.observed, self.null, self.p)]
+        rows += [
+            row(f"over {BASELINES[name]}", self.gain_over[name], self.null_over[name], self.p_over[name])
+            for name in self.p_over
+        ]
+        return ("", "observed", "shuffles, mean", "95 % below", "p"), rows
+
+    def _notes(self) -> list[str]:
+        notes = [str(self.verdict)]
+        if self.channels is not None:
+            found, N = int(self.channels.different().sum()), len(self.channels.p)
+            known = self.channels.correlation[np.isfinite(self.channels.correlation)]
+            alike = f"; they correlate by {known.mean():.2f} with those of such targets" if len(known) else ""
+            least = 1 / (len(self.null) + 1) / FDR  # of all channels, at the least p
+            few = (
+                f" With so few shuffles, less than {least:.0%} of all cannot be told." if least > FEW else ""
+            )
+            notes.append(
+                f"{found} of {N} gains differ from those of shuffled targets (false discovery rate {FDR:.0%})"
+                f"{alike}.{few}"
+            )
+        return notes

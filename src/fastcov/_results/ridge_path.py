@@ -1,0 +1,175 @@
+"""Fits for several ridges, as one sequence and one table."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._inputs.container import save
+from .fit import Fit
+from .frames import frame, path_table
+from .html import html_table
+from .overshoot import beyond_rounding
+
+Array = NDArray[np.float64]
+
+
+class Columns(Sequence[Fit]):
+    """Fits that are held as arrays, and tell an attribute of all of them without making any."""
+
+    @abc.abstractmethod
+    def each(self, name: str) -> list[Any]:
+        """The attribute of each fit."""
+
+    @abc.abstractmethod
+    def overshooting(self) -> NDArray[np.bool_]:
+        """Whether each fit ends above gains of one by more than rounding explains (K,)."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class RidgePath(Sequence[Fit]):
+    """Fits for several ridges, in the order they were asked for; prints itself as a table.
+
+    It is a sequence of `Fit`. Attributes stack theirs: with a stack of T targets each has a second axis
+    of length T.
+
+    Attributes
+    ----------
+    fits : sequence of Fit
+        Those of `ridge_path` are held as arrays, and each is made when it is asked for.
+    """
+
+    fits: Sequence[Fit]
+
+    @overload
+    def __getitem__(self, k: int) -> Fit: ...
+    @overload
+    def __getitem__(self, k: slice) -> tuple[Fit, ...]: ...
+    def __getitem__(self, k: Any) -> Any:
+        return self.fits[k]
+
+    def __len__(self) -> int:
+        return len(self.fits)
+
+    @property
+    def ridges(self) -> Array:
+        """λ (K,), in units of X to the fourth."""
+        return np.array(self._each("ridge"))
+
+    @property
+    def relative_ridges(self) -> Array | None:
+        """λ over the largest eigenvalue of GᵀG (K,), where the path was asked for it."""
+        values = self._each("relative_ridge")
+        return None if None in values else np.array(values)
+
+    @property
+    def gains(self) -> Array:
+        """z, shape (K, N)."""
+        return np.array(self._each("gains"))
+
+    @property
+    def delta(self) -> Array:
+        """z − 1, shape (K, N)."""
+        return np.array(self._each("delta"))
+
+    @property
+    def loss(self) -> Array:
+        """Exact loss, ridge term included (K,)."""
+        return np.array(self._each("loss"))
+
+    @property
+    def loss_at_one(self) -> Any:
+        """Exact loss at gains of one, the same for all ridges."""
+        return self.fits[0].loss_at_one
+
+    @property
+    def r2(self) -> Array:
+        """R² of the covariance (K,)."""
+        return np.array(self._each("r2"))
+
+    @property
+    def residual(self) -> Array:
+        """The certificate of each fit (K,)."""
+        return np.array(self._each("residual"))
+
+    @property
+    def status(self) -> list[str]:
+        """How each fit ended."""
+        return self._each("status")
+
+    def _each(self, name: str) -> list[Any]:
+        """An attribute of all fits."""
+        if isinstance(self.fits, Columns):
+            return self.fits.each(name)
+        return [getattr(fit, name) for fit in self.fits]
+
+    def _overshooting(self) -> NDArray[np.intp]:
+        """Places of the fits that end above gains of one, by more than rounding explains."""
+        if isinstance(self.fits, Columns):
+            return np.flatnonzero(self.fits.overshooting())
+        return np.flatnonzero([np.any(beyond_rounding(fit)) for fit in self.fits])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all fits to one .npz, .h5 or .hdf5 file, which `fastcov.load` reads.
+
+        As `Fit.save`. Entries have the names of attributes, as ``"ridges"``, ``"loss"`` and, of the first
+        fit, ``"fits.0.gains"``.
+
+        Raises
+        ------
+        ValueError, OSError
+            If such a file cannot be written there.
+        TypeError
+            If something was added to the stats of a fit that is not of numbers, texts, lists and dicts.
+        ImportError
+            If h5py is needed and missing.
+        """
+        names = ("ridges", "relative_ridges", "loss", "r2", "residual", "status")
+        numbers = {name: each for name in names if (each := getattr(self, name)) is not None}
+        whole = dataclasses.replace(self, fits=tuple(self.fits))  # some may not be made yet
+        save(whole, path, {"method": self[0].method, **numbers})
+
+    def to_frame(self) -> Any:
+        """A DataFrame of pandas with a row for each ridge: method, ridge, loss, r2, residual, status, …
+
+        For T targets there is a row for each, and a column target. Raises ImportError without pandas.
+        """
+        return frame(path_table(self))
+
+    def __repr__(self) -> str:
+        head, rows = self._table()
+        widths = [max(len(row[j]) for row in (head, *rows)) for j in range(len(head))]
+        table = "\n".join(
+            "  " + "  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True))
+            for row in (head, *rows)
+        )
+        return f"{self._title()}\n{table}"
+
+    def _repr_html_(self) -> str:
+        head, rows = self._table()
+        return html_table(self._title(), rows, head=head)
+
+    def _title(self) -> str:
+        N, D = self.fits[0].stats["shape"]
+        return f"RidgePath: {self.fits[0].method}, {N} channels x {D} conditions"
+
+    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Head and rows of the table that a path shows itself as."""
+        relative = self.fits[0].relative_ridge is not None
+        head = ("ridge/largest" if relative else "ridge", "loss/at one", "R2", "gains", "residual", "status")
+        rows: list[tuple[str, ...]] = []
+        for fit in self.fits:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                share = np.mean(np.divide(fit.loss, fit.loss_at_one))
+            rows.append((
+                f"{fit.relative_ridge if relative else fit.ridge:.4g}", f"{share:.4g}",
+                f"{np.mean(fit.r2):.4g}", f"{fit.gains.min():.3g} to {fit.gains.max():.3g}",
+                f"{np.max(fit.residual):.1e}", fit.status,
+            ))  # fmt: skip
+        return head, rows
