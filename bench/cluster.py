@@ -31,7 +31,8 @@ import fastcov as fc
 from cluster_counts import Asked, recorded
 from cluster_figure import draw, predictions
 from fastcov._bench._machine import machine
-from fastcov._bench._timing import interleaved, ratio
+from fastcov._bench._timing import interleaved
+from fastcov._timings.runs import ratio
 
 DATA = pathlib.Path(__file__).parent.parent / "docs" / "cluster.json"
 D, RELATIVE_RIDGE, CHUNKS = 100, 1e-2, 8

@@ -15,10 +15,11 @@ import tempfile
 from collections.abc import Iterator
 
 import fastcov as fc
-from fastcov._bench._case import FLOOR, OURS, data
+from fastcov._bench._case import data
 from fastcov._bench._cases import case
 from fastcov._bench._children import PEAK, child
 from fastcov._bench._timing import paired
+from fastcov._timings.runs import FLOOR, OURS
 from study import Row, recordings
 
 WHOLE, LARGE, MODES = (1004, 187), (20_000, 100), 50

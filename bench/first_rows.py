@@ -24,13 +24,14 @@ import layers
 import study
 from fastcov._bench import _naive
 from fastcov._bench._after import alone, product, quiet
-from fastcov._bench._case import FLOOR, NAIVE, OURS, data
+from fastcov._bench._case import data
 from fastcov._bench._cases import case, case_of
 from fastcov._bench._children import output
 from fastcov._bench._peers._given import blas_threads, within
 from fastcov._bench._studies import RIDGES
-from fastcov._bench._timing import interleaved, ratio
+from fastcov._bench._timing import interleaved
 from fastcov._compute.environment import as_given
+from fastcov._timings.runs import FLOOR, NAIVE, OURS, ratio
 
 TINY, SMALL, FLY = (148, 48), (871, 52), (1004, 187)
 SIMULATED = ", simulated"

@@ -41,11 +41,11 @@ import threadpoolctl
 
 import fastcov as fc
 import gate_avx2
-from fastcov._bench._case import OURS
 from fastcov._bench._machine import processor
 from fastcov._bench._timing import interleaved
 from fastcov._compute import system
 from fastcov._compute.environment import as_given
+from fastcov._timings.runs import OURS
 from gate_rows import ALL, BEFORE, CALLS, MARGINS, ONE, ROWS, Row
 
 # As sysexits.h has it for what may go better later; 2 is that of wrong options.

@@ -21,10 +21,11 @@ from scipy.linalg import blas
 import fastcov as fc
 from fastcov._activations.activations import Activations
 from fastcov._bench._after import alone, product
-from fastcov._bench._case import FLOOR, NAIVE, OURS, data
+from fastcov._bench._case import data
 from fastcov._bench._cases import case
 from fastcov._bench._compiled import kernels
 from fastcov._compute.jit import Kernel
+from fastcov._timings.runs import FLOOR, NAIVE, OURS
 from fastcov.quadratic_forms import SPDBatch
 
 TINY, SMALL, FLY = (148, 48), (871, 52), (1004, 187)

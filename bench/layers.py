@@ -12,10 +12,11 @@ import numpy as np  # first, as in test_speed.py  # noqa: F401
 import argparse
 from collections.abc import Iterator
 
-from fastcov._bench._case import NAIVE, OURS, data
+from fastcov._bench._case import data
 from fastcov._bench._cases import case
 from fastcov._bench._children import PEAK, child
 from fastcov._bench._timing import paired
+from fastcov._timings.runs import NAIVE, OURS
 from study import Row
 
 LAYER, WIDE_LAYER, UNITS = (2000, 500), (4000, 250), (131_072, 64)

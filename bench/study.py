@@ -15,10 +15,11 @@ import os
 from collections.abc import Iterator
 
 import fastcov as fc
-from fastcov._bench._case import FLOOR, OURS, data
+from fastcov._bench._case import data
 from fastcov._bench._cases import case, case_of
 from fastcov._bench._studies import FEW_RIDGES
 from fastcov._bench._timing import paired
+from fastcov._timings.runs import FLOOR, OURS
 
 # Exact loss with its ridge term over that at gains of one, of a NumPy reference run to convergence.
 REFERENCE = {1e-1: 0.6213, 1e-2: 0.3664, 1e-3: 0.237}

@@ -19,11 +19,12 @@ import explain
 import fastcov as fc
 import layers
 import study
-from fastcov._bench._case import FLOOR, NAIVE, OURS, data
+from fastcov._bench._case import data
 from fastcov._bench._cases import case
 from fastcov._bench._children import PEAK, child, output
 from fastcov._bench._fits import HARDER, ITERATED
 from fastcov._bench._timing import paired
+from fastcov._timings.runs import FLOOR, NAIVE, OURS
 from solvers import SIZES, disagreement
 
 MEMORY = (

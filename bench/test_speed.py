@@ -16,10 +16,10 @@ import time
 import pytest
 
 import fastcov as fc
-from fastcov._bench._case import FLOOR, NAIVE, OURS
 from fastcov._bench._cases import OPERATIONS, SUITES, case
 from fastcov._bench._children import in_fresh_process
 from fastcov._bench._peers import PEERS
+from fastcov._timings.runs import FLOOR, NAIVE, OURS
 from fastcov.cli._doctor import examine
 
 # Seconds of a benchmark, and the rounds that are neither too few to mean anything nor more than help.

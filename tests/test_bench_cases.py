@@ -12,13 +12,13 @@ from optional import library_of, needing
 
 import fastcov as fc
 from fastcov._bench import _cases, _naive
-from fastcov._bench._case import FLOOR, NAIVE, OURS
 from fastcov._bench._cases import OPERATIONS, SUITES, case, case_of, installed
 from fastcov._bench._children import child, in_fresh_process
 from fastcov._bench._operation import LARGEST, Task
 from fastcov._bench._peers import PEERS
 from fastcov._bench._pieces import CANDIDATES
 from fastcov._bench._reference import InaccurateError, Reference, delta_of, gains_of, near
+from fastcov._timings.runs import FLOOR, NAIVE, OURS
 
 SHAPE = (36, 12)
 DTYPES = ("float64", "float32")

@@ -12,7 +12,7 @@ from scipy.stats import mannwhitneyu
 from test_bench_record import record, timed  # noqa: F401  (a fixture)
 
 from fastcov._bench import _compare
-from fastcov._bench._case import FLOOR, NAIVE, OURS
+from fastcov._timings.runs import FLOOR, NAIVE, OURS
 
 ROUNDS = 25
 

@@ -12,10 +12,11 @@ from counting import work
 
 import fastcov as fc
 from fastcov._bench import _cases, _operation
-from fastcov._bench._case import FLOOR, NAIVE, OURS, reference
+from fastcov._bench._case import reference
 from fastcov._bench._cases import OPERATIONS, case, case_of, installed
 from fastcov._bench._reference import InaccurateError
 from fastcov._model.problem import NARROW
+from fastcov._timings.runs import FLOOR, NAIVE, OURS
 
 SHAPE = (36, 12)
 INSTALLED = [name for name in OPERATIONS if installed(name)]

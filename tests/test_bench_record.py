@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastcov._bench import _machine, _record, _table
-from fastcov._bench._case import FLOOR, NAIVE, OURS
+from fastcov._bench import _machine, _table
 from fastcov._bench._children import output
 from fastcov._compute import environment
+from fastcov._timings import record as _record
+from fastcov._timings.runs import FLOOR, NAIVE, OURS
 
 
 def timed(operation="gram", shape=(148, 48), dtype="float64", skipped=None, repeats=1.0, **seconds):

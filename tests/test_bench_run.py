@@ -7,8 +7,10 @@ import re
 
 import pytest
 
-from fastcov._bench import _record, _run, _timing
-from fastcov._bench._case import FLOOR, NAIVE, OURS, Case, reference
+from fastcov._bench import _run, _timing
+from fastcov._bench._case import Case, reference
+from fastcov._timings import record as _record
+from fastcov._timings.runs import FLOOR, NAIVE, OURS
 
 
 def test_a_run_that_is_out_of_time_stays_out_so_that_places_are_rounds():

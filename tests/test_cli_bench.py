@@ -12,10 +12,12 @@ from test_bench_compare import pair, rounds  # noqa: F401  (a fixture)
 from test_bench_record import record  # noqa: F401  (a fixture)
 
 from fastcov import cli
-from fastcov._bench import _cases, _compare, _record, _run
-from fastcov._bench._case import FLOOR, OURS, Case, case_name
+from fastcov._bench import _cases, _compare, _run
+from fastcov._bench._case import Case
 from fastcov._bench._children import output
 from fastcov._compute.environment import DEFAULTS, as_given
+from fastcov._timings import record as _record
+from fastcov._timings.runs import FLOOR, OURS, case_name
 from fastcov.cli import _again, _bench
 
 STOPS = """

@@ -11,8 +11,8 @@ from test_bench_record import record, timed  # noqa: F401  (a fixture)
 from test_plot import assert_legible, shown
 
 from fastcov import plot
-from fastcov._bench import _record
-from fastcov._bench._case import FLOOR, NAIVE, OURS
+from fastcov._timings import record as _record
+from fastcov._timings.runs import FLOOR, NAIVE, OURS
 
 SIZES = [(148, 48), (871, 52), (1004, 187), (4000, 100)]
 PEERS = ("scikit-learn", "SciPy lsqr", "SciPy L-BFGS-B", "himalaya", "PyTorch", "JAX")

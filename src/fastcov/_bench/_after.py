@@ -20,8 +20,8 @@ import numpy as np
 
 import fastcov as fc
 
+from .._timings.runs import FLOOR, OURS
 from ..datasets import Simulation
-from ._case import FLOOR, OURS
 from ._fits import TRUSTED, absolute, minimisation
 from ._operation import FLY, SMALL, Task, operation
 from ._reference import LinearSystem, Minimum, Reference

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .. import datasets
-
-OURS, NAIVE, FLOOR = "fastcov", "naive", "floor"
+from .._timings.runs import FLOOR, NAIVE, OURS, case_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,10 +68,6 @@ def told(error: BaseException) -> str:
     """What an error says, or else its kind, in one line that can be printed and is not long."""
     text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
     return (text if len(text) <= 200 else f"{text[:197]}...") or type(error).__name__
-
-
-def case_name(operation: str, shape: tuple[int, int], dtype: str) -> str:
-    return f"{operation} {shape[0]}x{shape[1]} {dtype}"
 
 
 @functools.lru_cache(maxsize=2)

@@ -30,8 +30,9 @@ from . import _penalties as _penalties
 from . import _forms as _forms
 
 # isort: split
+from .._timings.runs import FLOOR, NAIVE, OURS
 from ..datasets import Simulation
-from ._case import FLOOR, NAIVE, OURS, Case, data
+from ._case import Case, data
 from ._operation import FLY, MIDDLE, OPERATIONS, SMALL, TINY, Key, Operation, Shape
 from ._peers import peers as peers_of
 

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from ._case import FLOOR, OURS, reference
+from .._timings.record import Record, Timed
+from .._timings.runs import FLOOR, OURS
+from ._case import reference
 from ._machine import PEERS
-from ._record import Record, Timed
 from ._table import aligned, disturbance
 
 FAIL_ABOVE = 1.10

@@ -16,11 +16,12 @@ import numpy as np
 from .._compute.jit import threads as limited
 from .._compute.progress import Progress, watching
 from .._results.overshoot import OvershootWarning
+from .._timings.record import Record, Timed
+from .._timings.runs import FLOOR, NAIVE, OURS
 from . import _cases
-from ._case import FLOOR, NAIVE, OURS, Case, reference, told
+from ._case import Case, reference, told
 from ._machine import load, machine
 from ._operation import Key, pairs
-from ._record import Record, Timed
 from ._timing import interleaved
 
 # Simulated with 5 % of noise in each round, bursts, and 1 % between processes, no comparison of 20 unchanged

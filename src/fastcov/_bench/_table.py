@@ -5,13 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Collection, Sequence
 
-from ._case import FLOOR, NAIVE, OURS
-from ._record import Record, Timed
-from ._timing import ratio
+from .._timings.record import Record, Timed, others, size, times_ours
+from .._timings.runs import FLOOR, NAIVE, OURS, UNITS
 
 # Above this many processes for each core, before the start, others were at work.
 BUSY = 0.5
-UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
 # Of what one would take instead, the fastest that fit into a line of a terminal.
 SHOWN = 2
 HEAD = ("operation", "size", "dtype", "fastcov", "GFLOP/s", "/ floor", "naive", "instead of it")
@@ -97,24 +95,10 @@ def legend(record: Record) -> list[str]:
     return lines
 
 
-def size(case: Timed, times: str = "x") -> str:
-    return f"{case.shape[0]} {times} {case.shape[1]}"
-
-
-def times_ours(case: Timed, run: str) -> float:
-    """How many times as long as ours a run takes."""
-    return ratio(case.seconds[run], case.seconds[OURS])
-
-
 def duration(seconds: float) -> str:
     """Three digits with a unit."""
     unit, scale = next((u for u in UNITS if seconds >= u[1]), UNITS[-1])
     return f"{_digits(seconds / scale)} {unit}"
-
-
-def others(case: Timed) -> list[str]:
-    """Runs that are neither ours nor naive nor the floor: what one would take instead."""
-    return [run for run in case.seconds if run not in (OURS, NAIVE, FLOOR)]
 
 
 def _row(case: Timed, most: int | None = None) -> tuple[str, ...]:

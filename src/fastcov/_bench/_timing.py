@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Collection, Hashable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
+
+from .._timings.runs import ratio
 
 # A run that takes less is called once before the clock starts, so that it finds its own data in the caches
 # and not what the one before left there.
@@ -59,11 +60,6 @@ def interleaved(
             done.append(clock() - start)
             del result  # freed outside the clock
     return seconds
-
-
-def ratio(above: list[float], below: list[float]) -> float:
-    """Median over rounds of one run's time over another's."""
-    return statistics.median(a / b for a, b in zip(above, below, strict=False))
 
 
 def paired(a: Callable[[], Any], b: Callable[[], Any], pairs: int) -> float:

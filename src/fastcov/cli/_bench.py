@@ -17,7 +17,7 @@ from ._options import FIGURES
 
 if TYPE_CHECKING:
     from .._bench._operation import Key
-    from .._bench._record import Record
+    from .._timings.record import Record
 
 RATIOS = "ratios"
 SUITES = ("quick", "standard", "full")
@@ -97,11 +97,11 @@ def bench(
         click.echo("\n".join(map(_name, keys)))
         return
 
-    from .._bench._record import SUFFIXES, save
     from .._bench._run import BUDGETS, run
     from .._bench._table import markdown as page
     from .._bench._table import table
     from .._inputs.files import check_output
+    from .._timings.record import SUFFIXES, save
 
     target = check_output(json_file, SUFFIXES, name="--json") if json_file is not None else None
     pictures = _pictures(figure, keys) if figure is not None else {}
@@ -138,7 +138,7 @@ def _chosen(keys: list[Key], only: str | None, suite: str) -> list[Key]:
 
 
 def _name(key: Key) -> str:
-    from .._bench._case import case_name
+    from .._timings.runs import case_name
 
     return case_name(*key)
 
@@ -209,7 +209,7 @@ def compare(ctx: click.Context, before: str, after: str, fail_above: float, acro
     """  # noqa: D301
     from .._bench._compare import NOISY, SLOWER, UNSURE
     from .._bench._compare import compare as compared
-    from .._bench._record import load
+    from .._timings.record import load
 
     found = compared(
         load(before, "BEFORE.json"), load(after, "AFTER.json"), fail_above=fail_above, across=across

@@ -7,9 +7,8 @@ import os
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from .._bench._case import FLOOR, NAIVE, OURS
-from .._bench._record import Record, Timed, load
-from .._bench._table import UNITS, others, size, times_ours
+from .._timings.record import Record, Timed, load, others, size, times_ours
+from .._timings.runs import FLOOR, NAIVE, OURS, UNITS
 from ._style import COLOURS, finish, new_figure, require_matplotlib
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from .._inputs.files import check_output, writing
 from .._version import __version__
-from ._case import OURS, case_name
+from .runs import FLOOR, NAIVE, OURS, case_name, ratio
 
 # Format 1 did not say which of NumPy and fastcov was imported first, and was of fastcov.
 FORMAT, KIND = 2, "fastcov bench"
@@ -66,6 +66,20 @@ class Record:
     machine: Mapping[str, Any]
     settings: Mapping[str, Any]
     cases: tuple[Timed, ...]
+
+
+def size(case: Timed, times: str = "x") -> str:
+    return f"{case.shape[0]} {times} {case.shape[1]}"
+
+
+def times_ours(case: Timed, run: str) -> float:
+    """How many times as long as ours a run takes."""
+    return ratio(case.seconds[run], case.seconds[OURS])
+
+
+def others(case: Timed) -> list[str]:
+    """Runs that are neither ours nor naive nor the floor: what one would take instead."""
+    return [run for run in case.seconds if run not in (OURS, NAIVE, FLOOR)]
 
 
 def as_text(record: Record) -> str:
