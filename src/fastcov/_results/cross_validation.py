@@ -22,9 +22,6 @@ from .score import SCORES, Moments, Split
 
 Array = NDArray[np.float64]
 
-# How a fit may end without having stopped short.
-FINE = ("converged", "minimum-norm", "approximate")
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Nested:

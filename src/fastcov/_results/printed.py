@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .score import BASELINES, Moments
+from .score import BASELINES, FINE, Moments
 
 # A `CrossValidation` is `Any` here: its class imports this module.
 
@@ -99,8 +99,6 @@ def _ridge_notes(cv: Any) -> list[str]:
 
 def conclusions(cv: Any) -> list[str]:
     """What the numbers are evidence of, and how far to believe them."""
-    from .cross_validation import FINE
-
     several = len(cv.methods) > 1
     notes = []
     for name, table in cv.scores.items():

@@ -14,6 +14,8 @@ Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
 Split = tuple[Indices, Indices]  # training and held-out conditions
 
+# Statuses of fits that can be scored without a warning.
+FINE = ("converged", "minimum-norm", "approximate")
 # Predictions that need no fitted gains: name -> what stands in tables and figures.
 BASELINES = {"one": "gains of one", "no-x": "no X", "scaled": "aC+βI+γ11ᵀ"}
 

@@ -22,10 +22,10 @@ from .._fitting.start import Start
 from .._inputs.validation import check_choice, check_generator, check_whole
 from .._model.problem import Problem
 from .._model.target import Target, aligned
-from .._results.cross_validation import FINE, CrossValidation, Nested, Scores
+from .._results.cross_validation import CrossValidation, Nested, Scores
 from .._results.fit import Fit
 from .._results.overshoot import warn_overshoot
-from .._results.score import BASELINES, N_SUMS, SCORE, Moments, Split
+from .._results.score import BASELINES, FINE, N_SUMS, SCORE, Moments, Split
 from .folds import as_given, inner_folds, make_folds
 from .held_out import Prediction, Study
 from .held_out_target import check_score, held_out_target

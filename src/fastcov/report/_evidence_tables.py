@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from .._results.cross_validation import FINE, CrossValidation
+from .._results.cross_validation import CrossValidation
 from .._results.evidence import gain_over, maxima
 from .._results.fit import Fit
 from .._results.permutation_test import PermutationTest
-from .._results.score import BASELINES, SCORES
+from .._results.score import BASELINES, FINE, SCORES
 from ..plot._held_out import WORDS
 from ._sections import Row, Section, Table
 from ._words import decimals, number, plural, score

@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
-from .._results.cross_validation import FINE, CrossValidation
+from .._results.cross_validation import CrossValidation
 from .._results.fit import Fit, remarks
+from .._results.score import FINE
 from ._evidence import sentences as evidence
 from ._evidence import tile, verdict_of
 from ._sections import Headline, Row
