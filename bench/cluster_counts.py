@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from fastcov._distributed.chunked import Chunked
-from fastcov._distributed.cluster import Cluster
+from fastcov._rows.chunked import Chunked
+from fastcov._rows.cluster import Cluster
 
 
 @dataclasses.dataclass

@@ -14,7 +14,7 @@ import pytest
 from cases import data, target
 
 import fastcov as fc
-from fastcov._distributed import cluster as cluster_module
+from fastcov._rows import cluster as cluster_module
 
 WHY = "is about clusters of Dask, and distributed is not installed"
 da = pytest.importorskip("dask.array", reason=WHY)

@@ -9,7 +9,7 @@ import pytest
 from cases import bench_modules
 
 import fastcov as fc
-from fastcov._distributed.chunked import Chunked, Piece
+from fastcov._rows.chunked import Chunked, Piece
 
 N, D = 3000, 12
 INSTANT = dict.fromkeys(("single", "double", "element", "start", "task", "level", "byte"), 0.0)
@@ -135,7 +135,7 @@ def test_as_many_vectors_over_channels_cross_the_client_as_the_model_has(model, 
 
 @pytest.mark.parametrize("chunks", [1, 2, 7, 8, 9, 10, 16, 57, 64, 65, 66, 513, 4096])
 def test_tree_has_as_many_sums_as_the_graph(model, in_process, chunks):
-    from fastcov._distributed.chunked import _Graph
+    from fastcov._rows.chunked import _Graph
 
     X = in_process(np.ones((chunks, 2)), chunks)
     graph = _Graph(X)

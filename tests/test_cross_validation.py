@@ -483,7 +483,7 @@ def test_the_same_call_gives_the_same_bits(method):
 def test_responses_in_files_give_the_same(kind, tmp_path, dtype, monkeypatch):
     X, Y = pair(dtype=dtype)
     expected = study(X, Y, refit="best", tol=1e-9)
-    monkeypatch.setattr("fastcov._inputs.stored.CHUNK_BYTES", 7 * 12 * X.itemsize)
+    monkeypatch.setattr("fastcov._rows.stored.CHUNK_BYTES", 7 * 12 * X.itemsize)
     if kind == "h5":
         with h5py.File(tmp_path / "data.h5", "w") as file:
             file["X"], file["Y"] = X, Y

@@ -410,7 +410,7 @@ def test_a_local_scheduler_computes_what_it_is_asked_for(scheduler, monkeypatch)
 
 
 def test_a_local_scheduler_reads_blocks_of_what_is_too_large(monkeypatch):
-    monkeypatch.setattr("fastcov._distributed.arrays.available_memory", lambda: 0)
+    monkeypatch.setattr("fastcov._rows.dask_arrays.available_memory", lambda: 0)
     with dask.config.set(scheduler="threads"):
         fit = fits(chunked(X, UNEVEN), S, ridge=RIDGE)
     same(fit.delta, local("linear", "auto").delta)

@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose
 
 import fastcov as fc
 from fastcov import cli
-from fastcov._distributed import shared_files
+from fastcov._rows import shared_files
 
 pytest.importorskip("dask.array", reason="dask is not installed")
 distributed = pytest.importorskip("distributed", reason="distributed is not installed")
@@ -125,7 +125,7 @@ def test_workers_of_its_own_give_the_local_fit_and_are_gone(run):
 def test_the_work_is_done_on_the_workers(run, address, monkeypatch):
     x, y = written("npy")
     loaded = []
-    original = fc._distributed.chunked.Chunked.of.__func__
+    original = fc._rows.chunked.Chunked.of.__func__
 
     def of(cls, name, X, client):
         chunked = original(cls, name, X, client)
@@ -135,7 +135,7 @@ def test_the_work_is_done_on_the_workers(run, address, monkeypatch):
         )
         return chunked
 
-    monkeypatch.setattr(fc._distributed.chunked.Chunked, "of", classmethod(of))
+    monkeypatch.setattr(fc._rows.chunked.Chunked, "of", classmethod(of))
     printed(run("fit", x, "--responses", y, "--ridge", 500, "--json", "--dask", address))
     assert loaded == [("X", 4, 2), ("Y", 2, 2)]
 

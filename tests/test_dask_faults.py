@@ -32,7 +32,7 @@ from dask_cases import (
 )  # fmt: skip
 
 import fastcov as fc
-from fastcov._distributed import watching
+from fastcov._rows import watching
 
 __all__ = ["client", "shared_cluster"]  # fixtures
 

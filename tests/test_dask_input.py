@@ -29,7 +29,7 @@ from scipy import sparse
 
 import fastcov as fc
 from fastcov import _version
-from fastcov._distributed import cluster as cluster_module
+from fastcov._rows import cluster as cluster_module
 
 __all__ = ["client", "shared_cluster"]  # fixtures
 

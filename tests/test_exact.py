@@ -217,7 +217,7 @@ def test_rows_of_a_file_give_the_same_answer(rows, method, dtype, tmp_path, set_
     ridge = 0.03 * top(X.astype(float))
     expected = fc.fit(X, S, ridge=ridge, method=method, tol=1e-9)
     set_block_rows(rows, 4)
-    monkeypatch.setattr("fastcov._inputs.stored.CHUNK_BYTES", rows * 4 * X.itemsize)
+    monkeypatch.setattr("fastcov._rows.stored.CHUNK_BYTES", rows * 4 * X.itemsize)
     monkeypatch.setattr("fastcov._model.problem.STREAMED_FLOPS", 1)
     monkeypatch.setattr("fastcov._minimise.objective.COMPILED", 0)
     with h5py.File(tmp_path / "X.h5", "w") as file:

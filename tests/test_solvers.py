@@ -181,7 +181,7 @@ def test_no_solver_depends_on_how_a_file_is_read(name, rows, dtype, set_block_ro
     system, A, _ = a_system(plain, 1e-3)
     b = right_hand_sides(plain)
     set_block_rows(rows, 4)
-    monkeypatch.setattr("fastcov._inputs.stored.CHUNK_BYTES", 2 * rows * 4 * plain.itemsize)
+    monkeypatch.setattr("fastcov._rows.stored.CHUNK_BYTES", 2 * rows * 4 * plain.itemsize)
     problem = Problem.of(LAYOUTS["memory-map"](plain, tmp_path))
     found = solve(name, System(problem, system.penalty, squared_norms(problem)), b)
     limit = allowed(name, A, found.value, b)

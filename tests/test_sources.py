@@ -25,9 +25,9 @@ from numpy.testing import assert_array_equal
 from scipy import sparse
 
 import fastcov as fc
-from fastcov._inputs import stored as stored_arrays
-from fastcov._inputs.stored import Stored, is_stored
 from fastcov._model.problem import Problem
+from fastcov._rows import stored as stored_arrays
+from fastcov._rows.stored import Stored, is_stored
 
 N, D = 37, 5
 BLOCK = 3  # rows in a block of the tests
@@ -430,8 +430,8 @@ def test_masked_rows_are_refused_and_a_mask_of_nothing_is_not():
 def test_a_mapped_file_that_is_cut_short_does_not_end_the_process(tmp_path, when):
     np.save(tmp_path / "X.npy", np.ones((4000, 10)))
     script = f"""
-import os, numpy as np, fastcov as fc, fastcov._inputs.stored
-fastcov._inputs.stored.CHUNK_BYTES = 80 * 1000
+import os, numpy as np, fastcov as fc, fastcov._rows.stored
+fastcov._rows.stored.CHUNK_BYTES = 80 * 1000
 X = np.load("X.npy", mmap_mode="r")
 operator = fc.GramOperator(X) if {when == "between"} else None
 os.truncate("X.npy", 128 + 80 * 1500)

@@ -207,7 +207,7 @@ def fit(
         assert responses is not None
         metric: dict[str, Any] = {"nuisance": nuisance, "pairs": pairs}
         cv = cross_validate(
-            given.held(X), responses, folds=min(5, D // 2), method=method, solver=solver, center=center,
+            given.again(X), responses, folds=min(5, D // 2), method=method, solver=solver, center=center,
             bounds=bounds, tol=tol, max_iterations=max_iterations, rng=rng, memory_budget=memory_budget,
             refit=None, callback=callback,
             **{name: value for name, value in metric.items() if value is not None},

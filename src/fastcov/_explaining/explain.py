@@ -16,7 +16,6 @@ from .._fitting.describe import describe
 from .._fitting.methods import certified
 from .._fitting.settings import Settings
 from .._fitting.start import Ridge, Start
-from .._inputs.stored import Stored
 from .._inputs.validation import check_whole
 from .._model.problem import Problem
 from .._model.products import apply_atoms
@@ -153,8 +152,6 @@ def explain(
     wanted = (n if n <= ALL_MODES else FIRST_MODES) if modes is None else check_whole("modes", modes, 1)
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         start = Start.of(given, target.S, watch)
-        if isinstance(given.X, Stored):
-            given.X.watch = None  # modes tell more, and what is asked for later nobody watches
         chosen = start.ridge(ridge, relative_ridge)
         if not chosen.penalty.uniform:
             raise ValueError(

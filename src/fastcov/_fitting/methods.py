@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._compute import blas
-from .._distributed.chunked import Chunked
-from .._inputs.stored import Stored
 from .._minimise.objective import Objective, best_step
 from .._model.products import apply_atoms
 from .._solvers import (  # fmt: skip
@@ -59,8 +57,6 @@ def _linear(start: Start, ridge: Ridge, settings: Settings, *, final: bool) -> O
     plan = plan_for(start, ridge, settings)
     budget = solver_budget(plan.available - base_bytes(N, D, T), settings.memory_budget)
     chosen = SOLVERS[plan.solver]
-    if isinstance(start.given.X, Stored):
-        start.given.X.watch = None  # the solver tells more
     system = start.system(ridge)
     state = chosen.init(system, dataclasses.replace(options, budget=budget))
     stats = {"solver": plan.solver, "reason": plan.reason}
@@ -100,7 +96,7 @@ def plan_for(start: Start, ridge: Ridge, settings: Settings) -> Plan:
     """Which solver for the linear system."""
     (N, D), system = start.problem.shape, start.system(ridge)
     solvers = tuple(SOLVERS) if system.definite else FOR_ANY_PENALTY
-    if isinstance(start.given.X, Chunked):  # a matrix over channels is made here, or not at all
+    if start.given.rows.on_workers:  # a matrix over channels is made here, or not at all
         if not system.definite and settings.solver not in ("auto", "cholesky"):
             raise ValueError(
                 "Argument 'ridge' must be a number, or one above zero for each channel, where X is on a Dask "

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from .._compute import blas
 from .._compute.jit import blas_for
 from .._compute.minimum_kernels import lower_elsewhere
-from .._inputs.stored import Stored
 from .._inputs.validation import SMALL, available_memory, require_memory
 from .._minimise.derivatives import Derivatives, derivatives
 from .._minimise.objective import COMPILED, Objective
@@ -52,8 +51,6 @@ def minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -
         return Outcome(gains, gains - 1.0, np.zeros(T), "converged", {"solver": None, "iterations": 0})
     problem, single = _in_memory(start, settings.memory_budget, start.system(ridge).coarse)
     first = np.broadcast_to(ones if settings.gains0 is None else settings.gains0, (T, N))
-    if isinstance(start.given.X, Stored):
-        start.given.X.watch = None
     random = np.random.default_rng(options.rng)
     scale = blas.norms(start.overlaps)  # of the gradient at gains of one
     goals = settings.tol * scale
@@ -155,7 +152,7 @@ def _in_memory(start: Start, budget: float | None, coarse: bool) -> tuple[Proble
     """The problem in float64, and where that is fine enough in float32, as copies if there is room."""
     problem, X = start.problem, start.problem.X
     single = problem.astype(np.float32) if coarse else None
-    if isinstance(X, Stored):
+    if not problem.rows.in_memory:
         return problem, single
     N, D = problem.shape
     room = math.inf if 12 * N * D < SMALL else available_memory() / 2

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from .._compute import blas, kernels
 from .._compute.progress import Progress
 from .._inputs.labels import by_channel
-from .._inputs.stored import Stored
 from .._model.problem import Problem, n_parts
 from .._model.products import apply_adjoint, largest_eigenvalue, short_gram, squared_norms
 from .._model.ridge_penalty import LARGEST, Penalty
@@ -41,6 +40,7 @@ class Start:
     covariance: Array  # (D, D)
     norms: Array  # ‖g_i‖² (N,)
     overlaps: Array  # Gᵀe₀ (T, N)
+    reading: Problem  # the same as `problem`; its passes over files are watched, until a solver begins
 
     @classmethod
     def of(
@@ -56,8 +56,9 @@ class Start:
         short = given is problem and problem.short(len(target))
         if short and not problem.ready(problem.X):
             problem = problem.converted()
-        if isinstance(given.X, Stored) and watch is not None:
-            given.X.watch = lambda done: watch(Progress("read", done))
+        reading = problem
+        if watch is not None:
+            reading = problem.watched(lambda done: watch(Progress("read", done)))
         if short:
             covariance, norms, overlaps = np.empty((D, D)), np.empty(N), np.empty((len(target), N))
             parts = np.empty((n_parts(N, D), D, D))
@@ -65,16 +66,16 @@ class Start:
                 problem.X, problem.gains, problem.mean, target, parts, covariance, norms, overlaps, size=0
             )
         else:
-            covariance = problem.covariance()
-            norms = squared_norms(problem)
+            covariance = reading.covariance()
+            norms = squared_norms(reading)
             error = target - covariance
             image = error if problem.metric is None else problem.metric.image(error)
-            overlaps = apply_adjoint(problem, image)
+            overlaps = apply_adjoint(reading, image)
         # What rounding leaves of channels that are all alike is no atom.
         if norms.sum() <= N * (2.0 * D * problem.dust * problem.sizes.max() ** 2) ** 2:
             norms[:] = 0.0
             overlaps[:] = 0.0
-        return cls(given, problem, target, covariance, norms, overlaps)
+        return cls(given, problem, target, covariance, norms, overlaps, reading)
 
     def with_target(self, S: ArrayLike) -> Start:
         """The same with another target: what does not depend on it is not computed again."""
@@ -129,7 +130,7 @@ class Start:
     @functools.cached_property
     def largest(self) -> float:
         """Largest eigenvalue of GᵀG, in scaled units. 7 products."""
-        return largest_eigenvalue(self.problem, self.norms, self.covariance, self.gram)
+        return largest_eigenvalue(self.reading, self.norms, self.covariance, self.gram)
 
     @functools.cached_property
     def gram(self) -> Array | None:

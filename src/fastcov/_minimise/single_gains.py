@@ -18,9 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._compute import kernels
 from .._compute.minimum_kernels import least_either_way, rise
-from .._distributed.chunked import joined
 from .._model import counted_atoms
 from .._model.problem import Problem
+from .._rows.rows import by_channels
 
 Array = NDArray[np.float64]
 
@@ -36,7 +36,7 @@ def quartics(problem: Problem, gradient: Array, norms: Array, bends: Array, weig
     return np.stack([gradient, 0.5 * (norms + s * bends + weights), s * skew, 0.5 * s * s * square])
 
 
-@joined()
+@by_channels()
 def pair_products(problem: Problem) -> Array:
     """⟨g_i, x_i x_iᵀ⟩ and ‖x_i x_iᵀ‖² (2, N), of images under the metric. 8ND flops, two passes over X."""
     N, D = problem.shape

@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._compute import blas, pair_kernels
 from .._compute.jit import blas_for
-from .._distributed.chunked import Chunked
 from .._inputs.labels import Labels, by_channel, conditions_of
 from .._inputs.validation import check_gains
-from .problem import NARROW, Problem, check_responses
+from .._rows.responses import check_responses
+from .problem import NARROW, Problem
 from .products import apply_adjoint
 from .ridge_penalty import Penalty
 from .small_loss import plain_loss
@@ -182,7 +182,7 @@ def exact_losses(
     alone = np.ones(K, bool)
     pairs = K >= PAIR_CANDIDATES and D <= PAIR_CONDITIONS
     if (
-        pairs and problem.metric is None and not isinstance(problem.X, Chunked)
+        pairs and problem.metric is None and not problem.rows.on_workers
     ):  # sums for each candidate need no pairs here
         size = max(1, GROUP_BYTES // (4 * D * (D + 1)))
         for start in range(0, K, size):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,11 +18,10 @@ from scipy.linalg import blas as scipy_blas
 from .._compute import blas, kernels
 from .._compute.jit import ELEMENT_PRODUCTS, PARALLEL_SIZE, blas_for
 from .._compute.scaling import safe_exponent
-from .._distributed.arrays import dask_array, opened
-from .._distributed.chunked import Chunked, summed
-from .._inputs.labels import UNLABELLED, Labelled, Labels, bare, by_channel, by_condition
-from .._inputs.stored import Stored, is_stored
-from .._inputs.validation import check_array, check_form, check_gains, nonfinite, require_memory, symmetric
+from .._inputs.labels import UNLABELLED, Labelled, Labels, by_channel, by_condition
+from .._inputs.validation import check_array, check_gains, nonfinite, require_memory, symmetric
+from .._rows.responses import check_responses
+from .._rows.rows import Rows, Watch, rows_of, summed
 from .metric import Metric
 
 Array = NDArray[Any]
@@ -49,29 +47,6 @@ def n_parts(n: int, D: int) -> int:
     return max(1, min(n // (4 * max(D, 32)), 64, PART_BYTES // (8 * D * (D + 1))))
 
 
-def check_responses(name: str, X: Any) -> Array | Stored:
-    """X as an array with two axes, or as one outside memory; what it holds is not looked at."""
-    forms = ("channels", "conditions")
-    X = bare(X)
-    if isinstance(X, (str, bytes, os.PathLike)):
-        raise TypeError(
-            f"Argument '{name}' must be an array, not a path: open it, as with np.load(path, mmap_mode='r')."
-        )
-    if (lazy := dask_array(name, X)) is not None:
-        X = opened(name, lazy, forms)
-    if isinstance(X, Chunked):
-        return X
-    if hasattr(X, "keys") and not hasattr(X, "__array__"):  # a file or group of HDF5 or Zarr, a dict
-        raise TypeError(
-            f"Argument '{name}' must be an array, not a {type(X).__name__}: name one that it holds."
-        )
-    if not is_stored(X):
-        return check_array(name, X, forms)
-    stored = Stored(name, X)
-    check_form(name, stored, forms)
-    return stored
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
     """Responses X (N, D) and gains z to expand around, in units that are safe to multiply.
@@ -81,7 +56,7 @@ class Problem:
     y~_i = y_i - m; the covariance is C = sum_i y~_i y~_i^T (not divided by N).
     """
 
-    X: Array | Stored
+    X: Array | Rows
     dtype: np.dtype[Any]  # of the products: float32 or float64; sums over blocks are float64
     center: bool
     gains: NDArray[np.float64]
@@ -91,6 +66,7 @@ class Problem:
     gain_exponent: int = 0
     labels: Labels = UNLABELLED
     metric: Metric | None = None  # of the distance from targets; None: all pairs alike
+    watch: Watch | None = None  # is told what share of a pass over a file is done
 
     @classmethod
     def of(
@@ -110,7 +86,7 @@ class Problem:
     @classmethod
     def measured(
         cls,
-        array: Array | Stored,
+        array: Array | Rows,
         z: NDArray[np.float64],
         *,
         center: bool,
@@ -168,17 +144,17 @@ class Problem:
     def at(self, gains: NDArray[np.float64]) -> Problem:
         """The same responses around other gains, all in the units of this problem."""
         there = dataclasses.replace(self, gains=gains)
-        read_again = isinstance(self.X, Stored) and not isinstance(self.X, Chunked)  # and may have changed
-        if not (self.center or read_again):  # there is no mean to find
+        rows = self.rows
+        if not (self.center or rows.read_again):  # there is no mean to find
             return there
-        if isinstance(self.X, Chunked):
+        if rows.on_workers:
             return dataclasses.replace(there, mean=_chunk_sum(there) / len(gains))
         sizes = np.empty_like(self.sizes)
         total = self._sums(gains, sizes)
-        if isinstance(self.X, Stored):
+        if rows.read_again:
             moved = np.flatnonzero(sizes != self.sizes.astype(self.dtype))  # as blocks are rounded
             if len(moved):
-                raise self.X.changed(f", first at channel {moved[0]}")
+                raise rows.changed(f", first at channel {moved[0]}")
         return dataclasses.replace(there, mean=total / len(gains)) if self.center else there
 
     def safe(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
@@ -191,8 +167,8 @@ class Problem:
 
     def _sums(self, gains: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
         """sum_i z_i x_i; fills `sizes`. 3ND flops."""
-        if isinstance(self.X, Chunked):
-            total, sizes[:] = self.X.total_and_joined(_chunk_sums, dataclasses.replace(self, gains=gains))
+        if self.rows.on_workers:
+            total, sizes[:] = self.rows.total_and_joined(_chunk_sums, dataclasses.replace(self, gains=gains))
             return total
         total = np.zeros(self.shape[1])
         whole = np.dtype(f"i{self.dtype.itemsize}")
@@ -205,10 +181,14 @@ class Problem:
             total += sums.sum(axis=0)
         return total
 
-    def held(self, X: Any) -> Any:
-        """The X that this was made of; or its chunks on a cluster, which need not be loaded again."""
-        there = isinstance(self.X, Chunked)
+    def again(self, X: Any) -> Any:
+        """The X that this was made of, for another use; or its chunks on a cluster, loaded once."""
+        there = self.rows.on_workers
         return Labelled(self.X, self.labels.rows, self.labels.columns) if there else X
+
+    def watched(self, watch: Watch) -> Problem:
+        """The same; `watch` is told what share of each pass is done, where rows are read again."""
+        return dataclasses.replace(self, watch=watch) if self.rows.read_again else self
 
     def with_metric(self, nuisance: Any, pairs: Any, labels: Labels) -> Problem:
         """The same, with nuisance terms and the pairs that count; `labels` are those of a target as well."""
@@ -235,7 +215,7 @@ class Problem:
         """Whether X is in memory, and kernels are done with so many targets before threads pay."""
         N, D = self.shape
         return (
-            isinstance(self.X, np.ndarray) and self.exponent == self.gain_exponent == 0
+            self.rows.in_memory and self.exponent == self.gain_exponent == 0
             and self.metric is None and D <= NARROW and targets * N * D * D < ELEMENT_PRODUCTS * PARALLEL_SIZE
         )  # fmt: skip
 
@@ -245,6 +225,11 @@ class Problem:
             isinstance(X, np.ndarray) and X.dtype == self.dtype and self.exponent == 0
             and X.flags.c_contiguous and X.flags.aligned and X.flags.writeable
         )  # fmt: skip
+
+    @property
+    def rows(self) -> Rows:
+        """X as rows, wherever they are."""
+        return rows_of(self.X)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -275,10 +260,7 @@ class Problem:
 
     def _chunks(self) -> Iterator[tuple[int, Array]]:
         """First row and rows, as they are stored: all of X, or what is read of it at once."""
-        if isinstance(self.X, Stored):
-            yield from self.X.chunks(self.block_rows)
-        else:
-            yield 0, self.X
+        return self.rows.chunks(self.block_rows, self.watch)
 
     def blocks(self, *, step: int = 0, streamed: bool = False) -> Iterator[tuple[slice, Array]]:
         """Rows and the scaled block X[rows], C-ordered and writeable; good until the next one.
@@ -321,7 +303,7 @@ class Problem:
             self, X=self.X[channels], gains=self.gains[channels], sizes=self.sizes[channels]
         )
 
-    def joined(self, other: Problem) -> Problem:
+    def with_channels(self, other: Problem) -> Problem:
         """The channels of both, which are taken from one problem."""
         return dataclasses.replace(
             self,

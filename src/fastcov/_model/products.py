@@ -16,7 +16,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 
 from .._compute import blas, kernels
 from .._compute.jit import ELEMENT_PRODUCTS, PARALLEL_SIZE, blas_for
-from .._distributed.chunked import Chunked, joined, summed
+from .._rows.rows import by_channels, summed
 from . import counted_atoms
 from .metric import Metric
 from .problem import PART_BYTES, Problem, n_parts
@@ -74,7 +74,7 @@ def apply_adjoint(problem: Problem, M: NDArray[np.float64]) -> NDArray[np.float6
     return weighted_adjoint(problem.plain, M)[0]
 
 
-@joined()
+@by_channels()
 def weighted_adjoint(
     problem: Problem,
     M: NDArray[np.float64],
@@ -105,7 +105,7 @@ def apply_gram(problem: Problem, V: NDArray[np.float64]) -> NDArray[np.float64]:
     return apply_adjoint(problem, apply_atoms(problem, V))
 
 
-@joined()
+@by_channels()
 def squared_norms(problem: Problem) -> NDArray[np.float64]:
     """‖g_i‖², the diagonal of GᵀG. 9ND flops, one pass over X."""
     out = np.empty(problem.shape[0])
@@ -165,8 +165,8 @@ def gram_columns(problem: Problem, index: Array) -> Array:
     """GᵀG[:, index] (N, k), in the problem's dtype. 2NDk flops at z = 1, else four times that."""
     columns, at_ones = problem.take(index), problem.at_ones
     out: Array
-    if isinstance(problem.X, Chunked):
-        rows = problem.X.joined(_column_rows, problem, columns.unlabelled(), at_ones)
+    if problem.rows.on_workers:
+        rows = problem.rows.joined(_column_rows, problem, columns.unlabelled(), at_ones)
         out = np.ascontiguousarray(rows.T)
     else:
         out = np.empty((problem.shape[0], len(index)), problem.dtype)
@@ -292,7 +292,7 @@ def largest_eigenvalue(
     # 1e-10 in all recordings and simulations tried; the error is the square of `tol`. With nuisance terms,
     # which take most of that mode, a basis of 7 spares a second round of products.
     top = diagonal.max()
-    if isinstance(problem.X, Chunked):  # GGᵀ has it as well, and no vector over channels to be sent
+    if problem.rows.on_workers:  # GGᵀ has it as well, and no vector over channels to be sent
         n, start = covariance.size, _beginning(problem, covariance).ravel()
         multiply = functools.partial(_dual_product, problem)
     else:

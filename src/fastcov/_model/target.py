@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._inputs.labels import Labelled, Labels, conditions_of, like_matrix, order_of
-from .._inputs.stored import Stored
-from .problem import Problem, check_responses
+from .._rows.responses import check_responses
+from .._rows.rows import rows_of
+from .problem import Problem
 
 Array = NDArray[np.float64]
 
@@ -129,8 +130,7 @@ def aligned(name: str, Y: Any, wanted: Labels, like: str = "'X'") -> Any:
     order = order_of(labels.columns, wanted.columns, "condition", name, like)
     if order is None:
         return Y
-    array = check_responses(name, Y)
-    values = array.columns(order) if isinstance(array, Stored) else array[:, order]
+    values = rows_of(check_responses(name, Y)).columns(order)
     return Labelled(values, labels.rows, wanted.columns)
 
 

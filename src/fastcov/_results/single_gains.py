@@ -45,7 +45,7 @@ def losses_of(fit: Any, X: ArrayLike | None) -> SingleGainLosses:
     target = problem.target(fit.target())
     gains = np.atleast_2d(fit.gains)
     penalty = Penalty.of("ridge", fit.ridge, len(gains[0])).scaled(problem.exponent, problem.sizes == 0)
-    if isinstance(problem.X, np.ndarray) and not problem.ready(problem.X):
+    if problem.rows.in_memory and not problem.ready(problem.X):
         problem = problem.converted()
     there = derivatives(problem, target, penalty, gains)
     coefficients = np.empty((*gains.shape, 5))

@@ -27,9 +27,9 @@ from scipy.linalg import solve_triangular
 from .._compute import blas, kernels
 from .._compute.jit import blas_for
 from .._compute.progress import Progress
-from .._distributed.chunked import joined
 from .._model.problem import BLOCK_BYTES, Problem
 from .._model.products import apply_adjoint, apply_atoms, gram_block
+from .._rows.rows import by_channels
 from ._solution import Options, System
 
 Array = NDArray[Any]
@@ -141,7 +141,7 @@ def _take(pivots: Pivots, c: Array, proposed: Problem, F: Array, B: Array, least
     lower[k:, k:] = np.tril(rows[np.ix_(chosen, chosen)].T)
     pivots.lower = lower
     pivots.channels = np.concatenate([pivots.channels, c[chosen]])
-    pivots.problem = pivots.problem.joined(proposed.take(chosen))
+    pivots.problem = pivots.problem.with_channels(proposed.take(chosen))
 
 
 def _scaled(block: Array, scales: Array | None, rows: Any, columns: Any) -> Array:
@@ -152,7 +152,7 @@ def _scaled(block: Array, scales: Array | None, rows: Any, columns: Any) -> Arra
     return block
 
 
-@joined(each=1)
+@by_channels(each=1)
 def explained(problem: Problem, scales: Array | None, pivots: Pivots, pivot_scales: Array | None) -> Array:
     """The diagonal of F Fᵀ (N,). N (2Dk + k²) flops, one pass over X."""
     out = np.empty(problem.shape[0])

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._compute import blas, pair_kernels
-from .._distributed.chunked import Chunked
 from .._model import counted_atoms
 from .._model.problem import BLOCK_BYTES, Problem
 
@@ -53,9 +52,9 @@ def dual_gram(
 
     NP² flops, one pass over X.
     """
-    if isinstance(problem.X, Chunked):
+    if problem.rows.on_workers:
         nbytes = problem.dtype.itemsize * n_pairs(problem.shape[1]) ** 2
-        K: Array = problem.X.total(_dual_part, problem, scales, each=1, nbytes=nbytes)
+        K: Array = problem.rows.total(_dual_part, problem, scales, each=1, nbytes=nbytes)
         watch(1.0)
         return K
     N, D = problem.shape

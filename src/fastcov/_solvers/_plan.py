@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .._inputs.stored import CHUNK_BYTES
 from .._inputs.validation import (
     SMALL,
     available_memory,
@@ -19,6 +18,7 @@ from .._inputs.validation import (
     check_tolerance,
     check_whole,
 )
+from .._rows.stored import CHUNK_BYTES
 from ._nystrom import iterations, working_bytes
 from ._pairs import block_rows, n_pairs
 from ._solution import RESOLVED, SINGLE

@@ -31,9 +31,10 @@ from scipy.linalg import solve_triangular
 
 from .._compute import blas
 from .._compute.progress import Progress
-from .._distributed.chunked import Chunked, Everywhere, Resident
 from .._model.problem import Problem
 from .._model.products import apply_adjoint, apply_atoms
+from .._rows.chunked import Everywhere, Resident
+from .._rows.rows import Rows
 from ._nystrom import Pivots, choose_pivots, factor_blocks, scaled_product
 from ._refinement import refine
 from ._solution import Options, Solution, System
@@ -168,9 +169,8 @@ class State:
     options: Options
 
     @property
-    def _X(self) -> Chunked:
-        assert isinstance(self.problem.X, Chunked)
-        return self.problem.X
+    def _rows(self) -> Rows:
+        return self.problem.rows
 
     @functools.cached_property
     def _exact(self) -> Problem:
@@ -249,7 +249,7 @@ class State:
         while len(rows):
             problem, sure = levels[level]
             if due:
-                image = self._X.total(_squared, self._exact, self._scales, u, each=1)
+                image = self._rows.total(_squared, self._exact, self._scales, u, each=1)
                 rho, renewals, since = e - image - ridge * u, renewals + 1, 0
             shrunk, size, token = self._look(self._exact if due else problem, rho)
             if iteration and not due:
@@ -280,9 +280,9 @@ class State:
             w, inside = self._inside(shrunk)
             zeta = (rho - inside) / ridge
             if sure:
-                image = self._X.total(_squared, problem, self._scales, zeta, each=1)
+                image = self._rows.total(_squared, problem, self._scales, zeta, each=1)
             else:
-                image, squares = self._X.total(
+                image, squares = self._rows.total(
                     _corrected, problem, self._scales, Everywhere(self.basis), rho, token, w, ridge,
                     each=1, kept=True,
                 )  # fmt: skip
@@ -315,7 +315,7 @@ class State:
     def _look(self, problem: Problem, rho: Array) -> tuple[Array, Array, str]:
         """Fᵀ S Gᵀ ρ, ‖Gᵀ ρ‖, and the name under which chunks keep Gᵀ ρ."""
         token = uuid.uuid4().hex
-        squares, shrunk = self._X.total(
+        squares, shrunk = self._rows.total(
             _reduced, problem, self._scales, Everywhere(self.basis), rho, token, each=1, kept=True
         )
         return shrunk, np.sqrt(squares), token
@@ -342,11 +342,10 @@ def _inner(A: Array, B: Array) -> Array:
 
 def init(system: System, options: Options) -> State:
     """Draw pivots here, and make F there: as many as workers have room for."""
-    X = system.problem.X
-    assert isinstance(X, Chunked)
+    rows = system.problem.rows
     problem = system.problem.astype(np.float32 if system.coarse else np.float64)
     asked = problem.shape[0] if options.rank is None else options.rank
-    rank = int(min(asked, FACTOR_SHARE * X.room() / problem.dtype.itemsize))
+    rank = int(min(asked, FACTOR_SHARE * rows.room() / problem.dtype.itemsize))
     wanted = dataclasses.replace(options, rank=rank) if options.rank is not None else options
     pivots = choose_pivots(system, wanted).first(rank)
     scales = None if system.scales is None else system.scales[pivots.channels]
@@ -356,7 +355,7 @@ def init(system: System, options: Options) -> State:
     core = np.zeros((k, k))
     if k:
         options.watch(Progress("precondition", 0.0))
-        inner = X.total(_factor_products, problem, resident, Everywhere(basis), each=1, kept=True)
+        inner = rows.total(_factor_products, problem, resident, Everywhere(basis), each=1, kept=True)
         inner.flat[:: k + 1] += system.ridge
         if blas.cholesky(inner):
             raise np.linalg.LinAlgError("The preconditioner is not positive definite.")

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from .._compute import blas
 from .._compute.jit import blas_for
 from .._compute.progress import Progress
-from .._distributed.chunked import Chunked
 from . import conditions, spectral
 from ._nystrom import Preconditioner, choose_pivots, working_bytes
 from ._solution import RESOLVED, Options, Solution, System
@@ -51,7 +50,7 @@ def init(system: System, options: Options) -> State | spectral.State | condition
     """Make the preconditioner for GᵀG + P."""
     if system.singular:
         return spectral.init(system, options)
-    if isinstance(system.problem.X, Chunked):
+    if system.problem.rows.on_workers:
         return conditions.init(system, options)
     exact, system = system, system.astype(np.float32 if system.coarse else np.float64)
     (N, D), itemsize = system.problem.shape, system.problem.dtype.itemsize
@@ -62,7 +61,7 @@ def init(system: System, options: Options) -> State | spectral.State | condition
         pivots = pivots.first(int(fits))
     keep = fits >= len(pivots.channels)
     X, convert = system.problem.X, len(pivots.channels) * keep + D <= fits
-    if convert and isinstance(X, np.ndarray) and not system.problem.ready(X):
+    if convert and system.problem.rows.in_memory and not system.problem.ready(X):
         system = dataclasses.replace(system, problem=system.problem.converted())
     return State(exact, system, Preconditioner.of(system, pivots, options, keep=keep), options)
 

@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._compute import blas
-from .._distributed.chunked import Chunked
 from .._inputs.validation import require_memory
 from .._model.products import apply_adjoint, apply_atoms, gram_triangle
 from .._model.ridge_penalty import Penalty
@@ -122,7 +121,7 @@ def init(system: System, options: Options) -> State:
     """Decompose G."""
     system = system.astype(np.float64)
     N, D = system.problem.shape
-    dual = n_pairs(D) < N or isinstance(system.problem.X, Chunked)
+    dual = n_pairs(D) < N or system.problem.rows.on_workers
     n = n_pairs(D) if dual else N
     if n > LARGEST:
         raise MemoryError(

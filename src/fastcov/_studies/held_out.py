@@ -6,14 +6,13 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._fitting.settings import Settings
 from .._fitting.start import Ridge, Start
-from .._inputs.stored import Stored
 from .._model.problem import Problem
 from .._model.products import covariance_columns
 from .._model.target import dust
@@ -71,7 +70,7 @@ class Study:
         relative: bool,
     ) -> Study:
         exact = given.astype(np.float64)
-        fits = isinstance(given.X, np.ndarray) and 8 * given.X.size <= KEPT_BYTES
+        fits = given.rows.in_memory and 8 * given.X.size <= KEPT_BYTES
         if fits and exact.exponent == 0 and not exact.ready(given.X):
             exact = exact.converted()
         at_one = exact.unscaled(exact.covariance(), y=2)
@@ -120,15 +119,15 @@ class Study:
         key = self.key(fold)
         if key in self.starts:
             return self.starts[key].with_target(S)
-        X = self.given.X
-        part: Any = X.columns(train) if isinstance(X, Stored) else np.take(X, train, axis=1)
+        rows = self.given.rows
+        part = rows.columns(train)
         problem = Problem.of(part, center=self.given.center)
         if metric is not None:
             problem = dataclasses.replace(problem, metric=metric)
         start = Start.of(problem, S)
         if self.relative and key not in self.largest:
             self.largest[key] = start.problem.unscaled(start.largest, y=4)
-        if isinstance(X, np.ndarray) and 16 * part.size * (len(self.starts) + 1) <= KEPT_BYTES:
+        if rows.in_memory and 16 * part.size * (len(self.starts) + 1) <= KEPT_BYTES:
             self.starts[key] = start
         return start
 

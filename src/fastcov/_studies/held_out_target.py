@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from .._inputs.labels import by_condition
 from .._inputs.validation import check_array, check_choice
-from .._model.problem import Problem, check_responses
+from .._model.problem import Problem
 from .._results.score import LEAST_PAIRED, PAIRED, SCORES, Split
+from .._rows.responses import check_responses
 
 if TYPE_CHECKING:
     from .._model.metric import Metric

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from .._compute import blas
 from .._fitting.settings import LINEAR_TOL, Settings
-from .._inputs.stored import Stored
 from .._inputs.validation import available_memory
 from .._model.products import apply_adjoint, apply_atoms
 from .._results.score import Split
@@ -44,7 +43,7 @@ def pays(study: Study, splits: Sequence[Split], settings: Settings) -> bool:
     whole = all(len(test) <= MOST and len(train) + len(test) == D for train, test in splits)
     plain = settings.bounds is None and settings.solver == "auto"
     regular = study.relative and min(study.ridges) >= LEAST_RIDGE
-    if not (whole and plain and regular) or isinstance(study.given.X, Stored):
+    if not (whole and plain and regular) or not study.given.rows.in_memory:
         return False
     fits = min(settings.memory_budget or np.inf, available_memory() / 2) >= 32 * P * P
     return fits and len(splits) * min(N, n_pairs(D - MOST)) ** 3 >= P**3

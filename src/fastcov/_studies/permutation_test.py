@@ -16,11 +16,11 @@ from .._fitting.certificate import ConvergenceWarning
 from .._fitting.methods import METHODS
 from .._fitting.settings import Settings
 from .._inputs.validation import check_generator, check_whole, require_memory
-from .._model.problem import check_responses
 from .._results import evidence
 from .._results.cross_validation import CrossValidation
 from .._results.permutation_test import ChannelTest, PermutationTest
 from .._results.score import FINE, SCORE, SCORES
+from .._rows.responses import check_responses
 from .cross_validation import studied
 
 Array = NDArray[np.float64]

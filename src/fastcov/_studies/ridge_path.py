@@ -17,7 +17,6 @@ from .._fitting.describe import fits_of, kept
 from .._fitting.methods import METHODS, all_certified, plan_for, stepped
 from .._fitting.settings import Outcome, Settings
 from .._fitting.start import Ridge, Start
-from .._inputs.stored import Stored
 from .._inputs.validation import as_float64, check_array, check_nonnegative
 from .._minimise.derivatives import covariances
 from .._model.problem import BLOCK_BYTES, NARROW, Problem
@@ -210,7 +209,7 @@ def _by_eigenvectors(
 def _cached(problem: Problem) -> bool:
     """Whether X stays in the caches, so that covariances at many gains are made in one call."""
     N, D = problem.shape
-    return not isinstance(problem.X, Stored) and 8 * N * D <= BLOCK_BYTES and D <= NARROW
+    return problem.rows.in_memory and 8 * N * D <= BLOCK_BYTES and D <= NARROW
 
 
 def _covariances(problem: Problem, gains: Array) -> Array:

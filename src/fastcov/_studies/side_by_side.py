@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from .._compute.jit import blas_for
 from .._compute.progress import Progress
 from .._fitting.settings import Settings
-from .._inputs.stored import Stored
 from .._inputs.validation import available_memory
 from .._results.score import Split
 from .._solvers import plan
@@ -107,7 +106,7 @@ def side_by_side(
     needed += 64 * GROUP * (N + most * most) if groups else 0
     free = available_memory() if budget is None else min(budget, available_memory())
     workers = max(1, min(cores, len(tasks), int(free // needed)))
-    if isinstance(study.given.X, Stored):
+    if not study.given.rows.in_memory:
         workers = 1  # files are not read by many at once
     results: Rows = {each: {} for each in whole}
     cancelled = False

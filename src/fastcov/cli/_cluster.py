@@ -25,9 +25,9 @@ class Cluster:
 
     def load(self, spec: str, array: Any, name: str) -> Any:
         """An array in a file, or of one, with its names: its chunks on the workers."""
-        from .._distributed.chunked import Chunked
-        from .._distributed.shared_files import as_dask
         from .._inputs.labels import Labelled
+        from .._rows.chunked import Chunked
+        from .._rows.shared_files import as_dask
 
         if isinstance(array, Labelled):
             return dataclasses.replace(array, values=self.load(spec, array.values, name))

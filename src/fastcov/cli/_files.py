@@ -79,7 +79,7 @@ class Naming:
         """X, with its names from the options, or else its own."""
         from .._inputs.labels import Labelled, Labels
         from .._inputs.name_files import read_names
-        from .._model.problem import check_responses
+        from .._rows.responses import check_responses
 
         X = self.open(spec, "X")
         if self.channels is None and self.conditions is None:

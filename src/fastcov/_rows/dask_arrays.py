@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._inputs.labels import outside
-from .._inputs.stored import Stored
 from .._inputs.validation import available_memory, check_form
 from .chunked import Chunked
 from .cluster import client_of, smallest_memory
+from .rows import Rows
+from .stored import Stored
 from .watching import unreadable
 
 
@@ -43,7 +44,7 @@ def dask_array(name: str, X: Any) -> Any:
     return X
 
 
-def opened(name: str, X: Any, forms: Sequence[str]) -> NDArray[Any] | Stored:
+def opened(name: str, X: Any, forms: Sequence[str]) -> NDArray[Any] | Rows:
     """Chunks on the cluster that computes X; without one an array, or one to be read if that is too large."""
     if any(np.isnan(n) for n in X.shape):
         raise ValueError(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from .rows import Array, Rows, Watch
 
 # Bytes read at once: large beside the cost of a call, small beside any budget. Two such chunks are held.
 CHUNK_BYTES = 1 << 24
@@ -33,16 +33,17 @@ def is_stored(value: Any) -> bool:
         return False  # no array, or of a file that was closed: conversion to an array says so
 
 
-class Stored:
+class Stored(Rows):
     """An array outside memory, of which rows are read: an HDF5 or Zarr array, or a mapped file.
 
     A mapped file is read, not touched through its mapping: a file that is cut short then gives an
     error, not the end of the process, and what was read does not count as memory of the process.
     """
 
+    read_again = True
+
     def __init__(self, name: str, array: Any) -> None:
         self.name = name
-        self.watch: Callable[[float], object] | None = None  # is told what share of a pass is done
         self.shape: tuple[Any, ...] = tuple(array.shape)
         self.dtype = np.dtype(array.dtype)
         self.ndim, self.size = len(self.shape), math.prod(self.shape)
@@ -74,12 +75,6 @@ class Stored:
             return ()
         stat = os.stat(self._watched)
         return stat.st_ino, stat.st_size, 0 if self._writeable else stat.st_mtime_ns
-
-    def changed(self, detail: str = "") -> ValueError:
-        return ValueError(
-            f"Argument '{self.name}' must stay as it is while it is read, and it has changed{detail}: "
-            "wait until it is written, or copy it."
-        )
 
     def _fill(self, start: int, out: Array) -> Array:
         try:
@@ -114,9 +109,6 @@ class Stored:
             )
         out[...] = rows
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
     def __getitem__(self, key: Any) -> Array:
         """Rows as an array in memory: a slice, or an index of channels."""
         if isinstance(key, slice) and key.step in (None, 1):
@@ -138,7 +130,7 @@ class Stored:
         """Some of the columns, in any order."""
         return Columns(self, conditions)
 
-    def chunks(self, multiple: int = 1) -> Iterator[tuple[int, Array]]:
+    def chunks(self, multiple: int = 1, watch: Watch | None = None) -> Iterator[tuple[int, Array]]:
         """First row and rows of each chunk, good until the next one; the next is read meanwhile.
 
         Chunks have a multiple of the rows given, and of those that are stored together, if that fits.
@@ -161,8 +153,8 @@ class Stored:
                 if start + step < len(self):
                     ahead = reader.submit(read, start + step)
                 yield start, rows
-                if self.watch is not None:
-                    self.watch(min(1.0, (start + step) / len(self)))
+                if watch is not None:
+                    watch(min(1.0, (start + step) / len(self)))
 
 
 class Columns:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._inputs.files import located, open_array
-from .._inputs.stored import Stored, is_stored
 from .._inputs.validation import check_form
+from .stored import Stored, is_stored
 
 # Bytes of a chunk: at most, where what is stored together allows, so that several fit a worker and a lost one
 # is soon read again; and of small files at least, so that a task takes longer than its way there and back.

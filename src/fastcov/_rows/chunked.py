@@ -15,19 +15,16 @@ import itertools
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._compute.jit import threads
 from .._inputs.labels import UNLABELLED
-from .._inputs.stored import Stored
 from .cluster import Cluster
+from .rows import Array, Rows, Watch
 from .watching import WorkerLost
-
-Array = NDArray[Any]
-F = TypeVar("F", bound=Callable[..., Any])
 
 # Partial sums that are added together, so that D x D matrices do not queue up for one worker; of large ones
 # fewer, for they are all held.
@@ -157,15 +154,16 @@ def _added(*parts: Any) -> Any:
     return total[()]
 
 
-class Chunked(Stored):
-    """Chunks of rows on the workers of a Dask cluster, held there while this is."""
+class Chunked(Rows):
+    """Chunks of rows on the workers of a Dask cluster, which hold them while this is held here."""
+
+    on_workers = True
 
     def __init__(
         self, name: str, cluster: Cluster, pieces: Sequence[Any], lengths: Sequence[int],
         n_conditions: int, dtype: np.dtype[Any],
     ) -> None:  # fmt: skip
         self.name, self._cluster, self._pieces = name, cluster, list(pieces)
-        self.watch: Callable[[float], object] | None = None
         ends = list(itertools.accumulate(lengths))
         self.slices = [slice(end - n, end) for n, end in zip(lengths, ends, strict=True)]
         self.shape, self.dtype = (ends[-1], n_conditions), dtype
@@ -214,7 +212,7 @@ class Chunked(Stored):
                 out[places] = rows
         return out
 
-    def chunks(self, multiple: int = 1) -> Iterator[tuple[int, Array]]:
+    def chunks(self, multiple: int = 1, watch: Watch | None = None) -> Iterator[tuple[int, Array]]:
         """First row and rows of each chunk, brought here: for what no map does."""
         for rows in self.slices:
             yield rows.start, self[rows]
@@ -232,13 +230,6 @@ class Chunked(Stored):
         self, function: Callable[..., Any], problem: Any, *args: Any, each: int = 0, kept: bool = False,
         nbytes: int = 0, **named: Any,
     ) -> Any:  # fmt: skip
-        """The sum of what a function makes of each chunk: an array, or a tuple of arrays.
-
-        These are of `nbytes`, unless they are matrices over conditions.
-
-        The first `each` of its arguments have an entry for each channel along their last axis. With `kept`
-        it is given a dictionary, after the problem, in which it may keep what it made of a chunk.
-        """
         targets = max((len(value) for value in args if getattr(value, "ndim", 0) > 1), default=1)
         nbytes = nbytes or 8 * targets * self.shape[1] ** 2
 
@@ -251,7 +242,6 @@ class Chunked(Stored):
         self, function: Callable[..., Any], problem: Any, *args: Any, each: int = 0, kept: bool = False,
         **named: Any,
     ) -> Any:  # fmt: skip
-        """What a function makes of each chunk, one beside the other along the last axis; else as `total`."""
         parts = self._results(lambda graph: graph.map(function, problem, args, each, kept, named))
         if isinstance(parts[0], tuple):
             return tuple(np.concatenate(found, axis=-1) for found in zip(*parts, strict=True))
@@ -314,32 +304,6 @@ class Chunked(Stored):
     @property
     def cluster(self) -> Cluster:
         return self._cluster
-
-
-def summed(each: int = 0) -> Callable[[F], F]:
-    """What a function of a problem gives is a sum over channels; on a cluster, that of its chunks.
-
-    The first `each` of its other arguments have an entry for each channel.
-    """
-    return _mapped(Chunked.total, each)
-
-
-def joined(each: int = 0) -> Callable[[F], F]:
-    """What a function of a problem gives has an entry for each channel; else as `summed`."""
-    return _mapped(Chunked.joined, each)
-
-
-def _mapped(method: Callable[..., Any], each: int) -> Callable[[F], F]:
-    def decorate(function: F) -> F:
-        @functools.wraps(function)
-        def mapped(problem: Any, *args: Any, **named: Any) -> Any:
-            if isinstance(problem.X, Chunked):
-                return method(problem.X, mapped, problem, *args, each=each, **named)
-            return function(problem, *args, **named)
-
-        return mapped  # type: ignore[return-value]
-
-    return decorate
 
 
 class _Graph:

@@ -1,0 +1,35 @@
+"""X as users have it, opened: an array, a file, or a dask array."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from .._inputs.labels import bare
+from .._inputs.validation import check_array, check_form
+from .dask_arrays import dask_array, opened
+from .rows import Array, Rows
+from .stored import Stored, is_stored
+
+
+def check_responses(name: str, X: Any) -> Array | Rows:
+    """X as an array with two axes, or as one outside memory; what it holds is not looked at."""
+    forms = ("channels", "conditions")
+    X = bare(X)
+    if isinstance(X, (str, bytes, os.PathLike)):
+        raise TypeError(
+            f"Argument '{name}' must be an array, not a path: open it, as with np.load(path, mmap_mode='r')."
+        )
+    if (lazy := dask_array(name, X)) is not None:
+        X = opened(name, lazy, forms)
+    if isinstance(X, Rows):
+        return X
+    if hasattr(X, "keys") and not hasattr(X, "__array__"):  # a file or group of HDF5 or Zarr, a dict
+        raise TypeError(
+            f"Argument '{name}' must be an array, not a {type(X).__name__}: name one that it holds."
+        )
+    if not is_stored(X):
+        return check_array(name, X, forms)
+    stored = Stored(name, X)
+    check_form(name, stored, forms)
+    return stored

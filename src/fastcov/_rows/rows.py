@@ -1,0 +1,133 @@
+"""The interface of X: rows of responses, wherever they are.
+
+`rows_of(X)` is asked for what matters, as whether X is in memory, and code above never for its type.
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+F = TypeVar("F", bound=Callable[..., Any])
+Watch = Callable[[float], object]
+
+
+class Rows(abc.ABC):
+    """Responses (N, D), one row a channel."""
+
+    in_memory: ClassVar[bool] = False  # as an array of this process
+    read_again: ClassVar[bool] = False  # by every pass: it takes time, and they may have changed
+    on_workers: ClassVar[bool] = False  # functions of channels run where chunks of them are
+
+    name: str  # of the argument, for errors
+    shape: tuple[Any, ...]
+    dtype: np.dtype[Any]
+    ndim: int
+    size: int
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    @abc.abstractmethod
+    def __getitem__(self, key: Any) -> Array:
+        """Rows as an array in memory: a slice, or an index of channels."""
+
+    @abc.abstractmethod
+    def columns(self, conditions: NDArray[np.intp]) -> Any:
+        """Some of the conditions, in any order, as responses."""
+
+    @abc.abstractmethod
+    def chunks(self, multiple: int = 1, watch: Watch | None = None) -> Iterator[tuple[int, Array]]:
+        """First row and rows of each chunk, good until the next one; tells `watch` the share that is done."""
+
+    def changed(self, detail: str = "") -> ValueError:
+        """The error for rows that are not what they were in an earlier pass."""
+        return ValueError(
+            f"Argument '{self.name}' must stay as it is while it is read, and it has changed{detail}: "
+            "wait until it is written, or copy it."
+        )
+
+    def total(
+        self, function: Callable[..., Any], problem: Any, *args: Any, each: int = 0, kept: bool = False,
+        nbytes: int = 0, **named: Any,
+    ) -> Any:  # fmt: skip
+        """The sum over chunks of a function of the problem of each: an array, or a tuple of arrays.
+
+        The first `each` of its arguments have an entry for each channel along their last axis. With `kept`
+        it is given a dictionary, after the problem, in which it may keep what it made of a chunk. The arrays
+        are of `nbytes`, unless they are matrices over conditions.
+        """
+        return function(problem, *(({},) if kept else ()), *args, **named)
+
+    def joined(
+        self, function: Callable[..., Any], problem: Any, *args: Any, each: int = 0, kept: bool = False,
+        **named: Any,
+    ) -> Any:  # fmt: skip
+        """What a function makes of each chunk, one beside the other along the last axis; else as `total`."""
+        return function(problem, *(({},) if kept else ()), *args, **named)
+
+    def total_and_joined(self, function: Callable[..., Any], problem: Any) -> tuple[Any, Array]:
+        """Of a function that gives a sum over the channels of a chunk, and an entry for each."""
+        found: tuple[Any, Array] = function(problem)
+        return found
+
+    def room(self) -> float:
+        """Bytes for each channel that may still be taken where the rows are."""
+        return float("inf")
+
+
+class InMemory(Rows):
+    """An array of NumPy."""
+
+    in_memory = True
+
+    def __init__(self, array: Array) -> None:
+        self.array, self.name, self.shape, self.dtype = array, "X", array.shape, array.dtype
+        self.ndim, self.size = array.ndim, array.size
+
+    def __getitem__(self, key: Any) -> Array:
+        return self.array[key]
+
+    def columns(self, conditions: NDArray[np.intp]) -> Array:
+        return np.take(self.array, conditions, axis=1)
+
+    def chunks(self, multiple: int = 1, watch: Watch | None = None) -> Iterator[tuple[int, Array]]:
+        yield 0, self.array
+
+
+def rows_of(X: Array | Rows) -> Rows:
+    """The rows of responses that `check_responses` gave."""
+    return X if isinstance(X, Rows) else InMemory(X)
+
+
+def summed(each: int = 0) -> Callable[[F], F]:
+    """Say that what a function of a problem gives is a sum over channels: on a cluster, that of its chunks.
+
+    The first `each` of its other arguments have an entry for each channel.
+    """
+    return _mapped(Rows.total.__name__, each)
+
+
+def by_channels(each: int = 0) -> Callable[[F], F]:
+    """Say that what a function of a problem gives has an entry for each channel; else as `summed`."""
+    return _mapped(Rows.joined.__name__, each)
+
+
+def _mapped(method: str, each: int) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def mapped(problem: Any, *args: Any, **named: Any) -> Any:
+            rows = problem.rows
+            if rows.on_workers:
+                return getattr(rows, method)(mapped, problem, *args, each=each, **named)
+            return function(problem, *args, **named)
+
+        return mapped  # type: ignore[return-value]
+
+    return decorate
