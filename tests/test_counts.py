@@ -11,7 +11,7 @@ from cases import needs_jit
 from counting import work
 
 import fastcov as fc
-from fastcov._model.loss import PAIR_CANDIDATES
+from fastcov._exact_loss.loss import PAIR_CANDIDATES
 from fastcov._model.problem import NARROW
 from fastcov._model.products import PANEL
 from fastcov._solvers._nystrom import BATCH

@@ -9,7 +9,7 @@ from cases import needs_jit, peak_bytes
 from counting import allocations
 
 import fastcov as fc
-from fastcov._model.loss import PAIR_BYTES
+from fastcov._exact_loss.loss import PAIR_BYTES
 from fastcov._model.problem import BLOCK_BYTES, PART_BYTES, Problem
 from fastcov._solvers._pairs import block_rows, n_pairs
 

@@ -578,7 +578,7 @@ def test_a_fit_under_way_is_ended_when_another_fails(monkeypatch):
         under_way.set()
         try:
             for _ in range(10**7):  # seconds
-                settings.options.watch(None)
+                settings.watch(None)
         except BaseException as error:
             ended.append(error)
             raise
@@ -601,7 +601,7 @@ def test_ctrl_c_ends_the_fits_under_way(monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
         try:
             for _ in range(10**8):  # minutes, less than Ctrl-C would wait
-                settings.options.watch(None)
+                settings.watch(None)
         except BaseException as error:
             ended.append(error)
             raise
@@ -670,8 +670,7 @@ def test_a_refit_that_stops_short_warns(monkeypatch):
 
     def hurried(*given):
         *others, settings = given
-        options = dataclasses.replace(settings.options, max_iterations=1)
-        return refit(*others, dataclasses.replace(settings, options=options))
+        return refit(*others, dataclasses.replace(settings, max_iterations=1))
 
     monkeypatch.setattr(cross_validation, "_refit", hurried)
     with pytest.warns(fc.ConvergenceWarning) as caught:

@@ -219,7 +219,7 @@ def test_rows_of_a_file_give_the_same_answer(rows, method, dtype, tmp_path, set_
     set_block_rows(rows, 4)
     monkeypatch.setattr("fastcov._rows.stored.CHUNK_BYTES", rows * 4 * X.itemsize)
     monkeypatch.setattr("fastcov._model.problem.STREAMED_FLOPS", 1)
-    monkeypatch.setattr("fastcov._minimise.objective.COMPILED", 0)
+    monkeypatch.setattr("fastcov._exact_loss.objective.COMPILED", 0)
     with h5py.File(tmp_path / "X.h5", "w") as file:
         file["X"] = X
         found = fc.fit(file["X"], S, ridge=ridge, method=method, tol=1e-9)
@@ -258,7 +258,7 @@ def test_steps_that_are_one_call_are_those_by_passes(N, options, dtype, center, 
     options = {name: value[:N] if name == "gains0" else value for name, value in options.items()}
     ridge = 1e-2 * (top(X.astype(float), center) or 1.0)
     one = exact(X, S, ridge=ridge, center=center, tol=1e-9, **options)
-    monkeypatch.setattr("fastcov._minimise.objective.COMPILED", 0)
+    monkeypatch.setattr("fastcov._exact_loss.objective.COMPILED", 0)
     other = exact(X, S, ridge=ridge, center=center, tol=1e-9, **options)
     assert abs(one.stats["iterations"] - other.stats["iterations"]) <= 2
     bound = 0.0 if N == 1 and center else near(X, S, exact(X, S, ridge=ridge, center=center), 1e-9, center)

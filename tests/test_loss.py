@@ -6,7 +6,7 @@ import pytest
 from cases import LAYOUTS, absolute_atoms, absolute_error, data, random_gains, rounding, target, within
 
 import fastcov as fc
-from fastcov._model import loss
+from fastcov._exact_loss import loss
 
 SHAPES = [(1, 1), (1, 3), (2, 1), (7, 4), (33, 3), (65, 2), (257, 3)]
 EPS = np.finfo(np.float64).eps

@@ -144,7 +144,7 @@ def test_exact_fits_end_where_the_projected_gradient_vanishes(case, bounds, dtyp
 def test_passes_that_are_not_compiled_as_one_say_the_same(case, monkeypatch):
     X, S = data(N, D), target(D)
     short = fc.fit(X, S, ridge=RIDGE, method="exact", tol=1e-9, **asked(case))
-    monkeypatch.setattr("fastcov._minimise.objective.COMPILED", 0)
+    monkeypatch.setattr("fastcov._exact_loss.objective.COMPILED", 0)
     long = fc.fit(X, S, ridge=RIDGE, method="exact", tol=1e-9, **asked(case))
     np.testing.assert_allclose(short.gains, long.gains, atol=1e-7)
     assert short.stats["iterations"] == long.stats["iterations"]

@@ -11,7 +11,7 @@ from cases import absolute_atoms, absolute_error, data, magnitudes, random_gains
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fastcov._minimise.objective import Objective, best_step
+from fastcov._exact_loss.objective import Objective, best_step
 from fastcov._model.problem import Problem
 from fastcov._model.products import squared_norms
 from fastcov._model.ridge_penalty import Penalty
@@ -30,7 +30,7 @@ def linear(request):
 def compiled(request, monkeypatch):
     """Whether a point of a small problem is one compiled call."""
     if request.param == "by-passes":
-        monkeypatch.setattr("fastcov._minimise.objective.COMPILED", 0)
+        monkeypatch.setattr("fastcov._exact_loss.objective.COMPILED", 0)
     return request.param == "one-call"
 
 
@@ -248,7 +248,7 @@ def test_one_call_and_passes_are_the_same_point(N, dtype, center, parallel, monk
     X, S, z = data(N, 3, dtype).astype(float), target(3, size=N), random_gains(N)
     assert objective(X, S, center).short
     one = objective(X, S, center).at(z)
-    monkeypatch.setattr("fastcov._minimise.objective.COMPILED", 0)
+    monkeypatch.setattr("fastcov._exact_loss.objective.COMPILED", 0)
     assert not objective(X, S, center).short
     other = objective(X, S, center).at(z)
     eps, E = 2 * rounding(X), absolute_error(X, S, z, center)

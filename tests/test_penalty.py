@@ -8,7 +8,7 @@ from cases import data, gradient_rounding, minimum, random_gains, target
 
 import fastcov as fc
 from fastcov._compute import blas
-from fastcov._minimise.objective import Objective
+from fastcov._exact_loss.objective import Objective
 from fastcov._model.problem import Problem
 from fastcov._model.products import squared_norms
 from fastcov._model.ridge_penalty import Penalty

@@ -109,7 +109,7 @@ def escapable(seed=0):
 @pytest.mark.parametrize("bounds", [None, (-0.5, None)])
 def test_no_single_gain_lowers_the_loss_of_an_exact_fit(bounds, compiled, monkeypatch):
     if not compiled:
-        monkeypatch.setattr("fastcov._minimise.objective.COMPILED", 0)
+        monkeypatch.setattr("fastcov._exact_loss.objective.COMPILED", 0)
     escapes = 0
     for seed in range(4):
         X, S = escapable(seed)
@@ -128,7 +128,7 @@ def test_escapes_lower_the_loss(monkeypatch):
     found = {}
     for worth in ("as it is", "none"):
         if worth == "none":
-            monkeypatch.setattr("fastcov._minimise.objective.COMPILED", 0)
+            monkeypatch.setattr("fastcov._exact_loss.objective.COMPILED", 0)
             monkeypatch.setattr(
                 "fastcov._minimise.trust_region._swept", lambda objective, point, bounds: (point.gains, 0)
             )

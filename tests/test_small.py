@@ -5,8 +5,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastcov as fc
-from fastcov._model import loss as loss_module
-from fastcov._model import small_loss
+from fastcov._exact_loss import loss as loss_module
+from fastcov._exact_loss import small
 
 SHAPES = [(1, 1), (1, 5), (7, 1), (3, 9), (40, 12), (148, 48), (60, 64), (300, 20), (700, 30)]
 
@@ -19,7 +19,7 @@ def arrays(shape, dtype=np.float64, seed=0):
 
 
 def plain(X, S, z, ridge=0.0, center=True):
-    return small_loss.plain_loss(X, S, z, ridge, center, gradient=True)
+    return small.plain_loss(X, S, z, ridge, center, gradient=True)
 
 
 def general(monkeypatch, *args, **options):

@@ -42,7 +42,7 @@ _NAMES = {
     "Plan": "_solvers",
     "Progress": "_compute.progress",
     "RidgePath": "_results.ridge_path",
-    "SingleGainLosses": "_minimise.single_gains",
+    "SingleGainLosses": "_exact_loss.single_gains",
     "Verdict": "_results.evidence",
     "atom_norms": "_model.operators",
     "covariance": "_model.target",
@@ -51,8 +51,8 @@ _NAMES = {
     "fit": "_fit",
     "gram": "_model.operators",
     "load": "_load",
-    "loss": "_model.loss",
-    "loss_and_gradient": "_model.loss",
+    "loss": "_exact_loss.loss",
+    "loss_and_gradient": "_exact_loss.loss",
     "overlaps": "_model.operators",
     "permutation_test": "_studies.permutation_test",
     "plan": "_solvers",
@@ -74,6 +74,9 @@ if TYPE_CHECKING:
     from . import torch as torch
     from ._compute.jit import threads as threads
     from ._compute.progress import Progress as Progress
+    from ._exact_loss.loss import loss as loss
+    from ._exact_loss.loss import loss_and_gradient as loss_and_gradient
+    from ._exact_loss.single_gains import SingleGainLosses as SingleGainLosses
     from ._explaining.contributions import Contributions as Contributions
     from ._explaining.explain import explain as explain
     from ._explaining.explanation import Explanation as Explanation
@@ -81,9 +84,6 @@ if TYPE_CHECKING:
     from ._fitting.certificate import ConvergenceWarning as ConvergenceWarning
     from ._inputs.labels import LabelWarning as LabelWarning
     from ._load import load as load
-    from ._minimise.single_gains import SingleGainLosses as SingleGainLosses
-    from ._model.loss import loss as loss
-    from ._model.loss import loss_and_gradient as loss_and_gradient
     from ._model.operators import AtomOperator as AtomOperator
     from ._model.operators import GramOperator as GramOperator
     from ._model.operators import atom_norms as atom_norms

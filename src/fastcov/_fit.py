@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,9 @@ from ._results.overshoot import warn_overshoot
 from ._studies.cross_validation import cross_validate
 
 Array = NDArray[np.float64]
+
+# Options that `cross_validate` takes as well.
+_OF_STUDIES = ("solver", "bounds", "tol", "max_iterations", "rng", "memory_budget")
 
 
 def fit(
@@ -183,9 +187,15 @@ def fit(
     >>> bool(fit.loss < fit.loss_at_one), fit.status
     (True, 'converged')
     """
+    if isinstance(ridge, str) and ridge == "cv":
+        return _at_best_ridge(
+            X, S, responses, relative_ridge, method=method or "linear", solver=solver, center=center,
+            nuisance=nuisance, pairs=pairs, bounds=bounds, gains0=gains0, n_starts=n_starts, tol=tol,
+            max_iterations=max_iterations, rank=rank, rng=rng, memory_budget=memory_budget, callback=callback,
+        )  # fmt: skip
     started = time.perf_counter()
     given = Problem.of(X, center=center)
-    cv, method = None, method_for(method, ridge, relative_ridge)
+    method = method_for(method, ridge, relative_ridge)
     if responses is not None:
         responses = aligned("responses", responses, given.labels)
     target = Target.of(S, responses, given)
@@ -194,40 +204,47 @@ def fit(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
         memory_budget=memory_budget, bounds=bounds, gains0=gains0, n_starts=n_starts,
     )  # fmt: skip
-    if isinstance(ridge, str) and ridge == "cv":
-        D = given.shape[1]
-        for wrong, why in (
-            (responses is None, "where S is given: conditions are held out of responses=Y"),
-            (relative_ridge is not None, "where relative_ridge is given: it is chosen"),
-            (gains0 is not None, "where gains0 is given: folds begin at gains of one"),
-            (D < 4, f"for {D} conditions: two are held out, and two trained on"),
-        ):
-            if wrong:
-                raise ValueError(f"Argument 'ridge' must be a number, not 'cv', {why}.")
-        assert responses is not None
-        metric: dict[str, Any] = {"nuisance": nuisance, "pairs": pairs}
-        cv = cross_validate(
-            given.again(X), responses, folds=min(5, D // 2), method=method, solver=solver, center=center,
-            bounds=bounds, tol=tol, max_iterations=max_iterations, rng=rng, memory_budget=memory_budget,
-            refit=None, callback=callback,
-            **{name: value for name, value in metric.items() if value is not None},
-        )  # fmt: skip
-        ridge, relative_ridge = None, cv.best_ridge
-        if math.isnan(relative_ridge):
-            raise ValueError(
-                "Argument 'responses' must not be zero in any fold for ridge='cv': give a number."
-            )
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         settings = settings.watched(watch, eager=callback is not None)
         start = Start.of(given, target.S, watch)
         chosen = start.ridge(ridge, relative_ridge)
         outcome = METHODS[method](start, chosen, settings)
         outcome.warn()
-        if cv is not None:
-            outcome.stats["cv"] = cv
         fitted = describe(
             start, chosen, outcome, method=method, stacked=np.ndim(target.S) == 3, labels=target.labels,
             extra=target.stats, seconds=time.perf_counter() - started,
         )  # fmt: skip
     warn_overshoot(fitted)
     return fitted
+
+
+def _at_best_ridge(X: Any, S: Any, responses: Any, relative_ridge: Any, **asked: Any) -> Fit:
+    """`fit` at the relative ridge that `cross_validate` finds best; the study is ``stats["cv"]``."""
+    started, method = time.perf_counter(), asked["method"]
+    given = Problem.of(X, center=asked["center"])
+    X, D = given.again(X), given.shape[1]
+    if responses is not None:
+        responses = aligned("responses", responses, given.labels)
+    if S is not None or responses is None:
+        Target.of(S, responses, given)
+    shared = {name: asked[name] for name in _OF_STUDIES}
+    alone = {name: asked[name] for name in ("gains0", "n_starts", "rank")}
+    Settings.of(method, given, **shared, **alone)
+    for wrong, why in (
+        (responses is None, "where S is given: conditions are held out of responses=Y"),
+        (relative_ridge is not None, "where relative_ridge is given: it is chosen"),
+        (asked["gains0"] is not None, "where gains0 is given: folds begin at gains of one"),
+        (D < 4, f"for {D} conditions: two are held out, and two trained on"),
+    ):
+        if wrong:
+            raise ValueError(f"Argument 'ridge' must be a number, not 'cv', {why}.")
+    metric = {name: asked[name] for name in ("nuisance", "pairs") if asked[name] is not None}
+    cv = cross_validate(
+        X, responses, folds=min(5, D // 2), method=method, center=asked["center"], refit=None,
+        callback=asked["callback"], **shared, **metric,
+    )  # fmt: skip
+    if math.isnan(cv.best_ridge):
+        raise ValueError("Argument 'responses' must not be zero in any fold for ridge='cv': give a number.")
+    found = fit(X, responses=responses, relative_ridge=cv.best_ridge, **asked)
+    stats = found.stats | {"cv": cv, "seconds": time.perf_counter() - started}
+    return dataclasses.replace(found, stats=stats)

@@ -16,7 +16,7 @@ import numpy as np
 
 import fastcov as fc
 
-from .._minimise.objective import COMPILED
+from .._exact_loss.objective import COMPILED
 from ..datasets import Simulation
 from . import _naive
 from ._operation import (

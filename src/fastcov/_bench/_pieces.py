@@ -12,7 +12,7 @@ import numpy as np
 
 import fastcov as fc
 
-from .._model.loss import PAIR_CONDITIONS
+from .._exact_loss.loss import PAIR_CONDITIONS
 from ..datasets import Simulation
 from . import _naive
 from ._operation import (

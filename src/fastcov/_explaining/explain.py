@@ -168,7 +168,7 @@ def explain(
                 f"is too small beside GᵀG to count: pass modes={n} for all of them."
             )
         else:
-            found = Truncated.of(system, wanted, settings.options.rng, watch)
+            found = Truncated.of(system, wanted, settings.rng, watch)
         # What modes too small to be told from rounding have of the overlaps is outside of the known ones.
         parts = found.parts(start.overlaps[0], within=system.singular)
         outcome = certified(start, chosen, settings, _solved(start, chosen, found, parts), _STATS)
@@ -207,7 +207,7 @@ def _explanation(
     if isinstance(modes, Complete):
         span = range_of(start, modes)
         image = error - span.residual(error)
-        others = permuted(start, system, modes, span, fit.delta, shuffles, settings.options.rng)
+        others = permuted(start, system, modes, span, fit.delta, shuffles, settings.rng)
     else:
         image = _best(start, parts)
     fitted = apply_atoms(problem, fit.delta.copy()[np.newaxis])[0]

@@ -16,6 +16,7 @@ from .._compute import blas
 from .._fitting.certificate import ConvergenceWarning
 from .._fitting.settings import Settings
 from .._fitting.start import Start
+from .._inputs.labels import outside
 from .._inputs.validation import check_whole, require_memory
 from .._model.products import gram_columns, gram_triangle
 from .._results.fit import Fit
@@ -165,7 +166,7 @@ class Explanation:
         own filter and the error share.
         """
         parts = self._modes.parts(self._unit(self._index(channel))[0])
-        _warn_beyond(parts.left, stacklevel=3)
+        _warn_beyond(parts.left)
         return self._unscaled(parts.function(self._whiten), -2)
 
     def whitened_filters(self) -> Array:
@@ -334,10 +335,9 @@ class Explanation:
         """Module and state that filters are solved with: where modes are few, one that forms no matrix."""
         if isinstance(self._modes, Complete):
             return SOLVERS["spectral"], self._modes.state
-        budget = self._settings.memory_budget
-        options = dataclasses.replace(
-            self._settings.options, tol=FILTER_TOL, budget=math.inf if budget is None else budget
-        )
+        budget = self._settings.budget
+        options = self._settings.options(math.inf if budget is None else budget)
+        options = dataclasses.replace(options, tol=FILTER_TOL)
         return SOLVERS["pcg"], SOLVERS["pcg"].init(self._system, options)
 
     def _solve(self, rhs: Array) -> Array:
@@ -345,7 +345,7 @@ class Explanation:
         value = module.solve(state, rhs).value
         if not isinstance(self._modes, Complete):
             left = blas.norms(rhs - self._system.product(value)) / blas.norms(rhs)
-            _warn_beyond(float(left.max()), stacklevel=4)
+            _warn_beyond(float(left.max()))
         return value
 
     def _column(self, index: int) -> Array:
@@ -390,12 +390,12 @@ class Explanation:
         return table(self)
 
 
-def _warn_beyond(left: float, *, stacklevel: int) -> None:
+def _warn_beyond(left: float) -> None:
     """That a filter is not as good as promised."""
     if left > LOOSE:
         warnings.warn(
             f"A filter is solved to a relative residual of {left:.1e} only: use a larger ridge, more modes, "
             "or all of them.",
             ConvergenceWarning,
-            stacklevel=stacklevel,
+            stacklevel=outside(),
         )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._compute import blas
-from .._minimise.objective import Objective, best_step
+from .._exact_loss.objective import Objective, best_step
 from .._model.products import apply_atoms
 from .._solvers import (  # fmt: skip
     FOR_ANY_PENALTY,
@@ -49,16 +49,17 @@ def _linear(start: Start, ridge: Ridge, settings: Settings, *, final: bool) -> O
     found = direct(start, ridge, settings, final=final)
     if found is not None:
         return found
-    (N, D), T, options = start.problem.shape, len(start.target), settings.options
+    (N, D), T = start.problem.shape, len(start.target)
     if not (start.norms.any() or ridge.penalty.uniform):  # nothing to correct, whatever the penalty
         return certified(
             start, ridge, settings, Solution(np.zeros((T, N)), "converged", {}), {"solver": None}
         )
     plan = plan_for(start, ridge, settings)
-    budget = solver_budget(plan.available - base_bytes(N, D, T), settings.memory_budget)
+    budget = solver_budget(plan.available - base_bytes(N, D, T), settings.budget)
     chosen = SOLVERS[plan.solver]
     system = start.system(ridge)
-    state = chosen.init(system, dataclasses.replace(options, budget=budget))
+    options = settings.options(budget)
+    state = chosen.init(system, options)
     stats = {"solver": plan.solver, "reason": plan.reason}
     if isinstance(state, conditions.State):
         solution = state.solve_errors(start.error, start.overlaps)
@@ -106,8 +107,8 @@ def plan_for(start: Start, ridge: Ridge, settings: Settings) -> Plan:
         solvers = ("cholesky",) if here else ("dual", "spectral", "pcg")
     return choose(
         N, D, settings.solver, share=system.share, n_targets=len(start.target),
-        tol=settings.options.tol, itemsize=start.given.dtype.itemsize, budget=settings.memory_budget,
-        rank=settings.options.rank, solvers=solvers,
+        tol=settings.linear_tol, itemsize=start.given.dtype.itemsize, budget=settings.budget,
+        rank=settings.rank, solvers=solvers,
     )  # fmt: skip
 
 
@@ -137,7 +138,7 @@ def all_certified(
         for solution, z in zip(solutions, gains.reshape(K, -1, len(dead)), strict=True):
             solution.value[:] = z - 1.0
     systems = [start.system(ridge) for ridge in ridges]
-    given = (systems, start.error, start.overlaps, solutions, settings.options.tol)
+    given = (systems, start.error, start.overlaps, solutions, settings.linear_tol)
     found = certificates(*given) if gram is None else certificates_by(gram, *given)
     there = [None] * K if covariances is None else covariances(gains).reshape(K, *start.target.shape)
     return [

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from .._compute import blas
 from .._compute.jit import blas_for
 from .._compute.minimum_kernels import lower_elsewhere
+from .._exact_loss.derivatives import Derivatives, derivatives
+from .._exact_loss.objective import COMPILED, Objective
 from .._inputs.validation import SMALL, available_memory, require_memory
-from .._minimise.derivatives import Derivatives, derivatives
-from .._minimise.objective import COMPILED, Objective
 from .._minimise.trust_region import Minimum, minima
 from .._model.bounds import Bounds
 from .._model.problem import Problem
@@ -37,23 +37,23 @@ START_FLIPPED = 0.1
 def minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -> Outcome:
     """The minimum for each target, from the start that leads lowest."""
     N, T = start.problem.shape[0], len(start.target)
-    bounds, options, watch = settings.bounds, settings.options, settings.options.watch
+    bounds = settings.bounds
     if settings.gains0 is not None and settings.gains0.ndim == 2 and len(settings.gains0) != T:
         raise ValueError(
             f"Argument 'gains0' must hold one start, or one for each of the {T} targets, not "
             f"{len(settings.gains0)}."
         )
-    _require(start, settings.memory_budget)
+    _require(start, settings.budget)
     ones = np.ones(N) if bounds is None else bounds.clip(np.ones(N))
     # Channels that are all alike, or dead: nothing but the penalty, least at the gains nearest to one.
     if not start.norms.any() and (ridge.penalty.root is None or (ones == 1.0).all()):
         gains = np.tile(ones, (T, 1))
         return Outcome(gains, gains - 1.0, np.zeros(T), "converged", {"solver": None, "iterations": 0})
-    problem, single = _in_memory(start, settings.memory_budget, start.system(ridge).coarse)
+    problem, single = _in_memory(start, settings.budget, start.system(ridge).coarse)
     first = np.broadcast_to(ones if settings.gains0 is None else settings.gains0, (T, N))
-    random = np.random.default_rng(options.rng)
+    random = np.random.default_rng(settings.rng)
     scale = blas.norms(start.overlaps)  # of the gradient at gains of one
-    goals = settings.tol * scale
+    goals = settings.exact_tol * scale
     objectives = [
         Objective(problem, target, ridge.penalty, start.covariance, start.norms, single, linear)
         for target in start.target
@@ -67,7 +67,7 @@ def minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -
         with blas_for(0), np.errstate(over="ignore", invalid="ignore"):
             tried.append(minima(
                 objectives, z if bounds is None else bounds.clip(z), bounds, goals=goals,
-                max_iterations=options.max_iterations, watch=watch, eager=options.eager,
+                max_iterations=settings.max_iterations, watch=settings.watch, eager=settings.eager,
             ))  # fmt: skip
         for there, found in zip(z, tried[-1], strict=True):
             if found.status == "breakdown" and not found.iterations:

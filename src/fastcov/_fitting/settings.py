@@ -1,8 +1,9 @@
-"""What a user may ask of a fit, checked; and what a method makes of it."""
+"""The options of a fit, validated, and the outcome that a method gives back."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._compute.progress import Progress
-from .._inputs.labels import by_channel
+from .._compute.progress import Progress, unwatched
+from .._inputs.labels import by_channel, outside
 from .._inputs.validation import (
     check_budget,
     check_choice,
@@ -28,21 +29,25 @@ from .certificate import ConvergenceWarning
 Array = NDArray[np.float64]
 
 NAMES = ("linear", "diagonal", "line-search", "exact")
-# Of the residual of a linear system, and of the gradient of the exact loss.
+# Defaults of `tol`: for the residual of a linear system, and for the gradient of the exact loss.
 LINEAR_TOL, EXACT_TOL = 1e-8, 1e-6
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a user may ask of a method; each takes what concerns it."""
+    """Validated options; each method reads the ones it needs."""
 
     solver: str
-    options: Options
-    tol: float  # relative norm of the gradient of the exact loss
-    memory_budget: float | None
+    tol: float | None  # as asked for; None: LINEAR_TOL or EXACT_TOL
+    max_iterations: int
+    rank: int | None  # of the preconditioner
+    rng: Any
+    budget: float | None  # bytes beyond X; None: what is available
     bounds: Bounds | None
     gains0: Array | None  # (N,) or (T, N)
     n_starts: int
+    watch: Callable[[Progress], object] = unwatched
+    eager: bool = False  # whether `watch` is told of each step, however short
 
     @classmethod
     def of(
@@ -69,10 +74,7 @@ class Settings:
         if tol is not None:
             check_tolerance(tol)
         limits = Bounds.of(bounds, N, given.labels)
-        options = Options(
-            tol=tol or LINEAR_TOL, max_iterations=check_whole("max_iterations", max_iterations, 1),
-            rank=rank, rng=check_generator(rng),
-        )  # fmt: skip
+        most, random = check_whole("max_iterations", max_iterations, 1), check_generator(rng)
         if gains0 is not None:
             gains0 = check_gains("gains0", by_channel("gains0", gains0, given.labels), N, batch=True)
             outside = np.zeros(gains0.shape, bool) if limits is None else gains0 != limits.clip(gains0)
@@ -94,11 +96,27 @@ class Settings:
                 "there: use method='exact'."
             )
         budget = check_budget(memory_budget)
-        return cls(solver, options, tol or EXACT_TOL, budget, limits, gains0, n_starts)
+        return cls(solver, tol, most, rank, random, budget, limits, gains0, n_starts)
 
-    def watched(self, watch: Callable[[Progress], object], **options: Any) -> Settings:
-        """The same, told where; and with other options of solvers."""
-        return dataclasses.replace(self, options=dataclasses.replace(self.options, watch=watch, **options))
+    @property
+    def linear_tol(self) -> float:
+        """Relative residual of a linear system."""
+        return self.tol or LINEAR_TOL
+
+    @property
+    def exact_tol(self) -> float:
+        """Norm of the gradient of the exact loss, relative to that at gains of one."""
+        return self.tol or EXACT_TOL
+
+    def options(self, budget: float = math.inf) -> Options:
+        """The options of a solver of linear systems, which may take `budget` bytes."""
+        return Options(
+            self.linear_tol, self.max_iterations, self.rank, self.rng, budget, self.watch, self.eager
+        )
+
+    def watched(self, watch: Callable[[Progress], object], **changes: Any) -> Settings:
+        """The same with progress told to `watch`, and other changes."""
+        return dataclasses.replace(self, watch=watch, **changes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +133,7 @@ class Outcome:
     slopes: Array | None = None  # G δ (T, D, D), likewise
     quartics: Array | None = None  # of the exact loss along each gain (T, 4, N), likewise
 
-    def warn(self, stacklevel: int = 3) -> None:
-        """What `fit` says to its caller."""
+    def warn(self) -> None:
+        """Warn the caller of this package where a fit stopped short."""
         if self.warning is not None:
-            warnings.warn(self.warning, ConvergenceWarning, stacklevel=stacklevel)
+            warnings.warn(self.warning, ConvergenceWarning, stacklevel=outside())

@@ -28,11 +28,11 @@ def direct(start: Start, ridge: Ridge, settings: Settings, *, final: bool) -> Ou
     With no more channels than pairs of conditions a Cholesky factor is what `plan` chooses at any ridge
     that counts.
     """
-    problem, options = start.problem, settings.options
+    problem = start.problem
     (N, D), T = problem.shape, len(start.target)
     if not (
         problem.short(T) and start.given.dtype == np.float64 and n_pairs(D) >= N and ridge.penalty.uniform
-        and settings.solver in ("auto", "cholesky") and settings.memory_budget is None
+        and settings.solver in ("auto", "cholesky") and settings.budget is None
         and settings.bounds is None
     ):  # fmt: skip
         return None
@@ -41,7 +41,7 @@ def direct(start: Start, ridge: Ridge, settings: Settings, *, final: bool) -> Ou
         return None
     A = start.gram.copy()
     ridge.penalty.add_to(A)
-    if blas.cholesky(A, options.watch_factor):
+    if blas.cholesky(A, settings.options().watch_factor):
         return None
     delta, error = blas.cholesky_solve(A, start.overlaps), start.error
     delta[:, problem.sizes == 0] = 0.0  # the gain of a dead channel is exactly 1
@@ -53,7 +53,7 @@ def direct(start: Start, ridge: Ridge, settings: Settings, *, final: bool) -> Ou
     )  # fmt: skip
     reason = REASON if settings.solver == "auto" else "as asked for"
     solution = Solution(delta, "converged", {})
-    found = judged(system, error, blas.norms(start.overlaps), solution, blas.norms(left), options.tol)
+    found = judged(system, error, blas.norms(start.overlaps), solution, blas.norms(left), settings.linear_tol)
     return Outcome(
         1.0 + delta, delta, found.residual, found.status, {"solver": "cholesky", "reason": reason},
         found.warning, covariance=covariances if final else None, slopes=slopes,

@@ -1,1 +1,1 @@
-"""The minimum of the exact loss: trust-region Newton steps, certificates, and losses along single gains."""
+"""The minimum of the exact loss: trust-region Newton steps, negative curvature, and other starts."""

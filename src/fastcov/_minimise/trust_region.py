@@ -72,10 +72,10 @@ from .._compute.minimum_kernels import (
 )
 from .._compute.on_cores import on_cores
 from .._compute.progress import Progress
+from .._exact_loss.objective import Objective, Point, best_step, kernel_form, norm
+from .._exact_loss.single_gains import quartics, share
 from .._model.bounds import Bounds
 from .._model.products import apply_atoms
-from .objective import Objective, Point, best_step, kernel_form, norm
-from .single_gains import quartics, share
 
 Array = NDArray[np.float64]
 Watch = Callable[[Progress], object]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._exact_loss.single_gains import SingleGainLosses
 from .._inputs.container import save
-from .._minimise.single_gains import SingleGainLosses
 from .._model.metric import nuisance_matrix
 from .applied import Applied, apply
 from .frames import fit_dataset, fit_frame

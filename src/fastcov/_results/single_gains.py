@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._minimise.derivatives import derivatives
-from .._minimise.single_gains import SingleGainLosses
+from .._exact_loss.derivatives import derivatives
+from .._exact_loss.single_gains import SingleGainLosses
 from .._model.metric import ALL, OFF_DIAGONAL
 from .._model.problem import Problem
 from .._model.ridge_penalty import Penalty

@@ -19,6 +19,7 @@ from .._fitting.describe import describe
 from .._fitting.methods import METHODS
 from .._fitting.settings import Settings
 from .._fitting.start import Start
+from .._inputs.labels import outside
 from .._inputs.validation import check_choice, check_generator, check_whole
 from .._model.problem import Problem
 from .._model.target import Target, aligned
@@ -155,7 +156,7 @@ def cross_validate(
         repeats=repeats, rng=rng, score=score, shuffles=shuffles, groups=groups, permute=permute,
         nested=nested, nuisance=nuisance, pairs=pairs, refit=refit, solver=solver, center=center,
         bounds=bounds, tol=tol, max_iterations=max_iterations, memory_budget=memory_budget,
-        callback=callback, stacklevel=3,
+        callback=callback,
     )  # fmt: skip
     return result
 
@@ -164,7 +165,7 @@ def studied(
     X: Any, Y: Any, *, S: Any, ridges: Any, relative_ridges: Any, folds: Any, method: Any, repeats: int,
     rng: Any, score: str, shuffles: int, groups: Any, permute: str, nested: bool, nuisance: Any, pairs: Any,
     refit: str | None, solver: str, center: bool, bounds: Any, tol: float | None, max_iterations: int,
-    memory_budget: float | None, callback: Callable[[Progress], object] | None, stacklevel: int,
+    memory_budget: float | None, callback: Callable[[Progress], object] | None,
     level: float = 1.0,
 ) -> tuple[CrossValidation, Study, list[NDArray[np.intp]]]:  # fmt: skip
     """`cross_validate`, with what all folds share and the orders, which must be enough for a p of a level."""
@@ -231,7 +232,7 @@ def studied(
     for each in methods if nested else ():
         nest = _nested(result, each, inner, results, len(splits))
         result.scores[each] = dataclasses.replace(result.scores[each], nested=nest)
-    _warn_short(results, stacklevel + 1)
+    _warn_short(results)
     if refit is not None:
         there = given if target.metric is None else dataclasses.replace(given, metric=target.metric)
         wanted = Target.of(target.S, Y, there, name="Y")
@@ -243,7 +244,7 @@ def studied(
                         f"No ridge has a finite score with method={each!r}: is the target constant, or does "
                         "no pair count that the score takes? There is no fit of all conditions.",
                         ConvergenceWarning,
-                        stacklevel=stacklevel,
+                        stacklevel=outside(),
                     )
                     continue
                 result.fits[each] = _refit(start, wanted, result, each, refit, settings[each].watched(watch))
@@ -252,7 +253,7 @@ def studied(
     return result, study, orders
 
 
-def _warn_short(results: Mapping[Any, dict[int, Prediction]], stacklevel: int) -> None:
+def _warn_short(results: Mapping[Any, dict[int, Prediction]]) -> None:
     statuses = [found.status for row in results.values() for found in row.values()]
     short = [status for status in statuses if status not in FINE]
     if short:
@@ -260,7 +261,7 @@ def _warn_short(results: Mapping[Any, dict[int, Prediction]], stacklevel: int) -
             f"{len(short)} of {len(statuses)} fits stopped short ({', '.join(sorted(set(short)))}): see "
             "status.",
             ConvergenceWarning,
-            stacklevel=stacklevel,
+            stacklevel=outside(),
         )
 
 
@@ -314,7 +315,7 @@ def _refit(
     chosen = float(result.choices(choice)[method])
     ridge = start.ridge(None, chosen) if result.relative else start.ridge(chosen, None)
     outcome = METHODS[method](start, ridge, settings)
-    outcome.warn(stacklevel=4)
+    outcome.warn()
     seconds = time.perf_counter() - began
     return describe(
         start, ridge, outcome, method=method, stacked=False, labels=target.labels, extra=target.stats,

@@ -45,7 +45,7 @@ def pays(study: Study, splits: Sequence[Split], settings: Settings) -> bool:
     regular = study.relative and min(study.ridges) >= LEAST_RIDGE
     if not (whole and plain and regular) or not study.given.rows.in_memory:
         return False
-    fits = min(settings.memory_budget or np.inf, available_memory() / 2) >= 32 * P * P
+    fits = min(settings.budget or np.inf, available_memory() / 2) >= 32 * P * P
     return fits and len(splits) * min(N, n_pairs(D - MOST)) ** 3 >= P**3
 
 

@@ -15,6 +15,7 @@ from .._compute.progress import Progress, watching
 from .._fitting.certificate import ConvergenceWarning
 from .._fitting.methods import METHODS
 from .._fitting.settings import Settings
+from .._inputs.labels import outside
 from .._inputs.validation import check_generator, check_whole, require_memory
 from .._results import evidence
 from .._results.cross_validation import CrossValidation
@@ -141,7 +142,7 @@ def permutation_test(
         X, Y, S=S, ridges=ridges, relative_ridges=relative_ridges, folds=folds, method=method,
         repeats=repeats, rng=random, score=score, shuffles=K, groups=groups, permute=permute, nested=False,
         nuisance=nuisance, pairs=pairs, refit="best", solver=solver, center=center, bounds=bounds, tol=tol,
-        max_iterations=max_iterations, memory_budget=memory_budget, callback=callback, stacklevel=3,
+        max_iterations=max_iterations, memory_budget=memory_budget, callback=callback,
         level=evidence.LEVEL,
     )  # fmt: skip
     observed, null = evidence.maxima(cv, method, score)
@@ -192,7 +193,7 @@ def _gains(
             f"Fits of all conditions stopped short for some of {short} shuffles: their gains are compared as "
             "they are. Use a larger ridge, a larger tol or more max_iterations.",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=outside(),
         )
     from scipy.stats import false_discovery_control  # half a second, which only this needs
 

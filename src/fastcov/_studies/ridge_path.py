@@ -13,12 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._compute.jit import blas_for
 from .._compute.progress import Progress, watching
+from .._exact_loss.derivatives import covariances
 from .._fitting.describe import fits_of, kept
 from .._fitting.methods import METHODS, all_certified, plan_for, stepped
 from .._fitting.settings import Outcome, Settings
 from .._fitting.start import Ridge, Start
 from .._inputs.validation import as_float64, check_array, check_nonnegative
-from .._minimise.derivatives import covariances
 from .._model.problem import BLOCK_BYTES, NARROW, Problem
 from .._model.target import Target
 from .._results.overshoot import warn_overshoots
@@ -184,7 +184,7 @@ def _by_eigenvectors(
     start: Start, grid: Sequence[Ridge], order: list[int], method: str, settings: Settings
 ) -> Iterator[tuple[list[int], list[Outcome]]]:
     """The outcomes from one decomposition, for as many ridges at a time as fit the caches."""
-    state = SOLVERS["spectral"].init(start.system(grid[order[0]]), settings.options)
+    state = SOLVERS["spectral"].init(start.system(grid[order[0]]), settings.options())
     stats = {"solver": "spectral", "reason": "one decomposition for all ridges"}
     (N, D), T = start.problem.shape, len(start.target)
     together = max(1, GROUP_BYTES // (8 * T * max(N, D * (D + 1))))

@@ -45,7 +45,7 @@ def _bytes(study: Study, method: str, n_conditions: int, settings: Settings) -> 
     smallest = min((ridge for ridge in study.ridges if study.relative), default=RELATIVE_RIDGES[0])
     found = plan(
         N, n_conditions, solver=settings.solver, relative_ridge=smallest, dtype=dtype,
-        tol=settings.options.tol, memory_budget=settings.memory_budget,
+        tol=settings.linear_tol, memory_budget=settings.budget,
     )  # fmt: skip
     return copies + next(cost.nbytes for cost in found.costs if cost.solver == found.solver)
 

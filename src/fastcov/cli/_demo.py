@@ -100,7 +100,7 @@ def _losses(simulation: Simulation, fits: dict[str, Fit]) -> str:
     """A table of the exact loss of each fit, of gains of one, and of the true gains."""
     import numpy as np
 
-    from .._model.loss import loss
+    from .._exact_loss.loss import loss
 
     X, S, linear = simulation.X, simulation.S, fits["linear"]
     size = float(np.square(S).sum()) or np.nan

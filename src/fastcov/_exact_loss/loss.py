@@ -12,11 +12,11 @@ from .._compute import blas, pair_kernels
 from .._compute.jit import blas_for
 from .._inputs.labels import Labels, by_channel, conditions_of
 from .._inputs.validation import check_gains
+from .._model.problem import NARROW, Problem
+from .._model.products import apply_adjoint
+from .._model.ridge_penalty import Penalty
 from .._rows.responses import check_responses
-from .problem import NARROW, Problem
-from .products import apply_adjoint
-from .ridge_penalty import Penalty
-from .small_loss import plain_loss
+from .small import plain_loss
 
 Array = NDArray[np.float64]
 

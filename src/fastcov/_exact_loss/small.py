@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from .._compute.jit import PARALLEL_SIZE
 from .._compute.kernels import chunk_rows
-from .loss_kernels import NUMBERS, whole_error
-from .problem import n_parts
+from .._model.problem import n_parts
+from .small_kernels import NUMBERS, whole_error
 
 Array = NDArray[np.float64]
 
