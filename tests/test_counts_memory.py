@@ -10,8 +10,8 @@ from counting import allocations
 
 import fastcov as fc
 from fastcov._exact_loss.loss import PAIR_BYTES
-from fastcov._model.problem import BLOCK_BYTES, PART_BYTES, Problem
-from fastcov._solvers._pairs import block_rows, n_pairs
+from fastcov._model.problem import BLOCK_BYTES, PART_BYTES, Problem, n_pairs
+from fastcov._solvers._pairs import block_rows
 
 pytestmark = needs_jit  # interpreted, kernels take too long at these sizes
 

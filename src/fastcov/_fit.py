@@ -15,11 +15,10 @@ from ._compute.jit import blas_for
 from ._compute.progress import Progress, watching
 from ._fitting.describe import describe
 from ._fitting.methods import METHODS
-from ._fitting.settings import Settings
+from ._fitting.settings import Settings, method_for
 from ._fitting.start import Start
 from ._model.problem import Problem
 from ._model.target import Target, aligned
-from ._results.chosen_ridge import method_for
 from ._results.fit import Fit
 from ._results.overshoot import warn_overshoot
 from ._studies.cross_validation import cross_validate

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._compute.scaling import safe_exponent
-from .._inputs.validation import check_array, nonfinite, require_memory
+from .._inputs.validation import check_array, nonfinite, require_memory, safe_exponent
 from . import kernels
 
 Array = NDArray[Any]

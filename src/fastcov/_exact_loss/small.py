@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 # chunks of no more it need not be held at one, which takes 10 us.
 ALONE = 1 << 18
 # Sums of squares between these are of numbers that need no other units: the largest is at most the root of
-# the sum, and at least that of the mean. Well within what `_compute.scaling.SAFE_EXPONENT` allows.
+# the sum, and at least that of the mean. Well within what `_inputs.validation.SAFE_EXPONENT` allows.
 LEAST_SQUARE, LARGEST_SQUARE = 2.0**-36, 2.0**36
 # And of targets, whose products with such responses stay in the range of float32.
 LARGEST_TARGET = 2.0**80

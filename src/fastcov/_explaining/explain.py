@@ -17,13 +17,12 @@ from .._fitting.methods import certified
 from .._fitting.settings import Settings
 from .._fitting.start import Ridge, Start
 from .._inputs.validation import check_whole
-from .._model.problem import Problem
+from .._model.problem import Problem, n_pairs
 from .._model.products import apply_atoms
 from .._model.target import Target
 from .._results.fit import Fit
 from .._results.overshoot import warn_overshoot
 from .._solvers import Solution, System
-from .._solvers._pairs import n_pairs
 from .atom_range import range_of
 from .explanation import Explanation
 from .modes import Complete, Parts, Truncated

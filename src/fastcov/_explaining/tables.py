@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._solvers._pairs import n_pairs
+from .._model.problem import n_pairs
 
 # Modes that the printed table shows.
 SHOWN = 6

@@ -23,6 +23,7 @@ from .._inputs.validation import (
 )
 from .._model.bounds import Bounds
 from .._model.problem import Problem
+from .._results.chosen_ridge import ChosenRidge
 from .._solvers import SOLVERS, Options
 from .certificate import ConvergenceWarning
 
@@ -31,6 +32,20 @@ Array = NDArray[np.float64]
 NAMES = ("linear", "diagonal", "line-search", "exact")
 # Defaults of `tol`: for the residual of a linear system, and for the gradient of the exact loss.
 LINEAR_TOL, EXACT_TOL = 1e-8, 1e-6
+
+
+def method_for(method: str | None, ridge: Any, relative_ridge: Any) -> str:
+    """The method that was asked for, or that a ridge was chosen for, or the linear one."""
+    for name, value, relative in (("ridge", ridge, False), ("relative_ridge", relative_ridge, True)):
+        if isinstance(value, ChosenRidge):
+            if value.relative is not relative:
+                other = "relative_ridge" if value.relative else "ridge"
+                raise ValueError(
+                    f"Argument '{name}' must not be a ridge that was chosen as a {other}, as {value:.4g} "
+                    f"was: pass {other}={value:.4g}."
+                )
+            method = value.method if method is None else method
+    return "linear" if method is None else method
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +88,7 @@ class Settings:
             raise ValueError(f"Argument 'rank' must be at most the {N} channels, not {rank}.")
         if tol is not None:
             check_tolerance(tol)
-        limits = Bounds.of(bounds, N, given.labels)
+        limits = None if bounds is None else Bounds.of(bounds, N, given.labels)
         most, random = check_whole("max_iterations", max_iterations, 1), check_generator(rng)
         if gains0 is not None:
             gains0 = check_gains("gains0", by_channel("gains0", gains0, given.labels), N, batch=True)

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._compute import blas, kernels
-from .._model.problem import n_parts
+from .._model.problem import n_pairs, n_parts
 from .._solvers import Solution
-from .._solvers._pairs import n_pairs
 from .certificate import judged
 from .settings import Outcome, Settings
 from .start import Ridge, Start

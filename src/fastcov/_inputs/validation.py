@@ -21,6 +21,11 @@ CGROUPS = pathlib.Path("/sys/fs/cgroup")
 # fit so small, and what Python and its libraries have taken by then is more.
 SMALL = 1 << 26
 
+# Largest |x| = 2**e with |e| up to this keeps every product of four responses, and their sums, well
+# inside the range of float32, in which solvers multiply where that will do. Beyond, X is multiplied
+# by a power of two, which is exact; so are gains, vectors and matrices that meet X in a product.
+SAFE_EXPONENT = 20
+
 _REMEDIES = {
     "c": "take its real part or its modulus",
     "O": "convert it with .astype(float)",
@@ -267,3 +272,9 @@ def require_memory(nbytes: int, what: str, instead: str) -> None:
         raise MemoryError(
             f"{what} takes {nbytes / 1e9:.3g} GB, and {free / 1e9:.3g} GB are available: {instead}."
         )
+
+
+def safe_exponent(size: float) -> int:
+    """e such that size * 2**-e is near one; 0 where `size` is safe as it is."""
+    e = math.frexp(size)[1] if size > 0 else 0
+    return e if abs(e) > SAFE_EXPONENT else 0

@@ -7,6 +7,7 @@ Below this module everything trusts its input, and whatever walks over channels 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -17,9 +18,8 @@ from scipy.linalg import blas as scipy_blas
 
 from .._compute import blas, kernels
 from .._compute.jit import ELEMENT_PRODUCTS, PARALLEL_SIZE, blas_for
-from .._compute.scaling import safe_exponent
 from .._inputs.labels import UNLABELLED, Labelled, Labels, by_channel, by_condition
-from .._inputs.validation import check_array, check_gains, nonfinite, require_memory, symmetric
+from .._inputs.validation import check_array, check_gains, nonfinite, require_memory, safe_exponent, symmetric
 from .._rows.responses import check_responses
 from .._rows.rows import Rows, Watch, rows_of, summed
 from .metric import Metric
@@ -40,6 +40,10 @@ NARROW = 128
 
 # Beyond this the loss, of fourth order in X, has no float64 value of its own.
 LARGEST_EXPONENT = 240
+
+
+def n_pairs(D: int) -> int:
+    return D * (D + 1) // 2
 
 
 def n_parts(n: int, D: int) -> int:
@@ -192,6 +196,8 @@ class Problem:
 
     def with_metric(self, nuisance: Any, pairs: Any, labels: Labels) -> Problem:
         """The same, with nuisance terms and the pairs that count; `labels` are those of a target as well."""
+        if nuisance is None and pairs is None:
+            return self
         return dataclasses.replace(self, metric=Metric.of(nuisance, pairs, self.shape[1], labels))
 
     @property
@@ -226,7 +232,7 @@ class Problem:
             and X.flags.c_contiguous and X.flags.aligned and X.flags.writeable
         )  # fmt: skip
 
-    @property
+    @functools.cached_property
     def rows(self) -> Rows:
         """X as rows, wherever they are."""
         return rows_of(self.X)
@@ -258,10 +264,6 @@ class Problem:
         blocks = -(-N // max(1, BLOCK_BYTES // (self.dtype.itemsize * D)))
         return -(-N // blocks)
 
-    def _chunks(self) -> Iterator[tuple[int, Array]]:
-        """First row and rows, as they are stored: all of X, or what is read of it at once."""
-        return self.rows.chunks(self.block_rows, self.watch)
-
     def blocks(self, *, step: int = 0, streamed: bool = False) -> Iterator[tuple[slice, Array]]:
         """Rows and the scaled block X[rows], C-ordered and writeable; good until the next one.
 
@@ -271,7 +273,7 @@ class Problem:
         """
         step = step or self.block_rows
         buffer = None
-        for first, X in self._chunks():
+        for first, X in self.rows.chunks(self.block_rows, self.watch):
             as_is = self.ready(X)
             length = max(step, STREAMED_FLOPS // (2 * X.shape[1] ** 2)) if as_is and streamed else step
             if buffer is None and not as_is:

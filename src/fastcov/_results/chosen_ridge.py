@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,20 +32,6 @@ class ChosenRidge(float):
 
     def __getnewargs_ex__(self) -> tuple[tuple[float, str], dict[str, bool]]:
         return (float(self), self.method), {"relative": self.relative}
-
-
-def method_for(method: str | None, ridge: Any, relative_ridge: Any) -> str:
-    """The method that was asked for, or that a ridge was chosen for, or the linear one."""
-    for name, value, relative in (("ridge", ridge, False), ("relative_ridge", relative_ridge, True)):
-        if isinstance(value, ChosenRidge):
-            if value.relative is not relative:
-                other = "relative_ridge" if value.relative else "ridge"
-                raise ValueError(
-                    f"Argument '{name}' must not be a ridge that was chosen as a {other}, as {value:.4g} "
-                    f"was: pass {other}={value:.4g}."
-                )
-            method = value.method if method is None else method
-    return "linear" if method is None else method
 
 
 def jackknife(without: Array, times: float) -> Array:

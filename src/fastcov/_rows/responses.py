@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
+
 from .._inputs.labels import bare
 from .._inputs.validation import check_array, check_form
 from .dask_arrays import dask_array, opened
@@ -15,6 +17,8 @@ from .stored import Stored, is_stored
 def check_responses(name: str, X: Any) -> Array | Rows:
     """X as an array with two axes, or as one outside memory; what it holds is not looked at."""
     forms = ("channels", "conditions")
+    if type(X) is np.ndarray:
+        return check_array(name, X, forms)
     X = bare(X)
     if isinstance(X, (str, bytes, os.PathLike)):
         raise TypeError(

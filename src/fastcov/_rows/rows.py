@@ -98,7 +98,7 @@ class InMemory(Rows):
         return np.take(self.array, conditions, axis=1)
 
     def chunks(self, multiple: int = 1, watch: Watch | None = None) -> Iterator[tuple[int, Array]]:
-        yield 0, self.array
+        return iter([(0, self.array)])
 
 
 def rows_of(X: Array | Rows) -> Rows:

@@ -14,16 +14,12 @@ from numpy.typing import NDArray
 
 from .._compute import blas, pair_kernels
 from .._model import counted_atoms
-from .._model.problem import BLOCK_BYTES, Problem
+from .._model.problem import BLOCK_BYTES, Problem, n_pairs
 
 Array = NDArray[Any]
 
 # Rows of a block at least: a product of fewer reads and writes all of GGᵀ for little work.
 LEAST_ROWS = 256
-
-
-def n_pairs(D: int) -> int:
-    return D * (D + 1) // 2
 
 
 def pack(M: Array) -> Array:

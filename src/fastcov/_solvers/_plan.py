@@ -18,9 +18,10 @@ from .._inputs.validation import (
     check_tolerance,
     check_whole,
 )
+from .._model.problem import n_pairs
 from .._rows.stored import CHUNK_BYTES
 from ._nystrom import iterations, working_bytes
-from ._pairs import block_rows, n_pairs
+from ._pairs import block_rows
 from ._solution import RESOLVED, SINGLE
 
 # Sizes above are mistakes, and their powers overflow.

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from .._compute import blas
 from .._fitting.settings import LINEAR_TOL, Settings
 from .._inputs.validation import available_memory
+from .._model.problem import n_pairs
 from .._model.products import apply_adjoint, apply_atoms
 from .._results.score import Split
-from .._solvers._pairs import dual_gram, n_pairs, pack, unpack
+from .._solvers._pairs import dual_gram, pack, unpack
 from .held_out import Fold, Order, Prediction, Study
 
 Array = NDArray[np.float64]

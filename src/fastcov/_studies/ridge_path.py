@@ -19,12 +19,11 @@ from .._fitting.methods import METHODS, all_certified, plan_for, stepped
 from .._fitting.settings import Outcome, Settings
 from .._fitting.start import Ridge, Start
 from .._inputs.validation import as_float64, check_array, check_nonnegative
-from .._model.problem import BLOCK_BYTES, NARROW, Problem
+from .._model.problem import BLOCK_BYTES, NARROW, Problem, n_pairs
 from .._model.target import Target
 from .._results.overshoot import warn_overshoots
 from .._results.ridge_path import RidgePath
 from .._solvers import SOLVERS
-from .._solvers._pairs import n_pairs
 from .._solvers._plan import BANDWIDTH
 from .neighbours import lowest_of_neighbours
 
