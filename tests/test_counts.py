@@ -377,11 +377,11 @@ def test_an_exact_fit_is_an_evaluation_and_a_bend_a_step_and_products(given, cen
     assert fit.stats["escapes"] == 0
     # The certificate is computed apart: mean, covariance, and a product with the error.
     evaluations = (steps + 1) * 2 * half(N, D), (steps + 1) * reads
-    bends = steps * half(N, D), steps * (reads - 1)
+    second_diagonal = steps * half(N, D), steps * (reads - 1)
     curvature = products * 2 * half(N, D), 2 * products
     certificate = 2 * half(N, D) + center * 2 * N * D, 2
     sample = 0, float(X.dtype == np.float64)  # of channels, for what an offset costs in float32
-    check(found, X, *sums(start(N, D), evaluations, bends, curvature, certificate, sample))
+    check(found, X, *sums(start(N, D), evaluations, second_diagonal, curvature, certificate, sample))
 
 
 @pytest.mark.parametrize("shuffles", [0, 1, 19])

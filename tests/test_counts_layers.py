@@ -60,7 +60,7 @@ def test_a_squared_penalty_of_few_samples_is_two_products_through_samples(
 ):
     n, m = WIDE
     A = layer(n, m, dtype)
-    monkeypatch.setattr("fastcov._activations.activations.BLOCK_BYTES", 8 * A.size // blocks)
+    monkeypatch.setattr("fastcov._activations.activations.SAMPLE_BLOCK_BYTES", 8 * A.size // blocks)
     found = counted(lambda: SQUARES[name](A, center=center))
     # Ranges; one block is centred once, several for the product of samples, and for that with it.
     check(found, A, 3 * n * m * m, 1 + min(blocks, 2) * center)

@@ -385,7 +385,7 @@ def test_any_right_hand_side(ridges, kind):
     A = X.astype(kind)
     problem = Problem.of(chunked(A, UNEVEN))
     norms = squared_norms(problem)
-    penalty = Penalty.of("ridge", RIDGE * ridges, N).scaled(problem.exponent, norms == 0)
+    penalty = Penalty.of("ridge", RIDGE * ridges, N).in_units(problem.exponent, norms == 0)
     system, options = System(problem, penalty, norms), Options(tol=TOL)
     state = conditions.init(system, options)
     rhs = np.random.default_rng(0).standard_normal((3, N))

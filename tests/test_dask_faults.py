@@ -32,7 +32,7 @@ from dask_cases import (
 )  # fmt: skip
 
 import fastcov as fc
-from fastcov._rows import watching
+from fastcov._rows import worker_faults
 
 __all__ = ["client", "shared_cluster"]  # fixtures
 
@@ -160,7 +160,7 @@ def test_a_restart_of_the_cluster_is_an_error():
 
 
 def test_without_another_worker_the_rest_goes_on_and_the_end_of_the_last_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(watching, "WORKERS_AWAY", 1.0)
+    monkeypatch.setattr(worker_faults, "WORKERS_AWAY", 1.0)
     with expects_nothing_else(), processes(tmp_path) as (_, _, workers):
         once = Once(lambda: workers[0].kill())
         fit = fits(chunked(X, CHUNKS), S, callback=once, **ITERATIONS)
@@ -176,7 +176,7 @@ def test_without_another_worker_the_rest_goes_on_and_the_end_of_the_last_is_an_e
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["gone", "silent"])
 def test_a_scheduler_that_goes_away_is_an_error_within_seconds(how, tmp_path, monkeypatch):
-    monkeypatch.setattr(watching, "SCHEDULER_SILENT", 1.0)
+    monkeypatch.setattr(worker_faults, "SCHEDULER_SILENT", 1.0)
     with expects_nothing_else(), processes(tmp_path, 1) as (_, scheduler, _):
         once = Once(lambda: scheduler.send_signal(how))
         with pytest.raises(
@@ -274,8 +274,8 @@ def test_ctrl_c_ends_at_once_and_leaves_the_cluster_clean(client):
 
 
 def test_a_worker_that_is_paused_for_want_of_memory_is_an_error(client, monkeypatch):
-    monkeypatch.setattr(watching, "PAUSED", 0.5)
-    monkeypatch.setattr(watching, "TOLD", 0.1)
+    monkeypatch.setattr(worker_faults, "PAUSED", 0.5)
+    monkeypatch.setattr(worker_faults, "TOLD", 0.1)
 
     def to(share):
         def change(dask_worker):  # as its monitor does, by how much of its memory is full

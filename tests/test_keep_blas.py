@@ -125,7 +125,7 @@ def test_it_is_not_done_while_another_thread_works():
     lines = run("""
 import hashlib
 from fastcov._compute import pools
-pools.PATIENCE = 0.0
+pools.LONGEST_WAIT = 0.0
 worker = threading.Thread(target=hashlib.pbkdf2_hmac, args=("sha512", b"a", b"b", 3_000_000), daemon=True)
 worker.start()
 while not (worker.native_id and Pool([worker.native_id]).used()[0] > 1_000_000):
@@ -145,7 +145,7 @@ def test_threads_that_multiply_at_that_moment_go_on_with_right_products():
 import ctypes, time
 from fastcov._compute import pools
 from threadpoolctl import ThreadpoolController
-pools.PATIENCE = 0.02
+pools.LONGEST_WAIT = 0.02
 (library,) = ThreadpoolController().select(internal_api="openblas").lib_controllers
 routines = ctypes.PyDLL(library.filepath)
 wrong, products, going = [], [], True

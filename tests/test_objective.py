@@ -246,16 +246,16 @@ def test_the_quartic_of_a_line_bears_directions_of_any_size_in_float32(size, cen
 @pytest.mark.parametrize("N", [1, 63, 64, 65, 200])
 def test_one_call_and_passes_are_the_same_point(N, dtype, center, parallel, monkeypatch):
     X, S, z = data(N, 3, dtype).astype(float), target(3, size=N), random_gains(N)
-    assert objective(X, S, center).short
+    assert objective(X, S, center).pass_in_one_call
     one = objective(X, S, center).at(z)
     monkeypatch.setattr("fastcov._exact_loss.objective.COMPILED", 0)
-    assert not objective(X, S, center).short
+    assert not objective(X, S, center).pass_in_one_call
     other = objective(X, S, center).at(z)
     eps, E = 2 * rounding(X), absolute_error(X, S, z, center)
     within(one.error, other.error, eps * E)
     within(one.gradient, other.gradient, eps * gradient_terms(X, S, z, center, False))
     x, _ = magnitudes(X, z, center)
-    within(one.bends, other.bends, eps * 2 * np.einsum("ia,ab,ib->i", x, E, x))
+    within(one.second_diagonal, other.second_diagonal, eps * 2 * np.einsum("ia,ab,ib->i", x, E, x))
     within(one.norms, other.norms, eps * (absolute_atoms(X, z, center) ** 2).sum(axis=0))
     within(one.problem.mean, other.problem.mean, eps * np.abs(z[:, np.newaxis] * X).mean(axis=0))
 

@@ -520,7 +520,9 @@ def test_a_penalty_far_from_its_diagonal_is_factored_where_that_fits():
 def test_iterations_that_do_not_end_give_way_to_a_factor(monkeypatch):
     X, S = data(60, 8), target(8, size=60)
     rough = np.diff(np.eye(60), axis=0)[:, ::1] * 1e3
-    monkeypatch.setattr("fastcov._solvers._plan.UNTOLD", 0.0)  # so that pcg is taken for the fastest
+    monkeypatch.setattr(
+        "fastcov._solvers._plan.ANY_PENALTY_FACTOR", 0.0
+    )  # so that pcg is taken for the fastest
     fit = fc.fit(X, S, ridge=rough, max_iterations=2)
     assert (fit.stats["solver"], fit.status) == ("cholesky", "converged")
     assert fit.stats["reason"].startswith("pcg ended with max-iterations")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import fastcov as fc
 from fastcov._results import evidence
 from fastcov._results.score import BASELINES, SCORES
-from fastcov._studies.orders import make_orders
+from fastcov._studies.permutations import make_orders
 
 LABELS = np.repeat(np.arange(3), 4)
 # With labels for folds the generator draws nothing but shuffles.

@@ -15,7 +15,7 @@ from fastcov._results import score_kernels
 from fastcov._results.chosen_ridge import ChosenRidge, chosen, jackknife
 from fastcov._results.score import BASELINES, SCORES, Moments, sums_of
 from fastcov._studies.baselines import Block, baselines
-from fastcov._studies.held_out_target import check_score
+from fastcov._studies.scored_target import check_score
 
 ridge_fit = {
     "linear": lambda X, S, ridge, center: 1 + naive.linear_fit(X, S, ridge, center),

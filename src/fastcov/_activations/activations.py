@@ -16,7 +16,7 @@ from . import kernels
 Array = NDArray[Any]
 
 # What a block of units takes at most: two of them, and what is made of them, stay in the caches of all cores.
-BLOCK_BYTES = 1 << 23
+SAMPLE_BLOCK_BYTES = 1 << 23
 
 
 def check_samples_axis(value: Any) -> int:
@@ -91,9 +91,9 @@ class Activations:
         return max(self.shape[1] - 1, 1)
 
     def slices(self, most: int | None = None, least: int = 1) -> Iterator[slice]:
-        """All units in blocks of much the same size: of BLOCK_BYTES, and from `least` to `most` units."""
+        """All units in blocks of nearly the same size: SAMPLE_BLOCK_BYTES, and `least` to `most` units."""
         n, m = self.shape
-        step = max(least, BLOCK_BYTES // (8 * max(m, 1)))
+        step = max(least, SAMPLE_BLOCK_BYTES // (8 * max(m, 1)))
         if most is not None:
             step = min(step, most)
         blocks = -(-n // step)
@@ -103,7 +103,7 @@ class Activations:
     def block(self, units: slice) -> Array:
         """Ã of some units, C-ordered; a view where it is as it should be, else a copy."""
         n, m = self.shape
-        if units == slice(0, n) and n * m * self.dtype.itemsize <= BLOCK_BYTES:
+        if units == slice(0, n) and n * m * self.dtype.itemsize <= SAMPLE_BLOCK_BYTES:
             return self._whole
         return self._made(units)
 

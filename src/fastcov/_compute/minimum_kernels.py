@@ -24,7 +24,7 @@ LOST = 8.0 * 2.0**-52
 # ||r|| / max |g| that is enough, iterations at most.
 RY, VV, VP, PP, LEFT, LARGEST, COUNT, RADIUS, ENOUGH, MOST, NUMBERS = range(11)
 # Rows that `evaluate` fills, beside those of the gradient.
-SLOPE, BEND, NORM, SKEW, SQUARE, ROWS = range(6)
+SLOPE, SECOND, NORM, SKEW, SQUARE, ROWS = range(6)
 
 # Conjugate gradients end at this share of the gradient, or its root: a model that is far from the minimum
 # is not worth more, and the last steps converge faster than linearly.
@@ -150,13 +150,13 @@ def level(c1: float, c2: float, c3: float, c4: float, low: float, high: float) -
     t = 0.5 * (low + high)
     for _ in range(200):
         slope = steepness(c1, c2, c3, c4, t)
-        bend = (12.0 * c4 * t + 6.0 * c3) * t + 2.0 * c2
+        curvature = (12.0 * c4 * t + 6.0 * c3) * t + 2.0 * c2
         if slope < 0.0:
             low = t
         else:
             high = t
         last = t
-        t = t - slope / bend if bend > 0.0 else high
+        t = t - slope / curvature if curvature > 0.0 else high
         if not low < t < high:
             t = 0.5 * (low + high)
         if slope == 0.0:
@@ -169,7 +169,7 @@ def level(c1: float, c2: float, c3: float, c4: float, low: float, high: float) -
 @inner(exactly=True)
 def least_of_quartic(c1: float, c2: float, c3: float, c4: float, longest: float) -> float:
     """t in (0, longest] of the least minimum of c1 t + c2 t^2 + c3 t^3 + c4 t^4 there; 0 if there is none."""
-    # Between the points where it bends neither way, the slope rises or falls throughout.
+    # Between the points where the curvature is zero, the slope rises or falls throughout.
     a, b, c = 12.0 * c4, 6.0 * c3, 2.0 * c2
     first, second, inside = np.inf, np.inf, b * b - 4.0 * a * c
     if inside >= 0.0:
@@ -259,7 +259,7 @@ def sweep(
     else 1. All follow, and drops become 0. Some 20D^2 flops a gain.
     """
     d, moved = X.shape[1], 0
-    line, bend = np.empty((d, d)), np.empty((d, d))
+    line, quadratic = np.empty((d, d)), np.empty((d, d))
     for _ in range(len(gains)):
         i = 0
         for k in range(len(gains)):
@@ -272,17 +272,17 @@ def sweep(
             xa, ya = X[i, a], gains[i] * X[i, a] - mean[a]
             for b in range(d):
                 line[a, b] = xa * (gains[i] * X[i, b] - mean[b]) + ya * X[i, b]
-                bend[a, b] = share * xa * X[i, b]
+                quadratic[a, b] = share * xa * X[i, b]
         if len(means):
             image(line, root, means, line)
-            image(bend, root, means, bend)
+            image(quadratic, root, means, quadratic)
         c1, c2, c3, c4 = pull[i], 0.5 * own[i], 0.0, 0.0
         for a in range(d):
             for b in range(d):
                 c1 += error[a, b] * line[a, b]
-                c2 += 0.5 * line[a, b] ** 2 + error[a, b] * bend[a, b]
-                c3 += line[a, b] * bend[a, b]
-                c4 += 0.5 * bend[a, b] ** 2
+                c2 += 0.5 * line[a, b] ** 2 + error[a, b] * quadratic[a, b]
+                c3 += line[a, b] * quadratic[a, b]
+                c4 += 0.5 * quadratic[a, b] ** 2
         t = escape(c1, c2, c3, c4, lower[i] - gains[i], upper[i] - gains[i], worth)
         if t != 0.0:
             moved += 1
@@ -291,7 +291,7 @@ def sweep(
             for a in range(d):
                 mean[a] += (1.0 - share) * t * X[i, a]
                 for b in range(d):
-                    error[a, b] += t * (line[a, b] + t * bend[a, b])
+                    error[a, b] += t * (line[a, b] + t * quadratic[a, b])
     return moved
 
 
@@ -443,18 +443,18 @@ def evaluate(X, weights, center, target, root, means, mean, errors, rows):
         start, end = c * step, min((c + 1) * step, n)
         A = np.dot(X[start:end], M)
         for i in range(start, end):
-            slope, bend, xx, xy, yy, sx, sy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+            slope, second, xx, xy, yy, sx, sy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
             for j in range(d):
                 x = np.float64(X[i, j])
                 y = weights[i] * x - mean[j]
                 slope += A[i - start, j] * y
-                bend += A[i - start, j] * x
+                second += A[i - start, j] * x
                 xx += x * x
                 xy += x * y
                 yy += y * y
                 sx += x
                 sy += y
-            rows[SLOPE, i], rows[BEND, i] = slope, bend
+            rows[SLOPE, i], rows[SECOND, i] = slope, second
             # Sums of x_i x_i^T and x_i y_i^T off the diagonal; on it xx and xy.
             oxx, oxy = sx * sx - xx, sx * sy - xy
             norm, taken = (
@@ -475,8 +475,8 @@ def model_step(X, weights, mean, error, root, means, own, diagonal, numbers, vec
 
     H p = 2 [rowsum((X M) * Y) - X (E m)] + own * p with M = G p = X^T diag(p) Y + its transpose and
     m = X^T p / n; unless `means` is empty M = R^T R G p, and the slope is of R G p; E is zero where there
-    is no mean; own (n,), the bends and the ridge. X (n, D) is all that there is. 4nD^2 flops and two reads
-    of X each time.
+    is no mean; own (n,) is the second-order diagonal plus the ridge. X (n, D) is all that there is. 4nD^2
+    flops and two reads of X each time.
     """
     n, d = X.shape
     step = chunk_rows(n, d, X.itemsize)
@@ -578,7 +578,7 @@ def descend(
         largest = max(largest, own[i])
     diagonal, pull, total, drops = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     numbers, vectors, slope = np.zeros(NUMBERS), np.empty((3, n)), np.empty((d, d))
-    zeros, bends, offset, quartics = np.zeros((d, d)), np.empty((d, d)), np.empty(d), np.empty((4, n))
+    zeros, quadratic, offset, quartics = np.zeros((d, d)), np.empty((d, d)), np.empty(d), np.empty((4, n))
     for t in range(len(gains)):
         state, z, target = states[t], gains[t], targets[t]
         size = 2.0 * np.sqrt(inner_product(target, target))
@@ -607,7 +607,7 @@ def descend(
                 if looks(state):
                     for i in range(n):
                         quartics[0, i] = total[i]
-                        quartics[1, i] = 0.5 * (rows[NORM, i] + share * rows[BEND, i] + own[i])
+                        quartics[1, i] = 0.5 * (rows[NORM, i] + share * rows[SECOND, i] + own[i])
                         quartics[2, i] = share * rows[SKEW, i]
                         quartics[3, i] = 0.5 * share * share * rows[SQUARE, i]
                     moved, worth = 0, worth_of(value, sizes)
@@ -628,14 +628,14 @@ def descend(
                 state[CODE] = FINER
                 break
             for i in range(n):
-                diagonal[i] = rows[NORM, i] + own[i] + max(rows[BEND, i], 0.0)
+                diagonal[i] = rows[NORM, i] + own[i] + max(rows[SECOND, i], 0.0)
                 if diagonal[i] <= 0.0:
                     diagonal[i] = 1.0
             begin(total, diagonal, numbers, vectors, slope)
             numbers[RADIUS], numbers[MOST] = state[REACH], MOST_PRODUCTS
             numbers[ENOUGH] = accuracy(state) * numbers[LEFT]
             for i in range(n):
-                pull[i] = own[i] + rows[BEND, i]
+                pull[i] = own[i] + rows[SECOND, i]
             pulled = errors[2] if metric else errors[0]
             model_step(
                 coarse,
@@ -651,13 +651,13 @@ def descend(
                 slope,
             )
             v = vectors[0]
-            spread(coarse, v, center, offset, bends)
+            spread(coarse, v, center, offset, quadratic)
             if metric:
-                image(bends, root, means, bends)
+                image(quadratic, root, means, quadratic)
             c2, c3, c4 = (
-                inner_product(counted, bends),
-                inner_product(slope, bends),
-                inner_product(bends, bends),
+                inner_product(counted, quadratic),
+                inner_product(slope, quadratic),
+                inner_product(quadratic, quadratic),
             )
             c2 += 0.5 * inner_product(slope, slope)
             for i in range(n):

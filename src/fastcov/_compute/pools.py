@@ -31,7 +31,7 @@ KEEP = "FASTCOV_KEEP_BLAS"
 BUNDLES = ("numpy.libs", "scipy.libs")
 TASKS = "/proc/self/task"
 # Seconds to wait for other threads to sleep: a spin takes some 0.1.
-PATIENCE = 0.3
+LONGEST_WAIT = 0.3
 # Seconds before this thread has to let others run: far more than the milliseconds that are needed.
 UNDISTURBED = 0.05
 
@@ -110,7 +110,7 @@ def _shortened(library: LibController) -> str:
 
 def _rest() -> bool:
     """Wait until all other threads sleep; the lock of the interpreter is then kept since they do."""
-    deadline = time.perf_counter() + PATIENCE
+    deadline = time.perf_counter() + LONGEST_WAIT
     while not _others_sleep():
         if time.perf_counter() > deadline:
             return False

@@ -69,9 +69,9 @@ def _alone(problem: Problem, S: Array, penalty: Penalty, z: Array) -> Derivative
     """Of one target, by passes over any X."""
     zeros = np.zeros_like(S)  # of the objective what does not depend on gains of one
     point = Objective(problem, S, penalty, zeros, z, None, compiled=False).at(z)
-    assert point.bends is not None
+    assert point.second_diagonal is not None
     weights = np.broadcast_to(np.asarray(penalty.weights, np.float64), len(z))
-    found = quartics(point.problem, point.gradient, point.norms, point.bends, weights)
+    found = quartics(point.problem, point.gradient, point.norms, point.second_diagonal, weights)
     worth = worth_of(point.value, 2.0 * norm(S) + norm(point.error))
     return Derivatives(
         (point.error + S)[np.newaxis], np.array([point.value]), found[np.newaxis],

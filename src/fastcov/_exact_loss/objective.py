@@ -5,8 +5,8 @@ With ỹ_i the weighted, centred responses at gains z and E the error of the cov
     L = ½‖E‖² + ½ δᵀPδ,    ∇L = Gᵀ E + P δ,    δ = z − 1,    G at z,
     H v = Gᵀ(G v) + P v + 2 rowsum(X ∘ (Ṽ E)),             Ṽ = J diag(v) X
 
-With a metric E, G v and ṼᵀṼ are their images under R, and what Gᵀ is applied to, and bends are of, is Rᵀ of
-these.
+The last term has the second-order diagonal 2 x_iᵀ E x_i. With a metric, E, G v and ṼᵀṼ stand for their
+images under R, and Gᵀ and the second-order diagonal take Rᵀ of these.
 
 Along a line z + t v the error is E + t G v + t² ṼᵀṼ, so that the loss is a quartic in t. The linearised
 loss has E = G δ − e₀ and G at gains of one throughout, and no terms of second order. Scaled units of a
@@ -48,15 +48,15 @@ class Point:
     weighed: Array  # RᵀR E
     value: float
     gradient: Array  # (N,)
-    bends: Array | None  # 2 x_iᵀ E x_i: curvature along each gain that is not of GᵀG; None: not any
+    second_diagonal: Array | None  # 2 x_iᵀ E x_i: curvature along each gain that is not of GᵀG; None: not any
     norms: Array  # ‖g_i‖²
     rounding: float  # norm of a gradient that rounding of E and z explains
 
     def diagonal(self, weights: Any) -> Array:
-        """Of the Hessian, less what makes it negative there: GᵀG + P with the positive bends."""
+        """The diagonal of GᵀG + P, plus the positive entries of the second-order diagonal."""
         out = self.norms + weights
-        if self.bends is not None:
-            out += np.maximum(self.bends, 0.0)
+        if self.second_diagonal is not None:
+            out += np.maximum(self.second_diagonal, 0.0)
         out[out <= 0.0] = 1.0  # a dead channel, without a ridge
         return out
 
@@ -75,7 +75,7 @@ class Objective:
     compiled: bool = True  # whether short passes may be one call
 
     @property
-    def short(self) -> bool:
+    def pass_in_one_call(self) -> bool:
         """Whether a pass over X is one compiled call."""
         N, D = self.problem.shape
         plain = self.compiled and self.penalty.root is None
@@ -86,18 +86,20 @@ class Objective:
         """Whether all of a minimisation is one compiled call, too."""
         metric = self.problem.metric
         fine = self.single is None or self.single.ready(self.single.X)
-        return self.short and fine and not self.linear and (metric is None or metric.weights is None)
+        return (
+            self.pass_in_one_call and fine and not self.linear and (metric is None or metric.weights is None)
+        )
 
     def at(self, gains: Array) -> Point:
         """Value, gradient and what the curvature needs. 3ND² flops."""
         (N, D), delta = self.problem.shape, gains - 1.0
         if self.linear:
-            problem, norms, bends = self.problem, self.norms, None
+            problem, norms, second_diagonal = self.problem, self.norms, None
             change = weighted_atoms(problem, delta[np.newaxis])[0][0]
             error = change - (self.target - self.at_one)
             image, weighed = self._counted(error)
             gradient = weighted_adjoint(problem, weighed[np.newaxis])[0][0]
-        elif self.short:
+        elif self.pass_in_one_call:
             mean, errors, rows = np.empty(D), np.empty((3, D, D)), np.empty((ROWS, N))
             with blas_for(0):
                 evaluate(
@@ -105,7 +107,7 @@ class Objective:
                     mean, errors, rows, size=N * D * D // ELEMENT_PRODUCTS,
                 )  # fmt: skip
             problem = dataclasses.replace(self.problem, gains=gains, mean=mean)
-            gradient, bends, norms = rows[:3]
+            gradient, second_diagonal, norms = rows[:3]
             error, image, weighed = errors
             if problem.metric is None:
                 image = weighed = error
@@ -116,7 +118,7 @@ class Objective:
             error, norms = problem.covariance() - self.target, squared_norms(problem)
             image, weighed = self._counted(error)
             gradients, squares = weighted_adjoint(problem, weighed[np.newaxis], squares=True)
-            gradient, bends = gradients[0], squares[0]
+            gradient, second_diagonal = gradients[0], squares[0]
         pull = self.penalty.products(delta)
         gradient += pull
         value = 0.5 * _inner(image, image) + 0.5 * float(blas.ddot(pull, delta))
@@ -125,7 +127,9 @@ class Objective:
         coarse = problem
         if self.single is not None and np.abs(gains).max() < FINE_GAINS:
             coarse = dataclasses.replace(self.single, gains=problem.gains, mean=problem.mean)
-        return Point(gains, problem, coarse, error, image, weighed, value, gradient, bends, norms, rounding)
+        return Point(
+            gains, problem, coarse, error, image, weighed, value, gradient, second_diagonal, norms, rounding
+        )
 
     def _counted(self, error: Array) -> tuple[Array, Array]:
         """R E and RᵀR E."""
@@ -146,7 +150,7 @@ class Objective:
     def product(self, point: Point, v: Array) -> tuple[Array, Array]:
         """H v (N,), and G v (D, D), the slope of the covariance along v, or its image. 4ND² flops."""
         problem, metric = point.coarse, self.problem.metric
-        if point.bends is None:
+        if point.second_diagonal is None:
             slope = apply_atoms(problem, v[np.newaxis])
             out = apply_adjoint(problem, slope)[0]
         else:
@@ -159,26 +163,26 @@ class Objective:
                 slope = metric.image(slope)
                 weighed = metric.weighed(slope)
             out = weighted_adjoint(problem, weighed, offsets)[0][0]
-            out += point.bends * v
+            out += point.second_diagonal * v
         out += self.penalty.products(v)
         return out, slope[0]
 
     def along(self, point: Point, v: Array, slope: Array) -> tuple[float, ...]:
         """Coefficients of the loss at z + t v, from t⁰ to t⁴. ND² flops."""
         # Of the precision of the slope, which comes from the same products.
-        bend, coarse = np.zeros_like(slope), point.coarse
-        if self.short and len(bend) <= NARROW and coarse.ready(coarse.X) and not self.linear:
-            size = coarse.X.size * len(bend) // ELEMENT_PRODUCTS
-            spread(coarse.X, v, coarse.center, np.empty(len(bend)), bend, size=size)
+        quadratic, coarse = np.zeros_like(slope), point.coarse
+        if self.pass_in_one_call and len(quadratic) <= NARROW and coarse.ready(coarse.X) and not self.linear:
+            size = coarse.X.size * len(quadratic) // ELEMENT_PRODUCTS
+            spread(coarse.X, v, coarse.center, np.empty(len(quadratic)), quadratic, size=size)
         elif not self.linear:
-            bend = coarse.at(v).covariance()
-        bend, E = self._counted(bend)[0], point.image
+            quadratic = coarse.at(v).covariance()
+        quadratic, E = self._counted(quadratic)[0], point.image
         return (
             point.value,
             float(blas.ddot(point.gradient, v)),  # near a minimum a slope in float32 has not the digits
-            0.5 * _inner(slope, slope) + _inner(E, bend) + 0.5 * float(self.penalty.quadratic(v)),
-            _inner(slope, bend),
-            0.5 * _inner(bend, bend),
+            0.5 * _inner(slope, slope) + _inner(E, quadratic) + 0.5 * float(self.penalty.quadratic(v)),
+            _inner(slope, quadratic),
+            0.5 * _inner(quadratic, quadratic),
         )
 
     def value(self, gains: Array) -> float:

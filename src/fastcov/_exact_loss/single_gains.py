@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._compute import kernels
 from .._compute.minimum_kernels import least_either_way, rise
-from .._model import counted_atoms
+from .._model import metric_atoms
 from .._model.problem import Problem
 from .._rows.rows import by_channels
 
@@ -30,10 +30,10 @@ def share(problem: Problem) -> float:
     return 1.0 - 1.0 / problem.shape[0] if problem.center else 1.0
 
 
-def quartics(problem: Problem, gradient: Array, norms: Array, bends: Array, weights: Any) -> Array:
+def quartics(problem: Problem, gradient: Array, norms: Array, second_diagonal: Array, weights: Any) -> Array:
     """c₁ to c₄ of all channels (4, N), around the gains of the problem; `weights` are those of the ridge."""
     s, (skew, square) = share(problem), pair_products(problem)
-    return np.stack([gradient, 0.5 * (norms + s * bends + weights), s * skew, 0.5 * s * s * square])
+    return np.stack([gradient, 0.5 * (norms + s * second_diagonal + weights), s * skew, 0.5 * s * s * square])
 
 
 @by_channels()
@@ -42,8 +42,8 @@ def pair_products(problem: Problem) -> Array:
     N, D = problem.shape
     metric, plain = problem.metric, dataclasses.replace(problem, gains=np.ones(N), mean=np.zeros(D))
     out = np.empty((2, N))
-    if metric is not None and not counted_atoms.of_low_rank(metric):
-        maker = counted_atoms.Images(metric, np.dtype(np.float64))
+    if metric is not None and not metric_atoms.of_low_rank(metric):
+        maker = metric_atoms.Images(metric, np.dtype(np.float64))
         for rows, part in problem.astype(np.float64).parts():
             X = part.responses()
             pairs = 0.5 * maker.of(X, X)
@@ -57,7 +57,7 @@ def pair_products(problem: Problem) -> Array:
     xy, xx = sums[0, :, 0], sums[1, :, 0]
     out[0], out[1] = 2.0 * xx * xy, xx * xx
     if metric is not None:
-        atoms, pairs = counted_atoms.taken(metric, problem), 0.5 * counted_atoms.taken(metric, plain)
+        atoms, pairs = metric_atoms.taken(metric, problem), 0.5 * metric_atoms.taken(metric, plain)
         out[0] -= np.einsum("ij,ij->i", atoms, pairs)
         out[1] -= np.einsum("ij,ij->i", pairs, pairs)
         np.maximum(out[1], 0.0, out=out[1])

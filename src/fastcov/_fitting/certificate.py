@@ -140,7 +140,7 @@ def stationarity(
     ended.
     """
     if bounds is not None:
-        held = [bounds.held(z, g) for z, g in zip(gains, gradient, strict=True)]
+        held = [bounds.active(z, g) for z, g in zip(gains, gradient, strict=True)]
         gradient = np.where(held, 0.0, gradient)
     size = blas.norms(np.ascontiguousarray(gradient))
     residual = np.divide(size, scale, out=np.zeros_like(size), where=scale > 0)

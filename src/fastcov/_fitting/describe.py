@@ -47,11 +47,11 @@ def fits_of(
     together = max(1, GROUP_BYTES // (8 * T * max(N, D * D)))
     for first in range(0, K, together):
         some = slice(first, first + together)
-        error = _joined([each.covariance for each in outcomes[some]])
+        error = _stacked([each.covariance for each in outcomes[some]])
         error = np.subtract(target, error).reshape(-1, D, D)
         nuisance += _nuisance(problem, error, T)
         left[some] = blas.squares(error if metric is None else metric.image(error)).reshape(-1, T)
-        terms[some] = _terms(problem, ridges[some], _joined([each.delta for each in outcomes[some]]))
+        terms[some] = _terms(problem, ridges[some], _stacked([each.delta for each in outcomes[some]]))
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         losses = problem.unscaled(0.5 * left, y=4) + terms
         r2 = 1.0 - left / start.target_squares
@@ -92,7 +92,7 @@ def kept(problem: Problem, outcome: Outcome) -> Outcome:
     return outcome if outcome.slopes is None else dataclasses.replace(outcome, slopes=None)
 
 
-def _joined(parts: Sequence[Any]) -> Any:
+def _stacked(parts: Sequence[Any]) -> Any:
     """Some arrays (T, …) as one (K, T, …), which is not a copy of one alone."""
     return parts[0][np.newaxis] if len(parts) == 1 else np.stack(parts)
 

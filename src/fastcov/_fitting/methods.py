@@ -28,7 +28,7 @@ from .._solvers._solution import RESOLVED, shared_null_space
 from .certificate import certificates, certificates_by
 from .minimised import at_bounds, minimised
 from .settings import NAMES, Outcome, Settings
-from .short import direct
+from .small_fit import direct
 from .start import Ridge, Start
 
 Array = NDArray[np.float64]

@@ -14,8 +14,8 @@ from .._compute import blas, kernels
 from .._compute.progress import Progress
 from .._inputs.labels import by_channel
 from .._model.problem import Problem, n_parts
-from .._model.products import apply_adjoint, largest_eigenvalue, short_gram, squared_norms
-from .._model.ridge_penalty import LARGEST, Penalty
+from .._model.products import apply_adjoint, largest_eigenvalue, small_gram, squared_norms
+from .._model.ridge_penalty import LARGEST_PENALTY, Penalty
 from .._solvers import System
 
 Array = NDArray[np.float64]
@@ -53,13 +53,13 @@ class Start:
         problem = given.astype(np.float64)
         target = problem.target(S)
         N, D = problem.shape
-        short = given is problem and problem.short(len(target))
-        if short and not problem.ready(problem.X):
+        small = given is problem and problem.fits_caches(len(target))
+        if small and not problem.ready(problem.X):
             problem = problem.converted()
         reading = problem
         if watch is not None:
             reading = problem.watched(lambda done: watch(Progress("read", done)))
-        if short:
+        if small:
             covariance, norms, overlaps = np.empty((D, D)), np.empty(N), np.empty((len(target), N))
             parts = np.empty((n_parts(N, D), D, D))
             kernels.whole_start(
@@ -72,7 +72,7 @@ class Start:
             image = error if problem.metric is None else problem.metric.image(error)
             overlaps = apply_adjoint(reading, image)
         # What rounding leaves of channels that are all alike is no atom.
-        if norms.sum() <= N * (2.0 * D * problem.dust * problem.sizes.max() ** 2) ** 2:
+        if norms.sum() <= N * (2.0 * D * problem.rounding_floor * problem.sizes.max() ** 2) ** 2:
             norms[:] = 0.0
             overlaps[:] = 0.0
         return cls(given, problem, target, covariance, norms, overlaps, reading)
@@ -135,7 +135,7 @@ class Start:
     @functools.cached_property
     def gram(self) -> Array | None:
         """GᵀG in scaled units, where all stays in the caches of a core."""
-        return short_gram(self.problem)
+        return small_gram(self.problem)
 
     def system(self, ridge: Ridge) -> System:
         return System(self.given, ridge.penalty, self.norms)
@@ -166,7 +166,7 @@ class Start:
         scaled = [value * self.largest for value in values]
         given = np.atleast_1d(self.problem.unscaled(np.array(scaled), y=4)).tolist()
         return [
-            Ridge(mine, Penalty(min(own, LARGEST)), value)
+            Ridge(mine, Penalty(min(own, LARGEST_PENALTY)), value)
             for mine, own, value in zip(given, scaled, values, strict=True)
         ]
 
@@ -174,10 +174,12 @@ class Start:
         """`given` as a penalty, in the units of the problem."""
         dead = self.problem.sizes == 0
         if not relative:
-            return Ridge(penalty.value, penalty.scaled(self.problem.exponent, dead), None)
+            return Ridge(penalty.value, penalty.in_units(self.problem.exponent, dead), None)
         scaled = penalty.own * self.largest
         with np.errstate(over="ignore"):
             value = self.problem.unscaled(scaled, y=4)
         if not np.isfinite(value).all():
             raise ValueError(f"Argument 'relative_ridge' must give a finite ridge, not {given!r}.")
-        return Ridge(value if np.ndim(value) else float(value), Penalty(scaled).scaled(0, dead), penalty.own)
+        return Ridge(
+            value if np.ndim(value) else float(value), Penalty(scaled).in_units(0, dead), penalty.own
+        )

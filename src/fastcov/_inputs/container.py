@@ -21,7 +21,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from .._version import __version__
-from .files import check_output, library, writing
+from .files import check_output, reading, writing
+from .optional import optional
 from .text_tables import intact
 
 Array = NDArray[Any]
@@ -41,7 +42,7 @@ def save(value: Any, path: str | os.PathLike[str], readable: Mapping[str, Any]) 
     """
     target = check_output(path, SUFFIXES)
     if target.suffix.lower() != ".npz":
-        library("h5py", target, "h5", "Writing")
+        optional("h5py", f"Writing {target.suffix.lower()} files", "h5")
     arrays: dict[str, Array] = {}
     metadata = json.dumps(_encoded(value, "", arrays), allow_nan=False).encode("ascii")
     write_entries(target, {
@@ -163,7 +164,7 @@ def write_entries(path: pathlib.Path, entries: Mapping[str, Any]) -> None:
         if path.suffix.lower() == ".npz":
             np.savez(draft, **arrays)
             return
-        h5py = library("h5py", path, "h5", "Writing")
+        h5py = optional("h5py", f"Writing {path.suffix.lower()} files", "h5")
         with h5py.File(draft, "w", libver=("v110", "v110")) as file:  # whose headers have checksums
             for name, values in arrays.items():
                 if values.dtype.kind == "U":
@@ -194,7 +195,7 @@ def _read_npz(path: pathlib.Path) -> dict[str, Any] | None:
 
 
 def _read_h5(path: pathlib.Path) -> dict[str, Any] | None:
-    h5py = library("h5py", path, "h5")
+    h5py = optional("h5py", reading(path), "h5")
     entries: dict[str, Any] = {}
 
     def collect(name: str, node: Any) -> None:

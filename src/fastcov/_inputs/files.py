@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import pathlib
 import re
@@ -15,6 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from .optional import optional
 from .text_tables import intact, read_table
 
 Array = NDArray[Any]
@@ -183,7 +183,7 @@ def _read_mat(path: pathlib.Path, key: str | None, name: str) -> Array:
 
 def _open_h5(path: pathlib.Path, key: str | None, name: str) -> Any:
     """The dataset, whose file is open for as long as it is held."""
-    h5py = library("h5py", path, "h5")
+    h5py = optional("h5py", reading(path), "h5")
     arrays: dict[str, Any] = {}
 
     def collect(place: str, node: Any) -> None:
@@ -200,7 +200,7 @@ def _open_h5(path: pathlib.Path, key: str | None, name: str) -> Any:
 
 
 def _open_zarr(path: pathlib.Path, key: str | None, name: str) -> Any:
-    zarr = library("zarr", path, "zarr")
+    zarr = optional("zarr", reading(path))
     arrays: dict[str, Any] = {}
 
     def collect(group: Any, prefix: str = "") -> None:
@@ -221,14 +221,9 @@ def _open_zarr(path: pathlib.Path, key: str | None, name: str) -> Any:
     return _chosen(path, key, node, arrays, name)
 
 
-def library(module: str, path: pathlib.Path, extra: str, what: str = "Reading") -> Any:
-    """The module, or an ImportError that says how to get it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f'{what} {path.suffix.lower()} files needs {module}: pip install "fastcov-gains[{extra}]"'
-        ) from error
+def reading(path: pathlib.Path) -> str:
+    """What a library is needed for, in words."""
+    return f"Reading {path.suffix.lower()} files"
 
 
 def _chosen(path: pathlib.Path, key: str | None, node: Any, arrays: dict[str, Any], name: str) -> Any:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import SPEC, choose, library, located, npz_array, npz_headers, read_npy
+from .files import SPEC, choose, located, npz_array, npz_headers, read_npy, reading
+from .optional import optional
 from .text_tables import intact
 
 Array = NDArray[Any]
@@ -60,7 +61,7 @@ def _of_npz(path: pathlib.Path, key: str | None, n: int, name: str) -> Array:
 
 
 def _of_h5(path: pathlib.Path, key: str | None, n: int, name: str) -> Array:
-    h5py = library("h5py", path, "h5")
+    h5py = optional("h5py", reading(path), "h5")
     shapes: dict[str, tuple[int, ...]] = {}
     kinds: dict[str, str] = {}
 

@@ -237,10 +237,10 @@ def _minimise(
 
 def _swept(objective: Objective, point: Point, bounds: Bounds | None) -> tuple[Array, int]:
     """The gains, those moved that have a lower minimum elsewhere, and how many."""
-    assert point.bends is not None
+    assert point.second_diagonal is not None
     problem, penalty = point.problem, objective.penalty
     weights = np.broadcast_to(np.asarray(penalty.weights, np.float64), len(point.gains))
-    found = quartics(problem, point.gradient, point.norms, point.bends, weights)
+    found = quartics(problem, point.gradient, point.norms, point.second_diagonal, weights)
     infinite = np.full(len(point.gains), np.inf)
     lower, upper = (-infinite, infinite) if bounds is None else (bounds.lower, bounds.upper)
     lower, upper = (np.array(side, np.float64) for side in (lower, upper))
@@ -262,7 +262,7 @@ def _swept(objective: Objective, point: Point, bounds: Bounds | None) -> tuple[A
 
 def _free(bounds: Bounds, point: Point, room: float = 0.0) -> NDArray[np.bool_]:
     """Channels that no bound holds, be it `room` away."""
-    return ~bounds.held(point.gains, point.gradient, room)
+    return ~bounds.active(point.gains, point.gradient, room)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,9 +299,11 @@ def _model_step(objective: Objective, point: Point, diagonal: Array, radius: flo
     problem = point.coarse
     if numbers[LEFT] == 0.0:
         pass
-    elif objective.short and problem.ready(problem.X):
-        own = objective.penalty.own + (np.zeros(N) if point.bends is None else point.bends)
-        error = point.weighed if problem.center and point.bends is not None else np.zeros((D, D))
+    elif objective.pass_in_one_call and problem.ready(problem.X):
+        own = objective.penalty.own + (
+            np.zeros(N) if point.second_diagonal is None else point.second_diagonal
+        )
+        error = point.weighed if problem.center and point.second_diagonal is not None else np.zeros((D, D))
         model_step(
             problem.X, problem.gains, problem.mean, error, *kernel_form(problem), own,
             diagonal, numbers, vectors, slope, size=N * D * D // ELEMENT_PRODUCTS,

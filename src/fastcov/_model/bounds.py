@@ -60,8 +60,8 @@ class Bounds:
         """Channels at a bound."""
         return (gains <= self.lower) | (gains >= self.upper)
 
-    def held(self, gains: Array, gradient: Array, room: float = 0.0) -> NDArray[np.bool_]:
-        """Channels at a bound, or within `room` of it, that going downhill would take beyond."""
+    def active(self, gains: Array, gradient: Array, room: float = 0.0) -> NDArray[np.bool_]:
+        """The active set: channels at a bound, or within `room` of it, that a step downhill would cross."""
         beyond = np.where(gradient > 0, gains <= self.lower + room, gains >= self.upper - room)
         return (self.upper <= self.lower) | (beyond & (gradient != 0))
 

@@ -172,7 +172,7 @@ class Problem:
     def _sums(self, gains: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
         """sum_i z_i x_i; fills `sizes`. 3ND flops."""
         if self.rows.on_workers:
-            total, sizes[:] = self.rows.total_and_joined(_chunk_sums, dataclasses.replace(self, gains=gains))
+            total, sizes[:] = self.rows.map_both(_chunk_sums, dataclasses.replace(self, gains=gains))
             return total
         total = np.zeros(self.shape[1])
         whole = np.dtype(f"i{self.dtype.itemsize}")
@@ -217,7 +217,7 @@ class Problem:
         """The same with a copy of X as the products want it: for many passes over what is in memory."""
         return dataclasses.replace(self, X=self.responses(), exponent=0)
 
-    def short(self, targets: int = 1) -> bool:
+    def fits_caches(self, targets: int = 1) -> bool:
         """Whether X is in memory, and kernels are done with so many targets before threads pay."""
         N, D = self.shape
         return (
@@ -248,7 +248,7 @@ class Problem:
         return self.gain_exponent == 0 and bool((self.gains == 1.0).all())
 
     @property
-    def dust(self) -> float:
+    def rounding_floor(self) -> float:
         """What rounding may leave of |y_ij| of channels that are all alike, relative to the largest |x_ij|.
 
         Sums of SUM_ROWS rows, and then of these, are off by as many roundings at most.

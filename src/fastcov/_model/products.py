@@ -17,7 +17,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from .._compute import blas, kernels
 from .._compute.jit import ELEMENT_PRODUCTS, PARALLEL_SIZE, blas_for
 from .._rows.rows import by_channels, summed
-from . import counted_atoms
+from . import metric_atoms
 from .metric import Metric
 from .problem import PART_BYTES, Problem, n_parts
 
@@ -111,7 +111,7 @@ def squared_norms(problem: Problem) -> NDArray[np.float64]:
     out = np.empty(problem.shape[0])
     for rows, block in problem.blocks(streamed=True):
         kernels.squared_norms(block, problem.gains[rows], problem.mean, out[rows], size=block.size)
-    return out if problem.metric is None else counted_atoms.squared_norms(problem, out)
+    return out if problem.metric is None else metric_atoms.squared_norms(problem, out)
 
 
 def gram_triangle(problem: Problem, *, mirror: bool = False) -> Array:
@@ -142,7 +142,7 @@ def gram_triangle(problem: Problem, *, mirror: bool = False) -> Array:
 def _triangle_at_ones(problem: Problem, mirror: bool) -> Array | None:
     """`gram_triangle` at gains of one, where the metric allows it."""
     metric = problem.metric
-    if metric is not None and not counted_atoms.of_low_rank(metric):
+    if metric is not None and not metric_atoms.of_low_rank(metric):
         return None
     centred = problem.centred()
     A = blas.self_product(centred)
@@ -151,7 +151,7 @@ def _triangle_at_ones(problem: Problem, mirror: bool) -> Array | None:
         kernels.gram_from_product(A, a, c, mirror, size=A.size)
         return A
     kernels.gram_from_product(A, a, c, False, size=A.size)
-    Q = counted_atoms.taken(metric, problem)
+    Q = metric_atoms.taken(metric, problem)
     trace = float(np.trace(A, dtype=np.float64))
     if trace - float(np.einsum("ij,ij->", Q, Q)) < CANCELLATION * trace:
         return None
@@ -166,7 +166,7 @@ def gram_columns(problem: Problem, index: Array) -> Array:
     columns, at_ones = problem.take(index), problem.at_ones
     out: Array
     if problem.rows.on_workers:
-        rows = problem.rows.joined(_column_rows, problem, columns.unlabelled(), at_ones)
+        rows = problem.rows.map_channels(_column_rows, problem, columns.unlabelled(), at_ones)
         out = np.ascontiguousarray(rows.T)
     else:
         out = np.empty((problem.shape[0], len(index)), problem.dtype)
@@ -194,10 +194,10 @@ def gram_block(rows: Problem, columns: Problem, *, at_ones: bool, images: bool =
     Under a metric from products of images of atoms where it has to be, or `images` are asked for.
     """
     if (metric := rows.metric) is not None:
-        if images or not counted_atoms.of_low_rank(metric):
+        if images or not metric_atoms.of_low_rank(metric):
             return _image_block(metric, rows, columns)
         A = gram_block(rows.plain, columns, at_ones=at_ones)
-        Qr, Qc = (counted_atoms.taken(metric, part).astype(A.dtype) for part in (rows, columns))
+        Qr, Qc = (metric_atoms.taken(metric, part).astype(A.dtype) for part in (rows, columns))
         A -= blas.product(Qr, Qc, tb=True)
         return A
     Yr, Yc = rows.centred(), columns.centred()
@@ -215,7 +215,7 @@ def gram_block(rows: Problem, columns: Problem, *, at_ones: bool, images: bool =
 
 def _image_block(metric: Metric, rows: Problem, columns: Problem) -> Array:
     """The block of products of images of atoms. nkD² flops."""
-    maker = counted_atoms.Images(metric, rows.dtype)
+    maker = metric_atoms.Images(metric, rows.dtype)
     right = maker.of(columns.responses(), columns.centred())
     out = np.empty((rows.shape[0], len(right)), rows.dtype)
     for some, part in rows.parts(step=PANEL):
@@ -253,11 +253,11 @@ def _beginning(problem: Problem, covariance: NDArray[np.float64]) -> NDArray[np.
     return np.asarray(apply_atoms(problem, V)[0])
 
 
-def short_gram(problem: Problem) -> NDArray[np.float64] | None:
+def small_gram(problem: Problem) -> NDArray[np.float64] | None:
     """GᵀG (N, N) at gains of one, where X and it stay in the caches of a core; otherwise None."""
     N, D = problem.shape
     few = N * N * D <= ELEMENT_PRODUCTS * PARALLEL_SIZE
-    if not (few and problem.short() and problem.ready(problem.X)):
+    if not (few and problem.fits_caches() and problem.ready(problem.X)):
         return None
     A = np.empty((N, N))
     with blas_for(0):

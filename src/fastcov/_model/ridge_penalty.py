@@ -22,7 +22,7 @@ PANEL = 256
 # Flops of other products in the time of an element of Γ, which is read once.
 ELEMENT_FLOPS = 16.0
 # Penalties beyond are as good as this: gains are one anyway. Of Γ, whose entries are squared and summed:
-LARGEST = 1e300
+LARGEST_PENALTY = 1e300
 LARGEST_ROOT = 1e140
 
 
@@ -55,12 +55,12 @@ class Penalty:
             )
         return cls(_one_or_each(values))
 
-    def scaled(self, exponent: int, dead: NDArray[np.bool_]) -> Penalty:
+    def in_units(self, exponent: int, dead: NDArray[np.bool_]) -> Penalty:
         """The same in units in which X is 2**exponent times as large; dead channels are on their own."""
         if self.uniform and exponent == 0:
-            return self if self.own <= LARGEST else Penalty(LARGEST)
+            return self if self.own <= LARGEST_PENALTY else Penalty(LARGEST_PENALTY)
         with np.errstate(over="ignore", under="ignore"):
-            own = np.minimum(np.ldexp(self.own, 4 * exponent), LARGEST)
+            own = np.minimum(np.ldexp(self.own, 4 * exponent), LARGEST_PENALTY)
             if self.uniform:
                 return Penalty(float(own))
             root = self.root

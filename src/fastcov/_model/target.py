@@ -118,7 +118,7 @@ def scaled_target(
         )
     S: Array = output.unscaled(output.covariance(), y=2)
     trace = np.trace(S)
-    if not trace > dust(output, output.shape[1]):
+    if not trace > rounding_floor(output, output.shape[1]):
         raise ValueError(f"Argument '{name}' must vary over its channels, not have a covariance of zero.")
     scale = given.unscaled(given.trace(), y=2) / trace
     return S * scale, float(scale), output.shape[0]
@@ -166,10 +166,10 @@ class Target:
         return {"target_scale": self.scale, "n_responses": self.n_responses}
 
 
-def dust(problem: Problem, n_conditions: int) -> float:
+def rounding_floor(problem: Problem, n_conditions: int) -> float:
     """The trace that rounding may leave of so many conditions, to which all channels respond alike."""
     return (
         problem.shape[0]
         * n_conditions
-        * float(problem.unscaled(problem.dust * problem.sizes.max(), x=1)) ** 2
+        * float(problem.unscaled(problem.rounding_floor * problem.sizes.max(), x=1)) ** 2
     )

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._inputs.labels import Names
+from .._inputs.optional import optional
 from .score import SCORES, scored
 
 # Results are `Any` here: their classes import this module.
 Table = dict[str, NDArray[Any]]
-
-
-def library(module: str, what: str, extra: str | None = None) -> Any:
-    """The module, or an ImportError that says how to get it; by the extra of its own name, or another."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f'{what} needs {module}: pip install "fastcov-gains[{extra or module}]"') from error
 
 
 def named(names: Names | None, n: int) -> list[Any]:
@@ -29,7 +21,7 @@ def named(names: Names | None, n: int) -> list[Any]:
 
 
 def fit_frame(fit: Any) -> Any:
-    pandas = library("pandas", "to_frame()")
+    pandas = optional("pandas", "to_frame()")
     channels = named(fit.channels, fit.delta.shape[-1])
     if fit.delta.ndim == 1:
         index = pandas.Index(channels, name="channel")
@@ -39,7 +31,7 @@ def fit_frame(fit: Any) -> Any:
 
 
 def explanation_frame(explanation: Any) -> Any:
-    pandas = library("pandas", "to_frame()")
+    pandas = optional("pandas", "to_frame()")
     columns = {
         "delta": explanation.delta,
         "diagonal_delta": explanation.diagonal_delta,
@@ -107,11 +99,11 @@ def cv_table(cv: Any) -> Table:
 
 
 def frame(table: Table) -> Any:
-    return library("pandas", "to_frame()").DataFrame(table)
+    return optional("pandas", "to_frame()").DataFrame(table)
 
 
 def fit_dataset(fit: Any) -> Any:
-    xarray = library("xarray", "to_xarray()")
+    xarray = optional("xarray", "to_xarray()")
     target = ("target",) * (fit.delta.ndim - 1)
     square = ("condition", "condition_2")
     variables: dict[str, Any] = {

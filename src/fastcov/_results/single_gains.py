@@ -44,7 +44,7 @@ def losses_of(fit: Any, X: ArrayLike | None) -> SingleGainLosses:
     problem = given.with_metric(tuple(fit.nuisance) or None, pairs, given.labels).astype(np.float64)
     target = problem.target(fit.target())
     gains = np.atleast_2d(fit.gains)
-    penalty = Penalty.of("ridge", fit.ridge, len(gains[0])).scaled(problem.exponent, problem.sizes == 0)
+    penalty = Penalty.of("ridge", fit.ridge, len(gains[0])).in_units(problem.exponent, problem.sizes == 0)
     if problem.rows.in_memory and not problem.ready(problem.X):
         problem = problem.converted()
     there = derivatives(problem, target, penalty, gains)

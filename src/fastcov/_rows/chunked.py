@@ -24,7 +24,7 @@ from .._compute.jit import threads
 from .._inputs.labels import UNLABELLED
 from .cluster import Cluster
 from .rows import Array, Rows, Watch
-from .watching import WorkerLost
+from .worker_faults import WorkerLost
 
 # Partial sums that are added together, so that D x D matrices do not queue up for one worker; of large ones
 # fewer, for they are all held.
@@ -226,7 +226,7 @@ class Chunked(Rows):
         )  # fmt: skip
         return sum(count for count, _ in found), first
 
-    def total(
+    def map_sum(
         self, function: Callable[..., Any], problem: Any, *args: Any, each: int = 0, kept: bool = False,
         nbytes: int = 0, **named: Any,
     ) -> Any:  # fmt: skip
@@ -238,7 +238,7 @@ class Chunked(Rows):
 
         return _added(*self._results(asked))
 
-    def joined(
+    def map_channels(
         self, function: Callable[..., Any], problem: Any, *args: Any, each: int = 0, kept: bool = False,
         **named: Any,
     ) -> Any:  # fmt: skip
@@ -247,7 +247,7 @@ class Chunked(Rows):
             return tuple(np.concatenate(found, axis=-1) for found in zip(*parts, strict=True))
         return np.concatenate(parts, axis=-1)
 
-    def total_and_joined(self, function: Callable[..., Any], problem: Any) -> tuple[Any, Array]:
+    def map_both(self, function: Callable[..., Any], problem: Any) -> tuple[Any, Array]:
         """Of a function that gives a sum over the channels of a chunk, and an entry for each."""
         parts = self._results(lambda graph: graph.map(function, problem, (), 0, False, {}))
         return _added(*(total for total, _ in parts)), np.concatenate([each for _, each in parts])

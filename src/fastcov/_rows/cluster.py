@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .watching import Watched, WorkerLost, workers_of
+from .worker_faults import Watched, WorkerLost, workers_of
 
 # Share of a worker's memory that may be filled: at 0.6 it begins to write to disk what it holds.
 FILLED = 0.6

@@ -16,7 +16,7 @@ from .chunked import Chunked
 from .cluster import client_of, smallest_memory
 from .rows import Rows
 from .stored import Stored
-from .watching import unreadable
+from .worker_faults import unreadable
 
 
 def dask_array(name: str, X: Any) -> Any:

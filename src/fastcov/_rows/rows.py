@@ -53,7 +53,7 @@ class Rows(abc.ABC):
             "wait until it is written, or copy it."
         )
 
-    def total(
+    def map_sum(
         self, function: Callable[..., Any], problem: Any, *args: Any, each: int = 0, kept: bool = False,
         nbytes: int = 0, **named: Any,
     ) -> Any:  # fmt: skip
@@ -65,14 +65,14 @@ class Rows(abc.ABC):
         """
         return function(problem, *(({},) if kept else ()), *args, **named)
 
-    def joined(
+    def map_channels(
         self, function: Callable[..., Any], problem: Any, *args: Any, each: int = 0, kept: bool = False,
         **named: Any,
     ) -> Any:  # fmt: skip
-        """What a function makes of each chunk, one beside the other along the last axis; else as `total`."""
+        """The results of all chunks, side by side along the last axis; otherwise as `map_sum`."""
         return function(problem, *(({},) if kept else ()), *args, **named)
 
-    def total_and_joined(self, function: Callable[..., Any], problem: Any) -> tuple[Any, Array]:
+    def map_both(self, function: Callable[..., Any], problem: Any) -> tuple[Any, Array]:
         """Of a function that gives a sum over the channels of a chunk, and an entry for each."""
         found: tuple[Any, Array] = function(problem)
         return found
@@ -111,12 +111,12 @@ def summed(each: int = 0) -> Callable[[F], F]:
 
     The first `each` of its other arguments have an entry for each channel.
     """
-    return _mapped(Rows.total.__name__, each)
+    return _mapped(Rows.map_sum.__name__, each)
 
 
 def by_channels(each: int = 0) -> Callable[[F], F]:
     """Say that what a function of a problem gives has an entry for each channel; else as `summed`."""
-    return _mapped(Rows.joined.__name__, each)
+    return _mapped(Rows.map_channels.__name__, each)
 
 
 def _mapped(method: str, each: int) -> Callable[[F], F]:

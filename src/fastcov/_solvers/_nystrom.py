@@ -66,7 +66,7 @@ class Pivots:
 def choose_pivots(system: System, options: Options) -> Pivots:
     """Draw `rank` pivots, or as many as pay for themselves in iterations that they save."""
     problem, scales, rank = system.problem.astype(np.float64).unlabelled(), system.scales, options.rank
-    diagonal = system.scaled(system.scaled(system.diagonal))
+    diagonal = system.to_standard_form(system.to_standard_form(system.diagonal))
     random = np.random.default_rng(options.rng)
     N, D = problem.shape
     trace, at_ones = float(diagonal.sum()), problem.at_ones
@@ -216,13 +216,13 @@ class Preconditioner:
 
     def __call__(self, R: Array) -> Array:
         """S (F Fᵀ + μI)⁻¹ S r for the rows r of R (T, N)."""
-        R = self.system.scaled(R)
+        R = self.system.to_standard_form(R)
         if not len(self.core):
-            return self.system.scaled(R / self.shift)
+            return self.system.to_standard_form(R / self.shift)
         out = self._expand(blas.product(self._shrink(R), self.core))
         np.subtract(R, out, out=out)
         out /= self.shift
-        return self.system.scaled(out)
+        return self.system.to_standard_form(out)
 
     def _shrink(self, R: Array) -> Array:
         """Fᵀ r = L⁻¹ G_Iᵀ (G r), for each row (T, k)."""
@@ -230,7 +230,7 @@ class Preconditioner:
             return scaled_product(R, self.factor, tb=True)
         problem = self.system.problem
         chosen = self.pivots.problem.astype(problem.dtype)
-        products = apply_adjoint(chosen, apply_atoms(problem, self.system.scaled(R)))
+        products = apply_adjoint(chosen, apply_atoms(problem, self.system.to_standard_form(R)))
         products *= _at(self.system.scales, self.pivots)
         return np.ascontiguousarray(solve_triangular(self.pivots.lower, products.T, lower=True).T)
 
@@ -242,7 +242,7 @@ class Preconditioner:
         chosen = self.pivots.problem.astype(problem.dtype)
         weights = solve_triangular(self.pivots.lower, W.T, lower=True, trans=1).T
         weights = np.ascontiguousarray(weights * _at(self.system.scales, self.pivots))
-        return self.system.scaled(apply_adjoint(problem, apply_atoms(chosen, weights)))
+        return self.system.to_standard_form(apply_adjoint(problem, apply_atoms(chosen, weights)))
 
 
 def scaled_product(A: Array, B: Array, *, tb: bool = False) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._compute import blas, pair_kernels
-from .._model import counted_atoms
+from .._model import metric_atoms
 from .._model.problem import BLOCK_BYTES, Problem, n_pairs
 
 Array = NDArray[Any]
@@ -50,13 +50,13 @@ def dual_gram(
     """
     if problem.rows.on_workers:
         nbytes = problem.dtype.itemsize * n_pairs(problem.shape[1]) ** 2
-        K: Array = problem.rows.total(_dual_part, problem, scales, each=1, nbytes=nbytes)
+        K: Array = problem.rows.map_sum(_dual_part, problem, scales, each=1, nbytes=nbytes)
         watch(1.0)
         return K
     N, D = problem.shape
     step = min(N, block_rows(D))
     K = np.zeros((n_pairs(D),) * 2, problem.dtype)
-    images = None if problem.metric is None else counted_atoms.Images(problem.metric, problem.dtype)
+    images = None if problem.metric is None else metric_atoms.Images(problem.metric, problem.dtype)
     atoms, centred = np.empty((step, len(K)), problem.dtype), np.empty((step, D), problem.dtype)
     for rows, block in problem.blocks(step=step):
         part = atoms[: len(block)]

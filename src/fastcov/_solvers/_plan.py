@@ -25,12 +25,12 @@ from ._pairs import block_rows
 from ._solution import RESOLVED, SINGLE
 
 # Sizes above are mistakes, and their powers overflow.
-LARGEST = 10**15
+LARGEST_SIZE = 10**15
 
 NAMES = ("cholesky", "dual", "spectral", "pcg")
 # Iterations with a penalty that is no ridge, over those with one: they depend on how far its diagonal, which
 # preconditions, is from it, and go from as many to hundreds of times as many.
-UNTOLD = 100.0
+ANY_PENALTY_FACTOR = 100.0
 # Those that need no more of a penalty than its products; the others, an inverse that is diagonal.
 FOR_ANY_PENALTY = ("cholesky", "pcg")
 
@@ -177,8 +177,8 @@ def plan(
     >>> fc.plan(500, 50).solver, fc.plan(100_000, 100).solver
     ('cholesky', 'pcg')
     """
-    N = check_whole("n_channels", n_channels, 1, LARGEST)
-    D = check_whole("n_conditions", n_conditions, 1, LARGEST)
+    N = check_whole("n_channels", n_channels, 1, LARGEST_SIZE)
+    D = check_whole("n_conditions", n_conditions, 1, LARGEST_SIZE)
     share = check_nonnegative("relative_ridge", relative_ridge) / TRACE
     try:
         kind = np.dtype(dtype)
@@ -187,7 +187,7 @@ def plan(
     if kind.kind not in "biuf":
         raise TypeError(f"Argument 'dtype' must be one of real numbers, not {dtype!r}.")
     itemsize = 4 if kind.kind == "f" and kind.itemsize <= 4 else 8
-    T, tol = check_whole("n_targets", n_targets, 1, LARGEST), check_tolerance(tol)
+    T, tol = check_whole("n_targets", n_targets, 1, LARGEST_SIZE), check_tolerance(tol)
     return choose(
         N, D, solver, share=share, n_targets=T, itemsize=itemsize, tol=tol,
         budget=check_budget(memory_budget),
@@ -229,7 +229,7 @@ def choose(
             least = working_bytes(N, D, LEAST_RANK if rank is None else min(rank, N))
             nbytes, flops, seconds = max(limit, least), 2 * flops, 2 * seconds
         if name == "pcg" and "dual" not in solvers:
-            flops, seconds = UNTOLD * flops, UNTOLD * seconds
+            flops, seconds = ANY_PENALTY_FACTOR * flops, ANY_PENALTY_FACTOR * seconds
         costs.append(Cost(name, flops, base + nbytes, seconds, base + nbytes <= available))
     fitting = [c for c in costs if c.fits and math.isfinite(c.seconds)]
     if not fitting and budget is not None and budget < free:

@@ -72,14 +72,14 @@ class System:
     def _scales(self) -> Array:
         return np.sqrt(self.ridge / self._weights)
 
-    def scaled(self, V: Array) -> Array:
-        """S v for the rows of V."""
+    def to_standard_form(self, V: Array) -> Array:
+        """S v for the rows of V: a diagonal penalty becomes λI, the standard form of Tikhonov."""
         return V if self.scales is None else V * self.scales
 
     @functools.cached_property
     def share(self) -> float:
         """λ over the trace of S GᵀG S, which is at least its largest eigenvalue."""
-        trace = float(self.scaled(self.scaled(self.diagonal)).sum())
+        trace = float(self.to_standard_form(self.to_standard_form(self.diagonal)).sum())
         return self.ridge / trace if trace > 0 else float(np.inf if self.ridge > 0 else 0.0)
 
     @property

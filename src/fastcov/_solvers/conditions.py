@@ -43,7 +43,7 @@ Array = NDArray[np.float64]
 
 # As in `pcg`: the residual is computed anew once so much of it has gone, or after so many iterations; and one
 # that is not this much below the last says that rounding has the upper hand.
-RENEWED, PATIENCE, STAGNANT = 1e-4, 50, 0.5
+REPLACED_AFTER_DROP, REPLACED_EVERY, STAGNANT = 1e-4, 50, 0.5
 # ‖z‖² and ⟨ζ, G z⟩ are the same as far as F is Gᵀ Q: in float32, and with an offset, it may be far from it.
 # Where they differ by more, z is made of ζ in place of F, for half as many flops again.
 CONSISTENT = 1e-2
@@ -199,14 +199,14 @@ class State:
 
     def _corrections(self, b: Array) -> tuple[Array, str, dict[str, Any]]:
         """S² (b − Gᵀ u) / λ for the rows of b (T, N), with (G S² Gᵀ + λI) u = G S² b."""
-        system, part = self.system, self.system.scaled(self.system.scaled(b))
+        system, part = self.system, self.system.to_standard_form(self.system.to_standard_form(b))
         errors = apply_atoms(self._exact, part)
         u, status, stats = self._iterated(errors, blas.norms(apply_adjoint(self._exact, errors)))
         return (part - self._gains(u)) / system.ridge, status, stats
 
     def _gains(self, u: Array) -> Array:
         """S² Gᵀ u (T, N)."""
-        return self.system.scaled(self.system.scaled(apply_adjoint(self._exact, u)))
+        return self.system.to_standard_form(self.system.to_standard_form(apply_adjoint(self._exact, u)))
 
     def solve_errors(self, errors: Array, overlaps: Array) -> Solution:
         """For the overlaps Gᵀ e (T, N) of matrices e (T, D, D)."""
@@ -249,14 +249,14 @@ class State:
         while len(rows):
             problem, sure = levels[level]
             if due:
-                image = self._rows.total(_squared, self._exact, self._scales, u, each=1)
+                image = self._rows.map_sum(_squared, self._exact, self._scales, u, each=1)
                 rho, renewals, since = e - image - ridge * u, renewals + 1, 0
             shrunk, size, token = self._look(self._exact if due else problem, rho)
             if iteration and not due:
                 done = max(done, math.log(max(float(size.max()), tol)) / math.log(tol))
                 options.watch(Progress("iteration", done, iteration, float(size.max())))
-                claimed = size <= np.maximum(tol, RENEWED * true)
-                if claimed.any() or since >= PATIENCE or iteration == options.max_iterations:
+                claimed = size <= np.maximum(tol, REPLACED_AFTER_DROP * true)
+                if claimed.any() or since >= REPLACED_EVERY or iteration == options.max_iterations:
                     due = True
                     continue
             if due:
@@ -280,9 +280,9 @@ class State:
             w, inside = self._inside(shrunk)
             zeta = (rho - inside) / ridge
             if sure:
-                image = self._rows.total(_squared, problem, self._scales, zeta, each=1)
+                image = self._rows.map_sum(_squared, problem, self._scales, zeta, each=1)
             else:
-                image, squares = self._rows.total(
+                image, squares = self._rows.map_sum(
                     _corrected, problem, self._scales, Everywhere(self.basis), rho, token, w, ridge,
                     each=1, kept=True,
                 )  # fmt: skip
@@ -315,7 +315,7 @@ class State:
     def _look(self, problem: Problem, rho: Array) -> tuple[Array, Array, str]:
         """Fᵀ S Gᵀ ρ, ‖Gᵀ ρ‖, and the name under which chunks keep Gᵀ ρ."""
         token = uuid.uuid4().hex
-        squares, shrunk = self._rows.total(
+        squares, shrunk = self._rows.map_sum(
             _reduced, problem, self._scales, Everywhere(self.basis), rho, token, each=1, kept=True
         )
         return shrunk, np.sqrt(squares), token
@@ -355,7 +355,7 @@ def init(system: System, options: Options) -> State:
     core = np.zeros((k, k))
     if k:
         options.watch(Progress("precondition", 0.0))
-        inner = rows.total(_factor_products, problem, resident, Everywhere(basis), each=1, kept=True)
+        inner = rows.map_sum(_factor_products, problem, resident, Everywhere(basis), each=1, kept=True)
         inner.flat[:: k + 1] += system.ridge
         if blas.cholesky(inner):
             raise np.linalg.LinAlgError("The preconditioner is not positive definite.")

@@ -38,10 +38,13 @@ class State:
 
     def _approximate(self, rhs: Array) -> Array:
         system, problem = self.system, self.system.problem.astype(np.float64)
-        scaled = system.scaled(rhs)
-        packed = blas.cholesky_solve(self.lower, pack(apply_atoms(problem, system.scaled(scaled))))
+        scaled = system.to_standard_form(rhs)
+        packed = blas.cholesky_solve(self.lower, pack(apply_atoms(problem, system.to_standard_form(scaled))))
         errors = unpack(packed, problem.shape[1])
-        return system.scaled(scaled - system.scaled(apply_adjoint(problem, errors))) / system.ridge
+        return (
+            system.to_standard_form(scaled - system.to_standard_form(apply_adjoint(problem, errors)))
+            / system.ridge
+        )
 
 
 def init(system: System, options: Options) -> State | spectral.State:

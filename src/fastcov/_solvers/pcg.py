@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 # Compute the residual again after so much of it has gone, for float32 products lose the next digits,
 # or after so many iterations.
-RENEWED, PATIENCE = 1e-4, 50
+REPLACED_AFTER_DROP, REPLACED_EVERY = 1e-4, 50
 # Where a penalty leaves some channels free, curvature below this share of what the diagonal would have is
 # rounding: there is no inverse that can be told.
 BREAKDOWN = 0.1 * RESOLVED
@@ -113,8 +113,8 @@ def _iterated(state: State, rhs: Array) -> Solution:
         done = max(done, math.log(max(size.max(), options.tol)) / math.log(options.tol))
         options.watch(Progress("iteration", done, iteration, float(size.max())))
 
-        claimed = size <= np.maximum(options.tol, RENEWED * true)
-        due = np.flatnonzero(claimed | (since >= PATIENCE))
+        claimed = size <= np.maximum(options.tol, REPLACED_AFTER_DROP * true)
+        due = np.flatnonzero(claimed | (since >= REPLACED_EVERY))
         stagnant = np.zeros(len(rows), bool)
         if len(due):
             every = slice(None) if len(due) == len(rows) else due  # a view, not a copy

@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 
 
 # 2n² numbers of work space have to be counted in 32 bits.
-LARGEST = 32_000
+LARGEST_ORDER = 32_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class State:
     def each(self, groups: Iterable[Sequence[Penalty]], rhs: Array) -> Iterator[list[Solution]]:
         """Solve with all ridges of a group at once, each the same for all channels where this one is."""
         inside, outside = (functools.cache(lambda f=f: f(rhs)) for f in (self._inside, self._outside))
-        trace = float(self.system.scaled(self.system.scaled(self.system.diagonal)).sum())
+        trace = float(self.system.to_standard_form(self.system.to_standard_form(self.system.diagonal)).sum())
 
         def singular(penalty: Penalty) -> bool:
             """As `System.singular`, for all that differ in a number alone."""
@@ -91,31 +91,31 @@ class State:
     def _regular(self, rhs: Array, ridges: Array) -> Array:
         """b / λ less what is too much of it inside: 1 / (σ² + λ) = 1 / λ − σ² / (λ (σ² + λ))."""
         inside = self._combined(self._inside(rhs) * (self.values / (self.values + ridges) / ridges))
-        return self.system.scaled(self.system.scaled(rhs)) / ridges - inside
+        return self.system.to_standard_form(self.system.to_standard_form(rhs)) / ridges - inside
 
     def _inside(self, rhs: Array) -> Array:
         """Vᵀ S b for the rows b of `rhs`; over σ² where `dual`."""
-        problem, scaled = self.system.problem, self.system.scaled(rhs)
+        problem, scaled = self.system.problem, self.system.to_standard_form(rhs)
         if not self.dual:
             return blas.product(scaled, self.vectors, tb=True)
         # V = Gᵀ U Σ⁻¹, on both sides
-        image = pack(apply_atoms(problem, self.system.scaled(scaled)))
+        image = pack(apply_atoms(problem, self.system.to_standard_form(scaled)))
         return blas.product(image, self.vectors, tb=True) / self.values
 
     def _combined(self, parts: Array) -> Array:
         """S V c for the rows c of what `_inside` gives."""
         sums = blas.product(parts, self.vectors)
         if not self.dual:
-            return self.system.scaled(sums)
+            return self.system.to_standard_form(sums)
         inside = apply_adjoint(self.system.problem, unpack(sums, self.system.problem.shape[1]))
-        return self.system.scaled(self.system.scaled(inside))
+        return self.system.to_standard_form(self.system.to_standard_form(inside))
 
     def _outside(self, rhs: Array) -> Array:
         """S (I − V Vᵀ) S b from the vectors of GᵀG: twice, for of what is left once rounding is inside."""
-        left = self.system.scaled(rhs).copy()
+        left = self.system.to_standard_form(rhs).copy()
         for _ in range(2):
             left -= blas.product(blas.product(left, self.vectors, tb=True), self.vectors)
-        return self.system.scaled(left)
+        return self.system.to_standard_form(left)
 
 
 def init(system: System, options: Options) -> State:
@@ -124,7 +124,7 @@ def init(system: System, options: Options) -> State:
     N, D = system.problem.shape
     dual = n_pairs(D) < N or system.problem.rows.on_workers
     n = n_pairs(D) if dual else N
-    if n > LARGEST:
+    if n > LARGEST_ORDER:
         raise MemoryError(
             f"Eigenvectors of order {n} are beyond LAPACK's work space: use a ridge large enough to count."
         )

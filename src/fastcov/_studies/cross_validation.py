@@ -29,9 +29,9 @@ from .._results.overshoot import warn_overshoot
 from .._results.score import BASELINES, FINE, N_SUMS, SCORE, Moments, Split
 from .folds import as_given, inner_folds, make_folds
 from .held_out import Prediction, Study
-from .held_out_target import check_score, held_out_target
-from .orders import make_orders
+from .permutations import make_orders
 from .ridge_path import check_ridges
+from .scored_target import check_score, held_out_target
 from .side_by_side import side_by_side
 
 Array = NDArray[np.float64]

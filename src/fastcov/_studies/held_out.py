@@ -15,7 +15,7 @@ from .._fitting.settings import Settings
 from .._fitting.start import Ridge, Start
 from .._model.problem import Problem
 from .._model.products import covariance_columns
-from .._model.target import dust
+from .._model.target import rounding_floor
 from .._results.score import BASELINES, N_SUMS, Split, sums_of
 from .baselines import Block, added, baselines
 from .ridge_path import outcomes
@@ -94,7 +94,7 @@ class Study:
         of_one = self.at_one / self.unit
         for name, problem, C in (("X", self.given, of_one), ("Y", self.output, target)):
             traces.append(float(np.trace(C[np.ix_(train, train)])))
-            if not traces[-1] > dust(problem, len(train)):
+            if not traces[-1] > rounding_floor(problem, len(train)):
                 raise ValueError(
                     f"Argument '{name}' must vary over its channels in the training conditions of each fold, "
                     "not have a covariance of zero there: pass other folds."

@@ -27,7 +27,7 @@ from .runs import FLOOR, NAIVE, OURS, case_name, ratio
 FORMAT, KIND = 2, "fastcov bench"
 SUFFIXES = (".json",)
 # Of all numbers, and the least of seconds: no clock is so fine, and ratios neither overflow nor underflow.
-LARGEST, SHORTEST = 1e100, 1e-12
+LARGEST_NUMBER, SHORTEST = 1e100, 1e-12
 # The ratios of all pairs of rounds are held at once: 8 MB.
 MOST_ROUNDS = 1000
 # What has to be known of a record before it can be compared with any other.
@@ -268,7 +268,7 @@ def _join(place: str, name: str) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) <= LARGEST
+    return type(value) in (int, float) and abs(value) <= LARGEST_NUMBER
 
 
 def _is_text(value: Any) -> bool:

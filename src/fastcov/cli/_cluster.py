@@ -41,10 +41,10 @@ def cluster_of(address: str | None, n_workers: int | None) -> Cluster | None:
     """The cluster that is asked for, until the command ends; None where none is."""
     if address is None and n_workers is None:
         return None
-    from .._results.frames import library
+    from .._inputs.optional import optional
 
     for module in ("dask.array", "distributed"):
-        library(module, "Fitting on a Dask cluster", "dask")
+        optional(module, "Fitting on a Dask cluster", "dask")
     client = click.get_current_context().with_resource(_client(address, n_workers))
     return Cluster(client)
 

@@ -29,12 +29,13 @@ def outputs(
     results: str | None, figure: str | None, read: Sequence[str | None]
 ) -> tuple[pathlib.Path | None, pathlib.Path | None]:
     """Where results and figure go, checked before anything is read."""
-    from .._inputs.files import check_output, library
+    from .._inputs.files import check_output
+    from .._inputs.optional import optional
 
     files = [file for file in read if file is not None]
     table = check_output(results, RESULTS, name="--output", read=files) if results is not None else None
     if table is not None and table.suffix in HDF5:
-        library("h5py", table, "h5", "Writing")
+        optional("h5py", f"Writing {table.suffix.lower()} files", "h5")
     picture = check_output(figure, FIGURES, name="--plot", read=files) if figure is not None else None
     if picture is not None:
         from .. import plot

@@ -30,9 +30,9 @@ def direct(start: Start, ridge: Ridge, settings: Settings, *, final: bool) -> Ou
     problem = start.problem
     (N, D), T = problem.shape, len(start.target)
     if not (
-        problem.short(T) and start.given.dtype == np.float64 and n_pairs(D) >= N and ridge.penalty.uniform
+        problem.fits_caches(T) and start.given.dtype == np.float64 and n_pairs(D) >= N
+        and ridge.penalty.uniform and settings.bounds is None
         and settings.solver in ("auto", "cholesky") and settings.budget is None
-        and settings.bounds is None
     ):  # fmt: skip
         return None
     system = start.system(ridge)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import fastcov as fc
 from fastcov._compute import kernels
-from fastcov._fitting.short import REASON
+from fastcov._fitting.small_fit import REASON
 from fastcov._fitting.start import Start
 from fastcov._model import products
 from fastcov._model.problem import Problem
@@ -33,7 +33,7 @@ def both(monkeypatch, call):
         warnings.simplefilter("ignore", fc.OvershootWarning)
         one = call()
         with monkeypatch.context() as patch:
-            patch.setattr(Problem, "short", lambda *_: False)
+            patch.setattr(Problem, "fits_caches", lambda *_: False)
             return one, call()
 
 
@@ -59,7 +59,7 @@ def test_a_fit_is_the_same_on_both_roads(monkeypatch, method, given, stacked, ce
 
 def test_the_certificate_is_of_the_gains_and_not_of_the_solver(monkeypatch):
     X, solve = responses(), products.blas.cholesky_solve
-    monkeypatch.setattr("fastcov._fitting.short.blas.cholesky_solve", lambda L, b: 1.01 * solve(L, b))
+    monkeypatch.setattr("fastcov._fitting.small_fit.blas.cholesky_solve", lambda L, b: 1.01 * solve(L, b))
     with pytest.warns(fc.ConvergenceWarning):
         fit = fc.fit(X, target(12, size=400), ridge=300.0)
     b = fc.overlaps(X, target(12, size=400))
