@@ -1,8 +1,8 @@
 """BLAS and LAPACK on C-ordered arrays, always SciPy's.
 
 NumPy and SciPy wheels each bring an OpenBLAS with a thread pool of its own, and the two spin against
-each other: `X.T @ X` followed by a SciPy factorisation is six times slower than SciPy alone. So no
-NumPy product stands on a hot path. (Numba's `np.dot`, in kernels, is SciPy's; it has one thread there.) A
+each other: `X.T @ X` followed by a SciPy factorisation is six times slower than SciPy alone. So no hot path
+contains a NumPy product. (In kernels, Numba's `np.dot` is SciPy's, and runs on one thread.) A
 C-ordered array is the transpose of a Fortran-ordered one, so nothing here is ever copied.
 """
 
@@ -20,12 +20,12 @@ from scipy.linalg import blas, cython_blas, cython_lapack, lapack
 Array = NDArray[Any]
 
 CHOLESKY_PANEL = 256
-# OpenBLAS gives the products of longer vectors than 10,000 numbers to its threads, which takes longer than
-# the products. By pieces they stay on one: 5 us for 30,000 numbers, and waking a thread takes 50.
+# OpenBLAS gives dot products of vectors of more than 10,000 numbers to its threads, which takes longer than
+# the products. Pieces of this size stay on one thread: 5 us for 30,000 numbers, and waking a thread takes 50.
 PIECE = 8192
 # A call of more flops than this takes half a second or more, in which Python could not answer Ctrl-C.
 LONG_FLOPS = 2e10
-in_background: set[threading.Event] = set()  # of the long calls that are running
+in_background: set[threading.Event] = set()  # one for each long call that is running
 
 
 def _routine(module: Any, name: str, dtype: Any) -> Any:
@@ -34,7 +34,7 @@ def _routine(module: Any, name: str, dtype: Any) -> Any:
 
 def product(A: Array, B: Array, *, ta: bool = False, tb: bool = False, out: Array | None = None,
             add: bool = False) -> Array:  # fmt: skip
-    """A B, with Aᵀ for `ta` and Bᵀ for `tb`; into `out`, or added to it. 2mnk flops."""
+    """The product A B, with Aᵀ for `ta` and Bᵀ for `tb`; written to `out`, or added to it. 2mnk flops."""
     if out is None:
         out = np.empty((A.shape[1 if ta else 0], B.shape[0 if tb else 1]), A.dtype)
     if 0 in (*A.shape, *B.shape):  # BLAS takes no empty matrix
@@ -51,14 +51,14 @@ def product(A: Array, B: Array, *, ta: bool = False, tb: bool = False, out: Arra
 
 
 def subtract_self_product(out: Array, A: Array) -> None:
-    """Take A Aᵀ from the lower triangle of `out`, for A of few columns. n²k flops."""
+    """Subtract A Aᵀ from the lower triangle of `out`, for A with few columns. n²k flops."""
     if A.size:
         _routine(blas, "syrk", A.dtype)(-1.0, A.T, beta=1.0, c=out.T, trans=True, lower=0, overwrite_c=1)
 
 
 def self_product(A: Array, *, transpose: bool = False, out: Array | None = None,
                  add: bool = False) -> Array:  # fmt: skip
-    """Lower triangle of A Aᵀ (of Aᵀ A for `transpose`); the rest of `out` is left. n²k flops."""
+    """Lower triangle of A Aᵀ (of Aᵀ A for `transpose`); the rest of `out` stays as it is. n²k flops."""
     k, n = A.shape if transpose else A.shape[::-1]
     if out is None:
         out = np.empty((n, n), A.dtype)
@@ -75,7 +75,7 @@ def self_product(A: Array, *, transpose: bool = False, out: Array | None = None,
 
 
 def _syrk_at(A: Array, out: Array, *, transpose: bool, add: bool) -> None:
-    """`self_product` by address, which lets other threads of Python run."""
+    """`self_product` through the routine's address, so that other Python threads can run."""
     k, n = A.shape if transpose else A.shape[::-1]
     syrk, number = _by_address(cython_blas, "syrk", A.dtype), _number(A.dtype)
     ld = ctypes.c_int(A.shape[1])
@@ -84,10 +84,10 @@ def _syrk_at(A: Array, out: Array, *, transpose: bool, add: bool) -> None:
 
 
 def tall_products(A: Array, parts: int) -> list[Array]:
-    """Lower triangles of Aᵀ A for so many parts of the rows of A, each on a thread of its own. n²k flops.
+    """Lower triangles of Aᵀ A for `parts` parts of the rows of A, each on a thread of its own. n²k flops.
 
-    Of few columns, OpenBLAS's threads gain little: 5.6 ms for 4000 x 250 on two, 6.3 on one, and 4.2 so. To
-    be called with BLAS held at one thread.
+    With few columns, OpenBLAS's own threads gain little: 4000 x 250 takes 5.6 ms on two of them, 6.3 on one,
+    and 4.2 this way. The caller holds BLAS at one thread.
     """
     k, n = A.shape
     outs = [np.zeros((n, n), A.dtype) for _ in range(parts)]
@@ -107,9 +107,9 @@ def cholesky(A: Array, watch: Callable[[float], None] | None = None) -> int:
 
     Returns 0, or the order of the leading minor that is not positive definite.
 
-    By panels: LAPACK's own routine is as fast (ratio 0.98 to 1.0 at n = 2000 to 8000) but one call of
-    seconds, in which Python cannot answer Ctrl-C. SciPy's wrappers copy parts of an array, so the
-    parts go to the same library by address.
+    It works by panels. LAPACK's own routine is as fast (ratio 0.98 to 1.0 at n = 2000 to 8000), but it is
+    one call of seconds, in which Python cannot answer Ctrl-C. SciPy's wrappers would copy parts of an array,
+    so the parts are passed to the same library by address.
     """
     n, number = len(A), _number(A.dtype)
     potrf = _by_address(cython_lapack, "potrf", A.dtype)
@@ -138,7 +138,8 @@ def cholesky(A: Array, watch: Callable[[float], None] | None = None) -> int:
 def pivoted_cholesky(A: NDArray[np.float64], tol: float) -> tuple[NDArray[np.intp], int]:
     """Overwrite the lower triangle of A with the Cholesky factor of A[order][:, order]. n³/3 flops.
 
-    Returns the order, in which pivots fall, and how many are above `tol`. Rows beyond hold no factor.
+    Returns the order, in which pivots decrease, and the number of pivots above `tol`. Rows beyond that
+    number hold no factor.
     """
     n = len(A)
     pstrf = _by_address(cython_lapack, "pstrf", A.dtype)
@@ -149,13 +150,13 @@ def pivoted_cholesky(A: NDArray[np.float64], tol: float) -> tuple[NDArray[np.int
 
 
 def orthonormal(A: NDArray[np.float64], tol: float) -> NDArray[np.float64]:
-    """Orthonormal rows that span those of A (m, n), m ≤ n, but for what is below `tol` of the longest.
+    """Orthonormal rows that span the rows of A (m, n), m ≤ n, except for parts below `tol` of the longest.
 
-    By QR with pivoting, which overwrites A: 4nm² flops.
+    QR with pivoting finds them and overwrites A: 4nm² flops.
     """
     (m, n), info, rank = A.shape, ctypes.c_int(), ctypes.c_int()
     geqp3, orgqr = (_by_address(cython_lapack, name, A.dtype) for name in ("geqp3", "orgqr"))
-    # To Fortran, the rows are the columns.
+    # To Fortran, the rows of A are columns.
     rows, columns, size = ctypes.c_int(n), ctypes.c_int(m), 2 * m + 64 * (m + 1)
     pivots, scales, work = np.zeros(m, np.intc), np.empty(m), np.empty(size)
     _call(geqp3, rows, columns, _at(A), rows, _at(pivots), _at(scales), _at(work), ctypes.c_int(size), info,
@@ -168,9 +169,9 @@ def orthonormal(A: NDArray[np.float64], tol: float) -> NDArray[np.float64]:
 
 
 def eigh(A: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Eigenvalues, ascending, of the lower triangle of A (n, n), whose rows become eigenvectors.
+    """Eigenvalues, ascending, of the symmetric matrix in the lower triangle of A (n, n).
 
-    Some 9n³ flops, and 16n² bytes beside A.
+    The rows of A become the eigenvectors. Some 9n³ flops, and 16n² bytes beside A.
     """
     n = len(A)
     syevd = _by_address(cython_lapack, "syevd", A.dtype)
@@ -188,7 +189,7 @@ def _number(dtype: Any) -> Any:
 
 
 def _at(A: Array, i: int = 0, j: int = 0) -> ctypes.c_void_p:
-    """The address of A[i, j]; it keeps A alive."""
+    """The address of A[i, j]. The object keeps A alive."""
     address = ctypes.c_void_p(A.ctypes.data + A.itemsize * (i * A.shape[-1] + j))
     address.owner = A  # type: ignore[attr-defined]
     return address
@@ -196,7 +197,7 @@ def _at(A: Array, i: int = 0, j: int = 0) -> ctypes.c_void_p:
 
 @functools.cache
 def _by_address(module: Any, name: str, dtype: Any) -> Any:
-    """A routine of SciPy's BLAS or LAPACK, from the C interface it offers to compiled code."""
+    """A routine of SciPy's BLAS or LAPACK, from the C interface that SciPy offers to compiled code."""
     capsule = module.__pyx_capi__[("s" if dtype == np.float32 else "d") + name]
     prototype = ctypes.PYFUNCTYPE(ctypes.c_char_p, ctypes.py_object)
     label = prototype(("PyCapsule_GetName", ctypes.pythonapi))(capsule)
@@ -205,11 +206,12 @@ def _by_address(module: Any, name: str, dtype: Any) -> Any:
 
 
 def _call(routine: Any, *arguments: Any, flops: float = 0.0) -> None:
-    """Call with every number by reference, as Fortran does; one that is long, in a thread of its own.
+    """Call a routine with every number by reference, as Fortran expects.
 
-    Python answers Ctrl-C while it waits for a thread. The call itself cannot be ended: it goes on in
-    the background, on memory that it keeps, and Python does not exit before it ends (the library would
-    be taken down under it, which ends in a crash or never).
+    A long call runs in a thread of its own, because Python answers Ctrl-C while it waits for a thread. The
+    call itself cannot be interrupted. It goes on in the background, on memory that it keeps alive, and
+    Python does not exit before it ends. (Otherwise the library would be unloaded under the call, which
+    then crashes or never ends.)
     """
     passed = [a if isinstance(a, (bytes, ctypes.c_void_p)) else ctypes.byref(a) for a in arguments]
     if flops <= LONG_FLOPS:
@@ -226,26 +228,26 @@ def _call(routine: Any, *arguments: Any, flops: float = 0.0) -> None:
             ended.set()
 
     threading.Thread(target=call, daemon=False).start()
-    # Not by the thread's join: Python 3.11 takes a thread whose join is interrupted for ended. And not for
-    # longer at once: a signal that comes just before a wait does not end it.
+    # An event in place of the thread's join: Python 3.11 counts a thread as ended once its join has been
+    # interrupted. Each wait is short, because a signal that comes just before a wait does not end it.
     while not ended.wait(0.2):
         pass
 
 
 def cholesky_solve(L: Array, rhs: Array) -> Array:
-    """Solve L Lᵀ x_t = rhs_t for the rows of `rhs` (T, n). 2Tn² flops."""
+    """Solve L Lᵀ x_t = rhs_t for each row of `rhs` (T, n). 2Tn² flops."""
     potrs = _routine(lapack, "potrs", L.dtype)
     x, _ = potrs(L.T, np.array(rhs, L.dtype, order="C").T, lower=0, overwrite_b=1)
     return np.ascontiguousarray(x.T)
 
 
 def dot(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """a·b for vectors."""
+    """The inner product a·b of two vectors."""
     return float(sum(blas.ddot(a[some], b[some]) for some in _pieces(len(a))))
 
 
 def norm(A: NDArray[np.float64]) -> np.float64:
-    """‖A‖, of all its numbers; NumPy's, by which a division does not raise. No square overflows."""
+    """‖A‖ over all entries, as a NumPy number, by which a division does not raise. No square overflows."""
     a = A.reshape(-1)
     sizes = [blas.dnrm2(a[some]) for some in _pieces(len(a))]
     return np.float64(sizes[0] if len(sizes) == 1 else blas.dnrm2(np.array([0.0, *sizes])))
@@ -256,12 +258,12 @@ def _pieces(n: int) -> list[slice]:
 
 
 def dots(A: NDArray[np.float64], B: NDArray[np.float64]) -> NDArray[np.float64]:
-    """a_t·b_t for the rows of A and B (T, n)."""
+    """The inner product a_t·b_t for each pair of rows of A and B (T, n)."""
     return np.array([dot(a, b) for a, b in zip(A, B, strict=True)])
 
 
 def squares(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """‖·‖²_F of each matrix of a stack (T, m, n)."""
+    """The squared Frobenius norm of each matrix of a stack (T, m, n)."""
     flat = matrices.reshape(len(matrices), -1)
     if len(flat) > 1 and flat.shape[1] <= PIECE:
         return np.einsum("ti,ti->t", flat, flat)
@@ -269,19 +271,19 @@ def squares(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def norms(A: NDArray[np.float64]) -> NDArray[np.float64]:
-    """‖a_t‖ for the rows of A (T, n)."""
+    """The norm ‖a_t‖ of each row of A (T, n)."""
     return np.array([norm(a) for a in A])
 
 
 def add_scaled(Y: NDArray[np.float64], scales: Any, X: NDArray[np.float64]) -> None:
-    """y_t += s_t x_t for the rows of X and Y (T, n), in place."""
+    """y_t += s_t x_t for each pair of rows of X and Y (T, n), in place."""
     for some in _pieces(Y.shape[1]):
         for y, s, x in zip(Y[:, some], scales, X[:, some], strict=True):
             blas.daxpy(x, y, a=s)
 
 
 def add_product(total: NDArray[np.float64], A: Array, B: Array, *, ta: bool = False) -> None:
-    """total += A B (Aᵀ B for `ta`), in float64 whatever the dtype of the factors. 2mnk flops."""
+    """total += A B (Aᵀ B for `ta`); the sum is in float64, whatever the dtype of A and B. 2mnk flops."""
     if A.dtype == np.float64:
         product(A, B, ta=ta, out=total, add=True)
     else:
@@ -289,7 +291,7 @@ def add_product(total: NDArray[np.float64], A: Array, B: Array, *, ta: bool = Fa
 
 
 def add_self_product(total: NDArray[np.float64], A: Array) -> None:
-    """Add the lower triangle of Aᵀ A to that of `total`, likewise. n²k flops."""
+    """Add the lower triangle of Aᵀ A to that of `total`; the sum is in float64 as well. n²k flops."""
     if A.dtype == np.float64:
         self_product(A, transpose=True, out=total, add=True)
     else:

@@ -1,14 +1,14 @@
-"""How fastcov compiles and how many threads it uses; the one place with Numba flags."""
+"""How fastcov compiles and how many threads it uses; the only module with Numba flags."""
 
 from __future__ import annotations
 
 import os
 
-# libgomp reads these once, when the first parallel kernel loads it. Its default, spinning for
-# milliseconds after each kernel, starves the BLAS call that comes next (7.9 against 1.4 ms for
+# libgomp reads these once, when the first parallel kernel loads it. By default its threads spin for
+# milliseconds after each kernel, which starves the BLAS call that comes next (7.9 against 1.4 ms for
 # kernel + SYRK + POTRF on two cores). A short spin lets one kernel follow another without waking the
-# threads, which takes 60 us: on two cores a product of 50 us on one then takes 28, in place of 100. Of 1000
-# to 100000 turns this many was best for exact fits of (871, 52): 13.6 ms, and 18 with none.
+# threads, which takes 60 us. A product that takes 50 us on one core then takes 28 on two, in place of 100.
+# Of 1000 to 100000 turns this number was best for exact fits of (871, 52): 13.6 ms, and 18 with no spin.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
@@ -26,33 +26,34 @@ from threadpoolctl import ThreadpoolController
 
 from .pools import shorten_spins
 
-shorten_spins()  # nothing of fastcov that multiplies is imported before
+shorten_spins()  # before any module of fastcov that multiplies matrices is imported
 
-# Everything `fastmath=True` allows except assuming that NaN and infinity never happen: sums must
-# carry them to where they are found and named.
+# All that `fastmath=True` allows, except the assumption that NaN and infinity never occur: sums must
+# carry these to the check that finds and names them.
 FASTMATH = {"reassoc", "contract", "nsz"}
 
-# Waking the threads, while those of BLAS still spin, costs 50 to 100 us: one core does a quarter of
-# this many elements in that time. Measured for each kernel alone and after a SYRK, on two cores.
+# Kernels that touch at least this many elements run on threads. Waking the threads, while those of BLAS still
+# spin, costs 50 to 100 us; one core handles a quarter of this many elements in that time. Measured for each
+# kernel alone and after a SYRK, on two cores.
 PARALLEL_SIZE = 1 << 20
-# Multiplications and additions of a matrix product that count as one of these: one core does 2**22 in 0.2 ms.
-# In a loop of exact fits at (871, 52) threads pay from 2**20 on, by a tenth or two; but where the process was
+# Multiply-adds of a matrix product that count as one element: one core does 2**22 of them in 0.2 ms.
+# In a loop of exact fits at (871, 52) threads pay from 2**20 on, by a tenth or two. But after the process was
 # idle for 0.1 s, as between the cells of a notebook, the system may leave both threads on one core for a
-# while: there such a fit takes 16 to 46 ms with them, and 8 to 17 without.
+# while: such a fit then takes 16 to 46 ms with threads, and 8 to 17 without.
 ELEMENT_PRODUCTS = 4
 
-# BLAS work that one core does in half a millisecond.
+# Flops of BLAS that one core does in half a millisecond.
 SMALL_FLOPS = 2e7
 
 _compile_lock = threading.Lock()
 _launch_lock = threading.Lock()
-_launched = False  # has this process run a parallel kernel?
+_launched = False  # whether this process has run a parallel kernel
 _forked = False
 
 
 def _after_fork() -> None:
-    # GNU OpenMP does not survive a fork: a child that enters it is killed, whoever had used it before.
-    # Other threads, which may have held locks, are not in the child.
+    # GNU OpenMP does not survive a fork: a child that enters it is killed, whichever code had used it in the
+    # parent. The child has none of the parent's other threads, which may have held these locks.
     global _forked, _compile_lock, _launch_lock
     _forked = True
     _compile_lock, _launch_lock = threading.Lock(), threading.Lock()
@@ -66,12 +67,12 @@ if hasattr(os, "register_at_fork"):
 class Kernel:
     """A loop nest over C-contiguous, writeable arrays, compiled on first use.
 
-    Its first argument is an array in the precision of the data; all others follow from that dtype.
-    It has two twins that do the same arithmetic: a parallel one, and one without threads that
-    releases the GIL, for small work and for children of a fork. Each combination of twin and dtype
-    is a function of its own name to Numba. One name with several signatures shares one on-disk
-    index, which is not locked: processes that compile from cold at the same time have swapped each
-    other's code there.
+    The first argument is an array in the precision of the data, and its dtype determines the types of all
+    other arguments. A kernel has two twins that do the same arithmetic. One is parallel. The other has no
+    threads and releases the GIL: it serves small work and the children of a fork. Numba sees each
+    combination of twin and dtype as a function with a name of its own. If one name had several signatures,
+    these would share one index on disk, which is not locked: processes that compiled from cold at the same
+    time have swapped each other's code there.
     """
 
     def __init__(
@@ -86,14 +87,15 @@ class Kernel:
 
     @classmethod
     def of(cls, *parts: Kernel, wide: Sequence[Kernel] = ()) -> Callable[[Callable[..., None]], Kernel]:
-        """A kernel that calls others of its file by their names, as precise as the data or, `wide`, float64.
+        """Make a kernel that calls other kernels of its file by name.
 
-        It is parallel where its parts are.
+        `parts` are called in the precision of the data, those in `wide` in float64. The kernel is parallel
+        where its parts are.
         """
         return lambda function: cls(function, parts, wide)
 
     def __call__(self, *args: Any, size: int) -> None:
-        """Run on `args`; `size` counts the elements touched and decides whether threads pay."""
+        """Run on `args`; `size` is the number of elements touched and decides whether threads are used."""
         parallel = threads_pay(size)
         key = (parallel, args[0].dtype.char)
         twin = self._twins.get(key)
@@ -119,14 +121,14 @@ class Kernel:
             compiled = _jitted(self._named(parallel, dtype, cache=True), parallel, cache=True)
             compiled.compile(signature)
         except (RuntimeError, OSError):
-            # No place to keep the cache (a read-only install and no home), or that place is full.
+            # There is no folder for the cache (a read-only install and no home), or its disk is full.
             compiled = _jitted(self._named(parallel, dtype, cache=False), parallel, cache=False)
             compiled.compile(signature)
         compiled.disable_compile()  # an argument of another type is a mistake, not another signature
         return compiled
 
     def _named(self, parallel: bool, dtype: str, *, cache: bool, end: str = "") -> Callable[..., None]:
-        """The function under the name of a twin, with the twins of its parts."""
+        """The function renamed as one of its twins; it calls the same twins of its parts."""
         names = self._function.__globals__
         if self._parts:
             names = dict(names)
@@ -138,7 +140,7 @@ class Kernel:
         return twin
 
     def _part(self, parallel: bool, dtype: str, cache: bool) -> Callable[..., None]:
-        """What another kernel calls; compiled as that needs it."""
+        """The form of this kernel that another kernel calls; Numba compiles it with its caller."""
         key = (parallel, dtype, cache)
         if key not in self._nested:
             twin = self._named(parallel, dtype, cache=cache, end="_part")
@@ -149,7 +151,7 @@ class Kernel:
 
 
 def threads_pay(size: int) -> bool:
-    """Whether a kernel that touches so many elements runs on threads."""
+    """Whether a kernel that touches `size` elements runs on threads."""
     many = size >= PARALLEL_SIZE and not _forked and not numba.config.DISABLE_JIT
     return many and numba.get_num_threads() > 1
 
@@ -161,21 +163,21 @@ def _jitted(function: Callable[..., None], parallel: bool, cache: bool) -> Any:
 
 
 def inner(function: Callable[..., Any] | None = None, *, exactly: bool = False) -> Callable[..., Any]:
-    """Compile what kernels of the same file call, and Python too: of one signature, without threads.
+    """Compile a function, without threads, that kernels of the same file and Python call.
 
-    `exactly`: in the order of operations as written.
+    It has one signature. With `exactly`, operations keep the order in which they are written.
     """
     if function is None:
         return functools.partial(inner, exactly=exactly)
     flags = {"nogil": True, "fastmath": set() if exactly else FASTMATH, "error_model": "numpy"}
     try:
         return numba.njit(cache=True, **flags)(function)
-    except RuntimeError:  # no place to keep the cache
+    except RuntimeError:  # there is no folder for the cache
         return numba.njit(**flags)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Write the code of a function into kernels of the same file, for any dtype; nothing of it is cached."""
+    """Inline a function into kernels of the same file, for any dtype; it has no cache entry of its own."""
     return numba.njit(inline="always")(function)
 
 
@@ -193,21 +195,27 @@ def _launch() -> Iterator[None]:
 
 @functools.cache
 def blas() -> ThreadpoolController:
-    """The BLAS libraries of this process, looked up once (a look-up takes a millisecond)."""
+    """The BLAS libraries of this process, which are looked up once (a look-up takes a millisecond)."""
     return ThreadpoolController().select(user_api="blas")
 
 
 class _BlasThreads:
-    """The number of BLAS threads: one for the process, held at once by blocks in many Python threads."""
+    """The number of BLAS threads, one number for the whole process.
+
+    Blocks (`with` statements) in several Python threads may hold it at the same time.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: list[list[int]] = []  # one entry a block, told apart by identity
+        self._held: list[list[int]] = []  # one entry per block; entries are told apart by identity
         self._before: list[int] = []
 
     @contextlib.contextmanager
     def hold(self, n: int, *, weak: bool = False) -> Iterator[None]:
-        """Hold it at `n`; the latest block counts, and a `weak` one only lowers what others ask for."""
+        """Hold it at `n` inside a block.
+
+        The latest block that is not `weak` sets the number; weak ones can only lower it.
+        """
         entry = [n, weak]
         with self._lock:
             if not self._held:
@@ -223,11 +231,11 @@ class _BlasThreads:
 
     @property
     def alone(self) -> bool:
-        """Whether some block holds it at one as it is."""
+        """Whether some weak block already holds it at one."""
         return [1, True] in self._held
 
     def release(self) -> None:
-        """Forget all blocks, as those of threads that a fork left behind, and their lock."""
+        """Forget all blocks and their lock: after a fork, they belong to threads that the child lacks."""
         self._lock = threading.Lock()
         self._held, held = [], self._held
         if held:
@@ -246,10 +254,10 @@ _blas_threads = _BlasThreads()
 
 
 def blas_for(flops: float) -> contextlib.AbstractContextManager[None]:
-    """Hold BLAS at one thread in a block of little work.
+    """Hold BLAS at one thread inside a block whose products take few `flops`.
 
     Threads gain nothing there, and lose much where a thread of NumPy's pool still spins on the other
-    core. Entering and leaving takes 10 us.
+    core. To enter and leave the block takes 10 us.
     """
     if flops >= SMALL_FLOPS or _blas_threads.alone:
         return contextlib.nullcontext()
@@ -258,13 +266,13 @@ def blas_for(flops: float) -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def threads(n: int) -> Iterator[None]:
-    """Limit Numba and BLAS together to `n` threads inside a `with` block.
+    """Limit both Numba and BLAS to `n` threads inside a `with` block.
 
     Parameters
     ----------
     n : int
-        Threads, from 1 to the number that Numba started with (`NUMBA_NUM_THREADS`, by default one a
-        core).
+        Number of threads, from 1 to the number that Numba started with (`NUMBA_NUM_THREADS`, by default
+        one per core).
 
     Raises
     ------
@@ -273,8 +281,8 @@ def threads(n: int) -> Iterator[None]:
 
     Notes
     -----
-    The Numba limit belongs to the calling thread, the BLAS limit to the whole process. Results for
-    different numbers of threads agree to rounding; for the same number they are the same bits.
+    The Numba limit belongs to the calling thread, the BLAS limit to the whole process. Results with
+    different numbers of threads agree to rounding. Results with the same number agree bit for bit.
 
     Examples
     --------

@@ -1,13 +1,13 @@
-"""All compiled code: arrays in, arrays out.
+"""Compiled code: arrays in, arrays out.
 
 Arrays are C-contiguous and writeable. `X` is a block of rows (n, D) in float32 or float64; weights,
 means and sums are float64. `Y` below is the weighted, centred block, y_ij = w_i x_ij - m_j. It is
 made on the fly: nothing of the size of X is ever allocated here.
 
-Inner loops run over slices: an index that is a difference may be negative for all that the compiler
-knows, and such a loop is not vectorised (two to six times slower).
+Inner loops run over slices. The compiler cannot rule out that an index which is a difference is negative,
+and it does not vectorise such a loop (two to six times slower).
 
-Callers and callees stay in this file: Numba's cache does not notice an edited callee elsewhere.
+Callers and callees stay in this file: Numba's cache does not notice an edited callee in another file.
 """
 
 import numpy as np
@@ -15,24 +15,25 @@ from numba import prange
 
 from .jit import Kernel, inlined, inner
 
-# Rows that one thread sums on its own. Partial sums are added in fixed order, so that a result does
+# Rows that one thread sums on its own. Partial sums are added in a fixed order, so that the result does
 # not depend on the number of threads.
 SUM_ROWS = 256
-# Edge of a square tile: two float64 tiles of this edge fill a 64 KiB first-level cache. And of the blocks in
-# which a tile is transposed, in registers: of a fixed size, which is 2.3 times faster.
+# TILE is the edge of a square tile: two float64 tiles of this edge fill a 64 KiB first-level cache. BLOCK is
+# the edge of the blocks in which a tile is transposed, in registers; a fixed size is 2.3 times faster.
 TILE, BLOCK = 64, 8
-# Rows that meet a matrix at once: as many as are in the second-level cache, but no more than an eighth of
-# all, so that there is work for some threads, and no fewer than a BLAS call is worth.
+# Rows that are multiplied by a matrix at once: as many as fit the second-level cache, but no more than an
+# eighth of all rows, so that several threads have work, and no fewer than make a BLAS call worthwhile.
 CHUNK_BYTES, CHUNKS, CHUNK_ROWS = 1 << 18, 8, 64
 
 
 @Kernel
 def weighted_sums(X, bits, mask, weights, sums, sizes):
-    """sums[b] = sum_i w_i x_i over the b-th SUM_ROWS rows; sizes[i] = max_j |x_ij|.
+    """sums[b] = sum_i w_i x_i over the b-th group of SUM_ROWS rows; sizes[i] = max_j |x_ij|.
 
-    sums (ceil(n / SUM_ROWS), D). bits (n, D) are X and sizes (n,) the sizes seen as whole numbers, of which
-    mask leaves the sign out: those are in the order of magnitudes, and unlike floats, which may be NaN, they
-    have a maximum that is vectorised. 3nD flops, one read of X. A NaN or an infinity in X comes out in sums.
+    sums is (ceil(n / SUM_ROWS), D). bits (n, D) is X, and sizes (n,) are the sizes, both viewed as whole
+    numbers; mask removes the sign bit. Whole numbers without sign are in the order of the magnitudes, and
+    their maximum is vectorised, unlike that of floats, which may be NaN. 3nD flops, one read of X. A NaN or
+    an infinity in X shows in sums.
     """
     n, d = X.shape
     for b in prange(sums.shape[0]):
@@ -61,17 +62,18 @@ def centred_rows(X, weights, mean, scales, out):
 
 @inner
 def chunk_rows(n, d, itemsize):
-    """Rows of X (n, D) that meet a matrix at once."""
+    """Number of rows of X (n, D) that are multiplied by a matrix at once."""
     return max(CHUNK_ROWS, min(CHUNK_BYTES // (itemsize * d), (n + CHUNKS - 1) // CHUNKS))
 
 
 @Kernel
 def atom_products(X, first, weights, mean, V, parts, total):
-    """Adds sum_i v_ti x_i y_i^T to the first D rows of total_t (T, D + 1, D), and sum_i v_ti x_i to its last.
+    """Add sum_i v_ti x_i y_i^T to the first D rows of total_t (D + 1, D), and sum_i v_ti x_i to its last row.
 
-    X (n, D) holds the channels from `first` on of weights (N,) and V (T, N). Each of `parts` (p, T, D + 1, D)
-    takes the sum over a part of the rows, in float64; what is in the caches at once is multiplied in the
-    precision of X. 2TnD^2 flops, one read of X.
+    X (n, D) holds n of the N channels, from number `first` on; weights (N,) and V (T, N) hold all. total is
+    (T, D + 1, D). Each of `parts` (p, T, D + 1, D) takes the sum over one part of the rows, in float64. The
+    rows that are multiplied at once, which fit the caches, are multiplied in the precision of X. 2TnD^2
+    flops, one read of X.
     """
     n, d = X.shape
     step = chunk_rows(n, d, X.itemsize)
@@ -104,8 +106,8 @@ def atom_products(X, first, weights, mean, V, parts, total):
 def adjoint_products(X, first, weights, mean, M, offsets, out, squares):
     """out_ti = x_i^T M_t y_i - x_i.o_t and squares_ti = x_i^T M_t x_i, for symmetric M (T, D, D).
 
-    Rows as in `atom_products`; offsets o (T, D); out (T, N), and squares (T, N) or (T, 0) where they
-    are not wanted. 2TnD^2 flops, one read of X; the dots are summed in float64.
+    Rows are as in `atom_products`. offsets o are (T, D), out is (T, N), and squares are (T, N), or (T, 0)
+    where they are not wanted. 2TnD^2 flops, one read of X; inner products are summed in float64.
     """
     n, d = X.shape
     step = chunk_rows(n, d, X.itemsize)
@@ -127,7 +129,7 @@ def adjoint_products(X, first, weights, mean, M, offsets, out, squares):
 
 @Kernel
 def centred_products(X, first, weights, mean, parts, total):
-    """Adds sum_i y_i y_i^T to total (D, D); all else as in `atom_products`. 2nD^2 flops."""
+    """Add sum_i y_i y_i^T to total (D, D); otherwise as `atom_products`. 2nD^2 flops."""
     n, d = X.shape
     step = chunk_rows(n, d, X.itemsize)
     for p in prange(len(parts)):
@@ -172,7 +174,10 @@ def squared_norms(X, weights, mean, out):
 
 @Kernel
 def atom_sums(X, weights, mean, out):
-    """out_i = the sums of x_i y_i^T on the diagonal, x_i.y_i, and off it (n, 2). 4nD flops, one read of X."""
+    """out_i = the sum of x_i y_i^T on its diagonal, x_i.y_i, and the sum off it; out is (n, 2).
+
+    4nD flops, one read of X.
+    """
     n, d = X.shape
     for i in prange(n):
         w = weights[i]
@@ -191,7 +196,7 @@ def atom_sums(X, weights, mean, out):
 
 @inlined
 def mirror_block(A, top, left):
-    """Copy the block of A (n, n) at (top, left), as far as it is below the diagonal, to above it."""
+    """Copy the part below the diagonal of the block of A (n, n) at (top, left) to above the diagonal."""
     n = A.shape[0]
     if top + BLOCK <= n and left + BLOCK <= top:
         for j in range(BLOCK):
@@ -207,8 +212,9 @@ def mirror_block(A, top, left):
 def gram_from_product(K, a, c, mirror):
     """Turn the lower triangle of K = Y Y^T (N, N) into that of G^T G in place, at gains of one.
 
-    With a_i = y_i.m and c = m.m:  2 [ (k + a_i + a_j + c) k + (k + a_i)(k + a_j) ], k = K_ij.
-    4.5 N^2 flops; `mirror` != 0 copies the result to the upper triangle. No other memory.
+    With the mean m, a_i = y_i.m and c = m.m, k = K_ij becomes
+    2 [ (k + a_i + a_j + c) k + (k + a_i)(k + a_j) ]. 4.5 N^2 flops; `mirror` != 0 copies the result to the
+    upper triangle. It allocates no memory.
     """
     n = K.shape[0]
     edge = (n + TILE - 1) // TILE
@@ -233,7 +239,7 @@ def gram_from_product(K, a, c, mirror):
 
 @Kernel
 def block_from_product(K, a, b, c):
-    """The same for a block K = Y Y'^T of the rows of Y and Y', with b_j = y'_j.m. In place."""
+    """As `gram_from_product`, in place, for a block K = Y Y'^T of rows of Y and Y', with b_j = y'_j.m."""
     n, k = K.shape
     for i in prange(n):
         for j in range(k):
@@ -245,7 +251,7 @@ def block_from_product(K, a, b, c):
 def block_from_products(XX, YX, XY, YY):
     """YY_ij = 2 [ (x_i.x_j)(y_i.y_j) + (x_i.y_j)(y_i.x_j) ], at any gains, in place. 4nk flops.
 
-    All (n, k): XX_ij = x_i.x_j, YX_ij = y_i.x_j, and so on.
+    All arrays are (n, k): XX_ij = x_i.x_j, YX_ij = y_i.x_j, and so on.
     """
     n, k = YY.shape
     for i in prange(n):
@@ -265,10 +271,11 @@ def mirror_lower(A):
 
 @Kernel
 def pivoted_rows(B, least, accepted, rows):
-    """Pivoted Cholesky of B (n, n) in place, each pivot taken where B_jj, by then, is above least[j].
+    """Partial Cholesky factor of B (n, n): j becomes a pivot where the B_jj that is left is above least[j].
 
-    accepted[j] = 1 for those, whose columns of the factor are written to rows[j] (n, n); accepted[n] is
-    the most that may be taken. 2 n^2 flops a pivot; what B holds then is what they leave.
+    accepted[j] = 1 for a pivot, whose column of the factor is written to rows[j]; rows is (n, n).
+    accepted[n] is the largest number of pivots. 2 n^2 flops a pivot. B is overwritten with the matrix that
+    the pivots leave (the Schur complement).
     """
     n = B.shape[0]
     taken = 0
@@ -288,9 +295,9 @@ def pivoted_rows(B, least, accepted, rows):
 
 @Kernel.of(centred_products, mirror_lower, squared_norms, adjoint_products)
 def whole_start(X, weights, mean, target, parts, covariance, norms, overlaps):
-    """C (D, D) and ||g_i||^2 (N,) at weights of all X (N, D), and G^T (S_t - C) (T, N), S = target (T, D, D).
+    """C (D, D), ||g_i||^2 (N,) and G^T (S_t - C) (T, N) for X (N, D) at its weights; S = target (T, D, D).
 
-    By its parts, one after the other. 2(T + 1)ND^2 flops, three reads of X.
+    It calls the kernels for these one after the other. 2(T + 1)ND^2 flops, three reads of X.
     """
     d = X.shape[1]
     covariance[:] = 0.0
@@ -308,9 +315,9 @@ def whole_start(X, weights, mean, target, parts, covariance, norms, overlaps):
 
 @Kernel.of(mirror_lower)
 def whole_gram(X, mean, sizes, A):
-    """A = G^T G (N, N) at gains of one, as `gram_from_product` has it. N^2 D flops and more.
+    """A = G^T G (N, N) at gains of one, by the formula of `gram_from_product`. N^2 D flops and more.
 
-    Rows and columns are zero for channels of size zero, sizes (N,).
+    Rows and columns are zero for channels whose entry of sizes (N,) is zero.
     """
     n, d = X.shape
     Y, a, alive, c = np.empty((n, d), X.dtype), np.zeros(n), np.empty(n), 0.0
@@ -337,10 +344,12 @@ def whole_gram(X, mean, sizes, A):
 
 @Kernel
 def leading_value(A, tol, basis, found):
-    """The largest eigenvalue of A (n, n), which has none below zero, by Lanczos from basis[0] (m, n).
+    """The largest eigenvalue of A (n, n), which has none below zero, by Lanczos from basis[0].
 
-    found[0] is that value, and found[1] the norm of what is left of its equation over it: the error is of the
-    order of its square. Ends where that is below tol, or when the basis is full, after found[2] products.
+    basis is (m, n). found[0] is the eigenvalue, found[1] the relative residual (the norm of the residual of
+    the eigenvector, divided by the eigenvalue), and found[2] the number of products. The relative error of
+    the eigenvalue is of the order of the square of that residual. The iteration ends where the residual is at
+    most tol, or when the basis is full.
     """
     m, n = basis.shape
     T, v = np.zeros((m, m)), basis[0]
@@ -369,10 +378,10 @@ def leading_value(A, tol, basis, found):
 
 @Kernel.of(atom_products, adjoint_products, centred_products, mirror_lower)
 def whole_outcome(X, weights, mean, error, ridge, delta, center, parts, slopes, left, covariances):
-    """G d_t (T, D, D), G^T (e_t - G d_t) - ridge d_t (T, N), and C (T, D, D) at weights of one and d_t.
+    """G d_t (T, D, D), G^T (e_t - G d_t) - ridge d_t (T, N), and C (T, D, D) at gains of weights + d_t.
 
-    By its parts, for error e (T, D, D) and delta d (T, N); no C where covariances is of none. 6TND^2 flops,
-    T + 2 reads of X.
+    error e is (T, D, D) and delta d is (T, N). No C is computed where covariances has length zero. It calls
+    the kernels for these one after the other. 6TND^2 flops, T + 2 reads of X.
     """
     n, d = X.shape
     T = len(delta)

@@ -1,9 +1,10 @@
-"""The compiled work of a minimiser, for responses in memory of which a pass is short.
+"""The compiled trust-region minimiser, for responses in memory over which a pass is short.
 
-One call goes from gains to a minimum of the exact loss, for many targets one after another: in calls of 40 us
-each, as larger problems are content with, Python's own share is as much again, and threads that fit side by
-side wait for the interpreter's lock as long as they compute. What decides (`judge`, `least_of_quartic`,
-`lengthen`, `sweep`) is also what the minimiser of large problems calls, between passes of its own.
+One call goes from gains to a minimum of the exact loss, for many targets one after another. Larger problems
+make one compiled call per pass. Here such calls would take 40 us each; Python's own share would be as much
+again, and threads that fit side by side would wait for the interpreter lock (GIL) as long as they compute.
+The functions that decide (`judge`, `least_of_quartic`, `lengthen`, `sweep`) are also called by the minimiser
+of large problems, between passes of its own.
 """
 
 from typing import Any
@@ -15,35 +16,41 @@ from .jit import Kernel, inner
 from .kernels import CHUNK_BYTES, CHUNK_ROWS, CHUNKS
 
 EPSILON = 2.0**-52
-# A step along negative curvature, before its exact length is found, beside the step so far.
+# A step along negative curvature first becomes this many times as long; its exact length is found afterwards.
 LEAP = 10.0
-# Of a plain squared norm, what rounding may leave where a metric takes all, for each condition.
+# Rounding that may remain of a plain squared norm when the metric removes all of it, per condition.
 LOST = 8.0 * 2.0**-52
-# Places in the numbers that a step is made of, with y = r / diagonal and norms of v and p those of the
-# diagonal: r.y, ||v||^2, v.p, ||p||^2, ||r|| / max |g|, max |g|, iterations; then what ends it: the radius,
-# ||r|| / max |g| that is enough, iterations at most.
+# Places in the numbers of the conjugate gradients for one step. With y = r / diagonal, and norms of v and p
+# weighted by the diagonal, they are r.y, ||v||^2, v.p, ||p||^2, ||r|| / max |g|, max |g| and iterations; then
+# what ends them: the radius, the ||r|| / max |g| that is enough, and the most iterations.
 RY, VV, VP, PP, LEFT, LARGEST, COUNT, RADIUS, ENOUGH, MOST, NUMBERS = range(11)
-# Rows that `evaluate` fills, beside those of the gradient.
+# Rows that `evaluate` fills; the first is the gradient without the ridge.
 SLOPE, SECOND, NORM, SKEW, SQUARE, ROWS = range(6)
 
-# Conjugate gradients end at this share of the gradient, or its root: a model that is far from the minimum
-# is not worth more, and the last steps converge faster than linearly.
+# Conjugate gradients end at this share of the gradient, or at the root of the gradient's share of the largest
+# one so far, if that is smaller. Far from the minimum the model does not deserve more, and near it the steps
+# converge faster than linearly.
 ACCURACY = 0.1
-# Products for one step at most.
+# The most products with the curvature for one step.
 MOST_PRODUCTS = 500
-# Steps that end this far below their length were too long for the model.
+# A step whose best length is below this share of its own was too long for the model.
 TOO_LONG = 0.7
-# The loss no longer falls, nor the gradient by half, in so many steps: rounding.
+# In this many steps neither the loss falls nor the gradient halves: only rounding is left.
 STALE = 3
-# Of the largest gradient: near enough to a minimum for a first look whether a gain has a lower one elsewhere.
+# A gradient of this share of the largest one so far is near enough to a minimum for a first search for gains
+# that have a lower minimum elsewhere.
 NEAR = 0.01
-# Another minimum along one gain is worth a step if the loss there is lower by this share of it.
+# Another minimum along one gain is worth a step if the loss there is lower by this share of the loss.
 WORTH = 1e-6
-# float32 serves while gains are below this.
+# Products with the curvature in float32 are precise enough while gains are below this.
 FINE_GAINS = 2.0**20
 
-# Where a minimiser stands: what it is to reach; the radius; counts; what it saw last, and at best; whether
-# the loss stood still; the sizes that its thresholds are made of; and how it ended.
+# Places in the state of a minimiser. GOAL and LIMIT: the norm of the gradient to reach, and the most
+# iterations. REACH: the trust-region radius. ITERATIONS, PRODUCTS, PASSES, ESCAPES, STEPS: counts. OLD: steps
+# without progress. STILL: whether the last step left the loss where it was. LEAST, LARGEST_YET: extremes of
+# the gradient's norm. VALUE, RESIDUAL: the loss and the gradient's norm at the last point. LEVEL: the norm at
+# which it converges. LOOKED, FLOOR: whether it has searched for lower minima elsewhere, and the loss when
+# gains last moved to some. PAUSED: whether it stopped before a step. CODE: how it ended.
 (GOAL, LIMIT, REACH, ITERATIONS, PRODUCTS, PASSES, ESCAPES, OLD, STILL, LEAST, LARGEST_YET, VALUE, RESIDUAL,
  LEVEL, LOOKED, FLOOR, PAUSED, STEPS, CODE, STATE) = range(20)  # fmt: skip
 GOING, CONVERGED, STAGNATED, EXHAUSTED, BREAKDOWN, FINER = range(6)
@@ -51,7 +58,7 @@ GOING, CONVERGED, STAGNATED, EXHAUSTED, BREAKDOWN, FINER = range(6)
 
 @inner
 def fresh(state: Any, goal: float, limit: float) -> None:
-    """Before the first step: to a gradient of norm `goal`, in `limit` steps at most."""
+    """Set the state before the first step: reach a gradient of norm `goal` in at most `limit` iterations."""
     state[:] = 0.0
     state[GOAL], state[LIMIT] = goal, limit
     state[REACH], state[LEAST], state[FLOOR] = np.inf, np.inf, np.inf
@@ -59,15 +66,16 @@ def fresh(state: Any, goal: float, limit: float) -> None:
 
 @inner(exactly=True)
 def finite(value: float) -> bool:
-    """As np.isfinite, which is made of a difference that reassociation takes to be zero."""
+    """As np.isfinite, which computes a difference that reassociation would take to be zero."""
     return abs(value) < np.inf
 
 
 @inner
 def judge(state: Any, value: float, residual: float, rounding: float, coarse: bool) -> None:
-    """Whether a point of this value, and gradient of norm `residual`, is where it ends; sets CODE.
+    """Decide whether the minimiser ends at a point with this value and a gradient of norm `residual`.
 
-    `coarse`: whether products of more digits are to be had.
+    Sets CODE. `rounding` is the norm of a gradient that rounding explains. `coarse` says that products with
+    the curvature are in float32, and that more digits are available.
     """
     state[LEVEL] = max(state[GOAL], rounding)
     state[OLD] = state[OLD] + state[STILL] if residual > 0.5 * state[LEAST] else 0.0
@@ -88,14 +96,14 @@ def judge(state: Any, value: float, residual: float, rounding: float, coarse: bo
 
 @inner
 def accuracy(state: Any) -> float:
-    """Share of the gradient at which the next conjugate gradients end."""
+    """The relative residual at which the next conjugate gradients end (Newton's forcing term)."""
     share = np.sqrt(state[RESIDUAL] / state[LARGEST_YET])
     return max(min(ACCURACY, share), 0.5 * state[LEVEL] / state[RESIDUAL])
 
 
 @inner
 def lengthen(state: Any, t: float, length: float) -> None:
-    """The trust region after a step of t times its length."""
+    """Update the trust region after a step of norm `length`, of which the line search took t times."""
     if t < TOO_LONG:
         state[REACH] = max(t, 0.25) * length
     else:
@@ -104,8 +112,8 @@ def lengthen(state: Any, t: float, length: float) -> None:
 
 @inner
 def looks(state: Any) -> bool:
-    """Whether to look for lower minima along single gains: near to a minimum for the first time, or at it."""
-    # Since the last time the loss has to have fallen as promised: what is left otherwise is rounding.
+    """Whether to look for lower minima along single gains: when first near a minimum, or when at one."""
+    # Since the last time the loss must have fallen as predicted; otherwise only rounding is left.
     if state[ITERATIONS] >= state[LIMIT] or not state[VALUE] < (1.0 - 0.5 * WORTH) * state[FLOOR]:
         return False
     if state[CODE] == CONVERGED:
@@ -116,7 +124,7 @@ def looks(state: Any) -> bool:
 
 @inner
 def escaped(state: Any, moved: int) -> None:
-    """After a look: with gains that moved it begins anew."""
+    """Update the state after a search in which `moved` gains moved; if any did, the minimiser starts anew."""
     state[LOOKED] = 1.0
     if moved:
         state[ESCAPES] += moved
@@ -127,26 +135,32 @@ def escaped(state: Any, moved: int) -> None:
 
 @inner
 def worth_of(value: float, size: float) -> float:
-    """What a lower minimum has to save; errors of the covariance are differences of what is of this size."""
+    """By how much another minimum must be lower than the loss `value`.
+
+    Errors of the covariance are differences of matrices whose norms add up to `size`.
+    """
     lost = EPSILON * size
     return WORTH * value + 2.0 * lost * np.sqrt(value) + lost * lost
 
 
 @inner(exactly=True)
 def rise(c1: float, c2: float, c3: float, c4: float, t: float) -> float:
-    """What a quartic adds from 0 to t."""
+    """The change of a quartic from 0 to t."""
     return (((c4 * t + c3) * t + c2) * t + c1) * t
 
 
 @inner(exactly=True)
 def steepness(c1: float, c2: float, c3: float, c4: float, t: float) -> float:
-    """Its slope at t."""
+    """The slope of a quartic at t."""
     return ((4.0 * c4 * t + 3.0 * c3) * t + 2.0 * c2) * t + c1
 
 
 @inner(exactly=True)
 def level(c1: float, c2: float, c3: float, c4: float, low: float, high: float) -> float:
-    """Where the slope, which rises from low to high, is zero: Newton's steps, halving where these leave."""
+    """The t where the slope, which rises from low to high, is zero.
+
+    By Newton's method, with bisection where a step would leave the bracket.
+    """
     t = 0.5 * (low + high)
     for _ in range(200):
         slope = steepness(c1, c2, c3, c4, t)
@@ -168,8 +182,8 @@ def level(c1: float, c2: float, c3: float, c4: float, low: float, high: float) -
 
 @inner(exactly=True)
 def least_of_quartic(c1: float, c2: float, c3: float, c4: float, longest: float) -> float:
-    """t in (0, longest] of the least minimum of c1 t + c2 t^2 + c3 t^3 + c4 t^4 there; 0 if there is none."""
-    # Between the points where the curvature is zero, the slope rises or falls throughout.
+    """The t in (0, longest] at the lowest minimum of c1 t + c2 t^2 + c3 t^3 + c4 t^4; 0 if there is none."""
+    # Between the points where the curvature is zero, the slope is monotonic.
     a, b, c = 12.0 * c4, 6.0 * c3, 2.0 * c2
     first, second, inside = np.inf, np.inf, b * b - 4.0 * a * c
     if inside >= 0.0:
@@ -200,7 +214,7 @@ def least_of_quartic(c1: float, c2: float, c3: float, c4: float, longest: float)
 
 @inner(exactly=True)
 def least_either_way(c1: float, c2: float, c3: float, c4: float, lowest: float, highest: float) -> float:
-    """t in [lowest, highest], which holds 0, at which a quartic is least; 0 if it is lower nowhere."""
+    """The t in [lowest, highest], which contains 0, at which a quartic is least; 0 if it is nowhere lower."""
     best, least = 0.0, 0.0
     if highest > 0.0:
         t = least_of_quartic(c1, c2, c3, c4, highest)
@@ -215,14 +229,14 @@ def least_either_way(c1: float, c2: float, c3: float, c4: float, lowest: float, 
 
 @inner(exactly=True)
 def escape(c1: float, c2: float, c3: float, c4: float, lowest: float, highest: float, worth: float) -> float:
-    """t of a lower minimum elsewhere along a gain; 0 where there is none lower by more than `worth`.
+    """The step t to a lower minimum elsewhere along one gain; 0 where none is lower by more than `worth`.
 
-    Where the gain is not yet at its nearest minimum, by more than twice what that is worth, too.
+    Where the gain is not yet at its nearest minimum, `worth` grows by twice what that minimum would save.
     """
     if not c4 > 0.0:
         return 0.0
     if c2 > 0.0:
-        # c1 t + t^2 (c2 + c3 t + c4 t^2), and the bracket is at least m.
+        # The quartic is c1 t + t^2 (c2 + c3 t + c4 t^2), and the bracket is at least m.
         if (c1 > 0.0 and lowest < 0.0) or (c1 < 0.0 and highest > 0.0):
             worth += 0.5 * c1 * c1 / c2
         m = c2 - 0.25 * c3 * c3 / c4
@@ -234,9 +248,10 @@ def escape(c1: float, c2: float, c3: float, c4: float, lowest: float, highest: f
 
 @inner
 def lower_elsewhere(quartics: Any, gains: Any, lower: Any, upper: Any, worth: float, drops: Any) -> int:
-    """How many gains have a lower minimum elsewhere, each alone; and by how much, or 0 (n,).
+    """Count the gains that, moved alone, have a lower minimum elsewhere; fills drops (n,).
 
-    quartics (4, n), coefficients of t^1 to t^4 of the loss at gain i + t. Fixed gains, lower = upper, stay.
+    drops[i] is how much lower that minimum is, or 0. quartics (4, n) are the coefficients of t^1 to t^4 of
+    the loss with gain i moved by t. Fixed gains (lower = upper) stay.
     """
     found = 0
     for i in range(len(gains)):
@@ -254,9 +269,9 @@ def sweep(
 ) -> int:  # fmt: skip
     """Move one gain after another to its lowest minimum, from the largest drop on; returns how many moved.
 
-    X (k, D) are the rows of these gains (k,), own and pull (k,) the curvature and slope of their ridge, and
-    mean (D,) and error (D, D), R E, those at all gains, of which `share` = 1 - 1 / N where there is a mean,
-    else 1. All follow, and drops become 0. Some 20D^2 flops a gain.
+    X (k, D) are the rows of these gains (k,), and own and pull (k,) the curvature and slope of their ridge.
+    mean (D,) and error (D, D), which is R E, are those at all N gains. `share` is 1 - 1 / N where the mean is
+    removed, else 1. gains, pull, mean and error are updated, and drops become 0. Some 20D^2 flops a gain.
     """
     d, moved = X.shape[1], 0
     line, quadratic = np.empty((d, d)), np.empty((d, d))
@@ -297,7 +312,10 @@ def sweep(
 
 @inner
 def begin(gradient: Any, diagonal: Any, numbers: Any, vectors: Any, slope: Any) -> None:
-    """v = 0, r = g, p = -r / diagonal, the rows of vectors (3, n); zero where the diagonal is infinite."""
+    """Start conjugate gradients: v = 0, r = g and p = -r / diagonal become the rows of vectors (3, n).
+
+    r and p are zero where the diagonal is infinite.
+    """
     v, r, p = vectors[0], vectors[1], vectors[2]
     slope[:] = 0.0
     largest, ry, rr = 0.0, 0.0, 0.0
@@ -316,10 +334,10 @@ def begin(gradient: Any, diagonal: Any, numbers: Any, vectors: Any, slope: Any) 
 
 @inner
 def advance(Hp: Any, Gp: Any, diagonal: Any, numbers: Any, vectors: Any, slope: Any) -> bool:
-    """One iteration of Steihaug and Toint, given H p and G p; True where it is the last.
+    """One iteration of Steihaug-Toint conjugate gradients, given H p and G p; True if it is the last.
 
-    A step goes to the edge of the trust region where it would leave it, or where the curvature along p is
-    not positive: if there is no edge, LEAP times as far as it came.
+    A step goes to the edge of the trust region where it would leave the region, or where the curvature along
+    p is not positive. If the region has no edge, the step becomes LEAP times as long.
     """
     v, r, p = vectors[0], vectors[1], vectors[2]
     radius, ry, vv, vp, pp = numbers[RADIUS], numbers[RY], numbers[VV], numbers[VP], numbers[PP]
@@ -354,13 +372,16 @@ def advance(Hp: Any, Gp: Any, diagonal: Any, numbers: Any, vectors: Any, slope: 
 
 @inner
 def chunk_rows(n: Any, d: Any, itemsize: Any) -> int:
-    """Rows that meet a matrix at once, as in `_compute.kernels`; here, for the sake of Numba's cache."""
+    """Rows that are multiplied by a matrix at once, as in `_compute.kernels`.
+
+    This is a copy because Numba's cache does not notice an edited callee in another file.
+    """
     return max(CHUNK_ROWS, min(CHUNK_BYTES // (itemsize * d), (n + CHUNKS - 1) // CHUNKS))
 
 
 @inner
 def image(M: Any, root: Any, means: Any, out: Any) -> None:
-    """out = R M for M (d, d), which may be the same: see `Metric`. means (2, 2)."""
+    """out = R M for M (d, d); out may be M itself. R, its root and its means (2, 2) are as in `Metric`."""
     d, weighted = len(M), len(root) > 0
     on, off = 0.0, 0.0
     for a in range(d):
@@ -379,7 +400,10 @@ def image(M: Any, root: Any, means: Any, out: Any) -> None:
 
 @Kernel
 def spread(X, weights, center, mean, out):
-    """The covariance at weights z, of all X (n, D): fills mean (D,), out (D, D). 2nD^2 flops, two reads."""
+    """The covariance of all X (n, D) at weights z. Fills mean (D,) and out (D, D).
+
+    2nD^2 flops, two reads of X.
+    """
     n, d = X.shape
     step = chunk_rows(n, d, X.itemsize)
     chunks = (n + step - 1) // step
@@ -412,11 +436,15 @@ def spread(X, weights, center, mean, out):
 
 @Kernel.of(spread)
 def evaluate(X, weights, center, target, root, means, mean, errors, rows):
-    """The exact loss at weights z, of all X (n, D): fills mean (D,), errors (3, D, D) and rows (5, n).
+    """The exact loss of all X (n, D) at weights z. Fills mean (D,), errors (3, D, D) and rows (5, n).
 
-    errors = E = C - S, and unless `means` is empty R E and R^T R E. rows = 2 x_i^T E y_i, the gradient;
-    2 x_i^T E x_i, both of R^T R E; and of R g_i and R x_i x_i^T, unless `root` holds weights, the squared
-    norm of the first, the inner product and the squared norm of the second. 4nD^2 flops, three reads of X.
+    errors[0] is E = C - S. Unless `means` is empty, errors[1] is R E and errors[2] is R^T R E. The rows are:
+
+    - SLOPE, 2 x_i^T E y_i, the gradient, and SECOND, 2 x_i^T E x_i, both with R^T R E in place of E;
+    - NORM, ||R g_i||^2, SKEW, <R g_i, R x_i x_i^T>, and SQUARE, ||R x_i x_i^T||^2, but all without R where
+      `root` holds weights.
+
+    4nD^2 flops, three reads of X.
     """
     error = errors[0]
     n, d = X.shape
@@ -471,12 +499,12 @@ def evaluate(X, weights, center, target, root, means, mean, errors, rows):
 
 @Kernel
 def model_step(X, weights, mean, error, root, means, own, diagonal, numbers, vectors, slope):
-    """Iterates `advance` from what `begin` left.
+    """Iterate `advance` from the state that `begin` left.
 
-    H p = 2 [rowsum((X M) * Y) - X (E m)] + own * p with M = G p = X^T diag(p) Y + its transpose and
-    m = X^T p / n; unless `means` is empty M = R^T R G p, and the slope is of R G p; E is zero where there
-    is no mean; own (n,) is the second-order diagonal plus the ridge. X (n, D) is all that there is. 4nD^2
-    flops and two reads of X each time.
+    H p = 2 [rowsum((X M) * Y) - X (E m)] + own * p, with M = G p = X^T diag(p) Y + its transpose and
+    m = X^T p / n. Unless `means` is empty, M = R^T R G p, and slope sums R G p in place of G p. error E is
+    zero where no mean is removed. own (n,) is the second-order diagonal plus the ridge. X (n, D) holds all
+    channels. 4nD^2 flops and two reads of X per iteration.
     """
     n, d = X.shape
     step = chunk_rows(n, d, X.itemsize)
@@ -537,11 +565,11 @@ def dot(A: Any, B: Any) -> float:
 
 @inner
 def norm_of(A: Any) -> float:
-    """The norm of a vector, whose squares may be beyond the range."""
+    """The norm of a vector whose squares may overflow."""
     largest, total = 0.0, 0.0
     for i in range(len(A)):
         largest = max(largest, abs(A[i]))
-        if not abs(A[i]) < np.inf:  # NaN, which has no maximum
+        if not abs(A[i]) < np.inf:  # also NaN, which has no maximum
             return np.inf
     if largest == 0.0:
         return 0.0
@@ -552,7 +580,7 @@ def norm_of(A: Any) -> float:
 
 @inner
 def inner_product(A: Any, B: Any) -> float:
-    """That of two matrices."""
+    """The inner product of two square matrices."""
     total = 0.0
     for a in range(len(A)):
         for b in range(len(A)):
@@ -566,10 +594,10 @@ def descend(
 ):
     """Minimise the exact loss from gains (T, n), for each of targets (T, D, D), without weights of pairs.
 
-    states (T, STATE) are as `fresh` or another call left them; it returns when all have ended, or after so
-    many flops, `work`, before the next step. `coarse` is X in the precision of products with the curvature.
-    own (n,) is the ridge; lower and upper (n,) bound escapes alone; mean, errors and rows, those of
-    `evaluate`, are to be the same when it is called again.
+    states (T, STATE) are as `fresh` or another call left them. The call returns when all targets have ended,
+    or before the next step once it has done `work` flops. `coarse` is X in the precision of products with the
+    curvature. own (n,) is the ridge. lower and upper (n,) bound only the escapes of single gains. mean,
+    errors and rows are those of `evaluate`; a later call that goes on must get the same arrays.
     """
     n, d = X.shape
     metric, is_coarse, done = len(means) > 0, coarse.itemsize < X.itemsize, 0.0
@@ -601,7 +629,7 @@ def descend(
             sizes = size + np.sqrt(inner_product(errors[0], errors[0]))
             rounding = EPSILON * (sizes * np.sqrt(norm) + largest * np.sqrt(length))
             if not paused:
-                if state[STILL] < 0.0:  # a step was taken
+                if state[STILL] < 0.0:  # a step was taken since the last point
                     state[STILL] = 1.0 if before - value <= 10.0 * EPSILON * before else 0.0
                 judge(state, value, norm_of(total), rounding, is_coarse)
                 if looks(state):
@@ -662,7 +690,7 @@ def descend(
             c2 += 0.5 * inner_product(slope, slope)
             for i in range(n):
                 c2 += 0.5 * own[i] * v[i] * v[i]
-            if is_coarse and not finite(c2 + c3 + c4):  # beyond float32
+            if is_coarse and not finite(c2 + c3 + c4):  # beyond the range of float32
                 state[CODE] = FINER
                 break
             longest = least_of_quartic(dot(total, v), c2, c3, 0.5 * c4, np.inf)

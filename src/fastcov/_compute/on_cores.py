@@ -1,4 +1,4 @@
-"""Compiled calls of one kind side by side on the cores, each on one."""
+"""Runs calls of one compiled function side by side, each on one core."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numba
 
 
 class _Cancelled(BaseException):
-    """Ends what is under way on another thread."""
+    """Ends a call that runs on another thread."""
 
 
 def on_cores(
@@ -19,9 +19,10 @@ def on_cores(
     workers: int,
     watch: Callable[[float], object],
 ) -> None:
-    """`work` on each of the parts; `watch` is told in this thread what share of them is done.
+    """Run `work` on each of the parts. `watch` is told, in this thread, the share of parts that are done.
 
-    `work` calls what it is given now and then, which ends it after an error of another, or Ctrl-C.
+    `work` is given a part and a check, which it calls now and then. The check ends the work after an error
+    in another part, or after Ctrl-C.
     """
     cancelled = False
 
@@ -39,12 +40,12 @@ def on_cores(
         try:
             waiting, done = {pool.submit(guarded, part) for part in parts}, 0
             while waiting:
-                # Not for longer at once: a signal that comes just before a wait does not end it.
+                # A short wait: a signal that comes just before a wait does not end it.
                 ready, waiting = concurrent.futures.wait(waiting, 0.2, concurrent.futures.FIRST_COMPLETED)
                 for future in ready:
                     future.result()
                 done += len(ready)
                 watch(done / len(parts))
-        finally:  # what is under way ends at its next look
+        finally:  # parts that still run end at their next check
             cancelled = True
             pool.shutdown(cancel_futures=True)

@@ -1,6 +1,6 @@
 """Compiled code over pairs of conditions: products of a row with itself, and symmetric matrices as vectors.
 
-Arrays as in `kernels`; here a symmetric matrix is its upper triangle, row by row.
+Arrays are as in `kernels`. Symmetric matrices are in packed storage: the upper triangle, row by row.
 """
 
 import numpy as np
@@ -26,13 +26,13 @@ def pair_products(Y, out):
 def packed_errors(packed, w, S, losses, kept):
     """Turn P_k into E_k = P_k - w_k w_k^T - S_k in place; losses[k] = 1/2 ||E_k||^2.
 
-    packed (K, D (D + 1) / 2) holds upper triangles row by row; w (K, D); S (T, D, D), T = 1 or K.
-    kept[k] = trace(P_k - w_k w_k^T) / trace(P_k), the share that the subtraction leaves. 2.5 K D^2
-    flops, one pass over packed.
+    packed (K, D (D + 1) / 2) holds upper triangles row by row; w is (K, D), and S is (T, D, D) with T = 1
+    or K. kept[k] = trace(P_k - w_k w_k^T) / trace(P_k) is the share of the trace that the subtraction
+    leaves. 2.5 K D^2 flops, one pass over packed.
     """
     d = w.shape[1]
     for k in prange(packed.shape[0]):
-        # a parallel index is unsigned, and unifies with a signed one to a float
+        # a parallel index is unsigned, and Numba unifies it with a signed one to a float
         target = S[np.intp(0) if S.shape[0] == 1 else np.intp(k)]
         start = 0
         loss, before, after = 0.0, 0.0, 0.0
@@ -53,9 +53,9 @@ def packed_errors(packed, w, S, losses, kept):
 
 @Kernel
 def packed_products(packed, v, out):
-    """out[k] = E_k v_k from packed upper triangles, whose off-diagonal entries are then doubled.
+    """out[k] = E_k v_k from packed upper triangles; their off-diagonal entries are doubled afterwards.
 
-    Doubled, packed[k] . (upper triangle of x x^T) = x^T E_k x. v and out (K, D). 2 K D^2 flops.
+    After that, packed[k] . (upper triangle of x x^T) = x^T E_k x. v and out are (K, D). 2 K D^2 flops.
     """
     d = v.shape[1]
     for k in prange(packed.shape[0]):
@@ -77,8 +77,8 @@ def packed_products(packed, v, out):
 def pair_atoms(X, Y, out):
     """out[i] = the upper triangle of x_i y_i^T + y_i x_i^T, row by row, off the diagonal times sqrt(2).
 
-    So scaled, inner products of rows are those of the matrices. X and Y (n, D), out (n, D (D + 1) / 2).
-    2 n D^2 flops.
+    With this scale, inner products of rows of out are those of the matrices. X and Y are (n, D), and out is
+    (n, D (D + 1) / 2). 2 n D^2 flops.
     """
     n, d = X.shape
     root = np.sqrt(2.0)

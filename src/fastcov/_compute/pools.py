@@ -1,15 +1,17 @@
-"""A short spin for BLAS threads that are there already: those of the NumPy that was imported first.
+"""Shortens the spin of BLAS threads that already run, those of a NumPy that was imported before fastcov.
 
-Idle threads of OpenBLAS spin for a tenth of a second after each product, on the cores that kernels need. It
-reads OPENBLAS_THREAD_TIMEOUT when it is loaded, so that of `fastcov/__init__.py` comes too late for NumPy's.
-The wheels' library exports what makes it read it again (`openblas_read_env`), what ends its threads
-(`blas_thread_shutdown_`, which each fork of a process calls as well) and what starts them. Its products are
-as fast then (2.8 ms at 600 x 600, 0.14 at 200), and a fit of (871, 52) right after one takes 1.03 times as
-long as alone, in place of 2 to 10. Of spins from 2**4 to 2**16 cycles all are as good.
+Idle threads of OpenBLAS spin for a tenth of a second after each product, on the cores that kernels need.
+OpenBLAS reads OPENBLAS_THREAD_TIMEOUT when it is loaded, so the value that `fastcov/__init__.py` sets comes
+too late for NumPy's. The library in the wheels exports one function that makes it read the variable again
+(`openblas_read_env`), one that ends its threads (`blas_thread_shutdown_`, which each fork of a process calls
+as well), and one that starts them. Afterwards its products are as fast as before (2.8 ms at 600 x 600, 0.14
+at 200), and a fit of (871, 52) right after a product takes 1.03 times as long as alone, in place of 2 to 10.
+Spins from 2**4 to 2**16 cycles are all as good.
 
-It must not happen while the library works for some other thread. So only on the main thread, and at a
-moment in which every other thread of the process sleeps, while this one keeps the lock of the interpreter, so
-that none can begin. Linux tells; elsewhere, and where anything is not as expected, all stays as it is.
+This must not happen while the library works for another thread. So it is done only on the main thread, and
+at a moment in which every other thread of the process sleeps. This thread holds the interpreter lock (GIL)
+meanwhile, so that no other thread can begin. Linux tells which threads sleep. On other systems, and where
+anything is not as expected, everything stays as it is.
 """
 
 from __future__ import annotations
@@ -27,20 +29,20 @@ from threadpoolctl import LibController, ThreadpoolController
 
 VARIABLE, SPIN = "OPENBLAS_THREAD_TIMEOUT", "16"  # as `fastcov/__init__.py` sets it
 KEEP = "FASTCOV_KEEP_BLAS"
-# Folders in which the wheels of NumPy and SciPy bring the library.
+# Folders in which the wheels of NumPy and SciPy keep the library.
 BUNDLES = ("numpy.libs", "scipy.libs")
 TASKS = "/proc/self/task"
-# Seconds to wait for other threads to sleep: a spin takes some 0.1.
+# Longest wait, in seconds, until other threads sleep: a spin takes some 0.1.
 LONGEST_WAIT = 0.3
-# Seconds before this thread has to let others run: far more than the milliseconds that are needed.
+# Switch interval of the interpreter meanwhile, in seconds: far more than the milliseconds that are needed.
 UNDISTURBED = 0.05
 
-# What was done to each library, or why it was left, by the name of its file: for `fastcov doctor`.
+# For each library, by its file name: what was done, or why nothing was done. `fastcov doctor` shows it.
 done: dict[str, str] = {}
 
 
 def shorten_spins() -> None:
-    """Have the threads of NumPy's BLAS, and of SciPy's, spin briefly where that is safe; `done` says it."""
+    """Shorten the spin of NumPy's and SciPy's BLAS threads where that is safe; `done` records the outcome."""
     if sys.platform != "linux":
         return
     for library in ThreadpoolController().select(internal_api="openblas").lib_controllers:
@@ -51,9 +53,9 @@ def shorten_spins() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Routines:
-    """What is called of a library, while the lock of the interpreter is kept."""
+    """The functions of a library that are called while the interpreter lock (GIL) is held."""
 
-    spin: Callable[[], int]  # what it has read: the logarithm of cycles, 0 for its default
+    spin: Callable[[], int]  # the value it has read: the base-2 logarithm of cycles, or 0 for its default
     read: Callable[[], object]
     end: Callable[[], object]
     start: Callable[[], object]
@@ -61,7 +63,7 @@ class _Routines:
 
     @classmethod
     def of(cls, file: str) -> _Routines:
-        """Raises OSError, AttributeError or ValueError where there are no such."""
+        """Find them; raises OSError, AttributeError or ValueError where the library lacks one."""
         library = ctypes.PyDLL(file, mode=os.RTLD_NOLOAD)
         return cls(
             library.openblas_thread_timeout, library.openblas_read_env,
@@ -71,7 +73,7 @@ class _Routines:
 
 
 def _shortened(library: LibController) -> str:
-    """What was done, or why nothing."""
+    """Shorten the spin of one library; says what was done, or why nothing was done."""
     if library.threading_layer != "pthreads":
         return f"left alone: its threads are of {library.threading_layer}"
     try:
@@ -96,7 +98,7 @@ def _shortened(library: LibController) -> str:
         routines.read()
         if routines.spin() != int(SPIN):
             return f"left alone: it does not read {VARIABLE} again"
-        if had:  # one that is held at one thread has none
+        if had:  # a library that is held at one thread has no threads to end
             routines.end()
             if routines.running.value:
                 return "left alone: its threads did not end"
@@ -109,7 +111,7 @@ def _shortened(library: LibController) -> str:
 
 
 def _rest() -> bool:
-    """Wait until all other threads sleep; the lock of the interpreter is then kept since they do."""
+    """Wait until all other threads sleep; True if they do. This thread has held the GIL since then."""
     deadline = time.perf_counter() + LONGEST_WAIT
     while not _others_sleep():
         if time.perf_counter() > deadline:
@@ -119,18 +121,18 @@ def _rest() -> bool:
 
 
 def _others_sleep() -> bool:
-    """Whether there was a moment in which no thread but this one ran, and the lock is kept since."""
+    """Whether there was a moment in which no other thread ran; this thread has held the GIL since then."""
     others = set(os.listdir(TASKS)) - {str(threading.get_native_id())}
     first = {thread: _sleep(f"{TASKS}/{thread}/status") for thread in others}
     if None in first.values():
         return False
-    # One that woke between has been counted, and one that started too.
+    # A thread that woke in between has other counts of switches; a new one raises the number of threads.
     again = {thread: _sleep(f"{TASKS}/{thread}/status") for thread in others}
     return first == again and _field(_read("/proc/self/status"), b"Threads:") == b"%d" % (len(others) + 1)
 
 
 def _sleep(status: str) -> tuple[bytes, bytes] | None:
-    """How often a thread gave up its core, by itself or not, if it sleeps; None for one that runs."""
+    """How often a sleeping thread has given up its core, voluntarily or not; None for one that runs."""
     lines = _read(status)
     if not _field(lines, b"State:").startswith(b"S"):
         return None
@@ -145,9 +147,9 @@ _C: Any = ctypes.PyDLL(None) if sys.platform == "linux" else None
 
 
 def _read(path: str) -> bytes:
-    """A small file, while the lock of the interpreter is kept, which Python's own reading gives up."""
+    """Read a small file without releasing the GIL, which Python's own reading would release."""
     file = _C.open(path.encode(), os.O_RDONLY | os.O_CLOEXEC)
-    if file < 0:  # a thread that has ended
+    if file < 0:  # the thread has ended
         return b""
     buffer = ctypes.create_string_buffer(8192)
     size = _C.read(file, buffer, ctypes.c_size_t(len(buffer)))

@@ -1,4 +1,4 @@
-"""How far a long computation is: what a callback is told, and a bar where there is a terminal."""
+"""Progress of a long computation: calls of a callback, and a progress bar where stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from typing import Any
 
 # Seconds of work before a bar appears.
 DELAY = 1.0
-# Whether a bar is watched already: work inside other work has none of its own.
+# Held while a bar is shown: a computation inside another one shows no bar of its own.
 _busy = threading.Lock()
 _FORMAT = "fastcov {desc} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Where a long computation stands: what `callback` is called with.
+    """How far a long computation has come. A `callback` is called with it.
 
     Attributes
     ----------
     stage : str
-        What is being done: "read" (a pass over a file), "factor", "precondition" or "iteration"; of
-        explanations, "modes"; of many fits, "path" or "folds".
+        The stage that is running: "read" (a pass over a file), "factor", "precondition" or "iteration".
+        Explanations also have "modes", and many fits "path" or "folds".
     done : float
-        Share of the stage that is done, from 0 to 1; for iterations, by digits of the residual.
+        Share of the stage that is done, from 0 to 1. For iterations, the digits by which the residual has
+        fallen measure it.
     iteration : int or None
-        Iterations done.
+        Number of iterations done.
     residual : float or None
         Largest relative residual so far.
     """
@@ -42,12 +43,12 @@ class Progress:
 
 
 def unwatched(_: Progress) -> None:
-    """Nobody wants to know."""
+    """Ignore progress."""
 
 
 @contextlib.contextmanager
 def watching(callback: Callable[[Progress], object] | None) -> Iterator[Callable[[Progress], object]]:
-    """What to tell of progress: a bar if stderr is a terminal, and `callback`."""
+    """Give a function that reports progress: to a bar if stderr is a terminal, and to `callback`."""
     if callback is not None and not callable(callback):
         raise TypeError(f"Argument 'callback' must be a function of a Progress, not {callback!r}.")
     if sys.stderr is None or not sys.stderr.isatty() or not _busy.acquire(blocking=False):
@@ -69,7 +70,7 @@ def watching(callback: Callable[[Progress], object] | None) -> Iterator[Callable
         if bar is None and time.monotonic() - started >= DELAY:
             from tqdm import tqdm
 
-            size = shutil.get_terminal_size()  # some terminals say they have no rows, and show nothing
+            size = shutil.get_terminal_size()  # with a terminal that reports no rows, tqdm shows nothing
             bar = tqdm(
                 desc=text, total=1.0, initial=progress.done, leave=False, file=sys.stderr,
                 bar_format=_FORMAT, ncols=size.columns - 1, nrows=size.lines,

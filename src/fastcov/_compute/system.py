@@ -19,12 +19,12 @@ from .jit import PARALLEL_SIZE
 PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "threadpoolctl", "psutil", "click", "matplotlib")
 
 
-# What fits on a cluster need; elsewhere versions of these change nothing.
+# Fits on a cluster need these; elsewhere their versions change nothing.
 CLUSTER = ("dask", "distributed")
 
 
 def versions(*more: str) -> dict[str, str | None]:
-    """Of fastcov, Python, the packages it stands on and `more`; None for what is not installed."""
+    """Versions of fastcov, Python, the packages it depends on and `more`; None for one not installed."""
     packages = (*PACKAGES, *more)
     found: dict[str, str | None] = dict.fromkeys(("fastcov", "python", *packages))
     found |= {"fastcov": __version__, "python": platform.python_version()}
@@ -48,14 +48,14 @@ def blas_pools() -> list[dict[str, Any]]:
 
 
 def usable_cores() -> int:
-    """Cores this process may run on; all of them where the system does not say."""
+    """Number of cores that this process may run on; all cores where the system does not say."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def threading_layer() -> str | None:
-    """The layer Numba chose, after a parallel kernel made it choose; None with one thread."""
+    """Numba's threading layer, which it chooses when a parallel kernel first runs; None with one thread."""
     kernels.mirror_lower(np.zeros((2, 2)), size=PARALLEL_SIZE)
     try:
         return str(numba.threading_layer())
@@ -64,17 +64,17 @@ def threading_layer() -> str | None:
 
 
 def _probe() -> None:
-    """Exist, to be asked where Numba would keep code of this package."""
+    """An empty function, from which Numba tells its cache folder."""
 
 
 def cache_folder() -> str | None:
     try:
         return str(numba.njit(cache=True)(_probe).stats.cache_path)
-    except (RuntimeError, OSError, AttributeError):  # nowhere to keep it, or compiling is off
+    except (RuntimeError, OSError, AttributeError):  # no folder can be written to, or compiling is off
         return None
 
 
 def writable(folder: str) -> bool:
-    while not os.path.exists(folder):  # it is made when there is something to keep
+    while not os.path.exists(folder):  # Numba makes the folder when it first has code to keep
         folder = os.path.dirname(folder)
     return os.access(folder, os.W_OK)
