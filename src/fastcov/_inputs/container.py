@@ -1,7 +1,8 @@
-"""Any dataclass in one file, .npz or HDF5, without pickle.
+"""Stores any dataclass in one file, .npz or HDF5, without pickle.
 
-Arrays are entries of the names they have there, as ``fits.0.gains``; all else is JSON in the entry
-``metadata``, which says where each array belongs. A checksum covers both: HDF5 has none of its own.
+Each array is an entry of the file, named by its place in the dataclass, as ``fits.0.gains``. Everything else
+is JSON in the entry ``metadata``, which says where each array belongs. A checksum covers both, as HDF5 has
+none of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from .text_tables import intact
 Array = NDArray[Any]
 Maker = Callable[[str, dict[str, Any]], Any]
 
-FORMAT_VERSION = 2  # 1 was without nuisance terms, and with other scores of studies
+FORMAT_VERSION = 2  # version 1 had no nuisance terms, and other scores of studies
 SUFFIXES = (".npz", ".h5", ".hdf5")
 
 _SPARSE: dict[str, Any] = {"csr_array": sp.csr_array, "csr_matrix": sp.csr_matrix}
@@ -36,9 +37,9 @@ _PARTS = ("data", "indices", "indptr")
 
 
 def save(value: Any, path: str | os.PathLike[str], readable: Mapping[str, Any]) -> None:
-    """Write a dataclass to a file, beside it and renamed.
+    """Write a dataclass to a file: first to a draft beside it, which is then renamed.
 
-    `readable` is for whoever opens the file without fastcov; `fastcov.load` does not look at it.
+    `readable` holds entries for readers who open the file without fastcov; `fastcov.load` ignores them.
     """
     target = check_output(path, SUFFIXES)
     if target.suffix.lower() != ".npz":
@@ -60,7 +61,7 @@ def save(value: Any, path: str | os.PathLike[str], readable: Mapping[str, Any]) 
 
 
 def _encoded(value: Any, place: str, arrays: dict[str, Array]) -> Any:
-    """What JSON can say of a value; numbers of NumPy go to `arrays`."""
+    """A value as JSON can hold it; NumPy arrays and scalars go to `arrays`."""
     name = type(value).__name__
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
@@ -99,9 +100,9 @@ def _join(place: str, name: str) -> str:
 
 
 def decoded(value: Any, entries: Mapping[str, Any], places: set[str], made: Maker) -> Any:
-    """The value that was encoded; adds to `places` the entries that are used.
+    """The value that was encoded; adds the names of the entries it uses to `places`.
 
-    `made` gives an instance of the dataclass of this name with these fields.
+    `made` takes the name of a dataclass and its fields, and returns an instance.
     """
 
     def inside(each: Any) -> Any:
@@ -129,7 +130,7 @@ def decoded(value: Any, entries: Mapping[str, Any], places: set[str], made: Make
 
 
 def entry(entries: Mapping[str, Any], name: str) -> Any:
-    """The entry of this name, or a ValueError."""
+    """The entry with this name; a ValueError if it is missing."""
     if name not in entries:
         raise ValueError(f"{name!r} is missing")
     return entries[name]
@@ -145,7 +146,7 @@ def checksum(metadata: bytes, arrays: Mapping[str, Array]) -> str:
 
 
 def text(stored: Any) -> str | None:
-    """The text of an entry; None if it is none."""
+    """The text of an entry; None if the entry is not a text."""
     value: Any = stored[()] if isinstance(stored, np.ndarray) and stored.ndim == 0 else None
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
@@ -156,7 +157,7 @@ def text(stored: Any) -> str | None:
 
 
 def write_entries(path: pathlib.Path, entries: Mapping[str, Any]) -> None:
-    """Arrays, numbers and texts to a .npz or HDF5 file, which takes its place at the end."""
+    """Write arrays, numbers and texts to a .npz or HDF5 file, which appears at `path` only when complete."""
     arrays: dict[str, Any] = {name: np.asarray(value) for name, value in entries.items()}
     if objects := [name for name, values in arrays.items() if values.dtype.hasobject]:
         raise TypeError(f"Argument 'entries' must hold arrays of numbers or texts, not objects in {objects}.")
@@ -165,7 +166,7 @@ def write_entries(path: pathlib.Path, entries: Mapping[str, Any]) -> None:
             np.savez(draft, **arrays)
             return
         h5py = optional("h5py", f"Writing {path.suffix.lower()} files", "h5")
-        with h5py.File(draft, "w", libver=("v110", "v110")) as file:  # whose headers have checksums
+        with h5py.File(draft, "w", libver=("v110", "v110")) as file:  # headers in this format have checksums
             for name, values in arrays.items():
                 if values.dtype.kind == "U":
                     texts = [
@@ -178,7 +179,7 @@ def write_entries(path: pathlib.Path, entries: Mapping[str, Any]) -> None:
 
 
 def read_entries(path: pathlib.Path) -> dict[str, Any] | None:
-    """All entries of a file; None if none says what the file is."""
+    """All entries of a file; None if it has no entry ``format``, which says what the file is."""
     return _read_npz(path) if path.suffix.lower() == ".npz" else _read_h5(path)
 
 

@@ -1,4 +1,4 @@
-"""Arrays from files, without pickle, and files that are whole or not there at all."""
+"""Reads arrays from files, without pickle, and writes files that are either complete or absent."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .text_tables import intact, read_table
 Array = NDArray[Any]
 
 READABLE = (".npy", ".npz", ".mat", ".csv", ".tsv", ".h5", ".hdf5", ".zarr")
-# The path ends at the first readable suffix that a colon or nothing follows, so that the colon of a
-# Windows drive is part of the path. A shell puts a slash behind a folder.
+# The path ends at the first readable suffix that is followed by a colon or by nothing, so that the colon of a
+# Windows drive is part of the path. A shell adds a slash after a folder.
 SPEC = re.compile(
     rf"(.+?(?:{'|'.join(map(re.escape, READABLE))}))(?:(?<=\.zarr)[/\\]+)?(?::(.*))?",
     re.IGNORECASE | re.DOTALL,
 )
 
-# Keys that are named where none fits.
+# The most keys that an error lists when no key fits.
 LISTED = 20
 
 _MATLAB_NUMBERS = {"double", "single", "logical", *(f"{u}int{b}" for u in ("", "u") for b in (8, 16, 32, 64))}
@@ -38,8 +38,8 @@ def read_array(spec: str | os.PathLike[str], *, name: str = "spec") -> Array:
 
     The key may be left out where the file holds one numeric array, or one numeric matrix beside
     vectors and scalars. A table in text may have a header row and a first column of names; comma,
-    semicolon and tab are told apart. A header of nothing but numbers is read as data, but refused where
-    it counts the columns.
+    semicolon and tab are told apart. A header of nothing but numbers is read as data, but a header that
+    counts the columns is refused.
 
     Raises ValueError or an OSError that names the argument, what was found and the remedy.
     """
@@ -57,13 +57,13 @@ def read_array(spec: str | os.PathLike[str], *, name: str = "spec") -> Array:
 
 
 def open_array(spec: str | os.PathLike[str], *, name: str = "spec") -> Any:
-    """Array that may be larger than memory: its shape and dtype are there, its rows are in the file.
+    """Open an array that may be larger than memory: its shape and dtype are known, its rows stay in the file.
 
-    "file.npy" is mapped. "file.h5:group/data" and "file.zarr:group/data" are opened read-only, as an
+    "file.npy" is memory-mapped. "file.h5:group/data" and "file.zarr:group/data" are opened read-only, as an
     h5py.Dataset and a zarr.Array; an array at the root of a .zarr folder has no key. Files of other
-    kinds are read whole, by `read_array`, whose rules and errors hold here too.
+    kinds are read whole by `read_array`, whose rules and errors apply here too.
 
-    Raises ImportError where h5py or zarr is needed and missing.
+    Raises ImportError if h5py or zarr is needed and missing.
     """
     path, key = located(spec, name)
     suffix = path.suffix.lower()
@@ -75,7 +75,7 @@ def open_array(spec: str | os.PathLike[str], *, name: str = "spec") -> Any:
 
 
 def open_named(spec: str | os.PathLike[str], *, name: str = "spec", id_column: bool = False) -> Any:
-    """What `open_array` gives, and of a table in text a `Labelled` with the names it has.
+    """As `open_array`, but a table in text becomes a `Labelled` with the names that it has.
 
     With `id_column`, the first column of a table is names, whatever it looks like.
     """
@@ -86,7 +86,7 @@ def open_named(spec: str | os.PathLike[str], *, name: str = "spec", id_column: b
 
 
 def located(spec: str | os.PathLike[str], name: str) -> tuple[pathlib.Path, str | None]:
-    """Path, which is there, and key of a spec."""
+    """The path of a spec, which must exist, and its key."""
     text = os.fspath(spec)
     match = SPEC.fullmatch(text)
     if match is None:
@@ -146,7 +146,7 @@ def _read_npz(path: pathlib.Path, key: str | None, name: str) -> Array:
 
 
 def npz_headers(path: pathlib.Path, name: str) -> dict[str, Any]:
-    """Shape and dtype of each array."""
+    """The shape and dtype of each array of a .npz file."""
     arrays = {}
     with intact(path, name), zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
@@ -182,7 +182,7 @@ def _read_mat(path: pathlib.Path, key: str | None, name: str) -> Array:
 
 
 def _open_h5(path: pathlib.Path, key: str | None, name: str) -> Any:
-    """The dataset, whose file is open for as long as it is held."""
+    """The dataset; its file stays open for as long as the dataset is referenced."""
     h5py = optional("h5py", reading(path), "h5")
     arrays: dict[str, Any] = {}
 
@@ -222,18 +222,18 @@ def _open_zarr(path: pathlib.Path, key: str | None, name: str) -> Any:
 
 
 def reading(path: pathlib.Path) -> str:
-    """What a library is needed for, in words."""
+    """Words for an error that says what a missing library is needed for."""
     return f"Reading {path.suffix.lower()} files"
 
 
 def _chosen(path: pathlib.Path, key: str | None, node: Any, arrays: dict[str, Any], name: str) -> Any:
-    """The node that the key led to, or else the one of `arrays` that is meant; it holds numbers."""
+    """The node that the key leads to, or else the one of `arrays` that is meant. It must hold numbers."""
     if node is None:
         shapes = {k: array.shape for k, array in arrays.items()}
         numeric = {k: array.shape for k, array in arrays.items() if array.dtype.kind in "biuf"}
         key = choose(path, key, shapes, numeric, name)
         node = arrays[key]
-    if node.shape is None or node.dtype.kind not in "biufc":  # complex is refused with all other arrays
+    if node.shape is None or node.dtype.kind not in "biufc":  # a later check refuses complex numbers
         found = "is empty" if node.shape is None else f"is of dtype {node.dtype}"
         what = repr(key) if key else "the array"
         raise ValueError(
@@ -249,7 +249,7 @@ def choose(
     numeric: dict[str, tuple[int, ...]],
     name: str,
 ) -> str:
-    """The key that is meant: the one given, or that of the only numeric array or matrix."""
+    """The key that is meant: the given one, or the key of the only numeric array or matrix."""
     if key in shapes:
         return key
     if key is None:
@@ -278,11 +278,12 @@ def check_output(
     name: str = "path",
     read: Sequence[str] = (),
 ) -> pathlib.Path:
-    """`path`, if a file of one of these kinds can be written there; nothing is touched.
+    """Return `path` if a file with one of these suffixes can be written there; nothing is changed on disk.
 
-    It must be none of the files, and in none of the folders, that the specs in `read` name.
+    It must not be one of the files that the specs in `read` name, nor lie in one of the folders.
 
-    Raises ValueError or an OSError with the remedy: for the moment before a long computation.
+    Raises ValueError or an OSError with the remedy. It is called before a long computation, so that no result
+    is lost.
     """
     target = pathlib.Path(path)
     if target.suffix.lower() not in suffixes:
@@ -317,11 +318,11 @@ def check_output(
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """A path to write to, beside `path` and with its suffix, that takes its place at the end.
+    """Give a draft path, beside `path` and with its suffix; the draft replaces `path` at the end.
 
-    If the block raises, whatever it had written goes and `path` stays as it was.
+    If the block raises, the draft is deleted and `path` stays as it was.
     """
-    target = pathlib.Path(os.path.realpath(path))  # a link stays a link
+    target = pathlib.Path(os.path.realpath(path))  # a symbolic link stays, and its target is replaced
     draft = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
     try:
         yield draft

@@ -1,4 +1,4 @@
-"""Names of channels and conditions, as pandas and xarray have them, and arrays brought into their order."""
+"""Names of channels and conditions, as pandas and xarray have them; brings arrays into their order."""
 
 from __future__ import annotations
 
@@ -16,52 +16,52 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Names = tuple[Any, ...]
-# What an axis is compared by: its names, or a range where it only counts. That is no name, but an order.
+# Axes are compared by their names. An axis that only counts 0, 1, 2, … is a range: an order without names.
 Axis = Names | range
 
-# Names that an error or a warning spells out.
+# The most names that an error or a warning spells out.
 LISTED = 5
-# Names among which the closest is looked for.
+# The most names among which the closest is searched.
 SEARCHED = 2000
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 class LabelWarning(UserWarning):
-    """Labels of two arguments are the same in another order: one was brought into the order of the other.
+    """Two arguments have the same labels in different orders: one was brought into the order of the other.
 
-    That is what most users want. To be told nothing, pass arguments in the same order, or
-    ``warnings.filterwarnings("ignore", category=fastcov.LabelWarning)``.
+    Most users want this alignment. To avoid the warning, pass both arguments in the same order, or silence it
+    with ``warnings.filterwarnings("ignore", category=fastcov.LabelWarning)``.
     """
 
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """What the rows and columns of responses are compared by, or None for those that have nothing."""
+    """Labels by which the rows and columns of responses are compared; None for an axis without labels."""
 
     rows: Axis | None = None
     columns: Axis | None = None
 
     @property
     def channels(self) -> Names | None:
-        """Names of the rows; None where they only count."""
+        """Names of the rows; None where the rows only count 0, 1, 2, …"""
         return None if isinstance(self.rows, range) else self.rows
 
     @property
     def conditions(self) -> Names | None:
-        """Names of the columns; None where they only count."""
+        """Names of the columns; None where the columns only count 0, 1, 2, …"""
         return None if isinstance(self.columns, range) else self.columns
 
     @classmethod
     def of(cls, name: str, X: Any) -> Labels:
-        """Those of responses, whatever they are; a ValueError if some repeat."""
+        """The labels of responses of any type; a ValueError if a label repeats."""
         rows, columns = axis_names(X, 2)
         return cls(_unique(name, "channel", rows), _unique(name, "condition", columns))
 
     def or_conditions(self, others: Labels) -> Labels:
-        """The same, with the conditions of others where these have none.
+        """These labels, with the conditions of `others` where these have no names for conditions.
 
-        Not so numbers that count in another order: columns without names may well be in order.
+        Numbers that count in another order are not taken over: columns without names may well be in order.
         """
         names = others.columns
         if self.conditions is not None or names is None or _reorders(names):
@@ -74,7 +74,7 @@ UNLABELLED = Labels()
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Labelled:
-    """An array in memory or outside, with names of its rows and columns; as a table in text has them."""
+    """An array, in memory or outside, with names of its rows and columns, as a table in text has them."""
 
     values: Any
     channels: Sequence[Any] | None = None
@@ -94,7 +94,7 @@ class Labelled:
 
 
 def bare(X: Any) -> Any:
-    """What holds the numbers: an array of xarray that is in memory need not be read by rows."""
+    """The object that holds the numbers of X: an xarray array in memory need not be read by rows."""
     if isinstance(X, Labelled):
         return X.values
     library = sys.modules.get("xarray")
@@ -105,7 +105,7 @@ def bare(X: Any) -> Any:
 
 
 def kind_of(X: Any) -> str | None:
-    """``"pandas"`` or ``"xarray"``, which are not imported to find out."""
+    """``"pandas"`` or ``"xarray"`` for their arrays, otherwise None. Neither is imported to find out."""
     for module, name in (("pandas", "DataFrame"), ("xarray", "DataArray")):
         library = sys.modules.get(module)
         if library is not None and isinstance(X, getattr(library, name)):
@@ -114,7 +114,7 @@ def kind_of(X: Any) -> str | None:
 
 
 def axis_names(X: Any, ndim: int) -> list[Axis | None]:
-    """Names along the last `ndim` axes of whatever has such; a range where they only count."""
+    """Names along the last `ndim` axes of X; a range where they only count, None where there are none."""
     none: list[Axis | None] = [None] * ndim
     if isinstance(X, Labelled):
         return [None if names is None else _plain(names) for names in (X.channels, X.conditions)][-ndim:]
@@ -133,7 +133,7 @@ def axis_names(X: Any, ndim: int) -> list[Axis | None]:
 
 
 def _plain(names: Iterable[Any]) -> Axis:
-    """Whole numbers stay what they are, all else becomes text; a range where pandas made the index."""
+    """Names as whole numbers, where they are such, or else as texts; a range where pandas made the index."""
     if isinstance(names, range):
         return names
     if type(names).__name__ == "RangeIndex":
@@ -157,7 +157,7 @@ def _counting(names: Axis) -> bool:
 
 
 def _reorders(names: Axis) -> bool:
-    """Whether names are the whole numbers from 0, in another order than they count."""
+    """Whether names are the whole numbers from 0, in another order than 0, 1, 2, …"""
     return _counting(names) and any(str(each) != str(i) for i, each in enumerate(names))
 
 
@@ -183,10 +183,10 @@ def _listed(listed: list[str]) -> str:
 def order_of(
     names: Axis | None, wanted: Axis | None, axis: str, name: str, like: str, *, quiet: bool = False
 ) -> NDArray[np.intp] | None:
-    """Places of the wanted names among `names`; None where there is nothing to compare or to change.
+    """The places of the wanted names among `names`; None where there is nothing to compare or to change.
 
-    Another order is a `LabelWarning`, another set a ValueError. What only counts is compared with numbers
-    from 0 in any order, and with no other names.
+    Another order gives a `LabelWarning`, another set of names a ValueError. An axis that only counts is
+    compared with numbers from 0, in any order, and with no other names.
     """
     if names is None or wanted is None or not _comparable(names, wanted):
         return None
@@ -213,14 +213,14 @@ def order_of(
 
 
 def _comparable(names: Axis, wanted: Axis) -> bool:
-    """Whether two axes say anything of each other: not where one counts, and the other has other names."""
+    """Whether two axes can be compared. They cannot where one only counts and the other has other names."""
     if isinstance(names, range) == isinstance(wanted, range):
         return not isinstance(names, range)
     return len(names) == len(wanted) and _counting(names) and _counting(wanted)
 
 
 def _difference(missing: list[str], unknown: list[str]) -> str:
-    """What is wrong with names: the wanted ones that are missing, each beside the closest there is."""
+    """Say what is wrong with names: which wanted ones are missing, and the closest name given for each."""
     spelled = {_folded(each): each for each in unknown}
     if len(missing) == len(unknown) == len(spelled) and {_folded(each) for each in missing} == set(spelled):
         pairs = [f"{spelled[_folded(each)]!r} for {each!r}" for each in missing]
@@ -244,7 +244,7 @@ def _folded(name: str) -> str:
 
 
 def outside() -> int:
-    """The stack level, for who calls this, of the first frame that is not of this package."""
+    """The stack level of the first frame outside this package, counted from the caller of this function."""
     level, frame = 1, sys._getframe(2)
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
         level, frame = level + 1, frame.f_back
@@ -252,13 +252,13 @@ def outside() -> int:
 
 
 def by_channel(name: str, values: Any, labels: Labels, *, like: str = "'X'") -> Any:
-    """A vector over channels, with names or without, in the order of those of X."""
+    """A vector over channels, with or without names, in the order of the channels of X."""
     order = order_of(axis_names(values, 1)[0], labels.rows, "channel", name, like)
     return values if order is None else np.asarray(values)[..., order]
 
 
 def by_condition(name: str, S: Any, labels: Labels, *, like: str = "'X'", axis: str = "condition") -> Any:
-    """Matrices over conditions, or another axis, with names or without, in the order of those of X."""
+    """Matrices over conditions (or another axis), with or without names, in the order of those of X."""
     if isinstance(S, (list, tuple)) and any(_has_names(each) for each in S):
         return [by_condition(name, each, labels, like=like, axis=axis) for each in S]
     rows, columns = (_unique(name, axis, names) for names in axis_names(S, 2))
@@ -282,12 +282,12 @@ def _has_names(value: Any) -> bool:
 
 
 def conditions_of(S: Any) -> Labels:
-    """The names of the conditions of a target, or of the first of several."""
+    """The names of the conditions of a target, or of the first of several targets."""
     return Labels(None, axis_names(S[0] if isinstance(S, (list, tuple)) and S else S, 2)[0])
 
 
 def like_matrix(values: Array, X: Any, names: Axis | None) -> Any:
-    """A matrix over conditions with these names, of pandas or xarray where X is."""
+    """A matrix over conditions, as a pandas or xarray object with these names where X is one."""
     kind = kind_of(X)
     if kind == "pandas":
         index = None if names is None or isinstance(names, range) else list(names)

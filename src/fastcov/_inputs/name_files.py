@@ -1,4 +1,4 @@
-"""Names from files: lines of text, or an array of texts or whole numbers."""
+"""Reads names from files: lines of text, or an array of texts or whole numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 
 def read_names(spec: str, n: int, *, name: str, what: str) -> list[Any]:
-    """n names: an array in .npy, .npz:key or .h5:dataset, else the lines of a text file."""
+    """Read n names: an array in .npy, .npz:key or .h5:dataset, or else the lines of a text file."""
     match = SPEC.fullmatch(spec)
     suffix = pathlib.Path(match[1]).suffix.lower() if match else ""
     if suffix not in (".npy", ".npz", ".h5", ".hdf5"):
@@ -43,7 +43,7 @@ def read_names(spec: str, n: int, *, name: str, what: str) -> list[Any]:
 
 
 def read_lines(path: str, name: str) -> list[str]:
-    """Lines of a text file, but for empty ones."""
+    """The lines of a text file, without empty ones."""
     try:
         text = pathlib.Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:

@@ -7,9 +7,9 @@ from typing import Any
 
 
 def optional(module: str, what: str, extra: str | None = None) -> Any:
-    """Import what a function needs, or raise an ImportError that says how to install it.
+    """Import a module that only some functions need; an ImportError says how to install it.
 
-    The extra has the name of the module unless it is given.
+    The extra of the package has the name of the module, unless `extra` is given.
     """
     try:
         return importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""Tables in text files: labels told from numbers, and what is odd named with its place."""
+"""Tables in text files: labels are told from numbers, and an error names the place of an odd cell."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .labels import Labelled
 
 @contextlib.contextmanager
 def intact(path: pathlib.Path, name: str) -> Iterator[None]:
-    """Whatever a reader makes of a damaged file becomes one ValueError."""
+    """Turn any error that a reader raises for a damaged file into one ValueError."""
     try:
         yield
     except MemoryError:
         raise
     except Exception as error:  # zlib, zipfile, NumPy and SciPy each raise errors of their own
-        if isinstance(error, OSError) and error.errno:  # the system's own word, as "permission denied"
+        if isinstance(error, OSError) and error.errno:  # an error of the system, as "permission denied"
             raise
         raise ValueError(
             f"Argument '{name}' must be an intact file, and {str(path)!r} is not "
@@ -31,7 +31,7 @@ def intact(path: pathlib.Path, name: str) -> Iterator[None]:
 
 
 def read_table(path: pathlib.Path, name: str, *, id_column: bool = False) -> Labelled:
-    """Numbers with the names of rows and columns; with `id_column` the first column is names in any case."""
+    """Read numbers with the names of rows and columns; with `id_column` the first column is always names."""
     with path.open(newline="", encoding=_encoding(path)) as file, intact(path, name):
         delimiter = _delimiter(file.read(1 << 16))
         file.seek(0)
@@ -78,14 +78,14 @@ def read_table(path: pathlib.Path, name: str, *, id_column: bool = False) -> Lab
 
 
 def _worded(cells: list[str]) -> Sequence[str] | range | None:
-    """Names; a range where they only count, as where pandas writes an index that it made."""
+    """Names; a range where they are just 0, 1, 2, …, as pandas writes the index that it makes itself."""
     if not any(cells):
         return None
     return range(len(cells)) if cells == [str(i) for i in range(len(cells))] else cells
 
 
 def _encoding(path: pathlib.Path) -> str:
-    """UTF-8, or what reads any bytes: numbers are ASCII in nearly all encodings."""
+    """UTF-8, or else Latin-1, which reads any bytes: numbers are ASCII in nearly all encodings."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     with path.open("rb") as file:
         try:
@@ -98,7 +98,10 @@ def _encoding(path: pathlib.Path) -> str:
 
 
 def _delimiter(sample: str) -> str:
-    """Tab before semicolon before comma, which may be in numbers too; a header may hold anything."""
+    """Find the delimiter: tab before semicolon before comma, since numbers may hold commas too.
+
+    It is told from the second line, as a header may hold anything.
+    """
     lines = [line for line in sample.splitlines() if line.strip()][:2]
     for delimiter in "\t;":
         if lines and len(next(csv.reader(lines[-1:], delimiter=delimiter))) > 1:
@@ -115,20 +118,20 @@ def _is_number(cell: str) -> bool:
 
 
 def _counts(cells: Sequence[str]) -> bool:
-    """Whether at least three cells count 0, 1, 2, … or 1, 2, 3, …"""
+    """Whether there are at least three cells, which count 0, 1, 2, … or 1, 2, 3, …"""
     return len(cells) > 2 and any(list(cells) == [str(i + k) for i in range(len(cells))] for k in (0, 1))
 
 
 def _numbers(cells: Sequence[str]) -> bool:
-    """The same in any order."""
+    """As `_counts`, with the cells in any order."""
     return len(cells) > 2 and any(set(cells) == {str(i + k) for i in range(len(cells))} for k in (0, 1))
 
 
 def _labels(top: Sequence[str], below: Sequence[str], path: pathlib.Path, name: str) -> tuple[bool, bool]:
     """Whether there is a header row and a first column of names.
 
-    `top` is the first row, `below` the first column without its first cell. Labels are words, or
-    number columns and rows under an empty or a worded corner.
+    `top` is the first row, `below` the first column without its first cell. Labels are words. They may
+    also be numbers that count columns and rows, if the corner is empty or a word.
     """
     corner, labels = top[0], top[1:]
     words_below = bool(below) and all(below) and not any(map(_is_number, below))

@@ -1,4 +1,4 @@
-"""The checks at the door, each with one message: "Argument 'X' must be ..., not ..."."""
+"""Checks of arguments; each error is one message: "Argument 'X' must be ..., not ..."."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Array = NDArray[Any]
 OWN_CGROUPS = pathlib.Path("/proc/self/cgroup")
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
 
-# Below this many bytes the system is not asked what is free: it takes 0.1 to 0.4 ms, some per cent of any
-# fit so small, and what Python and its libraries have taken by then is more.
+# For fewer bytes than this, the system is not asked how much memory is free. To ask takes 0.1 to 0.4 ms, some
+# per cent of any fit so small, and Python and its libraries have already taken more memory than this.
 SMALL = 1 << 26
 
-# Largest |x| = 2**e with |e| up to this keeps every product of four responses, and their sums, well
-# inside the range of float32, in which solvers multiply where that will do. Beyond, X is multiplied
-# by a power of two, which is exact; so are gains, vectors and matrices that meet X in a product.
+# If the largest |x| is 2**e with |e| up to this, every product of four responses, and their sums, are well
+# inside the range of float32, in which solvers multiply where that is precise enough. Otherwise X is
+# multiplied by a power of two, which is exact. So are gains, vectors and matrices that are multiplied by X.
 SAFE_EXPONENT = 20
 
 _REMEDIES = {
@@ -39,9 +39,9 @@ _REMEDIES = {
 
 
 def check_array(name: str, value: Any, *forms: Sequence[str], empty: bool = False) -> Array:
-    """`value` as a real, dense ndarray, non-empty unless `empty` is allowed; no copy.
+    """`value` as a real, dense ndarray, without a copy. It must not be empty, unless `empty` is set.
 
-    Each of `forms` names the axes of a shape that will do.
+    Each of `forms` names the axes of a shape that is allowed.
     """
     check_unmasked(name, value)
     if hasattr(value, "nnz") and hasattr(value, "toarray"):
@@ -86,7 +86,7 @@ def check_form(name: str, array: Any, *forms: Sequence[str], empty: bool = False
 
 
 def as_float64(array: Array) -> NDArray[np.float64]:
-    """C-ordered float64; a long double beyond its range becomes infinite."""
+    """The array in C-ordered float64; a long double beyond the range of float64 becomes infinite."""
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(array, np.float64)
 
@@ -96,7 +96,7 @@ def nonfinite(
 ) -> ValueError | None:
     """The error for the NaNs and infinities of `array`; None if there are none.
 
-    `names` are those along each axis, where there are any.
+    `names` are the names along each axis, or None for an axis without names.
     """
     count, first = array.nonfinite() if hasattr(array, "nonfinite") else _nonfinite_places(array)
     if first is None:
@@ -114,8 +114,8 @@ def nonfinite(
 
 
 def _nonfinite_places(array: Any) -> tuple[int, tuple[int, ...] | None]:
-    """How many, and the first."""
-    step = max(1, (1 << 22) * len(array) // array.size)  # rows at a time: the mask is not of X's size
+    """How many entries are not finite, and the index of the first."""
+    step = max(1, (1 << 22) * len(array) // array.size)  # rows at a time, to keep the mask smaller than X
     count, first = 0, None
     for start in range(0, len(array), step):
         bad = np.argwhere(~np.isfinite(as_float64(array[start : start + step])))
@@ -128,7 +128,7 @@ def _nonfinite_places(array: Any) -> tuple[int, tuple[int, ...] | None]:
 def symmetric(
     name: str, given: Array, axes: Sequence[str], names: Sequence[Sequence[Any] | None] = ()
 ) -> NDArray[np.float64]:
-    """An exactly symmetric copy of a matrix, or a stack of them, that is finite and symmetric to rounding."""
+    """An exactly symmetric copy of a matrix or a stack, which must be finite and symmetric up to rounding."""
     values = as_float64(given)
     mirrored = np.swapaxes(values, -1, -2)
     size = float(max(values.max(initial=0.0), -values.min(initial=0.0)))
@@ -139,7 +139,7 @@ def symmetric(
     largest = float(skew.max())
     if not math.isfinite(largest) and (error := nonfinite(name, given, axes, names)):
         raise error
-    # A product of three matrices rounds to some n units in the last place of its largest entry.
+    # Rounding of a product of three matrices is some n units in the last place of its largest entry.
     single = given.dtype.kind == "f" and given.dtype.itemsize < 8
     epsilon = np.finfo(given.dtype if single else np.float64).eps
     if largest > 8 * values.shape[-1] * epsilon * size:
@@ -156,7 +156,7 @@ def symmetric(
 
 
 def check_gains(name: str, value: Any, n: int, *, batch: bool = False) -> NDArray[np.float64]:
-    """One vector (n,), or for `batch` also (K, n), as a copy: finite, C-ordered float64."""
+    """Gains (n,), or with `batch` also (K, n), as a copy in C-ordered float64; they must be finite."""
     forms = (("channel",), ("candidate", "channel"))[: 1 + batch]
     array = check_array(name, value, *forms)
     if array.shape[-1] != n:
@@ -196,7 +196,7 @@ def check_whole(name: str, value: Any, least: int, most: float = math.inf) -> in
 
 
 def check_budget(value: Any) -> float | None:
-    """A number of bytes; None and infinity for no limit."""
+    """A number of bytes; None and infinity mean no limit, and give None."""
     if value is None or (isinstance(value, numbers.Real) and value == math.inf):
         return None
     if not isinstance(value, numbers.Real):
@@ -205,7 +205,7 @@ def check_budget(value: Any) -> float | None:
 
 
 def check_tolerance(value: Any) -> float:
-    """A relative residual."""
+    """A relative residual, between 0 and 1."""
     tol = check_nonnegative("tol", value)
     if not 0 < tol < 1:
         raise ValueError(f"Argument 'tol' must lie between 0 and 1, not {value!r}: 1e-8 is the default.")
@@ -229,7 +229,10 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
 
 
 def _cgroups() -> Iterator[tuple[pathlib.Path, str, str, str]]:
-    """Folder, limit, what is used, and what of that is file cache, for each cgroup that may hold us."""
+    """For each cgroup that may hold this process: its folder, and the names of three numbers.
+
+    They are the memory limit, the memory in use, and the part of that which is file cache.
+    """
     try:
         lines = OWN_CGROUPS.read_text().splitlines()
     except OSError:  # not Linux
@@ -250,21 +253,21 @@ def _cgroups() -> Iterator[tuple[pathlib.Path, str, str, str]]:
 
 
 def available_memory() -> int:
-    """Bytes that can still be allocated: what the system has free, within this process's cgroups."""
+    """Bytes that can still be allocated: the system's free memory, or less where a cgroup limit says so."""
     free = int(psutil.virtual_memory().available)
     for root, limit, used, cache in _cgroups():
         try:
             left = int((root / limit).read_text()) - int((root / used).read_text())
-            if left < free:  # the kernel takes a while to sum up what is cached
+            if left < free:  # only then, as the kernel takes a while to add up the cached bytes
                 _, _, cached = (root / "memory.stat").read_text().partition(f"{cache} ")
                 free = min(free, left + int(cached.split(maxsplit=1)[0]))
-        except (OSError, ValueError, IndexError):  # not in such a cgroup, or "max": no limit
+        except (OSError, ValueError, IndexError):  # there is no such cgroup, or its limit is "max", no limit
             continue
     return max(free, 0)
 
 
 def require_memory(nbytes: int, what: str, instead: str) -> None:
-    """Raise MemoryError if `nbytes` more are not to be had, before anything is allocated."""
+    """Raise MemoryError if `nbytes` more bytes are not available, before anything is allocated."""
     if nbytes < SMALL:
         return
     free = available_memory()
@@ -275,6 +278,6 @@ def require_memory(nbytes: int, what: str, instead: str) -> None:
 
 
 def safe_exponent(size: float) -> int:
-    """e such that size * 2**-e is near one; 0 where `size` is safe as it is."""
+    """The exponent e such that size * 2**-e is near one; 0 where `size` is safe as it is."""
     e = math.frexp(size)[1] if size > 0 else 0
     return e if abs(e) > SAFE_EXPONENT else 0
