@@ -1,4 +1,4 @@
-"""Least and largest gains."""
+"""Bounds of the gains."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ Array = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """Least and largest gain of each channel (N,); where the two are equal the gain is fixed."""
+    """Lower and upper bound of the gain of each channel (N,); where the two are equal, the gain is fixed."""
 
     lower: Array
     upper: Array
 
     @classmethod
     def of(cls, bounds: Any, n: int, labels: Labels = UNLABELLED) -> Bounds | None:
-        """A pair of numbers, or of one a channel, by name where there are names, checked; None for none."""
+        """Check a pair (lower, upper) of numbers or vectors; None if there are no bounds.
+
+        A vector has one number per channel, and is aligned by name where it has names.
+        """
         if bounds is None:
             return None
         try:
@@ -53,7 +56,7 @@ class Bounds:
         return cls(low, high)
 
     def clip(self, gains: Array) -> Array:
-        """The nearest gains within."""
+        """The nearest gains within the bounds."""
         return np.clip(gains, self.lower, self.upper)
 
     def at(self, gains: Array) -> NDArray[np.bool_]:
@@ -66,7 +69,7 @@ class Bounds:
         return (self.upper <= self.lower) | (beyond & (gradient != 0))
 
     def longest(self, gains: Array, v: Array) -> float:
-        """Largest t for which gains + t v are within."""
+        """The largest t for which gains + t v are within the bounds."""
         with np.errstate(divide="ignore", invalid="ignore"):
             room = np.where(v > 0, self.upper - gains, self.lower - gains) / v
         return float(np.min(np.where(v == 0, np.inf, room)))

@@ -1,12 +1,13 @@
 """Metric: which pairs of conditions count in the distance of covariance and target, and nuisance terms.
 
 With weights w of pairs, the loss is ½ min over β, γ of Σ_ab w_ab (C + βI + γ11ᵀ − S)²_ab, where β or γ may be
-held at zero. What β and γ take up is a projection: with A_r an orthonormal basis of √w ∘ {I, 11ᵀ},
+held at zero. The minimum over β and γ is a projection. With A_r an orthonormal basis of √w ∘ {I, 11ᵀ},
 
-    R M  = √w ∘ M − Σ_r A_r ⟨A_r, √w ∘ M⟩,    Rᵀ M = √w ∘ (M − Σ_r A_r ⟨A_r, M⟩),
+    R M  = √w ∘ M − Σ_r A_r ⟨A_r, √w ∘ M⟩,    Rᵀ M = √w ∘ (M − Σ_r A_r ⟨A_r, M⟩).
 
-and the problem is the plain one with R G in place of G and R (S − C) in place of S − C. I and 11ᵀ − I share
-no pair, so that both terms take up the mean of the diagonal and that of the rest, and no system is solved.
+R M is called the image of M. The problem is then the plain one with R G in place of G and R (S − C) in place
+of S − C. I and 11ᵀ − I share no pair. So the two terms together remove the mean of the diagonal and the mean
+of the rest, and no linear system has to be solved.
 """
 
 from __future__ import annotations
@@ -33,13 +34,16 @@ ALL, OFF_DIAGONAL = "all", "off-diagonal"
 class Metric:
     """Weights of pairs, and the names of the nuisance terms."""
 
-    nuisance: tuple[str, ...]  # of TERMS, in that order
-    weights: Array | None  # (D, D), symmetric, ≥ 0; None: all one
+    nuisance: tuple[str, ...]  # some of TERMS, in that order
+    weights: Array | None  # (D, D), symmetric, ≥ 0; None: all weights are one
     size: int  # D
 
     @classmethod
     def of(cls, nuisance: Any, pairs: Any, D: int, labels: Labels = UNLABELLED) -> Metric | None:
-        """Checked, with pairs in the order of the conditions; None where all is plain."""
+        """Check nuisance and pairs, and bring pairs into the order of the conditions.
+
+        None if there are no nuisance terms and all weights are one.
+        """
         terms, weights = check_nuisance(nuisance), check_pairs(pairs, D, labels)
         if not terms and weights is None:
             return None
@@ -59,7 +63,7 @@ class Metric:
         return self
 
     def take(self, conditions: Any) -> Metric:
-        """Restricted to some conditions."""
+        """The metric restricted to some conditions."""
         index = np.arange(self.size)[conditions]
         weights = self.weights
         if weights is not None:
@@ -75,19 +79,19 @@ class Metric:
 
     @functools.cached_property
     def off_diagonal(self) -> bool:
-        """Whether all pairs count alike but those of a condition with itself, which do not."""
+        """Whether all pairs count alike, except those of a condition with itself, which do not count."""
         return self.weights is not None and np.array_equal(self.weights, 1.0 - np.eye(self.size))
 
     @functools.cached_property
     def n_pairs(self) -> int:
-        """Pairs a ≤ b that count."""
+        """The number of pairs a ≤ b that count."""
         if self.weights is None:
             return self.size * (self.size + 1) // 2
         return int(np.count_nonzero(self.weights[np.tril_indices(self.size)]))
 
     @functools.cached_property
     def _totals(self) -> tuple[float, float]:
-        """Weight on the diagonal, and off it."""
+        """The total weight on the diagonal, and the total off it."""
         D = self.size
         if self.weights is None:
             return float(D), float(D * (D - 1))
@@ -96,7 +100,7 @@ class Metric:
 
     @functools.cached_property
     def basis(self) -> Array:
-        """(p, q) of each A_r = √w ∘ (p I + q (11ᵀ − I)), as rows (r, 2)."""
+        """The numbers (p, q) of each A_r = √w ∘ (p I + q (11ᵀ − I)), as rows (r, 2)."""
         on, off = self._totals
         rows = []
         if self.nuisance == ("constant",):
@@ -111,17 +115,20 @@ class Metric:
 
     @property
     def rank(self) -> int:
-        """Dimensions that nuisance terms take up."""
+        """The number of dimensions that nuisance terms remove."""
         return len(self.basis)
 
     @functools.cached_property
     def means(self) -> Array:
-        """(2, 2), from sums of w ∘ M on the diagonal and off it to what is taken from M there."""
+        """The matrix (2, 2) that maps the sums of w ∘ M, on and off the diagonal, to what is removed from M.
+
+        The result is one value for the entries on the diagonal, and one for those off it.
+        """
         return np.ascontiguousarray(self.basis.T @ self.basis)
 
     @functools.cached_property
     def kernel_form(self) -> tuple[Array, Array]:
-        """√w, empty where all are one, and `means`: what compiled code needs."""
+        """What compiled code needs: √w, which is empty where all weights are one, and `means`."""
         return np.empty((0, 0)) if self.root is None else self.root, self.means
 
     @property
@@ -137,12 +144,12 @@ class Metric:
     # --- matrices over conditions, in stacks (..., D, D)
 
     def _sums(self, M: Array) -> Array:
-        """Sums on the diagonal and off it (..., 2)."""
+        """The sums of M on the diagonal and off it (..., 2)."""
         on = np.trace(M, axis1=-2, axis2=-1)
         return np.stack([on, M.sum(axis=(-2, -1)) - on], axis=-1)
 
     def _spread(self, values: Array) -> Array:
-        """Matrices of the one value on the diagonal and the other off it."""
+        """Matrices that have the first of two values on the diagonal and the second off it."""
         M = np.empty((*values.shape[:-1], self.size, self.size))
         M[...] = values[..., 1, np.newaxis, np.newaxis]
         places = np.arange(self.size)
@@ -150,7 +157,7 @@ class Metric:
         return M
 
     def image(self, M: Array) -> Array:
-        """R M."""
+        """The image R M."""
         if not self.rank:
             return M if self.root is None else M * self.root
         stack = np.ascontiguousarray(M, np.float64).reshape(-1, self.size, self.size)
@@ -173,17 +180,17 @@ class Metric:
         return self.weighed(self.image(M))
 
     def weighed(self, image: Array) -> Array:
-        """Rᵀ of what is an image under R, from which nothing more is taken."""
+        """Rᵀ of an image under R, from which the projection removes nothing more."""
         return image if self.root is None else image * self.root
 
     def squares(self, M: Array) -> Array:
-        """Σ_ab w_ab M²_ab of each of a stack (T, D, D)."""
+        """Σ_ab w_ab M²_ab of each matrix of a stack (T, D, D)."""
         return np.square(M if self.root is None else M * self.root).sum(axis=(-2, -1))
 
     def terms(self, error: Array) -> Array:
-        """β and γ, those that are asked for (T, r), that leave least of S − C = `error` (T, D, D).
+        """The β and γ that leave the least of S − C = `error` (T, D, D), for the terms of this metric (T, r).
 
-        A term is zero where no pair that counts tells it from the others.
+        A term is zero where no pair that counts tells it from the other term.
         """
         on, off = self._totals
         sums = self._sums(error if self.weights is None else error * self.weights)
@@ -197,14 +204,14 @@ class Metric:
         return np.stack([found[name] for name in self.nuisance], axis=-1) if self.nuisance else sums[..., :0]
 
     def added(self, coefficients: Array) -> Array:
-        """βI + γ11ᵀ of coefficients (T, r), as `terms` gives them."""
+        """βI + γ11ᵀ for coefficients (T, r), as `terms` gives them."""
         return nuisance_matrix(
             {name: coefficients[..., k] for k, name in enumerate(self.nuisance)}, self.size
         )
 
 
 def nuisance_matrix(terms: dict[str, Any], D: int) -> Array:
-    """βI + γ11ᵀ (D, D), or (T, D, D) of terms (T,)."""
+    """βI + γ11ᵀ (D, D), or (T, D, D) for terms (T,)."""
     total = np.zeros((D, D))
     for name, matrix in zip(TERMS, (np.eye(D), np.ones((D, D))), strict=True):
         if name in terms:
@@ -213,7 +220,7 @@ def nuisance_matrix(terms: dict[str, Any], D: int) -> Array:
 
 
 def check_nuisance(nuisance: Any) -> tuple[str, ...]:
-    """Names of nuisance terms, in the order of TERMS."""
+    """The checked names of nuisance terms, in the order of TERMS."""
     if nuisance is None:
         return ()
     if not isinstance(nuisance, (str, Sequence)):
@@ -234,7 +241,7 @@ def check_nuisance(nuisance: Any) -> tuple[str, ...]:
 
 
 def check_pairs(pairs: Any, D: int, labels: Labels = UNLABELLED) -> Array | None:
-    """Weights of pairs (D, D); None where all are one."""
+    """The checked weights of pairs (D, D); None where all are one."""
     if pairs is None:
         return None
     if isinstance(pairs, str):

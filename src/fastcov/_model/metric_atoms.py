@@ -1,8 +1,8 @@
-"""Atoms under a metric: inner products ⟨R g_i, R g_j⟩ from rows of X and Ỹ.
+"""Atoms under a metric: inner products ⟨R g_i, R g_j⟩ from rows of X and Ỹ, with R as in `metric`.
 
-What a metric takes from a plain inner product is of low rank where all pairs count, or all but the
-diagonal: ⟨R g_i, R g_j⟩ = ⟨g_i, g_j⟩ − q_i·q_j, with q_i the atom's inner products with what is left out. For
-other weights the images R g_i are made, as vectors over pairs.
+If all pairs count, or all but the diagonal, the metric removes a part of low rank from a plain inner product:
+⟨R g_i, R g_j⟩ = ⟨g_i, g_j⟩ − q_i·q_j. Here q_i holds the inner products of the atom with an orthonormal basis
+of what is left out. For other weights the images R g_i are made, as vectors over pairs.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from .problem import Problem
 
 Array = NDArray[Any]
 
-# Of a plain squared norm, what rounding may leave where a metric takes all: so many roundings a condition.
+# Rounding that may remain of a plain squared norm when the metric removes all of it, in unit roundoffs per
+# condition.
 LEFT = 8.0
 
 
 def of_low_rank(metric: Metric) -> bool:
-    """Whether inner products are plain ones less those of `taken`."""
+    """Whether inner products are the plain ones minus those of `taken`."""
     return metric.weights is None or metric.off_diagonal
 
 
 def taken(metric: Metric, problem: Problem) -> NDArray[np.float64]:
-    """q_i: (N, r), or with the diagonal left out (N, r + D). 4ND flops, one pass over X."""
+    """The vectors q_i: (N, r), or (N, r + D) if the diagonal is left out. 4ND flops, one pass over X."""
     N, D = problem.shape
     r = metric.rank
     Q, sums = np.empty((N, r + D * metric.off_diagonal)), np.empty((N, 2))
@@ -45,13 +46,13 @@ def taken(metric: Metric, problem: Problem) -> NDArray[np.float64]:
 
 
 def packed(M: Array, weights: bool = False) -> NDArray[np.float64]:
-    """Upper triangle of a symmetric matrix, off the diagonal times √2 unless it is of weights."""
+    """Packed upper triangle of a symmetric matrix; entries off the diagonal times √2, unless `weights`."""
     i, j = np.triu_indices(len(M))
     return M[i, j] if weights else M[i, j] * np.where(i == j, 1.0, np.sqrt(2.0))
 
 
 class Images:
-    """Makes vectors over pairs R g_i (n, P), in the √2-scaled vectorisation."""
+    """Makes the images R g_i as vectors over P = D (D + 1) / 2 pairs (n, P), scaled as in `packed`."""
 
     def __init__(self, metric: Metric, dtype: Any) -> None:
         D = metric.size
@@ -61,7 +62,7 @@ class Images:
         self.basis = np.array(spread, dtype).reshape(-1, D * (D + 1) // 2)
 
     def project(self, atoms: Array) -> Array:
-        """Plain atoms (n, P) to their images, in place."""
+        """Turn plain atoms (n, P) into their images, in place."""
         if self.root is not None:
             atoms *= self.root
         if len(self.basis):
@@ -70,7 +71,7 @@ class Images:
         return atoms
 
     def of(self, X: Array, Y: Array) -> Array:
-        """Of rows of X and Ỹ (n, D). 2nD² flops."""
+        """The images of the atoms of rows of X and Ỹ (n, D). 2nD² flops."""
         D = X.shape[1]
         atoms = np.empty((len(X), D * (D + 1) // 2), X.dtype)
         pair_kernels.pair_atoms(X, Y, atoms, size=atoms.size)
@@ -78,7 +79,7 @@ class Images:
 
 
 def squared_norms(problem: Problem, plain: NDArray[np.float64]) -> NDArray[np.float64]:
-    """‖R g_i‖² from ‖g_i‖². Some 6ND flops, and 6ND² for general weights."""
+    """‖R g_i‖² from `plain` ‖g_i‖². Some 6ND flops, or 6ND² for general weights."""
     metric, D = problem.metric, problem.shape[1]
     assert metric is not None
     if of_low_rank(metric):
@@ -95,7 +96,7 @@ def squared_norms(problem: Problem, plain: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def _weighted_norms(metric: Metric, w: Array, X: Array, Y: Array) -> Array:
-    """‖R g_i‖² = 2 [(x²)ᵀ w y² + (x ỹ)ᵀ w (x ỹ)], less what terms take up, for rows (n, D)."""
+    """‖R g_i‖² = 2 [(x²)ᵀ w ỹ² + (x ỹ)ᵀ w (x ỹ)], minus what nuisance terms remove, for rows (n, D)."""
     squares, products = X * X, X * Y
     left = (blas.product(squares, w) * (Y * Y)).sum(axis=1)
     left += (blas.product(products, w) * products).sum(axis=1)

@@ -1,7 +1,7 @@
-"""What users see of G and GᵀG: SciPy operators that never form them, and the matrices themselves.
+"""G and GᵀG for users: SciPy operators that never form them, and functions that give the matrices.
 
 Column i of G is the atom g_i = vec(x_i ỹ_iᵀ + ỹ_i x_iᵀ), the derivative of the covariance with
-respect to gain i. All in the user's units.
+respect to gain i. All values are in the user's units.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ Array = NDArray[Any]
 class AtomOperator(LinearOperator):
     """The matrix of atoms G (D², N) as a SciPy LinearOperator, never formed.
 
-    Column i is g_i = vec(x_i ỹ_iᵀ + ỹ_i x_iᵀ), where y_i = z_i x_i and ỹ_i is y_i less the mean over
-    channels: the derivative of the covariance with respect to gain i. At gains of one the
-    covariance changes by G δ + O(δ²).
+    Column i of G is the atom g_i of channel i, the derivative of the covariance with respect to gain i. Let
+    x_i be the responses of channel i, y_i = z_i x_i with its gain z_i, and ỹ_i equal to y_i minus the mean
+    over channels. Then g_i = vec(x_i ỹ_iᵀ + ỹ_i x_iᵀ). If gains change from z to z + δ, the covariance
+    changes by G δ + O(δ²).
 
     Parameters
     ----------
     X : array_like, shape (N, D)
-        Responses: one row a channel, one column a condition. float32 stays so in the products; what
-        is summed over channels, and all vectors over channels, are float64.
+        Responses: one row per channel, one column per condition. Products are in float32 for float32 X; sums
+        over channels, and all vectors over channels, are float64.
     gains : array_like, shape (N,), optional
-        Expansion point z; ones by default.
+        Gains z at which the derivative is taken; ones by default.
     center : bool, default True
-        Whether the covariance is that of responses less their mean over channels.
+        Whether the mean over channels is subtracted from the responses. If not, ỹ_i = y_i.
 
     Raises
     ------
@@ -52,9 +53,9 @@ class AtomOperator(LinearOperator):
 
     Notes
     -----
-    ``matvec`` G v = Xᵀ diag(v) Ỹ + its transpose, raveled, and ``rmatvec``
-    Gᵀ vec(M) = 2 rowsum((X M) ∘ Ỹ) with M made symmetric: 2ND² flops, one pass over X and memory
-    for a block of rows each. Units: those of X squared, times those of v or M.
+    ``matvec`` is G v = Xᵀ diag(v) Ỹ + its transpose, raveled, where ỹ_i are the rows of Ỹ. ``rmatvec`` is
+    Gᵀ vec(M) = 2 rowsum((X M) ∘ Ỹ), with M made symmetric. Each takes 2ND² flops, one pass over X and memory
+    for a block of rows. Results have the units of X squared, times those of v or M.
 
     Examples
     --------
@@ -78,7 +79,7 @@ class AtomOperator(LinearOperator):
         return self.problem.unscaled(apply_adjoint(self.problem, (M + M.transpose(0, 2, 1)) / 2), x=1, y=1)[0]
 
     def columns(self, index: ArrayLike) -> Array:
-        """G[:, index], shape (D², k), float64. 2kD² flops and 8kD² bytes."""
+        """Columns G[:, index], shape (D², k), in float64. 2kD² flops and 8kD² bytes."""
         chosen = _channels(index, self.shape[1])
         require_memory(24 * self.shape[0] * len(chosen), "Atoms of so many channels", "take fewer at a time")
         part = self.problem.take(chosen)
@@ -88,16 +89,17 @@ class AtomOperator(LinearOperator):
         return self.problem.unscaled(atoms.T, x=1, y=1)
 
     def dense(self) -> Array:
-        """G itself, shape (D², N): for checks at small sizes. MemoryError where it does not fit."""
+        """G itself, shape (D², N), for checks at small sizes. Raises MemoryError if it does not fit."""
         rows, N = self.shape
         require_memory(24 * rows * N, "The dense matrix of atoms", "use the operator, or columns()")
         return self.columns(np.arange(N))
 
 
 class GramOperator(LinearOperator):
-    """The Gram matrix of the atoms GᵀG (N, N) as a SciPy LinearOperator, never formed.
+    """The Gram matrix of the atoms, GᵀG (N, N), as a SciPy LinearOperator, never formed.
 
-    (GᵀG)_ij = 2 [(x_i·x_j)(ỹ_i·ỹ_j) + (x_i·ỹ_j)(ỹ_i·x_j)]: symmetric and positive semidefinite.
+    (GᵀG)_ij = 2 [(x_i·x_j)(ỹ_i·ỹ_j) + (x_i·ỹ_j)(ỹ_i·x_j)], with x_i and ỹ_i as in `AtomOperator`. It is
+    symmetric and positive semidefinite.
 
     Parameters
     ----------
@@ -111,12 +113,12 @@ class GramOperator(LinearOperator):
 
     Notes
     -----
-    ``matvec`` takes 4ND² flops and two passes over X. Units: X to the fourth. Vectors are float64
-    (``dtype``); ``columns`` and ``dense`` are float32 for float32 X.
+    ``matvec`` takes 4ND² flops and two passes over X. The matrix has the units of X to the fourth. Vectors
+    are float64 (``dtype``); ``columns`` and ``dense`` are float32 for float32 X.
 
     Examples
     --------
-    The largest eigenvalue, to which a ridge is compared:
+    This is the largest eigenvalue, to which a ridge is compared:
 
     >>> import fastcov as fc
     >>> from scipy.sparse.linalg import eigsh
@@ -139,11 +141,11 @@ class GramOperator(LinearOperator):
     _transpose = _adjoint
 
     def diagonal(self) -> NDArray[np.float64]:
-        """‖g_i‖², shape (N,), from one pass over X. 9ND flops."""
+        """The diagonal ‖g_i‖², shape (N,), from one pass over X. 9ND flops."""
         return self.problem.unscaled(squared_norms(self.problem), x=2, y=2)
 
     def columns(self, index: ArrayLike) -> Array:
-        """GᵀG[:, index], shape (N, k), in the dtype of the products. 2NDk flops at gains of one."""
+        """Columns GᵀG[:, index], shape (N, k), in the dtype of the products. 2NDk flops at gains of one."""
         exponent, chosen = _gram_exponent(self.problem), _channels(index, self.shape[1])
         nbytes = self.problem.dtype.itemsize * len(chosen) * (self.shape[0] + 2 * self.problem.shape[1])
         require_memory(nbytes, "Columns of so many channels", "take fewer at a time")
@@ -152,7 +154,7 @@ class GramOperator(LinearOperator):
         return np.ldexp(columns, exponent, out=columns) if exponent else columns
 
     def dense(self) -> Array:
-        """GᵀG itself, shape (N, N), in the dtype of the products: what `fastcov.gram` returns."""
+        """GᵀG itself, shape (N, N), in the dtype of the products. `fastcov.gram` returns the same."""
         N, D = self.shape[0], self.problem.shape[1]
         beside = D if self.problem.at_ones else 3 * D + 5 * PANEL
         nbytes = self.problem.dtype.itemsize * N * (N + beside)
@@ -164,7 +166,7 @@ class GramOperator(LinearOperator):
 
 
 def _vector(v: Array) -> NDArray[np.float64]:
-    """A stack of one."""
+    """A real vector as a stack (1, N) of one."""
     if np.iscomplexobj(v):
         raise TypeError("Argument 'v' must be real, not complex: apply to its parts one by one.")
     return np.array(v, np.float64).reshape(1, -1)
@@ -180,8 +182,11 @@ def _channels(index: ArrayLike, n: int) -> NDArray[np.intp]:
 
 
 def _gram_exponent(problem: Problem) -> int:
-    """Exponent of two from GᵀG in scaled units to the caller's, if its dtype can hold that."""
-    if problem.dtype == np.float32:  # X to the fourth is in range only for X near one
+    """The exponent of 2 from GᵀG in scaled units to the caller's units.
+
+    Raises ValueError if the dtype of GᵀG cannot hold the result.
+    """
+    if problem.dtype == np.float32:  # X to the fourth is in range only if X is near one
         limits = np.finfo(np.float32)
         largest = problem.unscaled(squared_norms(problem), x=2, y=2).max()
         if largest > limits.max or 0 < largest < limits.tiny:
@@ -195,22 +200,23 @@ def _gram_exponent(problem: Problem) -> int:
 def gram(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True) -> Array:
     """Gram matrix of the atoms, GᵀG, without forming G.
 
-    (GᵀG)_ij = 2 [(x_i·x_j)(ỹ_i·ỹ_j) + (x_i·ỹ_j)(ỹ_i·x_j)], with y_i = z_i x_i and ỹ_i = y_i less the
-    mean over channels.
+    Column i of G is the atom of channel i, the derivative of the covariance with respect to gain i (see
+    `AtomOperator`). With x_i the responses of channel i, y_i = z_i x_i, and ỹ_i equal to y_i minus the mean
+    over channels, (GᵀG)_ij = 2 [(x_i·x_j)(ỹ_i·ỹ_j) + (x_i·ỹ_j)(ỹ_i·x_j)].
 
     Parameters
     ----------
     X : array_like, shape (N, D)
-        Responses: one row a channel, one column a condition.
+        Responses: one row per channel, one column per condition.
     gains : array_like, shape (N,), optional
-        Expansion point z; ones by default.
+        Gains z at which the derivative is taken; ones by default.
     center : bool, default True
-        Whether the covariance is that of responses less their mean over channels.
+        Whether the mean over channels is subtracted from the responses. If not, ỹ_i = y_i.
 
     Returns
     -------
     ndarray, shape (N, N)
-        Symmetric, positive semidefinite, in units of X to the fourth; float32 for float32 X. Rows
+        Symmetric and positive semidefinite, in units of X to the fourth; float32 for float32 X. Rows
         and columns of dead channels (all responses zero) are exactly zero.
 
     Raises
@@ -218,14 +224,14 @@ def gram(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True) -
     TypeError, ValueError
         If an argument is not a real, finite array of the right shape.
     MemoryError
-        If it does not fit the memory that is available, before anything is allocated.
+        If it does not fit in the memory that is available. This is checked before anything is allocated.
 
     Notes
     -----
-    N²D flops at gains of one (a symmetric rank-D update and one pass in place), four times that at
-    other gains. 8N² + 8ND bytes in float64, half in float32; off the ones 8N² + 24ND + 10⁴N. Entries
-    are good to rounding in ‖g_i‖‖g_j‖, and in the size of the mean over channels, where one channel
-    dwarfs all others.
+    It takes N²D flops at gains of one (a symmetric rank-D update and one pass in place), and four times that
+    at other gains. It needs 8N² + 8ND bytes in float64, and half of that in float32; at other gains it needs
+    8N² + 24ND + 10⁴N. Entries are accurate to rounding of ‖g_i‖‖g_j‖, and, where one channel dwarfs all
+    others, to rounding of the size of the mean over channels.
     """
     return GramOperator(X, gains=gains, center=center).dense()
 
@@ -233,21 +239,22 @@ def gram(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True) -
 def overlaps(
     X: ArrayLike, S: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True
 ) -> NDArray[np.float64]:
-    """Overlaps of the atoms with the error, Gᵀe₀, the downhill gradient of the loss.
+    """Overlaps of the atoms with the error, Gᵀe₀: the negative gradient of the loss without a ridge.
 
-    e₀ = vec(S − C(z)), and g_iᵀe₀ = 2 x_iᵀ (S − C) ỹ_i is minus the derivative of
-    ½‖C − S‖² with respect to gain i.
+    Column i of G is the atom g_i of channel i, the derivative of the covariance C with respect to gain i (see
+    `AtomOperator`). The error at gains z is e₀ = vec(S − C(z)). So g_iᵀe₀ = 2 x_iᵀ (S − C) ỹ_i is minus the
+    derivative of ½‖C − S‖² with respect to gain i.
 
     Parameters
     ----------
     X : array_like, shape (N, D)
-        Responses: one row a channel, one column a condition.
+        Responses: one row per channel, one column per condition.
     S : array_like, shape (D, D) or (T, D, D)
-        Target covariance, or a stack of them.
+        Target covariance, or a stack of T target covariances.
     gains : array_like, shape (N,), optional
-        Expansion point z; ones by default.
+        Gains z at which the derivative is taken; ones by default.
     center : bool, default True
-        Whether the covariance is that of responses less their mean over channels.
+        Whether the mean over channels is subtracted from the responses. If not, ỹ_i = y_i.
 
     Returns
     -------
@@ -261,7 +268,8 @@ def overlaps(
 
     Notes
     -----
-    (1 + 2T)ND² flops, and ND² more up to 128 conditions (see `covariance`); memory for a block of rows.
+    It takes (1 + 2T)ND² flops, and ND² more up to 128 conditions (see `covariance`). It needs memory for a
+    block of rows.
     """
     problem = Problem.of(X, gains=gains, center=center)
     target = problem.target(S)
@@ -272,10 +280,13 @@ def overlaps(
 def atom_norms(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True) -> NDArray[np.float64]:
     """Norms of the atoms, ‖g_i‖ = √(2 [(x_i·x_i)(ỹ_i·ỹ_i) + (x_i·ỹ_i)²]).
 
+    The atom g_i is the derivative of the covariance with respect to gain i; x_i and ỹ_i are as in
+    `AtomOperator`. The diagonal of `gram` holds the squares of these norms.
+
     Parameters
     ----------
     X, gains, center
-        As for `gram`, whose diagonal holds their squares.
+        As for `gram`.
 
     Returns
     -------
@@ -289,7 +300,7 @@ def atom_norms(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = T
 
     Notes
     -----
-    9ND flops, one pass over X.
+    It takes 9ND flops and one pass over X.
     """
     problem = Problem.of(X, gains=gains, center=center)
     return problem.unscaled(np.sqrt(squared_norms(problem)), x=1, y=1)

@@ -1,7 +1,7 @@
 """Problem: responses around an expansion point, validated, centred and scaled in one place.
 
-Below this module everything trusts its input, and whatever walks over channels does it through
-`Problem.blocks`. A target with names is brought into the order of those of X here.
+Code that is given a Problem trusts its input, and goes over channels only through `Problem.blocks`. Here a
+target with names is brought into the order of the conditions of X.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ from .metric import Metric
 
 Array = NDArray[Any]
 
-# What is made of a block of rows should stay in the caches.
+# Bytes of a block of rows: the block, and what is computed from it, should stay in the caches.
 BLOCK_BYTES = 1 << 21
 
-# Flops of a pass over a block at most: some 0.1 s, so that Ctrl-C is answered in between.
+# The most flops of a pass over one block: some 0.1 s, so that Ctrl-C is answered between blocks.
 STREAMED_FLOPS = 10**10
 
-# What all parts of a sum of D x D products take, unless one alone takes more.
+# The most bytes of all parts of a sum of D x D products, unless one part alone takes more.
 PART_BYTES = 1 << 24
-# Up to so many conditions a kernel that multiplies blocks of rows on all threads is faster than SYRK, which
-# has half the work (1.3 times at 52 and 100 conditions, 1000 to 50000 channels; even at 187).
+# Up to this many conditions, a kernel that multiplies blocks of rows on all threads is faster than SYRK,
+# which has half the work (1.3 times at 52 and 100 conditions, 1000 to 50000 channels; equally fast at 187).
 NARROW = 128
 
-# Beyond this the loss, of fourth order in X, has no float64 value of its own.
+# The largest magnitude of the exponent of 2 of X: beyond it the loss, which is of fourth order in X, leaves
+# the range of float64.
 LARGEST_EXPONENT = 240
 
 
@@ -47,7 +48,10 @@ def n_pairs(D: int) -> int:
 
 
 def n_parts(n: int, D: int) -> int:
-    """Parts of n rows whose D x D products are held apart, for as many threads; less than X itself."""
+    """Number of parts of n rows whose D x D products are kept apart, so that as many threads can sum them.
+
+    Together these products take less memory than X itself.
+    """
     return max(1, min(n // (4 * max(D, 32)), 64, PART_BYTES // (8 * D * (D + 1))))
 
 
@@ -55,13 +59,13 @@ def n_parts(n: int, D: int) -> int:
 class Problem:
     """Responses X (N, D) and gains z to expand around, in units that are safe to multiply.
 
-    X is 2**exponent times the caller's, and gains 2**-gain_exponent times. With x_i a row of X in
-    these units: y_i = z_i x_i; `mean` is m = (1/N) sum_i y_i, or zero when not `center`;
-    y~_i = y_i - m; the covariance is C = sum_i y~_i y~_i^T (not divided by N).
+    In these units, X is 2**exponent times the caller's X, and gains are 2**-gain_exponent times the caller's.
+    With x_i a row of X in these units, y_i = z_i x_i. `mean` is m = (1/N) sum_i y_i, or zero when not
+    `center`. y~_i = y_i - m, and the covariance is C = sum_i y~_i y~_i^T (not divided by N).
     """
 
     X: Array | Rows
-    dtype: np.dtype[Any]  # of the products: float32 or float64; sums over blocks are float64
+    dtype: np.dtype[Any]  # precision of the products: float32 or float64; sums over blocks are float64
     center: bool
     gains: NDArray[np.float64]
     mean: NDArray[np.float64]
@@ -69,8 +73,8 @@ class Problem:
     exponent: int = 0
     gain_exponent: int = 0
     labels: Labels = UNLABELLED
-    metric: Metric | None = None  # of the distance from targets; None: all pairs alike
-    watch: Watch | None = None  # is told what share of a pass over a file is done
+    metric: Metric | None = None  # of the distance from targets; None: all pairs count alike
+    watch: Watch | None = None  # is told which share of a pass over a file is done
 
     @classmethod
     def of(
@@ -81,7 +85,7 @@ class Problem:
         center: bool = True,
         name: str = "X",
     ) -> Problem:
-        """Validate X and gains, ones by default; find the mean and the scale of X, which is not copied."""
+        """Validate X and gains, which are ones by default; find the mean and the scale. X is not copied."""
         array, labels = check_responses(name, X), Labels.of(name, X)
         N = len(array)
         z = np.ones(N) if gains is None else check_gains("gains", by_channel("gains", gains, labels), N)
@@ -98,9 +102,9 @@ class Problem:
         name: str = "X",
         labels: Labels = UNLABELLED,
     ) -> Problem:
-        """`of` for an array and gains that are checked but for NaN in X: one pass, 3ND flops.
+        """As `of`, for an array and gains that have been checked, except for NaN in X. One pass, 3ND flops.
 
-        `largest_gain` is the largest in magnitude that the units have to bear, beside those in z.
+        `largest_gain` is the largest magnitude of other gains, beside those in z, that the units must allow.
         """
         if not isinstance(center, (bool, np.bool_)):
             raise TypeError(f"Argument 'center' must be True or False, not {center!r}.")
@@ -146,23 +150,26 @@ class Problem:
         return total
 
     def at(self, gains: NDArray[np.float64]) -> Problem:
-        """The same responses around other gains, all in the units of this problem."""
+        """The same responses around other gains, in the units of this problem."""
         there = dataclasses.replace(self, gains=gains)
         rows = self.rows
-        if not (self.center or rows.read_again):  # there is no mean to find
+        if not (self.center or rows.read_again):  # no mean is needed
             return there
         if rows.on_workers:
             return dataclasses.replace(there, mean=_chunk_sum(there) / len(gains))
         sizes = np.empty_like(self.sizes)
         total = self._sums(gains, sizes)
         if rows.read_again:
-            moved = np.flatnonzero(sizes != self.sizes.astype(self.dtype))  # as blocks are rounded
+            moved = np.flatnonzero(sizes != self.sizes.astype(self.dtype))  # rounded as blocks are
             if len(moved):
                 raise rows.changed(f", first at channel {moved[0]}")
         return dataclasses.replace(there, mean=total / len(gains)) if self.center else there
 
     def safe(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
-        """Values that can meet X in a product of its dtype, and the exponent of 2 they then lack."""
+        """Values scaled by a power of 2, so that products with X in its dtype are safe.
+
+        Also returns the exponent of 2 that the scaled values lack.
+        """
         if self.dtype == np.float64:
             return values, 0
         flat = values.ravel()
@@ -170,7 +177,7 @@ class Problem:
         return (np.ldexp(values, -exponent) if exponent else values), exponent
 
     def _sums(self, gains: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """sum_i z_i x_i; fills `sizes`. 3ND flops."""
+        """The sum over channels of z_i x_i; fills `sizes`. 3ND flops."""
         if self.rows.on_workers:
             total, sizes[:] = self.rows.map_both(_chunk_sums, dataclasses.replace(self, gains=gains))
             return total
@@ -186,39 +193,39 @@ class Problem:
         return total
 
     def again(self, X: Any) -> Any:
-        """The X that this was made of, for another use; or its chunks on a cluster, loaded once."""
+        """The X from which this was made, for another use; on a cluster its chunks, which are loaded once."""
         there = self.rows.on_workers
         return Labelled(self.X, self.labels.rows, self.labels.columns) if there else X
 
     def watched(self, watch: Watch) -> Problem:
-        """The same; `watch` is told what share of each pass is done, where rows are read again."""
+        """The same problem; `watch` is told which share of each pass is done, if passes read rows again."""
         return dataclasses.replace(self, watch=watch) if self.rows.read_again else self
 
     def with_metric(self, nuisance: Any, pairs: Any, labels: Labels) -> Problem:
-        """The same, with nuisance terms and the pairs that count; `labels` are those of a target as well."""
+        """The same problem with nuisance terms and weights of pairs; `labels` may come from a target, too."""
         if nuisance is None and pairs is None:
             return self
         return dataclasses.replace(self, metric=Metric.of(nuisance, pairs, self.shape[1], labels))
 
     @property
     def plain(self) -> Problem:
-        """The same without a metric, which need not travel."""
+        """The same problem without a metric, which then need not be sent to workers."""
         return self if self.metric is None else dataclasses.replace(self, metric=None)
 
     def unlabelled(self) -> Problem:
-        """The same without names, which need not travel."""
+        """The same problem without names, which then need not be sent to workers."""
         return dataclasses.replace(self, labels=UNLABELLED)
 
     def astype(self, dtype: DTypeLike) -> Problem:
-        """The same responses with products of another precision."""
+        """The same responses with products in another precision."""
         return self if self.dtype == dtype else dataclasses.replace(self, dtype=np.dtype(dtype))
 
     def converted(self) -> Problem:
-        """The same with a copy of X as the products want it: for many passes over what is in memory."""
+        """The same problem with a copy of X in dtype and units of the products, for many passes over it."""
         return dataclasses.replace(self, X=self.responses(), exponent=0)
 
     def fits_caches(self, targets: int = 1) -> bool:
-        """Whether X is in memory, and kernels are done with so many targets before threads pay."""
+        """Whether X is in memory and small, so that kernels finish this many targets before threads pay."""
         N, D = self.shape
         return (
             self.rows.in_memory and self.exponent == self.gain_exponent == 0
@@ -226,7 +233,7 @@ class Problem:
         )  # fmt: skip
 
     def ready(self, X: Any) -> bool:
-        """Whether rows of X are as the kernels want them, without a copy."""
+        """Whether kernels can take rows of X as they are, without a copy."""
         return (
             isinstance(X, np.ndarray) and X.dtype == self.dtype and self.exponent == 0
             and X.flags.c_contiguous and X.flags.aligned and X.flags.writeable
@@ -244,14 +251,14 @@ class Problem:
 
     @property
     def at_ones(self) -> bool:
-        """Whether all gains are one. What is taken of a problem may be at ones where the whole is not."""
+        """Whether all gains are one. A part of a problem may be at ones where the whole is not."""
         return self.gain_exponent == 0 and bool((self.gains == 1.0).all())
 
     @property
     def rounding_floor(self) -> float:
-        """What rounding may leave of |y_ij| of channels that are all alike, relative to the largest |x_ij|.
+        """The |y~_ij| that rounding may leave of channels that are all alike, relative to the largest |x_ij|.
 
-        Sums of SUM_ROWS rows, and then of these, are off by as many roundings at most.
+        A sum over SUM_ROWS rows, and then one over such sums, have at most as many roundings as terms.
         """
         N = self.shape[0]
         terms = min(N, kernels.SUM_ROWS) + N / kernels.SUM_ROWS + 8.0
@@ -259,17 +266,17 @@ class Problem:
 
     @property
     def block_rows(self) -> int:
-        """Rows in a block: as many as fit, in blocks of the same size."""
+        """Number of rows in a block: as many as fit, such that blocks have the same size."""
         N, D = self.shape
         blocks = -(-N // max(1, BLOCK_BYTES // (self.dtype.itemsize * D)))
         return -(-N // blocks)
 
     def blocks(self, *, step: int = 0, streamed: bool = False) -> Iterator[tuple[slice, Array]]:
-        """Rows and the scaled block X[rows], C-ordered and writeable; good until the next one.
+        """Yield a slice of rows and the scaled block X[rows], C-ordered and writeable.
 
-        A block is a view of X where X is as the kernels want it, otherwise a copy in one buffer. It
-        has `step` rows or as many as are in cache; with `streamed`, where nothing else is made of a
-        block, a view is as much of X as is in memory.
+        A block is valid until the next one is asked for. It is a view of X where kernels can take X as it is,
+        otherwise a copy in one buffer. It has `step` rows, or as many as fit in cache. With `streamed`, for
+        callers that make no other array of a block, a view may be as long as the part of X in memory.
         """
         step = step or self.block_rows
         buffer = None
@@ -282,7 +289,7 @@ class Problem:
                 part = X[start : start + length]
                 if buffer is not None:
                     block = buffer[: len(part)]
-                    if self.exponent:  # in float64, before the cast: the range of float32 may not do
+                    if self.exponent:  # in float64, before the cast: float32 may not have the range
                         np.multiply(part, np.float64(2.0**self.exponent), out=block, casting="unsafe")
                     else:
                         np.copyto(block, part, casting="unsafe")
@@ -306,7 +313,7 @@ class Problem:
         )
 
     def with_channels(self, other: Problem) -> Problem:
-        """The channels of both, which are taken from one problem."""
+        """A problem with the channels of both, which are parts of one problem."""
         return dataclasses.replace(
             self,
             X=np.concatenate([self.X[:], other.X[:]]),
@@ -315,7 +322,10 @@ class Problem:
         )
 
     def parts(self, *, step: int = 0) -> Iterator[tuple[slice, Problem]]:
-        """Rows and the problem of these channels, in memory, with the mean of all; good until the next."""
+        """Yield a slice of rows and the problem of these channels, in memory, with the mean of all channels.
+
+        It is valid until the next one is asked for.
+        """
         for rows, block in self.blocks(step=step):
             yield (
                 rows,
@@ -325,14 +335,14 @@ class Problem:
             )
 
     def responses(self) -> Array:
-        """All of scaled X (N, D), a copy."""
+        """A copy of all of the scaled X (N, D)."""
         out = np.empty(self.shape, self.dtype)
         for rows, block in self.blocks():
             out[rows] = block
         return out
 
     def centred(self) -> Array:
-        """All of Y~ (N, D), a copy."""
+        """All of Y~ (N, D), as a new array."""
         out = np.empty(self.shape, self.dtype)
         for rows, block in self.blocks(streamed=True):
             self.centre(rows, block, out[rows])
@@ -365,7 +375,7 @@ class Problem:
         return C
 
     def target(self, S: ArrayLike, name: str = "S") -> NDArray[np.float64]:
-        """S validated, in the order of the conditions, and in scaled units; always as a stack (T, D, D)."""
+        """S, validated, in the order of the conditions and in scaled units; always a stack (T, D, D)."""
         D = self.shape[1]
         forms = (("condition", "condition"), ("target", "condition", "condition"))
         given = check_array(name, S, *forms)
@@ -392,7 +402,7 @@ class Problem:
         return np.ldexp(values, exponent) if exponent else values
 
     def _known(self, name: str, given: Array, axes: Sequence[str], names: Sequence[Any]) -> Array:
-        """A target in which NaN is zero where pairs do not count."""
+        """The target with zero in place of NaN where pairs do not count; any other NaN is an error."""
         if given.dtype.kind != "f" or not (unknown := np.isnan(given)).any():
             return given
         metric = self.metric
@@ -407,17 +417,20 @@ class Problem:
         return given
 
     def unscaled(self, values: Any, *, x: int = 0, y: int = 0, lacking: int = 0) -> Any:
-        """Values of order `x` in X and `y` in Y, in the caller's units; with the exponent of 2 they lack."""
+        """Values of order `x` in X and `y` in Y, in the caller's units.
+
+        `lacking` is the exponent of 2 that the values lack, as `safe` gives it.
+        """
         exponent = x * self.exponent + y * (self.exponent - self.gain_exponent) - lacking
         return np.ldexp(values, -exponent) if exponent else values
 
 
 @summed()
 def _chunk_sum(problem: Problem) -> NDArray[np.float64]:
-    """sum_i z_i x_i."""
+    """The sum over channels of z_i x_i."""
     return problem._sums(problem.gains, problem.sizes)
 
 
 def _chunk_sums(problem: Problem) -> tuple[NDArray[np.float64], Array]:
-    """What `Problem._sums` finds of a chunk."""
+    """The sum and the sizes that `Problem._sums` finds for a chunk."""
     return problem._sums(problem.gains, problem.sizes), problem.sizes

@@ -1,7 +1,7 @@
-"""Products with G and GᵀG, from X by row blocks; neither is formed unless a matrix is asked for.
+"""Products with G and GᵀG, computed from blocks of rows of X; neither is formed unless it is asked for.
 
 Column i of G is the atom g_i = vec(x_i ỹ_iᵀ + ỹ_i x_iᵀ), the derivative of the covariance with
-respect to gain i. All in the scaled units of a Problem.
+respect to gain i. All values are in the scaled units of a Problem.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ from .problem import PART_BYTES, Problem, n_parts
 
 Array = NDArray[Any]
 
-# Columns of GᵀG made together at a general expansion point: their four products fit the caches.
+# Columns of GᵀG that are made together at a general expansion point: their four products fit the caches.
 PANEL = 256
 # Where a metric leaves less than this share of the trace of GᵀG, subtraction would lose three digits.
 CANCELLATION = 1e-3
-# Of Lanczos with a matrix that is there: the relative residual, and vectors, of which eight do in most cases.
+# For Lanczos with GᵀG as a matrix: the relative residual to reach, and the most vectors. Eight are enough in
+# most cases.
 SHORT_TOL, SHORT_BASIS = 1e-6, 24
 
 
 def apply_atoms(problem: Problem, V: NDArray[np.float64]) -> NDArray[np.float64]:
-    """G v = Xᵀ diag(v) Ỹ + its transpose for the rows v of V (T, N), as a stack (T, D, D).
+    """G v = Xᵀ diag(v) Ỹ + its transpose for each row v of V (T, N), as a stack (T, D, D).
 
-    Its image under the metric, where there is one. 2ND² flops for each v, one pass over X.
+    With a metric, the image R G v. 2ND² flops for each v, one pass over X.
     """
     slopes = weighted_atoms(problem.plain, V)[0]
     return slopes if problem.metric is None else problem.metric.image(slopes)
@@ -44,7 +45,7 @@ def apply_atoms(problem: Problem, V: NDArray[np.float64]) -> NDArray[np.float64]
 def weighted_atoms(
     problem: Problem, V: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """G v without the metric, and from the same pass the sums Σ v_i x_i (T, D)."""
+    """G v without the metric, and the sums Σ v_i x_i (T, D) from the same pass."""
     D, T = problem.shape[1], len(V)
     total = np.zeros((T, D + 1, D))
     V, exponent = problem.safe(V)
@@ -57,7 +58,7 @@ def weighted_atoms(
                 kernels.atom_products(
                     block, rows.start, problem.gains, problem.mean, V[some],
                     np.empty((parts, *total[some].shape)), total[some],
-                    # one part is one thread's, however many vectors
+                    # a single part is summed by a single thread, however many vectors there are
                     size=len(V[some]) * block.size * D // ELEMENT_PRODUCTS if parts > 1 else 0,
                 )  # fmt: skip
     if exponent:
@@ -68,7 +69,7 @@ def weighted_atoms(
 def apply_adjoint(problem: Problem, M: NDArray[np.float64]) -> NDArray[np.float64]:
     """Gᵀ M = 2 rowsum((X M) ∘ Ỹ) for a stack of symmetric M (T, D, D), as rows (T, N).
 
-    Under a metric M is an image. 2ND² flops for each M, one pass over X.
+    With a metric, (R G)ᵀ M, where M is an image under R. 2ND² flops for each M, one pass over X.
     """
     M = M if problem.metric is None else problem.metric.adjoint(M)
     return weighted_adjoint(problem.plain, M)[0]
@@ -82,7 +83,7 @@ def weighted_adjoint(
     *,
     squares: bool = False,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gᵀ M without the metric, less 2 x_i·o_t for offsets o (T, D); and 2 x_iᵀ M x_i, if asked."""
+    """Gᵀ M without the metric, minus 2 x_i·o_t for offsets o (T, D); and 2 x_iᵀ M x_i with `squares`."""
     (N, D), T = problem.shape, len(M)
     out, quadratic = np.empty((T, N)), np.empty((T, N if squares else 0))
     M, exponent = problem.safe(2.0 * M)
@@ -101,7 +102,7 @@ def weighted_adjoint(
 
 
 def apply_gram(problem: Problem, V: NDArray[np.float64]) -> NDArray[np.float64]:
-    """GᵀG v for the rows v of V (T, N). 4ND² flops for each, two passes over X."""
+    """GᵀG v for each row v of V (T, N). 4ND² flops for each, two passes over X."""
     return apply_adjoint(problem, apply_atoms(problem, V))
 
 
@@ -115,11 +116,12 @@ def squared_norms(problem: Problem) -> NDArray[np.float64]:
 
 
 def gram_triangle(problem: Problem, *, mirror: bool = False) -> Array:
-    """GᵀG (N, N), its lower triangle or all of it, in the problem's dtype. N²D flops at z = 1.
+    """GᵀG (N, N), its lower triangle or with `mirror` all of it, in the problem's dtype. N²D flops at z = 1.
 
-    At gains of one K = ỸỸᵀ alone is enough, and is turned into GᵀG in place. Centring comes before
-    the product: the other order cancels catastrophically when the mean is large. What a metric takes is
-    subtracted, unless that leaves too little of the trace; other metrics take N²D² / 2 flops.
+    At gains of one, K = ỸỸᵀ alone is enough, and is turned into GᵀG in place. X is centred before
+    the product: the other order cancels catastrophically when the mean is large. The part that a metric
+    removes is subtracted if it is of low rank and enough of the trace remains. Otherwise images of the atoms
+    are multiplied, which takes N²D² / 2 flops.
     """
     N, _ = problem.shape
     A = _triangle_at_ones(problem, mirror) if problem.at_ones else None
@@ -133,14 +135,14 @@ def gram_triangle(problem: Problem, *, mirror: bool = False) -> Array:
             )
             A[columns, start:] = A[start:, columns].T
     dead = np.flatnonzero(problem.sizes == 0)
-    if len(dead):  # exactly zero, not what rounding leaves of it
+    if len(dead):  # zero exactly, not up to rounding
         A[dead] = 0.0
         A[:, dead] = 0.0
     return A
 
 
 def _triangle_at_ones(problem: Problem, mirror: bool) -> Array | None:
-    """`gram_triangle` at gains of one, where the metric allows it."""
+    """`gram_triangle` at gains of one; None where the metric does not allow it."""
     metric = problem.metric
     if metric is not None and not metric_atoms.of_low_rank(metric):
         return None
@@ -162,7 +164,7 @@ def _triangle_at_ones(problem: Problem, mirror: bool) -> Array | None:
 
 
 def gram_columns(problem: Problem, index: Array) -> Array:
-    """GᵀG[:, index] (N, k), in the problem's dtype. 2NDk flops at z = 1, else four times that."""
+    """GᵀG[:, index] (N, k), in the problem's dtype. 2NDk flops at z = 1, otherwise four times that."""
     columns, at_ones = problem.take(index), problem.at_ones
     out: Array
     if problem.rows.on_workers:
@@ -182,16 +184,17 @@ def _fill_columns(problem: Problem, columns: Problem, at_ones: bool, out: Array)
 
 
 def _column_rows(problem: Problem, columns: Problem, at_ones: bool) -> Array:
-    """Columns of a chunk, as rows (k, n)."""
+    """The columns of GᵀG for a chunk of n channels, as rows (k, n)."""
     out = np.empty((len(columns.gains), problem.shape[0]), problem.dtype)
     _fill_columns(problem, columns, at_ones, out.T)
     return out
 
 
 def gram_block(rows: Problem, columns: Problem, *, at_ones: bool, images: bool = False) -> Array:
-    """The block of GᵀG for two sets of channels; `at_ones` is that of all channels.
+    """The block of GᵀG for two sets of channels; `at_ones` says whether all gains of the problem are one.
 
-    Under a metric from products of images of atoms where it has to be, or `images` are asked for.
+    With a metric whose part to subtract is not of low rank, or with `images`, it is the product of the
+    images of the atoms.
     """
     if (metric := rows.metric) is not None:
         if images or not metric_atoms.of_low_rank(metric):
@@ -214,7 +217,7 @@ def gram_block(rows: Problem, columns: Problem, *, at_ones: bool, images: bool =
 
 
 def _image_block(metric: Metric, rows: Problem, columns: Problem) -> Array:
-    """The block of products of images of atoms. nkD² flops."""
+    """The block of inner products of the images of atoms. nkD² flops."""
     maker = metric_atoms.Images(metric, rows.dtype)
     right = maker.of(columns.responses(), columns.centred())
     out = np.empty((rows.shape[0], len(right)), rows.dtype)
@@ -224,26 +227,29 @@ def _image_block(metric: Metric, rows: Problem, columns: Problem) -> Array:
 
 
 def _mean_products(problem: Problem, centred: Array) -> tuple[NDArray[np.float64], float]:
-    """a_i = ỹ_i·m and c = m·m."""
+    """a_i = ỹ_i·m for each channel, and c = m·m, with the mean m."""
     mean = problem.mean.astype(problem.dtype)
     a = blas.product(centred, mean[:, np.newaxis])[:, 0]
     return a.astype(np.float64), blas.dot(problem.mean, problem.mean)
 
 
 def _gram_product(problem: Problem, v: Array) -> Array:
-    """GᵀG v (N,)."""
+    """GᵀG v (N,) for one vector v."""
     return apply_gram(problem, v[np.newaxis])[0]
 
 
 @summed()
 def _dual_product(problem: Problem, v: Array) -> Array:
-    """GGᵀ M (D²,) for a symmetric matrix M, as vectors."""
+    """GGᵀ M for a symmetric matrix M; both are vectors (D²,)."""
     D = problem.shape[1]
     return apply_atoms(problem, apply_adjoint(problem, v.reshape(1, D, D))).ravel()
 
 
 def _beginning(problem: Problem, covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A matrix to begin Lanczos with: the covariance, or its image unless that is next to nothing."""
+    """A matrix from which Lanczos starts: the covariance, or its image under the metric.
+
+    Where that image is next to nothing, it is the image of a random combination of atoms.
+    """
     if problem.metric is None:
         return covariance
     image: NDArray[np.float64] = problem.metric.image(covariance)
@@ -254,7 +260,7 @@ def _beginning(problem: Problem, covariance: NDArray[np.float64]) -> NDArray[np.
 
 
 def small_gram(problem: Problem) -> NDArray[np.float64] | None:
-    """GᵀG (N, N) at gains of one, where X and it stay in the caches of a core; otherwise None."""
+    """GᵀG (N, N) at gains of one, if X and GᵀG stay in the caches of a core; otherwise None."""
     N, D = problem.shape
     few = N * N * D <= ELEMENT_PRODUCTS * PARALLEL_SIZE
     if not (few and problem.fits_caches() and problem.ready(problem.X)):
@@ -269,9 +275,9 @@ def largest_eigenvalue(
     problem: Problem, diagonal: NDArray[np.float64], covariance: NDArray[np.float64],
     gram: NDArray[np.float64] | None = None,
 ) -> float:  # fmt: skip
-    """λ_max(GᵀG), by Lanczos, from the diagonal of GᵀG and the covariance. Some 30ND² flops.
+    """λ_max(GᵀG) by Lanczos, given the diagonal of GᵀG and the covariance. Some 30ND² flops.
 
-    With `gram` products are with that.
+    With `gram`, which is GᵀG, products are with that matrix.
     """
     N, _ = problem.shape
     if not diagonal.any():
@@ -284,15 +290,16 @@ def largest_eigenvalue(
         if found[1] <= SHORT_TOL:
             return float(found[0])
     if N <= 32:
-        # only the lower triangle holds numbers, so the whole is not to be checked for NaN
+        # only the lower triangle holds numbers, so the matrix must not be checked for NaN as a whole
         A = gram_triangle(problem)
         return float(eigh(A, lower=True, eigvals_only=True, check_finite=False)[-1])
-    # ARPACK compares with an absolute size near the rounding of one: bring the eigenvalue there. The top
-    # mode mostly scales the covariance. From there a basis of 6, with 7 products, has the eigenvalue to
-    # 1e-10 in all recordings and simulations tried; the error is the square of `tol`. With nuisance terms,
-    # which take most of that mode, a basis of 7 spares a second round of products.
+    # ARPACK compares with an absolute size near unit roundoff, so the eigenvalue is scaled to about one.
+    # The leading eigenvector mostly scales the covariance, so Lanczos starts there. A basis of 6, with 7
+    # products, then gives the eigenvalue to 1e-10 in all recordings and simulations tried; the error is the
+    # square of `tol`. Nuisance terms remove most of that eigenvector; with them a basis of 7 avoids a second
+    # round of products.
     top = diagonal.max()
-    if problem.rows.on_workers:  # GGᵀ has it as well, and no vector over channels to be sent
+    if problem.rows.on_workers:  # GGᵀ has the same eigenvalue, and needs no vector over channels to be sent
         n, start = covariance.size, _beginning(problem, covariance).ravel()
         multiply = functools.partial(_dual_product, problem)
     else:

@@ -1,4 +1,7 @@
-"""What keeps gains near one: ½ δᵀPδ with P = λI, diag(λ_i) or ΓᵀΓ."""
+"""The ridge penalty, which keeps gains near one: ½ δᵀPδ with δ = z − 1 and P = λI, diag(λ_i) or ΓᵀΓ.
+
+The last is Tikhonov's, with a matrix Γ.
+"""
 
 from __future__ import annotations
 
@@ -19,23 +22,24 @@ Array = NDArray[np.float64]
 
 # Columns of ΓᵀΓ that are made together.
 PANEL = 256
-# Flops of other products in the time of an element of Γ, which is read once.
+# One element of Γ, which is read once, takes the time of this many flops of other products.
 ELEMENT_FLOPS = 16.0
-# Penalties beyond are as good as this: gains are one anyway. Of Γ, whose entries are squared and summed:
+# Penalties are limited to this: with larger ones, too, gains are one. Entries of Γ have a limit of their own,
+# as they are squared and summed.
 LARGEST_PENALTY = 1e300
 LARGEST_ROOT = 1e140
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Penalty:
-    """P = diag(own) + ΓᵀΓ, with one number for all channels or one for each, and Γ or none."""
+    """P = diag(own) + ΓᵀΓ; `own` is one number for all channels or one for each, and Γ may be absent."""
 
     own: float | Array
-    root: Any = None  # Γ (K, N), an array or in compressed rows
+    root: Any = None  # Γ (K, N), as an array or as a sparse matrix in compressed rows
 
     @classmethod
     def of(cls, name: str, value: Any, n: int) -> Penalty:
-        """From what a user gives: a number, one for each of n channels, or Γ with n columns."""
+        """Check an argument: a number, one number for each of n channels, or Γ with n columns."""
         if sp.issparse(value):
             return _of_matrix(name, _checked_sparse(name, value, n))
         if not isinstance(value, (list, tuple)) and np.ndim(value) == 0:
@@ -56,7 +60,10 @@ class Penalty:
         return cls(_one_or_each(values))
 
     def in_units(self, exponent: int, dead: NDArray[np.bool_]) -> Penalty:
-        """The same in units in which X is 2**exponent times as large; dead channels are on their own."""
+        """The same penalty in units in which X is 2**exponent times as large.
+
+        Dead channels have no part in Γ, and get a penalty of their own if they have none.
+        """
         if self.uniform and exponent == 0:
             return self if self.own <= LARGEST_PENALTY else Penalty(LARGEST_PENALTY)
         with np.errstate(over="ignore", under="ignore"):
@@ -76,27 +83,27 @@ class Penalty:
 
     @property
     def value(self) -> Any:
-        """λ, λ of each channel, or Γ."""
+        """The penalty as a user gives it: λ, λ of each channel, or Γ."""
         return self.own if self.root is None else self.root
 
     @property
     def uniform(self) -> bool:
-        """Whether it is λI."""
+        """Whether P is λI."""
         return self.root is None and isinstance(self.own, float)
 
     @property
     def definite(self) -> bool:
-        """Whether it is λI, or has an inverse that is diagonal."""
+        """Whether P is λI, or diagonal with an inverse."""
         return self.uniform or (self.root is None and bool(np.min(self.own) > 0))
 
     @property
     def weights(self) -> Any:
-        """The diagonal of P: one number where it is uniform, otherwise (N,)."""
+        """The diagonal of P: one number where P is uniform, otherwise (N,)."""
         return self.own if self.root is None else self._diagonal
 
     @property
     def largest(self) -> float:
-        """A bound of its largest eigenvalue, reached where it is diagonal."""
+        """An upper bound of the largest eigenvalue of P, which is exact where P is diagonal."""
         if self.uniform:
             return float(self.own)
         return float(np.max(self.own) if self.root is None else self.weights.sum())
@@ -107,7 +114,7 @@ class Penalty:
         return self.own + squares.sum(axis=0)
 
     def products(self, V: Array) -> Array:
-        """P v for the rows v of V (T, N)."""
+        """P v for each row v of V (T, N)."""
         out = self.own * V
         if self.root is not None:
             rows, images = np.atleast_2d(out), self._images(V)
@@ -119,7 +126,7 @@ class Penalty:
         return out
 
     def _images(self, V: Array) -> Array:
-        """Γ v for the rows v of V (T, N) or of one vector."""
+        """Γ v for each row v of V (T, N), or for one vector."""
         rows = np.atleast_2d(V)
         if sp.issparse(self.root):
             return (self.root @ rows.T).T
@@ -127,11 +134,11 @@ class Penalty:
             return blas.product(rows, self.root, tb=True)
 
     def _held(self, rows: Array) -> contextlib.AbstractContextManager[None]:
-        """BLAS at one thread, unless more pay for products of rows (T, N) with Γ."""
+        """Hold BLAS at one thread, unless threads pay for products of rows (T, N) with Γ."""
         return blas_for(max(ELEMENT_FLOPS, 2.0 * len(rows)) * self.root.size)
 
     def quadratic(self, V: Array) -> Array:
-        """vᵀPv for the rows v of V (T, N)."""
+        """vᵀPv for each row v of V (T, N), or for one vector."""
         if self.uniform:
             return self.own * np.square(V).sum(axis=-1)
         out = (self.own * np.square(V)).sum(axis=-1)
@@ -141,7 +148,7 @@ class Penalty:
         return out
 
     def add_to(self, A: NDArray[Any]) -> None:
-        """A += P, at least its lower triangle."""
+        """Add P to A, at least in the lower triangle."""
         n = len(A)
         A.flat[:: n + 1] += np.asarray(self.own).astype(A.dtype)
         for first in range(0, n if self.root is not None else 0, PANEL):
@@ -153,7 +160,7 @@ class Penalty:
                     np.ascontiguousarray(self.root[:, some]) for some in (slice(first, n), columns)
                 )
                 panel = blas.product(left, right, ta=True)
-            with np.errstate(invalid="ignore"):  # above the diagonal may be anything
+            with np.errstate(invalid="ignore"):  # entries above the diagonal may be anything
                 A[first:, columns] += panel
 
 
@@ -162,7 +169,7 @@ def _one_or_each(values: Array) -> float | Array:
 
 
 def _of_matrix(name: str, root: Any) -> Penalty:
-    """ΓᵀΓ; diagonal where no row of Γ has two entries."""
+    """The penalty ΓᵀΓ, as a diagonal one where no row of Γ has two entries."""
     values = root.data if sp.issparse(root) else root
     if np.abs(values).max(initial=0.0) > 1e150:
         raise ValueError(f"Argument '{name}' must have entries below 1e150, not {np.abs(values).max():.3g}.")
@@ -172,7 +179,7 @@ def _of_matrix(name: str, root: Any) -> Penalty:
 
 
 def _checked_sparse(name: str, value: Any, n: int) -> Any:
-    """A copy in compressed rows."""
+    """A checked copy of a sparse matrix, in compressed rows."""
     if value.dtype.kind not in "biuf":
         raise TypeError(f"Argument '{name}' must hold real numbers, not dtype {value.dtype}.")
     if value.ndim != 2:

@@ -1,4 +1,4 @@
-"""covariance() and target_covariance(): covariances over conditions, of sums over channels."""
+"""covariance() and target_covariance(): covariances over conditions, as sums over channels."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ def covariance(X: NDArray[Any], *, gains: ArrayLike | None = None, center: bool 
 @overload
 def covariance(X: Any, *, gains: ArrayLike | None = None, center: bool = True) -> Any: ...
 def covariance(X: Any, *, gains: ArrayLike | None = None, center: bool = True) -> Any:
-    """Covariance over conditions of responses, C = Xᵀ diag(z) J diag(z) X.
+    """Covariance of responses over conditions, C = Xᵀ diag(z) J diag(z) X.
+
+    X holds N channels and D conditions, z is a gain for each channel, and J removes the mean over channels.
 
     Parameters
     ----------
     X : array_like, shape (N, D)
-        Responses: one row a channel, one column a condition.
+        Responses: one row per channel, one column per condition.
     gains : array_like, shape (N,), optional
-        One gain z a channel; ones by default.
+        Gains z, one per channel; ones by default.
     center : bool, default True
-        Remove the mean over channels, condition by condition (J = I − 11ᵀ/N). With ``False``, J = I
-        and C is the "overlap" of the conditions.
+        Whether to remove the mean over channels, condition by condition (J = I − 11ᵀ/N). With ``False``,
+        J = I and C is the "overlap" of the conditions.
 
     Returns
     -------
     ndarray, shape (D, D)
-        Symmetric, in units of X squared. It is a sum over channels: divide by N or N − 1 for a mean. A
-        DataFrame or DataArray with the names of the conditions, where X is one.
+        Symmetric, in units of X squared. It is a sum over channels: divide by N or N − 1 for a mean. If X is
+        a DataFrame or DataArray, so is the result, with the names of the conditions.
 
     Raises
     ------
@@ -46,10 +48,10 @@ def covariance(X: Any, *, gains: ArrayLike | None = None, center: bool = True) -
 
     Notes
     -----
-    ND² flops, and twice that up to 128 conditions, where a kernel on all threads is faster; 8D² bytes and one
-    block of rows beside X, which is not copied. The mean is subtracted
-    before the product, so that a large common offset costs no digits. For float32 X products within a
-    block of rows are summed in float32: good to some 1e-6 of the largest entry.
+    It takes ND² flops, or twice that up to 128 conditions, where a kernel on all threads is faster. It needs
+    8D² bytes and one block of rows beside X, which is not copied. The mean is subtracted before the product,
+    so that a large common offset costs no digits. For float32 X, products within a block of rows are summed
+    in float32, and the result is accurate to some 1e-6 of the largest entry.
     """
     problem = Problem.of(X, gains=gains, center=center)
     return like_matrix(problem.unscaled(problem.covariance(), y=2), X, problem.labels.columns)
@@ -60,26 +62,26 @@ def target_covariance(Y: NDArray[Any], *, like: ArrayLike | None = None, center:
 @overload
 def target_covariance(Y: Any, *, like: ArrayLike | None = None, center: bool = True) -> Any: ...
 def target_covariance(Y: Any, *, like: Any = None, center: bool = True) -> Any:
-    """Target covariance S from the responses of another population, on the scale of X's.
+    """Target covariance S from the responses Y of another population, on the scale of X's covariance.
 
-    S = c · YᵀJY with c = tr(XᵀJX) / tr(YᵀJY), so that the number of channels and the units of the
-    two recordings do not matter.
+    S = c · YᵀJY with c = tr(XᵀJX) / tr(YᵀJY), where J removes the mean over channels. So the number of
+    channels and the units of the two recordings do not matter.
 
     Parameters
     ----------
     Y : array_like, shape (M, D)
-        Responses of the other population to the same conditions: in the same order, or where both have
-        names for them (DataFrame, DataArray) in any.
+        Responses of the other population to the same conditions, in the same order. The order may differ if
+        both Y and `like` name their conditions (DataFrame, DataArray).
     like : array_like, shape (N, D), optional
-        The input responses X whose covariance gives the trace, and whose conditions give the order. Without
-        it c = 1.
+        The input responses X, whose covariance gives the trace, and whose conditions give the order. Without
+        it, c = 1.
     center : bool, default True
-        As in `covariance`; the same as in the fit.
+        As in `covariance`. It must be the same as in the fit.
 
     Returns
     -------
     ndarray, shape (D, D)
-        A DataFrame or DataArray with the names of the conditions, where Y is one.
+        Symmetric. If Y is a DataFrame or DataArray, so is the result, with the names of the conditions.
 
     Raises
     ------
@@ -90,11 +92,11 @@ def target_covariance(Y: Any, *, like: Any = None, center: bool = True) -> Any:
     Warns
     -----
     LabelWarning
-        If the conditions of Y are in another order than those of `like`: they are aligned by name.
+        If the conditions of Y are in another order than those of `like`. They are aligned by name.
 
     Notes
     -----
-    The flops of `covariance` for Y, and 8ND for the trace of X's.
+    It takes the flops of `covariance` for Y, and 8ND for the trace of X's covariance.
     """
     if like is None:
         output = Problem.of(Y, center=center, name="Y")
@@ -109,7 +111,10 @@ def target_covariance(Y: Any, *, like: Any = None, center: bool = True) -> Any:
 def scaled_target(
     Y: Any, given: Problem, like: str = "'like'", *, name: str = "Y"
 ) -> tuple[Array, float, int]:
-    """The target covariance of responses, on the scale and in the order of those given; its c; and M."""
+    """The target covariance of responses Y, its factor c, and the number M of Y's channels.
+
+    It has the scale and the order of conditions of the problem `given`.
+    """
     output = Problem.of(aligned(name, Y, given.labels, like), center=given.center, name=name)
     if output.shape[1] != given.shape[1]:
         raise ValueError(
@@ -125,7 +130,7 @@ def scaled_target(
 
 
 def aligned(name: str, Y: Any, wanted: Labels, like: str = "'X'") -> Any:
-    """Responses with their conditions in the order of the wanted ones, where both have names."""
+    """Responses with their conditions in the order of the wanted labels, where both have names."""
     labels = Labels.of(name, Y)
     order = order_of(labels.columns, wanted.columns, "condition", name, like)
     if order is None:
@@ -136,16 +141,16 @@ def aligned(name: str, Y: Any, wanted: Labels, like: str = "'X'") -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What a fit was given of the two: S, or the responses whose target covariance it is."""
+    """The target of a fit: S as given, or the target covariance of the responses that were given."""
 
     S: Any
-    scale: float | None  # c of the responses
-    labels: Labels  # conditions that have names in S or the responses alone
+    scale: float | None  # the factor c, if responses were given
+    labels: Labels  # those of X, with conditions that only S or the responses name
     n_responses: int | None = None  # channels of the responses
 
     @classmethod
     def of(cls, S: Any, responses: Any, given: Problem, *, name: str = "responses") -> Target:
-        """One of the two; errors call the responses `name`."""
+        """The target from either S or responses, of which exactly one is given; errors say `name`."""
         if responses is None:
             if S is None:
                 raise TypeError(
@@ -160,14 +165,14 @@ class Target:
 
     @property
     def stats(self) -> dict[str, Any]:
-        """What a fit keeps of responses, for the prediction of other conditions and to say what they were."""
+        """Scale and number of the responses, which a fit keeps for predictions and for its description."""
         if self.scale is None:
             return {}
         return {"target_scale": self.scale, "n_responses": self.n_responses}
 
 
 def rounding_floor(problem: Problem, n_conditions: int) -> float:
-    """The trace that rounding may leave of so many conditions, to which all channels respond alike."""
+    """The trace that rounding may leave of `n_conditions` conditions to which all channels respond alike."""
     return (
         problem.shape[0]
         * n_conditions
