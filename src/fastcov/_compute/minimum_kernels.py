@@ -137,7 +137,7 @@ def escaped(state: Any, moved: int) -> None:
 def worth_of(value: float, size: float) -> float:
     """By how much another minimum must be lower than the loss `value`.
 
-    Errors of the covariance are differences of matrices whose norms add up to `size`.
+    Errors of the covariance are differences of matrices whose norms add up to `size` at most.
     """
     lost = EPSILON * size
     return WORTH * value + 2.0 * lost * np.sqrt(value) + lost * lost

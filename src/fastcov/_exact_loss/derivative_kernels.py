@@ -1,21 +1,22 @@
-"""Compiled code of the certificate of exact fits: apart from the minimiser's, for many gains at once."""
+"""Compiled code for the certificate of exact fits, separate from the minimiser's, for many gains at once."""
 
 import numpy as np
 from numba import prange
 
 from .._compute.jit import Kernel
 
-# Rows that meet a matrix at once, or up to twice as many.
+# Rows that are multiplied by a matrix at once; `covariance_parts` takes up to twice as many.
 ROWS = 128
-# What `sums_by_row` fills: x.W y and x.W x, x.x, x.y, y.y, and the sums of x and of y.
+# Places of the sums that `sums_by_row` fills: x.W y, x.W x, x.x, x.y, y.y, the sum of x and the sum of y.
 XWY, XWX, XX, XY, YY, SX, SY, SUMS = range(8)
 
 
 @Kernel
 def covariance_parts(X, gains, means, parts):
-    """parts[t, c] = what the c-th of C parts of the rows adds to the covariance at gains[t]. 2TnD^2 flops.
+    """parts[t, c] = the contribution of the c-th of C parts of the rows to the covariance at gains[t].
 
-    X (n, D), gains (T, n), means (T, D) of gains * X, parts (T, C, D, D).
+    X is (n, D), gains are (T, n), means (T, D) are those of gains * X, and parts are (T, C, D, D). 2TnD^2
+    flops.
     """
     n, d = X.shape
     chunks = parts.shape[1]
@@ -35,9 +36,9 @@ def covariance_parts(X, gains, means, parts):
 
 @Kernel
 def sums_by_row(X, gains, means, W, out):
-    """out[t, :, i] as the places above say, for symmetric W (T, D, D) and y = gains[t, i] x_i - means[t].
+    """out[t, :, i] = the sums for x = x_i and y = gains[t, i] x_i - means[t], at the places XWY to SY.
 
-    2TnD^2 flops.
+    W (T, D, D) is symmetric. 2TnD^2 flops.
     """
     n, d = X.shape
     chunks = (n + ROWS - 1) // ROWS

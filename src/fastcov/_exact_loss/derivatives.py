@@ -1,4 +1,7 @@
-"""The exact loss at gains of many targets, apart from the minimiser: gradients, quartics of single gains."""
+"""The exact loss for many targets, each at gains of its own: gradients, and quartics of single gains.
+
+It is separate from the minimiser.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +23,19 @@ from .single_gains import quartics, share
 
 Array = NDArray[np.float64]
 
-# Targets that are looked at together, in bytes of their parts of covariances and sums.
+# Targets that are evaluated together, in bytes of their parts of covariances and sums.
 TOGETHER_BYTES = 1 << 24
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Derivatives:
-    """Of T targets at gains (T, N), in scaled units."""
+    """The loss of T targets at gains (T, N) and its derivatives, in scaled units."""
 
     covariance: Array  # (T, D, D)
     value: Array  # (T,)
     quartics: Array  # c₁ to c₄ along each gain (T, 4, N); the first is the gradient
-    rounding: Array  # norms of gradients that rounding explains (T,)
-    worth: Array  # what a lower minimum along a single gain has to save (T,)
+    rounding: Array  # the norm of a gradient that rounding explains (T,)
+    worth: Array  # by how much another minimum along a single gain must be lower (T,)
 
     @property
     def gradient(self) -> Array:
@@ -40,9 +43,9 @@ class Derivatives:
 
 
 def derivatives(problem: Problem, target: Array, penalty: Penalty, gains: Array) -> Derivatives:
-    """Some 4ND² flops a target. `problem` is at gains of one, in float64."""
+    """The loss and its derivatives. `problem` is at gains of one, in float64. Some 4ND² flops per target."""
     metric, (N, D) = problem.metric, problem.shape
-    short = N * D * D < COMPILED and problem.ready(problem.X)  # sums of parts of its rows are small, too
+    short = N * D * D < COMPILED and problem.ready(problem.X)  # then sums over parts of rows are small, too
     if short and (metric is None or metric.weights is None):
         parts = list(_together(problem, target, penalty, gains))
     else:
@@ -54,9 +57,10 @@ def derivatives(problem: Problem, target: Array, penalty: Penalty, gains: Array)
 
 
 def covariances(X: Array, gains: Array, center: bool, *, size: int) -> tuple[Array, Array]:
-    """Covariances of X (N, D) at gains (T, N), as (T, D, D), and the means of its rows (T, D). 2TND² flops.
+    """Covariances (T, D, D) of X (N, D) at gains (T, N), and the means of the weighted rows (T, D).
 
-    For X that stays in the caches, with BLAS held at one thread; `size` decides whether threads pay.
+    For X that stays in the caches. The caller holds BLAS at one thread. `size` decides whether threads are
+    used. 2TND² flops.
     """
     N, D = X.shape
     means = blas.product(gains, X) / N if center else np.zeros((len(gains), D))
@@ -66,8 +70,8 @@ def covariances(X: Array, gains: Array, center: bool, *, size: int) -> tuple[Arr
 
 
 def _alone(problem: Problem, S: Array, penalty: Penalty, z: Array) -> Derivatives:
-    """Of one target, by passes over any X."""
-    zeros = np.zeros_like(S)  # of the objective what does not depend on gains of one
+    """The derivatives of one target, from passes over any X."""
+    zeros = np.zeros_like(S)  # like z, in place of what an exact objective knows at gains of one: not used
     point = Objective(problem, S, penalty, zeros, z, None, compiled=False).at(z)
     assert point.second_diagonal is not None
     weights = np.broadcast_to(np.asarray(penalty.weights, np.float64), len(z))

@@ -1,4 +1,4 @@
-"""The exact loss, of fourth order in the gains, and its gradient: one vector of gains or a batch."""
+"""The exact loss, of fourth order in the gains, and its gradient, for one vector of gains or a batch."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .small import plain_loss
 
 Array = NDArray[np.float64]
 
-# A batch is evaluated through products of pairs of conditions, one large GEMM for all candidates,
-# from this many candidates on and up to this many conditions; else one candidate after another,
-# each with a threaded SYRK. Measured against each other with 2 cores at N = 148 to 2000: at D = 48
+# From this many candidates on, and up to this many conditions, a batch is evaluated through products of pairs
+# of conditions, with one large GEMM for all candidates. Otherwise one candidate is evaluated after another,
+# each with a threaded SYRK. The two were compared on 2 cores at N = 148 to 2000: at D = 48
 # the pairs win from 16 candidates on (4.8 times at 256), at D = 186 never by more than the noise.
 PAIR_CANDIDATES = 16
 PAIR_CONDITIONS = 96
-# The products of pairs for a block of rows, and the packed errors of a group of candidates.
+# Bytes of the products of pairs for a block of rows, and of the packed errors of a group of candidates.
 PAIR_BYTES = 1 << 22
 GROUP_BYTES = 1 << 27
-# The pairs subtract the mean after the product. Where that leaves a smaller share of the trace than
-# this, three digits are lost, and the candidate is evaluated alone, its mean subtracted first.
+# With pairs, the mean is subtracted after the product. Where that leaves a smaller share of the trace than
+# this, three digits are lost, and the candidate is evaluated alone, with its mean subtracted first.
 CANCELLATION = 1e-3
 
 
@@ -38,28 +38,32 @@ def loss(
     X: ArrayLike, S: ArrayLike, gains: ArrayLike, *, ridge: Any = 0.0, center: bool = True,
     nuisance: str | Sequence[str] | None = None, pairs: str | ArrayLike | None = None,
 ) -> Any:  # fmt: skip
-    """Exact loss of gains: L(z) = ½‖Xᵀ diag(z) J diag(z) X − S‖²_F + (λ/2)‖z − 1‖².
+    """Exact loss of gains z, L(z) = ½‖C(z) − S‖²_F + (λ/2)‖z − 1‖² with C(z) = Xᵀ diag(z) J diag(z) X.
+
+    C(z) is the covariance of the responses X with gains z, and S is its target. J removes the mean over
+    channels, and λ is the ridge.
 
     Parameters
     ----------
     X : array_like, shape (N, D)
-        Responses: one row a channel, one column a condition. It may be a dask array, as for `fit`.
+        Responses: one row per channel, one column per condition. It may be a dask array, as for `fit`.
     S : array_like, shape (D, D) or (T, D, D)
-        Target covariance; a stack goes with T vectors of gains, pair by pair, or with one.
+        Target covariance, or a stack of T. A stack goes with T vectors of gains, pair by pair, or with one.
     gains : array_like, shape (N,) or (K, N)
         Gains z, or K candidates, which are evaluated in parallel.
     ridge : float, or array_like of shape (N,) or (K, N), default 0.0
-        λ ≥ 0 in units of X to the fourth, λ of each channel, or Γ with ½‖Γ(z − 1)‖² as the last term, as
-        for `fit`.
+        λ ≥ 0 in units of X to the fourth, or one λ per channel, or a matrix Γ with ½‖Γ(z − 1)‖² as the last
+        term of the loss, as for `fit`.
     center : bool, default True
-        Whether the covariance is that of responses less their mean over channels.
+        Whether the mean over channels is removed from the responses. If not, J is the identity.
     nuisance, pairs
-        As for `fit`: the loss is ½ min over β, γ of Σ_ab w_ab (C + βI + γ11ᵀ − S)²_ab, and the ridge term.
+        As for `fit`, with nuisance terms β, γ and weights w of pairs of conditions. The loss is
+        ½ min over β, γ of Σ_ab w_ab (C + βI + γ11ᵀ − S)²_ab, plus the ridge term.
 
     Returns
     -------
     float, or ndarray of shape (K,) or (T,)
-        In units of X to the fourth.
+        The loss, in units of X to the fourth.
 
     Raises
     ------
@@ -68,11 +72,12 @@ def loss(
 
     Notes
     -----
-    ND² flops a candidate (one symmetric rank-N update; twice that up to 128 conditions, where a kernel on all
-    threads is faster), memory for a block of rows and D × D; no candidate has a copy of X. From 16 candidates
-    on and up to 96 conditions the errors of all are held together, 4D² bytes each but at most 128 MB. With
-    nuisance terms or pairs one candidate is evaluated after another. For float32 X products within a block of
-    rows are summed in float32: good to some 1e-6 of ‖S‖² or ‖C‖².
+    Each candidate takes ND² flops (one symmetric rank-N update), or twice that up to 128 conditions, where a
+    kernel on all threads is faster. The memory is that of a block of rows and of D × D numbers; no candidate
+    has a copy of X. From 16 candidates on and up to 96 conditions, the errors of all candidates are held
+    together, 4D² bytes each but at most 128 MB. With nuisance terms or pairs, one candidate is evaluated
+    after another. For float32 X, products within a block of rows are summed in float32, and the loss is
+    accurate to some 1e-6 of ‖S‖² or ‖C‖².
 
     Examples
     --------
@@ -89,9 +94,10 @@ def loss_and_gradient(
     X: ArrayLike, S: ArrayLike, gains: ArrayLike, *, ridge: Any = 0.0, center: bool = True,
     nuisance: str | Sequence[str] | None = None, pairs: str | ArrayLike | None = None,
 ) -> tuple[Any, Array]:  # fmt: skip
-    """Exact loss of gains and its gradient, ∇L = 2 rowsum(X ∘ (Ỹ E)) + λ(z − 1).
+    """Exact loss of gains z and its gradient, ∇L = 2 rowsum(X ∘ (Ỹ E)) + λ(z − 1).
 
-    Ỹ = J diag(z) X and E = ỸᵀỸ − S, or w ∘ (ỸᵀỸ + βI + γ11ᵀ − S) with the best β and γ.
+    Here Ỹ = J diag(z) X, where J removes the mean over channels, and E = ỸᵀỸ − S. With nuisance terms or
+    pairs, E = w ∘ (ỸᵀỸ + βI + γ11ᵀ − S) with the best β and γ. The symbols are those of `loss`.
 
     Parameters
     ----------
@@ -101,6 +107,7 @@ def loss_and_gradient(
     Returns
     -------
     loss : float, or ndarray of shape (K,) or (T,)
+        As `loss` returns it.
     gradient : ndarray, shape (N,), (K, N) or (T, N)
         float64, in units of X to the fourth.
 
@@ -111,11 +118,11 @@ def loss_and_gradient(
 
     Notes
     -----
-    2ND² flops a candidate more than `loss`, otherwise the same.
+    It takes 2ND² flops per candidate more than `loss`, and otherwise the same.
 
     Examples
     --------
-    The signature is what `scipy.optimize.minimize` takes with ``jac=True``:
+    `scipy.optimize.minimize` takes a function that returns both, with ``jac=True``:
 
     >>> import fastcov as fc
     >>> from scipy.optimize import minimize
@@ -171,7 +178,7 @@ def _evaluate(
 def exact_losses(
     problem: Problem, target: Array, Z: Array, *, gradient: bool = False
 ) -> tuple[Array, Array | None]:
-    """½‖C(z_k) − S_k‖² (K,), and gradients (K, N) if asked for, in scaled units, without ridge.
+    """The losses ½‖C(z_k) − S_k‖² (K,) without ridge, in scaled units, and with `gradient` gradients (K, N).
 
     `problem` is at the first candidate.
     `target` (T, D, D) holds one matrix for all candidates or one for each.
@@ -183,14 +190,14 @@ def exact_losses(
     pairs = K >= PAIR_CANDIDATES and D <= PAIR_CONDITIONS
     if (
         pairs and problem.metric is None and not problem.rows.on_workers
-    ):  # sums for each candidate need no pairs here
+    ):  # on workers, sums for each candidate need no pairs
         size = max(1, GROUP_BYTES // (4 * D * (D + 1)))
         for start in range(0, K, size):
             group = slice(start, min(start + size, K))
             S = target if len(target) == 1 else target[group]
             part = None if gradients is None else gradients[group]
             alone[group] = _by_pairs(problem, S, Z[group], losses[group], part)
-    with blas_for(0.0 if D <= NARROW else np.inf):  # entered once, where all products are of kernels
+    with blas_for(0.0 if D <= NARROW else np.inf):  # held once for all, where only kernels multiply
         for k in np.flatnonzero(alone):
             at_k = problem if k == 0 else problem.at(Z[k])
             error = at_k.covariance() - target[k if len(target) > 1 else 0]
@@ -205,10 +212,11 @@ def exact_losses(
 def _by_pairs(
     problem: Problem, target: Array, Z: Array, losses: Array, gradients: Array | None
 ) -> NDArray[np.bool_]:
-    """Losses and gradients of a group of candidates; returns which of them lost digits.
+    """Fill losses and gradients of a group of candidates; returns which candidates lost digits.
 
-    C = Σ z_i² x_i x_iᵀ − N ȳ ȳᵀ with ȳ the mean of z_i x_i: its first term is linear in the products
-    of pairs of conditions x_ia x_ib, and so is the gradient 2 x_iᵀ E ỹ_i = 2 (z_i x_iᵀ E x_i − x_iᵀ E ȳ).
+    C = Σ z_i² x_i x_iᵀ − N ȳ ȳᵀ, with ȳ the mean of z_i x_i over channels. The first term is linear in the
+    products x_ia x_ib of pairs of conditions, and so is the gradient
+    2 x_iᵀ E ỹ_i = 2 (z_i x_iᵀ E x_i − x_iᵀ E ȳ).
     """
     K, (N, D) = len(Z), problem.shape
     dtype = problem.dtype
@@ -219,7 +227,7 @@ def _by_pairs(
         if problem.center:
             blas.add_product(w, z, block)
     w /= np.sqrt(N)  # w wᵀ = N ȳ ȳᵀ
-    # Four times as long an element as kernels elsewhere: 0.3 ms for 256 candidates and 48 conditions.
+    # An element takes four times as long as in other kernels: 0.3 ms for 256 candidates and 48 conditions.
     pair_kernels.packed_errors(packed, w, target, losses, kept, size=4 * packed.size)
     if gradients is not None:
         Ew = np.empty((K, D))
@@ -233,7 +241,7 @@ def _by_pairs(
 
 
 def _pair_blocks(problem: Problem) -> Iterator[tuple[slice, NDArray[Any], NDArray[Any]]]:
-    """Rows, X[rows] and the products x_ia x_ib of its pairs of conditions a <= b."""
+    """Yield a slice of rows, X[rows], and its products x_ia x_ib of pairs of conditions a <= b."""
     N, D = problem.shape
     step = max(32, PAIR_BYTES // (4 * D * (D + 1)))
     buffer = np.empty((min(step, N), D * (D + 1) // 2), problem.dtype)

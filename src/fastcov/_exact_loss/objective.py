@@ -1,16 +1,17 @@
-"""What the gains minimise: the exact loss, or its linearisation, with gradient and products of curvature.
+"""The objective: the exact loss or its linearisation, with its gradient and its products with the Hessian.
 
-With ỹ_i the weighted, centred responses at gains z and E the error of the covariance there:
+With ỹ_i the weighted, centred responses at gains z, and E = C(z) − S the error of the covariance there:
 
     L = ½‖E‖² + ½ δᵀPδ,    ∇L = Gᵀ E + P δ,    δ = z − 1,    G at z,
     H v = Gᵀ(G v) + P v + 2 rowsum(X ∘ (Ṽ E)),             Ṽ = J diag(v) X
 
-The last term has the second-order diagonal 2 x_iᵀ E x_i. With a metric, E, G v and ṼᵀṼ stand for their
-images under R, and Gᵀ and the second-order diagonal take Rᵀ of these.
+The first two terms of H are the Gauss-Newton Hessian. The last term has the second-order diagonal
+2 x_iᵀ E x_i. With a metric, E, G v and ṼᵀṼ stand for their images under R, and Gᵀ and the second-order
+diagonal take Rᵀ of these images.
 
 Along a line z + t v the error is E + t G v + t² ṼᵀṼ, so that the loss is a quartic in t. The linearised
-loss has E = G δ − e₀ and G at gains of one throughout, and no terms of second order. Scaled units of a
-Problem; gains are plain numbers.
+loss has E = G δ − e₀ and G at gains of one throughout, and no terms of second order. All values are in the
+scaled units of a Problem; gains are plain numbers.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from .._model.ridge_penalty import Penalty
 
 Array = NDArray[np.float64]
 
-# Up to so many multiplications a product, all of a step is one compiled call: some 0.2 s at most.
+# If a product takes fewer multiplications than this, a whole step is one compiled call: some 0.2 s at most.
 COMPILED = 20_000_000
 _NONE = (np.empty((0, 0)), np.empty((0, 0)))
 
@@ -42,15 +43,15 @@ class Point:
 
     gains: Array
     problem: Problem  # around z; around ones for the linearised loss
-    coarse: Problem  # the same in the precision of products of curvature
+    coarse: Problem  # the same in the precision of products with the Hessian
     error: Array  # E (D, D)
-    image: Array  # R E, which the loss is of: E without a metric, as the next is
+    image: Array  # R E, whose norm gives the loss; without a metric it is E, and so is the next
     weighed: Array  # RᵀR E
     value: float
     gradient: Array  # (N,)
-    second_diagonal: Array | None  # 2 x_iᵀ E x_i: curvature along each gain that is not of GᵀG; None: not any
+    second_diagonal: Array | None  # 2 x_iᵀ E x_i: curvature along each gain beyond that of GᵀG; None: no such
     norms: Array  # ‖g_i‖²
-    rounding: float  # norm of a gradient that rounding of E and z explains
+    rounding: float  # the norm of a gradient that rounding of E and z explains
 
     def diagonal(self, weights: Any) -> Array:
         """The diagonal of GᵀG + P, plus the positive entries of the second-order diagonal."""
@@ -70,9 +71,9 @@ class Objective:
     penalty: Penalty
     at_one: Array  # the covariance at gains of one
     norms: Array  # ‖g_i‖² at gains of one
-    single: Problem | None = None  # the same with products in float32, for those of curvature
+    single: Problem | None = None  # the same problem with products in float32, for products with the Hessian
     linear: bool = False
-    compiled: bool = True  # whether short passes may be one call
+    compiled: bool = True  # whether a short pass may be one compiled call
 
     @property
     def pass_in_one_call(self) -> bool:
@@ -83,7 +84,7 @@ class Objective:
 
     @property
     def in_one_call(self) -> bool:
-        """Whether all of a minimisation is one compiled call, too."""
+        """Whether a whole minimisation is one compiled call, too."""
         metric = self.problem.metric
         fine = self.single is None or self.single.ready(self.single.X)
         return (
@@ -91,7 +92,7 @@ class Objective:
         )
 
     def at(self, gains: Array) -> Point:
-        """Value, gradient and what the curvature needs. 3ND² flops."""
+        """The value, the gradient and what products with the Hessian need, at these gains. 3ND² flops."""
         (N, D), delta = self.problem.shape, gains - 1.0
         if self.linear:
             problem, norms, second_diagonal = self.problem, self.norms, None
@@ -122,7 +123,7 @@ class Objective:
         pull = self.penalty.products(delta)
         gradient += pull
         value = 0.5 * _inner(image, image) + 0.5 * float(blas.ddot(pull, delta))
-        size = 2.0 * norm(self.target) + norm(error)  # at least that of what E is the difference of
+        size = 2.0 * norm(self.target) + norm(error)  # at least ‖C‖ + ‖S‖, of which E is the difference
         rounding = EPSILON * (size * math.sqrt(norms.sum()) + self.penalty.largest * norm(gains))
         coarse = problem
         if self.single is not None and np.abs(gains).max() < FINE_GAINS:
@@ -140,7 +141,7 @@ class Objective:
         return image, metric.weighed(image)
 
     def at_one_from(self, overlaps: Array) -> Point:
-        """The exact loss at gains of one from Gᵀe₀ (N,), which is known there: enough for a line."""
+        """The exact loss at gains of one from Gᵀe₀ (N,), which is known there: enough for a line search."""
         error, ones = self.at_one - self.target, np.ones(len(overlaps))
         image, weighed = self._counted(error)
         value = 0.5 * _inner(image, image)
@@ -148,7 +149,7 @@ class Objective:
         return Point(ones, self.problem, self.problem, *shared, -overlaps, None, self.norms, 0.0)
 
     def product(self, point: Point, v: Array) -> tuple[Array, Array]:
-        """H v (N,), and G v (D, D), the slope of the covariance along v, or its image. 4ND² flops."""
+        """H v (N,), and G v (D, D), the slope of the covariance along v, or the image of G v. 4ND² flops."""
         problem, metric = point.coarse, self.problem.metric
         if point.second_diagonal is None:
             slope = apply_atoms(problem, v[np.newaxis])
@@ -156,7 +157,7 @@ class Objective:
         else:
             slope, sums = weighted_atoms(problem, v[np.newaxis])
             offsets = None
-            if problem.center:  # what the mean of diag(v) X takes away
+            if problem.center:  # the mean of diag(v) X is subtracted
                 offsets = blas.dgemv(1.0 / len(v), point.weighed.T, sums[0])[np.newaxis]
             weighed = slope
             if metric is not None:
@@ -168,8 +169,8 @@ class Objective:
         return out, slope[0]
 
     def along(self, point: Point, v: Array, slope: Array) -> tuple[float, ...]:
-        """Coefficients of the loss at z + t v, from t⁰ to t⁴. ND² flops."""
-        # Of the precision of the slope, which comes from the same products.
+        """The coefficients of the loss at z + t v, from t⁰ to t⁴. ND² flops."""
+        # `quadratic` is ṼᵀṼ, in the precision of the slope.
         quadratic, coarse = np.zeros_like(slope), point.coarse
         if self.pass_in_one_call and len(quadratic) <= NARROW and coarse.ready(coarse.X) and not self.linear:
             size = coarse.X.size * len(quadratic) // ELEMENT_PRODUCTS
@@ -179,14 +180,14 @@ class Objective:
         quadratic, E = self._counted(quadratic)[0], point.image
         return (
             point.value,
-            float(blas.ddot(point.gradient, v)),  # near a minimum a slope in float32 has not the digits
+            float(blas.ddot(point.gradient, v)),  # near a minimum a slope in float32 lacks the digits
             0.5 * _inner(slope, slope) + _inner(E, quadratic) + 0.5 * float(self.penalty.quadratic(v)),
             _inner(slope, quadratic),
             0.5 * _inner(quadratic, quadratic),
         )
 
     def value(self, gains: Array) -> float:
-        """The value alone, of the exact loss. ND² flops."""
+        """The value of the loss alone. ND² flops."""
         if self.linear:
             return self.at(gains).value
         error, delta = self.problem.at(gains).covariance() - self.target, gains - 1.0
@@ -195,7 +196,7 @@ class Objective:
 
 
 def kernel_form(problem: Problem) -> tuple[Array, Array]:
-    """A metric as compiled code takes it; empty arrays where there is none."""
+    """The metric as compiled code takes it; empty arrays if there is none."""
     return _NONE if problem.metric is None else problem.metric.kernel_form
 
 
@@ -208,5 +209,5 @@ def norm(A: Array) -> float:
 
 
 def best_step(coefficients: tuple[float, ...], longest: float = math.inf) -> float:
-    """t in (0, longest] at which a quartic that falls at 0 is least, from its coefficients of t⁰ to t⁴."""
+    """The t in (0, longest] at which a quartic that falls at 0 is least, given its coefficients t⁰ to t⁴."""
     return float(least_of_quartic(*map(float, coefficients[1:]), float(longest)))

@@ -1,11 +1,11 @@
 """The loss along each gain alone: a quartic, whose coefficients for all channels come from one pass.
 
-With gain i at z_i + t the error of the covariance is E + t g_i + t² s x_i x_iᵀ, where s = 1 − 1/N, or 1
-without a mean. So the loss is c₀ + c₁t + c₂t² + c₃t³ + c₄t⁴ with
+With gain i at z_i + t, the error of the covariance is E + t g_i + t² s x_i x_iᵀ, where s = 1 − 1/N, or s = 1
+if no mean is removed. So the loss is c₀ + c₁t + c₂t² + c₃t³ + c₄t⁴ with
 
     c₁ = ∂L/∂z_i,    c₂ = ½‖g_i‖² + s x_iᵀE x_i + ½P_ii,    c₃ = s ⟨g_i, x_i x_iᵀ⟩,    c₄ = ½s² ‖x_i x_iᵀ‖²
 
-and under a metric of the images of these.
+With a metric, E, g_i and x_i x_iᵀ stand for their images.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ Array = NDArray[np.float64]
 
 
 def share(problem: Problem) -> float:
-    """s, what is left of x_i x_iᵀ when its mean over channels is taken away."""
+    """The share s of x_i x_iᵀ that remains when the mean over channels is removed."""
     return 1.0 - 1.0 / problem.shape[0] if problem.center else 1.0
 
 
 def quartics(problem: Problem, gradient: Array, norms: Array, second_diagonal: Array, weights: Any) -> Array:
-    """c₁ to c₄ of all channels (4, N), around the gains of the problem; `weights` are those of the ridge."""
+    """c₁ to c₄ of all channels (4, N), around the gains of the problem; `weights` is the diagonal of P."""
     s, (skew, square) = share(problem), pair_products(problem)
     return np.stack([gradient, 0.5 * (norms + s * second_diagonal + weights), s * skew, 0.5 * s * s * square])
 
 
 @by_channels()
 def pair_products(problem: Problem) -> Array:
-    """⟨g_i, x_i x_iᵀ⟩ and ‖x_i x_iᵀ‖² (2, N), of images under the metric. 8ND flops, two passes over X."""
+    """⟨g_i, x_i x_iᵀ⟩ and ‖x_i x_iᵀ‖² (2, N), for images under a metric. 8ND flops, two passes over X."""
     N, D = problem.shape
     metric, plain = problem.metric, dataclasses.replace(problem, gains=np.ones(N), mean=np.zeros(D))
     out = np.empty((2, N))
@@ -66,10 +66,10 @@ def pair_products(problem: Problem) -> Array:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SingleGainLosses:
-    """The exact loss as a function of each gain alone, all others as fitted.
+    """The exact loss as a function of each gain alone, with all other gains as fitted.
 
-    Why is a gain what it is? Its quartic tells: how steeply the loss rises on either side, and whether there
-    is a second minimum, as at a gain of the other sign.
+    Along one gain the loss is a quartic. It shows how steeply the loss rises on either side of the fitted
+    gain, and whether there is a second minimum, as at a gain of the other sign.
 
     Attributes
     ----------
@@ -78,23 +78,23 @@ class SingleGainLosses:
     coefficients : ndarray, shape (N, 5)
         c₀ to c₄ of L(z_i + t) = c₀ + c₁t + c₂t² + c₃t³ + c₄t⁴, in units of X to the fourth.
 
-    For a stack of T targets each has a first axis of length T.
+    For a stack of T targets, each array has a first axis of length T.
     """
 
     gains: Array
     coefficients: Array
 
     def __call__(self, gains: ArrayLike) -> Array:
-        """Losses with each gain at a value of its own, or all at one: shape of `gains` with those of the fit.
+        """Losses with each gain, alone, at a value of its own, or each at the same value.
 
-        `gains` broadcasts against (N,), so that values (K, 1) give (K, N).
+        `gains` broadcasts against the gains of the fit, (N,) or (T, N), so that values (K, 1) give (K, N).
         """
         t = np.asarray(gains, np.float64) - self.gains
         c = np.moveaxis(self.coefficients, -1, 0)
         return np.asarray((((c[4] * t + c[3]) * t + c[2]) * t + c[1]) * t + c[0])
 
     def lowest(self) -> tuple[Array, Array]:
-        """The gain at which each quartic is least, and the loss there: both (N,), or (T, N)."""
+        """The gain at which each quartic is least, and the loss there; both are (N,), or (T, N)."""
         steps = np.zeros_like(self.gains)
         drops = np.zeros_like(self.gains)
         for place in np.ndindex(self.gains.shape):

@@ -5,17 +5,18 @@ import numpy as np
 from .._compute.jit import Kernel
 from .._compute.kernels import SUM_ROWS
 
-# Places in what the kernel finds: sums of squares of X, z and S, and what S is off symmetry.
+# Places in the numbers that the kernel finds: the sums of squares of X, z and S, and the asymmetry of S.
 OF_X, OF_GAINS, OF_TARGET, SKEW, NUMBERS = range(5)
 
 
 @Kernel
 def whole_error(X, weights, target, center, step, parts, error, gradient, numbers):
-    """E = Y^T Y - S (D, D) at weights z of all X (n, D), and 2 x_i^T E y_i (n,) unless that is of length 0.
+    """E = Y^T Y - S (D, D) of all X (n, D) at weights z, and the gradient 2 x_i^T E y_i (n,).
 
-    With the sums of `weighted_sums`, `centred_products` and `mirror_lower`: `step` rows at once, and so many
-    parts. 2nD^2 flops and two reads of X, and as much again for the gradient, with one read. Fills numbers,
-    which tell whether any of it can be used.
+    No gradient is computed if its length is 0. The sums are those of `weighted_sums`, `centred_products` and
+    `mirror_lower`, with `step` rows at once and `parts` parts. 2nD^2 flops and two reads of X; the gradient
+    takes as many flops again, and one read. The kernel also fills numbers, which tell whether its results can
+    be used.
     """
     n, d = X.shape
     mean, sums, squares = np.zeros(d), np.empty(d), np.zeros(d)
