@@ -1,1 +1,1 @@
-"""What everything computes with: compiled kernels, BLAS, threads, progress. It knows nothing of fits."""
+"""Tools for all computations: compiled kernels, BLAS, threads, progress. They know nothing of fits."""

@@ -35,10 +35,10 @@ ACCURACY = 0.1
 MOST_PRODUCTS = 500
 # A step whose best length is below this share of its own was too long for the model.
 TOO_LONG = 0.7
-# In this many steps neither the loss falls nor the gradient halves: only rounding is left.
+# If neither the loss falls nor the gradient halves in this many steps, only rounding is left.
 STALE = 3
-# A gradient of this share of the largest one so far is near enough to a minimum for a first search for gains
-# that have a lower minimum elsewhere.
+# Where the gradient is below this share of the largest one so far, a minimum is near enough for a first
+# search for gains that have a lower minimum elsewhere.
 NEAR = 0.01
 # Another minimum along one gain is worth a step if the loss there is lower by this share of the loss.
 WORTH = 1e-6

@@ -28,8 +28,7 @@ class Progress:
         The stage that is running: "read" (a pass over a file), "factor", "precondition" or "iteration".
         Explanations also have "modes", and many fits "path" or "folds".
     done : float
-        Share of the stage that is done, from 0 to 1. For iterations, the digits by which the residual has
-        fallen measure it.
+        Share of the stage that is done, from 0 to 1. For iterations it is counted in digits of the residual.
     iteration : int or None
         Number of iterations done.
     residual : float or None

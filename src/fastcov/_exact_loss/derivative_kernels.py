@@ -15,8 +15,8 @@ XWY, XWX, XX, XY, YY, SX, SY, SUMS = range(8)
 def covariance_parts(X, gains, means, parts):
     """parts[t, c] = the contribution of the c-th of C parts of the rows to the covariance at gains[t].
 
-    X is (n, D), gains are (T, n), means (T, D) are those of gains * X, and parts are (T, C, D, D). 2TnD^2
-    flops.
+    X is (n, D), gains are (T, n), means (T, D) are the means of gains * X, and parts are (T, C, D, D).
+    2TnD^2 flops.
     """
     n, d = X.shape
     chunks = parts.shape[1]

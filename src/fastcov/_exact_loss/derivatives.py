@@ -71,7 +71,7 @@ def covariances(X: Array, gains: Array, center: bool, *, size: int) -> tuple[Arr
 
 def _alone(problem: Problem, S: Array, penalty: Penalty, z: Array) -> Derivatives:
     """The derivatives of one target, from passes over any X."""
-    zeros = np.zeros_like(S)  # like z, in place of what an exact objective knows at gains of one: not used
+    zeros = np.zeros_like(S)  # zeros and z fill fields for gains of one, which are not used here
     point = Objective(problem, S, penalty, zeros, z, None, compiled=False).at(z)
     assert point.second_diagonal is not None
     weights = np.broadcast_to(np.asarray(penalty.weights, np.float64), len(z))

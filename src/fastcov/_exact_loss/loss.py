@@ -73,7 +73,7 @@ def loss(
     Notes
     -----
     Each candidate takes ND² flops (one symmetric rank-N update), or twice that up to 128 conditions, where a
-    kernel on all threads is faster. The memory is that of a block of rows and of D × D numbers; no candidate
+    kernel on all threads is faster. It needs memory for a block of rows and for D × D numbers; no candidate
     has a copy of X. From 16 candidates on and up to 96 conditions, the errors of all candidates are held
     together, 4D² bytes each but at most 128 MB. With nuisance terms or pairs, one candidate is evaluated
     after another. For float32 X, products within a block of rows are summed in float32, and the loss is

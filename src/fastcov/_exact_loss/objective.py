@@ -49,7 +49,7 @@ class Point:
     weighed: Array  # RᵀR E
     value: float
     gradient: Array  # (N,)
-    second_diagonal: Array | None  # 2 x_iᵀ E x_i: curvature along each gain beyond that of GᵀG; None: no such
+    second_diagonal: Array | None  # 2 x_iᵀ E x_i: curvature along each gain beyond GᵀG; None: there is none
     norms: Array  # ‖g_i‖²
     rounding: float  # the norm of a gradient that rounding of E and z explains
 

@@ -133,7 +133,7 @@ def axis_names(X: Any, ndim: int) -> list[Axis | None]:
 
 
 def _plain(names: Iterable[Any]) -> Axis:
-    """Names as whole numbers, where they are such, or else as texts; a range where pandas made the index."""
+    """Names: whole numbers stay numbers, all others become texts; a range where pandas made the index."""
     if isinstance(names, range):
         return names
     if type(names).__name__ == "RangeIndex":

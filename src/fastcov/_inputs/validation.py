@@ -261,7 +261,7 @@ def available_memory() -> int:
             if left < free:  # only then, as the kernel takes a while to add up the cached bytes
                 _, _, cached = (root / "memory.stat").read_text().partition(f"{cache} ")
                 free = min(free, left + int(cached.split(maxsplit=1)[0]))
-        except (OSError, ValueError, IndexError):  # there is no such cgroup, or its limit is "max", no limit
+        except (OSError, ValueError, IndexError):  # the cgroup is missing, or its limit is "max", no limit
             continue
     return max(free, 0)
 

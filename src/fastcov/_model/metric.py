@@ -70,7 +70,7 @@ class Metric:
             weights = _unless_ones(np.ascontiguousarray(weights[np.ix_(index, index)]))
         return Metric(self.nuisance, weights, len(index))._checked()
 
-    # --- what it consists of
+    # --- its parts
 
     @functools.cached_property
     def root(self) -> Array | None:

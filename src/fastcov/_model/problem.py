@@ -266,7 +266,7 @@ class Problem:
 
     @property
     def block_rows(self) -> int:
-        """Number of rows in a block: as many as fit, such that blocks have the same size."""
+        """Number of rows in a block: as many as fit, with blocks of equal size."""
         N, D = self.shape
         blocks = -(-N // max(1, BLOCK_BYTES // (self.dtype.itemsize * D)))
         return -(-N // blocks)
