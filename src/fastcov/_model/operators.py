@@ -44,7 +44,7 @@ class AtomOperator(LinearOperator):
     gains : array_like, shape (N,), optional
         Gains z at which the derivative is taken; ones by default.
     center : bool, default True
-        Whether the mean over channels is subtracted from the responses. If not, ỹ_i = y_i.
+        Whether the mean over channels is subtracted from the responses y_i. If not, ỹ_i = y_i.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def gram(X: ArrayLike, *, gains: ArrayLike | None = None, center: bool = True) -
     gains : array_like, shape (N,), optional
         Gains z at which the derivative is taken; ones by default.
     center : bool, default True
-        Whether the mean over channels is subtracted from the responses. If not, ỹ_i = y_i.
+        Whether the mean over channels is subtracted from the responses y_i. If not, ỹ_i = y_i.
 
     Returns
     -------
@@ -254,7 +254,7 @@ def overlaps(
     gains : array_like, shape (N,), optional
         Gains z at which the derivative is taken; ones by default.
     center : bool, default True
-        Whether the mean over channels is subtracted from the responses. If not, ỹ_i = y_i.
+        Whether the mean over channels is subtracted from the responses y_i. If not, ỹ_i = y_i.
 
     Returns
     -------
