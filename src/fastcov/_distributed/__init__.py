@@ -1,1 +1,1 @@
-"""X as a dask array: its chunks stay on the workers of a cluster, where functions over channels run."""
+"""Take X as a dask array: its chunks stay on the workers of a cluster, where functions over channels run."""
