@@ -1,4 +1,4 @@
-"""himalaya as a peer: ridge regression from one decomposition, for all λ at once."""
+"""himalaya as a peer: ridge regression for all λ from one decomposition."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._given import Array, Given, blas_threads, library, threaded, within
 
 @contextlib.contextmanager
 def _numpy_backend(himalaya: Any) -> Iterator[None]:
-    """Its backend belongs to the process. That of PyTorch takes 1.3 times as long at (148, 48)."""
+    """Set the backend, which is global, for a block. That of PyTorch takes 1.3 times as long at (148, 48)."""
     before = himalaya.backend.get_backend()
     himalaya.backend.set_backend("numpy")
     try:
@@ -32,8 +32,8 @@ def path(given: Given) -> Callable[[], Array]:
     def run() -> Array:
         G, e = system(X, S)
         right = np.repeat(e[:, np.newaxis], len(ridges), axis=1)
-        # One λ at a time: a batch of more holds as many copies of G.
-        if P < N:  # it warns that the singular values of G take longer
+        # Take one λ at a time, because a batch holds one copy of G for each λ.
+        if P < N:  # otherwise it warns that the singular values of G take longer
             solve = himalaya.kernel_ridge.solve_kernel_ridge_eigenvalues
             return 1.0 + (G.T @ solve(G @ G.T, right, alpha=ridges, n_targets_batch=1)).T
         return 1.0 + himalaya.ridge.solve_ridge_svd(G, right, alpha=ridges, n_targets_batch=1).T

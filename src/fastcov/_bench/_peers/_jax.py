@@ -1,4 +1,4 @@
-"""JAX as a peer, all of it compiled. Its threads on the CPU are those of the process, and cannot be set."""
+"""JAX as a peer, with everything compiled. Its CPU threads are those of the process, and cannot be set."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ._lbfgs import minimum
 
 
 def _arrays(jax: Any, *arrays: Array) -> tuple[Any, ...]:
-    """On JAX's device, in their own precision."""
+    """Move arrays to JAX's device, in their own precision."""
     with jax_double(jax):
         return tuple(jax.numpy.asarray(array) for array in arrays)
 
 
 def _run(jax: Any, function: Callable[..., Any], *arrays: Array) -> Callable[[], Any]:
-    """A call of a compiled function that returns NumPy arrays, which waits for all of them."""
+    """Return a call of a compiled function that waits for all results, and returns them as NumPy arrays."""
     compiled, moved = jax.jit(function), _arrays(jax, *arrays)
     return within(lambda: jax_double(jax), lambda: jax.tree.map(np.asarray, compiled(*moved)))
 
@@ -77,7 +77,7 @@ def losses(given: Given) -> Callable[[], Array]:
     jax = library("jax", "numpy")
 
     def values(X: Any, S: Any, Z: Any) -> Any:
-        # One after another: `vmap` takes 1.6 times as long at both sizes.
+        # Compute one after another: `vmap` takes 1.6 times as long at both sizes.
         return jax.lax.map(lambda z: _loss(z, X, S, given.ridge), Z)
 
     return _run(jax, values, *given.alike(given.candidates))
@@ -101,7 +101,7 @@ def exact(given: Given) -> Callable[[], Array]:
     run = minimum(given, differentiated)
 
     def alone() -> Array:
-        with blas_threads(1):  # what is left to NumPy and SciPy are vectors of N
+        with blas_threads(1):  # only vectors of length N are left to NumPy and SciPy
             return run()
 
     return within(lambda: jax_double(jax), alone)

@@ -14,7 +14,10 @@ from ._lbfgs import TOL, ValueAndGradient, lbfgs, minimum
 
 
 def operator(X: Array) -> LinearOperator:
-    """G (D², N) on vectors of symmetric matrices, without forming it: two products with X."""
+    """Return G (D², N) as an operator that does not form it, by two products with X.
+
+    Its adjoint takes vectors of symmetric matrices.
+    """
     N, D = X.shape
     centred = X - X.mean(axis=0)
 
@@ -30,8 +33,8 @@ def operator(X: Array) -> LinearOperator:
 
 def fit(given: Given) -> Callable[[], Array]:
     X, S = given.double
-    # Half of what is asked: it bounds the residual by an estimate of ‖G‖ ‖e‖, which may be too large.
-    # `lsmr`, and `cg` on the normal equations, take as many iterations and much the same time.
+    # Ask for half the tolerance: lsqr bounds the residual by an estimate of ‖G‖ ‖e‖, which may be too large.
+    # `lsmr`, and `cg` on the normal equations, take as many iterations and about the same time.
     tol = (given.tol or RESIDUAL) / 2
 
     def run() -> Array:
@@ -47,7 +50,7 @@ def path(given: Given) -> Callable[[], Array]:
     P, N, ridges = pairs(given), len(X), np.asarray(given.ridges, np.float64)
 
     def run() -> Array:
-        # Of the smaller of GᵀG and GGᵀ: a sixth of the time of `svd` of G at (148, 48).
+        # Decompose the smaller of GᵀG and GGᵀ: a sixth of the time of `svd` of G at (148, 48).
         G, e = system(X, S)
         if P < N:
             values, vectors = eigh(G @ G.T, driver="evd", overwrite_a=True, check_finite=False)
@@ -73,7 +76,7 @@ def spectrum(given: Given) -> Callable[[], tuple[Array, Array]]:
 
 
 def _loss(X: Array, S: Array, ridge: float) -> ValueAndGradient:
-    """The exact loss and its gradient in NumPy."""
+    """Return the exact loss and its gradient in NumPy, as a function."""
 
     def loss(z: Array) -> tuple[float, Array]:
         Y = z[:, np.newaxis] * X
@@ -91,7 +94,7 @@ def exact(given: Given) -> Callable[[], Array]:
 
 
 def _largest(X: Array) -> float:
-    """The largest eigenvalue of GᵀG."""
+    """Return the largest eigenvalue of GᵀG."""
     G, N = operator(X), len(X)
     gram = LinearOperator((N, N), matvec=lambda v: G.rmatvec(G.matvec(v)), dtype=np.float64)
     return float(eigsh(gram, k=1, tol=1e-10, v0=np.ones(N), return_eigenvectors=False)[0])
@@ -127,12 +130,12 @@ def study(given: Given) -> Callable[[], Array]:
 
 def covariance(given: Given) -> Callable[[], Array]:
     X, N = given.X, len(given.X)
-    # In the precision of X: NumPy has float64 unless it is told.
+    # Use the precision of X, because NumPy's default is float64.
     return threaded(blas_threads, given.work, lambda: N * np.cov(X, rowvar=False, bias=True, dtype=X.dtype))
 
 
 def quadratic_forms(given: Given) -> Callable[[], Array]:
-    """By pairs of arrays, of which the first is a product of stacks."""
+    """Contract pairs of arrays, first by a product of stacks."""
     x, matrices = given.by_units()
     return threaded(
         blas_threads, given.work, lambda: np.einsum("lzi,zik,lzk->lz", x, matrices, x, optimize=True)

@@ -11,8 +11,8 @@ from ._atoms import pairs, system
 from ._given import Array, Given, blas_threads, library, threaded, torch_threads, writeable
 from ._lbfgs import ValueAndGradient, minimum
 
-# Bytes of the scaled responses of the candidates that are taken together: some of a cache. All 64 together
-# took 1.15 times as long as one after another at (1004, 187), and at (148, 48) 0.9 times.
+# Bytes of the scaled responses of candidates that are processed together: part of a cache. All 64 together
+# took 1.15 times as long as one after another at (1004, 187), and 0.9 times as long at (148, 48).
 CHUNK = 1 << 22
 
 
@@ -26,7 +26,8 @@ def fit(given: Given) -> Callable[[], Array]:
     N, P = len(X), pairs(given)
 
     def run() -> Array:
-        # Formed in NumPy: half the time of the same in PyTorch, and a tenth of that by indices of pairs.
+        # Form G in NumPy: it takes half the time of the same in PyTorch, and a tenth of that by indices of
+        # pairs.
         with blas_threads(1):
             G, e = map(torch.from_numpy, system(X, S))
         A = G @ G.T if P < N else G.T @ G
@@ -60,7 +61,7 @@ def gram(given: Given) -> Callable[[], Array]:
 
 
 def _values(torch: Any, X: Any, S: Any, ridge: float) -> Callable[[Any], Any]:
-    """The exact loss of candidates (K, N)."""
+    """Return the exact loss of candidates (K, N), as a function."""
 
     def values(Z: Any) -> Any:
         Y = Z[:, :, None] * X
@@ -128,7 +129,7 @@ def exact(given: Given) -> Callable[[], Array]:
     run = minimum(given, _differentiated(torch, *given.double, given.ridge))
 
     def alone() -> Array:
-        with blas_threads(1):  # what is left to NumPy and SciPy are vectors of N
+        with blas_threads(1):  # only vectors of length N are left to NumPy and SciPy
             return run()
 
     return _threaded(given, torch, alone)
@@ -141,7 +142,7 @@ def covariance(given: Given) -> Callable[[], Array]:
 
 
 def penalty(formula: _formulas.Formula) -> Callable[[Given], Callable[[], tuple[float, Array]]]:
-    """Forward and backward."""
+    """Return a peer that computes a penalty forward and backward."""
 
     def make(given: Given) -> Callable[[], tuple[float, Array]]:
         torch = library("torch")
