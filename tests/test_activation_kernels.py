@@ -47,6 +47,7 @@ def test_the_mean_of_a_constant_row_is_its_value_to_the_bit(dtype):
     np.testing.assert_array_equal(means, values)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [0, 1, 8])
 @pytest.mark.parametrize("others", ["constant", "drawn"])
@@ -154,6 +155,7 @@ def signed(A, B, edge, depth, monkeypatch, size=SERIAL, exact=True):
     return unpacked(by_rows, n, k), unpacked(by_columns, k, n).T, tiles[:, 2].reshape(tops.shape)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("edge", [GROUP, 2 * GROUP])
 @pytest.mark.parametrize(("n", "k"), [(1, 1), (6, 6), (5, 13), (30, 17)])
 @pytest.mark.parametrize(

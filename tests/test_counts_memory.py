@@ -54,6 +54,7 @@ PIECES = {
 }
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("name", PIECES)
 def test_pieces_make_no_large_array(name, dtype, center):
     X, S, z, _ = given(TALL, dtype)
@@ -164,6 +165,7 @@ def peak(call):
     return peak_bytes(call)[0]
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", [TALL, WIDE], ids=str)
 @pytest.mark.parametrize("name", PIECES)
 def test_pieces_hold_some_vectors_matrices_and_a_block(name, shape, dtype):
