@@ -1,8 +1,8 @@
 """Of a product of parameters, cases enough that every few values meet: a covering array.
 
-What goes wrong depends on one parameter or on two that meet, hardly ever on the one combination of six values
-that no other case comes near. So a test of four solvers, three shapes, two precisions and three flags need not
-run 96 times: some fifteen cases have every value of each beside every value of every other one.
+What goes wrong depends on one parameter or on two that meet, hardly ever on the one combination of six
+values that no other case comes near. So a test of four solvers, three shapes, two precisions and two flags
+need not run 96 times: a dozen cases have every value of each beside every value of every other one.
 """
 
 import collections
@@ -38,7 +38,7 @@ def covering(choices, strength):
 
 
 def kept(items, strength, whole=None):
-    """Those of a test's cases that run; all of those with `whole` in their name, beside what covers the rest."""
+    """Those of a test's cases that run: what covers them, and all of those with `whole` in their name."""
     first = [item for item in items if whole and whole in item.callspec.id]
     rest = [item for item in items if not (whole and whole in item.callspec.id)]
     # All cases share the objects that they were made of: one value is one object.
