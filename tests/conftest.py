@@ -43,6 +43,17 @@ def pytest_pycollect_makeitem(obj):
     return made
 
 
+# What is started by each of these fixtures, by mark. Tests that start such things themselves say so.
+STARTED = {"cluster": {"shared_cluster", "mortal_cluster"}, "browser": {"browser"}}
+
+
+def pytest_itemcollected(item):
+    """Mark tests that need worker processes or a browser, which plain `pytest` leaves out."""
+    for mark, fixtures in STARTED.items():
+        if not fixtures.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(mark)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def ctrl_c():
     """Ctrl-C as Python has it, in the tests and in processes that they start.
