@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import needs_jit, needs_two_threads, within
+from cases import needs_jit, needs_two_threads, parallel_dtypes, within
 
 from fastcov._activations import kernels, products
 from fastcov._activations.kernels import COLUMNS, GROUP, ROWS, SHARE, TABLES
@@ -260,6 +260,7 @@ def test_sums_from_tables_are_the_product_with_the_signs(n, k, m, dtype):
 # --- twins, and many rows
 
 
+@parallel_dtypes
 @needs_two_threads
 @needs_jit
 def test_parallel_twins_are_serial_ones_to_rounding_and_signs_to_the_bit(dtype, monkeypatch):

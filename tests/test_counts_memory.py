@@ -142,6 +142,7 @@ def test_an_exact_fit_copies_responses_at_most_once_in_float32(dtype, center):
     assert beyond_blocks(made) == ([4 * X.size] if X.dtype == np.float64 else [])
 
 
+@pytest.mark.slow
 def test_a_path_by_eigenvectors_makes_no_more_for_more_ridges(dtype):
     X, S, _, ridge = given(WIDE, dtype)
     made = made_by(lambda: fc.ridge_path(X, S, ridges=ridge / np.arange(1, 4), solver="spectral"))
@@ -177,6 +178,7 @@ def test_pieces_hold_some_vectors_matrices_and_a_block(name, shape, dtype):
     assert peak(lambda: PIECES[name](X, S, z, True)) <= limit
 
 
+@pytest.mark.slow
 def test_what_is_given_as_matrix_holds_what_it_says(dtype):
     X, S, _, ridge = given(WIDE, dtype)
     N, D = WIDE

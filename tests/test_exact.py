@@ -11,6 +11,7 @@ from cases import (
     data,
     gradient_rounding,
     minimum,
+    parallel_dtypes,
     random_gains,
     rounding,
     target,
@@ -245,6 +246,7 @@ def test_the_same_call_gives_the_same_bits(method, dtype):
     np.testing.assert_array_equal(one.covariance(), other.covariance())
 
 
+@parallel_dtypes
 @pytest.mark.parametrize("method", ["exact", "line-search"])
 def test_parallel_kernels_give_the_same_answer(method, dtype, parallel):
     X, S = data(300, 4, dtype), target(4, size=300)

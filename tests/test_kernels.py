@@ -9,6 +9,7 @@ from cases import (
     absolute_error,
     data,
     magnitudes,
+    parallel_dtypes,
     random_gains,
     rounding,
     run_python,
@@ -418,6 +419,7 @@ def test_sums_over_chunks_are_float64_for_float32_blocks(kernel, size):
     assert total.ravel()[0] == 2.0**24 + 1
 
 
+@parallel_dtypes
 @pytest.mark.covering(2)
 @pytest.mark.parametrize("parts", [1, 3, 64])
 @pytest.mark.parametrize("rows", [1, 7, 29])

@@ -7,7 +7,17 @@ import math
 import naive
 import numpy as np
 import pytest
-from cases import absolute_atoms, absolute_error, data, magnitudes, random_gains, rounding, target, within
+from cases import (
+    absolute_atoms,
+    absolute_error,
+    data,
+    magnitudes,
+    parallel_dtypes,
+    random_gains,
+    rounding,
+    target,
+    within,
+)
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -247,6 +257,7 @@ def test_the_quartic_of_a_line_bears_directions_of_any_size_in_float32(size, cen
     within([c / size**k for k, c in enumerate(found)], expected, bound)
 
 
+@parallel_dtypes
 @pytest.mark.parametrize("N", [1, 63, 64, 65, 200])
 def test_one_call_and_passes_are_the_same_point(N, dtype, center, parallel, monkeypatch):
     X, S, z = data(N, 3, dtype).astype(float), target(3, size=N), random_gains(N)

@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import naive
 import numpy as np
 import pytest
-from cases import data, needs_jit, needs_two_threads, rounding, within
+from cases import data, needs_jit, needs_two_threads, parallel_dtypes, rounding, within
 from hypothesis import given
 from optional import needs
 
@@ -137,6 +137,7 @@ def test_values_and_gradients_are_their_definitions(name, options, shape, dtype,
     assert gradient.shape == A.shape
 
 
+@parallel_dtypes
 @pytest.mark.covering(2)
 @needs_jit
 @calls
@@ -348,6 +349,7 @@ def test_samples_by_units_have_the_transposed_gradient(label, shape, dtype, cent
         assert other[1].dtype == dtype
 
 
+@parallel_dtypes
 @pytest.mark.covering(2)
 @calls
 @pytest.mark.parametrize("shape", [(90, 40), (40, 90)], ids=str)
@@ -358,6 +360,7 @@ def test_a_result_repeats_bit_by_bit(name, options, shape, dtype, parallel):
     np.testing.assert_array_equal(first[1], second[1])
 
 
+@parallel_dtypes
 @pytest.mark.covering(2)
 @needs_two_threads
 @calls
