@@ -27,6 +27,11 @@ needs_jit = pytest.mark.skipif(
 needs_two_threads = pytest.mark.skipif(
     numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads, and Numba has one"
 )
+# The compiler takes up to twenty seconds for a twin with threads, in each precision.
+parallel_dtypes = pytest.mark.parametrize(
+    "dtype",
+    [pytest.param(np.float32, id="float32", marks=pytest.mark.slow), pytest.param(np.float64, id="float64")],
+)
 
 
 BENCH = pathlib.Path(__file__).parent.parent / "bench"

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import needs_jit, needs_two_threads, within
+from cases import needs_jit, needs_two_threads, parallel_dtypes, within
 
 from fastcov._activations import kernels, products
 from fastcov._activations.kernels import COLUMNS, GROUP, ROWS, SHARE, TABLES
@@ -47,6 +47,7 @@ def test_the_mean_of_a_constant_row_is_its_value_to_the_bit(dtype):
     np.testing.assert_array_equal(means, values)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [0, 1, 8])
 @pytest.mark.parametrize("others", ["constant", "drawn"])
@@ -154,6 +155,7 @@ def signed(A, B, edge, depth, monkeypatch, size=SERIAL, exact=True):
     return unpacked(by_rows, n, k), unpacked(by_columns, k, n).T, tiles[:, 2].reshape(tops.shape)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("edge", [GROUP, 2 * GROUP])
 @pytest.mark.parametrize(("n", "k"), [(1, 1), (6, 6), (5, 13), (30, 17)])
 @pytest.mark.parametrize(
@@ -258,6 +260,7 @@ def test_sums_from_tables_are_the_product_with_the_signs(n, k, m, dtype):
 # --- twins, and many rows
 
 
+@parallel_dtypes
 @needs_two_threads
 @needs_jit
 def test_parallel_twins_are_serial_ones_to_rounding_and_signs_to_the_bit(dtype, monkeypatch):

@@ -71,6 +71,7 @@ def process(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False, env=as_given())
 
 
+@pytest.mark.slow
 def test_it_is_measured_in_a_process_that_imports_numpy_first_without_our_variables(tmp_path):
     path = tmp_path / "a.json"
     result = process(

@@ -54,6 +54,7 @@ PIECES = {
 }
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("name", PIECES)
 def test_pieces_make_no_large_array(name, dtype, center):
     X, S, z, _ = given(TALL, dtype)
@@ -141,6 +142,7 @@ def test_an_exact_fit_copies_responses_at_most_once_in_float32(dtype, center):
     assert beyond_blocks(made) == ([4 * X.size] if X.dtype == np.float64 else [])
 
 
+@pytest.mark.slow
 def test_a_path_by_eigenvectors_makes_no_more_for_more_ridges(dtype):
     X, S, _, ridge = given(WIDE, dtype)
     made = made_by(lambda: fc.ridge_path(X, S, ridges=ridge / np.arange(1, 4), solver="spectral"))
@@ -164,6 +166,7 @@ def peak(call):
     return peak_bytes(call)[0]
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", [TALL, WIDE], ids=str)
 @pytest.mark.parametrize("name", PIECES)
 def test_pieces_hold_some_vectors_matrices_and_a_block(name, shape, dtype):
@@ -175,6 +178,7 @@ def test_pieces_hold_some_vectors_matrices_and_a_block(name, shape, dtype):
     assert peak(lambda: PIECES[name](X, S, z, True)) <= limit
 
 
+@pytest.mark.slow
 def test_what_is_given_as_matrix_holds_what_it_says(dtype):
     X, S, _, ridge = given(WIDE, dtype)
     N, D = WIDE

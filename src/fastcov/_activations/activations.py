@@ -92,7 +92,7 @@ class Activations:
         return max(self.shape[1] - 1, 1)
 
     def slices(self, most: int | None = None, least: int = 1) -> Iterator[slice]:
-        """Split all units into blocks of nearly equal size: SAMPLE_BLOCK_BYTES, but `least` to `most` units."""
+        """Split all units into nearly equal blocks of SAMPLE_BLOCK_BYTES, but `least` to `most` units."""
         n, m = self.shape
         step = max(least, SAMPLE_BLOCK_BYTES // (8 * max(m, 1)))
         if most is not None:

@@ -69,7 +69,7 @@ class Rows(abc.ABC):
         self, function: Callable[..., Any], problem: Any, *args: Any, each: int = 0, kept: bool = False,
         **named: Any,
     ) -> Any:  # fmt: skip
-        """Concatenate the results of a function over chunks along the last axis; arguments as for `map_sum`."""
+        """Concatenate the results of a function over chunks along the last axis; else as `map_sum`."""
         return function(problem, *(({},) if kept else ()), *args, **named)
 
     def map_both(self, function: Callable[..., Any], problem: Any) -> tuple[Any, Array]:
