@@ -95,7 +95,7 @@ class System:
 
     @property
     def coarse(self) -> bool:
-        """Whether float32 is accurate enough to iterate; an offset common to all channels costs digits too."""
+        """Whether float32 is accurate enough to iterate: an offset common to channels costs digits, too."""
         return self.single and self.share >= SINGLE * _offset(self.problem)
 
     def astype(self, dtype: DTypeLike) -> System:

@@ -3,9 +3,9 @@
 With G = U Σ Vᵀ, (GᵀG + λI)⁻¹ b = V (Σ² + λI)⁻¹ Vᵀ b + (b − V Vᵀ b) / λ. Some 9n³ flops and 24n² bytes
 for n = min(N, D(D+1)/2), beside those of the matrix. Where λ does not count beside GᵀG in double
 precision, the part of b outside the range of Gᵀ is rounding and is left out; for λ = 0 that gives the
-minimum-norm solution. Eigenvectors of GᵀG are orthogonal to rounding, so a solution is as accurate as one with a
-Cholesky factor. Those of GGᵀ give V = Gᵀ U Σ⁻¹, which is not orthogonal for small σ; iterative refinement
-recovers the digits.
+minimum-norm solution. Eigenvectors of GᵀG are orthogonal to rounding, so a solution is as accurate as one
+with a Cholesky factor. Those of GGᵀ give V = Gᵀ U Σ⁻¹, which is not orthogonal for small σ; iterative
+refinement recovers the digits.
 
 With one penalty a channel, in standard form (see `System`), G stands for G diag(s), and the norm is ‖δ / s‖.
 """
