@@ -467,6 +467,7 @@ assert all(np.abs(f - before).max() < 1e-6 for f in found)
     assert run_python(script) == ""
 
 
+@pytest.mark.slow
 @needs_jit
 def test_an_install_that_cannot_be_written_to_still_fits(tmp_path):
     # Root may write everywhere: files stand where the cache folders would be made.
@@ -492,6 +493,7 @@ def test_an_install_that_cannot_be_written_to_still_fits(tmp_path):
     assert not list(package.rglob("*.nbi"))
 
 
+@pytest.mark.slow
 @needs_jit
 def test_processes_that_compile_from_cold_at_the_same_time_give_the_right_numbers(tmp_path):
     package = pathlib.Path(fc.__file__).parents[1]
