@@ -21,6 +21,7 @@ from cases import (
     random_gains,
     rounding,
     run_python,
+    slow_but,
     target,
     within,
 )
@@ -409,7 +410,7 @@ SERIAL_WORK = WORK.replace("PARALLEL_SIZE = 1", "PARALLEL_SIZE = 1 << 40")
 
 
 @needs_jit
-@pytest.mark.parametrize("layer", ["workqueue", "default"])
+@pytest.mark.parametrize("layer", slow_but({"default"}, ["workqueue", "default"]))
 def test_several_python_threads_do_not_abort_the_process(layer):
     # Numba's workqueue layer ends the process when two threads enter it.
     script = (
@@ -428,7 +429,7 @@ print(numba.threading_layer() if numba.config.NUMBA_NUM_THREADS > 1 else "workqu
 
 @needs_jit
 @pytest.mark.skipif(sys.platform == "win32", reason="has no fork")
-@pytest.mark.parametrize("layer", ["workqueue", "default"])
+@pytest.mark.parametrize("layer", slow_but({"default"}, ["workqueue", "default"]))
 def test_a_forked_child_works_after_a_parallel_kernel(layer):
     script = (
         WORK
@@ -451,6 +452,7 @@ sys.exit(os.waitstatus_to_exitcode(status) & 255)
     assert run_python(script, NUMBA_THREADING_LAYER=layer) == ""
 
 
+@pytest.mark.slow
 @needs_jit
 @pytest.mark.skipif(sys.platform == "win32", reason="has no fork")
 def test_a_pool_of_forked_processes_works_after_a_parallel_kernel():
@@ -589,6 +591,7 @@ def test_kernels_let_nan_through():
     np.testing.assert_array_equal(forms[:, 0], [2.0, np.inf, 2.0])
 
 
+@pytest.mark.slow
 @needs_jit
 @pytest.mark.skipif(sys.platform == "win32", reason="has no fork")
 def test_children_forked_beside_busy_threads_are_not_left_with_their_locks():
