@@ -53,6 +53,7 @@ def test_one_norm_of_numpy_put_back_into_the_library_is_seen():
     assert count == 1
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("dtype", slow_but({"float64"}, ["float64", "float32"]))
 @pytest.mark.parametrize("kind", slow_but({"fits"}, ["fits", "studies"]))
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_no_fit_or_study_wakes_numpys_threads(sizes, kind, dtype):
     assert count >= 4 * len(sizes)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", slow_but({"float64"}, ["float64", "float32"]))
 def test_no_penalty_or_quadratic_form_wakes_numpys_threads(dtype):
     found, count = woken(f"functions {dtype}")
     assert found == {}
@@ -74,7 +75,12 @@ def test_no_penalty_or_quadratic_form_wakes_numpys_threads(dtype):
 
 
 @pytest.mark.parametrize(
-    ("group", "needed"), [("figures", "matplotlib"), ("workers", "distributed"), ("more", "numpy")]
+    ("group", "needed"),
+    [
+        pytest.param("figures", "matplotlib", marks=pytest.mark.slow),
+        pytest.param("workers", "distributed", marks=pytest.mark.slow),
+        ("more", "numpy"),
+    ],
 )
 def test_no_figure_worker_or_report_wakes_numpys_threads(group, needed):
     pytest.importorskip(needed)
