@@ -27,6 +27,13 @@ needs_jit = pytest.mark.skipif(
 needs_two_threads = pytest.mark.skipif(
     numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads, and Numba has one"
 )
+
+
+def slow_but(quick, values):
+    """Values of a parameter, of which plain `pytest` takes those that are named `quick`."""
+    return [each if each in quick else pytest.param(each, marks=pytest.mark.slow) for each in values]
+
+
 # The compiler takes up to twenty seconds for a twin with threads, in each precision.
 parallel_dtypes = pytest.mark.parametrize(
     "dtype",

@@ -84,6 +84,7 @@ def test_it_is_measured_in_a_process_that_imports_numpy_first_without_our_variab
     assert not set(DEFAULTS) - set(as_given()) & set(found["environment"])
 
 
+@pytest.mark.slow
 def test_the_exit_code_and_the_one_line_are_those_of_that_process():
     result = process("--only", "(")
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)

@@ -76,6 +76,7 @@ def test_pieces_of_what_is_not_as_kernels_want_it_make_one_block_a_pass(name, dt
     assert block <= BLOCK_BYTES
 
 
+@pytest.mark.slow
 def test_losses_of_many_candidates_hold_few_arrays_of_their_size(dtype):
     X, S, z, _ = given(TALL, dtype)
     Z = z * np.linspace(0.9, 1.1, 16)[:, np.newaxis]
@@ -112,6 +113,7 @@ def test_a_fit_is_a_centred_copy_the_factor_and_its_work(solver, dtype):
     assert beyond_blocks(made) == sorted(FACTORS[solver](len(X), X))
 
 
+@pytest.mark.covering(1)
 def test_a_dual_fit_is_rows_of_atoms(dtype, center):
     X, S, _, ridge = given(TALL, dtype)
     P = n_pairs(X.shape[1])
@@ -121,6 +123,7 @@ def test_a_dual_fit_is_rows_of_atoms(dtype, center):
     assert all(nbytes <= BLOCK_BYTES for nbytes, place in made)
 
 
+@pytest.mark.covering(1)
 def test_conjugate_gradients_are_a_copy_in_float32_and_the_preconditioner(dtype, center):
     X, S, _, ridge = given(TALL, dtype)
     ranks = []
@@ -136,6 +139,7 @@ def test_conjugate_gradients_are_a_copy_in_float32_and_the_preconditioner(dtype,
     assert made == sorted(filter(None, [single, 4 * len(X) * ranks[0]]))
 
 
+@pytest.mark.covering(1)
 def test_an_exact_fit_copies_responses_at_most_once_in_float32(dtype, center):
     X, S, _, ridge = given(TALL, dtype)
     made = made_by(lambda: fc.fit(X, S, ridge=ridge, method="exact", center=center))
@@ -149,6 +153,7 @@ def test_a_path_by_eigenvectors_makes_no_more_for_more_ridges(dtype):
     assert beyond_blocks(made) == sorted(FACTORS["spectral"](len(X), X))
 
 
+@pytest.mark.slow
 def test_an_explanation_is_a_spectral_fit_and_its_vectors_in_order(dtype):
     X, S, _, ridge = given(WIDE, dtype)
     N, ranks = len(X), []
