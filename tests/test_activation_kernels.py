@@ -140,7 +140,7 @@ def signed(A, B, edge, depth, monkeypatch, size=SERIAL, exact=True):
     U, V = (unit_rows(each, edge, depth, monkeypatch) for each in (A, B))
     tops, lefts = np.meshgrid(range(0, U.shape[1], edge), range(0, V.shape[1], edge), indexing="ij")
     tiles = np.stack([tops.ravel(), lefts.ravel(), np.full(tops.size, -1)], axis=1)
-    by_rows, by_columns = products._no_bits(U, V), products._no_bits(V, U)
+    by_rows, by_columns = products._empty_sign_bits(U, V), products._empty_sign_bits(V, U)
     if exact != "all":
         *_, tiles, by_rows, by_columns = after(
             kernels.product_signs, A, B, U, V, edge, tiles, by_rows, by_columns, size=size
@@ -306,7 +306,7 @@ def test_signs_and_sums_of_rows_beyond_two_bytes_of_index_are_found(size):
     U, V = products._unit_rows(A, GROUP), products._unit_rows(B, GROUP)
     top = MANY // GROUP * GROUP
     tiles = np.array([[top, 0, -1]])
-    bits = products._no_bits(U, V), products._no_bits(V, U)
+    bits = products._empty_sign_bits(U, V), products._empty_sign_bits(V, U)
     for kernel, *given in ((kernels.product_signs, A, B, U, V, GROUP), (kernels.exact_signs, A, B, GROUP, 1)):
         *_, by_rows, _ = after(kernel, *given, tiles, *bits, size=size)
         np.testing.assert_array_equal(unpacked(by_rows, MANY, 3)[top:], A[top:] * B.T > 0)

@@ -91,7 +91,9 @@ def test_the_exit_code_and_the_one_line_are_those_of_that_process():
 
 
 def test_a_process_with_numpy_first_goes_on_and_one_that_stays_waits_for_the_other():
-    assert output("import numpy, fastcov.cli._again as a; a.numpy_first(); print('on')") == "on\n"
+    assert (
+        output("import numpy, fastcov.cli._again as a; a.restart_with_numpy_first(); print('on')") == "on\n"
+    )
     with pytest.raises(SystemExit) as ended:
         _again._beside([sys.executable, "-c", "raise SystemExit(7)"])
     assert ended.value.code == 7

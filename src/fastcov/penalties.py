@@ -193,7 +193,7 @@ def decov(activations: ArrayLike, *, samples_axis: int = 1, center: bool = True)
     Cogswell, Ahmed, Girshick, Zitnick and Batra 2016, Reducing overfitting in deep networks by decorrelating
     representations, ICLR, eq. 3.
     """
-    return _different_units(activations, samples_axis, center, mean=False)
+    return _off_diagonal_penalty(activations, samples_axis, center, mean=False)
 
 
 def vicreg_covariance(
@@ -225,7 +225,7 @@ def vicreg_covariance(
     Bardes, Ponce and LeCun 2022, VICReg: variance-invariance-covariance regularization for self-supervised
     learning, ICLR, eq. 3 and 4.
     """
-    return _different_units(activations, samples_axis, center, mean=True)
+    return _off_diagonal_penalty(activations, samples_axis, center, mean=True)
 
 
 def covariance_distance(
@@ -297,7 +297,7 @@ def covariance_distance(
     return _scaled(A, total, gradient, order=4, weight=0.25 / max(n, 1) ** 2 if coral else 1.0)
 
 
-def _different_units(
+def _off_diagonal_penalty(
     activations: ArrayLike, samples_axis: int, center: bool, *, mean: bool
 ) -> tuple[float, Array]:
     """Return ½ Σ_{i≠j} C_ij², or with `mean` (1/n) Σ_{i≠j} C_ij², and its gradient."""

@@ -174,10 +174,10 @@ def quadratic_forms_and_gradients(
     given = _Given.of(inputs, matrices, mean, log_determinant, invert=True)
     shape = given.inputs.shape[:2]
     w = np.ones(shape) if weights is None else _matching("weights", weights, INPUTS[:2], shape)
-    g, by_inputs, by_matrices, by_mean = _weighted(given, w, (True, True, mean is not None))
+    g, by_inputs, matrix_gradient, by_mean = _weighted(given, w, (True, True, mean is not None))
     assert by_inputs is not None
-    assert by_matrices is not None
-    return g, Gradients(by_inputs, by_matrices, by_mean)
+    assert matrix_gradient is not None
+    return g, Gradients(by_inputs, matrix_gradient, by_mean)
 
 
 def needed_gradients(
@@ -220,8 +220,8 @@ def _weighted(
         )  # fmt: skip
     with np.errstate(over="ignore", invalid="ignore"):  # beyond the range of the dtype: infinite
         by_mean = -sums.sum(axis=0).astype(given.dtype, copy=False) if of_mean else None
-        by_matrices = given.by_matrices(totals, w) if of_matrices else None
-    return given.finished(out), slopes if of_inputs else None, by_matrices, by_mean
+        matrix_gradient = given.matrix_gradient(totals, w) if of_matrices else None
+    return given.finished(out), slopes if of_inputs else None, matrix_gradient, by_mean
 
 
 def _matching(name: str, value: Any, axes: tuple[str, ...], shape: tuple[int, int]) -> NDArray[np.float64]:
@@ -278,7 +278,7 @@ class _Given:
         with blas_for(0.0), np.errstate(over="ignore", invalid="ignore"):
             yield from blocks(self.inputs, self.dtype, 2 * products * units * d * d)
 
-    def by_matrices(self, totals: NDArray[np.float64], w: NDArray[np.float64]) -> Array:
+    def matrix_gradient(self, totals: NDArray[np.float64], w: NDArray[np.float64]) -> Array:
         """Return the gradient with respect to matrices, from its partial sums over samples."""
         total = totals[0] if len(totals) == 1 else totals.sum(axis=0)
         kernels.symmetric_parts(total, total, size=total.size)

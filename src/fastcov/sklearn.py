@@ -296,7 +296,7 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _aligned(self, other: NDArray[Any], own: list[Axis | None], names: Axis | None) -> NDArray[Any]:
         """Return y with its conditions in the order of the names in X, if y has comparable names."""
-        if names is None or own[0] is None or _unlike(own[0], names):
+        if names is None or own[0] is None or _incomparable(own[0], names):
             return other
         if self.target == "precomputed":
             S = by_condition("y", Labelled(other, *own), Labels(None, names))
@@ -315,7 +315,7 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return tags
 
 
-def _unlike(names: Axis, others: Axis) -> bool:
+def _incomparable(names: Axis, others: Axis) -> bool:
     """Return whether two indices cannot be compared: numbers and words, or numbers without any in common.
 
     A fold has some of the numbers of an index that only counts, and these are still not names.

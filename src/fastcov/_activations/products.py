@@ -186,7 +186,7 @@ def by_signs(activations: Activations) -> tuple[float, Array]:
     """
     gradient, out = activations.zeros()
     blocks = list(activations.slices(SIGN_UNITS, LEAST_UNITS))
-    edge = _edge(max(units.stop - units.start for units in blocks))
+    edge = _tile_edge(max(units.stop - units.start for units in blocks))
     for rows in blocks:
         A = activations.block(rows)
         U = _unit_rows(A, edge)
@@ -218,7 +218,7 @@ def _add_signs_and_zeros(out: Array, rows: slice, columns: slice, A: Array, B: A
             _add_product(out, columns, F, part, ta=True)
 
 
-def _edge(n: int) -> int:
+def _tile_edge(n: int) -> int:
     """Return the units in a tile of signs: a multiple of GROUP that splits n units with little left over."""
     return kernels.GROUP * -(-n // (-(-n // TILE_SIGNS) * kernels.GROUP))
 
@@ -238,8 +238,8 @@ def _signs(A: Array, B: Array, U: Array, V: Array, edge: int) -> tuple[Array, Ar
     tops, lefts = np.meshgrid(np.arange(0, U.shape[1], edge), np.arange(0, V.shape[1], edge), indexing="ij")
     wanted = tops >= lefts if same else np.ones_like(tops, bool)
     tiles = np.stack([tops[wanted], lefts[wanted], np.zeros_like(tops[wanted])], axis=1)
-    row_bits = _no_bits(U, V)
-    column_bits = row_bits if same else _no_bits(V, U)
+    row_bits = _empty_sign_bits(U, V)
+    column_bits = row_bits if same else _empty_sign_bits(V, U)
     flops = len(tiles) * edge * edge * A.shape[1]
     with blas_for(0):
         kernels.product_signs(A, B, U, V, edge, tiles, row_bits, column_bits, size=flops // 8)
@@ -250,7 +250,7 @@ def _signs(A: Array, B: Array, U: Array, V: Array, edge: int) -> tuple[Array, Ar
     return None if (tiles[:, 2] > 0).any() or left[:, 2].any() else (row_bits, column_bits)
 
 
-def _no_bits(U: Array, V: Array) -> NDArray[np.uint8]:
+def _empty_sign_bits(U: Array, V: Array) -> NDArray[np.uint8]:
     groups = -(-V.shape[1] // (kernels.GROUP * kernels.TABLES)) * kernels.TABLES
     return np.zeros((groups, U.shape[1]), np.uint8)
 

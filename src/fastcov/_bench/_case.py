@@ -65,7 +65,7 @@ def reference(runs: Iterable[str]) -> str | None:
     return next((run for run in (FLOOR, NAIVE, *found) if run in found), None)
 
 
-def told(error: BaseException) -> str:
+def error_summary(error: BaseException) -> str:
     """Return the message of an error, or else its type, as one short printable line."""
     text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
     return (text if len(text) <= 200 else f"{text[:197]}...") or type(error).__name__

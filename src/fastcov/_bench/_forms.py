@@ -106,14 +106,14 @@ def quadratic_forms_and_gradients(simulation: Simulation) -> Task:
     def check(result: Any) -> None:
         g, *slopes = result
         ours = len(slopes) == 1
-        by_inputs, by_matrices = (slopes[0].inputs, slopes[0].matrices) if ours else slopes
+        by_inputs, matrix_gradient = (slopes[0].inputs, slopes[0].matrices) if ours else slopes
         double, stack = x.astype(np.float64), matrices.astype(np.float64)
         norms, sizes = _sizes(double, stack)
         _check_forms(g, double, stack, x.dtype)
         expected = 2 * np.stack([unit @ A for unit, A in _units(double, stack)], axis=1)
         near(by_inputs, expected, 2 * rounding(x.dtype, D) * float((norms * sizes).max()))
         expected = np.stack([unit.T @ unit for unit, _ in _units(double, stack)])
-        near(by_matrices, expected, rounding(x.dtype, L) * float((norms**2).sum(axis=0).max()))
+        near(matrix_gradient, expected, rounding(x.dtype, L) * float((norms**2).sum(axis=0).max()))
 
     return Task(
         ours=lambda: fc.quadratic_forms.quadratic_forms_and_gradients(x, matrices), check=check,

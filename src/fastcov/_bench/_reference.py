@@ -18,13 +18,13 @@ Array = NDArray[np.float64]
 ROWS = 4096
 # The rounding errors of a sum of n terms are a random walk of n steps of the unit roundoff: an error beyond
 # ten times √n unit roundoffs is a mistake, not rounding (Higham and Mary 2019: a probability of 2 exp(−50)).
-WALK = 10.0
+RANDOM_WALK_FACTOR = 10.0
 # Steps at which a solution has rounding errors: the matrix, the solution, and the residual.
 STEPS = 3.0
 # The accuracy that fits promise, relative to the right-hand side, and to the gradient at gains of one.
 RESIDUAL, GRADIENT = 1e-8, 1e-6
 # Factor for the rounding of the certificate itself.
-SLACK = 1.01
+CERTIFICATE_TOLERANCE = 1.01
 
 
 class InaccurateError(AssertionError):
@@ -39,7 +39,7 @@ def require(holds: Any, said: str) -> None:
 
 def rounding(dtype: Any, n: float) -> float:
     """Bound the rounding error of sums of n terms, relative to the sum of the terms' absolute values."""
-    return WALK * float(np.sqrt(n)) * float(np.finfo(dtype).eps)
+    return RANDOM_WALK_FACTOR * float(np.sqrt(n)) * float(np.finfo(dtype).eps)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -184,7 +184,11 @@ class LinearSystem:
         size = float(np.linalg.norm(delta)) + (0.0 if ours else float(np.sqrt(len(X))))
         largest = self.largest + float(np.max(self.ridge))
         error = float(np.linalg.norm(self.S)) + float(np.linalg.norm(self.reference.covariance()))
-        stops = SLACK * RESIDUAL * float(np.linalg.norm(self.right_hand_side)) if iterative else 0.0
+        stops = (
+            CERTIFICATE_TOLERANCE * RESIDUAL * float(np.linalg.norm(self.right_hand_side))
+            if iterative
+            else 0.0
+        )
         return share * (largest * size + float(np.sqrt(self.largest)) * error) + stops
 
     def check(self, result: Any) -> None:
@@ -223,6 +227,6 @@ class Minimum:
         error = np.linalg.norm(self.S) + np.linalg.norm(self.reference.covariance(z))
         share = rounding(np.float64, sum(X.shape))
         size = float(np.sqrt(len(X)) * self.reference.largest_row() * np.abs(z).max() * error)
-        allowed = SLACK * GRADIENT * float(first) + share * size
+        allowed = CERTIFICATE_TOLERANCE * GRADIENT * float(first) + share * size
         left = float(np.linalg.norm(gradient))
         require(left <= allowed, f"a gradient of {left:.1e}, more than {allowed:.1e}")

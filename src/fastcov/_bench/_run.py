@@ -19,7 +19,7 @@ from .._results.overshoot import OvershootWarning
 from .._timings.record import Record, Timed
 from .._timings.runs import FLOOR, NAIVE, OURS
 from . import _cases
-from ._case import Case, reference, told
+from ._case import Case, error_summary, reference
 from ._machine import load, machine
 from ._operation import Key, pairs
 from ._timing import interleaved
@@ -176,9 +176,10 @@ def _checked(case: Case) -> tuple[Case, dict[str, float]]:
             what = "is wrong" if isinstance(error, AssertionError) else "failed"
             if name in (OURS, NAIVE):
                 raise RuntimeError(
-                    f"What {name!r} gives for {case.name!r} {what} ({told(error)}): run 'fastcov doctor', or "
+                    f"What {name!r} gives for {case.name!r} {what} ({error_summary(error)}): run "
+                    "'fastcov doctor', or "
                     "choose other cases with --only."
                 ) from error
-            skipped[name] = f"it {what} ({told(error)})"
+            skipped[name] = f"it {what} ({error_summary(error)})"
     runs = {name: call for name, call in case.runs.items() if name not in skipped}
     return dataclasses.replace(case, runs=runs, skipped=skipped), took

@@ -34,11 +34,11 @@ FEW = 2
 # An argument up to this size is sent with the tasks, through the scheduler; a larger one is sent separately.
 TRAVELS_BYTES = 1 << 17
 # Number of arguments that stay on the workers: gains before and after a step, scales, and a preconditioner.
-HELD = 4
+MAX_SENT_ARGUMENTS = 4
 # Parameters M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of glibc, in bytes.
 MALLOC = ((-3, 1 << 22), (-1, 1 << 24))
 # Number of times that a map is tried, since it is restarted when a worker is lost.
-ATTEMPTS = 5
+MAX_MAP_ATTEMPTS = 5
 
 
 class Piece:
@@ -92,14 +92,14 @@ def _columns(piece: Piece, conditions: Array) -> Piece:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Resident:
+class PerChunkArgument:
     """An argument with an entry for each channel that is used repeatedly, and therefore sent once."""
 
     values: Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Everywhere:
+class BroadcastArgument:
     """A large argument that is used repeatedly, and therefore sent to every worker once."""
 
     value: Any
@@ -126,7 +126,7 @@ class _Call:
 
 
 @functools.cache
-def keep_freed_memory() -> None:
+def raise_malloc_thresholds() -> None:
     """Let malloc reuse freed blocks up to a few MB, as it does in processes that Dask has not started.
 
     A nanny sets MALLOC_TRIM_THRESHOLD_ for its worker, and glibc then requests each block above 128 KB from
@@ -140,7 +140,7 @@ def keep_freed_memory() -> None:
 
 
 def _run(call: _Call, piece: Piece, gains: Array | None, *args: Any) -> Any:
-    keep_freed_memory()
+    raise_malloc_thresholds()
     return call(piece, gains, *args)
 
 
@@ -259,7 +259,7 @@ class Chunked(Rows):
                 return [None] * len(self.slices)
             return self._cluster.placed(self.cut(values), self._pieces)
 
-        return self._once(values, send)
+        return self._send_once(values, send)
 
     def cut(self, values: Array) -> list[Array]:
         """Split values along the last axis into the entries of each chunk."""
@@ -267,26 +267,26 @@ class Chunked(Rows):
 
     def everywhere(self, value: Any) -> Any:
         """Return a future of a value that all workers hold."""
-        return self._once(value, lambda: self._cluster.scattered(value, everywhere=True))
+        return self._send_once(value, lambda: self._cluster.scattered(value, everywhere=True))
 
-    def _once(self, value: Any, send: Callable[[], Any]) -> Any:
-        """Send a value, and keep it on the workers while it is among the last HELD that were used."""
+    def _send_once(self, value: Any, send: Callable[[], Any]) -> Any:
+        """Send a value; workers keep the MAX_SENT_ARGUMENTS values that were used last."""
         known = self._sent.pop(id(value), None) or (value, send())
         self._sent[id(value)] = known
-        while len(self._sent) > HELD:
+        while len(self._sent) > MAX_SENT_ARGUMENTS:
             del self._sent[next(iter(self._sent))]
         return known[1]
 
     def _results(self, asked: Callable[[_Graph], list[str]]) -> list[Any]:
         """Return the results of tasks; if a worker is lost meanwhile, submit all tasks again."""
-        for _ in range(ATTEMPTS):
+        for _ in range(MAX_MAP_ATTEMPTS):
             with contextlib.suppress(WorkerLost):
                 graph = _Graph(self)
                 keys = asked(graph)
                 return self._cluster.results(graph.tasks, graph.places, keys)
             self._sent.clear()
-            self._cluster.found_again(self._pieces)
-        raise self._cluster.too_many_lost(ATTEMPTS)
+            self._cluster.relocate_chunks(self._pieces)
+        raise self._cluster.too_many_lost(MAX_MAP_ATTEMPTS)
 
     def room(self) -> float:
         """Return the bytes per channel that every worker with chunks can still hold."""
@@ -341,13 +341,13 @@ class _Graph:
         """Return the entries of each chunk, or futures of them."""
         if values is None:
             return [None] * len(self.chunks)
-        if isinstance(values, Resident):
+        if isinstance(values, PerChunkArgument):
             return self._X.resident(values.values)
         parts = self._X.cut(values)
         return parts if values.nbytes <= TRAVELS_BYTES else self._X.cluster.placed(parts, self._X.pieces)
 
     def _common(self, value: Any) -> Any:
-        if isinstance(value, Everywhere):
+        if isinstance(value, BroadcastArgument):
             return self._X.everywhere(value.value)
         if getattr(value, "nbytes", 0) > TRAVELS_BYTES:
             return self._X.cluster.scattered(value)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .worker_faults import Watched, WorkerLost, workers_of
+from .worker_faults import MonitoredClient, WorkerLost, workers_of
 
 # Share of a worker's memory that may be filled: at 0.6 a worker begins to spill its data to disk.
 FILLED = 0.6
@@ -69,14 +69,14 @@ def versions() -> dict[str, str]:
     }
 
 
-class Cluster(Watched):
+class Cluster(MonitoredClient):
     """The workers of a client that hold the chunks of one array."""
 
     @classmethod
     def of(cls, client: Any) -> Cluster:
         """Make a cluster, after checking that it has workers and that their versions match."""
         self = cls(client)
-        _leave_thread()
+        _secede()
         self._require_scheduler()
         if not self._workers_now():
             raise ValueError(
@@ -174,7 +174,7 @@ class Cluster(Watched):
         """Return the worker of each chunk."""
         return [self._holders[chunk.key] for chunk in chunks]
 
-    def found_again(self, chunks: Sequence[Any]) -> None:
+    def relocate_chunks(self, chunks: Sequence[Any]) -> None:
         """Wait until Dask has computed lost chunks again, and note their workers."""
         self._wait(chunks)
         self._remember(chunks)
@@ -258,7 +258,7 @@ class Cluster(Watched):
             raise WorkerLost from error
 
 
-def _leave_thread() -> None:
+def _secede() -> None:
     """Free the thread for other tasks, if this is a task on the cluster: a fit waits for the same workers."""
     from distributed import get_worker, secede
 

@@ -45,7 +45,7 @@ def unreadable(name: str, where: str, error: BaseException) -> Exception:
     )
 
 
-class Watched:
+class MonitoredClient:
     """A client, and ways to wait for its work; `_holders` are the workers that hold the needed chunks."""
 
     def __init__(self, client: Any) -> None:
@@ -132,7 +132,7 @@ class Watched:
         workers = self._workers_now()
         if set(used) - set(workers):
             raise WorkerLost
-        if self._for_long("workers", not workers, WORKERS_AWAY):
+        if self._persists("workers", not workers, WORKERS_AWAY):
             raise RuntimeError(f"The cluster at {self.address} has lost all of its workers: start others.")
         if time.monotonic() - self._told < TOLD:
             return
@@ -142,7 +142,7 @@ class Watched:
             worker for worker, told in workers_of(self._client).items()
             if worker in needed and told.get("status") == "paused"
         )  # fmt: skip
-        if self._for_long("paused", bool(paused), PAUSED):
+        if self._persists("paused", bool(paused), PAUSED):
             raise MemoryError(
                 f"The worker at {paused[0]} is short of memory and does no more: use more workers, smaller "
                 "chunks, or float32."
@@ -154,7 +154,7 @@ class Watched:
         except Exception as error:  # a lost connection may raise anything
             raise self._away() from error
 
-    def _for_long(self, what: str, wrong: bool, seconds: float) -> bool:
+    def _persists(self, what: str, wrong: bool, seconds: float) -> bool:
         """Return whether a problem is present, and has been for more than `seconds`."""
         if not wrong:
             self._since.pop(what, None)

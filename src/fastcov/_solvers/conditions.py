@@ -34,7 +34,7 @@ from .._compute import blas
 from .._compute.progress import Progress
 from .._model.problem import Problem
 from .._model.products import apply_adjoint, apply_atoms
-from .._rows.chunked import Everywhere, Resident
+from .._rows.chunked import BroadcastArgument, PerChunkArgument
 from .._rows.rows import Rows
 from ._nystrom import Pivots, choose_pivots, factor_blocks, scaled_product
 from ._refinement import refine
@@ -179,8 +179,8 @@ class State:
         return self.system.problem.astype(np.float64)
 
     @functools.cached_property
-    def _scales(self) -> Resident | None:
-        return None if self.system.scales is None else Resident(self.system.scales)
+    def _scales(self) -> PerChunkArgument | None:
+        return None if self.system.scales is None else PerChunkArgument(self.system.scales)
 
     def solve(self, rhs: Array) -> Solution:
         """Solve for any rows of `rhs` (T, N), by `_corrections` with iterative refinement."""
@@ -285,7 +285,7 @@ class State:
                 image = self._rows.map_sum(_squared, problem, self._scales, zeta, each=1)
             else:
                 image, squares = self._rows.map_sum(
-                    _corrected, problem, self._scales, Everywhere(self.basis), rho, token, w, ridge,
+                    _corrected, problem, self._scales, BroadcastArgument(self.basis), rho, token, w, ridge,
                     each=1, kept=True,
                 )  # fmt: skip
                 if np.any(np.abs(_inner(zeta, image) - squares) > CONSISTENT * squares) and surer():
@@ -318,7 +318,7 @@ class State:
         """Return Fᵀ S Gᵀ ρ, ‖Gᵀ ρ‖, and the name under which chunks keep Gᵀ ρ."""
         token = uuid.uuid4().hex
         squares, shrunk = self._rows.map_sum(
-            _reduced, problem, self._scales, Everywhere(self.basis), rho, token, each=1, kept=True
+            _reduced, problem, self._scales, BroadcastArgument(self.basis), rho, token, each=1, kept=True
         )
         return shrunk, np.sqrt(squares), token
 
@@ -352,12 +352,12 @@ def init(system: System, options: Options) -> State:
     pivots = choose_pivots(system, wanted).first(rank)
     scales = None if system.scales is None else system.scales[pivots.channels]
     basis = Basis(pivots, scales)
-    resident = None if system.scales is None else Resident(system.scales)
+    resident = None if system.scales is None else PerChunkArgument(system.scales)
     k = len(pivots.channels)
     core = np.zeros((k, k))
     if k:
         options.watch(Progress("precondition", 0.0))
-        inner = rows.map_sum(_factor_products, problem, resident, Everywhere(basis), each=1, kept=True)
+        inner = rows.map_sum(_factor_products, problem, resident, BroadcastArgument(basis), each=1, kept=True)
         inner.flat[:: k + 1] += system.ridge
         if blas.cholesky(inner):
             raise np.linalg.LinAlgError("The preconditioner is not positive definite.")

@@ -10,7 +10,7 @@ import numpy as np
 from numba import prange
 
 from .._compute.jit import Kernel, inner
-from .form_kernels import LANES, TILE
+from .form_kernels import MAX_PARALLEL_RUNS, TILE
 
 # Right-hand sides that are substituted at once, as the columns of Y.
 SIDES = 64
@@ -60,7 +60,7 @@ def cholesky_factors(A, factors, reports):
     infinity in A counts as a minor that is not positive. ZI^3 / 3 flops, one read of A.
     """
     d = A.shape[1]
-    lanes = min(LANES, len(A))
+    lanes = min(MAX_PARALLEL_RUNS, len(A))
     for lane in prange(lanes):
         U = np.empty((d, d))
         for z in range(np.intp(lane) * len(A) // lanes, (np.intp(lane) + 1) * len(A) // lanes):
@@ -135,7 +135,7 @@ def eigen_factors(vectors, values, factors, deviations, flaws):
     deviations[z] = max |Q Q^T - 1|, and flaws[z] to 1 + the first row that vanishes, or to 0. 4ZI^3 flops.
     """
     d = vectors.shape[1]
-    lanes = min(LANES, len(vectors))
+    lanes = min(MAX_PARALLEL_RUNS, len(vectors))
     for lane in prange(lanes):
         W, V = np.empty((d, d)), np.empty((d, d))
         for z in range(np.intp(lane) * len(vectors) // lanes, (np.intp(lane) + 1) * len(vectors) // lanes):
@@ -217,7 +217,7 @@ def solutions(factors, rhs, out):
     n, units, d = rhs.shape
     chunks = (n + SIDES - 1) // SIDES
     tasks = chunks * units
-    lanes = min(LANES, tasks)
+    lanes = min(MAX_PARALLEL_RUNS, tasks)
     for lane in prange(lanes):
         L, Y = np.empty((d, d)), np.empty((d, min(n, SIDES)))
         for t in range(np.intp(lane) * tasks // lanes, (np.intp(lane) + 1) * tasks // lanes):
@@ -239,7 +239,7 @@ def solutions(factors, rhs, out):
 def inverses(factors, out):
     """Set out_z = A_z^-1, which is symmetric only to rounding. factors and out are (Z, I, I). 2ZI^3 flops."""
     units, d = factors.shape[:2]
-    lanes = min(LANES, units)
+    lanes = min(MAX_PARALLEL_RUNS, units)
     for lane in prange(lanes):
         L, Y = np.empty((d, d)), np.empty((d, d))
         for z in range(np.intp(lane) * units // lanes, (np.intp(lane) + 1) * units // lanes):

@@ -16,9 +16,9 @@ from .._compute.jit import Kernel, inner
 # for 512 x 256 x 64 on one core, and 34 with four times as many), but enough to be worth a BLAS call, and few
 # enough that there are TASKS tasks even with few units.
 CHUNK_BYTES, CHUNK_ROWS, TASKS = 1 << 15, 64, 8
-# Threads take runs of tasks, each run with its own buffers. LANES is the largest number of runs: about the
-# number of cores or a few times that, and no more, because fresh memory costs time.
-LANES = 64
+# Threads take runs of tasks, each run with its own buffers. MAX_PARALLEL_RUNS is the largest number of runs:
+# about the number of cores or a few times that, and no more, because fresh memory costs time.
+MAX_PARALLEL_RUNS = 64
 # Edge of the tiles in which a matrix is averaged with its transpose, so that both stay in the first-level
 # cache.
 TILE = 32
@@ -44,7 +44,7 @@ def forms(inputs, mean, matrices, factored, out):
     step = rows_at_once(n, units, d, inputs.itemsize)
     chunks = (n + step - 1) // step
     tasks = chunks * units
-    lanes = min(LANES, tasks)
+    lanes = min(MAX_PARALLEL_RUNS, tasks)
     for lane in prange(lanes):
         B, P = np.empty((step, d), inputs.dtype), np.empty((step, d), inputs.dtype)
         for t in range(np.intp(lane) * tasks // lanes, (np.intp(lane) + 1) * tasks // lanes):
@@ -78,7 +78,7 @@ def forms_and_gradients(inputs, mean, matrices, factored, weights, out, slopes, 
     # Each chunk adds to a total once; that should not take longer than the chunk's product.
     step = min(n, max(rows_at_once(n, units, d, inputs.itemsize), d // 2))
     tasks = parts * units
-    lanes = min(LANES, tasks)
+    lanes = min(MAX_PARALLEL_RUNS, tasks)
     for lane in prange(lanes):
         B, P = np.empty((step, d), inputs.dtype), np.empty((step, d), inputs.dtype)
         Q = np.empty((step, d), inputs.dtype)

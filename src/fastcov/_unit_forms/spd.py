@@ -32,7 +32,7 @@ from .stacks import (  # fmt: skip
     check_stack,
     dtype_of,
     factorised,
-    most_apart,
+    max_eigenvalue_ratio,
     ready,
     reflected,
     refuse_factors,
@@ -247,7 +247,7 @@ class SPDBatch:
                 f"Argument 'condition' must be at least 1, not {condition!r}: 1 gives the identity."
             )
         kept = check_dtype(dtype)
-        if spread > (most := most_apart(kept)):
+        if spread > (most := max_eigenvalue_ratio(kept)):
             raise ValueError(
                 f"Argument 'condition' must be at most {most:.3g}, not {spread:.3g}: factors of dtype {kept} "
                 f"hold no more; {'lower it' if kept == np.float64 else 'lower it, or use float64'}."

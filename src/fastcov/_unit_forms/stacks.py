@@ -67,7 +67,7 @@ def check_dtype(dtype: Any) -> np.dtype[Any]:
     return found
 
 
-def most_apart(dtype: np.dtype[Any]) -> float:
+def max_eigenvalue_ratio(dtype: np.dtype[Any]) -> float:
     """Return the largest ratio of eigenvalues, ε⁻²: beyond it the root of the smallest is rounding error."""
     return float(np.finfo(dtype).eps) ** -2
 
@@ -81,7 +81,7 @@ def check_eigenvalues(eigenvalues: NDArray[np.float64], dtype: np.dtype[Any]) ->
             "(counted from 0): a covariance that is singular has no inverse; add to its eigenvalues."
         )
     smallest, largest = eigenvalues.min(axis=1), eigenvalues.max(axis=1)
-    most = most_apart(dtype)
+    most = max_eigenvalue_ratio(dtype)
     lost = np.flatnonzero(smallest < largest / most)
     if len(lost):
         z, single = lost[0], dtype == np.float32

@@ -13,7 +13,7 @@ from .._version import __version__
 from ._bench import bench
 from ._demo import demo
 from ._fit import fit_command, report_command
-from ._group import Doors
+from ._group import ErrorReportingGroup
 from ._options import RELATIVE_RIDGE as RELATIVE_RIDGE
 from ._studies import cv_command, path_command
 from ._test import test_command
@@ -21,7 +21,7 @@ from ._tools import doctor, plan_command
 
 
 @click.group(
-    cls=Doors,
+    cls=ErrorReportingGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

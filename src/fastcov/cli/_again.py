@@ -16,7 +16,7 @@ _CODE = (
 )
 
 
-def numpy_first() -> None:
+def restart_with_numpy_first() -> None:
     """Restart this process with NumPy first and do not return, unless NumPy was already imported first.
 
     Environment variables that fastcov set are restored: NumPy's BLAS would otherwise read them as if the user

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from ._again import numpy_first
+from ._again import restart_with_numpy_first
 from ._files import save_figure
 from ._group import say
 from ._options import FIGURES
@@ -89,7 +89,7 @@ def bench(
         raise click.UsageError(f"Give one of --quick and --suite {suite}, not both.")
     name = "quick" if quick else suite or "standard"
     if ctx.obj["process"] and not listing:
-        numpy_first()
+        restart_with_numpy_first()
 
     from .._bench import _cases
 

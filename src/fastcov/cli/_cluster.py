@@ -79,7 +79,7 @@ def _local(n_workers: int) -> Iterator[Any]:
 
     from .._inputs.validation import available_memory
 
-    with _uninterrupted():
+    with _block_sigint():
         cluster = LocalCluster(
             n_workers=n_workers, threads_per_worker=1, processes=True, silence_logs=logging.CRITICAL,
             memory_limit=available_memory() // n_workers,
@@ -90,12 +90,12 @@ def _local(n_workers: int) -> Iterator[Any]:
         client.wait_for_workers(n_workers, timeout=STARTS)
         yield client
     finally:
-        with _uninterrupted():
+        with _block_sigint():
             cluster.close(timeout=ENDS)
 
 
 @contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
+def _block_sigint() -> Iterator[None]:
     """Block Ctrl-C until the end, and permanently in processes that are started meanwhile.
 
     A terminal sends Ctrl-C to all processes, and each would report it; this process ends the others.

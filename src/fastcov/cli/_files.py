@@ -45,7 +45,7 @@ def outputs(
 
 
 @dataclasses.dataclass(frozen=True)
-class Naming:
+class InputNames:
     """The sources of names of channels and conditions, and the cluster that arrays are loaded onto."""
 
     channels: str | None
@@ -118,7 +118,7 @@ def _ids(column: Any) -> bool:
     return whole and bool(numbers.min() >= 0) and 2 < len(numbers) == len(np.unique(numbers))
 
 
-def open_responses(x: str, y: str | None, center: bool, naming: Naming) -> tuple[Any, Any]:
+def open_responses(x: str, y: str | None, center: bool, naming: InputNames) -> tuple[Any, Any]:
     """Open X, and Y if it is given, with the conditions of X in the same order."""
     from .._model.problem import Problem
     from .._model.target import aligned
@@ -137,7 +137,7 @@ def open_responses(x: str, y: str | None, center: bool, naming: Naming) -> tuple
 
 
 def open_target(
-    x: str, responses: str | None, target: str | None, center: bool, naming: Naming, *, drawn: bool
+    x: str, responses: str | None, target: str | None, center: bool, naming: InputNames, *, drawn: bool
 ) -> tuple[Any, dict[str, Any]]:
     """Open X, and the S or responses that its gains are fitted to, in the order of its conditions."""
     from .._inputs.labels import Labels, by_condition

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ._cluster import cluster_of
-from ._files import Naming, fit_record, open_target, outputs, print_json, save_figure, save_fit
+from ._files import InputNames, fit_record, open_target, outputs, print_json, save_figure, save_fit
 from ._group import say
 from ._options import (
     RELATIVE_RIDGE,
@@ -92,7 +92,7 @@ class Request:
     def open(self, x: str, *, drawn: bool) -> tuple[Any, dict[str, Any]]:
         """Open X, and the target that its gains are fitted to."""
         cluster = cluster_of(self.dask, self.dask_workers)
-        naming = Naming(self.channels, self.conditions, self.id_column, cluster)
+        naming = InputNames(self.channels, self.conditions, self.id_column, cluster)
         return open_target(x, self.responses, self.target, self.center, naming, drawn=drawn)
 
     def study(self, X: Any, of: dict[str, Any], **asked: Any) -> CrossValidation:

@@ -15,7 +15,7 @@ import click
 _REPORTED = (ValueError, TypeError, KeyError, MemoryError, OSError, ImportError, RuntimeError)
 
 
-class Doors(click.Group):
+class ErrorReportingGroup(click.Group):
     """A group of commands that reports an error that the user can fix in one line, with an exit code."""
 
     def main(
@@ -39,7 +39,7 @@ class Doors(click.Group):
             code = 130
         if standalone_mode:
             if code == 130:
-                _leave_calls()
+                _exit_during_lapack_call()
             sys.exit(code or 0)
         return code
 
@@ -59,7 +59,7 @@ class Doors(click.Group):
                 _stop(ctx, str(error) or f"{type(error).__name__}: use smaller arrays.", 2)
 
 
-def _leave_calls() -> None:
+def _exit_during_lapack_call() -> None:
     """After Ctrl-C, exit at once if Python would wait for a long LAPACK call, which cannot be interrupted."""
     calls = sys.modules.get("fastcov._compute.blas")
     if calls is not None and calls.in_background:

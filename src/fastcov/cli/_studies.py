@@ -9,7 +9,7 @@ import click
 from .._version import __version__
 from ._cluster import cluster_of
 from ._files import (
-    Naming,
+    InputNames,
     fit_record,
     names_of,
     open_target,
@@ -142,7 +142,7 @@ def cv_command(
             pairs_file(pairs))  # fmt: skip
     results, picture = outputs(output, figure, read)
     page = check_page(report, read)
-    naming = Naming(channels, conditions, id_column, cluster_of(dask, dask_workers))
+    naming = InputNames(channels, conditions, id_column, cluster_of(dask, dask_workers))
     X, of = open_target(x, responses, target, asked["center"], naming, drawn=False)
     cv = cross_validate(
         X, of.get("responses"), S=of.get("S"), ridges=ridges, relative_ridges=relative_ridges,
@@ -224,7 +224,7 @@ def path_command(
 
     read = (x, responses, target, channels, conditions, pairs_file(pairs))
     results, picture = outputs(output, figure, read)
-    naming = Naming(channels, conditions, id_column, cluster_of(dask, dask_workers))
+    naming = InputNames(channels, conditions, id_column, cluster_of(dask, dask_workers))
     X, of = open_target(x, responses, target, center, naming, drawn=picture is not None)
     problem = problem_of(nuisance, pairs)
     paths = {

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ._cluster import cluster_of
-from ._files import Naming, open_target, outputs, print_json, save_record
+from ._files import InputNames, open_target, outputs, print_json, save_record
 from ._options import (
     METHODS,
     Ridges,
@@ -114,7 +114,7 @@ def test_command(
     read = (x, responses, target, channels, conditions, permute_within, permute_groups, pairs_file(pairs))
     results, _ = outputs(output, None, read)
     page = check_page(report, read)
-    naming = Naming(channels, conditions, id_column, cluster_of(dask, dask_workers))
+    naming = InputNames(channels, conditions, id_column, cluster_of(dask, dask_workers))
     X, of = open_target(x, responses, target, asked["center"], naming, drawn=False)
     test = permutation_test(
         X, of.get("responses"), S=of.get("S"), ridges=ridges, relative_ridges=relative_ridges,

@@ -35,7 +35,7 @@ WORDS = {
     "cross-cosine": ("cosine", "held-out × trained pairs"),
 }
 # A method or baseline whose best score is below this predicts nothing, and does not set the vertical range.
-_WILD = -1.0
+_WORST_SHOWN = -1.0
 # Quantiles that bound the band of shuffles, whose scores are pooled over folds.
 _BAND = (0.05, 0.95)
 # Dashes that can be distinguished if lines coincide.
@@ -104,7 +104,7 @@ def cross_validation(
         _lay_out(ax)
     small = is_small(ax)
     scale, order = RidgeScale(cv.ridges), np.argsort(cv.ridges)
-    drawing = _Drawing(ax, cv, score, order, scale(cv.ridges[order]), small, _range(cv, score))
+    drawing = _ScorePlot(ax, cv, score, order, scale(cv.ridges[order]), small, _range(cv, score))
     entries: list[Entry] = []
     for k in range(len(cv.methods)):
         entries += drawing.method(k)
@@ -175,19 +175,19 @@ def _range(cv: CrossValidation, score: str) -> tuple[float, float]:
             bests.append((values[best], values[best] - np.nan_to_num(error[best])))
             if table.shuffled is not None:
                 _, below, above = band(table.shuffled.pooled(score))
-                least += [value for value in _finite(below[best]) if value > _WILD]
+                least += [value for value in _finite(below[best]) if value > _WORST_SHOWN]
                 greatest += _finite(above[best])
     if bests:  # include at least the best of all, however bad
-        least += [below for best, below in bests if best > _WILD or best == max(bests)[0]]
+        least += [below for best, below in bests if best > _WORST_SHOWN or best == max(bests)[0]]
     bases = [value for name in cv.baselines for value in _finite(cv.baseline(name, score)[0])]
-    least += [value for value in bases if value > _WILD]
+    least += [value for value in bases if value > _WORST_SHOWN]
     greatest += bases
     low, high = min(least), max(greatest)
     high = min(1.0, high) if high > low else low + 1.0
     return low - 0.12 * (high - low), high + 0.04 * (high - low)
 
 
-class _Drawing:
+class _ScorePlot:
     """The axes, study and ranges of one figure, and methods that draw its parts."""
 
     def __init__(

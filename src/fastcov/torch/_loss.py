@@ -13,12 +13,12 @@ from .._inputs.validation import check_array
 from .._model.problem import Problem
 from .._model.products import apply_adjoint
 from .._model.ridge_penalty import Penalty
-from ._tensors import apart, checked, constant, scalar
+from ._tensors import checked, constant, isolated_from_torch, scalar
 
 Array = NDArray[Any]
 
 
-@apart
+@isolated_from_torch
 def loss(X: Tensor, S: Tensor, gains: Tensor, *, ridge: Any = 0.0, center: bool = True) -> Tensor:
     """Return the exact loss of gains, L(z) = ½‖Xᵀ diag(z) J diag(z) X − S‖²_F + (λ/2)‖z − 1‖².
 
@@ -43,7 +43,7 @@ def loss(X: Tensor, S: Tensor, gains: Tensor, *, ridge: Any = 0.0, center: bool 
     Returns
     -------
     Tensor, shape ()
-        L, in units of X to the fourth and in the widest of the dtypes.
+        L, in units of X to the fourth and in the result_dtype of the dtypes.
 
     Raises
     ------

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import penalties
-from ._tensors import apart, checked, constant, scalar
+from ._tensors import checked, constant, isolated_from_torch, scalar
 
 Array = NDArray[Any]
 
@@ -122,7 +122,7 @@ def covariance_distance(
     )  # fmt: skip
 
 
-@apart
+@isolated_from_torch
 def _penalty(function: Callable[..., tuple[float, Array]], activations: Tensor, **options: Any) -> Tensor:
     constants = {
         name: constant(name, value) if name in ("target", "epsilon") else value

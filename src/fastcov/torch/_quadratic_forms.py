@@ -11,7 +11,15 @@ from torch import Tensor
 from .. import quadratic_forms as forms
 from .._inputs.validation import check_whole
 from .._unit_forms.stacks import check_flag
-from ._tensors import Array, apart, as_array, checked, refuse_second_derivatives, widened, widest
+from ._tensors import (
+    Array,
+    as_array,
+    at_least_float32,
+    checked,
+    isolated_from_torch,
+    refuse_second_derivatives,
+    result_dtype,
+)
 
 # The remedy in errors for parameters that training has driven out of their range.
 _REMEDY = "take smaller steps, or clip gradients"
@@ -41,7 +49,7 @@ def quadratic_forms(
     Returns
     -------
     Tensor, shape (L, Z)
-        g, in the widest of the dtypes.
+        g, in the result_dtype of the dtypes.
 
     Raises
     ------
@@ -144,7 +152,7 @@ class QuadraticForms(torch.nn.Module):
         self._check()
         return _apply(inputs, self.cholesky(), self.mean, self.log_determinant, factored=True)
 
-    @apart
+    @isolated_from_torch
     def _check(self) -> None:
         """Raise if the parameters do not give finite factors with a positive diagonal."""
         logs = checked("log_diagonal", self.log_diagonal).detach()
@@ -170,7 +178,7 @@ class QuadraticForms(torch.nn.Module):
         )
 
 
-@apart
+@isolated_from_torch
 def _apply(
     inputs: Tensor, matrices: Tensor, mean: Tensor | None, log_determinant: bool, *, factored: bool
 ) -> Tensor:
@@ -178,8 +186,8 @@ def _apply(
     tensors = {"inputs": checked("inputs", inputs), "matrices": checked("matrices", matrices)}
     if mean is not None:
         tensors["mean"] = checked("mean", mean)
-    dtype = widest(tensors.values())
-    alike = {name: widened(t.to(dtype)) for name, t in tensors.items()}
+    dtype = result_dtype(tensors.values())
+    alike = {name: at_least_float32(t.to(dtype)) for name, t in tensors.items()}
     g = _Forms.apply(log_determinant, factored, alike["inputs"], alike["matrices"], alike.get("mean"))
     return g.to(dtype)
 
@@ -197,7 +205,7 @@ class _Forms(torch.autograd.Function):
         return torch.from_numpy(forms.quadratic_forms(x, A, **options))
 
     @staticmethod
-    @apart
+    @isolated_from_torch
     def backward(ctx: Any, weights: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivatives()
         x, A, options = _arguments(ctx, *ctx.saved_tensors)

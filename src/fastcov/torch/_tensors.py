@@ -23,7 +23,7 @@ HALVES = (torch.float16, torch.bfloat16)
 FLOATS = (torch.float64, torch.float32, *HALVES)
 
 
-def apart(function: Callable[P, T]) -> Callable[P, T]:
+def isolated_from_torch(function: Callable[P, T]) -> Callable[P, T]:
     """Keep PyTorch and the computations here from interfering with each other.
 
     torch.compile would replace NumPy's operations by its own; instead, the graph breaks here. (This loads a
@@ -90,15 +90,15 @@ def constant(name: str, value: Any) -> Any:
         raise ValueError(
             f"Argument '{name}' must not require a gradient: it is taken as constant. Call .detach() on it."
         )
-    return as_array(widened(value))
+    return as_array(at_least_float32(value))
 
 
-def widened(tensor: Tensor) -> Tensor:
+def at_least_float32(tensor: Tensor) -> Tensor:
     """Convert half precision to float32, to compute in; gradients come back in the original dtype."""
     return tensor.float() if tensor.dtype in HALVES else tensor
 
 
-def widest(tensors: Iterable[Tensor]) -> torch.dtype:
+def result_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
     """Return the dtype of a result of these tensors."""
     return functools.reduce(torch.promote_types, (t.dtype for t in tensors))
 
@@ -118,14 +118,14 @@ def refuse_second_derivatives() -> None:
 
 
 def scalar(evaluate: Callable[..., tuple[float, tuple[Array | None, ...]]], *tensors: Tensor) -> Tensor:
-    """Compute a number from checked tensors, in the widest of their dtypes, with its gradients.
+    """Compute a number from checked tensors, in the result_dtype of their dtypes, with its gradients.
 
     `evaluate(needed, *arrays)` returns the number and its gradient with respect to each array, or None for
     each gradient that is not needed.
     """
     needed = tuple(torch.is_grad_enabled() and t.requires_grad for t in tensors)
-    value = _Scalar.apply(functools.partial(evaluate, needed), *map(widened, tensors))
-    return value.to(widest(tensors))
+    value = _Scalar.apply(functools.partial(evaluate, needed), *map(at_least_float32, tensors))
+    return value.to(result_dtype(tensors))
 
 
 class _Scalar(torch.autograd.Function):

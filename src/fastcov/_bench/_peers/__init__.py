@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._case import told
+from .._case import error_summary
 from . import _formulas, _himalaya, _jax, _scikit_learn, _scipy, _torch
-from ._given import Given, Unavailable, writeable
+from ._given import PeerInput, Unavailable, writeable
 
-Peers = dict[str, Callable[[Given], Callable[[], Any]]]
+Peers = dict[str, Callable[[PeerInput], Callable[[], Any]]]
 
 _FITS: Peers = {
     "SciPy lsqr": _scipy.fit,
@@ -79,7 +79,7 @@ def peers(
     S : ndarray, shape (D, D)
         Target covariance.
     **given
-        The fields of `Given` that the operation needs.
+        The fields of `PeerInput` that the operation needs.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def peers(
     skipped : dict
         The reason why there is no such run, by name, such as "PyTorch is not installed: pip install torch".
     """
-    asked = Given(writeable(X), S, **given)
+    asked = PeerInput(writeable(X), S, **given)
     runs, skipped = {}, {}
     for name, make in PEERS.get(operation, {}).items():
         try:
@@ -99,5 +99,5 @@ def peers(
         except Unavailable as reason:
             skipped[name] = str(reason)
         except Exception as error:  # one broken peer must not stop the measurement
-            skipped[name] = f"it failed ({told(error)})"
+            skipped[name] = f"it failed ({error_summary(error)})"
     return runs, skipped

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._given import Array, Given
+from ._given import Array, PeerInput
 
 ROOT_TWO = np.sqrt(2.0)
 
 
-def pairs(given: Given, copies: int = 2) -> int:
+def pairs(given: PeerInput, copies: int = 2) -> int:
     """Return P = D(D+1)/2, the rows of G; raise Unavailable if the library's copies of G do not fit."""
     N, D = given.X.shape
     P = D * (D + 1) // 2

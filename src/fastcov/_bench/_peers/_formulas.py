@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ._given import Given
+from ._given import PeerInput
 
 Formula = Callable[..., Any]
 
@@ -76,7 +76,7 @@ PENALTIES: dict[str, Formula] = {
 OF_ENTRIES = (mean_absolute_covariance, smooth_absolute_covariance)
 
 
-def require_room(formula: Formula, given: Given) -> None:
+def require_room(formula: Formula, given: PeerInput) -> None:
     """Raise Unavailable if the product, its gradient and the intermediates exceed the memory of a peer."""
     n, m = given.X.shape
     order = n if formula in OF_ENTRIES else min(n, m)

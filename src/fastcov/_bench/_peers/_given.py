@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._compute.jit import blas
-from .._case import told
+from .._case import error_summary
 
 Array = NDArray[Any]
 
@@ -44,7 +44,7 @@ class Unavailable(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Given:
+class PeerInput:
     """An operation's data and settings.
 
     Attributes
@@ -128,7 +128,7 @@ def library(name: str, *submodules: str) -> Any:
     except Exception as error:  # broken libraries raise OSError for a missing part, RuntimeError, or anything
         if isinstance(error, ModuleNotFoundError) and error.name == name:
             raise Unavailable(f"{title} is not installed: pip install {distribution}") from None
-        raise Unavailable(f"{title} cannot be imported ({told(error)}): install it anew") from error
+        raise Unavailable(f"{title} cannot be imported ({error_summary(error)}): install it anew") from error
     return module
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ._atoms import pairs, system
-from ._given import Array, Given, blas_threads, library, threaded, within
+from ._given import Array, PeerInput, blas_threads, library, threaded, within
 
 
 @contextlib.contextmanager
@@ -24,7 +24,7 @@ def _numpy_backend(himalaya: Any) -> Iterator[None]:
         himalaya.backend.set_backend(before)
 
 
-def path(given: Given) -> Callable[[], Array]:
+def path(given: PeerInput) -> Callable[[], Array]:
     himalaya = library("himalaya", "backend", "ridge", "kernel_ridge")
     X, S = given.double
     N, P, ridges = len(X), pairs(given, copies=4), np.asarray(given.ridges, np.float64)
@@ -41,6 +41,6 @@ def path(given: Given) -> Callable[[], Array]:
     return threaded(blas_threads, given.work, within(lambda: _numpy_backend(himalaya), run))
 
 
-def fit(given: Given) -> Callable[[], Array]:
+def fit(given: PeerInput) -> Callable[[], Array]:
     run = path(dataclasses.replace(given, ridges=[given.ridge]))
     return lambda: run()[0]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
-from ._given import Array, Given
+from ._given import Array, PeerInput
 
 # The gradient of the exact loss over that at gains of one, as in exact fits by fastcov.
 TOL = 1e-6
@@ -39,7 +39,7 @@ def lbfgs(loss: ValueAndGradient, start: Array, goal: float) -> Array:
     return last["gains"]
 
 
-def minimum(given: Given, loss: ValueAndGradient) -> Callable[[], Array]:
+def minimum(given: PeerInput, loss: ValueAndGradient) -> Callable[[], Array]:
     """Return a call that minimises from gains of one until the gradient is `tol` of that at the start."""
     ones = np.ones(len(given.X))
 

@@ -9,7 +9,7 @@ from scipy.linalg import eigh, svd
 from scipy.sparse.linalg import LinearOperator, eigsh, lsqr
 
 from ._atoms import pairs, system
-from ._given import RESIDUAL, Array, Given, blas_threads, threaded, writeable
+from ._given import RESIDUAL, Array, PeerInput, blas_threads, threaded, writeable
 from ._lbfgs import TOL, ValueAndGradient, lbfgs, minimum
 
 
@@ -31,7 +31,7 @@ def operator(X: Array) -> LinearOperator:
     return LinearOperator((D * D, N), matvec=forward, rmatvec=adjoint, dtype=np.float64)
 
 
-def fit(given: Given) -> Callable[[], Array]:
+def fit(given: PeerInput) -> Callable[[], Array]:
     X, S = given.double
     # Ask for half the tolerance: lsqr bounds the residual by an estimate of ‖G‖ ‖e‖, which may be too large.
     # `lsmr`, and `cg` on the normal equations, take as many iterations and about the same time.
@@ -45,7 +45,7 @@ def fit(given: Given) -> Callable[[], Array]:
     return threaded(blas_threads, given.work, run)
 
 
-def path(given: Given) -> Callable[[], Array]:
+def path(given: PeerInput) -> Callable[[], Array]:
     X, S = given.double
     P, N, ridges = pairs(given), len(X), np.asarray(given.ridges, np.float64)
 
@@ -63,7 +63,7 @@ def path(given: Given) -> Callable[[], Array]:
     return threaded(blas_threads, given.work, run)
 
 
-def spectrum(given: Given) -> Callable[[], tuple[Array, Array]]:
+def spectrum(given: PeerInput) -> Callable[[], tuple[Array, Array]]:
     X, S = given.double
     pairs(given)
 
@@ -89,7 +89,7 @@ def _loss(X: Array, S: Array, ridge: float) -> ValueAndGradient:
     return loss
 
 
-def exact(given: Given) -> Callable[[], Array]:
+def exact(given: PeerInput) -> Callable[[], Array]:
     return threaded(blas_threads, given.work, minimum(given, _loss(*given.double, given.ridge)))
 
 
@@ -105,7 +105,7 @@ def _covariance(X: Array) -> Array:
     return centred.T @ centred
 
 
-def study(given: Given) -> Callable[[], Array]:
+def study(given: PeerInput) -> Callable[[], Array]:
     X = writeable(given.X, np.float64)
     Y, relative = np.asarray(given.responses, np.float64), np.asarray(given.relative_ridges, np.float64)
 
@@ -128,13 +128,13 @@ def study(given: Given) -> Callable[[], Array]:
     return threaded(blas_threads, given.work, run)
 
 
-def covariance(given: Given) -> Callable[[], Array]:
+def covariance(given: PeerInput) -> Callable[[], Array]:
     X, N = given.X, len(given.X)
     # Use the precision of X, because NumPy's default is float64.
     return threaded(blas_threads, given.work, lambda: N * np.cov(X, rowvar=False, bias=True, dtype=X.dtype))
 
 
-def quadratic_forms(given: Given) -> Callable[[], Array]:
+def quadratic_forms(given: PeerInput) -> Callable[[], Array]:
     """Contract pairs of arrays, first by a product of stacks."""
     x, matrices = given.by_units()
     return threaded(
