@@ -1,4 +1,4 @@
-"""Files that the workers of a Dask cluster read themselves, each the rows of its chunks."""
+"""Files that the workers of a Dask cluster read themselves: each worker reads the rows of its chunks."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from .._inputs.files import located, open_array
 from .._inputs.validation import check_form
 from .stored import Stored, is_stored
 
-# Bytes of a chunk: at most, where what is stored together allows, so that several fit a worker and a lost one
-# is soon read again; and of small files at least, so that a task takes longer than its way there and back.
+# Largest size of a chunk in bytes, where rows stored together allow it: several chunks then fit a worker, and
+# a lost chunk is soon read again. And the smallest, for small files: a task then takes longer than its round
+# trip.
 CHUNK_BYTES, LEAST_BYTES = 1 << 26, 1 << 20
-# What is stored together is read together up to so many bytes.
+# Rows that are stored together are read together up to this many bytes.
 TOGETHER_BYTES = 1 << 29
-# Chunks for each thread, so that none waits long for the last.
+# Chunks for each thread, so that no thread waits long for the last chunk.
 FOR_EACH_THREAD = 2
 
 
 class SharedFile:
-    """An array in a .npy, .h5 or .zarr file, opened by whoever asks for rows of it: a worker.
+    """An array in a .npy, .h5 or .zarr file, opened by the worker that reads rows of it.
 
-    Only path and key travel.
+    Only its path and key are sent.
     """
 
     def __init__(self, spec: str, array: Any, *, name: str) -> None:
@@ -34,7 +35,7 @@ class SharedFile:
         self.ndim = len(self.shape)
 
     def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
-        """Rows, from and to; always with all conditions."""
+        """A slice of rows, always with all conditions."""
         array = self._opened()
         if (tuple(array.shape), np.dtype(array.dtype)) != (self.shape, self.dtype):
             raise ValueError(
@@ -61,14 +62,14 @@ class SharedFile:
 
 
 def _worker() -> str:
-    """The worker that this runs on."""
+    """Name of the worker that this runs on."""
     from distributed import get_worker
 
     return f"the worker at {get_worker().address}"
 
 
 def chunk_lengths(shape: tuple[int, int], itemsize: int, together: int, n_threads: int) -> tuple[int, ...]:
-    """Rows of each chunk: much alike, in multiples of those that are stored `together`, if these fit."""
+    """Numbers of rows of chunks: nearly equal, in multiples of the rows stored `together`, if these fit."""
     row_bytes = itemsize * shape[1]
     unit = together if together * row_bytes <= TOGETHER_BYTES else 1
     units, nbytes = -(-shape[0] // unit), row_bytes * shape[0]
@@ -79,7 +80,7 @@ def chunk_lengths(shape: tuple[int, int], itemsize: int, together: int, n_thread
 
 
 def as_dask(spec: str, array: Any, *, n_threads: int, name: str) -> Any:
-    """A dask array of what was opened: rows are read where they are wanted, or sent if they are in memory."""
+    """A dask array of an opened array. Rows are read where they are needed, or sent if they are in memory."""
     import dask.array as da
 
     check_form(name, array, ("channels", "conditions"))

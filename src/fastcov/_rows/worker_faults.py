@@ -1,7 +1,7 @@
-"""Waiting for a Dask cluster, and telling what is wrong with it.
+"""Waits for a Dask cluster, and finds out what is wrong with it.
 
-Dask waits for a worker that a task is bound to for ever, also once it is gone; so whoever waits here looks
-after the workers, and the scheduler.
+Dask waits forever for the worker that a task is bound to, even if the worker is gone. Functions here that
+wait therefore also check the workers and the scheduler.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 
-# Seconds between looks at the workers; that a scheduler may be away, and that it may leave a question without
-# an answer; that workers may all be away, as while a nanny starts another; and that one may be paused for
-# want of memory.
+# All in seconds: the time between checks of the workers; how long the scheduler may be away; how long it may
+# leave a request unanswered; how long all workers may be away, as while a nanny restarts one; and how long a
+# worker may be paused for lack of memory.
 LOOK, SCHEDULER_AWAY, SCHEDULER_SILENT, WORKERS_AWAY, PAUSED = 0.5, 3.0, 8.0, 15.0, 10.0
-# And between looks at how the workers are, of which there may be a thousand.
+# Seconds between checks of the workers' state; there may be a thousand workers.
 TOLD = 2.0
 
 
 class WorkerLost(Exception):
-    """A worker that held something has gone: what it held has to be found or made again."""
+    """A worker that held data is gone: its data have to be found or computed again."""
 
 
 def workers_of(client: Any) -> dict[str, Any]:
-    """What the scheduler last said of each worker."""
+    """The scheduler's latest information about each worker."""
     try:
         info = client.scheduler_info(n_workers=-1)
-    except TypeError:  # before Dask 2025 it tells of all
+    except TypeError:  # before Dask 2025 it always reports all workers
         info = client.scheduler_info()
     return dict(info["workers"])
 
 
 def unreadable(name: str, where: str, error: BaseException) -> Exception:
-    """What is said of an array that cannot be computed, in the kind of its cause."""
+    """The error for an array that cannot be computed: OSError if its cause is one, else RuntimeError."""
     cause = " ".join(f"{type(error).__name__}: {error}".split())
     kind = OSError if isinstance(error, OSError) else RuntimeError
     return kind(
@@ -46,22 +46,22 @@ def unreadable(name: str, where: str, error: BaseException) -> Exception:
 
 
 class Watched:
-    """A client whose work is waited for; `holders` are the workers that hold what is needed."""
+    """A client whose work is watched while it is waited for; `_holders` are the workers with needed data."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self.address = str(getattr(client.scheduler, "address", "an unknown address"))
         self._holders: dict[str, str] = {}  # worker by key of a chunk
         self._since: dict[str, float] = {}  # when something was first found wrong
-        self._told = 0.0  # when workers were last asked how they are
+        self._told = 0.0  # when the workers' state was last checked
 
     def _threads(self) -> dict[str, int]:
-        """Threads of each worker that is there, if the scheduler says so soon."""
+        """Number of threads of each connected worker, if the scheduler answers in time."""
         ask = self._client.scheduler.ncores
         return dict(self._client.sync(ask, workers=None, callback_timeout=SCHEDULER_SILENT))
 
     def _watched(self, work: Callable[[], Coroutine[Any, Any, T]], used: set[str] | tuple[()]) -> T:
-        """What comes of work of the client, looked after meanwhile: Dask waits for what is lost for ever."""
+        """The result of the client's work, with checks meanwhile: Dask waits forever for what is lost."""
         coming = asyncio.run_coroutine_threadsafe(work(), self._client.loop.asyncio_loop)
         try:
             while True:
@@ -73,16 +73,16 @@ class Watched:
                 self._look(used)
         finally:
             coming.cancel()
-            del coming  # an error that it holds would hold this frame, and all that called it
+            del coming  # its error would keep this frame, and those of all callers, alive
 
     def _wait(
         self, futures: Sequence[Any], name: str = "X", used: set[str] | tuple[()] = (),
         rows: Sequence[int] = (),
     ) -> None:  # fmt: skip
-        """Until all are there; an error of a task, or of the cluster, is raised.
+        """Wait until all futures are finished, and raise errors of tasks and of the cluster.
 
-        `used` are workers without which they cannot be made; `rows` the first of each, and the end, of
-        chunks that are loaded.
+        `used` are the workers that the tasks need. `rows` has, for chunks being loaded, the first row of each
+        and the end of the last.
         """
         from distributed import wait
 
@@ -96,7 +96,7 @@ class Watched:
             self._cancelled(used, error)
         except (KeyboardInterrupt, WorkerLost, MemoryError):
             raise
-        except Exception:  # of a client that has been closed it may be anything
+        except Exception:  # a client that was closed may raise anything
             self._require_scheduler()
             raise
         self._since.clear()
@@ -109,7 +109,7 @@ class Watched:
         self._fail(futures[failed].exception(), name, where)
 
     def _fail(self, raised: BaseException, name: str, where: str) -> NoReturn:
-        """Raise the error of a task, and say of what."""
+        """Raise the error of a task, and say which rows it concerns."""
         from distributed.scheduler import KilledWorker
 
         if isinstance(raised, KilledWorker):
@@ -127,7 +127,7 @@ class Watched:
         raise unreadable(name, where, raised) from raised
 
     def _look(self, used: set[str] | tuple[()]) -> None:
-        """Raise if a worker in use, all workers, or the scheduler have gone, or one is short of memory."""
+        """Raise if a worker in use, all workers, or the scheduler is gone, or a worker lacks memory."""
         self._require_scheduler()
         workers = self._workers_now()
         if set(used) - set(workers):
@@ -151,11 +151,11 @@ class Watched:
     def _workers_now(self) -> dict[str, int]:
         try:
             return self._threads()
-        except Exception as error:  # of whatever kind, from a connection that has gone
+        except Exception as error:  # a lost connection may raise anything
             raise self._away() from error
 
     def _for_long(self, what: str, wrong: bool, seconds: float) -> bool:
-        """Whether something is, and has been found, wrong for so long."""
+        """Whether something is wrong now, and has been for more than this many seconds."""
         if not wrong:
             self._since.pop(what, None)
             return False
@@ -180,9 +180,9 @@ class Watched:
         )
 
     def _cancelled(self, used: set[str] | tuple[()], error: BaseException | None) -> NoReturn:
-        """Raise what it is that cancelled a task: a worker that has gone, or somebody."""
+        """Raise an error that says why a task was cancelled: a worker is gone, or somebody cancelled it."""
         self._look(used)
-        if used:  # chunks may be there still, and what was made of them can be made again
+        if used:  # chunks may still exist, and what was computed from them can be computed again
             raise WorkerLost
         raise RuntimeError(
             f"Tasks at {self.address} were cancelled, by client.cancel or by a restart of the cluster: begin "
