@@ -111,7 +111,7 @@ class _Atoms:
 
     @classmethod
     def of(cls, start: Start) -> _Atoms:
-        """N²D + N³/3 flops and 16N² bytes."""
+        """Choose and factorise the atoms, in N²D + N³/3 flops and 16N² bytes."""
         N, D = start.problem.shape
         require_memory(8 * N * (2 * N + D), f"Cholesky factors of {N} channels", "ask for fewer modes")
         sizes = np.sqrt(start.norms)
@@ -174,7 +174,7 @@ class _Basis:
 
     @classmethod
     def of(cls, start: Start) -> _Basis:
-        """4NP² + 4P³ flops, and 8 (2P² + 256N) bytes."""
+        """Compute the basis, in 4NP² + 4P³ flops and 8 (2P² + 256N) bytes."""
         N, D = start.problem.shape
         P = n_pairs(D)
         n = min(N, P)

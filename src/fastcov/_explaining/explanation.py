@@ -56,8 +56,8 @@ class Explanation:
     spectrum : ndarray, shape (K,)
         σ_k², the eigenvalues of GᵀG, from the largest to the smallest.
     complete : bool
-        Whether `spectrum` has every σ_k² that can be told from rounding, above N ε of the largest. In double
-        precision these are singular values down to about 1e-7 of the largest.
+        Whether `spectrum` has every σ_k² that can be told from rounding, above N ε of the largest (ε: machine
+        epsilon). In double precision these are singular values down to about 1e-7 of the largest.
     total : float
         ‖e₀‖² = ‖S − XᵀJX‖²_F, the sum of `reachable` and `unreachable`.
     reachable, unreachable : float

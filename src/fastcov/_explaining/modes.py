@@ -74,7 +74,7 @@ class Complete:
 
     @classmethod
     def of(cls, system: System, watch: Callable[[Progress], object]) -> Complete:
-        """9n³ flops and 24n² bytes for n = min(N, D(D+1)/2)."""
+        """Compute all modes, in 9n³ flops and 24n² bytes for n = min(N, D(D+1)/2)."""
         state = SOLVERS["spectral"].init(system, Options(watch=watch))
         if not system.diagonal.any():  # if all channels are alike, only rounding is left
             state = dataclasses.replace(state, values=state.values[:0], vectors=state.vectors[:0])
@@ -132,7 +132,7 @@ class Truncated:
 
     @classmethod
     def of(cls, system: System, k: int, rng: Any, watch: Callable[[Progress], object]) -> Truncated:
-        """The first k modes: about 3 to 5 products with GᵀG for each, and 8N(4k + 2) bytes."""
+        """Compute the first k modes, in about 3 to 5 products with GᵀG for each, and 8N(4k + 2) bytes."""
         N, _ = system.problem.shape
         held = min(N, LANCZOS_A_MODE * k + 1)
         require_memory(8 * N * (held + k), f"{k} modes of {N} channels", "ask for fewer modes")

@@ -144,8 +144,8 @@ def _compared(cv: Any, method: str, name: str) -> tuple[bool | None, float | Non
     if least > LEVEL and p <= least * 1.001:  # none of these few shuffles is as good
         words = f"not shown, p = {p:.2g}, the least that {n} shuffle{'s' * (n > 1)} can give ({numbers})"
         return None, p, f"{words}; shuffles=99 tests it"
-    # Shuffling also removes the part of the pattern that the other baselines predict. An improvement over
-    # these must therefore exceed more than chance, and falling short is no evidence against it.
+    # Shuffling also takes from the other baselines the part of the pattern that they predict. An improvement
+    # over these therefore has to reach more than chance level, and falling short is no proof against it.
     if p <= LEVEL:
         return True, p, f"yes, p = {p:.2g} ({numbers})"
     if name == "no-x":

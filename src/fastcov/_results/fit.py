@@ -32,13 +32,13 @@ STACKED = ("step", "losses", "at_bounds", "lower_elsewhere")
 class Fit:
     """Fitted gains with their certificate; prints itself as a short table.
 
-    For a stack of T targets every array has a leading axis of length T, and every number but
-    the ridge is an array (T,).
+    The symbols are those of `fit`. For a stack of T targets every array has a leading axis of length T, and
+    every number but the ridge is an array (T,).
 
     Attributes
     ----------
     gains : ndarray, shape (N,)
-        z.
+        The gains z.
     delta : ndarray, shape (N,)
         δ = z − 1, with more digits where gains are near one.
     loss, loss_at_one : float
@@ -48,7 +48,7 @@ class Fit:
         C(z). With `pairs`, both norms are weighted by √w entry by entry, over the pairs that count.
     ridge : float, ndarray of shape (N,), or matrix (K, N)
         λ in units of X to the fourth, one λ for each channel, or the Tikhonov matrix Γ. A Γ with at most one
-        entry in each row is given as one λ for each channel.
+        entry in each row is stored as one λ for each channel.
     relative_ridge : float, ndarray or None
         λ over the largest eigenvalue of GᵀG, for a fit with a relative ridge.
     residual : float

@@ -152,7 +152,7 @@ class PermutationTest(StudyPage):
             found, N = int(self.channels.different().sum()), len(self.channels.p)
             known = self.channels.correlation[np.isfinite(self.channels.correlation)]
             alike = f"; they correlate by {known.mean():.2f} with those of such targets" if len(known) else ""
-            least = 1 / (len(self.null) + 1) / FDR  # of all channels, at the least p
+            least = 1 / (len(self.null) + 1) / FDR  # fraction of all channels, at the least p
             few = (
                 f" With so few shuffles, less than {least:.0%} of all cannot be told." if least > FEW else ""
             )

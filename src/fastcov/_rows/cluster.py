@@ -214,7 +214,7 @@ class Cluster(MonitoredClient):
         try:
             yield
         except BaseException:
-            with contextlib.suppress(Exception):  # the client may be gone as well
+            with contextlib.suppress(Exception):  # the client may be gone too
                 self._client.cancel(futures)
             raise
 

@@ -1,6 +1,6 @@
-"""The interface of X: rows of responses, wherever they are.
+"""The interface to X: rows of responses, wherever they are stored.
 
-`rows_of(X)` is asked for what matters, as whether X is in memory, and code above never for its type.
+Callers ask `rows_of(X)` for its properties, such as whether X is in memory, and never for its type.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Watch = Callable[[float], object]
 class Rows(abc.ABC):
     """Responses (N, D), one row a channel."""
 
-    in_memory: ClassVar[bool] = False  # as an array of this process
-    read_again: ClassVar[bool] = False  # by every pass: it takes time, and they may have changed
-    on_workers: ClassVar[bool] = False  # functions of channels run where chunks of them are
+    in_memory: ClassVar[bool] = False  # whether X is an array of this process
+    read_again: ClassVar[bool] = False  # every pass reads the rows: it takes time, and they may have changed
+    on_workers: ClassVar[bool] = False  # functions of channels run on the workers that hold their chunks
 
-    name: str  # of the argument, for errors
+    name: str  # of the argument, for error messages
     shape: tuple[Any, ...]
     dtype: np.dtype[Any]
     ndim: int
@@ -36,18 +36,18 @@ class Rows(abc.ABC):
 
     @abc.abstractmethod
     def __getitem__(self, key: Any) -> Array:
-        """Rows as an array in memory: a slice, or an index of channels."""
+        """Rows at a slice, or at indices of channels, as an array in memory."""
 
     @abc.abstractmethod
     def columns(self, conditions: NDArray[np.intp]) -> Any:
-        """Some of the conditions, in any order, as responses."""
+        """Responses to some of the conditions, in any order."""
 
     @abc.abstractmethod
     def chunks(self, multiple: int = 1, watch: Watch | None = None) -> Iterator[tuple[int, Array]]:
-        """First row and rows of each chunk, good until the next one; tells `watch` the share that is done."""
+        """First row and rows of each chunk, valid until the next one; reports the share done to `watch`."""
 
     def changed(self, detail: str = "") -> ValueError:
-        """The error for rows that are not what they were in an earlier pass."""
+        """The error for rows that differ from an earlier pass."""
         return ValueError(
             f"Argument '{self.name}' must stay as it is while it is read, and it has changed{detail}: "
             "wait until it is written, or copy it."
@@ -78,12 +78,12 @@ class Rows(abc.ABC):
         return found
 
     def room(self) -> float:
-        """Bytes for each channel that may still be taken where the rows are."""
+        """Bytes for each channel that may still be allocated where the rows are."""
         return float("inf")
 
 
 class InMemory(Rows):
-    """An array of NumPy."""
+    """A NumPy array."""
 
     in_memory = True
 
@@ -102,7 +102,7 @@ class InMemory(Rows):
 
 
 def rows_of(X: Array | Rows) -> Rows:
-    """The rows of responses that `check_responses` gave."""
+    """The rows of responses as returned by `check_responses`."""
     return X if isinstance(X, Rows) else InMemory(X)
 
 

@@ -100,16 +100,17 @@ def cross_validate(
         The score that chooses λ, heads the table and is tested; `CrossValidation` lists them. The default
         best separates data in which gains predict from data in which they do not, see docs/evidence.md.
     shuffles : int, default 0
-        How often to repeat the study, for p-values, with the conditions of Y in random order.
+        How often to repeat the study with the conditions of Y in random order, where there is nothing to
+        find, for p-values.
     groups : sequence of D labels, optional
         The group of each condition, for `permute`.
     permute : {"conditions", "within", "groups"}
         What a shuffle permutes: all conditions; the conditions within each group (trials of a stimulus, or a
         class of stimuli); or whole groups of the same size.
     nested : bool, default False
-        For each fold, let inner folds of its training conditions choose λ, and score it at that λ. The table
-        then says how far choosing the best λ flatters its score. It takes as many times longer as there are
-        folds.
+        For each fold, let inner folds of its training conditions choose λ, and score it at that λ. The
+        printed study then says how far the choice of the best λ flatters its score. It takes as many times
+        longer as there are folds.
     nuisance, pairs
         As for `fit`: terms βI and γ11ᵀ that are fitted beside the gains, and the pairs that count in fits,
         scores and baselines.

@@ -24,7 +24,7 @@ COUNTS = ("iterations", "products")
 def lowest_of_neighbours(
     start: Start, grid: Sequence[Ridge], settings: Settings, rounds: Iterable[tuple[list[int], list[Outcome]]]
 ) -> Iterator[tuple[list[int], list[Outcome]]]:
-    """Yield the outcomes of a path from the largest ridge on, each at least as low as its neighbours lead.
+    """Yield the outcomes of a path from the largest ridge on, none above what its neighbours lead to.
 
     If gains of a fit escaped to minima of the other sign, the fit left the valley of the one before. Its
     minimum is then tried as a start for the next larger ridge. Every minimum that has become lower is tried

@@ -109,7 +109,7 @@ def side_by_side(
     free = available_memory() if budget is None else min(budget, available_memory())
     workers = max(1, min(cores, len(tasks), int(free // needed)))
     if not study.given.rows.in_memory:
-        workers = 1  # files are not read by many at once
+        workers = 1  # files are read by one worker at a time
     results: Rows = {each: {} for each in whole}
     cancelled = False
     under_way: list[threading.Event] = []
