@@ -53,6 +53,7 @@ def tiles(monkeypatch):
 # --- penalties
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("blocks", [1, 3])
 @pytest.mark.parametrize("name", SQUARES)
 def test_a_squared_penalty_of_few_samples_is_two_products_through_samples(
@@ -67,6 +68,7 @@ def test_a_squared_penalty_of_few_samples_is_two_products_through_samples(
     assert (found.flops["syrk"], found.flops["gemm"]) == (n * m * m, 2 * n * m * m)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("blocks", [1, 4])
 @pytest.mark.parametrize("name", [*SQUARES, "smooth", "distance"])
 def test_tiles_are_half_a_square_and_two_products(name, blocks, dtype, center, tiles):
@@ -138,6 +140,7 @@ CALLS = {
 }
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("name", CALLS)
 def test_a_penalty_makes_its_gradient_and_blocks_but_no_matrix_of_units(name, dtype, center):
     n, m = 3000, 200

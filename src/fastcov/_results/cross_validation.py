@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from .chosen_ridge import ChosenRidge, chosen, jackknife
 from .fit import Fit
 from .frames import cv_table, frame
 from .html import html_table
+from .page import StudyPage
 from .score import SCORES, Moments, Split
 
 Array = NDArray[np.float64]
@@ -97,7 +97,7 @@ class Scores:
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class CrossValidation:
+class CrossValidation(StudyPage):
     """Scores of held-out conditions, beside baselines; prints itself as tables with a verdict.
 
     P is the covariance that gains predict, and S is the target. Scores compare them over pairs of conditions
@@ -333,31 +333,6 @@ class CrossValidation:
         pandas.
         """
         return frame(cv_table(self))
-
-    def report(self, path: str | os.PathLike[str], *, title: str | None = None) -> pathlib.Path:
-        """Write a page: the verdict, scores beside baselines, their p-values, figures; see `Fit.report`.
-
-        Parameters
-        ----------
-        path : path of a .html file
-        title : str, optional
-            The default states the numbers of channels and conditions.
-
-        Returns
-        -------
-        pathlib.Path
-            Path of the page.
-
-        Raises
-        ------
-        ImportError
-            Without jinja2 or matplotlib: pip install "fastcov-gains[report]".
-        TypeError, ValueError, OSError
-            If `title` is not a string, or no .html file can be written there.
-        """
-        from ..report import write_study
-
-        return write_study(self, path, title=title)
 
     def __repr__(self) -> str:
         return printed.text(self)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 import textwrap
 from typing import Any
 
@@ -15,6 +14,7 @@ from .._inputs.container import save
 from . import evidence
 from .cross_validation import CrossValidation
 from .html import html_table
+from .page import StudyPage
 from .score import BASELINES
 
 Array = NDArray[np.float64]
@@ -62,7 +62,7 @@ class ChannelTest:
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class PermutationTest:
+class PermutationTest(StudyPage):
     """Test of whether gains predict held-out covariances; prints itself with its verdict.
 
     Attributes
@@ -109,31 +109,6 @@ class PermutationTest:
         It works, and raises, as `CrossValidation.save` does.
         """
         save(self, path, {name: getattr(self, name) for name in ("method", "score", "observed", "p")})
-
-    def report(self, path: str | os.PathLike[str], *, title: str | None = None) -> pathlib.Path:
-        """Write a page: the verdict, scores beside baselines, p-values, channels; see `Fit.report`.
-
-        Parameters
-        ----------
-        path : path of a .html file
-        title : str, optional
-            The default states the numbers of channels and conditions.
-
-        Returns
-        -------
-        pathlib.Path
-            Path of the page.
-
-        Raises
-        ------
-        ImportError
-            Without jinja2 or matplotlib: pip install "fastcov-gains[report]".
-        TypeError, ValueError, OSError
-            If `title` is not a string, or no .html file can be written there.
-        """
-        from ..report import write_study
-
-        return write_study(self, path, title=title)
 
     def __repr__(self) -> str:
         head, rows = self._table()

@@ -1,6 +1,6 @@
-"""Operations on a Dask cluster: load and hold chunks, and run tasks on the workers that hold them.
+"""Use a Dask cluster: load chunks onto its workers, hold them there, and run tasks on these workers.
 
-A task on a chunk is bound to the worker that holds it: no large data move, and no task is stolen.
+A task on a chunk is bound to the worker that holds the chunk: no large data move, and no task is stolen.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from .worker_faults import Watched, WorkerLost, workers_of
+from .worker_faults import MonitoredClient, WorkerLost, workers_of
 
-# Fraction of a worker's memory that may be filled: at 0.6 a worker begins to spill its data to disk.
+# Share of a worker's memory that may be filled: at 0.6 a worker begins to spill its data to disk.
 FILLED = 0.6
 
 
 def client_of(name: str, X: Any) -> Any:
-    """The client of dask.distributed that would compute X; None if a local scheduler would."""
+    """Return the client of dask.distributed that would compute X; None if a local scheduler would."""
     from dask.base import get_scheduler
 
     try:
@@ -43,7 +43,7 @@ def client_of(name: str, X: Any) -> Any:
 
 
 def _client_in_task() -> Any:
-    """The client of a worker, which it creates on request; None outside of a task."""
+    """Return the client that a worker makes on request; None if this does not run in a task."""
     from distributed import get_client, get_worker
 
     try:
@@ -54,12 +54,12 @@ def _client_in_task() -> Any:
 
 
 def smallest_memory(client: Any) -> float:
-    """Bytes that the smallest worker may use."""
+    """Return the memory limit of the smallest worker, in bytes."""
     return min((told["memory_limit"] or np.inf for told in workers_of(client).values()), default=np.inf)
 
 
 def versions() -> dict[str, str]:
-    """Versions that must agree here and on the workers: of the functions, and of how data are serialised."""
+    """Return the versions that must be the same here and on workers, for functions and for serialisation."""
     from .._version import __version__
 
     return {
@@ -69,14 +69,14 @@ def versions() -> dict[str, str]:
     }
 
 
-class Cluster(Watched):
-    """The workers of a client that hold chunks of one array."""
+class Cluster(MonitoredClient):
+    """The workers of a client that hold the chunks of one array."""
 
     @classmethod
     def of(cls, client: Any) -> Cluster:
-        """The cluster of a client; raises unless it has workers, and they have the same versions."""
+        """Make a cluster, after checking that it has workers and that their versions match."""
         self = cls(client)
-        _leave_thread()
+        _secede()
         self._require_scheduler()
         if not self._workers_now():
             raise ValueError(
@@ -103,10 +103,10 @@ class Cluster(Watched):
     # Chunks
 
     def loaded(self, name: str, X: Any, nbytes: Sequence[int], convert: Callable[..., Any]) -> list[Any]:
-        """Futures of converted chunks, each loaded once and spread evenly by their sizes `nbytes`.
+        """Load each chunk once, evenly over the workers, and return futures of `convert` of it.
 
-        `convert` is called with the name, the first row, the shape and the chunk. Chunks that are already on
-        workers stay there.
+        `nbytes` is the size of each converted chunk. `convert` is called with the name, the first row, the
+        shape and the chunk. Chunks that are already on workers stay there.
         """
         from dask.delayed import delayed
         from distributed import futures_of
@@ -141,7 +141,7 @@ class Cluster(Watched):
         return pieces
 
     def _shares(self, name: str, nbytes: Sequence[int]) -> list[str]:
-        """A worker for each chunk, with equal bytes for each thread and neighbouring chunks together."""
+        """Assign a worker to each chunk: equal bytes per thread, and neighbouring chunks on one worker."""
         threads, told = self._threads(), workers_of(self._client)
         limits = {w: told.get(w, {}).get("memory_limit") or np.inf for w in threads}
         total, room = float(sum(nbytes)), FILLED * sum(limits.values())
@@ -162,7 +162,7 @@ class Cluster(Watched):
     def kept(
         self, tasks: dict[str, Any], places: Mapping[str, str], keys: Sequence[str]
     ) -> tuple[Cluster, list[Any]]:
-        """Futures of tasks whose results stay where they are computed, and the cluster that holds them."""
+        """Run tasks whose results stay on their workers; return the cluster that holds these, and futures."""
         other = Cluster(self._client)
         futures = other._submitted(tasks, places, keys, allow_other_workers=True)
         with self._cancelling(futures):
@@ -171,11 +171,11 @@ class Cluster(Watched):
         return other, futures
 
     def places(self, chunks: Sequence[Any]) -> list[str]:
-        """The worker that holds each chunk."""
+        """Return the worker of each chunk."""
         return [self._holders[chunk.key] for chunk in chunks]
 
-    def found_again(self, chunks: Sequence[Any]) -> None:
-        """Wait until Dask has recomputed chunks that were lost, and find which workers hold them."""
+    def relocate_chunks(self, chunks: Sequence[Any]) -> None:
+        """Wait until Dask has computed lost chunks again, and note their workers."""
         self._wait(chunks)
         self._remember(chunks)
 
@@ -183,16 +183,16 @@ class Cluster(Watched):
         self._holders = dict(zip((chunk.key for chunk in chunks), self._find(chunks), strict=True))
 
     def _find(self, futures: Sequence[Any]) -> list[str]:
-        """The worker that holds the result of each future."""
+        """Return the worker that holds each future."""
         while True:
             holders = self._client.who_has(list(futures))
             if all(holders[future.key] for future in futures):
                 return [holders[future.key][0] for future in futures]
-            self._wait(futures)  # some were lost in the meantime
+            self._wait(futures)  # lost in the meantime
             self._look(())
 
     def free(self) -> dict[str, float]:
-        """Bytes that each worker may still use."""
+        """Return the bytes that each worker can still hold."""
         return {
             worker: max(0.0, FILLED * (told["memory_limit"] or np.inf) - told["metrics"].get("memory", 0))
             for worker, told in workers_of(self._client).items()
@@ -201,7 +201,7 @@ class Cluster(Watched):
     # Tasks
 
     def results(self, tasks: dict[str, Any], places: Mapping[str, str], keys: Sequence[str]) -> list[Any]:
-        """Results of tasks, each run on its worker in `places`, if any; raises WorkerLost if one is gone."""
+        """Run tasks, each on its worker in `places`, if any, and return results; may raise WorkerLost."""
         futures = self._submitted(tasks, places, keys)
         used = set(places.values())
         with self._cancelling(futures):
@@ -210,7 +210,7 @@ class Cluster(Watched):
 
     @contextlib.contextmanager
     def _cancelling(self, futures: list[Any]) -> Iterator[None]:
-        """Cancel all futures after an error or Ctrl-C, even if something keeps its traceback."""
+        """Cancel the futures on an error or Ctrl-C, even if its traceback still refers to them."""
         try:
             yield
         except BaseException:
@@ -219,7 +219,7 @@ class Cluster(Watched):
             raise
 
     def _gathered(self, futures: Sequence[Any], used: set[str]) -> list[Any]:
-        """The results of futures."""
+        """Return the results that the futures hold."""
 
         async def gather() -> list[Any]:
             return list(await self._client.gather(list(futures), asynchronous=True))
@@ -239,30 +239,30 @@ class Cluster(Watched):
             return list(self._client.get(tasks, list(keys), sync=False))
 
     def placed(self, parts: Sequence[Any], chunks: Sequence[Any]) -> list[Any]:
-        """Futures of arrays, each sent to the worker of its chunk."""
+        """Send one array to the worker of each chunk, and return futures of these arrays."""
         futures: list[Any] = []
         for worker, group in _runs(self.places(chunks)):
             futures += self._scatter([parts[c] for c in group], [worker])
         return futures
 
     def scattered(self, value: Any, *, everywhere: bool = False) -> Any:
-        """A future of a value sent to one worker, from which others get it, or to all."""
+        """Send a value to one worker, from which others fetch it, or to all; return a future of it."""
         return self._scatter([value], None, broadcast=everywhere)[0]
 
     def _scatter(self, values: list[Any], workers: list[str] | None, *, broadcast: bool = False) -> list[Any]:
         self._require_scheduler()
         try:
             return list(self._client.scatter(values, workers=workers, hash=False, broadcast=broadcast))
-        except Exception as error:  # sending to a worker that is gone may raise anything
+        except Exception as error:  # sending to a worker that has gone may raise anything
             self._look(set(workers or ()))
             raise WorkerLost from error
 
 
-def _leave_thread() -> None:
-    """If this runs in a task of the cluster, leave its thread to others: a fit waits for the same workers."""
+def _secede() -> None:
+    """Free the thread for other tasks, if this is a task on the cluster: a fit waits for the same workers."""
     from distributed import get_worker, secede
 
-    with contextlib.suppress(ValueError, KeyError):  # not in a task, or in one that has already left
+    with contextlib.suppress(ValueError, KeyError):  # not in a task, or in one that has seceded
         get_worker()
         secede()
 
@@ -272,7 +272,7 @@ def _key(what: str) -> str:
 
 
 def _runs(where: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
-    """Each run of neighbouring entries with the same worker: the worker, and the indices of the run."""
+    """Yield each run of neighbouring places with the same worker, as the worker and the places."""
     first = 0
     for c in range(1, len(where) + 1):
         if c == len(where) or where[c] != where[first]:

@@ -57,11 +57,11 @@ class Rows(abc.ABC):
         self, function: Callable[..., Any], problem: Any, *args: Any, each: int = 0, kept: bool = False,
         nbytes: int = 0, **named: Any,
     ) -> Any:  # fmt: skip
-        """Call a function with the problem of each chunk, and sum the results, arrays or tuples of arrays.
+        """Sum the results of a function over chunks; each result is an array, or a tuple of arrays.
 
-        The first `each` of `args` have an entry for each channel along their last axis. With `kept`, the
-        function gets a dictionary after the problem, in which it may store what it computed from the chunk.
-        The results take `nbytes`, unless they are matrices over conditions.
+        The first `each` arguments have an entry for each channel along their last axis. With `kept` the
+        function is also passed a dictionary, after the problem, in which it may keep results for the chunk.
+        `nbytes` is the size of a result; by default, that of matrices over conditions.
         """
         return function(problem, *(({},) if kept else ()), *args, **named)
 
@@ -69,11 +69,11 @@ class Rows(abc.ABC):
         self, function: Callable[..., Any], problem: Any, *args: Any, each: int = 0, kept: bool = False,
         **named: Any,
     ) -> Any:  # fmt: skip
-        """As `map_sum`, but the results of all chunks are concatenated along the last axis."""
+        """Concatenate the results of a function over chunks along the last axis; else as `map_sum`."""
         return function(problem, *(({},) if kept else ()), *args, **named)
 
     def map_both(self, function: Callable[..., Any], problem: Any) -> tuple[Any, Array]:
-        """Call a function that returns a sum over channels, and an array with an entry for each channel."""
+        """Map a function that returns a sum over channels, to be added, and an entry each, to be joined."""
         found: tuple[Any, Array] = function(problem)
         return found
 
@@ -107,15 +107,15 @@ def rows_of(X: Array | Rows) -> Rows:
 
 
 def summed(each: int = 0) -> Callable[[F], F]:
-    """Declare that a function of a problem returns a sum over channels, computed by chunks on a cluster.
+    """Declare that a function of a problem returns a sum over channels; on a cluster, chunks are summed.
 
-    The first `each` of its other arguments have an entry for each channel.
+    The first `each` of the function's other arguments have an entry for each channel.
     """
     return _mapped(Rows.map_sum.__name__, each)
 
 
 def by_channels(each: int = 0) -> Callable[[F], F]:
-    """Declare that a function of a problem returns an entry for each channel; otherwise as `summed`."""
+    """Declare that a function of a problem returns an entry for each channel; arguments as for `summed`."""
     return _mapped(Rows.map_channels.__name__, each)
 
 

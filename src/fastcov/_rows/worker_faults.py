@@ -1,7 +1,7 @@
-"""Waits for a Dask cluster, and finds out what is wrong with it.
+"""Wait for a Dask cluster, and diagnose what is wrong with it.
 
-Dask waits forever for the worker that a task is bound to, even if the worker is gone. Functions here that
-wait therefore also check the workers and the scheduler.
+If a task is bound to a worker, Dask waits for that worker for ever, even when it is gone. Functions that wait
+here therefore check the workers and the scheduler in the meantime.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 
-# All in seconds: the time between checks of the workers; how long the scheduler may be away; how long it may
-# leave a request unanswered; how long all workers may be away, as while a nanny restarts one; and how long a
-# worker may be paused for lack of memory.
+# Seconds between checks of the workers; how long a scheduler may be away, and how long it may leave a
+# question unanswered; how long all workers may be away, as while a nanny starts another; and how long a
+# worker may be paused because it is short of memory.
 LOOK, SCHEDULER_AWAY, SCHEDULER_SILENT, WORKERS_AWAY, PAUSED = 0.5, 3.0, 8.0, 15.0, 10.0
-# Seconds between checks of the workers' state; there may be a thousand workers.
+# Seconds between checks of the state of the workers, of which there may be a thousand.
 TOLD = 2.0
 
 
 class WorkerLost(Exception):
-    """A worker that held data is gone: its data have to be found or computed again."""
+    """A worker that held data has gone: the data must be found elsewhere or computed again."""
 
 
 def workers_of(client: Any) -> dict[str, Any]:
-    """The scheduler's latest information about each worker."""
+    """Return what the scheduler last reported about each worker."""
     try:
         info = client.scheduler_info(n_workers=-1)
-    except TypeError:  # before Dask 2025 it always reports all workers
+    except TypeError:  # before Dask 2025 it reports all workers
         info = client.scheduler_info()
     return dict(info["workers"])
 
 
 def unreadable(name: str, where: str, error: BaseException) -> Exception:
-    """The error for an array that cannot be computed: OSError if its cause is one, else RuntimeError."""
+    """Make the error for an array that cannot be computed, of the same kind as its cause."""
     cause = " ".join(f"{type(error).__name__}: {error}".split())
     kind = OSError if isinstance(error, OSError) else RuntimeError
     return kind(
@@ -45,23 +45,23 @@ def unreadable(name: str, where: str, error: BaseException) -> Exception:
     )
 
 
-class Watched:
-    """A client whose work is watched while it is waited for; `_holders` are the workers with needed data."""
+class MonitoredClient:
+    """A client, and ways to wait for its work; `_holders` are the workers that hold the needed chunks."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self.address = str(getattr(client.scheduler, "address", "an unknown address"))
         self._holders: dict[str, str] = {}  # worker by key of a chunk
-        self._since: dict[str, float] = {}  # when something was first found wrong
-        self._told = 0.0  # when the workers' state was last checked
+        self._since: dict[str, float] = {}  # when each problem was first noticed
+        self._told = 0.0  # when the state of the workers was last checked
 
     def _threads(self) -> dict[str, int]:
-        """Number of threads of each connected worker, if the scheduler answers in time."""
+        """Return the threads of each present worker; the scheduler must answer within SCHEDULER_SILENT."""
         ask = self._client.scheduler.ncores
         return dict(self._client.sync(ask, workers=None, callback_timeout=SCHEDULER_SILENT))
 
     def _watched(self, work: Callable[[], Coroutine[Any, Any, T]], used: set[str] | tuple[()]) -> T:
-        """The result of the client's work, with checks meanwhile: Dask waits forever for what is lost."""
+        """Run work of the client, and check the cluster meanwhile: Dask waits for ever for lost workers."""
         coming = asyncio.run_coroutine_threadsafe(work(), self._client.loop.asyncio_loop)
         try:
             while True:
@@ -79,10 +79,10 @@ class Watched:
         self, futures: Sequence[Any], name: str = "X", used: set[str] | tuple[()] = (),
         rows: Sequence[int] = (),
     ) -> None:  # fmt: skip
-        """Wait until all futures are finished, and raise errors of tasks and of the cluster.
+        """Wait until all futures are finished; raise the error of a task or of the cluster.
 
-        `used` are the workers that the tasks need. `rows` has, for chunks being loaded, the first row of each
-        and the end of the last.
+        `used` are the workers without which the futures cannot be computed. If chunks are loaded, `rows` are
+        the first row of each, and the end.
         """
         from distributed import wait
 
@@ -96,7 +96,7 @@ class Watched:
             self._cancelled(used, error)
         except (KeyboardInterrupt, WorkerLost, MemoryError):
             raise
-        except Exception:  # a client that was closed may raise anything
+        except Exception:  # a closed client may raise anything
             self._require_scheduler()
             raise
         self._since.clear()
@@ -109,7 +109,7 @@ class Watched:
         self._fail(futures[failed].exception(), name, where)
 
     def _fail(self, raised: BaseException, name: str, where: str) -> NoReturn:
-        """Raise the error of a task, and say which rows it concerns."""
+        """Raise the error of a task, and name the rows that it concerns."""
         from distributed.scheduler import KilledWorker
 
         if isinstance(raised, KilledWorker):
@@ -127,12 +127,12 @@ class Watched:
         raise unreadable(name, where, raised) from raised
 
     def _look(self, used: set[str] | tuple[()]) -> None:
-        """Raise if a worker in use, all workers, or the scheduler is gone, or a worker lacks memory."""
+        """Raise if a worker in use, all workers or the scheduler have gone, or one is short of memory."""
         self._require_scheduler()
         workers = self._workers_now()
         if set(used) - set(workers):
             raise WorkerLost
-        if self._for_long("workers", not workers, WORKERS_AWAY):
+        if self._persists("workers", not workers, WORKERS_AWAY):
             raise RuntimeError(f"The cluster at {self.address} has lost all of its workers: start others.")
         if time.monotonic() - self._told < TOLD:
             return
@@ -142,7 +142,7 @@ class Watched:
             worker for worker, told in workers_of(self._client).items()
             if worker in needed and told.get("status") == "paused"
         )  # fmt: skip
-        if self._for_long("paused", bool(paused), PAUSED):
+        if self._persists("paused", bool(paused), PAUSED):
             raise MemoryError(
                 f"The worker at {paused[0]} is short of memory and does no more: use more workers, smaller "
                 "chunks, or float32."
@@ -154,8 +154,8 @@ class Watched:
         except Exception as error:  # a lost connection may raise anything
             raise self._away() from error
 
-    def _for_long(self, what: str, wrong: bool, seconds: float) -> bool:
-        """Whether something is wrong now, and has been for more than this many seconds."""
+    def _persists(self, what: str, wrong: bool, seconds: float) -> bool:
+        """Return whether a problem is present, and has been for more than `seconds`."""
         if not wrong:
             self._since.pop(what, None)
             return False
@@ -180,9 +180,9 @@ class Watched:
         )
 
     def _cancelled(self, used: set[str] | tuple[()], error: BaseException | None) -> NoReturn:
-        """Raise an error that says why a task was cancelled: a worker is gone, or somebody cancelled it."""
+        """Raise an error for the cause of a cancelled task: a worker that has gone, or a call to cancel."""
         self._look(used)
-        if used:  # chunks may still exist, and what was computed from them can be computed again
+        if used:  # chunks may still exist, and their results can be computed again
             raise WorkerLost
         raise RuntimeError(
             f"Tasks at {self.address} were cancelled, by client.cancel or by a restart of the cluster: begin "
