@@ -14,7 +14,7 @@ from .._inputs.labels import Labels
 from .._model.problem import BLOCK_BYTES, Problem
 from .._results.fit import STACKED, Fit
 from .._results.overshoot import beyond, sizes
-from .._results.ridge_path import Columns
+from .._results.ridge_path import LazyFits
 from .settings import Outcome
 from .start import Ridge, Start
 
@@ -122,7 +122,7 @@ def _shown(terms: dict[str, Array], shown: Any) -> dict[str, Any]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Fits(Columns):
+class Fits(LazyFits):
     """Fits of one start at several ridges, kept as arrays; each `Fit` is made once, on first access."""
 
     ridges: tuple[Ridge, ...]

@@ -20,7 +20,7 @@ from .overshoot import beyond_rounding
 Array = NDArray[np.float64]
 
 
-class Columns(Sequence[Fit]):
+class LazyFits(Sequence[Fit]):
     """Fits stored as arrays. An attribute of all of them is read without creating any `Fit`."""
 
     @abc.abstractmethod
@@ -105,13 +105,13 @@ class RidgePath(Sequence[Fit]):
 
     def _each(self, name: str) -> list[Any]:
         """An attribute of all fits."""
-        if isinstance(self.fits, Columns):
+        if isinstance(self.fits, LazyFits):
             return self.fits.each(name)
         return [getattr(fit, name) for fit in self.fits]
 
     def _overshooting(self) -> NDArray[np.intp]:
         """Indices of the fits that end above gains of one by more than rounding explains."""
-        if isinstance(self.fits, Columns):
+        if isinstance(self.fits, LazyFits):
             return np.flatnonzero(self.fits.overshooting())
         return np.flatnonzero([np.any(beyond_rounding(fit)) for fit in self.fits])
 

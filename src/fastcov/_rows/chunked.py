@@ -1,8 +1,8 @@
 """Hold responses on a Dask cluster as chunks of rows that stay on their workers, and map functions over them.
 
 A sum over channels, or a result with an entry for each channel, is computed chunk by chunk where the chunks
-are: a function decorated with `summed` or `joined` does on each worker what it does here with an array. All
-its arguments are kept here, so that a map can be repeated if a worker is lost.
+are: a function decorated with `summed` or `by_channels` does on each worker what it does here with an array.
+All its arguments are kept here, so that a map can be repeated if a worker is lost.
 """
 
 from __future__ import annotations

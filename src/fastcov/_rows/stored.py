@@ -129,7 +129,7 @@ class Stored(Rows):
 
     def columns(self, conditions: NDArray[np.intp]) -> Any:
         """Some of the columns, in any order."""
-        return Columns(self, conditions)
+        return ColumnSubset(self, conditions)
 
     def chunks(self, multiple: int = 1, watch: Watch | None = None) -> Iterator[tuple[int, Array]]:
         """First row and rows of each chunk, valid until the next one, which is read meanwhile.
@@ -158,7 +158,7 @@ class Stored(Rows):
                     watch(min(1.0, (start + step) / len(self)))
 
 
-class Columns:
+class ColumnSubset:
     """Some of the columns of an array outside memory, in any order."""
 
     def __init__(self, X: Any, columns: NDArray[np.intp]) -> None:

@@ -153,7 +153,7 @@ def cross_validate(
     >>> bool(cv.baseline("no-x")[0] < cv.summary("exact")[0].max())
     True
     """
-    result, _, _ = studied(
+    result, _, _ = run_study(
         X, Y, S=S, ridges=ridges, relative_ridges=relative_ridges, folds=folds, method=method,
         repeats=repeats, rng=rng, score=score, shuffles=shuffles, groups=groups, permute=permute,
         nested=nested, nuisance=nuisance, pairs=pairs, refit=refit, solver=solver, center=center,
@@ -163,7 +163,7 @@ def cross_validate(
     return result
 
 
-def studied(
+def run_study(
     X: Any, Y: Any, *, S: Any, ridges: Any, relative_ridges: Any, folds: Any, method: Any, repeats: int,
     rng: Any, score: str, shuffles: int, groups: Any, permute: str, nested: bool, nuisance: Any, pairs: Any,
     refit: str | None, solver: str, center: bool, bounds: Any, tol: float | None, max_iterations: int,

@@ -21,7 +21,7 @@ BETTER = 1e-9
 COUNTS = ("iterations", "products")
 
 
-def lowest_of_neighbours(
+def refined_from_neighbours(
     start: Start, grid: Sequence[Ridge], settings: Settings, rounds: Iterable[tuple[list[int], list[Outcome]]]
 ) -> Iterator[tuple[list[int], list[Outcome]]]:
     """Yield the outcomes of a path from the largest ridge on, none above what its neighbours lead to.

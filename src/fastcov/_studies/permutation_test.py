@@ -22,7 +22,7 @@ from .._results.cross_validation import CrossValidation
 from .._results.permutation_test import ChannelTest, PermutationTest
 from .._results.score import FINE, SCORE, SCORES
 from .._rows.responses import check_responses
-from .cross_validation import studied
+from .cross_validation import run_study
 
 Array = NDArray[np.float64]
 
@@ -138,7 +138,7 @@ def permutation_test(
         N = check_responses("X", X).shape[0]
         require_memory(24 * N * (K + 1), f"Gains of {N} channels in {K + 1} orders", "pass channels=False")
     random = check_generator(rng)
-    cv, study, orders = studied(
+    cv, study, orders = run_study(
         X, Y, S=S, ridges=ridges, relative_ridges=relative_ridges, folds=folds, method=method,
         repeats=repeats, rng=random, score=score, shuffles=K, groups=groups, permute=permute, nested=False,
         nuisance=nuisance, pairs=pairs, refit="best", solver=solver, center=center, bounds=bounds, tol=tol,

@@ -25,7 +25,7 @@ from .._results.overshoot import warn_overshoots
 from .._results.ridge_path import RidgePath
 from .._solvers import SOLVERS
 from .._solvers._plan import BANDWIDTH
-from .neighbours import lowest_of_neighbours
+from .neighbours import refined_from_neighbours
 
 Array = NDArray[np.float64]
 
@@ -128,7 +128,7 @@ def ridge_path(
         started = time.perf_counter()
         rounds = outcomes(start, grid, method, settings)
         if method == "exact":
-            rounds = lowest_of_neighbours(start, grid, settings, rounds)
+            rounds = refined_from_neighbours(start, grid, settings, rounds)
         for places, some in rounds:
             share = (time.perf_counter() - started) / len(places)
             for k, outcome in zip(places, some, strict=True):
@@ -170,7 +170,7 @@ def outcomes(
     """Yield the outcomes for some ridges at a time, with their indices in the grid, from the largest on."""
     order = sorted(range(len(grid)), key=lambda k: -grid[k].penalty.largest)
     linear = method in ("linear", "line-search") and settings.bounds is None
-    if linear and _spectral_pays(start, [grid[k] for k in reversed(order)], settings):
+    if linear and _spectral_is_faster(start, [grid[k] for k in reversed(order)], settings):
         yield from _by_eigenvectors(start, grid, order, method, settings)
         return
     for k in order:
@@ -221,7 +221,7 @@ def _covariances(problem: Problem, gains: Array) -> Array:
         return covariances(block, gains, problem.center, size=len(gains) * block.size)[0]
 
 
-def _spectral_pays(start: Start, ridges: Sequence[Ridge], settings: Settings) -> bool:
+def _spectral_is_faster(start: Start, ridges: Sequence[Ridge], settings: Settings) -> bool:
     """Whether one eigendecomposition is faster than a solver for each of `ridges`, which ascend."""
     plan = plan_for(start, ridges[0], settings)  # the smallest ridge takes the most memory
     if settings.solver != "auto":

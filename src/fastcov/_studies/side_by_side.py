@@ -35,7 +35,7 @@ WINDOW = 4
 # Shuffled targets of a fold that are fitted in one loop: enough that Python's overhead does not count.
 GROUP = 8
 
-Rows = dict[tuple[str, int, int], dict[int, Prediction]]  # keys: method, order and fold; then ridge
+Predictions = dict[tuple[str, int, int], dict[int, Prediction]]  # keys: method, order and fold; then ridge
 
 
 def _bytes(study: Study, method: str, n_conditions: int, settings: Settings) -> float:
@@ -64,7 +64,7 @@ def side_by_side(
     settings: Mapping[str, Settings],
     budget: float | None,
     watch: Callable[[Progress], object],
-) -> Rows:
+) -> Predictions:
     """Fit every method on every fold, with the conditions in each of the orders, on all cores.
 
     Inner folds are numbered after the outer ones. They use the conditions in their given order only.
@@ -110,7 +110,7 @@ def side_by_side(
     workers = max(1, min(cores, len(tasks), int(free // needed)))
     if not study.given.rows.in_memory:
         workers = 1  # files are read by one worker at a time
-    results: Rows = {each: {} for each in whole}
+    results: Predictions = {each: {} for each in whole}
     cancelled = False
     under_way: list[threading.Event] = []
 
@@ -120,7 +120,7 @@ def side_by_side(
 
     left_out = LeftOut(study, check)
 
-    def work(m: str, some: tuple[int, ...], f: int, part: list[int]) -> Rows:
+    def work(m: str, some: tuple[int, ...], f: int, part: list[int]) -> Predictions:
         ended = threading.Event()
         under_way.append(ended)
         try:
