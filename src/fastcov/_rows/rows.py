@@ -63,18 +63,18 @@ class Rows(abc.ABC):
         function is also passed a dictionary, after the problem, in which it may keep results for the chunk.
         `nbytes` is the size of a result; by default, that of matrices over conditions.
         """
-        return function(problem, *(({},) if kept else ()), *args, **named)
+        return _plain(function)(problem, *(({},) if kept else ()), *args, **named)
 
     def map_channels(
         self, function: Callable[..., Any], problem: Any, *args: Any, each: int = 0, kept: bool = False,
         **named: Any,
     ) -> Any:  # fmt: skip
         """Concatenate the results of a function over chunks along the last axis; else as `map_sum`."""
-        return function(problem, *(({},) if kept else ()), *args, **named)
+        return _plain(function)(problem, *(({},) if kept else ()), *args, **named)
 
     def map_both(self, function: Callable[..., Any], problem: Any) -> tuple[Any, Array]:
         """Map a function that returns a sum over channels, to be added, and an entry each, to be joined."""
-        found: tuple[Any, Array] = function(problem)
+        found: tuple[Any, Array] = _plain(function)(problem)
         return found
 
     def room(self) -> float:
@@ -119,14 +119,16 @@ def by_channels(each: int = 0) -> Callable[[F], F]:
     return _mapped(Rows.map_channels.__name__, each)
 
 
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function itself, of one that is declared: all rows are one chunk here."""
+    return getattr(function, "__wrapped__", function)
+
+
 def _mapped(method: str, each: int) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def mapped(problem: Any, *args: Any, **named: Any) -> Any:
-            rows = problem.rows
-            if rows.on_workers:
-                return getattr(rows, method)(mapped, problem, *args, each=each, **named)
-            return function(problem, *args, **named)
+            return getattr(problem.rows, method)(mapped, problem, *args, each=each, **named)
 
         return mapped  # type: ignore[return-value]
 
