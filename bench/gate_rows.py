@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fastcov._activations.activations.products import by_signs
 from scipy.linalg import blas
 
 import fastcov as fc
 from fastcov._activations.activations import Activations
+from fastcov._activations.products import by_signs
 from fastcov._bench._after import alone, product
 from fastcov._bench._case import data
 from fastcov._bench._cases import case

@@ -29,6 +29,18 @@ needs_two_threads = pytest.mark.skipif(
 )
 
 
+def slow_but(quick, values):
+    """Values of a parameter, of which plain `pytest` takes those that are named `quick`."""
+    return [each if each in quick else pytest.param(each, marks=pytest.mark.slow) for each in values]
+
+
+# The compiler takes up to twenty seconds for a twin with threads, in each precision.
+parallel_dtypes = pytest.mark.parametrize(
+    "dtype",
+    [pytest.param(np.float32, id="float32", marks=pytest.mark.slow), pytest.param(np.float64, id="float64")],
+)
+
+
 BENCH = pathlib.Path(__file__).parent.parent / "bench"
 
 

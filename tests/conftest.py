@@ -1,11 +1,13 @@
 """Fixtures for all tests."""
 
+import signal
 import tracemalloc
 
 import hypothesis
 import numpy as np
 import pytest
 from cases import random_gains
+from covering import kept
 from optional import note
 
 from fastcov._bench._compiled import modules
@@ -29,6 +31,40 @@ def pytest_runtest_call():
     result = yield
     assert compiled_constants() == CONSTANTS
     return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem(obj):
+    """Leave out cases of a test that is marked `covering`, as covering.py has it."""
+    made = yield
+    for mark in getattr(obj, "pytestmark", ()) if isinstance(made, list) else ():
+        if mark.name == "covering":
+            made = kept(made, *mark.args, **mark.kwargs)
+    return made
+
+
+# What is started by each of these fixtures, by mark. Tests that start such things themselves say so.
+STARTED = {"cluster": {"shared_cluster", "mortal_cluster"}, "browser": {"browser"}}
+
+
+def pytest_itemcollected(item):
+    """Mark tests that need worker processes or a browser, which plain `pytest` leaves out."""
+    for mark, fixtures in STARTED.items():
+        if not fixtures.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(mark)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c():
+    """Ctrl-C as Python has it, in the tests and in processes that they start.
+
+    A shell's background jobs ignore SIGINT, and so would all processes that come from them.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def pytest_collectreport(report):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import needs_jit, needs_two_threads, within
+from cases import needs_jit, needs_two_threads, parallel_dtypes, within
 
 from fastcov._activations import kernels, products
 from fastcov._activations.kernels import COLUMNS, GROUP, ROWS, SHARE, TABLES
@@ -47,6 +47,7 @@ def test_the_mean_of_a_constant_row_is_its_value_to_the_bit(dtype):
     np.testing.assert_array_equal(means, values)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [0, 1, 8])
 @pytest.mark.parametrize("others", ["constant", "drawn"])
@@ -139,7 +140,7 @@ def signed(A, B, edge, depth, monkeypatch, size=SERIAL, exact=True):
     U, V = (unit_rows(each, edge, depth, monkeypatch) for each in (A, B))
     tops, lefts = np.meshgrid(range(0, U.shape[1], edge), range(0, V.shape[1], edge), indexing="ij")
     tiles = np.stack([tops.ravel(), lefts.ravel(), np.full(tops.size, -1)], axis=1)
-    by_rows, by_columns = products._no_bits(U, V), products._no_bits(V, U)
+    by_rows, by_columns = products._empty_sign_bits(U, V), products._empty_sign_bits(V, U)
     if exact != "all":
         *_, tiles, by_rows, by_columns = after(
             kernels.product_signs, A, B, U, V, edge, tiles, by_rows, by_columns, size=size
@@ -154,6 +155,7 @@ def signed(A, B, edge, depth, monkeypatch, size=SERIAL, exact=True):
     return unpacked(by_rows, n, k), unpacked(by_columns, k, n).T, tiles[:, 2].reshape(tops.shape)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("edge", [GROUP, 2 * GROUP])
 @pytest.mark.parametrize(("n", "k"), [(1, 1), (6, 6), (5, 13), (30, 17)])
 @pytest.mark.parametrize(
@@ -258,6 +260,7 @@ def test_sums_from_tables_are_the_product_with_the_signs(n, k, m, dtype):
 # --- twins, and many rows
 
 
+@parallel_dtypes
 @needs_two_threads
 @needs_jit
 def test_parallel_twins_are_serial_ones_to_rounding_and_signs_to_the_bit(dtype, monkeypatch):
@@ -303,7 +306,7 @@ def test_signs_and_sums_of_rows_beyond_two_bytes_of_index_are_found(size):
     U, V = products._unit_rows(A, GROUP), products._unit_rows(B, GROUP)
     top = MANY // GROUP * GROUP
     tiles = np.array([[top, 0, -1]])
-    bits = products._no_bits(U, V), products._no_bits(V, U)
+    bits = products._empty_sign_bits(U, V), products._empty_sign_bits(V, U)
     for kernel, *given in ((kernels.product_signs, A, B, U, V, GROUP), (kernels.exact_signs, A, B, GROUP, 1)):
         *_, by_rows, _ = after(kernel, *given, tiles, *bits, size=size)
         np.testing.assert_array_equal(unpacked(by_rows, MANY, 3)[top:], A[top:] * B.T > 0)

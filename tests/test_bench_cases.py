@@ -327,6 +327,7 @@ def test_a_task_needs_no_more_than_ours_and_a_check():
 # --- fresh processes
 
 
+@pytest.mark.slow
 def test_a_fresh_process_says_what_a_first_call_takes():
     found = in_fresh_process(("covariance", (30, 6), "float64"))
     assert found["first_call_seconds_with_import"] > found["first_call_seconds"] > 0

@@ -62,6 +62,7 @@ def test_an_eigendecomposition_that_fails_says_so(monkeypatch):
         blas.eigh(np.eye(4))
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("transpose", [False, True])
 @pytest.mark.parametrize("add", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (70, 3), (3, 70)], ids=str)
@@ -132,6 +133,7 @@ def test_packing_keeps_inner_products_and_is_undone(D):
     np.testing.assert_allclose(_pairs.unpack(V, D), M, rtol=1e-15)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3), (7, 4), (40, 4)], ids=str)
 def test_the_dual_gram_is_that_of_packed_atoms(shape, dtype, center, at):
     N, D = shape

@@ -55,6 +55,7 @@ def certify(X, S, fit, bounds, tol=TOL, center=True):
     return gradient
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("relative", [1e-1, 1e-3])
 @pytest.mark.parametrize("shape", [(2, 2), (12, 4), (40, 6)], ids=str)
@@ -98,6 +99,7 @@ def test_a_tolerance_below_rounding_ends_within_bounds(method, tol, recwarn):
     certify(X, S, fit, (0.7, 1.1), 1e-10)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("relative", [1e-1, 1e-2, 1e-3])
 def test_the_linear_fit_within_bounds_is_the_one_solution(pair, relative, center):
@@ -116,6 +118,7 @@ def test_the_linear_fit_within_bounds_is_the_one_solution(pair, relative, center
     within(fit.gains, other, np.full(20, bound))
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("relative", [1e-1, 1e-2, 1e-3])
 @pytest.mark.parametrize("seed", range(2))
@@ -207,6 +210,7 @@ def test_fixed_channels_stay_and_the_others_are_at_their_minimum(method, center)
     assert np.linalg.norm(gradient[~fixed]) < 1e-4 * np.linalg.norm(gradient[fixed])
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("method", ["exact", "linear", "diagonal"])
 @pytest.mark.parametrize("value", [1.0, 0.1, 1 / 3, 0.0, -2.5, 7.7])
 def test_all_channels_fixed_are_just_that(method, value, dtype):
@@ -316,6 +320,7 @@ def test_any_bounds_are_kept_and_their_conditions_hold(N, D, seed, method, ridge
 # --- what is no pair of bounds
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize(
     ("bounds", "error", "match"),
     [

@@ -210,6 +210,10 @@ def told(result):
     return [line for line in result.stderr.splitlines() if "overshoot" in line]
 
 
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("arguments", "n"),
     [
@@ -218,11 +222,12 @@ def told(result):
         (("fit", "data.npz:X", "--target", "far.npy", "--relative-ridge", 1e-6, "--method", "exact",
           "--plot", "fit.png"), 0),
         (("path", "data.npz:X", "--target", "far.npy", "--relative-ridges", "1e-6,1e-5,10"), 1),
-        (("report", "data.npz:X", "--target", "far.npy", "--relative-ridge", 1e-6), 1),
-        (("report", "data.npz:X", "--target", "far.npy", "--relative-ridge", 1e-6, "--method", "exact"), 1),
-        (("report", "data.npz:X", "--target", "far.npy", "--relative-ridge", 10), 0),
+        slow(("report", "data.npz:X", "--target", "far.npy", "--relative-ridge", 1e-6), 1),
+        slow(("report", "data.npz:X", "--target", "far.npy", "--relative-ridge", 1e-6, "--method", "exact"),
+             1),
+        slow(("report", "data.npz:X", "--target", "far.npy", "--relative-ridge", 10), 0),
         (("fit", "data.npz:X", "--responses", "data.npz:Y", "--relative-ridge", 10), 0),
-        (("demo", "--channels", 20, "--conditions", 8, "--relative-ridge", 1e-6), 0),
+        slow(("demo", "--channels", 20, "--conditions", 8, "--relative-ridge", 1e-6), 0),
         (("doctor",), 0),
     ],
     ids=lambda each: " ".join(map(str, each)) if isinstance(each, tuple) else str(each),
@@ -713,6 +718,7 @@ def test_demo_compares_losses_and_draws(run):
         assert r2 == pytest.approx(1 - 2 * fc.loss(sim.X, sim.S, gains) / size, abs=1e-3)
 
 
+@pytest.mark.slow
 @compiled
 def test_the_default_demo_shows_which_fits_help_and_that_the_diagonal_one_harms(run):
     output = run("demo").stdout
@@ -730,6 +736,7 @@ def test_the_default_demo_shows_which_fits_help_and_that_the_diagonal_one_harms(
     assert cv.ridges.min() < cv.best_ridge["exact"] < cv.ridges.max()
 
 
+@pytest.mark.slow
 def test_demo_saves_what_it_simulates_for_the_commands_in_its_help(run):
     arguments = ("--channels", 20, "--conditions", 9, "--data", "demo.npz", "--cv-output", "other.svg")
     assert run("demo", *arguments).exit_code == 0
@@ -742,6 +749,7 @@ def test_demo_saves_what_it_simulates_for_the_commands_in_its_help(run):
     assert run(*command.split()).exit_code == 0
 
 
+@pytest.mark.slow
 def test_demo_takes_as_few_conditions_as_can_be_held_out(run):
     assert run("demo", "--channels", 10, "--conditions", 4).exit_code == 0
     refused(run("demo", "--conditions", 3), "'--conditions'", "x>=4")
@@ -835,6 +843,7 @@ def test_a_real_ctrl_c_answers_with_one_line():
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "Error: interrupted.\n")
 
 
+@pytest.mark.slow
 @compiled
 def test_real_recordings_are_fitted_as_written_in_the_help(tmp_path):
     path = os.environ.get("FASTCOV_REAL_DATA")
@@ -1008,6 +1017,7 @@ def test_names_come_from_files_of_every_kind(run, kind):
     assert load("path.npz")["condition_names"].tolist() == odours
 
 
+@pytest.mark.slow
 def test_a_report_takes_names_and_does_not_write_over_their_file(run):
     pytest.importorskip("jinja2")
     pathlib.Path("o.txt").write_text("\n".join(ODOURS))

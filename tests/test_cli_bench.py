@@ -71,6 +71,7 @@ def process(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False, env=as_given())
 
 
+@pytest.mark.slow
 def test_it_is_measured_in_a_process_that_imports_numpy_first_without_our_variables(tmp_path):
     path = tmp_path / "a.json"
     result = process(
@@ -83,13 +84,16 @@ def test_it_is_measured_in_a_process_that_imports_numpy_first_without_our_variab
     assert not set(DEFAULTS) - set(as_given()) & set(found["environment"])
 
 
+@pytest.mark.slow
 def test_the_exit_code_and_the_one_line_are_those_of_that_process():
     result = process("--only", "(")
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
 
 
 def test_a_process_with_numpy_first_goes_on_and_one_that_stays_waits_for_the_other():
-    assert output("import numpy, fastcov.cli._again as a; a.numpy_first(); print('on')") == "on\n"
+    assert (
+        output("import numpy, fastcov.cli._again as a; a.restart_with_numpy_first(); print('on')") == "on\n"
+    )
     with pytest.raises(SystemExit) as ended:
         _again._beside([sys.executable, "-c", "raise SystemExit(7)"])
     assert ended.value.code == 7

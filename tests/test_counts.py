@@ -237,6 +237,7 @@ def sums(*terms):
 SPECTRAL = {"cholesky": False, "dual": None, "spectral": True}
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("solver", SPECTRAL)
 def test_a_fit_is_one_factorisation(solver, given, center):
     X, S, _, ridge = given
@@ -269,6 +270,7 @@ def test_targets_share_the_factorisation_and_passes(given):
     check(found, X, flops + products, passes + reads + start(N, D)[1] + ends)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("K", [2, 30])
 @pytest.mark.parametrize("method", ["linear", "line-search"])
 def test_a_path_by_eigenvectors_decomposes_once_and_reads_once_for_many_ridges(method, K, given, center):
@@ -384,6 +386,7 @@ def test_an_exact_fit_is_an_evaluation_and_a_bend_a_step_and_products(given, cen
     check(found, X, *sums(start(N, D), evaluations, second_diagonal, curvature, certificate, sample))
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shuffles", [0, 1, 19])
 def test_an_explanation_decomposes_once(shuffles, given, center):
     X, S, _, ridge = given

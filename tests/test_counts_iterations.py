@@ -215,7 +215,9 @@ def test_a_minimiser_reads_responses_so_often_a_step(dtype):
 
 
 def test_what_is_read_from_outside_takes_the_work_of_what_is_in_memory(monkeypatch):
-    monkeypatch.setattr(Problem, "fits_caches", lambda *_: False)  # what is in memory may be done in a few calls
+    monkeypatch.setattr(
+        Problem, "fits_caches", lambda *_: False
+    )  # what is in memory may be done in a few calls
     sim = simulated("tall")
     counts = []
     for X in (sim.X, Rows(sim.X)):

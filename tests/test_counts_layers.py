@@ -8,7 +8,7 @@ from counting import allocations, work
 import fastcov as fc
 from fastcov import penalties
 from fastcov._activations import products
-from fastcov._activations.activations import BLOCK_BYTES
+from fastcov._activations.activations import SAMPLE_BLOCK_BYTES
 from fastcov._activations.kernels import GROUP
 from fastcov.quadratic_forms import SPDBatch, quadratic_forms, quadratic_forms_and_gradients
 
@@ -53,6 +53,7 @@ def tiles(monkeypatch):
 # --- penalties
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("blocks", [1, 3])
 @pytest.mark.parametrize("name", SQUARES)
 def test_a_squared_penalty_of_few_samples_is_two_products_through_samples(
@@ -67,6 +68,7 @@ def test_a_squared_penalty_of_few_samples_is_two_products_through_samples(
     assert (found.flops["syrk"], found.flops["gemm"]) == (n * m * m, 2 * n * m * m)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("blocks", [1, 4])
 @pytest.mark.parametrize("name", [*SQUARES, "smooth", "distance"])
 def test_tiles_are_half_a_square_and_two_products(name, blocks, dtype, center, tiles):
@@ -138,6 +140,7 @@ CALLS = {
 }
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("name", CALLS)
 def test_a_penalty_makes_its_gradient_and_blocks_but_no_matrix_of_units(name, dtype, center):
     n, m = 3000, 200
@@ -146,10 +149,10 @@ def test_a_penalty_makes_its_gradient_and_blocks_but_no_matrix_of_units(name, dt
         _, gradient = CALLS[name](A, center=center)
     sizes = [nbytes for nbytes, _ in made]
     assert sizes.count(gradient.nbytes) >= 1
-    assert max(sizes) <= max(gradient.nbytes, BLOCK_BYTES)  # a matrix of units has 36 MB, or 72
+    assert max(sizes) <= max(gradient.nbytes, SAMPLE_BLOCK_BYTES)  # a matrix of units has 36 MB, or 72
     peak, _ = peak_bytes(lambda: CALLS[name](A, center=center))
     # Two blocks, a tile, its product; in the activations' own units all of it.
-    assert peak <= gradient.nbytes + 4 * BLOCK_BYTES
+    assert peak <= gradient.nbytes + 4 * SAMPLE_BLOCK_BYTES
 
 
 # --- quadratic forms

@@ -54,6 +54,7 @@ PIECES = {
 }
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("name", PIECES)
 def test_pieces_make_no_large_array(name, dtype, center):
     X, S, z, _ = given(TALL, dtype)
@@ -75,6 +76,7 @@ def test_pieces_of_what_is_not_as_kernels_want_it_make_one_block_a_pass(name, dt
     assert block <= BLOCK_BYTES
 
 
+@pytest.mark.slow
 def test_losses_of_many_candidates_hold_few_arrays_of_their_size(dtype):
     X, S, z, _ = given(TALL, dtype)
     Z = z * np.linspace(0.9, 1.1, 16)[:, np.newaxis]
@@ -111,6 +113,7 @@ def test_a_fit_is_a_centred_copy_the_factor_and_its_work(solver, dtype):
     assert beyond_blocks(made) == sorted(FACTORS[solver](len(X), X))
 
 
+@pytest.mark.covering(1)
 def test_a_dual_fit_is_rows_of_atoms(dtype, center):
     X, S, _, ridge = given(TALL, dtype)
     P = n_pairs(X.shape[1])
@@ -120,6 +123,7 @@ def test_a_dual_fit_is_rows_of_atoms(dtype, center):
     assert all(nbytes <= BLOCK_BYTES for nbytes, place in made)
 
 
+@pytest.mark.covering(1)
 def test_conjugate_gradients_are_a_copy_in_float32_and_the_preconditioner(dtype, center):
     X, S, _, ridge = given(TALL, dtype)
     ranks = []
@@ -135,18 +139,21 @@ def test_conjugate_gradients_are_a_copy_in_float32_and_the_preconditioner(dtype,
     assert made == sorted(filter(None, [single, 4 * len(X) * ranks[0]]))
 
 
+@pytest.mark.covering(1)
 def test_an_exact_fit_copies_responses_at_most_once_in_float32(dtype, center):
     X, S, _, ridge = given(TALL, dtype)
     made = made_by(lambda: fc.fit(X, S, ridge=ridge, method="exact", center=center))
     assert beyond_blocks(made) == ([4 * X.size] if X.dtype == np.float64 else [])
 
 
+@pytest.mark.slow
 def test_a_path_by_eigenvectors_makes_no_more_for_more_ridges(dtype):
     X, S, _, ridge = given(WIDE, dtype)
     made = made_by(lambda: fc.ridge_path(X, S, ridges=ridge / np.arange(1, 4), solver="spectral"))
     assert beyond_blocks(made) == sorted(FACTORS["spectral"](len(X), X))
 
 
+@pytest.mark.slow
 def test_an_explanation_is_a_spectral_fit_and_its_vectors_in_order(dtype):
     X, S, _, ridge = given(WIDE, dtype)
     N, ranks = len(X), []
@@ -164,6 +171,7 @@ def peak(call):
     return peak_bytes(call)[0]
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", [TALL, WIDE], ids=str)
 @pytest.mark.parametrize("name", PIECES)
 def test_pieces_hold_some_vectors_matrices_and_a_block(name, shape, dtype):
@@ -175,6 +183,7 @@ def test_pieces_hold_some_vectors_matrices_and_a_block(name, shape, dtype):
     assert peak(lambda: PIECES[name](X, S, z, True)) <= limit
 
 
+@pytest.mark.slow
 def test_what_is_given_as_matrix_holds_what_it_says(dtype):
     X, S, _, ridge = given(WIDE, dtype)
     N, D = WIDE

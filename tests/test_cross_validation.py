@@ -54,6 +54,7 @@ FITS = {
 # --- what it computes
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("relative", [True, False], ids=["relative", "absolute"])
 @pytest.mark.parametrize("method", METHODS)
 def test_scores_are_their_definition(method, relative, dtype, center):

@@ -108,6 +108,7 @@ def test_a_fit_on_a_cluster_is_the_local_one_whatever_the_file(run, address, kin
     assert (found["channels"], found["conditions"]) == (61, 8)
 
 
+@pytest.mark.cluster
 def test_workers_of_its_own_give_the_local_fit_and_are_gone(run):
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     x, _ = written("zarr")
@@ -310,6 +311,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.cluster
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no process groups")
 def test_ctrl_c_ends_the_command_and_its_workers_without_a_word_of_theirs(run):
     pathlib.Path("interrupted.py").write_text(INTERRUPTED)
@@ -361,6 +363,7 @@ def at_iteration(monkeypatch):
     return call
 
 
+@pytest.mark.cluster
 def test_a_worker_of_its_own_that_dies_is_lived_through_without_a_word(run, at_iteration):
     x, _ = written("npy")
     arguments = ("fit", x, "--target", "data.npz:S", "--ridge", 500, "--json")
@@ -379,6 +382,7 @@ def test_a_worker_of_its_own_that_dies_is_lived_through_without_a_word(run, at_i
     assert_allclose(found["gains"], wanted["gains"], rtol=RTOL)
 
 
+@pytest.mark.cluster
 def test_a_scheduler_that_goes_away_during_a_fit_is_one_line(run, at_iteration):
     x, _ = written("npy")
     with distributed.LocalCluster(

@@ -147,6 +147,7 @@ def test_responses_that_kill_every_worker_are_an_error(mortal, monkeypatch):
         mortal.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 3))
 
 
+@pytest.mark.cluster
 def test_a_restart_of_the_cluster_is_an_error():
     with expects_nothing_else(), local_cluster(1) as own:
         once = Once(lambda: own.restart(timeout=SOON))
@@ -159,6 +160,7 @@ def test_a_restart_of_the_cluster_is_an_error():
 # --- without nannies
 
 
+@pytest.mark.cluster
 def test_without_another_worker_the_rest_goes_on_and_the_end_of_the_last_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(worker_faults, "WORKERS_AWAY", 1.0)
     with expects_nothing_else(), processes(tmp_path) as (_, _, workers):
@@ -174,11 +176,13 @@ def test_without_another_worker_the_rest_goes_on_and_the_end_of_the_last_is_an_e
             fits(chunked(X, CHUNKS), S, ridge=RIDGE)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["gone", "silent"])
+@pytest.mark.cluster
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="has no such signals")
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGSTOP"], ids=["gone", "silent"])
 def test_a_scheduler_that_goes_away_is_an_error_within_seconds(how, tmp_path, monkeypatch):
     monkeypatch.setattr(worker_faults, "SCHEDULER_SILENT", 1.0)
     with expects_nothing_else(), processes(tmp_path, 1) as (_, scheduler, _):
-        once = Once(lambda: scheduler.send_signal(how))
+        once = Once(lambda: scheduler.send_signal(getattr(signal, how)))
         with pytest.raises(
             RuntimeError, match=r"scheduler at tcp://\S+ does not answer|has been closed, or its"
         ):
@@ -189,6 +193,7 @@ def test_a_scheduler_that_goes_away_is_an_error_within_seconds(how, tmp_path, mo
         scheduler.kill()
 
 
+@pytest.mark.cluster
 def test_many_workers_that_compile_at_once_give_the_right_numbers(tmp_path):
     (tmp_path / "cache").mkdir()
     with processes(tmp_path, 4, NUMBA_CACHE_DIR=str(tmp_path / "cache")) as (client, _, _):

@@ -11,6 +11,7 @@ from cases import (
     data,
     gradient_rounding,
     minimum,
+    parallel_dtypes,
     random_gains,
     rounding,
     target,
@@ -60,6 +61,7 @@ def top(X, center=True):
 # --- a minimum
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("relative", [1.0, 1e-1, 1e-2, 1e-3])
 @pytest.mark.parametrize("shape", [(1, 3), (2, 1), (2, 2), (5, 7), (12, 4), (33, 3), (65, 6)], ids=str)
 def test_the_gradient_vanishes_at_an_exact_fit(shape, relative, dtype, center):
@@ -78,6 +80,7 @@ def test_the_gradient_vanishes_at_an_exact_fit(shape, relative, dtype, center):
     assert H[0] >= -1e-4 * H[-1]
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("relative", [1e-1, 1e-2, 1e-3])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_loss_is_that_of_another_minimiser_or_less(seed, relative, center):
@@ -117,6 +120,7 @@ def test_a_tolerance_is_reached(tol):
     certify(X, S, fit, tol)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("tol", [1e-13, 1e-14, 1e-16, 1e-300])
 @pytest.mark.parametrize("relative", [1.0, 1e-3, 0.0])
 def test_a_tolerance_below_rounding_ends(tol, relative, dtype, recwarn):
@@ -197,6 +201,7 @@ def test_float32_of_any_units_leaves_the_gains(exponent):
     within(other.gains, one.gains, near(X, S, one, 1e-10))
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("method", ["exact", "line-search"])
 def test_memory_layout_leaves_the_gains(layout, method, dtype, tmp_path):
@@ -241,6 +246,7 @@ def test_the_same_call_gives_the_same_bits(method, dtype):
     np.testing.assert_array_equal(one.covariance(), other.covariance())
 
 
+@parallel_dtypes
 @pytest.mark.parametrize("method", ["exact", "line-search"])
 def test_parallel_kernels_give_the_same_answer(method, dtype, parallel):
     X, S = data(300, 4, dtype), target(4, size=300)
@@ -251,6 +257,7 @@ def test_parallel_kernels_give_the_same_answer(method, dtype, parallel):
     within(other.gains, one.gains, near(X, S, exact(X, S, ridge=ridge), 1e-9))
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("options", [{}, {"bounds": (0.9, 1.1)}, {"gains0": np.full(200, -0.1)}], ids=str)
 @pytest.mark.parametrize("N", [1, 20, 200])
 def test_steps_that_are_one_call_are_those_by_passes(N, options, dtype, center, monkeypatch):
@@ -339,6 +346,7 @@ def test_what_the_caller_holds_is_never_changed(method, dtype):
 # --- degenerate channels, targets and ridges
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("ridge", [0.0, 1e-3, 1e3])
 @pytest.mark.parametrize(
     "options",
@@ -355,6 +363,7 @@ def test_the_gain_of_a_dead_channel_is_exactly_one(options, ridge, dtype, center
     assert np.isfinite(fit.gains).all()
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("ridge", [0.0, 1.0])
 @pytest.mark.parametrize("method", ["exact", "linear", "diagonal"])
 @pytest.mark.parametrize(("bounds", "nearest"), [((1.5, 3), 1.5), ((-1, 0.25), 0.25), ((None, 0.5), 0.5)])
@@ -386,6 +395,7 @@ def test_ridge_zero_is_fitted(shape, dtype, center):
         assert fit.r2 > 1 - 1e-6
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("ridge", [1e6, 1e10, 1e14, 1e18, 1e50, 1e300])
 @pytest.mark.parametrize("options", [{}, {"bounds": (0, None)}, {"gains0": 100.0}], ids=str)
 def test_a_ridge_above_everything_leaves_the_gains_at_one(ridge, options, dtype):
@@ -709,6 +719,7 @@ def along(X, S, delta, ridge, center=True):
     return np.poly1d(np.polyfit(t, np.array(losses, float), 4))
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("relative", [1e-5, 1e-3, 1e-1, 10.0])
 @pytest.mark.parametrize("shape", [(5, 7), (30, 5), (65, 3)], ids=str)
 @pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])

@@ -117,6 +117,7 @@ def check_whole(why, oracle, tol, *, beyond=None):
         close(pairs.sum(), why.overlaps[i], tol, beside=size)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("relative", [1.0, 1e-3])
 @shapes
 def test_filters_whitening_modes_and_contributions_all_give_the_gains(shape, relative, dtype, center):
@@ -131,6 +132,7 @@ def test_filters_whitening_modes_and_contributions_all_give_the_gains(shape, rel
     close(why.fit.covariance(), fit.covariance())
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("relative", [0.0, 1e-18, 1e-14, 1e-8, 1e-6])
 @shapes
 def test_ridges_that_hardly_count_or_not_at_all_are_explained_too(shape, relative, center):
@@ -155,6 +157,7 @@ def test_ridges_that_hardly_count_or_not_at_all_are_explained_too(shape, relativ
         assert abs(why.left_by_ridge) <= tol * why.total
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize(("dtype", "exponent"), [(np.float64, 60), (np.float64, 15), (np.float32, 27)])
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("modes", [None, 3])
@@ -213,6 +216,7 @@ def test_dead_and_duplicate_channels_are_explained(shape, dtype, center):
     close(why.reachable + why.unreachable, oracle.total)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("modes", [None, 2])
 @pytest.mark.parametrize("ridge", [0.0, 1.0])
 @pytest.mark.parametrize("make", ["alike", "dead", "one"])
@@ -275,6 +279,7 @@ def test_what_is_out_of_reach_is_told_from_what_eigenvectors_of_small_eigenvalue
     assert why.unreachable <= 1e-25 * why.total  # 40 channels span the 10 pairs
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "broadcast"])
 @pytest.mark.parametrize("modes", [None, 4])
 def test_explanations_do_not_depend_on_memory_layout(layout, modes, dtype, tmp_path):

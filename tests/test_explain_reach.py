@@ -108,6 +108,7 @@ def generic(X, center):
 
 
 # (31, 8): fewer channels than the 36 pairs. (60, 8): more, which span all pairs where nothing is spoilt.
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("kind", ["plain", *KINDS])
 @pytest.mark.parametrize("shape", [(31, 8), (60, 8)], ids=str)
 def test_what_is_left_is_orthogonal_to_all_atoms_and_adds_up(shape, kind, center):
@@ -234,6 +235,7 @@ def permutations(D, shuffles, rng=0):
     return [random.permutation(D) for _ in range(shuffles)]
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("kind", ["plain", "dead", "duplicated", "of_few_conditions"])
 @pytest.mark.parametrize("relative", [1.0, 1e-3])
 @shapes

@@ -25,6 +25,7 @@ CASES = [((9, 4), 1), ((9, 4), 3), ((9, 4), 8), ((10, 4), 9), ((40, 4), 1), ((40
 TRUNCATED = 1e-9
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("relative", [1.0, 1e-3])
 @pytest.mark.parametrize(("shape", "k"), CASES, ids=str)
 def test_some_modes_give_the_same_gains_and_bounds_of_what_takes_all(shape, k, relative, dtype, center):
@@ -272,6 +273,7 @@ def test_a_stack_of_targets_is_refused():
 METHODS = ["filter", "whitened_filter", "coherence", "contributions"]
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("channel", [-1, 9, 1.0, "a", None, (1, 2), np.arange(3)], ids=str)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_channel_that_there_is_not_is_refused(method, channel):

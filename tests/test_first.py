@@ -120,6 +120,7 @@ def test_a_dead_channel_is_never_moved(modules):
     assert i != 2
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/schedstat"), reason="nothing says what a thread takes")
 def test_the_process_that_counts_what_numpys_threads_do_is_one_that_runs(modules):
     """Its code is a text, which nothing else looks at; one call of one size is enough."""
@@ -148,6 +149,7 @@ def imported(path):
     return names
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="slow without compiling")
 def test_the_example_of_a_notebook_prints_milliseconds(monkeypatch, capsys):
     pytest.importorskip("pandas")

@@ -34,6 +34,7 @@ def backward_error(X, S, ridge, delta, center):
     return residual / ((size + np.linalg.norm(b.astype(np.float64))) * EPS)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("relative", [1e-6, 1e-3, 0.1, 10.0])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_linear_fit_solves_its_system_backward_stably(shape, relative, dtype, center):
@@ -52,6 +53,7 @@ def test_linear_fit_solves_its_system_backward_stably(shape, relative, dtype, ce
     assert fit.stats["solver"] == "cholesky"
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_linear_fit_is_the_dense_ridge_solution(shape, dtype, center):
     N, D = shape
@@ -65,6 +67,7 @@ def test_linear_fit_is_the_dense_ridge_solution(shape, dtype, center):
     within(delta, naive.linear_fit(X, S, ridge, center), bound)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_diagonal_fit_is_its_formula(shape, dtype, center):
     N, D = shape
@@ -131,6 +134,7 @@ def test_linear_fit_of_a_target_that_is_met_is_one(center):
 # --- ridge = 0: minimum norm
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", [(40, 4), (20, 6), (10, 4), (6, 5), (3, 8), (2, 1)], ids=str)
 def test_ridge_zero_gives_the_minimum_norm_solution(shape, dtype, center):
     N, D = shape
@@ -185,6 +189,7 @@ def test_a_ridge_too_small_to_count_gives_the_minimum_norm_with_a_warning(relati
     assert abs(fit.delta[7] - fit.delta[3]) < tolerance * np.linalg.norm(expected)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("method", ["linear", "diagonal"])
 @pytest.mark.parametrize("ridge", [0.0, 1e-3, 1e3, 1e300])
 def test_gain_of_a_dead_channel_is_exactly_one(method, ridge, dtype, center):
@@ -201,6 +206,7 @@ def test_gain_of_a_dead_channel_is_exactly_one(method, ridge, dtype, center):
         within(fit.delta[alive], alone.delta, tolerance)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("method", ["linear", "diagonal"])
 @pytest.mark.parametrize("ridge", [{"ridge": 0}, {"ridge": 1.0}, {"relative_ridge": 0.1}], ids=str)
 @pytest.mark.parametrize("N", [1, 4, 40])
@@ -291,6 +297,7 @@ def test_a_ridge_above_everything_leaves_the_gains_at_one(ridge, dtype):
     np.testing.assert_allclose(fit.loss, fit.loss_at_one, rtol=1e-12)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("method", ["linear", "diagonal"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_fit_does_not_depend_on_memory_layout(layout, method, dtype, tmp_path):
@@ -619,6 +626,7 @@ def test_a_printed_fit_says_when_the_target_is_on_another_scale():
     assert "The trace of the target is 0.01 times" in repr(fc.fit(X, 0.01 * S, ridge=1.0))
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("options", [{"ridge": 0}, {"ridge": 1.0}, {"relative_ridge": 0.1}], ids=str)
 @pytest.mark.parametrize("solver", ["auto", "cholesky", "dual", "spectral", "pcg"])
 def test_channels_that_are_all_alike_have_gains_of_one(solver, options, dtype):

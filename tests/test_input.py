@@ -9,12 +9,14 @@ from scipy import sparse
 
 import fastcov as fc
 from fastcov._inputs import validation
+from fastcov._model.problem import Problem
 
 N, D = 6, 3
 X, S, Z = data(N, D), target(D), random_gains(N)
 
-# Every public call that takes responses, with the name it gives them.
+# What they all call, and every public call that takes responses, with the name it gives them.
 TAKES_X = {
+    "Problem.of": ("X", lambda X: Problem.of(X)),
     "covariance": ("X", lambda X: fc.covariance(X)),
     "target_covariance": ("Y", lambda X: fc.target_covariance(X)),
     "target_covariance-like": ("like", lambda X: fc.target_covariance(data(N, D), like=X)),
@@ -74,21 +76,22 @@ NOT_REAL = {
     ),
     "string": (lambda A: A.astype(str), "hold real numbers, not dtype <U.*astype"),
     "bytes": (lambda A: A.astype("S"), r"hold real numbers, not dtype \|S.*astype"),
-    "variable-string": (
-        lambda A: A.astype(np.dtypes.StringDType()),
-        "hold real numbers, not dtype StringDType",
-    ),
     "datetime": (lambda A: A.astype("M8[s]"), r"hold real numbers, not dtype datetime64\[s\]: convert"),
     "timedelta": (lambda A: A.astype("m8[s]"), r"hold real numbers, not dtype timedelta64\[s\]: convert"),
     "records": (lambda A: A.astype([("a", float)]), "hold real numbers, not dtype .*: pass one field"),
     "masked": (lambda A: np.ma.masked_array(A, A > 100), r"be an array without a mask, not .*: fill it"),
 }
+if hasattr(np.dtypes, "StringDType"):  # of NumPy 2
+    NOT_REAL["variable-string"] = (
+        lambda A: A.astype(np.dtypes.StringDType()), "hold real numbers, not dtype StringDType",
+    )  # fmt: skip
 not_real = pytest.mark.parametrize(("make", "message"), NOT_REAL.values(), ids=NOT_REAL)
 
 
 # --- X
 
 
+@pytest.mark.covering(1, whole="Problem.of")
 @x_calls
 @not_real
 def test_responses_that_are_not_real_numbers_are_a_type_error(name, call, make, message):
@@ -96,6 +99,7 @@ def test_responses_that_are_not_real_numbers_are_a_type_error(name, call, make, 
         call(make(X))
 
 
+@pytest.mark.covering(1, whole="Problem.of")
 @x_calls
 @pytest.mark.parametrize("form", ["csr_array", "csr_matrix", "csc_array", "coo_array"])
 def test_sparse_responses_are_a_type_error(name, call, form):
@@ -103,6 +107,7 @@ def test_sparse_responses_are_a_type_error(name, call, form):
         call(getattr(sparse, form)(X))
 
 
+@pytest.mark.covering(1, whole="Problem.of")
 @x_calls
 @pytest.mark.parametrize("value", ["text", None, object(), {"a": 1}, {1.0, 2.0}, 1j], ids=repr)
 def test_responses_that_are_no_array_are_a_type_error(name, call, value):
@@ -114,6 +119,7 @@ def test_responses_that_are_no_array_are_a_type_error(name, call, value):
         call(value)
 
 
+@pytest.mark.covering(1, whole="Problem.of")
 @x_calls
 @pytest.mark.parametrize("shape", [(), (6,), (6, 3, 1), (1, 6, 3, 1)], ids=str)
 def test_responses_of_another_dimension_are_refused(name, call, shape):
@@ -121,6 +127,7 @@ def test_responses_of_another_dimension_are_refused(name, call, shape):
         call(np.ones(shape))
 
 
+@pytest.mark.covering(1, whole="Problem.of")
 @x_calls
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)], ids=str)
 def test_empty_responses_are_refused(name, call, shape):
@@ -144,6 +151,7 @@ PLACES = [
 ]
 
 
+@pytest.mark.covering(1, whole="Problem.of")
 @x_calls
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("places", "message"), PLACES)
@@ -202,6 +210,7 @@ def test_a_nan_in_the_last_of_many_channels_is_found():
         fc.atom_norms(big)
 
 
+@pytest.mark.covering(1, whole="Problem.of")
 @x_calls
 @pytest.mark.parametrize("size", [1e100, 1e-100, 1e200, 1e308])
 def test_responses_of_which_the_fourth_power_overflows_are_refused_with_the_remedy(name, call, size):
@@ -226,6 +235,7 @@ def test_gains_that_take_responses_out_of_range_are_refused(call):
 # --- S
 
 
+@pytest.mark.covering(1, whole="overlaps")
 @s_calls
 @not_real
 def test_a_target_that_is_not_of_real_numbers_is_a_type_error(call, make, message):
@@ -262,6 +272,7 @@ def test_a_ragged_target_is_refused(call, ragged):
         call(ragged)
 
 
+@pytest.mark.covering(1, whole="overlaps")
 @s_calls
 @pytest.mark.parametrize("shape", [(), (3,), (9,), (1, 1, 3, 3)], ids=str)
 def test_a_target_of_another_dimension_is_refused(call, shape):
@@ -270,6 +281,7 @@ def test_a_target_of_another_dimension_is_refused(call, shape):
         call(np.ones(shape))
 
 
+@pytest.mark.covering(1, whole="overlaps")
 @s_calls
 @pytest.mark.parametrize("shape", [(2, 2), (4, 4), (3, 4), (3, 1), (2, 2, 2), (2, 3, 4)], ids=str)
 def test_a_target_of_another_shape_is_refused(call, shape):
@@ -333,6 +345,7 @@ def test_a_target_of_which_the_loss_overflows_is_refused_where_responses_are_sca
         fc.fit(x * X, size * np.eye(D), ridge=1.0)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("x", [-119, 0, 119])
 @pytest.mark.parametrize("size", [100, 240, 260, 300, 490])
 @pytest.mark.parametrize("method", ["linear", "diagonal"])
@@ -360,6 +373,7 @@ def test_long_double_targets_beyond_float64_are_refused(call):
 # --- gains
 
 
+@pytest.mark.covering(1, whole="AtomOperator")
 @gains_calls
 @not_real
 def test_gains_that_are_not_real_numbers_are_a_type_error(call, make, message):
@@ -367,6 +381,7 @@ def test_gains_that_are_not_real_numbers_are_a_type_error(call, make, message):
         call(make(Z))
 
 
+@pytest.mark.covering(1, whole="AtomOperator")
 @gains_calls
 @pytest.mark.parametrize("value", ["text", object()], ids=["text", "object"])
 def test_gains_that_are_no_array_are_a_type_error(call, value):
@@ -386,6 +401,7 @@ def test_ragged_gains_are_refused(call):
         call([[1.0, 2.0], [3.0]])
 
 
+@pytest.mark.covering(1, whole="AtomOperator")
 @gains_calls
 @pytest.mark.parametrize("length", [1, 5, 7])
 def test_gains_of_another_length_are_refused(call, length):
@@ -393,6 +409,7 @@ def test_gains_of_another_length_are_refused(call, length):
         call(np.ones(length))
 
 
+@pytest.mark.covering(1, whole="AtomOperator")
 @gains_calls
 @pytest.mark.parametrize("shape", [(), (2, 2, 6)], ids=str)
 def test_gains_of_another_dimension_are_refused(call, shape):
@@ -401,6 +418,7 @@ def test_gains_of_another_dimension_are_refused(call, shape):
         call(np.ones(shape))
 
 
+@pytest.mark.covering(1, whole="AtomOperator")
 @gains_calls
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_gains_that_are_not_finite_are_located(call, value):
@@ -435,6 +453,7 @@ def test_long_double_gains_beyond_float64_are_refused(call):
 # --- ridge, method, solver
 
 
+@pytest.mark.covering(1, whole="fit-diagonal")
 @ridge_calls
 @pytest.mark.parametrize(
     "ridge",
@@ -446,6 +465,7 @@ def test_a_ridge_that_is_negative_or_not_finite_is_a_value_error(call, ridge):
         call(ridge)
 
 
+@pytest.mark.covering(1, whole="fit-diagonal")
 @ridge_calls
 @pytest.mark.parametrize("ridge", ["1", b"1", 1j, np.array("a"), np.array(1j), {}], ids=repr)
 def test_a_ridge_that_is_no_number_is_a_type_error(call, ridge):
@@ -462,6 +482,7 @@ def test_ridges_that_are_not_one_a_channel_are_a_value_error(call, ridge):
         call(ridge)
 
 
+@pytest.mark.covering(1, whole="fit-diagonal")
 @ridge_calls
 @pytest.mark.parametrize("ridge", [2, np.float32(2), np.int8(2), np.array(2.0), np.array(2), 2.0])
 def test_a_ridge_of_any_real_type_is_taken(call, ridge):

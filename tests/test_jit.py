@@ -21,6 +21,7 @@ from cases import (
     random_gains,
     rounding,
     run_python,
+    slow_but,
     target,
     within,
 )
@@ -409,7 +410,7 @@ SERIAL_WORK = WORK.replace("PARALLEL_SIZE = 1", "PARALLEL_SIZE = 1 << 40")
 
 
 @needs_jit
-@pytest.mark.parametrize("layer", ["workqueue", "default"])
+@pytest.mark.parametrize("layer", slow_but({"default"}, ["workqueue", "default"]))
 def test_several_python_threads_do_not_abort_the_process(layer):
     # Numba's workqueue layer ends the process when two threads enter it.
     script = (
@@ -428,7 +429,7 @@ print(numba.threading_layer() if numba.config.NUMBA_NUM_THREADS > 1 else "workqu
 
 @needs_jit
 @pytest.mark.skipif(sys.platform == "win32", reason="has no fork")
-@pytest.mark.parametrize("layer", ["workqueue", "default"])
+@pytest.mark.parametrize("layer", slow_but({"default"}, ["workqueue", "default"]))
 def test_a_forked_child_works_after_a_parallel_kernel(layer):
     script = (
         WORK
@@ -451,6 +452,7 @@ sys.exit(os.waitstatus_to_exitcode(status) & 255)
     assert run_python(script, NUMBA_THREADING_LAYER=layer) == ""
 
 
+@pytest.mark.slow
 @needs_jit
 @pytest.mark.skipif(sys.platform == "win32", reason="has no fork")
 def test_a_pool_of_forked_processes_works_after_a_parallel_kernel():
@@ -467,6 +469,7 @@ assert all(np.abs(f - before).max() < 1e-6 for f in found)
     assert run_python(script) == ""
 
 
+@pytest.mark.slow
 @needs_jit
 def test_an_install_that_cannot_be_written_to_still_fits(tmp_path):
     # Root may write everywhere: files stand where the cache folders would be made.
@@ -492,6 +495,7 @@ def test_an_install_that_cannot_be_written_to_still_fits(tmp_path):
     assert not list(package.rglob("*.nbi"))
 
 
+@pytest.mark.slow
 @needs_jit
 def test_processes_that_compile_from_cold_at_the_same_time_give_the_right_numbers(tmp_path):
     package = pathlib.Path(fc.__file__).parents[1]
@@ -587,6 +591,7 @@ def test_kernels_let_nan_through():
     np.testing.assert_array_equal(forms[:, 0], [2.0, np.inf, 2.0])
 
 
+@pytest.mark.slow
 @needs_jit
 @pytest.mark.skipif(sys.platform == "win32", reason="has no fork")
 def test_children_forked_beside_busy_threads_are_not_left_with_their_locks():

@@ -102,6 +102,7 @@ print(threads() == before, right())
     assert lines == ["idle threads spin 2**16 cycles, as OPENBLAS_THREAD_TIMEOUT says", "True True"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
@@ -121,6 +122,7 @@ def test_what_a_user_set_after_numpy_was_imported_is_left():
     assert run(script) == ["left alone, as OPENBLAS_THREAD_TIMEOUT has been set to 22 since", "True True"]
 
 
+@pytest.mark.slow
 def test_it_is_not_done_while_another_thread_works():
     lines = run("""
 import hashlib
@@ -139,6 +141,7 @@ os._exit(0) if sys.stdout.flush() is None else None
     assert lines == ["left alone: other threads were at work when fastcov was first used", "True True"]
 
 
+@pytest.mark.slow
 def test_threads_that_multiply_at_that_moment_go_on_with_right_products():
     lines = run(
         """
@@ -174,6 +177,7 @@ print(len(wrong), right())
     assert lines == ["0 True"]
 
 
+@pytest.mark.slow
 def test_it_is_not_done_when_first_used_beside_the_main_thread():
     lines = run("""
 worker = threading.Thread(target=use)
@@ -185,6 +189,7 @@ print(kept(), right())
     assert lines == ["left alone: fastcov was first used in another thread than the main one", "True True"]
 
 
+@pytest.mark.slow
 def test_a_worker_of_dask_leaves_them():
     pytest.importorskip("distributed")
     lines = run("""
@@ -203,6 +208,7 @@ with (
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["use()", "pass"], ids=["used before", "not used before"])
 def test_a_fork_goes_on_in_parent_and_child(first):
     lines = run(f"""
@@ -219,6 +225,7 @@ print(right())
     assert lines == ["0", SHORT, "True"]
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_of_a_user_is_kept():
     lines = run("""
 from threadpoolctl import ThreadpoolController, threadpool_limits

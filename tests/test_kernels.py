@@ -9,6 +9,7 @@ from cases import (
     absolute_error,
     data,
     magnitudes,
+    parallel_dtypes,
     random_gains,
     rounding,
     run_python,
@@ -25,6 +26,7 @@ from fastcov._model.problem import NARROW, Problem, n_parts
 SHAPES = [(1, 1), (1, 4), (2, 1), (2, 3), (33, 5), (63, 2), (64, 3), (65, 3), (129, 2), (257, 3)]
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_covariance_is_its_definition(shape, dtype, center, at):
     X, z = data(*shape, dtype), at(shape[0])
@@ -35,6 +37,7 @@ def test_covariance_is_its_definition(shape, dtype, center, at):
     within(C, naive.covariance(X, z, center), rounding(X) * (y.T @ y))
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_gram_is_the_inner_products_of_the_atoms(shape, dtype, center, at):
     X, z = data(*shape, dtype), at(shape[0])
@@ -45,6 +48,7 @@ def test_gram_is_the_inner_products_of_the_atoms(shape, dtype, center, at):
     within(A, naive.gram(X, z, center), rounding(X) * (G.T @ G))
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_overlaps_are_the_atoms_times_the_error(shape, dtype, center, at):
     X, z, S = data(*shape, dtype), at(shape[0]), target(shape[1])
@@ -54,6 +58,7 @@ def test_overlaps_are_the_atoms_times_the_error(shape, dtype, center, at):
     within(o, naive.overlaps(X, S, z, center), rounding(X) * bound)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_atom_norms_are_the_norms_of_the_atoms(shape, dtype, center, at):
     X, z = data(*shape, dtype), at(shape[0])
@@ -89,6 +94,7 @@ def test_pieces_do_not_depend_on_memory_layout(layout, dtype, tmp_path):
     within(fc.atom_norms(X), fc.atom_norms(plain), eps * np.linalg.norm(G, axis=0))
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("rows", [1, 2, 7, 10, 11])
 def test_pieces_do_not_depend_on_the_size_of_a_block(rows, dtype, center, at, set_block_rows):
     X, S, z = data(11, 4, dtype), target(4), at(11)
@@ -222,6 +228,7 @@ def poisoned_triangle(A):
     return np.where(np.tri(len(A), dtype=bool), A, np.nan).astype(A.dtype)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("panel", [1, 3, 64, 256])
 @pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 257, 300])
 def test_cholesky_factors_whatever_the_panel(n, panel, dtype, monkeypatch):
@@ -238,6 +245,7 @@ def test_cholesky_factors_whatever_the_panel(n, panel, dtype, monkeypatch):
     )
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("panel", [1, 4, 5, 256])
 @pytest.mark.parametrize("bad", [0, 3, 4, 5, 8, 11])
 def test_cholesky_says_which_minor_is_not_positive_definite(bad, panel, dtype, monkeypatch):
@@ -265,6 +273,7 @@ def test_cholesky_solve_solves_for_each_row_and_keeps_its_input(T, dtype):
         assert backward < 30 * np.finfo(dtype).eps
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("ta", [False, True])
 @pytest.mark.parametrize("tb", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 5, 3), (4, 1, 2), (3, 2, 1), (2, 0, 3)], ids=str)
@@ -334,6 +343,7 @@ def size(request):
     return {"serial": 1, "parallel": jit.PARALLEL_SIZE}[request.param]
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", BLOCKS, ids=str)
 @pytest.mark.parametrize("first", [0, 7])
 @pytest.mark.parametrize("T", [1, 3])
@@ -354,6 +364,7 @@ def test_atom_products_add_the_sums_of_a_block(shape, first, T, p, size, dtype):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", BLOCKS, ids=str)
 @pytest.mark.parametrize("first", [0, 7])
 @pytest.mark.parametrize("T", [1, 3])
@@ -377,6 +388,7 @@ def test_adjoint_products_fill_the_rows_of_a_block(shape, first, T, wanted, size
         assert np.isnan(np.delete(array, np.arange(array.shape[1])[rows], axis=1)).all()
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", BLOCKS, ids=str)
 @pytest.mark.parametrize("first", [0, 7])
 @pytest.mark.parametrize("p", [1, 3, 8])
@@ -407,6 +419,8 @@ def test_sums_over_chunks_are_float64_for_float32_blocks(kernel, size):
     assert total.ravel()[0] == 2.0**24 + 1
 
 
+@parallel_dtypes
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("parts", [1, 3, 64])
 @pytest.mark.parametrize("rows", [1, 7, 29])
 def test_products_do_not_depend_on_blocks_and_parts(

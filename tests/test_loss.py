@@ -31,6 +31,7 @@ def check(X, S, z, ridge, center, losses, gradient):
     within(gradient, naive.loss_gradient(X, S, z, ridge, center), eps * bound + penalty)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_loss_and_gradient_of_one_vector_are_their_definitions(shape, dtype, center):
     N, D = shape
@@ -45,6 +46,7 @@ def test_loss_and_gradient_of_one_vector_are_their_definitions(shape, dtype, cen
 
 
 # Either side of the switch to products of pairs, at 16 candidates.
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("K", [1, 2, 15, 16, 17, 40])
 @pytest.mark.parametrize("shape", [(7, 4), (65, 2), (2, 1)], ids=str)
 def test_a_batch_is_each_candidate_alone(K, shape, dtype, center):
@@ -136,6 +138,7 @@ def test_a_batch_does_not_depend_on_blocks_of_channels(N, dtype, center, monkeyp
         check(X, S, z, 0.0, center, value, gradient)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("rows", [1, 3, 8])
 @pytest.mark.parametrize("K", [2, 17])
 def test_loss_does_not_depend_on_the_size_of_a_block(rows, K, dtype, center, set_block_rows):
@@ -146,6 +149,7 @@ def test_loss_does_not_depend_on_the_size_of_a_block(rows, K, dtype, center, set
         check(X, S, z, 0.0, center, value, gradient)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("K", [1, 17])
 def test_loss_does_not_depend_on_memory_layout(layout, K, dtype, tmp_path):

@@ -77,6 +77,7 @@ def rounding(problem, delta):
     return (N + 2 * D * D) * np.finfo(np.float64).eps * size / problem.ridge
 
 
+@pytest.mark.covering(2)
 @cases
 @centers
 @pytest.mark.parametrize("solver", ["cholesky", "dual", "spectral", "pcg"])
@@ -93,6 +94,7 @@ def test_linear_fits_are_those_of_projected_atoms_with_each_solver(case, center,
     np.testing.assert_allclose(fit.loss_at_one, problem.e @ problem.e / 2, rtol=1e-11)
 
 
+@pytest.mark.covering(2)
 @cases
 @centers
 @pytest.mark.parametrize("gains", [None, 1 + 0.3 * np.random.default_rng(3).standard_normal(N)])
@@ -121,6 +123,7 @@ def test_relative_ridges_are_of_the_largest_eigenvalue_of_projected_atoms(case, 
     assert abs(fit.ridge / (SHARE * largest) - 1) < 1e-8  # Lanczos
 
 
+@pytest.mark.covering(2)
 @cases
 @pytest.mark.parametrize("bounds", [None, (0.8, 1.2)])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -7,7 +7,17 @@ import math
 import naive
 import numpy as np
 import pytest
-from cases import absolute_atoms, absolute_error, data, magnitudes, random_gains, rounding, target, within
+from cases import (
+    absolute_atoms,
+    absolute_error,
+    data,
+    magnitudes,
+    parallel_dtypes,
+    random_gains,
+    rounding,
+    target,
+    within,
+)
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -75,6 +85,7 @@ def gradient_terms(X, S, z, center, linear):
     return G.T @ E + RIDGE * (np.abs(z) + 1)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.usefixtures("compiled")
 def test_value_and_gradient_are_their_definitions(shape, dtype, center, linear):
@@ -114,6 +125,7 @@ def test_gradient_is_the_derivative_of_the_loss_in_long_double(center, linear):
     within(gradient, expected, noise)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("single", [False, True], ids=["float64", "float32"])
 @pytest.mark.usefixtures("compiled")
@@ -134,6 +146,7 @@ def test_products_of_curvature_are_those_of_the_hessian(shape, single, center, l
             np.testing.assert_array_equal(slope, slope.T)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("size", [2.0**-60, 2.0**-30, 2.0**30, 2.0**60])
 @pytest.mark.parametrize("single", [False, True], ids=["float64", "float32"])
 def test_products_of_curvature_bear_vectors_of_any_size(size, single, center, linear):
@@ -208,6 +221,7 @@ def test_the_diagonal_bounds_that_of_the_hessian_and_is_positive(center, linear)
                 assert (diagonal >= np.diag(H) * (1 - 1e-12)).all()
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.usefixtures("compiled")
 def test_the_loss_along_a_line_is_a_quartic_with_these_coefficients(shape, dtype, center, linear):
@@ -243,6 +257,7 @@ def test_the_quartic_of_a_line_bears_directions_of_any_size_in_float32(size, cen
     within([c / size**k for k, c in enumerate(found)], expected, bound)
 
 
+@parallel_dtypes
 @pytest.mark.parametrize("N", [1, 63, 64, 65, 200])
 def test_one_call_and_passes_are_the_same_point(N, dtype, center, parallel, monkeypatch):
     X, S, z = data(N, 3, dtype).astype(float), target(3, size=N), random_gains(N)

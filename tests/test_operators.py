@@ -84,6 +84,7 @@ def largest_eigenvalue(problem):
     return products.largest_eigenvalue(problem, products.squared_norms(problem), problem.covariance())
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("name", OPERATORS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_operator_is_the_dense_matrix_at_every_size(name, shape, dtype, center, at):
@@ -91,6 +92,7 @@ def test_operator_is_the_dense_matrix_at_every_size(name, shape, dtype, center, 
     CHECKS[name](getattr(fc, name)(X, gains=z, center=center), X, z, center)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("name", OPERATORS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_operator_is_the_dense_matrix_in_every_layout(name, layout, dtype, center, at, tmp_path):
@@ -99,6 +101,7 @@ def test_operator_is_the_dense_matrix_in_every_layout(name, layout, dtype, cente
     CHECKS[name](getattr(fc, name)(X, gains=z, center=center), plain, z, center)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("name", OPERATORS)
 @pytest.mark.parametrize("rows", [1, 3, 10])
 def test_operator_is_the_dense_matrix_when_channels_come_in_many_blocks(

@@ -65,6 +65,7 @@ def test_a_fit_below_it_says_nothing(method, kind):
     assert fit.loss < fit.loss_at_one
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize("ridge", [0.0, 1e-6, 1.0])

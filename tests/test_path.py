@@ -17,6 +17,7 @@ def top(X, center=True):
     return np.linalg.norm(naive.atoms(X, None, center), 2) ** 2
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("solver", ["auto", "spectral", "cholesky", "dual", "pcg"])
 @pytest.mark.parametrize("shape", [(30, 4), (12, 6), (2, 2)], ids=str)
 def test_linear_fits_of_a_path_are_those_alone(shape, solver, dtype, center):
@@ -110,6 +111,7 @@ def test_a_path_of_one_ridge_is_a_path(method):
         np.testing.assert_allclose(path[0].gains, alone.gains, rtol=1e-9)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("solver", ["auto", "spectral", "cholesky"])
 def test_a_ridge_of_zero_is_allowed_on_a_path(method, solver, center):
@@ -243,6 +245,7 @@ def test_units_leave_the_gains_of_a_path(method, factor):
     np.testing.assert_allclose(other.gains, one.gains, rtol=0, atol=1e-9)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize(
     ("ridges", "error", "match"),
     [
@@ -301,6 +304,7 @@ def test_responses_stand_for_their_target_covariance():
         fc.ridge_path(sim.X, sim.S, responses=sim.Y)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("method", ["linear", "line-search"])
 @pytest.mark.parametrize("center", [True, False])
 @pytest.mark.parametrize("form", ["float64", "float32", "Fortran order", "tiny units", "a stack", "wide"])

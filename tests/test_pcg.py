@@ -3,7 +3,7 @@
 import naive
 import numpy as np
 import pytest
-from cases import data, random_gains, target, within
+from cases import data, random_gains, slow_but, target, within
 
 import fastcov as fc
 from fastcov._model.problem import Problem
@@ -57,6 +57,7 @@ def test_iterations_that_end_too_soon_are_said_to():
     assert fc.fit(X, S, max_iterations=needed, **options).status == "converged"
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("rank", [None, 0])
 @pytest.mark.parametrize("relative", [10.0, 1e-3, 1e-6])
 @pytest.mark.parametrize("tol", [1e-15, 1e-16, 1e-18, 1e-300])
@@ -71,6 +72,7 @@ def test_a_tolerance_below_rounding_ends_at_rounding(tol, relative, rank):
     assert fit.stats["iterations"] < 1000
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("tol", [1e-8, 1e-12, 1e-14, 1e-16])
 @pytest.mark.parametrize("shape", [(7, 4), (40, 4), (65, 6)], ids=str)
 @pytest.mark.parametrize("rank", [None, 0])
@@ -294,6 +296,7 @@ def factor_of(system, pivots):
     return Preconditioner.of(system, pivots, Options(), keep=True).factor.astype(np.float64).T
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("rank", [1, 4, 9, 40])
 def test_the_factor_is_exact_on_the_rows_and_columns_of_its_pivots(rank, dtype, center, at):
     X = data(40, 4, dtype)
@@ -343,7 +346,7 @@ def pivot_law(A, k):
 
 # 0.999 quantiles of chi-square with 3 and 11 degrees of freedom.
 @pytest.mark.parametrize(("k", "quantile"), [(1, 16.27), (2, 31.26)])
-@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("batch", slow_but({2}, [1, 2, 5]))
 def test_pivots_follow_the_diagonal_of_what_is_left(batch, k, quantile, monkeypatch):
     monkeypatch.setattr(_nystrom, "BATCH", batch)
     # No channel is rare, and the first two are alike.

@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 import naive
 import numpy as np
 import pytest
-from cases import data, needs_jit, needs_two_threads, rounding, within
+from cases import data, needs_jit, needs_two_threads, parallel_dtypes, rounding, within
 from hypothesis import given
 from optional import needs
 
@@ -127,6 +127,7 @@ def check(name, A, center=True, *, exact=False, **options):
 # --- definitions and derivatives
 
 
+@pytest.mark.covering(2)
 @calls
 @shapes
 def test_values_and_gradients_are_their_definitions(name, options, shape, dtype, center):
@@ -136,6 +137,8 @@ def test_values_and_gradients_are_their_definitions(name, options, shape, dtype,
     assert gradient.shape == A.shape
 
 
+@parallel_dtypes
+@pytest.mark.covering(2)
 @needs_jit
 @calls
 @pytest.mark.parametrize("shape", [(300, 70), (130, 260), (521, 12)], ids=str)
@@ -165,6 +168,7 @@ def central_differences(f, A, step):
     return gradient
 
 
+@pytest.mark.covering(2)
 @calls
 @pytest.mark.parametrize("shape", [(3, 7), (6, 4)], ids=str)
 def test_gradients_are_the_finite_differences_of_the_values(name, options, shape, center):
@@ -198,6 +202,7 @@ TORCH = {
 }
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("label", CALLS)
 @pytest.mark.parametrize("shape", [(1, 5), (12, 30), (30, 12)], ids=str)
 def test_gradients_are_what_autograd_makes_of_the_formula(label, shape, center):
@@ -228,6 +233,7 @@ def test_the_mean_covariance_is_that_of_the_summed_units(dtype, center):
     within(gradient[0], 2 * total / (20**2 * 12), rounding(A) * np.abs(A).sum(axis=0).max())
 
 
+@pytest.mark.covering(2)
 @calls
 def test_the_order_of_units_and_samples_does_not_matter(name, options, dtype, center):
     A, rng, kwargs = data(31, 18, dtype), np.random.default_rng(4), options(31)
@@ -241,6 +247,7 @@ def test_the_order_of_units_and_samples_does_not_matter(name, options, dtype, ce
     within(moved[1], gradient[np.ix_(units, samples)], 2 * allowed[1][np.ix_(units, samples)])
 
 
+@pytest.mark.covering(2)
 @calls
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12)], ids=str)
 @pytest.mark.parametrize("size", [1.0, 2.0**20])
@@ -259,6 +266,7 @@ def test_a_constant_on_a_unit_does_not_count_once_centred(name, options, shape, 
     within(gradient.sum(axis=1), np.zeros(shape[0]), allowed[1].sum(axis=1))  # nothing that moves the mean
 
 
+@pytest.mark.covering(2)
 @each
 @pytest.mark.parametrize("power", [-3, 5])
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12)], ids=str)
@@ -284,6 +292,7 @@ def test_epsilon_and_targets_go_with_the_square_of_the_activations(dtype, center
         np.testing.assert_array_equal(both[1], np.ldexp(gradient, 3 * power))
 
 
+@pytest.mark.covering(2)
 @each
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12)], ids=str)
 def test_gradients_along_the_activations_are_the_degree_times_the_value(name, shape, center):
@@ -294,6 +303,7 @@ def test_gradients_along_the_activations_are_the_degree_times_the_value(name, sh
     within(np.sum(A * gradient), degree(name) * value, terms + degree(name) * allowed[0])
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", [(1, 5), (12, 40), (40, 12)], ids=str)
 def test_penalties_on_squares_are_parts_of_one_another(shape, dtype, center):
     A, n = data(*shape, dtype), shape[0]
@@ -324,6 +334,7 @@ def test_one_unit_has_no_other_to_be_correlated_with(dtype, center):
         np.testing.assert_array_equal(gradient, np.zeros_like(A))
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("label", CALLS)
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12), (3, 3)], ids=str)
 def test_samples_by_units_have_the_transposed_gradient(label, shape, dtype, center):
@@ -338,6 +349,8 @@ def test_samples_by_units_have_the_transposed_gradient(label, shape, dtype, cent
         assert other[1].dtype == dtype
 
 
+@parallel_dtypes
+@pytest.mark.covering(2)
 @calls
 @pytest.mark.parametrize("shape", [(90, 40), (40, 90)], ids=str)
 def test_a_result_repeats_bit_by_bit(name, options, shape, dtype, parallel):
@@ -347,6 +360,8 @@ def test_a_result_repeats_bit_by_bit(name, options, shape, dtype, parallel):
     np.testing.assert_array_equal(first[1], second[1])
 
 
+@parallel_dtypes
+@pytest.mark.covering(2)
 @needs_two_threads
 @calls
 @pytest.mark.parametrize("shape", [(90, 40), (40, 90)], ids=str)

@@ -35,6 +35,7 @@ def signs(A, center, sizes=1.0):
 # --- signs of covariances
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("size", [1e-3, 1e-5, 1e-7, 1e-8, 1e-9, 1e-10])
 @pytest.mark.parametrize("shape", [(24, 64), (61, 173), (130, 257)], ids=str)
 def test_the_sign_of_a_small_covariance_is_right_as_long_as_float64_knows_it(shape, size, center):
@@ -71,6 +72,7 @@ def test_units_that_never_respond_together_do_not_meet(n, first, dtype):
     assert not gradient[first:, :12].any()
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", [(1, 3), (37, 50), (50, 13)], ids=str)
 @pytest.mark.parametrize("label", CALLS)
 def test_dead_units_get_no_gradient_and_give_none(label, shape, dtype, center):
@@ -85,6 +87,7 @@ def test_dead_units_get_no_gradient_and_give_none(label, shape, dtype, center):
 
 
 # Tenths are no binary fractions: their mean has an error, and differences from it need not be zero.
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("m", [2, 3, 7, 50])
 @pytest.mark.parametrize("constant", [0.1, -1 / 3, 1e6 + 0.1])
 def test_units_that_are_constant_are_dead_once_centred(constant, m, dtype):
@@ -106,6 +109,7 @@ def test_twins_and_their_mirror_images_have_equal_and_opposite_gradients(dtype, 
     within(gradient[14], -gradient[3], 2 * allowed[3])
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 6, 7, 47, 48, 49, 241])
 def test_any_number_of_units_has_the_signs_of_its_covariances(n, dtype, center):
     for m in (2, 3, 5, 8, 17, 530):  # by signs, products of more than 512 samples are in two pieces
@@ -126,6 +130,7 @@ def test_a_small_epsilon_changes_nothing_away_from_zero(dtype, center):
     within(smooth[1], gradient, 2 * allowed[1] + 1e-12 * np.abs(gradient).max())
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("epsilon", [1e-300, 1e-20, 1e-3, 1.0, 1e3, 1e20, 1e100])
 def test_epsilons_of_any_size_are_their_definition(epsilon, dtype, center):
     for A in (data(20, 30, dtype), orthogonal(20, 30).astype(dtype), np.zeros((3, 4), dtype)):
@@ -146,12 +151,14 @@ def test_a_large_epsilon_makes_it_the_mean_square(dtype, center):
 # --- differences of squares
 
 
+@pytest.mark.covering(2)
 @OFF_DIAGONAL
 @pytest.mark.parametrize("size", [1e-1, 1e-3, 1e-5, 1e-7])
 def test_what_is_left_of_nearly_uncorrelated_units_is_known(name, size, center):
     check(name, orthogonal(24, 64) + size * noise((24, 64)), center)
 
 
+@pytest.mark.covering(2)
 @OFF_DIAGONAL
 @pytest.mark.parametrize("size", [1e-1, 1e-3, 1e-5, 1e-7])
 def test_likewise_where_the_product_over_samples_is_the_smaller_one(name, size, center):
@@ -160,6 +167,7 @@ def test_likewise_where_the_product_over_samples_is_the_smaller_one(name, size, 
     check(name, A, center)
 
 
+@pytest.mark.covering(2)
 @OFF_DIAGONAL
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12), (41, 40)], ids=str)
 @pytest.mark.parametrize("size", [5.0, 20.0, 1e2, 1e4, 1e8])
@@ -169,6 +177,7 @@ def test_the_variance_of_one_large_unit_does_not_hide_covariances(name, shape, s
     check(name, A, center)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("coral", [False, True])
 @pytest.mark.parametrize("shape", [(1, 9), (12, 40), (40, 12), (41, 40)], ids=str)
 @pytest.mark.parametrize("size", [0.0, 1e-3, 1e-6])
@@ -184,6 +193,7 @@ def test_a_target_that_is_nearly_met_leaves_what_is_missed(size, shape, coral, d
 # --- sizes
 
 
+@pytest.mark.covering(2)
 @calls
 @pytest.mark.parametrize("power", [-200, -100, 100, 200])  # 1e±60 in float64
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12)], ids=str)
@@ -198,6 +208,7 @@ def test_large_and_small_activations_have_all_their_digits(name, options, shape,
     np.testing.assert_array_equal(scaled[1], np.ldexp(gradient, (degree(name) - 1) * power))
 
 
+@pytest.mark.covering(2)
 @each
 @pytest.mark.parametrize("power", [-500, 500])  # 1e±150
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12)], ids=str)
@@ -210,6 +221,7 @@ def test_values_beyond_float64_are_infinite_or_zero_and_others_are_right(name, s
         np.testing.assert_array_equal(scaled[1], np.ldexp(gradient, (degree(name) - 1) * power))
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("power", [-1070, -1030, -600, 1020])
 @pytest.mark.parametrize("name", [*PENALTIES, "covariance_distance"])
 def test_activations_at_the_ends_of_float64_are_taken(name, power, center):
@@ -238,6 +250,7 @@ def test_a_large_mean_costs_the_gradient_no_digits():
     assert bound < 1e-9 * np.abs(expected).max()  # a mean that is rounded would leave more
 
 
+@pytest.mark.covering(2)
 @each
 @pytest.mark.parametrize("power", [-100, 100])  # 1e±30
 @pytest.mark.parametrize("shape", [(12, 40), (40, 12)], ids=str)
@@ -250,6 +263,7 @@ def test_large_and_small_activations_of_single_precision_likewise(name, shape, p
         np.testing.assert_array_equal(scaled[1], np.ldexp(gradient, (degree(name) - 1) * power))
 
 
+@pytest.mark.covering(2)
 @calls
 @pytest.mark.parametrize("shape", [(24, 40), (40, 24)], ids=str)
 @pytest.mark.parametrize("power", [4, 20, 60])

@@ -32,6 +32,7 @@ distances = pytest.mark.parametrize("coral", [False, True], ids=["plain", "coral
 # --- what is taken
 
 
+@pytest.mark.covering(1, whole="decov")
 @penalty_calls
 @pytest.mark.parametrize("samples_axis", [0, 1])
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -57,6 +58,7 @@ def test_activations_of_any_layout_are_taken_and_not_written_to(call, layout, sa
     assert not np.may_share_memory(gradient, made)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("samples_axis", [0, 1])
 @pytest.mark.parametrize("order", ["C", "F"])
 @penalty_calls
@@ -73,6 +75,7 @@ DTYPES = {
 }  # fmt: skip
 
 
+@pytest.mark.covering(1, whole="decov")
 @penalty_calls
 @pytest.mark.parametrize(("given", "result"), DTYPES.items(), ids=DTYPES)
 def test_real_numbers_of_any_kind_are_taken_in_the_precision_they_have(call, given, result):
@@ -106,6 +109,7 @@ def test_targets_of_any_kind_are_taken_and_not_written_to(form, coral):
 # --- what has no entries
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("label", CALLS)
 @pytest.mark.parametrize("shape", [(0, 5), (0, 0), (4, 0)], ids=str)
 @pytest.mark.parametrize("samples_axis", [0, 1])
@@ -121,6 +125,7 @@ def test_nothing_has_a_covariance_of_zero(label, shape, samples_axis, dtype, cen
     assert gradient.dtype == dtype
 
 
+@pytest.mark.covering(2)
 @penalty_calls
 @pytest.mark.parametrize("samples_axis", [0, 1])
 def test_one_sample_has_no_covariance(call, samples_axis, center):
@@ -132,6 +137,7 @@ def test_one_sample_has_no_covariance(call, samples_axis, center):
 # --- what is refused
 
 
+@pytest.mark.covering(1, whole="decov")
 @penalty_calls
 @not_real
 def test_activations_that_are_not_real_numbers_are_a_type_error(call, make, message):
@@ -139,6 +145,7 @@ def test_activations_that_are_not_real_numbers_are_a_type_error(call, make, mess
         call(make(A))
 
 
+@pytest.mark.covering(1, whole="decov")
 @penalty_calls
 @pytest.mark.parametrize("form", ["csr_array", "csr_matrix", "coo_array"])
 def test_sparse_activations_are_a_type_error(call, form):
@@ -146,6 +153,7 @@ def test_sparse_activations_are_a_type_error(call, form):
         call(getattr(sparse, form)(A))
 
 
+@pytest.mark.covering(1, whole="decov")
 @penalty_calls
 @pytest.mark.parametrize("value", ["text", None, object(), {1.0, 2.0}, 1j], ids=repr)
 def test_activations_that_are_no_array_are_a_type_error(call, value):
@@ -153,6 +161,7 @@ def test_activations_that_are_no_array_are_a_type_error(call, value):
         call(value)
 
 
+@pytest.mark.covering(1, whole="decov")
 @penalty_calls
 @pytest.mark.parametrize("shape", [(), (6,), (6, 9, 1), (0,), (2, 0, 3)], ids=str)
 def test_activations_of_another_dimension_are_refused(call, shape):
@@ -173,6 +182,7 @@ PLACES = [
 ]
 
 
+@pytest.mark.covering(1, whole="decov")
 @penalty_calls
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("places", "message"), PLACES)
@@ -185,6 +195,7 @@ def test_activations_that_are_not_finite_are_counted_and_located(call, value, pl
         call(bad)
 
 
+@pytest.mark.covering(1, whole="decov")
 @penalty_calls
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_places_keep_their_names_where_samples_come_first(call, order):
@@ -211,6 +222,7 @@ def test_long_doubles_beyond_float64_are_refused(call):
         call(np.abs(A).astype(np.longdouble) * np.longdouble("1e400"))
 
 
+@pytest.mark.covering(1, whole="decov")
 @penalty_calls
 @pytest.mark.parametrize("value", [2, -1, 0.5, 1.0, True, [0], "samples", None], ids=repr)
 def test_another_axis_of_samples_is_refused(call, value):
@@ -218,6 +230,7 @@ def test_another_axis_of_samples_is_refused(call, value):
         call(A, samples_axis=value)
 
 
+@pytest.mark.covering(1, whole="decov")
 @penalty_calls
 @pytest.mark.parametrize("value", [1, None, "yes", 0.0], ids=repr)
 def test_center_is_true_or_false(call, value):
@@ -307,6 +320,7 @@ def test_all_but_activations_and_target_are_named():
 # --- memory
 
 
+@pytest.mark.covering(2)
 @needs_jit
 @pytest.mark.parametrize("label", CALLS)
 @pytest.mark.parametrize("shape", [(2500, 100), (100, 20000)], ids=str)

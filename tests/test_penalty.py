@@ -91,6 +91,7 @@ def solvers_for(form):
     return NAMES if form in DIAGONAL else ("cholesky", "pcg")
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("size", [1.0, 1e-2])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(
@@ -150,6 +151,7 @@ def test_a_line_search_has_the_best_length_of_the_linear_fit(form, center):
 BOUNDS = {"free": None, "narrow": (0.8, 1.1), "not-negative": (0, None)}
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("method", ["linear", "exact"])
 @pytest.mark.parametrize("bounds", BOUNDS)
 @penalties
@@ -234,6 +236,7 @@ def test_minima_with_a_penalty_are_those_of_another_minimiser(center):
 # --- one penalty in several forms
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("method", ["linear", "exact", "line-search", "diagonal"])
 @pytest.mark.parametrize("solver", NAMES)
 def test_the_same_number_for_each_channel_gives_the_bits_of_one_number(method, solver, dtype):
@@ -287,6 +290,7 @@ def test_a_matrix_with_one_entry_a_row_is_a_ridge_for_each(solver, dtype):
 # --- scale, dead channels
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize(("dtype", "exponent"), [(np.float32, 27), (np.float64, 60), (np.float64, 3)])
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("method", ["linear", "exact", "diagonal"])
@@ -305,6 +309,7 @@ def test_no_gain_depends_on_the_units_that_a_penalty_shares(form, method, sign, 
     np.testing.assert_allclose(np.ldexp(fit.loss_at_one, -4 * k), plain.loss_at_one, rtol=1e-9)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("method", ["linear", "exact", "line-search", "diagonal"])
 @pytest.mark.parametrize("solver", ["cholesky", "pcg"])
 @penalties
@@ -328,6 +333,7 @@ def test_the_gain_of_a_dead_channel_is_one_whatever_its_neighbours(form, solver,
         assert np.linalg.norm(slope[live]) <= 1.001e-9 * at_one + noise
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("method", ["linear", "exact", "line-search", "diagonal"])
 @pytest.mark.parametrize("ridge", ["relative", "each", "some-free", "free", "differences"])
 @pytest.mark.parametrize("make", ["alike", "dead"])
@@ -358,6 +364,7 @@ def test_ridges_relative_to_the_largest_eigenvalue_may_differ_by_channel(dtype):
 # --- ridges far apart
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("free", [0.0, 1e-300, 1e-20, 1e-13, 1e-9])
 @pytest.mark.parametrize("solver", ["auto", "cholesky", "pcg"])
 def test_a_channel_with_next_to_no_ridge_is_as_one_with_none(free, solver, dtype):
@@ -394,6 +401,7 @@ def test_penalties_beyond_everything_hold_gains_at_one(method):
 # --- conjugate gradients
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("rank", [None, 0, 5, 300])
 @pytest.mark.parametrize("kept", [True, False])
 @penalties
@@ -457,6 +465,7 @@ def test_products_quadratic_forms_and_sums_of_a_penalty_are_those_of_its_matrix(
         np.testing.assert_allclose(np.tril(A), np.tril(P), rtol=0, atol=1e-13 * np.abs(P).sum())
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("short", [True, False], ids=["compiled", "by-blocks"])
 @pytest.mark.parametrize("linear", [True, False], ids=["linear", "exact"])
 @penalties

@@ -98,6 +98,7 @@ def test_solvers_that_need_the_inverse_of_a_penalty_say_so(form, solver):
         fc.fit(X, S, ridge=ridge, solver=solver)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("solver", ["auto", "cholesky", "pcg"])
 @pytest.mark.parametrize("kind", ["free", "duplicates", "differences", "one-row", "no-rows", "tiny"])
 def test_a_null_space_that_a_penalty_shares_with_the_atoms_is_said(kind, solver, dtype):
@@ -134,6 +135,7 @@ def test_a_penalty_with_a_null_space_of_its_own_is_enough_where_atoms_see_it(sol
     np.testing.assert_allclose(fit.delta, expected, rtol=0, atol=1e-8 * np.abs(expected).max())
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", [(6,), (8,), (3, 6), (7, 8), (7, 1)], ids=str)
 @pytest.mark.parametrize("make", [np.ones, sp.csr_array], ids=["dense", "sparse"])
 @pytest.mark.parametrize("call", ["fit", "loss", "loss_and_gradient"])
@@ -188,6 +190,7 @@ def test_penalties_that_are_negative_are_located(call):
     )  # of Γ the sign does not count
 
 
+@pytest.mark.covering(1)
 @calls
 @not_real
 def test_penalties_that_are_not_real_numbers_are_a_type_error(call, make, message):

@@ -108,6 +108,7 @@ def test_pure_noise_is_never_said_to_be_predicted_and_seldom_to_be_worth_a_test(
     assert "no" in words  # where the best of nine ridges is no better than without X
 
 
+@pytest.mark.slow
 def test_noise_beside_shuffles_is_said_to_be_predicted_no_more_often_than_the_level():
     p, found = [], []
     for seed in range(24):

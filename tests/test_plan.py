@@ -32,6 +32,7 @@ def available(monkeypatch):
     return set_bytes
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("relative", [0.0, 1e-12, 1e-6, 0.1, 1e300])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("memory", [3e9, 3e10, 1e15])

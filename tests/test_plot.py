@@ -618,6 +618,7 @@ def test_summary_is_nine_hundred_pixels_wide_and_saves(sim, fits, tmp_path):
     assert matplotlib.image.imread(tmp_path / "x.png").shape[:2] == (600, 900)
 
 
+@pytest.mark.slow
 def test_pyplot_is_left_alone():
     code = (
         "import sys, fastcov as fc\n"

@@ -8,6 +8,7 @@ import matplotlib.text
 import naive
 import numpy as np
 import pytest
+from cases import slow_but
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
@@ -238,7 +239,7 @@ def test_conditions_have_the_names_of_the_explanation_or_those_given(why):
     assert_legible(long[0].figure)
 
 
-@pytest.mark.parametrize("n", [1, 2, 4, 6, K])
+@pytest.mark.parametrize("n", slow_but({1, 6}, [1, 2, 4, 6, K]))
 def test_any_number_of_modes_is_legible(why, n):
     axes = plot.covariance_modes(why, n, order="cluster", labels=CONDITIONS)
     assert [ax.get_title().split("\n")[0] for ax in axes] == [f"Mode {k + 1}" for k in range(n)]
@@ -459,6 +460,7 @@ def test_the_summary_holds_every_part_for_the_channel_that_moves_most(why):
     assert_legible(figure)
 
 
+@pytest.mark.slow
 def test_the_channel_that_moves_most_may_move_down(sim):
     why = fc.explain(sim.X, 0.1 * sim.S, relative_ridge=0.3)
     lowest = int(np.argmin(why.delta))
@@ -467,6 +469,7 @@ def test_the_channel_that_moves_most_may_move_down(sim):
     assert any(text.startswith(f"channel {lowest}\ngain") for text in words)
 
 
+@pytest.mark.slow
 def test_the_summary_is_of_the_channel_and_has_the_labels_that_are_given(why):
     words = [text for text, _ in shown(plot.explanation(named(why, channels=CHANNELS), CHANNELS[2]))]
     assert any(text.startswith("mouse_0_left_") and "gain" in text for text in words)
@@ -492,7 +495,7 @@ def test_figures_are_drawn_on_the_axes_that_are_given_and_nowhere_else(why):
     assert figure.get_suptitle() == ""
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", slow_but({"covariance_modes", "overlaps"}, PARTS))
 def test_the_same_is_drawn_twice_and_something_else_for_another_ridge(sim, why, part):
     first, again = (pixels(figure_of(PARTS[part](why))) for _ in range(2))
     assert_array_equal(first, again)
@@ -528,7 +531,10 @@ def hostile():
     }
 
 
-@pytest.mark.parametrize("case", hostile())
+@pytest.mark.parametrize(
+    "case",
+    slow_but({"two channels", "one condition", "dead channels", "one mode known", "all zero"}, hostile()),
+)
 def test_whatever_is_explained_is_legible(case):
     why = hostile()[case]()
     for part, draw in PARTS.items():

@@ -9,7 +9,7 @@ import os
 import pathlib
 
 import pytest
-from cases import needs_jit, run_python
+from cases import needs_jit, run_python, slow_but
 from pools import TASKS
 
 HERE = pathlib.Path(__file__).parent
@@ -53,16 +53,21 @@ def test_one_norm_of_numpy_put_back_into_the_library_is_seen():
     assert count == 1
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("kind", ["fits", "studies"])
-@pytest.mark.parametrize("sizes", [("148x48", "871x52", "1004x187"), ("30000x60",)], ids="-".join)
+@pytest.mark.covering(2)
+@pytest.mark.parametrize("dtype", slow_but({"float64"}, ["float64", "float32"]))
+@pytest.mark.parametrize("kind", slow_but({"fits"}, ["fits", "studies"]))
+@pytest.mark.parametrize(
+    "sizes",
+    [("148x48", "871x52", "1004x187"), pytest.param(("30000x60",), marks=pytest.mark.slow)],
+    ids="-".join,
+)
 def test_no_fit_or_study_wakes_numpys_threads(sizes, kind, dtype):
     found, count = woken(*(f"{kind} {size} {dtype}" for size in sizes))
     assert found == {}
     assert count >= 4 * len(sizes)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", slow_but({"float64"}, ["float64", "float32"]))
 def test_no_penalty_or_quadratic_form_wakes_numpys_threads(dtype):
     found, count = woken(f"functions {dtype}")
     assert found == {}
@@ -70,7 +75,12 @@ def test_no_penalty_or_quadratic_form_wakes_numpys_threads(dtype):
 
 
 @pytest.mark.parametrize(
-    ("group", "needed"), [("figures", "matplotlib"), ("workers", "distributed"), ("more", "numpy")]
+    ("group", "needed"),
+    [
+        pytest.param("figures", "matplotlib", marks=pytest.mark.slow),
+        pytest.param("workers", "distributed", marks=pytest.mark.slow),
+        ("more", "numpy"),
+    ],
 )
 def test_no_figure_worker_or_report_wakes_numpys_threads(group, needed):
     pytest.importorskip(needed)

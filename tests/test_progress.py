@@ -260,3 +260,15 @@ except KeyboardInterrupt:
     print(len(seen))
 """
     assert int(run_python(script)) in (2, 3)
+
+
+@pytest.mark.slow
+def test_ctrl_c_reaches_these_tests_where_a_shell_had_them_in_the_background():
+    # A job in the background ignores SIGINT, and its child processes do.
+    script = """
+import signal, sys, pytest
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", {test!r}]))
+"""
+    test = f"{__file__}::{test_ctrl_c_ends_a_fit_in_the_middle.__name__}"
+    assert "1 passed" in run_python(script.format(test=test), PYTEST_ADDOPTS=None)

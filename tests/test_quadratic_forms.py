@@ -64,6 +64,7 @@ def bounds(x, batch, w, mean, dtype):
     )
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(
     "options", [(False, False), (True, False), (True, True)], ids=["plain", "mean", "energy"]

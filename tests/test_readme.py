@@ -25,6 +25,12 @@ def examples(page):
 
 PAGES = [page for page in (README, *sorted((ROOT / "docs").glob("*.md"))) if examples(page)]
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+# The examples of one page start workers.
+run_pages = pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.cluster) if page.name == "dask.md" else page for page in PAGES],
+    ids=lambda page: page.name,
+)
 
 
 @functools.cache
@@ -43,7 +49,7 @@ def run(page):
 
 
 @compiled
-@pages
+@run_pages
 def test_python_examples_run_one_after_another_and_print_what_the_page_says(page):
     _, printed = run(page)
     for (code, text), output in zip(examples(page), printed, strict=True):

@@ -181,6 +181,7 @@ def test_gains_of_a_fold_are_at_a_minimum_of_what_was_trained_on(populations, he
     assert left <= 1e-4 * start
 
 
+@pytest.mark.slow
 def test_recorded_populations_are_said_to_be_predicted_and_shuffled_ones_not(populations):
     X, Y = populations
     options = {"relative_ridges": [1e-2, 1e-1], "method": "linear", "shuffles": 19, "refit": None}

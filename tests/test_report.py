@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+from cases import slow_but
 from click.testing import CliRunner
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from optional import absent, browser_paths
@@ -178,7 +179,7 @@ def studies(noisy):
     }
 
 
-@pytest.mark.parametrize("name", ["gains", "permuted", "noise"])
+@pytest.mark.parametrize("name", slow_but({"gains", "noise"}, ["gains", "permuted", "noise"]))
 def test_the_banner_is_the_verdict_on_held_out_conditions(studies, name):
     cv = studies[name]
     fit = read(cv.fit, cv=cv)
@@ -201,6 +202,7 @@ def test_without_held_out_conditions_nothing_is_green(named, noisy):
         assert "prediction is not known" in page.text
 
 
+@pytest.mark.slow
 def test_without_shuffles_a_better_score_is_open(noisy):
     X, Y = noisy["gains"]
     cv = fc.cross_validate(X, Y, folds=4, relative_ridges=[1e-2, 1e-1])
@@ -210,6 +212,7 @@ def test_without_shuffles_a_better_score_is_open(noisy):
     assert "No shuffles were made" in page.text
 
 
+@pytest.mark.slow
 def test_too_few_shuffles_leave_the_verdict_open(noisy):
     X, Y = noisy["gains"]
     cv = fc.cross_validate(X, Y, folds=4, relative_ridges=[1e-2, 1e-1], shuffles=3)
@@ -431,7 +434,13 @@ def test_figures_are_legible_at_both_widths(which, request):
             assert_legible(figure)
 
 
-@pytest.mark.parametrize(("modes", "conditions"), [(None, "named"), (5, "named"), (5, "bare"), (5, "short")])
+@pytest.mark.parametrize(
+    ("modes", "conditions"),
+    [
+        (None, "named"),
+        *(pytest.param(5, each, marks=pytest.mark.slow) for each in ("named", "bare", "short")),
+    ],
+)
 def test_figures_of_an_explanation_are_legible_at_both_widths(named, sim, modes, conditions):
     why = fc.explain(sim.X, sim.S, named.ridge, modes=modes)
     if conditions != "named":
@@ -550,6 +559,7 @@ def test_a_channel_without_an_overlap_has_no_pairs(sim):
     assert [table.head[0] for table in section.tables] == ["Channel", "Mode"]
 
 
+@pytest.mark.slow
 def test_an_explanation_that_overshoots_is_headed_by_a_warning(sim, tmp_path):
     exact = fc.fit(sim.X, 30 * sim.S, relative_ridge=1e-4, method="exact")
     why = fc.explain(sim.X, 30 * sim.S, exact.ridge)
@@ -574,6 +584,7 @@ def test_an_explanation_that_overshoots_is_headed_by_a_warning(sim, tmp_path):
     assert section.warnings == []
 
 
+@pytest.mark.slow
 def test_words_of_an_explanation_are_in_the_glossary_where_there_is_one(named, sim):
     why = fc.explain(sim.X, sim.S, named.ridge)
     for text, there in ((read(named, explanation=why).text, True), (read(named).text, False)):
@@ -654,6 +665,7 @@ def test_scores_with_long_entries_in_the_legend_keep_their_width_on_a_phone(sim)
     assert ax.get_window_extent().width > 0.7 * figure.bbox.width
 
 
+@pytest.mark.slow
 def test_names_of_many_conditions_are_legible_and_counted_at_both_widths():
     sim = fc.datasets.simulate(80, 52)
     names = tuple(f"ethyl something-or-other acetate {j}" for j in range(52))
@@ -775,6 +787,7 @@ def test_report_command_fits_as_fit_does_and_writes_the_page(run, sim):
     assert f"R² is {fit.r2:.2f}" in page.text
 
 
+@pytest.mark.slow
 def test_report_command_explains_the_channel_that_is_asked_for(run, tmp_path):
     (tmp_path / "names.txt").write_text("".join(f"g_{i}\n" for i in range(59)) + "7\n")
     options = ("data.npz:X", "--responses", "data.npz:Y")

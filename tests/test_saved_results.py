@@ -190,6 +190,7 @@ def test_shapes_of_paths_and_studies_that_contradict_each_other_are_refused(
     refused(path, "must be an intact file", words)
 
 
+@pytest.mark.covering(2)
 @suffixes
 @pytest.mark.parametrize("name", ["path of a stack", "large study", "test"])
 @pytest.mark.parametrize("kept", [0, 60, 0.3, 0.6, 0.9])

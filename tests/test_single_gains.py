@@ -31,6 +31,7 @@ def check(X, S, losses, gains, loss):
             within(losses(moved)[i], loss(moved), 16 * rounding(X, np.float64) * size)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("metric", METRICS, ids=str)
 @pytest.mark.parametrize("shape", [(7, 4), (40, 6), (300, 5)], ids=str)
 def test_coefficients_are_those_of_the_exact_loss(shape, metric, dtype, center):

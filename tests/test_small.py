@@ -28,6 +28,7 @@ def general(monkeypatch, *args, **options):
         return fc.loss(*args, **options), *fc.loss_and_gradient(*args, **options)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("center", [True, False])
@@ -153,6 +154,7 @@ def test_inputs_are_not_written_to_and_bits_repeat():
     assert not np.shares_memory(first[1], second[1])
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("center", [True, False])

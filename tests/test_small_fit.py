@@ -37,6 +37,7 @@ def both(monkeypatch, call):
             return one, call()
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("method", ["linear", "line-search", "diagonal", "exact"])
 @pytest.mark.parametrize("given", [{"ridge": 300.0}, {"relative_ridge": 1e-3}], ids=str)
 @pytest.mark.parametrize("stacked", [False, True])

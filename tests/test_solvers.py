@@ -71,6 +71,7 @@ def allowed(name, A, x, b, tol=Options.tol):
     return 30 * EPS * (norm * np.linalg.norm(x, axis=1) + size) + stops
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("relative", RELATIVE)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", TABLE)
@@ -94,6 +95,7 @@ def test_every_solver_leaves_no_more_than_it_says(name, shape, relative, dtype, 
     assert np.linalg.norm(x[2] - x[5]) <= 2 * limit[2]
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", TABLE)
 def test_no_solver_depends_on_memory_layout(name, layout, dtype, center, tmp_path):
@@ -118,6 +120,7 @@ def tolerance_for(relative):
     return AGREEMENT * relative / (1 + relative)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("relative", RELATIVE)
 @pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -135,6 +138,7 @@ def test_fits_of_all_solvers_agree_with_the_dense_one_for_both_dtypes(solver, sh
 
 
 # Powers of two, so that the scaled responses are exact: 1e±30 and 1e±60.
+@pytest.mark.covering(2)
 @pytest.mark.parametrize(("dtype", "exponent"), [(np.float32, 100), (np.float64, 200), (np.float64, 3)])
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -158,6 +162,7 @@ def test_gains_move_with_their_channels(solver, dtype, center):
     assert np.linalg.norm(moved.delta - fit.delta[order]) <= 2 * AGREEMENT * np.linalg.norm(fit.delta)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_dead_channels_stay_at_one_and_duplicates_are_alike(solver, shape, dtype, center):
@@ -174,6 +179,7 @@ def test_dead_channels_stay_at_one_and_duplicates_are_alike(solver, shape, dtype
     assert abs(fit.delta[3] - fit.delta[1]) <= 2 * limit
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("rows", [1, 7, 40])
 @pytest.mark.parametrize("name", TABLE)
 def test_no_solver_depends_on_how_a_file_is_read(name, rows, dtype, set_block_rows, monkeypatch, tmp_path):
@@ -202,6 +208,7 @@ def test_a_state_serves_several_right_hand_sides_and_keeps_none():
 # --- spectral: one decomposition, many ridges
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
 def test_one_spectral_state_serves_all_ridges(shape, dtype, center, at):
     X, gains = data(*shape, dtype), at(shape[0])
@@ -218,6 +225,7 @@ def test_one_spectral_state_serves_all_ridges(shape, dtype, center, at):
     assert state.system.ridge == top  # that of the state stays
 
 
+@pytest.mark.covering(2)
 @pytest.mark.parametrize("rank_of_x", [4, 2])
 @pytest.mark.parametrize("shape", SHAPES[1:], ids=str)
 def test_spectral_without_a_ridge_is_the_pseudoinverse(shape, rank_of_x, dtype, center):

@@ -41,6 +41,7 @@ def rounding(batch):
     return 30 * batch.shape[1] * np.finfo(batch.dtype).eps, np.linalg.norm(A, axis=(1, 2), keepdims=True)
 
 
+@pytest.mark.covering(2)
 @pytest.mark.usefixtures("by")
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_matrices_are_factorised(shape, dtype):
@@ -56,6 +57,7 @@ def test_matrices_are_factorised(shape, dtype):
     assert (np.diagonal(again.cholesky, axis1=1, axis2=2) > 0).all()
 
 
+@pytest.mark.covering(2)
 @pytest.mark.usefixtures("by")
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_solutions_and_inverses_are_backward_stable(shape, dtype):

@@ -26,13 +26,12 @@ def load(path: str | os.PathLike[str]) -> Any:
     Parameters
     ----------
     path : path
-        Of a .npz, .h5 or .hdf5 file.
+        A .npz, .h5 or .hdf5 file.
 
     Returns
     -------
     Fit, RidgePath, CrossValidation or PermutationTest
-        What the file is of, equal to what was saved, bit by bit: arrays, names, stats, and all fits and
-        studies within.
+        The object that was saved, equal bit by bit: arrays, names, stats, and the fits and studies in it.
 
     Raises
     ------
@@ -41,15 +40,15 @@ def load(path: str | os.PathLike[str]) -> Any:
     ImportError
         If the file is HDF5 and h5py is missing.
     ValueError
-        If the file is none of these, is of a later version of the format, holds a study of version 1, which
-        had other scores, or is damaged.
+        If fastcov did not write the file, its format is of a later version, it holds a study of version 1,
+        which had other scores, or it is damaged.
 
     Notes
     -----
-    Nothing in the file is executed: numbers are arrays, all else is JSON. Without fastcov,
-    ``numpy.load(path)`` has ``"gains"``, ``"delta"``, ``"covariance"``, ``"target"``, ``"loss"`` and more of
-    a fit, ``"ridges"``, ``"loss"`` and ``"fits.0.gains"`` of a path, ``"ridges"`` and ``"scores.exact.r2"``
-    of a study, ``"p"`` and ``"null"`` of a test.
+    Nothing in the file is executed: numbers are arrays, everything else is JSON. ``numpy.load(path)`` reads
+    the file without fastcov. A fit has entries ``"gains"``, ``"delta"``, ``"covariance"``, ``"target"``,
+    ``"loss"`` and more; a path ``"ridges"``, ``"loss"`` and ``"fits.0.gains"``; a study ``"ridges"`` and
+    ``"scores.exact.r2"``; a test ``"p"`` and ``"null"``.
 
     Examples
     --------
@@ -113,11 +112,11 @@ def load(path: str | os.PathLike[str]) -> Any:
     return value
 
 
-# ---- checks: all shapes belong together, or ValueError
+# ---- checks: a ValueError unless all shapes agree
 
 
 def _agree(wanted: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> None:
-    """Raise unless each shape is the one that others say."""
+    """Raise unless each shape is the one that the other arrays imply."""
     for name, (found, shape) in wanted.items():
         if tuple(found) != tuple(shape):
             raise ValueError(f"the shape of {name!r} is {tuple(found)}, and others say {tuple(shape)}")
@@ -158,7 +157,7 @@ def _check_path(path: RidgePath) -> None:
 
 
 def _check_study(cv: CrossValidation) -> None:
-    """Of fields that are known here; others may be of any shape."""
+    """Check the fields that are known here; others may have any shape."""
     N, D = cv.stats["shape"]
     F, K = len(cv.folds), len(cv.ridges)
     if not all(np.all((part >= 0) & (part < D)) for fold in cv.folds for part in fold):
@@ -198,15 +197,15 @@ def _check_test(test: PermutationTest) -> None:
 
 
 def _made(name: str, fields: dict[str, Any]) -> Any:
-    """An object of a file, once its shapes belong together."""
+    """Make an object of a file, and check its shapes."""
     made = _CLASSES[name](**fields)
     if name in _CHECKS:
         _CHECKS[name](made)
     return made
 
 
-# What may be in a file, by itself or inside of another: frozen dataclasses, whose fields that are missing in
-# an older file take their defaults.
+# Classes that a file may hold, alone or inside another: frozen dataclasses. Fields that an older file lacks
+# take their defaults.
 _CLASSES: dict[str, type[Any]] = {
     "Fit": Fit,
     "RidgePath": RidgePath,
@@ -217,7 +216,7 @@ _CLASSES: dict[str, type[Any]] = {
     "PermutationTest": PermutationTest,
     "ChannelTest": ChannelTest,
 }
-# What a file may be of, by the name of its format; and what is checked wherever it stands.
+# Classes that a file may be of, by the name of its format; and the checks of each class, wherever it stands.
 _FORMATS = {f"fastcov.{name}": name for name in ("Fit", "RidgePath", "CrossValidation", "PermutationTest")}
 _KINDS = "Fit, RidgePath, CrossValidation or PermutationTest"
 _CHECKS: dict[str, Callable[[Any], None]] = {

@@ -1,4 +1,4 @@
-"""Made-up responses that look like recordings, with the gains that made them.
+"""Simulate responses that look like recordings, with known gains.
 
 sim = fastcov.datasets.simulate(rng=0)
 sim.X, sim.Y, sim.S, sim.gains
@@ -19,19 +19,19 @@ from ._compute.jit import blas_for
 from ._inputs.validation import check_generator, check_nonnegative, check_whole, require_memory
 from ._model.target import covariance
 
-# Shares of the variance of a channel's drive to a condition: how broadly the channel responds, how
-# much the condition drives, and what is private to the pair. The latent modes have the rest.
+# Shares of the variance of a channel's drive by a condition: how broadly the channel responds, how strongly
+# the condition drives all channels, and a private part of each pair. The latent modes have the rest.
 BREADTH, STRENGTH, PRIVATE = 0.2, 0.2, 0.2
-# Drive, in standard deviations, above which there is a response: a normal variable is there in 0.245
-# of the cases.
+# Drive, in standard deviations, above which a channel responds: a normal variable exceeds it in 0.245 of the
+# cases.
 THRESHOLD = 0.69
-# Smallest response, and response = FLOOR (1 + STEEPNESS excess ** 1.5) to drive above threshold.
+# FLOOR is the smallest response; to drive above threshold it is FLOOR (1 + STEEPNESS excess ** 1.5).
 FLOOR, STEEPNESS = 0.45, 2.0
-# Correlation of log gain with the loading on the first latent mode (negative). Independent gains
-# average out over many channels, and leave a covariance that is the same but for noise.
+# Correlation of log gain with the loading on the first latent mode (negative). Gains independent of the
+# loadings would average out over many channels, and leave the covariance unchanged except for noise.
 COUPLING = -0.5
-# Elements of a block of rows. It decides the order in which random numbers are drawn: changing it
-# changes every data set.
+# Number of elements in a block of rows. It determines the order in which random numbers are drawn, so
+# changing it changes every data set.
 BLOCK_SIZE = 1 << 20
 
 
@@ -42,10 +42,10 @@ class Simulation:
     Attributes
     ----------
     X : ndarray, shape (N, D)
-        Responses of the input channels, one row a channel; arbitrary units, the smallest 0.45.
+        Responses of the input channels, one row per channel, in arbitrary units; the smallest is 0.45.
     Y : ndarray, shape (N, D)
-        Responses of the output cells, in the units of X and in an order that has nothing to do with
-        that of the channels.
+        Responses of the output cells, in the units of X and in an order unrelated to that of the
+        channels.
     S : ndarray, shape (D, D)
         Covariance of Y over conditions, in units of X squared: the target of the fit.
     gains : ndarray, shape (N,)
@@ -84,14 +84,14 @@ def simulate(
 ) -> Simulation:
     """Simulate sparse, correlated, heavy-tailed responses, and an output population with known gains.
 
-    The drive of channel i by condition j is a sum of normal variables of variance 1 in all,
+    The drive of channel i by condition j is a sum of normal variables with a total variance of 1,
 
         u_ij = b_i + s_j + Σ_k a_ik c_kj + e_ij,
 
     with breadth b (variance 0.2), strength s (0.2), `n_latent` modes with variances that fall as 1/k
-    (0.4 together) and a private part e (0.2). A channel responds where the drive exceeds a threshold,
+    (0.4 together) and a private part e (0.2). A channel responds if its drive exceeds a threshold,
 
-        x_ij = 0.45 (1 + 2 (u_ij − 0.69)^1.5)   where u_ij > 0.69, else 0.
+        x_ij = 0.45 (1 + 2 (u_ij − 0.69)^1.5)   if u_ij > 0.69, else 0.
 
     The gains are log-normal with a root mean square of 1, so that S has about the trace of the
     covariance of X; channels that load on the first mode tend to have small ones (correlation −0.5
@@ -103,17 +103,17 @@ def simulate(
     n_channels, n_conditions : int, default 148 and 48
         N and D.
     rng : default 0
-        What `numpy.random.default_rng` takes: a seed, a SeedSequence, a Generator, or None for
-        another data set at each call.
+        Anything that `numpy.random.default_rng` accepts: a seed, a SeedSequence, a Generator, or None
+        for another data set at each call.
     gain_spread : float, default 0.5
         Standard deviation of log z, from 0 (all gains 1) to 3.
     noise : float, default 0.2
-        Standard deviation of the noise in Y over the root mean square of diag(z) X. With 0, S is
-        ``covariance(X, gains=gains)`` to rounding.
+        Standard deviation of the noise in Y, as a fraction of the root mean square of diag(z) X. With 0,
+        S is ``covariance(X, gains=gains)`` up to rounding.
     n_latent : int, default 8
-        Latent modes: fewer make channels more alike.
+        Number of latent modes; fewer modes make channels more alike.
     dtype : float64 or float32
-        Of X and Y. The float32 responses are the float64 ones, rounded.
+        Dtype of X and Y. The float32 responses are the float64 responses, rounded.
 
     Returns
     -------
@@ -122,19 +122,20 @@ def simulate(
     Raises
     ------
     TypeError, ValueError
-        If a number is not a whole one >= 1 (two channels at least), `gain_spread` or `noise` is
-        negative or not finite, or `dtype` is another one.
+        If a number of channels (at least 2), conditions or modes is not a whole number >= 1,
+        `gain_spread` or `noise` is negative or not finite, `gain_spread` exceeds 3, or `dtype` is
+        neither float64 nor float32.
     MemoryError
-        If X and Y do not fit the memory that is available.
+        If X and Y do not fit the available memory.
 
     Notes
     -----
     ND(2K + D) flops with K = `n_latent`, and 2ND numbers of `dtype` for X and Y; everything
-    else is made by blocks of rows.
+    else is computed by blocks of rows.
 
     The constants were matched to responses of 871 olfactory glomeruli of awake mice to 52 odours
-    (Chae et al., Nature Neuroscience 2019; responses that are not significant set to 0). Recorded,
-    and simulated at that size (range over ten seeds):
+    (Chae et al., Nature Neuroscience 2019; responses that are not significant set to 0). The table
+    compares the recording with simulations of that size (range over ten seeds):
 
     =============================================== ============= ===============
     zeros                                           0.75          0.72 to 0.79
@@ -183,7 +184,7 @@ def simulate(
     loadings *= latent
 
     X = np.empty((N, D), kind)
-    power = 0.0  # of diag(z) X
+    power = 0.0  # sum of squares of diag(z) X
     for rows in _blocks(N, D):
         drive = generator.standard_normal((rows.stop - rows.start, D))
         drive *= math.sqrt(PRIVATE)
@@ -205,7 +206,7 @@ def simulate(
 
 
 def _respond(drive: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Responses to drive, in place."""
+    """Compute responses from drive, in place."""
     drive -= THRESHOLD
     silent = drive <= 0
     np.maximum(drive, 0.0, out=drive)

@@ -5,11 +5,11 @@ import numpy as np
 A = np.random.default_rng(0).standard_normal((64, 200))        # 64 units, 200 samples
 value, gradient = fc.penalties.decov(A)                        # gradient has the shape of A
 value, gradient = fc.penalties.mean_absolute_covariance(A.T, samples_axis=0)
-A -= 0.1 * gradient                                            # units are less correlated after a step
+A -= 0.1 * gradient                                            # a step makes units less correlated
 
 C = A J Aᵀ / (n_samples − 1), where J = I − 11ᵀ/n_samples centres over samples, or J = I with
-``center=False``. C, which is n_units × n_units, is never held as a whole: all of it is in tiles of some
-megabytes. docs/penalties.md has the derivations, and which penalty is for what.
+``center=False``. C, which is n_units × n_units, is never held as a whole, only in tiles of a few megabytes.
+docs/penalties.md has the derivations, and explains the purpose of each penalty.
 """
 
 from __future__ import annotations
@@ -34,45 +34,45 @@ __all__ = [
     "vicreg_covariance",
 ]
 
-# Units from which on tables of sums pay for themselves, where only signs are wanted: for 16 to 2000 samples
-# 1.1 to 2 times as fast in float64, and as fast in float32.
+# Number of units from which tables of sums pay, if only signs are needed: for 16 to 2000 samples they are 1.1
+# to 2 times as fast in float64, and as fast in float32.
 SIGNS_PAY = 400
 
 
 def mean_covariance(
     activations: ArrayLike, *, samples_axis: int = 1, center: bool = True
 ) -> tuple[float, Array]:
-    """Mean of all entries of the covariance, (1/n²) Σ_ij C_ij, and its gradient.
+    """Return the mean of all entries of the covariance, (1/n²) Σ_ij C_ij, and its gradient.
 
-    A poor penalty, here to be compared with: positive and negative entries cancel, and the gradient
+    This is a poor penalty, included for comparison: positive and negative entries cancel, and the gradient
     2/(n² (m − 1)) · 1 1ᵀÃ is the same for every unit. It moves all units alike, so that it can change their
-    mean, but never make two of them less alike. `mean_absolute_covariance` mends that.
+    mean, but never makes two of them less alike. `mean_absolute_covariance` has no such flaw.
 
     Parameters
     ----------
     activations : array_like, shape (n_units, n_samples), or (n_samples, n_units) with ``samples_axis=0``
         Activations A of n units to m samples.
     samples_axis : {1, 0}, default 1
-        The axis of samples: 1 where each row is a unit, 0 where each row is a sample.
+        The axis of samples: 1 if each row is a unit, 0 if each row is a sample.
     center : bool, default True
-        Whether the mean of each unit over samples is removed (Ã = A − A11ᵀ/m) or A is taken as it is (Ã = A).
+        Whether to remove the mean of each unit over samples (Ã = A − A11ᵀ/m); if not, Ã = A.
 
     Returns
     -------
     value : float
         In units of A squared.
     gradient : ndarray
-        ∂value/∂A in the shape and axes of `activations`; float32 where these are, else float64.
+        ∂value/∂A in the shape and axes of `activations`; float32 if these are, else float64.
 
     Raises
     ------
     TypeError, ValueError
-        If `activations` are not a real, finite array with two axes, or there is one sample, for which no
-        covariance is defined. With no samples or no units the sums are empty: C = 0.
+        If `activations` are not a real, finite array with two axes, or if there is only one sample, for
+        which the covariance is not defined. With no samples or no units the sums are empty: C = 0.
 
     Notes
     -----
-    Some 5nm flops. For float32 activations products are in float32, sums over blocks in float64.
+    About 5nm flops. For float32 activations, products are in float32 and sums over blocks in float64.
     """
     A = Activations.of(activations, samples_axis=samples_axis, center=center)
     total, gradient = products.by_sums(A)
@@ -82,18 +82,18 @@ def mean_covariance(
 def mean_absolute_covariance(
     activations: ArrayLike, *, epsilon: float = 0.0, samples_axis: int = 1, center: bool = True
 ) -> tuple[float, Array]:
-    """Mean magnitude of the entries of the covariance, (1/n²) Σ_ij |C_ij| = (1/n²) Σ_ij √(C_ij²).
+    """Return the mean magnitude of the entries of the covariance, (1/n²) Σ_ij |C_ij|, and its gradient.
 
-    Its gradient is 2/(n² (m − 1)) sign(C) Ã, with sign(0) = 0: at zero, where |C_ij| has a kink, that
-    subgradient is taken. With ``epsilon`` the mean is of √(C_ij² + ε²), which is smooth, and C/√(C² + ε²)
-    stands in place of the sign.
+    The gradient is 2/(n² (m − 1)) sign(C) Ã, with the subgradient sign(0) = 0 where |C_ij| = √(C_ij²) has its
+    kink. With ``epsilon``, the mean is that of √(C_ij² + ε²), which is smooth, and C/√(C² + ε²) replaces the
+    sign.
 
     Parameters
     ----------
     activations, samples_axis, center
         As for `mean_covariance`.
     epsilon : float, default 0.0
-        ε ≥ 0, in units of A squared: entries that are much smaller count quadratically.
+        ε ≥ 0, in units of A squared; the penalty is quadratic in entries much smaller than ε.
 
     Returns
     -------
@@ -109,10 +109,10 @@ def mean_absolute_covariance(
 
     Notes
     -----
-    3n²m flops with ``epsilon``, or below 400 units. Else it takes half of that time: the signs come from a
-    product in float32, but for entries within its error bound, which are computed in float64; and the
+    3n²m flops with ``epsilon``, or below 400 units. Otherwise it takes half of that time: the signs come from
+    a product in float32, except for entries within its error bound, which are computed in float64; and the
     product with a matrix of signs takes n²m/6 additions of sums from tables (Arlazarov, Dinic, Kronrod and
-    Faradzhev 1970). Some 30 MB beside A and the gradient, however many units.
+    Faradzhev 1970). It takes about 30 MB besides A and the gradient, however many units there are.
     """
     epsilon = check_nonnegative("epsilon", epsilon)
     A = Activations.of(activations, samples_axis=samples_axis, center=center, beside=math.sqrt(epsilon))
@@ -129,7 +129,7 @@ def mean_absolute_covariance(
 def mean_squared_covariance(
     activations: ArrayLike, *, samples_axis: int = 1, center: bool = True
 ) -> tuple[float, Array]:
-    """Mean square of the entries of the covariance, (1/n²) ‖C‖²_F, and its gradient 4/(n² (m − 1)) C Ã.
+    """Return the mean square of the covariances, (1/n²) ‖C‖²_F, and its gradient 4/(n² (m − 1)) C Ã.
 
     Parameters
     ----------
@@ -150,8 +150,8 @@ def mean_squared_covariance(
 
     Notes
     -----
-    3nm² flops and 8m² bytes where there are fewer samples than units, through K = ÃᵀÃ (m × m), since
-    ‖ÃÃᵀ‖ = ‖K‖ and ÃÃᵀÃ = ÃK. Otherwise 3n²m, by tiles of ÃÃᵀ.
+    With fewer samples than units, 3nm² flops and 8m² bytes through K = ÃᵀÃ (m × m), since ‖ÃÃᵀ‖ = ‖K‖ and
+    ÃÃᵀÃ = ÃK. Otherwise 3n²m flops by tiles of ÃÃᵀ.
     """
     A = Activations.of(activations, samples_axis=samples_axis, center=center)
     n, m = A.shape
@@ -161,10 +161,9 @@ def mean_squared_covariance(
 
 
 def decov(activations: ArrayLike, *, samples_axis: int = 1, center: bool = True) -> tuple[float, Array]:
-    """DeCov: half the squared covariances of different units, ½ (‖C‖²_F − ‖diag C‖²), and its gradient.
+    """Return DeCov, half the squared covariances of different units ½ (‖C‖²_F − ‖diag C‖²), and its gradient.
 
-    The gradient is 2/(m − 1) (C − diag C) Ã. Variances are left alone: what is penalised is that units say
-    the same.
+    The gradient is 2/(m − 1) (C − diag C) Ã. The penalty ignores variances: it penalises redundant units.
 
     Parameters
     ----------
@@ -185,24 +184,24 @@ def decov(activations: ArrayLike, *, samples_axis: int = 1, center: bool = True)
 
     Notes
     -----
-    3nm² flops and 8m² bytes where there are fewer samples than units, through K = ÃᵀÃ (m × m), unless the
-    units are so nearly uncorrelated that the difference of the two norms loses digits; otherwise 3n²m, by
-    tiles of ÃÃᵀ.
+    With fewer samples than units, 3nm² flops and 8m² bytes through K = ÃᵀÃ (m × m), unless the units are so
+    nearly uncorrelated that the difference of the two norms loses digits. Otherwise 3n²m flops by tiles of
+    ÃÃᵀ.
 
     References
     ----------
     Cogswell, Ahmed, Girshick, Zitnick and Batra 2016, Reducing overfitting in deep networks by decorrelating
     representations, ICLR, eq. 3.
     """
-    return _different_units(activations, samples_axis, center, mean=False)
+    return _off_diagonal_penalty(activations, samples_axis, center, mean=False)
 
 
 def vicreg_covariance(
     activations: ArrayLike, *, samples_axis: int = 1, center: bool = True
 ) -> tuple[float, Array]:
-    """The covariance term of VICReg, (1/n) Σ_{i≠j} C_ij², and its gradient 4/(n (m − 1)) (C − diag C) Ã.
+    """Return the covariance term of VICReg, (1/n) Σ_{i≠j} C_ij², and its gradient.
 
-    2/n times `decov`, of which all else is true here.
+    The gradient is 4/(n (m − 1)) (C − diag C) Ã. The value is 2/n times `decov`, whose notes apply here too.
 
     Parameters
     ----------
@@ -226,7 +225,7 @@ def vicreg_covariance(
     Bardes, Ponce and LeCun 2022, VICReg: variance-invariance-covariance regularization for self-supervised
     learning, ICLR, eq. 3 and 4.
     """
-    return _different_units(activations, samples_axis, center, mean=True)
+    return _off_diagonal_penalty(activations, samples_axis, center, mean=True)
 
 
 def covariance_distance(
@@ -237,15 +236,16 @@ def covariance_distance(
     samples_axis: int = 1,
     center: bool = True,
 ) -> tuple[float, Array]:
-    """Squared distance of the covariance from a target, ‖C − S‖²_F, and its gradient 4/(m − 1) (C − S) Ã.
+    """Return the squared distance of C from a target, ‖C − S‖²_F, and its gradient 4/(m − 1) (C − S) Ã.
 
     Parameters
     ----------
     activations, samples_axis, center
         As for `mean_covariance`.
     target : array_like, shape (n_units, n_units)
-        S, symmetric, in units of A squared: often the covariance of the same units in another domain. Where
-        both have names for the units (DataFrame, DataArray) it is aligned by these, with a `LabelWarning`.
+        S, symmetric, in units of A squared: often the covariance of the same units in another domain. If
+        both S and the activations name their units (DataFrame, DataArray), S is aligned by name, with a
+        `LabelWarning`.
     coral : bool, default False
         Whether to divide by 4n², as the loss of Deep CORAL does.
 
@@ -263,9 +263,9 @@ def covariance_distance(
 
     Notes
     -----
-    3n²m flops by tiles, and 2n²m + 3nm² where there are fewer samples than a third of the units, through
-    K = ÃᵀÃ: ‖C − S‖² = ‖K‖²/(m − 1)² − 2 <Ã, SÃ>/(m − 1) + ‖S‖², unless that loses digits. Copies of the
-    target are made, in float64 and, for the latter, in the dtype of the activations.
+    3n²m flops by tiles. If the samples are fewer than a third of the units, 2n²m + 3nm² flops through
+    K = ÃᵀÃ: ‖C − S‖² = ‖K‖²/(m − 1)² − 2 <Ã, SÃ>/(m − 1) + ‖S‖², unless that loses digits. The target is
+    copied in float64 and, for the second way, also in the dtype of the activations.
 
     References
     ----------
@@ -289,7 +289,7 @@ def covariance_distance(
         raise ValueError(
             f"Argument 'target' must be {n} x {n}, one row and column for each unit, not of shape {S.shape}."
         )
-    np.ldexp(S, 2 * A.exponent, out=S)  # as the tiles are
+    np.ldexp(S, 2 * A.exponent, out=S)  # scaled like the tiles
     S *= A.divisor
     with blas_for(2.0 * n * n * m):
         found = products.distance_by_samples(A, S) if 3 * m < n else None
@@ -297,10 +297,10 @@ def covariance_distance(
     return _scaled(A, total, gradient, order=4, weight=0.25 / max(n, 1) ** 2 if coral else 1.0)
 
 
-def _different_units(
+def _off_diagonal_penalty(
     activations: ArrayLike, samples_axis: int, center: bool, *, mean: bool
 ) -> tuple[float, Array]:
-    """Σ_{i≠j} C_ij², a half of it or for `mean` 1/n, and its gradient."""
+    """Return ½ Σ_{i≠j} C_ij², or with `mean` (1/n) Σ_{i≠j} C_ij², and its gradient."""
     A = Activations.of(activations, samples_axis=samples_axis, center=center)
     n, m = A.shape
     with blas_for(2.0 * n * m * min(n, m)):
@@ -312,12 +312,12 @@ def _different_units(
 def _scaled(
     A: Activations, total: float, gradient: Array, *, order: int, weight: float
 ) -> tuple[float, Array]:
-    """The value, of some order in A, and its gradient, from a sum over T = (m − 1) C and its F Ã."""
+    """Scale a sum over T = (m − 1) C and its F Ã to a value of the given order in A, and its gradient."""
     weight /= A.divisor ** (order // 2)
     gradient *= order * weight
     value = np.float64(weight * total)
     if A.exponent:
-        # What is beyond the range of a dtype is infinite, or zero.
+        # Results beyond the range of a dtype become infinite, or zero.
         with np.errstate(over="ignore", under="ignore"):
             value = np.ldexp(value, -order * A.exponent)
             np.ldexp(gradient, (1 - order) * A.exponent, out=gradient)

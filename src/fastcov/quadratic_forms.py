@@ -1,4 +1,4 @@
-"""Quadratic forms xᵀ A x of many inputs and units, each unit with a positive-definite matrix of its own.
+"""Quadratic forms xᵀ A x of many inputs and units, where each unit has its own positive-definite matrix.
 
 import numpy as np
 from fastcov.quadratic_forms import SPDBatch, quadratic_forms, quadratic_forms_and_gradients
@@ -35,7 +35,7 @@ from ._unit_forms.stacks import (
 __all__ = ["Gradients", "SPDBatch", "quadratic_forms", "quadratic_forms_and_gradients"]
 
 INPUTS = ("sample", "unit", "input")
-# What all parts of the sums of outer products take, unless one alone takes more.
+# Bytes for all partial sums of outer products together, unless one alone takes more.
 PART_BYTES = 1 << 24
 
 
@@ -46,44 +46,45 @@ def quadratic_forms(
     mean: ArrayLike | None = None,
     log_determinant: bool = False,
 ) -> Array:
-    """g_lz = (x_lz − μ_z)ᵀ A_z (x_lz − μ_z), and less log det A_z for `log_determinant`.
+    """Return g_lz = (x_lz − μ_z)ᵀ A_z (x_lz − μ_z), minus log det A_z with `log_determinant`.
 
-    With the latter, g/2 + (I/2) log 2π is the negative log density of a Gaussian with mean μ_z and inverse
-    covariance A_z.
+    With `log_determinant`, g/2 + (I/2) log 2π is the negative log density of a Gaussian with mean μ_z and
+    inverse covariance A_z.
 
     Parameters
     ----------
     inputs : array_like, shape (L, Z, I)
-        x: L samples of the I inputs of each of Z units. No samples or no units give an empty g.
+        x: L samples of the I inputs of each of Z units. Without samples or without units, g is empty.
     matrices : array_like, shape (Z, I, I), or SPDBatch
-        A, one matrix a unit: symmetric to rounding, of which the symmetric part is taken, and positive
-        definite, which is checked by a Cholesky factorisation. A batch is not checked again.
+        A, one matrix per unit. Matrices must be symmetric to rounding, and their symmetric part is taken;
+        they must be positive definite, which is checked by a Cholesky factorisation. A batch is not checked
+        again.
     mean : array_like, shape (Z, I), optional
         μ, in units of x; zero by default.
     log_determinant : bool, default False
-        Whether log det A_z is subtracted.
+        Whether to subtract log det A_z.
 
     Returns
     -------
     ndarray, shape (L, Z)
-        In units of A times those of x squared; float32 where inputs and matrices are. One beyond that dtype
-        is infinite.
+        g, in units of A times those of x squared; float32 if inputs and matrices are, else float64. A number
+        beyond the range of that dtype is infinite.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not a real, finite array of the right shape; if a matrix is not symmetric or not
-        positive definite: names the unit, and its smallest eigenvalue.
+        If an argument is not a real, finite array of the right shape; or if a matrix is not symmetric or not
+        positive definite: the error names the unit, and its smallest eigenvalue.
 
     Notes
     -----
-    2LZI² flops, and ZI³/3 to check matrices; one read of the inputs. The inputs are not copied: beside g, and
-    a copy of matrices that are not symmetric to the bit, buffers that do not grow with L or Z (up to 16 MB
-    where inputs are not C-ordered or of another dtype, and are converted by blocks). The product A (x − μ) is
-    in the dtype, the sum over its entries in float64; μ is subtracted first. For a batch,
-    g = ‖Lᵀ(x − μ)‖²: never negative, and off by some ε times the root of the condition number where x is an
-    eigenvector of the smallest eigenvalue, not times that number. Inputs of 1e±150 (1e±18 in float32) neither
-    overflow nor underflow unless g does.
+    2LZI² flops, and ZI³/3 to check matrices; one read of the inputs, which are not copied. Besides g, memory
+    is needed for a copy of matrices that are not symmetric to the bit, and for buffers that do not grow with
+    L or Z (up to 16 MB if inputs are not C-ordered or of another dtype, and are converted by blocks). μ is
+    subtracted first; the product A (x − μ) is in the dtype, and the sum over its entries in float64. For a
+    batch, g = ‖Lᵀ(x − μ)‖² is never negative. If x is an eigenvector of the smallest eigenvalue, g is off by
+    about ε times the square root of the condition number, not ε times the condition number. Inputs of 1e±150
+    (1e±18 in float32) neither overflow nor underflow unless g does.
 
     Examples
     --------
@@ -107,18 +108,18 @@ def quadratic_forms(
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Gradients:
-    """What Σ_lz w_lz g_lz changes by; in the dtype of g.
+    """Gradients of Σ_lz w_lz g_lz, in the dtype of g.
 
     Attributes
     ----------
     inputs : ndarray, shape (L, Z, I)
         2 w_lz A_z (x_lz − μ_z).
     matrices : ndarray, shape (Z, I, I)
-        Σ_l w_lz (x_lz − μ_z)(x_lz − μ_z)ᵀ, less (Σ_l w_lz) A_z⁻¹ with the log determinant; symmetric to the
-        bit. All entries count as free: along a symmetric dA the change is Σ_ij of its product with dA.
-        `SPDBatch.factor_gradient` turns it into that with respect to the factors.
+        Σ_l w_lz (x_lz − μ_z)(x_lz − μ_z)ᵀ, minus (Σ_l w_lz) A_z⁻¹ with the log determinant; symmetric to the
+        bit. All entries count as free: for a symmetric dA, the change of the sum is Σ_ij of the gradient
+        times dA. `SPDBatch.factor_gradient` converts it to the gradient with respect to the factors.
     mean : ndarray, shape (Z, I), or None
-        −Σ_l of `inputs`; None where no mean was given.
+        −Σ_l of the gradients `inputs`; None if no mean was given.
     """
 
     inputs: Array
@@ -138,14 +139,14 @@ def quadratic_forms_and_gradients(
     mean: ArrayLike | None = None,
     log_determinant: bool = False,
 ) -> tuple[Array, Gradients]:
-    """The forms of `quadratic_forms`, and the gradients of Σ_lz w_lz g_lz.
+    """Return g as `quadratic_forms` does, and the gradients of Σ_lz w_lz g_lz.
 
     Parameters
     ----------
     inputs, matrices, mean, log_determinant
         As for `quadratic_forms`.
     weights : array_like, shape (L, Z), optional
-        w: the gradient, with respect to g, of what is computed from it; ones by default.
+        w: the gradient, with respect to g, of a function that is computed from g; ones by default.
 
     Returns
     -------
@@ -159,9 +160,9 @@ def quadratic_forms_and_gradients(
 
     Notes
     -----
-    4LZI² flops, 6LZI² for a batch (2 w L (Lᵀ(x − μ)) keeps what its factors know), 2ZI³ more with the log
-    determinant; one read of the inputs and one write of their gradient, which is as large. Sums over samples
-    are within a chunk in the dtype, and in float64 over chunks.
+    4LZI² flops, 6LZI² for a batch (2 w L (Lᵀ(x − μ)) keeps the accuracy of its factors), and 2ZI³ more with
+    the log determinant; one read of the inputs and one write of their gradient, which is as large. Sums over
+    the samples of a chunk are in the dtype, and sums over chunks in float64.
 
     Examples
     --------
@@ -173,10 +174,10 @@ def quadratic_forms_and_gradients(
     given = _Given.of(inputs, matrices, mean, log_determinant, invert=True)
     shape = given.inputs.shape[:2]
     w = np.ones(shape) if weights is None else _matching("weights", weights, INPUTS[:2], shape)
-    g, by_inputs, by_matrices, by_mean = _weighted(given, w, (True, True, mean is not None))
+    g, by_inputs, matrix_gradient, by_mean = _weighted(given, w, (True, True, mean is not None))
     assert by_inputs is not None
-    assert by_matrices is not None
-    return g, Gradients(by_inputs, by_matrices, by_mean)
+    assert matrix_gradient is not None
+    return g, Gradients(by_inputs, matrix_gradient, by_mean)
 
 
 def needed_gradients(
@@ -188,9 +189,9 @@ def needed_gradients(
     log_determinant: bool,
     needed: tuple[bool, bool, bool],
 ) -> tuple[Array | None, Array | None, Array | None]:
-    """The gradients with respect to inputs, matrices and mean, each None where it is not needed.
+    """Return the gradients with respect to inputs, matrices and mean, each None if it is not needed.
 
-    Weights (L, Z) of any size: what comes of infinity and NaN is that of the arithmetic.
+    The weights (L, Z) may have any value: infinity and NaN propagate as in the arithmetic.
     """
     given = _Given.of(inputs, matrices, mean, log_determinant, invert=needed[1])
     return _weighted(given, ready(weights, np.float64), needed)[1:]
@@ -199,7 +200,7 @@ def needed_gradients(
 def _weighted(
     given: _Given, w: NDArray[np.float64], needed: tuple[bool, bool, bool]
 ) -> tuple[Array, Array | None, Array | None, Array | None]:
-    """The forms, and the gradients that are needed."""
+    """Compute the forms, and the gradients that are needed."""
     n, units, d = given.inputs.shape
     of_inputs, of_matrices, of_mean = needed
     require_memory(
@@ -208,7 +209,7 @@ def _weighted(
         "pass fewer samples at a time",
     )
     out, slopes = np.empty((n, units), given.dtype), np.empty((n * of_inputs, units, d), given.dtype)
-    # Where units are fewer than tasks should be, parts of the samples are summed apart.
+    # With fewer units than the wanted number of tasks, parts of the samples are summed separately.
     tasks = -(-kernels.TASKS // max(1, units))
     parts = max(1, min(tasks, n // (4 * max(d, 32)), PART_BYTES // (8 * d * d * max(1, units))))
     totals, sums = np.zeros((parts, units, *2 * (d * of_matrices,))), np.zeros((parts, units, d))
@@ -217,14 +218,14 @@ def _weighted(
             block, given.mean, given.matrices, int(given.factored), w[rows], out[rows], slopes[rows],
             totals, sums, size=block.size * d // 4,
         )  # fmt: skip
-    with np.errstate(over="ignore", invalid="ignore"):  # what is beyond the dtype is infinite
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond the range of the dtype: infinite
         by_mean = -sums.sum(axis=0).astype(given.dtype, copy=False) if of_mean else None
-        by_matrices = given.by_matrices(totals, w) if of_matrices else None
-    return given.finished(out), slopes if of_inputs else None, by_matrices, by_mean
+        matrix_gradient = given.matrix_gradient(totals, w) if of_matrices else None
+    return given.finished(out), slopes if of_inputs else None, matrix_gradient, by_mean
 
 
 def _matching(name: str, value: Any, axes: tuple[str, ...], shape: tuple[int, int]) -> NDArray[np.float64]:
-    """A finite array in float64 with two of the axes of the inputs."""
+    """Return a finite float64 array that shares two axes with the inputs, or raise."""
     array = check_array(name, value, axes, empty=True)
     if array.shape != shape:
         raise ValueError(
@@ -236,21 +237,21 @@ def _matching(name: str, value: Any, axes: tuple[str, ...], shape: tuple[int, in
 
 @dataclasses.dataclass(frozen=True)
 class _Given:
-    """What the functions are given, checked but for NaN in the inputs, which shows in g."""
+    """The arguments of the functions, checked except for NaN in the inputs, which shows in g."""
 
     inputs: Array
     dtype: np.dtype[Any]
-    matrices: Array  # A, or L where factored
+    matrices: Array  # A, or L if `factored`
     factored: bool
     mean: NDArray[np.float64]
     logdet: NDArray[np.float64] | None
-    batch: SPDBatch | None  # of the matrices, where there is one
+    batch: SPDBatch | None  # the matrices as a batch, if they were given or are needed as one
 
     @classmethod
     def of(
         cls, inputs: Any, matrices: Any, mean: Any, log_determinant: bool, *, invert: bool = False
     ) -> _Given:
-        """`invert`: with the log determinant, there is to be a batch."""
+        """Check the arguments; `invert`: make a batch if there is a log determinant, to invert matrices."""
         log_determinant = check_flag("log_determinant", log_determinant)
         x = check_array("inputs", inputs, INPUTS, empty=True)
         units, d = x.shape[1:]
@@ -272,13 +273,13 @@ class _Given:
         return cls(x, dtype, A, factored, mu, logdets if log_determinant else None, batch)
 
     def blocks(self, *, products: int) -> Iterator[tuple[slice, Array]]:
-        """Rows of the inputs, for so many products each."""
+        """Yield blocks of rows of the inputs, for this number of products with each row."""
         _, units, d = self.inputs.shape
         with blas_for(0.0), np.errstate(over="ignore", invalid="ignore"):
             yield from blocks(self.inputs, self.dtype, 2 * products * units * d * d)
 
-    def by_matrices(self, totals: NDArray[np.float64], w: NDArray[np.float64]) -> Array:
-        """The gradient with respect to matrices, from the parts of its sums over samples."""
+    def matrix_gradient(self, totals: NDArray[np.float64], w: NDArray[np.float64]) -> Array:
+        """Return the gradient with respect to matrices, from its partial sums over samples."""
         total = totals[0] if len(totals) == 1 else totals.sum(axis=0)
         kernels.symmetric_parts(total, total, size=total.size)
         if self.logdet is not None and self.batch is not None:
@@ -286,7 +287,7 @@ class _Given:
         return total.astype(self.dtype, copy=False)
 
     def finished(self, out: Array) -> Array:
-        """The forms, less the log determinants; raises for inputs that are not finite."""
+        """Subtract the log determinants from the forms; raise if inputs are not finite."""
         with np.errstate(over="ignore", invalid="ignore"):
             total = out.sum(dtype=np.float64)
         if not np.isfinite(total) and (error := nonfinite("inputs", self.inputs, INPUTS)):

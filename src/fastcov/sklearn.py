@@ -1,4 +1,4 @@
-"""GainModel: gains as an estimator of scikit-learn, for its pipelines, searches and folds.
+"""GainModel: gains as a scikit-learn estimator, for its pipelines, searches and folds.
 
     model = fastcov.sklearn.GainModel(relative_ridge=0.1, method="exact").fit(X, y)
     model.gains_, model.transform(X), model.score(X_new, y_new)
@@ -25,88 +25,88 @@ from ._inputs.labels import Axis, Labelled, Labels, axis_names, by_condition, or
 from ._inputs.validation import check_choice, check_unmasked
 from ._model.metric import OFF_DIAGONAL
 
-# What a user gets who says nothing of the ridge: cautious on real recordings, see `fastcov.fit`.
+# The default ridge, which is cautious on real recordings: see `fastcov.fit`.
 RELATIVE_RIDGE = 0.1
-FLOATS = [np.float64, np.float32]  # X is kept in these; in any other dtype it becomes the first
+FLOATS = [np.float64, np.float32]  # X keeps these dtypes; any other is converted to the first
 
 
 class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
-    """One gain a channel, so that the covariance of X over conditions becomes that of y.
+    """Fit one gain per channel that turns the covariance of X over conditions into that of y.
 
-    With X of shape (n_conditions, n_channels) the gains z are those of `fastcov.fit` for X.T, of the loss
+    X has shape (n_conditions, n_channels). The gains z are those of `fastcov.fit` for X.T, with the loss
 
         L(z) = ½‖X diag(z) J diag(z) Xᵀ − S‖²_F + (λ/2)‖z − 1‖²
 
-    where J removes the mean over channels from each condition. S = c · yJyᵀ from the responses y of another
-    population to the same conditions, with c = tr(XJXᵀ) / tr(yJyᵀ), or S = y where ``target="precomputed"``.
+    where J removes the mean over channels from each condition. S = c · yJyᵀ for responses y of another
+    population to the same conditions, with c = tr(XJXᵀ) / tr(yJyᵀ), or S = y if ``target="precomputed"``.
 
     Parameters
     ----------
     ridge : float, array_like or "cv", optional
-        λ ≥ 0 as for `fastcov.fit`, in units of X to the fourth; "cv" is the best on held-out conditions,
-        chosen in each call of `fit`, for responses only.
+        λ ≥ 0 as for `fastcov.fit`, in units of X to the fourth; "cv" chooses the best on held-out conditions
+        in each call of `fit`, for responses only.
     relative_ridge : float, optional
-        λ over the largest eigenvalue of GᵀG, instead of `ridge`; 0.1 where neither is given.
+        λ over the largest eigenvalue of GᵀG, instead of `ridge`; 0.1 if neither is given.
     method : {"linear", "line-search", "exact", "diagonal"}
     target : {"responses", "precomputed"}
-        Whether y are responses or a target covariance. Cross-validation needs responses: it takes rows of y,
-        and a covariance has to be cut on both axes. Where there is only a covariance, see the notes.
+        Whether y are responses or a target covariance. Cross-validation needs responses: it selects rows of
+        y, but a covariance must be cut along both axes. If you only have a covariance, see the notes.
     center : bool, default True
-        Whether the covariance is that of responses less their mean over channels, of X and of y. A y of one
-        output then has none: it needs two, or ``center=False``.
+        Whether to remove the mean over channels from the responses X and y before taking covariances. A y
+        with one output would then be zero: it needs two, or ``center=False``.
     bounds : (lower, upper), optional
     solver : {"auto", "cholesky", "dual", "spectral", "pcg"}
     tol : float, optional
     max_iterations : int, default 1000
         As for `fastcov.fit`.
     random_state : int, RandomState, Generator or None, default 0
-        `rng` of `fastcov.fit`: draws pivots of a preconditioner, random starts, and the folds of
+        `rng` of `fastcov.fit`, which draws pivots of a preconditioner, random starts, and the folds of
         ``ridge="cv"``.
     n_starts : int, default 1
         As for `fastcov.fit`.
     nuisance : {"diagonal", "constant"} or a sequence of both, optional
-        As for `fastcov.fit`: S ≈ C(z) + βI + γ11ᵀ, with β and γ in ``fit_.nuisance``. `score` adds those that
-        were fitted to what the gains predict.
+        As for `fastcov.fit`: S ≈ C(z) + βI + γ11ᵀ, with β and γ in ``fit_.nuisance``. `score` adds the fitted
+        terms to the prediction of the gains.
     pairs : {"off-diagonal"}, optional
-        Which pairs of conditions count, in `fit` and in `score`: all, or all but those of a condition with
-        itself. No matrix, which a search could not cut to the conditions of its folds.
+        Which pairs of conditions count, in `fit` and in `score`: all, or all except those of a condition with
+        itself. A matrix is not accepted, because a search could not cut it to the conditions of its folds.
 
     Attributes
     ----------
     gains_ : ndarray, shape (n_channels,)
         z.
     delta_ : ndarray, shape (n_channels,)
-        z − 1, with more digits where gains are near one.
+        z − 1, which has more digits than z if gains are near one.
     fit_ : Fit
-        What `fastcov.fit` returned, with loss, R², certificate, covariance, and the names of channels.
+        The result of `fastcov.fit`, with loss, R², certificate, covariance, and the names of channels.
     target_scale_ : float
         c, by which the covariance of responses was multiplied; 1 for a precomputed target.
     n_features_in_ : int
-        Channels.
+        Number of channels.
     feature_names_in_ : ndarray of str, shape (n_channels,)
-        Names of the channels, where X is a DataFrame that has them.
+        Names of the channels, if X is a DataFrame that has them.
 
     Notes
     -----
-    Where X and y both name their rows (DataFrame, Series, DataArray), y is brought into the order of X by
-    name, with a `fastcov.LabelWarning`, in `fit` and in `score`; of a precomputed covariance both axes are.
-    Other names are refused. An index that only counts is compared with the same numbers in another order,
-    as ``sample(frac=1)`` leaves them, and with nothing else; numbers are not compared with words. Where X
-    comes from a step that makes a new index, pass y without one: ``y.to_numpy()``.
+    If X and y both name their rows (DataFrame, Series, DataArray), `fit` and `score` reorder y by name to
+    match X, with a `fastcov.LabelWarning`; both axes of a precomputed covariance are reordered. Names that do
+    not match are refused. An index that only counts is aligned with the same numbers in another order, as
+    ``sample(frac=1)`` leaves them, and is otherwise ignored; numbers are not compared with words. If X comes
+    from a step that makes a new index, pass y without one: ``y.to_numpy()``.
 
     Weights of conditions are not supported, nor are sparse arrays: call ``.toarray()`` on them.
 
-    X in Fortran order, such as ``responses.T``, is taken as it is. Other X is copied to that order once, ND
-    numbers: fits of (148, 48) to (50000, 100) then take 0.73 to 0.98 of the time.
+    X in Fortran order, such as ``responses.T``, is used without a copy. Any other X is copied to that order
+    once, which takes ND numbers: fits of (148, 48) to (50000, 100) then take 0.73 to 0.98 of the time.
 
-    A search over ridges has the scores of `fastcov.cross_validate` on the same folds. That shares work among
-    ridges, and is the faster. With ``n_jobs`` let joblib use processes, as it does by default: fits on
-    several Python threads wait for each other.
+    A search over ridges gives the scores of `fastcov.cross_validate` on the same folds, but
+    `cross_validate` shares work among ridges, and is faster. With ``n_jobs``, let joblib use processes, as
+    it does by default: fits on several Python threads wait for each other.
 
-    A covariance S becomes responses for cross-validation by its eigenvectors, with each column once more
-    with the other sign, so that their mean is zero: ``w, V = np.linalg.eigh(S)``,
-    ``R = V * np.sqrt(w.clip(0))``, ``y = np.hstack([R, -R])``. Their covariance is 2S, which c then brings
-    to the scale of X's.
+    To cross-validate a covariance S, turn it into responses by its eigenvectors. Repeat each column with the
+    opposite sign, so that their mean is zero: ``w, V = np.linalg.eigh(S)``,
+    ``R = V * np.sqrt(w.clip(0))``, ``y = np.hstack([R, -R])``. The covariance of these responses is 2S, which
+    c then brings to the scale of that of X.
 
     Examples
     --------
@@ -162,19 +162,19 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X : array_like, shape (n_conditions, n_channels)
         y : array_like, shape (n_conditions, n_outputs), (n_conditions,) or (n_conditions, n_conditions)
             Responses of another population, or with ``target="precomputed"`` the covariance S, a sum over
-            channels on the scale of X's.
+            channels on the scale of that of X.
 
         Returns
         -------
         GainModel
-            Itself.
+            This estimator.
 
         Raises
         ------
         TypeError, ValueError
-            If X or y is not a real, dense, finite array, they differ in conditions or the names of these, or
-            a parameter is not what `fastcov.fit` takes; if the covariance of y is zero, or not square and
-            symmetric.
+            If X or y is not a real, dense, finite array, if they differ in their conditions or the names of
+            these, if `fastcov.fit` does not accept a parameter, or if the covariance of y is zero, or not
+            square and symmetric.
 
         Warns
         -----
@@ -188,7 +188,7 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         x, other = self._checked(X, y, reset=True, order="F")
         precomputed = self.target == "precomputed"
         random = self.random_state
-        if isinstance(random, np.random.RandomState):  # older NumPy makes no Generator of it
+        if isinstance(random, np.random.RandomState):  # older NumPy cannot make a Generator of it
             random = random.randint(np.iinfo(np.int32).max)
         neither = self.ridge is None and self.relative_ridge is None
         self.fit_ = fit(
@@ -213,7 +213,7 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
-        """X times the gains, channel by channel.
+        """Multiply X by the gains, channel by channel.
 
         Parameters
         ----------
@@ -235,11 +235,11 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return x * self.gains_.astype(x.dtype)
 
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
-        """R² of the covariance that the gains predict, 1 − ‖C(z) − S‖²_F / ‖S‖²_F, over the pairs that count.
+        """Return R² of the predicted covariance, 1 − ‖C(z) − S‖²_F / ‖S‖²_F, over the pairs that count.
 
-        C(z) = X diag(z) J diag(z) Xᵀ of these conditions, and S = c · yJyᵀ with c of the conditions that
-        were fitted, as `fastcov.cross_validate` has it, or S = y where ``target="precomputed"``. With
-        nuisance terms C(z) + βI + γ11ᵀ stands for C(z).
+        C(z) = X diag(z) J diag(z) Xᵀ is the covariance of these conditions. S = c · yJyᵀ, with c from the
+        conditions that were fitted, as in `fastcov.cross_validate`, or S = y if ``target="precomputed"``.
+        With nuisance terms, C(z) + βI + γ11ᵀ replaces C(z).
 
         Parameters
         ----------
@@ -251,7 +251,7 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         float
-            At most 1; NaN or −∞ for a target of zero.
+            R², at most 1; NaN or −∞ for a target of zero.
 
         Raises
         ------
@@ -268,7 +268,7 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return float(self.fit_.apply(x.T, **against).r2)
 
     def _checked(self, X: Any, y: Any, *, reset: bool, **x_checks: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-        """X and y as finite arrays with two axes and as many rows."""
+        """Return X and y as finite arrays with two axes and equal numbers of rows, y in the order of X."""
         check_choice("target", self.target, ("responses", "precomputed"))
         check_unmasked("X", X)
         check_unmasked("y", y)
@@ -295,13 +295,13 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return x, other
 
     def _aligned(self, other: NDArray[Any], own: list[Axis | None], names: Axis | None) -> NDArray[Any]:
-        """y with its conditions in the order of X's names, where y has such of its own."""
-        if names is None or own[0] is None or _unlike(own[0], names):
+        """Return y with its conditions in the order of the names in X, if y has comparable names."""
+        if names is None or own[0] is None or _incomparable(own[0], names):
             return other
         if self.target == "precomputed":
             S = by_condition("y", Labelled(other, *own), Labels(None, names))
             return np.asarray(S)
-        if list(map(str, own[0])) == list(map(str, names)):  # names may repeat, as where samples are drawn
+        if list(map(str, own[0])) == list(map(str, names)):  # names may repeat, as in a bootstrap
             return other
         order = order_of(own[0], names, "condition", "y", "'X'")
         return other if order is None else other[order]
@@ -315,10 +315,10 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return tags
 
 
-def _unlike(names: Axis, others: Axis) -> bool:
-    """Whether two indices are of different kinds: numbers beside words, or beside numbers of another range.
+def _incomparable(names: Axis, others: Axis) -> bool:
+    """Return whether two indices cannot be compared: numbers and words, or numbers without any in common.
 
-    Of an index that only counts a fold has some numbers, which are still no names.
+    A fold has some of the numbers of an index that only counts, and these are still not names.
     """
     whole = [all(str(each).isdecimal() for each in axis) for axis in (names, others)]
     return whole[0] != whole[1] or (all(whole) and set(map(str, names)).isdisjoint(map(str, others)))

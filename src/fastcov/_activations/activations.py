@@ -1,4 +1,4 @@
-"""Activations, validated, centred and scaled in one place, and read by blocks of units."""
+"""Validate, centre and scale activations in one place, and read them by blocks of units."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import kernels
 
 Array = NDArray[Any]
 
-# What a block of units takes at most: two of them, and what is made of them, stay in the caches of all cores.
+# Largest size of a block of units: two blocks and their products stay in the caches of all cores.
 SAMPLE_BLOCK_BYTES = 1 << 23
 
 
@@ -31,22 +31,23 @@ def check_samples_axis(value: Any) -> int:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Activations:
-    """Activations of n units to m samples, in units that are safe to multiply.
+    """Activations of n units to m samples, scaled so that products neither overflow nor underflow.
 
-    `array` (n, m) is a view of the caller's. Blocks of it are times 2**exponent and, where they are centred,
-    less the mean of each unit over samples: Ã. The covariance is C = Ã Ãᵀ / (m - 1).
+    `array` (n, m) is a view of the caller's array. Ã is `array` times 2**exponent, less the mean of each unit
+    over samples if the activations are centred; it is made block by block. The covariance is
+    C = Ã Ãᵀ / (m - 1), in these scaled units.
     """
 
     array: Array
     dtype: np.dtype[Any]  # of the products
-    samples_axis: int  # of the caller's
-    means: NDArray[np.float64] | None  # None where the activations are taken as they are
+    samples_axis: int  # of the caller's array
+    means: NDArray[np.float64] | None  # None if the activations are not centred
     exponent: int = 0
     silent: NDArray[np.intp] = dataclasses.field(default_factory=lambda: np.empty(0, np.intp))  # Ã is zero
 
     @classmethod
     def of(cls, value: Any, *, samples_axis: int, center: bool, beside: float = 0.0) -> Activations:
-        """Validate; find the means and the scale, which is to bear numbers like `beside` too. 3nm flops."""
+        """Validate; find the means, and a scale that is also safe for numbers like `beside`. 3nm flops."""
         check_samples_axis(samples_axis)
         if not isinstance(center, (bool, np.bool_)):
             raise TypeError(f"Argument 'center' must be True or False, not {center!r}.")
@@ -67,7 +68,7 @@ class Activations:
             raise error
         exponent = -safe_exponent(max(float(highest.max()), -float(lowest.min()), beside))
         draft = dataclasses.replace(draft, exponent=exponent)
-        if exponent:  # in these units some of the smallest may be zero
+        if exponent:  # after scaling, some of the smallest numbers may be zero
             means, lowest, highest = draft._ranges()
         silent = np.flatnonzero(lowest == highest if center else (lowest == 0.0) & (highest == 0.0))
         return dataclasses.replace(draft, means=means if center else None, silent=silent)
@@ -87,11 +88,11 @@ class Activations:
 
     @property
     def divisor(self) -> int:
-        """m - 1; 1 where there are no samples, whose sums are empty."""
+        """m - 1, or 1 if there are no samples, since all sums are then empty."""
         return max(self.shape[1] - 1, 1)
 
     def slices(self, most: int | None = None, least: int = 1) -> Iterator[slice]:
-        """All units in blocks of nearly the same size: SAMPLE_BLOCK_BYTES, and `least` to `most` units."""
+        """Split all units into nearly equal blocks of SAMPLE_BLOCK_BYTES, but `least` to `most` units."""
         n, m = self.shape
         step = max(least, SAMPLE_BLOCK_BYTES // (8 * max(m, 1)))
         if most is not None:
@@ -101,7 +102,7 @@ class Activations:
             yield slice(n * b // blocks, n * (b + 1) // blocks)
 
     def block(self, units: slice) -> Array:
-        """Ã of some units, C-ordered; a view where it is as it should be, else a copy."""
+        """Return Ã of some units, C-ordered: a view of `array` if that needs no change, else a copy."""
         n, m = self.shape
         if units == slice(0, n) and n * m * self.dtype.itemsize <= SAMPLE_BLOCK_BYTES:
             return self._whole
@@ -109,7 +110,7 @@ class Activations:
 
     @functools.cached_property
     def _whole(self) -> Array:
-        """Ã where it is one block: it is made once."""
+        """Ã as a single block, made once."""
         return self._made(slice(0, len(self.array)))
 
     def _made(self, units: slice) -> Array:
@@ -122,8 +123,8 @@ class Activations:
             block, out = part, None
         else:
             block = out = np.empty(part.shape, self.dtype)
-            with np.errstate(over="ignore"):  # a long double beyond float64
-                if self.exponent:  # in float64, before the cast: the range of float32 may not do
+            with np.errstate(over="ignore"):  # a long double may exceed the range of float64
+                if self.exponent:  # scale in float64, before the cast: the range of float32 may be too small
                     part = np.ldexp(part.astype(np.float64), self.exponent)
                 np.copyto(block, part, casting="unsafe")
         if self.means is None:
@@ -133,7 +134,7 @@ class Activations:
         return out
 
     def zeros(self) -> tuple[Array, Array]:
-        """An array like the caller's, for a gradient, and its view with units first (n, m)."""
+        """Make a zero gradient in the caller's shape, and a view of it with units first (n, m)."""
         n, m = self.shape
         require_memory(
             n * m * self.dtype.itemsize,

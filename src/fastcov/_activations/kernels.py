@@ -1,4 +1,4 @@
-"""Compiled code for activations: rows are units, columns samples; arrays are C-contiguous and writeable.
+"""Compiled code for activations. Rows are units, columns samples; arrays are C-contiguous and writeable.
 
 `A` is a block of units (n, m) in float32 or float64. As in `_compute.kernels`, callers and
 callees stay in this file.
@@ -9,24 +9,25 @@ from numba import prange
 
 from .._compute.jit import Kernel, inlined
 
-# Signs that make up one index of a table: n / GROUP additions in place of n, for 2**GROUP sums in a table. Of
-# 4, 5, 6 and 8, the fastest at 2000 units and 500 samples.
+# Number of signs that form one index into a table: a table of 2**GROUP sums reduces n additions to n / GROUP.
+# 6 is the fastest of 4, 5, 6 and 8 at 2000 units and 500 samples.
 GROUP = 6
 TABLE = 1 << GROUP
-# Tables that are added at once, so that a sum is read and written once for all of them; and the columns of a
-# table, 256 bytes in float64: those in use, and the sums of ROWS units, stay in the second-level cache.
+# TABLES are added at once, so that a sum is read and written once for all of them. A table has COLUMNS
+# columns, 256 bytes in float64. The tables in use and the sums of ROWS units stay in the second-level cache.
 TABLES, COLUMNS, ROWS = 8, 32, 1024
-# Below it a sum of squares has lost digits, or all, to underflow.
+# A sum of squares below this has lost some or all of its digits to underflow.
 LEAST_SQUARE = 2.0**-960
-# One in so many entries of a tile is left to dots, which take ten times as long as a product does for each.
+# At most one in SHARE entries of a tile is computed as a dot product, which takes ten times as long for each
+# entry as a matrix product.
 SHARE = 64
 
 
 @Kernel
 def row_ranges(A, means, lowest, highest):
-    """means[i], lowest[i] and highest[i] of row i. 3nm flops, one read of A.
+    """Set means[i], lowest[i] and highest[i] to those of row i. 3nm flops, one read of A.
 
-    A NaN or an infinity comes out in the means. Of a row that is constant, the mean is that value.
+    A NaN or an infinity shows in the means. The mean of a constant row is exactly that constant.
     """
     n, m = A.shape
     for i in prange(n):
@@ -36,17 +37,18 @@ def row_ranges(A, means, lowest, highest):
             total += np.float64(a[j])
             low = min(low, a[j])
             high = max(high, a[j])
-        means[i] = a[0] if low == high and total == total else total / m  # comparisons pass over a NaN
+        means[i] = a[0] if low == high and total == total else total / m  # comparisons miss a NaN
         lowest[i] = low
         highest[i] = high
 
 
 @Kernel
 def shifted_rows(A, means, out):
-    """out_ij = a_ij - means_i - r_i, r the mean of what the first leaves; out may be A. 3nm flops.
+    """Set out_ij = a_ij - means_i - r_i, where r_i is the mean of a_ij - means_i. out may be A. 3nm flops.
 
-    The mean itself is rounded, by which one that is large would move all of its row. In three loops: sums in
-    one may be taken in any order, which would undo that. One read of A and one write of out.
+    means_i is rounded, and the error of a large mean would shift its whole row; r_i corrects that. There are
+    three loops because the compiler may reorder the sums within one, which would undo the correction. One
+    read of A and one write of out.
     """
     n, m = A.shape
     for i in prange(n):
@@ -62,7 +64,7 @@ def shifted_rows(A, means, out):
 
 @Kernel
 def row_dots(A, P, dots):
-    """dots[i] = a_i . p_i, in float64. 2nm flops, one read of each."""
+    """Set dots[i] = a_i . p_i, in float64. 2nm flops, one read of A and of P."""
     n, m = A.shape
     for i in prange(n):
         a, p, total = A[i], P[i], 0.0
@@ -73,7 +75,7 @@ def row_dots(A, P, dots):
 
 @Kernel
 def smooth_signs(T, epsilon, totals):
-    """Turn t_ij into t_ij / sqrt(t_ij^2 + epsilon^2), or 0 for 0 / 0; totals[i] sums the roots of row i.
+    """Replace t_ij by t_ij / sqrt(t_ij^2 + epsilon^2), or by 0 if that is 0 / 0; totals[i] sums the roots.
 
     5nk flops, one pass over T.
     """
@@ -90,9 +92,10 @@ def smooth_signs(T, epsilon, totals):
 
 @Kernel
 def unit_rows(A, out):
-    """out[c, i] = a_i / ||a_i|| in float32, in pieces c of samples; 0 where squares underflow.
+    """Set out[c, i] to piece c of the samples of a_i / ||a_i||, in float32; 0 if the squares underflow.
 
-    out (pieces, n', samples of a piece), with zeros where there are no more units or samples. 3nm flops.
+    out has shape (pieces, n', samples of a piece), padded with zeros beyond the last unit and sample. 3nm
+    flops.
     """
     n, m = A.shape
     width = out.shape[2]
@@ -113,7 +116,7 @@ def unit_rows(A, out):
 
 @inlined
 def silent(a):
-    """Whether all of a is zero."""
+    """Return whether every entry of a is zero."""
     zero = True
     for k in range(len(a)):
         zero = zero and a[k] == 0.0
@@ -122,10 +125,10 @@ def silent(a):
 
 @inlined
 def settle(tile, A, B, bound):
-    """Where |tile_ij| is within its error, put the sign of a_i . b_j, 1 for zero; returns how many are zero.
+    """Replace tile_ij by the sign of a_i . b_j (1 for zero) if |tile_ij| <= bound leaves its sign in doubt.
 
-    Those of rows of zeros do not count, and may be left. Returns -1, and leaves the rest, where more than one
-    in SHARE are.
+    Returns the number of zero products. Products with rows of zeros are not counted, and their entries may
+    stay as they are. Returns -1, and stops early, if more than one in SHARE entries are in doubt.
     """
     zeros, left = 0, tile.size // SHARE
     for i in range(len(A)):
@@ -151,7 +154,7 @@ def settle(tile, A, B, bound):
 
 @inlined
 def pack(tile, row_bits, column_bits, top, left):
-    """The bits of a tile whose first entry is that of row `top` and column `left`."""
+    """Store the signs of a tile as bits; its first entry is at row `top` and column `left`."""
     edge = len(tile)
     positive = np.empty((edge, edge), np.uint8)
     for i in range(edge):
@@ -174,17 +177,18 @@ def pack(tile, row_bits, column_bits, top, left):
 
 @Kernel
 def product_signs(A, B, U, V, edge, tiles, row_bits, column_bits):
-    """The signs of A B^T (n, k), a bit each, GROUP to a byte: those along rows, and those along columns.
+    """Store the signs of A B^T (n, k) as bits, GROUP to a byte: once along rows, and once along columns.
 
-    row_bits[g, i] has bit j for a_i . b_(g GROUP + j) > 0, and column_bits[g, j] bit i for
-    a_(g GROUP + i) . b_j > 0. U and V are the `unit_rows` of A and B, whose products in float32 are off by
-    so many roundings at most; entries that are not larger are computed in float64. tiles[t] holds the first
-    row and column of a tile of `edge`, a multiple of GROUP, and takes the number of zeros in it, of rows that
-    are not zero; or -1 where it is left to `exact_signs`. 2nkm flops in float32. BLAS should be held at one
-    thread.
+    Bit j of row_bits[g, i] is set if a_i . b_(g GROUP + j) > 0, and bit i of column_bits[g, j] if a_(g GROUP
+    + i) . b_j > 0. U and V are the `unit_rows` of A and B. Their products in float32 have a bounded rounding
+    error; entries within that bound are computed in float64. tiles[t] holds the first row and column of a
+    tile with this `edge`, a multiple of GROUP. Its third entry is set to the number of zeros in the tile, not
+    counting rows of zeros, or to -1 if the tile is left to `exact_signs`. 2nkm flops in float32. BLAS should
+    be held at one thread.
     """
     pieces, _, width = U.shape
-    # The terms of a product of unit vectors sum up to 1 at most: so many roundings of sums, 3 of the terms.
+    # The magnitudes of the terms of a product of unit vectors sum to 1 at most, so its error is bounded by
+    # the number of roundings: width + pieces in the sums, and 3 in each term.
     bound = np.float32(1.01 * (width + pieces + 3) * 2.0**-24)
     for t in prange(len(tiles)):
         top, left = tiles[t, 0], tiles[t, 1]
@@ -201,7 +205,7 @@ def product_signs(A, B, U, V, edge, tiles, row_bits, column_bits):
 
 @Kernel
 def exact_signs(A, B, edge, depth, tiles, row_bits, column_bits):
-    """The same in float64, without U and V, by pieces of `depth` samples. 2nkm flops in float64."""
+    """Do the same as `product_signs` in float64, without U and V, `depth` samples at a time. 2nkm flops."""
     m = A.shape[1]
     for t in prange(len(tiles)):
         top, left = tiles[t, 0], tiles[t, 1]
@@ -232,7 +236,7 @@ def exact_signs(A, B, edge, depth, tiles, row_bits, column_bits):
 
 @inlined
 def fill_table(table, A, first, left, right):
-    """table[s] = sum_k a_(first + k), with a minus where bit k of s is 0, for the columns left to right."""
+    """Set table[s] = sum_k +-a_(first + k), with minus if bit k of s is 0, for columns `left` to `right`."""
     table[0] = 0.0
     stop, width = min(len(A), first + GROUP), right - left
     for i in range(first, stop):
@@ -249,12 +253,12 @@ def fill_table(table, A, first, left, right):
 
 @Kernel
 def signed_sums(A, bits, out):
-    """out_i += sum_j f_ij a_j, where f_ij is 1 if bit j % GROUP of bits[j // GROUP, i] is set, and else -1.
+    """Add sum_j f_ij a_j to out_i; f_ij is 1 if bit j % GROUP of bits[j // GROUP, i] is set, and else -1.
 
-    A (k, m), bits (groups, n'), a multiple of TABLES of them, and out (n, m). The sums of GROUP rows of A,
-    with all their signs, are in a table, from which each row of out takes one: nkm / GROUP additions, and
-    2**GROUP km / GROUP for the tables, again for each ROWS rows of out. Known as the method of four Russians
-    (Arlazarov, Dinic, Kronrod and Faradzhev 1970).
+    A is (k, m), out (n, m), and bits (groups, n'), where groups is a multiple of TABLES. A table holds the
+    sums of GROUP rows of A for all combinations of signs, and each row of out looks up one of them. This
+    takes nkm / GROUP additions, and 2**GROUP km / GROUP for the tables, which are made anew for each ROWS
+    rows of out. It is known as the method of four Russians (Arlazarov, Dinic, Kronrod and Faradzhev 1970).
     """
     n, m = out.shape
     strips, height = (m + COLUMNS - 1) // COLUMNS, min(n, ROWS)

@@ -1,8 +1,8 @@
-"""F Ã for a matrix F that is made of the covariance of activations: by tiles, by samples, by signs.
+"""Compute F Ã for a matrix F that depends on the covariance of activations: by tiles, samples or signs.
 
 With C = Ã Ãᵀ / (m − 1) and F = ∂f/∂C, the gradient of f(C) with respect to the activations is
-2 F Ã / (m − 1), and no more than a part of C or F is ever held. Products T = Ã Ãᵀ and values are in the units
-of `Activations`, and not divided by m − 1.
+2 F Ã / (m − 1). Only a part of C or F is held at a time. T = Ã Ãᵀ and all values are in the scaled units of
+`Activations`, and are not divided by m − 1. Functions return a value and F Ã.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from .._compute.kernels import mirror_lower
 from . import kernels
 from .activations import Activations, Array
 
-# Turns a tile of T, of these rows and columns, into that of F in place, and returns its share of the value.
+# Replaces a tile of T, with these rows and columns, by that of F, and returns the tile's share of the value.
 Transform = Callable[[Array, slice, slice], float]
 
-# Units of a tile: one of float64 takes 8 MB.
+# Units in a tile: a tile of float64 takes 8 MB.
 TILE_UNITS = 1024
-# Units whose signs are held together: tables of sums are made for each such block.
+# Units in a block of signs: the tables of sums are made once for each block.
 SIGN_UNITS = 2 * kernels.ROWS
-# Units of a tile of signs: its product in float32 and its factors fit the second-level cache.
+# Units in a tile of signs: its product in float32 and the factors fit the second-level cache.
 TILE_SIGNS = 240
-# Samples of a product for signs: in float32 the error of its sums is that of so many roundings.
+# Samples in one product for signs: the error of its sums in float32 is that of DEPTH roundings.
 DEPTH = 512
-# Units of a block at least, however many samples: less is not worth a product.
+# Fewest units in a block, however many samples there are: smaller blocks do not pay for a product.
 LEAST_UNITS = 256
-# Where a difference leaves a smaller share of what is subtracted, and two digits are lost, it is summed by
-# tiles.
+# If a difference is a smaller share than this of the numbers subtracted, two digits are lost to cancellation,
+# and the sum is taken by tiles instead.
 CANCELLATION = 1e-2
 
 
 def by_tiles(activations: Activations, transform: Transform) -> tuple[float, Array]:
-    """The sum over tiles of what `transform` returns, and F Ã. Some 3n²m flops, and 8 MB beside blocks."""
+    """Return the sum of `transform` over tiles, and F Ã. About 3n²m flops, and 8 MB besides the blocks."""
     gradient, out = activations.zeros()
     total = 0.0
     for rows in activations.slices(TILE_UNITS, LEAST_UNITS):
@@ -59,7 +59,7 @@ def by_tiles(activations: Activations, transform: Transform) -> tuple[float, Arr
 
 
 def _add_product(out: Array, units: slice, F: Array, A: Array, *, ta: bool = False) -> None:
-    """out[units] += F A, or Fᵀ A for `ta`."""
+    """Add F A to out[units], or Fᵀ A with `ta`."""
     part = out[units]
     if part.flags.c_contiguous:
         blas.product(F, A, ta=ta, out=part, add=True)
@@ -68,19 +68,19 @@ def _add_product(out: Array, units: slice, F: Array, A: Array, *, ta: bool = Fal
 
 
 def squares(tile: Array, rows: slice, columns: slice) -> float:
-    """Σ T² and F = T."""
+    """Transform with the value Σ T² and F = T."""
     return _sum_of_squares(tile)
 
 
 def different(tile: Array, rows: slice, columns: slice) -> float:
-    """Σ_{i≠j} T² and F = T − diag T."""
+    """Transform with the value Σ_{i≠j} T² and F = T − diag T."""
     if rows == columns:
         np.fill_diagonal(tile, 0.0)
     return _sum_of_squares(tile)
 
 
 def differences(S: Array) -> Transform:
-    """‖T − S‖² and F = T − S."""
+    """Return the transform with the value ‖T − S‖² and F = T − S."""
 
     def transform(tile: Array, rows: slice, columns: slice) -> float:
         tile -= S[rows, columns]
@@ -90,7 +90,7 @@ def differences(S: Array) -> Transform:
 
 
 def magnitudes(epsilon: float) -> Transform:
-    """Σ √(T² + ε²) and F = T / √(T² + ε²)."""
+    """Return the transform with the value Σ √(T² + ε²) and F = T / √(T² + ε²)."""
 
     def transform(tile: Array, rows: slice, columns: slice) -> float:
         totals = np.empty(len(tile))
@@ -101,14 +101,14 @@ def magnitudes(epsilon: float) -> Transform:
 
 
 def _sum_of_squares(A: Array) -> float:
-    """In float64."""
+    """Return Σ A², summed in float64."""
     dots = np.empty(len(A))
     kernels.row_dots(A, A, dots, size=A.size)
     return float(dots.sum())
 
 
 def by_sums(activations: Activations) -> tuple[float, Array]:
-    """Σ T and 1 1ᵀÃ. Some 3nm flops."""
+    """Return Σ T and 1 1ᵀÃ. About 3nm flops."""
     gradient, out = activations.zeros()
     total = np.zeros(activations.shape[1])
     for units in activations.slices():
@@ -118,7 +118,7 @@ def by_sums(activations: Activations) -> tuple[float, Array]:
 
 
 def squares_by_samples(activations: Activations) -> tuple[float, Array]:
-    """Σ T² = ‖ÃᵀÃ‖² and T Ã = Ã ÃᵀÃ. 3nm² flops, 8m² bytes."""
+    """Return Σ T² = ‖ÃᵀÃ‖² and T Ã = Ã ÃᵀÃ. 3nm² flops, 8m² bytes."""
     K, _ = _samples_product(activations)
     gradient, out = activations.zeros()
     for units in activations.slices():
@@ -127,7 +127,7 @@ def squares_by_samples(activations: Activations) -> tuple[float, Array]:
 
 
 def different_by_samples(activations: Activations) -> tuple[float, Array] | None:
-    """The same without what is on the diagonal of T; None where that is nearly all of it."""
+    """Do the same without the diagonal of T; return None if the diagonal is nearly all of T."""
     K, variances = _samples_product(activations)
     whole = _sum_of_squares(K)
     total = whole - blas.dot(variances, variances)
@@ -142,7 +142,7 @@ def different_by_samples(activations: Activations) -> tuple[float, Array] | None
 
 
 def distance_by_samples(activations: Activations, S: Array) -> tuple[float, Array] | None:
-    """‖T − S‖² = ‖T‖² − 2 <Ã, S Ã> + ‖S‖² and (T − S) Ã; None where T is nearly S. 2n²m + 3nm² flops."""
+    """Return ‖T − S‖² = ‖T‖² − 2 <Ã, S Ã> + ‖S‖² and (T − S) Ã; None if T is nearly S. 2n²m + 3nm² flops."""
     K, _ = _samples_product(activations)
     n = len(S)
     A = activations.block(slice(0, n))
@@ -160,7 +160,7 @@ def distance_by_samples(activations: Activations, S: Array) -> tuple[float, Arra
 
 
 def _samples_product(activations: Activations) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """K = ÃᵀÃ (m, m), and the diagonal of T. nm² flops."""
+    """Return K = ÃᵀÃ (m, m), and the diagonal of T. nm² flops."""
     n, m = activations.shape
     K, variances = np.zeros((m, m)), np.empty(n)
     for units in activations.slices():
@@ -178,15 +178,15 @@ def _samples_product(activations: Activations) -> tuple[NDArray[np.float64], NDA
 
 
 def by_signs(activations: Activations) -> tuple[float, Array]:
-    """Σ|T| and sign(T) Ã, with subgradient 0 at 0, in some half of the time of `by_tiles`.
+    """Return Σ|T| and sign(T) Ã, with subgradient 0 at 0, in about half the time of `by_tiles`.
 
-    T itself is not needed: its signs are those of products in float32, but for what is within their error,
-    which is computed in float64. A matrix of signs takes a sixth of the additions of a product, through
-    tables of sums. Blocks that hold a zero go through products.
+    T itself is not needed, only its signs. They are taken from products in float32, and computed in float64
+    where those products are within their rounding error. Multiplying by a matrix of signs takes a sixth of
+    the additions of a product, through tables of sums. Blocks that contain a zero go through products.
     """
     gradient, out = activations.zeros()
     blocks = list(activations.slices(SIGN_UNITS, LEAST_UNITS))
-    edge = _edge(max(units.stop - units.start for units in blocks))
+    edge = _tile_edge(max(units.stop - units.start for units in blocks))
     for rows in blocks:
         A = activations.block(rows)
         U = _unit_rows(A, edge)
@@ -207,7 +207,7 @@ def by_signs(activations: Activations) -> tuple[float, Array]:
 
 
 def _add_signs_and_zeros(out: Array, rows: slice, columns: slice, A: Array, B: Array) -> None:
-    """out[rows] += F B and out[columns] += Fᵀ A for F = sign(A Bᵀ), which is made in float64."""
+    """Add F B to out[rows] and Fᵀ A to out[columns] for F = sign(A Bᵀ), which is computed in float64."""
     for start in range(0, len(A), TILE_UNITS):
         part = A[start : start + TILE_UNITS]
         F = blas.product(part.astype(np.float64, copy=False), B.astype(np.float64, copy=False), tb=True)
@@ -218,13 +218,13 @@ def _add_signs_and_zeros(out: Array, rows: slice, columns: slice, A: Array, B: A
             _add_product(out, columns, F, part, ta=True)
 
 
-def _edge(n: int) -> int:
-    """Units of a tile of signs: a multiple of GROUP, so that those of n units leave little over."""
+def _tile_edge(n: int) -> int:
+    """Return the units in a tile of signs: a multiple of GROUP that splits n units with little left over."""
     return kernels.GROUP * -(-n // (-(-n // TILE_SIGNS) * kernels.GROUP))
 
 
 def _unit_rows(A: Array, edge: int) -> NDArray[np.float32]:
-    """Rows of length 1 in float32, by pieces of samples, and rows of zeros up to a multiple of `edge`."""
+    """Scale rows to norm 1 in float32, by pieces of samples, and add zero rows up to a multiple of `edge`."""
     n, m = A.shape
     pieces = -(-m // DEPTH)
     U = np.empty((pieces, -(-n // edge) * edge, -(-m // pieces)), np.float32)
@@ -233,13 +233,13 @@ def _unit_rows(A: Array, edge: int) -> NDArray[np.float32]:
 
 
 def _signs(A: Array, B: Array, U: Array, V: Array, edge: int) -> tuple[Array, Array] | None:
-    """The signs of A Bᵀ along rows and along columns, as bits; None where some are zero."""
+    """Return the signs of A Bᵀ along rows and along columns, as bits; None if any are zero."""
     same = A is B
     tops, lefts = np.meshgrid(np.arange(0, U.shape[1], edge), np.arange(0, V.shape[1], edge), indexing="ij")
     wanted = tops >= lefts if same else np.ones_like(tops, bool)
     tiles = np.stack([tops[wanted], lefts[wanted], np.zeros_like(tops[wanted])], axis=1)
-    row_bits = _no_bits(U, V)
-    column_bits = row_bits if same else _no_bits(V, U)
+    row_bits = _empty_sign_bits(U, V)
+    column_bits = row_bits if same else _empty_sign_bits(V, U)
     flops = len(tiles) * edge * edge * A.shape[1]
     with blas_for(0):
         kernels.product_signs(A, B, U, V, edge, tiles, row_bits, column_bits, size=flops // 8)
@@ -250,13 +250,13 @@ def _signs(A: Array, B: Array, U: Array, V: Array, edge: int) -> tuple[Array, Ar
     return None if (tiles[:, 2] > 0).any() or left[:, 2].any() else (row_bits, column_bits)
 
 
-def _no_bits(U: Array, V: Array) -> NDArray[np.uint8]:
+def _empty_sign_bits(U: Array, V: Array) -> NDArray[np.uint8]:
     groups = -(-V.shape[1] // (kernels.GROUP * kernels.TABLES)) * kernels.TABLES
     return np.zeros((groups, U.shape[1]), np.uint8)
 
 
 def _add_signed(out: Array, units: slice, bits: Array, A: Array) -> None:
-    """out[units] += F A, for the signs F."""
+    """Add F A to out[units], for the signs F."""
     part = out[units]
     total = part if part.flags.c_contiguous else np.zeros(part.shape, out.dtype)
     kernels.signed_sums(A, bits, total, size=total.size * len(A) // (2 * kernels.GROUP))
@@ -265,7 +265,7 @@ def _add_signed(out: Array, units: slice, bits: Array, A: Array) -> None:
 
 
 def _dots(activations: Activations, out: Array) -> float:
-    """<Ã, out>, summed in float64."""
+    """Return <Ã, out>, summed in float64."""
     total = 0.0
     for units in activations.slices():
         A = activations.block(units)

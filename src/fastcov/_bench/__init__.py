@@ -1,1 +1,1 @@
-"""What `fastcov bench` and `bench/` measure: the operations, and what they are compared with."""
+"""The operations that `fastcov bench` and `bench/` measure, and implementations to compare them with."""

@@ -1,10 +1,10 @@
-"""Fits right after a product of the user's own, whose threads still wait for another, spinning.
+"""Time fits right after a matrix product of the user, whose threads still spin while they wait for work.
 
-NumPy's BLAS has a pool of threads beside that of SciPy's and beside Numba's, and they wait for work on the
-cores that a fit would have. The product is `A @ A` of order ORDER in NumPy, outside the clock.
+NumPy's BLAS has its own pool of threads, besides those of SciPy's BLAS and of Numba, and its threads spin on
+the cores that a fit needs. The product is `A @ A` of order ORDER in NumPy, outside the clock.
 
 The floor is the same fit alone: after threads have gone to sleep, and after a pass over as many bytes as the
-product goes through, so that caches are as cold. What is beyond 1 is what the threads of the product cost.
+product uses, so that caches are equally cold. A ratio above 1 is the cost of the product's threads.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from ._operation import FLY, SMALL, Task, operation
 from ._reference import LinearSystem, Minimum, Reference
 
 ORDER = 600
-# Seconds after which threads that wait for work have gone to sleep: OpenBLAS's spin for an eighth of one.
+# Seconds after which waiting threads have gone to sleep: those of OpenBLAS spin for an eighth of a second.
 SPIN = 0.2
-# Between looks whether threads still run.
+# Seconds between checks whether threads still run.
 LOOK = 1e-3
 
 
@@ -39,15 +39,15 @@ def _matrix() -> Any:
 
 
 def product() -> Any:
-    """What a user does right before a fit."""
+    """Compute the product that a user computes right before a fit."""
     return _matrix() @ _matrix()
 
 
 def quiet() -> None:
-    """Wait until no other thread of this process runs, SPIN seconds at most; so long where nothing tells."""
+    """Wait until no other thread of this process runs; for SPIN seconds at most, or if that is unknown."""
     own, until = str(os.getpid()), time.monotonic() + SPIN
     asleep = 0
-    while time.monotonic() < until and asleep < 2:  # one look may fall on a thread that gives way to another
+    while time.monotonic() < until and asleep < 2:  # a single check may catch a thread that yields its core
         time.sleep(LOOK)
         paths = [path for path in glob.glob("/proc/self/task/*/stat") if path.split("/")[4] != own]
         known = os.path.exists("/proc/self/stat")
@@ -55,16 +55,16 @@ def quiet() -> None:
 
 
 def _runs(path: str) -> bool:
-    """Whether a thread is on a core, or waits for one."""
+    """Return whether a thread is on a core, or waits for one."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().rpartition(")")[2].split()[0] == "R"
-    except (OSError, IndexError):  # it has ended
+    except (OSError, IndexError):  # the thread has ended
         return False
 
 
 def alone() -> None:
-    """Threads asleep, and what the product displaces displaced: by a sum of two matrices into a third."""
+    """Let threads go to sleep, and empty the caches as the product does, by a sum of two matrices."""
     quiet()
     first, second, out = _scratch()
     np.add(first, second, out=out)
@@ -84,7 +84,7 @@ def _task(ours: Callable[[], Any], check: Callable[[Any], None], flops: float, n
 
 @operation("after-product", ["fit"], (SMALL, FLY), singles=(SMALL,))
 def after_product(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
-    """The linear fit; flops and bytes as `fastcov.plan` has them."""
+    """Linear fit; flops and bytes are those of `fastcov.plan`."""
     X, S = simulation.X, simulation.S
     ridge = absolute(simulation, relative_ridge)
     plan = fc.plan(*X.shape, relative_ridge=relative_ridge, dtype=X.dtype)
@@ -95,7 +95,7 @@ def after_product(simulation: Simulation, relative_ridge: float = TRUSTED) -> Ta
 
 @operation("exact-after-product", ["fit"], (SMALL,), singles=(SMALL,))
 def exact_after_product(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
-    """The exact fit; flops and bytes as alone."""
+    """Exact fit; flops and bytes are those of the fit alone."""
     X, S = simulation.X, simulation.S
     ridge = absolute(simulation, relative_ridge)
 

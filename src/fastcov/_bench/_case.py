@@ -1,4 +1,4 @@
-"""A benchmark case: one public operation on data of one size, and all it is compared with."""
+"""A benchmark case: one public operation on data of one size, and the implementations it is compared with."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ class Case:
     Attributes
     ----------
     operation : str
-        As "gram"; the group it is reported in.
+        The operation, such as "gram"; cases are reported by operation.
     shape : tuple of int
-        Channels and conditions; units and samples of activations.
+        Channels and conditions; for activations, units and samples.
     dtype : str
-        Of X: "float64" or "float32".
+        Dtype of X: "float64" or "float32".
     runs : mapping
         Implementations by name, each a call without arguments that returns its result: "fastcov"; "naive",
-        what one writes in NumPy from the formulas; "floor", the bare BLAS or LAPACK work that no
-        implementation by this algorithm can do without, on arrays made ready outside the clock; and
-        peers, what a user would take instead. Those that do not exist or do not fit are not in it.
+        a direct translation of the formulas into NumPy; "floor", the bare BLAS or LAPACK work that every
+        implementation of this algorithm needs, on arrays prepared outside the clock; and peers, which a user
+        might take instead. Implementations that do not exist or do not fit in memory are left out.
     check : callable
-        Given the result of any run but the floor's; raises AssertionError where it is not accurate.
+        Takes the result of any run except the floor's; raises AssertionError if it is not accurate.
     flops, nbytes : float
-        Arithmetic and memory traffic of ours by formula.
+        Arithmetic and memory traffic of fastcov by formula.
     skipped : mapping
-        Names of runs that could exist and the reason why they do not, as "PyTorch is not installed".
+        Names of runs that could exist, and why they do not, such as "PyTorch is not installed".
     before : mapping
-        Calls by the names of runs: what happens right before each run of that name, outside the clock.
+        Calls by the names of runs, made right before each run of that name, outside the clock.
     repeats : float
-        How often the floor repeats its work, as counted in ours; 1 where the size alone says. What ours
-        needs more iterations for would be in the floor as well, and be no change, if it were not divided out.
+        How often the floor repeats its work, counted in the run of fastcov; 1 if the size determines the
+        work. The time of the floor is divided by this number: otherwise more iterations of fastcov would also
+        lengthen the floor, and would not show as a change.
     """
 
     operation: str
@@ -54,23 +55,23 @@ class Case:
 
     @property
     def name(self) -> str:
-        """As "gram 1004x187 float64": what a recorded case is found by."""
+        """Name of the case, such as "gram 1004x187 float64", by which a recorded case is found."""
         return case_name(self.operation, self.shape, self.dtype)
 
 
 def reference(runs: Iterable[str]) -> str | None:
-    """What ours is compared with over time: the floor, or else the naive version, or else a peer."""
+    """Return the run to compare fastcov with over time: the floor, else the naive version, else a peer."""
     found = [run for run in runs if run != OURS]
     return next((run for run in (FLOOR, NAIVE, *found) if run in found), None)
 
 
-def told(error: BaseException) -> str:
-    """What an error says, or else its kind, in one line that can be printed and is not long."""
+def error_summary(error: BaseException) -> str:
+    """Return the message of an error, or else its type, as one short printable line."""
     text = " ".join("".join(c if c.isprintable() else " " for c in str(error)).split())
     return (text if len(text) <= 200 else f"{text[:197]}...") or type(error).__name__
 
 
 @functools.lru_cache(maxsize=2)
 def data(shape: tuple[int, int], dtype: str = "float64") -> datasets.Simulation:
-    """The simulated responses of all cases of a size."""
+    """Simulate the responses for all cases of a size."""
     return datasets.simulate(*shape, rng=0, dtype=dtype)

@@ -1,6 +1,6 @@
-"""The cases: every public operation that works on data, at sizes from one recording to what a machine holds.
+"""The cases: every public operation on data, at sizes from one recording to the memory of a machine.
 
-A case is one operation, shape and precision of X: `case("gram", (1004, 187))`. SUITES names those that
+A case is one operation, shape and precision of X: `case("gram", (1004, 187))`. SUITES lists the cases that
 `fastcov bench` runs together.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _pieces as _pieces  # these enter their operations, in the order of a table
+from . import _pieces as _pieces  # these modules register their operations, in the order of a table
 
 # isort: split
 from . import _fits as _fits
@@ -36,21 +36,21 @@ from ._case import Case, data
 from ._operation import FLY, MIDDLE, OPERATIONS, SMALL, TINY, Key, Operation, Shape
 from ._peers import peers as peers_of
 
-# What the naive version may hold, and compute: some twenty seconds. Beyond, it is left out.
+# Largest memory and work of a naive version, about twenty seconds; beyond these it is left out.
 NAIVE_BYTES, NAIVE_FLOPS = 8e9, 1e12
 
 
 def case(operation: str, shape: Shape, dtype: str = "float64", *, peers: bool = True) -> Case:
-    """The case of an operation at a size, on simulated data.
+    """Make the case of an operation at a size, on simulated data.
 
-    `peers=False` leaves out what only optional libraries have. Raises ValueError for an operation that is
-    not in OPERATIONS.
+    `peers=False` leaves out implementations from optional libraries. Raises ValueError for an operation that
+    is not in OPERATIONS.
     """
     return case_of(operation, _simulation(operation, shape, dtype), peers=peers)
 
 
 def case_of(operation: str, simulation: Simulation, *, peers: bool = True, **given: Any) -> Case:
-    """The case of an operation on any data; keywords are those of the operation, as `relative_ridge`."""
+    """Make the case of an operation on any data; keywords go to the operation, such as `relative_ridge`."""
     found = _operation(operation)
     task = found.make(simulation, **given)
     runs, skipped = {OURS: task.ours}, {}
@@ -80,7 +80,7 @@ def _operation(name: str) -> Operation:
 
 
 def _simulation(operation: str, shape: Shape, dtype: str) -> Simulation:
-    """The responses, or of an operation that asks for their shape alone zeros that take no memory."""
+    """Simulate responses, or make zeros without memory for an operation that needs only their shape."""
     if _operation(operation).on_data:
         return data(shape, dtype)
     zero, (N, D) = np.zeros((), dtype), shape
@@ -89,11 +89,11 @@ def _simulation(operation: str, shape: Shape, dtype: str) -> Simulation:
 
 
 def installed(operation: str) -> bool:
-    """Whether the library that an operation needs can be imported, which one that is there may not be."""
+    """Return whether the library that an operation needs can be imported: an installed one may be broken."""
     needs = OPERATIONS[operation].needs
     try:
         return needs is None or bool(importlib.import_module(needs))
-    except Exception:  # broken ones raise anything
+    except Exception:  # a broken library may raise anything
         return False
 
 
@@ -122,7 +122,7 @@ _QUICK: list[Key] = [
     ("quadratic-forms", TINY, "float64"),
 ]
 _FULL = [key for found in OPERATIONS.values() for key in found.keys]
-# The standard suite has each operation at its largest size of at most so many responses.
+# The standard suite has each operation at its largest size with at most this number of responses.
 _STANDARD_SIZE = 200_000
 _STANDARD: list[Key] = [
     (name, max(moderate, key=math.prod), "float64")

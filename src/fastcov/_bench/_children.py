@@ -1,4 +1,4 @@
-"""Fresh processes: what a first call takes, and what memory a call holds at most."""
+"""Measure in fresh processes the time of a first call, and the peak memory of a call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import sys
 from .._compute.environment import as_given
 from ._operation import Key
 
-# Before a measurement in a child: `peak()` is then what a call held at most beyond what was there. Of Linux.
+# Code to run in a child before a measurement: `peak()` then returns the peak memory of a call beyond the
+# memory in use before it. Linux only.
 PEAK = """
 def status(key):
     return 1024 * int(next(l for l in open("/proc/self/status") if l.startswith(key)).split()[1])
@@ -21,7 +22,7 @@ def start_peak():
 def peak():
     return status("VmHWM") - before
 """
-# Making the case counts as part of the first call: it finds a ridge, and products to be counted, and so loads
+# Making the case counts as part of the first call: it finds a ridge, and products to count, and thus loads
 # what the call would load.
 _CASE = (
     PEAK
@@ -57,9 +58,9 @@ print(json.dumps(found))
 
 
 def output(code: str, *arguments: str, **variables: str) -> str:
-    """What a fresh Python process prints, with the variables that this one was given, and others.
+    """Return the output of a fresh Python process, with the user's environment variables and further ones.
 
-    Raises RuntimeError with its last words where it fails.
+    Raises RuntimeError with the last lines of its output if the process fails.
     """
     command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=as_given() | variables)
@@ -69,18 +70,18 @@ def output(code: str, *arguments: str, **variables: str) -> str:
 
 
 def child(code: str, runs: int = 0) -> float:
-    """Median of the number that a fresh process prints; the first run of several warms the caches."""
+    """Return the median number that fresh processes print; the first of several only warms the caches."""
     values = [float(output(code)) for _ in range(runs + 1)]
     return statistics.median(values[1:] or values)
 
 
 def in_fresh_process(key: Key) -> dict[str, float | None]:
-    """Seconds from X to the first result, without and with the import, and of a second call; peaks of bytes.
+    """Measure seconds from X to the first result, with and without the import, of a second call, and memory.
 
-    NumPy is imported before, outside the clock, as in nearly all programs.
-    The seconds are those of a cache that holds the compiled code, once it has been filled. The resident peak
-    is what the process held beyond what it held before the call, the traced one what NumPy and Python
-    allocated: without buffers of compiled code and BLAS. None where the system does not say.
+    NumPy is imported before, outside the clock, as in nearly all programs. Times are measured after the cache
+    has been filled with compiled code. The resident peak is the peak memory of the process beyond its memory
+    before the call. The traced peak is the memory that NumPy and Python allocated, without buffers of
+    compiled code and BLAS. A number is None if the system does not report it.
     """
     found: dict[str, float | None] = json.loads(output(_CASE, json.dumps(key)))
     return found

@@ -1,13 +1,13 @@
-"""Two records beside each other: did an operation become slower?
+"""Compare two records: did an operation become slower?
 
-Seconds of two runs cannot be compared where others use the machine. So each round of ours is taken
-relative to what ran beside it in the same round, r_i = ours_i / reference_i. The reference is the floor, or
-else the naive version, or else a peer, and the same in both records. A floor that repeats its work as often
-as ours iterates is taken per repeat, for otherwise twice the iterations were no change. With rounds a_i in
+Seconds of two runs cannot be compared if others use the machine. So each round of fastcov is divided by a
+reference that ran in the same round, r_i = ours_i / reference_i. The reference is the floor, or else the
+naive version, or else a peer, and it is the same in both records. A floor that repeats its work as often as
+fastcov iterates is taken per repeat; otherwise twice the iterations would show no change. With rounds a_i in
 one record and b_j in the other, the change is the median of all b_j / a_i (Hodges and Lehmann, Annals of
-Mathematical Statistics 34:598, 1963), which a burst in a quarter of the rounds hardly moves. Its interval, at
-99 % for there are many operations, is between order statistics of the same ratios, those at which the
-rank-sum test is at its limit. That assumes nothing of the noise but that it is of one form in both.
+Mathematical Statistics 34:598, 1963), which a burst in a quarter of the rounds hardly moves. Its confidence
+interval, at 99 % because there are many operations, lies between the order statistics of the same ratios at
+which the rank-sum test reaches its limit. This assumes only that the noise has the same form in both records.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ._machine import PEERS
 from ._table import aligned, disturbance
 
 FAIL_ABOVE = 1.10
-# Of the normal distribution, for an interval at 99 %.
+# Quantile of the normal distribution, for an interval at 99 %.
 QUANTILE = 2.576
 
 SLOWER, UNSURE, NOISY, FINE = "slower", "unsure", "noisy", "fine"
@@ -36,7 +36,7 @@ Machine = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """How an operation changed relative to `reference`, with its interval; above 1 it became slower."""
+    """The change of an operation relative to `reference`, with its interval; above 1 it became slower."""
 
     name: str
     reference: str
@@ -47,17 +47,18 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """Slower, fine, or not to be told.
+        """Slower, fine, unsure or noisy.
 
-        Slower is above the line and surely above 1. Above the line but not surely above 1 is unsure. Below
-        it, but with a noise in which a change as large as the line would hide, is noisy.
+        A change is slower if it is above the limit `fail_above` and significantly above 1, and unsure if it
+        is above the limit but not significantly above 1. It is noisy if it is below the limit, but so
+        uncertain that a change as large as the limit could go unnoticed.
         """
         if self.value > self.fail_above:
             return SLOWER if self.low > 1 else UNSURE
         return FINE if self.high <= self.value * self.fail_above else NOISY
 
     def __str__(self) -> str:
-        """As "gram 148x48 float64: 1.15 times (1.12 to 1.18) as long relative to floor"."""
+        """For example, "gram 148x48 float64: 1.15 times (1.12 to 1.18) as long relative to floor"."""
         return (
             f"{self.name}: {self.value:.3f} times ({self.low:.3f} to {self.high:.3f}) as long relative to "
             f"{self.reference}"
@@ -66,10 +67,10 @@ class Change:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What came of two records.
+    """The comparison of two records.
 
-    `apart` is what keeps them from being compared at all, `missing` the cases that cannot be, each with the
-    reason, and `notes` what differs and was asked for, or may have disturbed.
+    `apart` lists differences that prevent any comparison, `missing` the cases that cannot be compared, each
+    with the reason, and `notes` the differences that the user allowed, and possible disturbances.
     """
 
     apart: tuple[str, ...]
@@ -82,14 +83,14 @@ class Comparison:
 
     @property
     def code(self) -> int:
-        """1 if an operation became slower; else 2 if anything cannot be told, and 0 if all is well."""
+        """Exit code: 1 if an operation became slower; else 2 if any comparison is impossible; else 0."""
         if self.named(SLOWER):
             return 1
         told = self.changes and not (self.apart or self.missing or self.named(UNSURE) or self.named(NOISY))
         return 0 if told else 2
 
     def __str__(self) -> str:
-        """A table of the changes, largest first."""
+        """Tabulate the changes, largest first."""
         head = ("operation", "change", "interval", "relative to", "")
         rows = [
             (c.name, f"{c.value:.3f}", f"{c.low:.3f} to {c.high:.3f}", c.reference,
@@ -102,16 +103,16 @@ class Comparison:
 def compare(
     before: Record, after: Record, *, fail_above: float = FAIL_ABOVE, across: Collection[str] = ()
 ) -> Comparison:
-    """How each operation changed from one record to another.
+    """Compare two records, and return how each operation changed.
 
     Parameters
     ----------
     before, after : Record
     fail_above : float
-        Above this a change is a regression.
+        A change above this limit is a regression.
     across : collection of str
-        Differences, by their names in `SAME`, over which to compare all the same; "cases" for those that
-        one of the two has not.
+        Names in `SAME` of differences that do not prevent the comparison; "cases" for cases that are missing
+        from one of the records.
     """
     apart: list[str] = []
     notes: list[str] = []
@@ -126,7 +127,7 @@ def compare(
             else:
                 apart.append(f"{what}: {said} (--across {name})")
     commits = [record.machine["commit"] for record in (before, after)]
-    if commits[0] != commits[1]:  # what one compares, where the version is the same
+    if commits[0] != commits[1]:  # the comparison may be between commits of one version
         notes.append(f"Across commits: {commits[0]}, then {commits[1]}")
     notes += [f"{place} file: {word}" for place, record in (("First", before), ("Second", after))
               if (word := disturbance(record))]  # fmt: skip
@@ -152,10 +153,10 @@ def compare(
 
 
 def _change(before: Timed, after: Timed, fail_above: float) -> Change | str:
-    """The change of a case, or why there is none."""
+    """Return the change of a case, or the reason why there is none."""
     beside, other = reference(before.seconds), reference(after.seconds)
     for run, seconds, place in ((beside, after.seconds, "first"), (other, before.seconds, "second")):
-        if run is not None and run not in seconds:  # with what is left it would be another comparison
+        if run is not None and run not in seconds:  # another reference would be another comparison
             return f"{before.name}: {run}, which it is taken relative to, ran only in the {place} file"
     if beside is None:
         return f"{before.name}: nothing ran beside it, so that there is no reference"
@@ -171,16 +172,16 @@ def _change(before: Timed, after: Timed, fail_above: float) -> Change | str:
 
 
 def _log_ratios(case: Timed, beside: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Of the rounds in which both ran; the floor per repeat."""
+    """Return log ratios of the rounds in which both ran; the floor is taken per repeat."""
     ratios = np.log([a / b for a, b in zip(case.seconds[OURS], case.seconds[beside], strict=False)])
     return ratios + math.log(case.repeats) if beside == FLOOR else ratios
 
 
 def shift(a: Any, b: Any) -> tuple[float, float, float] | None:
-    """Hodges and Lehmann's estimate of b − a, and the ends of its interval; None where rounds are too few.
+    """Return Hodges and Lehmann's estimate of b − a, and its interval; None if there are too few rounds.
 
-    With n and m rounds the rank-sum statistic has the mean nm/2 and the variance nm(n + m + 1)/12, and the
-    interval is from the k-th smallest to the k-th largest difference with k = nm/2 − 2.576 √variance.
+    With n and m rounds the rank-sum statistic has the mean nm/2 and the variance nm(n + m + 1)/12. The
+    interval extends from the k-th smallest to the k-th largest difference with k = nm/2 − 2.576 √variance.
     """
     apart = np.sort(np.subtract.outer(b, a), axis=None)
     n, m = len(a), len(b)
@@ -188,7 +189,7 @@ def shift(a: Any, b: Any) -> tuple[float, float, float] | None:
     return (float(np.median(apart)), float(apart[k - 1]), float(apart[-k])) if k >= 1 else None
 
 
-# ---- what has to be the same
+# ---- properties that must be the same in both records
 
 
 def _version(*packages: str) -> Callable[[Record], Any]:
@@ -197,7 +198,7 @@ def _version(*packages: str) -> Callable[[Record], Any]:
 
 def _computer(record: Record) -> Any:
     found = {name: record.machine[name] for name in ("processor", "architecture", "system", "cores")}
-    # Firmware takes some of the memory: the same modules need not have the same size to a byte.
+    # Firmware takes some of the memory, so the same modules may differ in size by some bytes.
     return found | {"memory": f"{2 ** round(math.log2(record.machine['memory_gb'])):g} GB"}
 
 
@@ -211,23 +212,23 @@ def _libraries(record: Record) -> Any:
 def _parallel(record: Record) -> Any:
     blas = sorted(pool["num_threads"] for pool in record.machine["blas"])
     numba = record.machine["numba"]
-    # With one thread Numba has chosen no layer.
+    # With one thread Numba does not choose a threading layer.
     return {"BLAS": blas, "Numba threads": numba["threads"], "Numba layer": numba["layer"] or "none"}
 
 
 def _given(record: Record) -> Any:
-    """Variables, and which of NumPy and fastcov was imported first: its variables reach both."""
+    """Return variables, and which of NumPy and fastcov was imported first: its variables affect both."""
     return record.machine["environment"] | {"imported first": record.machine["imported_first"]}
 
 
 def _peers(record: Record) -> Any:
-    """Whether they were measured, and versions of those that are installed."""
+    """Return whether peers were measured, and the versions of those that are installed."""
     measured = record.settings["peers"]
     versions = _version(*PEERS)(record) if measured else {}
     return {"measured": measured} | {name: version for name, version in versions.items() if version}
 
 
-# By the word after --across: what it is called, and what has to be equal of two records.
+# For each word after --across: a description, and the property that must be equal in both records.
 SAME: dict[str, tuple[str, Callable[[Record], Any]]] = {
     "machine": ("other machine", _computer),
     "fastcov": ("other fastcov", _version("fastcov")),
@@ -235,7 +236,7 @@ SAME: dict[str, tuple[str, Callable[[Record], Any]]] = {
     "numpy": ("other NumPy", _version("numpy")),
     "scipy": ("other SciPy", _version("scipy")),
     "numba": ("other Numba", _version("numba", "llvmlite")),
-    # These may be a reference, and what runs in between leaves its traces.
+    # A peer may be the reference, and a peer that runs in between leaves traces in the caches.
     "peers": ("other peers", _peers),
     "blas": ("other BLAS", _libraries),
     "threads": ("other threads", _parallel),
@@ -245,7 +246,7 @@ ACROSS = (*SAME, "cases")
 
 
 def _difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
-    """As "cores 2, then 4"; nothing where all is the same. What neither file says may be anything."""
+    """Describe differences, such as "cores 2, then 4"; empty if there are none. An unknown value counts."""
     pairs = [(name, a.get(name), b.get(name)) for name in {**a, **b}]
     return "; ".join(
         f"{name} not known" if one is None is other else f"{name} {one}, then {other}"

@@ -1,4 +1,4 @@
-"""All compiled kernels, for whatever looks at each of them: tests, counts, the gate."""
+"""Find every compiled kernel, for tests, counts and the performance gate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAMED = "kernels"
 
 
 def modules() -> list[ModuleType]:
-    """All modules with kernels."""
+    """Import and return all modules with kernels."""
     root = pathlib.Path(fastcov.__file__).parent
     paths = sorted(
         path.relative_to(root).with_suffix("") for path in root.rglob("*.py") if path.stem.endswith(_NAMED)
@@ -24,7 +24,7 @@ def modules() -> list[ModuleType]:
 
 
 def kernels() -> dict[str, Kernel]:
-    """By name, which no two share."""
+    """Return all kernels by name; names are unique."""
     found: dict[str, Kernel] = {}
     for module in modules():
         for name, value in vars(module).items():

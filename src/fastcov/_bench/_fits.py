@@ -1,7 +1,7 @@
 """Fits: each method and solver, several targets, bounds, a ridge for each channel, and X in a file.
 
-Flops and bytes are those of the leading terms, as in `_pieces`; of a fit by a solver those of `fastcov.plan`,
-and of one that minimises the exact loss those of the products it takes, counted outside the clock.
+Flops and bytes are those of the leading terms, as in `_pieces`. For a fit by a solver they are those of
+`fastcov.plan`, and for one that minimises the exact loss those of its products, counted outside the clock.
 """
 
 from __future__ import annotations
@@ -55,27 +55,29 @@ from ._reference import (
     require,
 )
 
-# λ over the largest eigenvalue of GᵀG: where the linear fit can be trusted; where an iteration has something
-# to do; and where the linear fit begins to overshoot, and the exact one is what serves.
+# λ over the largest eigenvalue of GᵀG: a ridge at which the linear fit can be trusted; one at which an
+# iterative solver has work to do; and one at which the linear fit begins to overshoot, so that the exact fit
+# is needed.
 TRUSTED, ITERATED, EXACT = 0.1, 1e-3, 1e-2
-# Where channels are not many more than conditions the spectrum falls slowly, and a smaller ridge is the test.
+# With few channels per condition the spectrum falls slowly, and a smaller ridge makes a harder test.
 HARDER = {NARROW: 1e-4}
 TARGETS = 8
 TERMS = ("diagonal", "constant")
-# Channels up to which the floor of a fit is the direct solution.
+# Largest number of channels for which the floor of a fit is the direct solution.
 DIRECT = 10_000
-# Flops of a singular value decomposition of G over N²D²: some 12, at less than half the speed of products.
+# Equivalent flops of a singular value decomposition of G over N²D²: about 12, at less than half the speed of
+# products.
 SVD = 30.0
 
 
 def absolute(simulation: Simulation, relative: float) -> float:
-    """λ for a share of the largest eigenvalue, found once outside the clock."""
+    """Return λ as a share of the largest eigenvalue, which is found once outside the clock."""
     ridge = fc.fit(simulation.X, simulation.S, relative_ridge=relative, method="diagonal").ridge
     return float(ridge)
 
 
 def _linear(simulation: Simulation, relative: float, **asked: Any) -> tuple[float, LinearSystem, Any]:
-    """λ, the system it is in, and the plan of the solver asked for."""
+    """Return λ, its linear system, and the plan for the requested solver."""
     X, S = simulation.X, simulation.S
     ridge = absolute(simulation, relative)
     plan = fc.plan(*X.shape, relative_ridge=relative, dtype=X.dtype, **asked)
@@ -83,7 +85,7 @@ def _linear(simulation: Simulation, relative: float, **asked: Any) -> tuple[floa
 
 
 def _naive_solution(simulation: Simulation) -> dict[str, Any]:
-    """What it takes to form G and the smaller of GᵀG and GGᵀ, and to solve."""
+    """Return bytes and flops to form G and the smaller of GᵀG and GGᵀ, and to solve."""
     N, D = simulation.X.shape
     n = min(N, D**2)
     return {
@@ -92,7 +94,7 @@ def _naive_solution(simulation: Simulation) -> dict[str, Any]:
 
 
 def bare_solution(simulation: Simulation, ridge: Any, targets: int = 1) -> Any:
-    """The bare direct solution: SYRK of the centred X, POTRF and POTRS."""
+    """Make the bare direct solution: SYRK of the centred X, POTRF and POTRS."""
     X, N = simulation.X, len(simulation.X)
     centred, diagonal = X - X.mean(axis=0), np.arange(len(X))
     b = np.ones((N, targets), X.dtype, order="F")
@@ -108,7 +110,7 @@ def bare_solution(simulation: Simulation, ridge: Any, targets: int = 1) -> Any:
 
 
 def _pair_factorisation(simulation: Simulation, ridge: float) -> Any:
-    """The bare solution over pairs of conditions: SYRK of their products, POTRF and POTRS."""
+    """Make the bare solution over pairs of conditions: SYRK of their products, POTRF and POTRS."""
     X, D = simulation.X, simulation.X.shape[1]
     first, second = np.triu_indices(D)
     products, diagonal = X[:, first] * X[:, second], np.arange(pairs(D))
@@ -125,10 +127,10 @@ def _pair_factorisation(simulation: Simulation, ridge: float) -> Any:
 
 
 def bare_work(simulation: Simulation, ridge: float, solver: str) -> dict[str, Any]:
-    """The floor of a linear fit with a solver, and how often it repeats its work.
+    """Make the floor of a linear fit with a solver, and say how often it repeats its work.
 
-    It is the direct solution, or of an iteration with more channels than DIRECT the products of so many
-    iterations as ours takes, counted before.
+    The floor is the direct solution, or for an iterative solver with more channels than DIRECT, the products
+    of as many iterations as fastcov takes, counted before.
     """
     X, S = simulation.X, simulation.S
     if solver == "dual":
@@ -136,12 +138,12 @@ def bare_work(simulation: Simulation, ridge: float, solver: str) -> dict[str, An
     if solver != "pcg" or len(X) <= DIRECT:
         return {"floor": bare_solution(simulation, ridge)}
     iterations = max(1, int(fc.fit(X, S, ridge=ridge, solver=solver).stats["iterations"]))
-    # They are in float32 where the ridge is well above its rounding.
+    # The products are in float32, as in fastcov if the ridge is well above the rounding of float32.
     return {"floor": bare_products(X.astype(np.float32), iterations), "repeats": float(iterations)}
 
 
 def _solved(simulation: Simulation, relative: float, **asked: Any) -> Task:
-    """A linear fit with a solver, beside bare work and NumPy's solution with the G that it forms."""
+    """Make the task of a linear fit with a solver, beside bare work and a NumPy solution that forms G."""
     X, S = simulation.X, simulation.S
     ridge, system, cost = _linear(simulation, relative, **asked)
     return Task(
@@ -156,19 +158,19 @@ def _solved(simulation: Simulation, relative: float, **asked: Any) -> Task:
 
 @operation("fit", ["fit"], IN_MEMORY, singles=(SMALL, MIDDLE, LARGE, LARGEST), peers="fit")
 def fit(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
-    """The linear fit as a user asks for it: flops and bytes as `fastcov.plan` has them."""
+    """Linear fit with default settings; flops and bytes are those of `fastcov.plan`."""
     return _solved(simulation, relative_ridge)
 
 
 @operation("cholesky", ["fit"], (*UP_TO_LONG[:-1], NARROW))
 def cholesky(simulation: Simulation, relative_ridge: float = ITERATED) -> Task:
-    """N²D + N³/3 flops."""
+    """Linear fit by Cholesky, N²D + N³/3 flops."""
     return _solved(simulation, relative_ridge, solver="cholesky")
 
 
 @operation("dual", ["fit"], ((3000, 30), (20_000, 12), (100_000, 6)), peers="dual")
 def dual(simulation: Simulation, relative_ridge: float = ITERATED) -> Task:
-    """NP² + P³/3 flops, P = D(D+1)/2: where channels are more than pairs of conditions."""
+    """Linear fit by the dual system, NP² + P³/3 flops, P = D(D+1)/2: for more channels than pairs."""
     return _solved(simulation, relative_ridge, solver="dual")
 
 
@@ -176,14 +178,14 @@ def dual(simulation: Simulation, relative_ridge: float = ITERATED) -> Task:
     "pcg", ["fit"], (SMALL, MIDDLE, LONG, NARROW, MANY, LARGE), singles=(MIDDLE, LARGE, LARGEST), peers="pcg"
 )
 def pcg(simulation: Simulation, relative_ridge: float | None = None) -> Task:
-    """4ND² flops for each iteration, to a residual of 1e-8."""
+    """Linear fit by pcg, 4ND² flops for each iteration, to a residual of 1e-8."""
     relative = relative_ridge or HARDER.get(simulation.X.shape, ITERATED)
     return _solved(simulation, relative, solver="pcg")
 
 
 @operation("file", ["fit"], (SMALL, LONG, MANY, LARGE), singles=(LARGE, LARGEST))
 def file(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
-    """The linear fit of X in a `.npy` file, read by blocks in each pass; the floor is that of `fit`."""
+    """Linear fit of X in a `.npy` file, read by blocks in each pass; the floor is that of `fit`."""
     X, S = simulation.X, simulation.S
     ridge, system, cost = _linear(simulation, relative_ridge)
     folder = tempfile.mkdtemp()
@@ -201,7 +203,7 @@ def file(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
 
 @operation("spectral", ["fit"], (TINY, SMALL, FLY))
 def spectral(simulation: Simulation) -> Task:
-    """Without ridge, of minimum norm, by eigenvectors: N²D + 9N³ flops where N < D(D+1)/2, and 24N² bytes.
+    """Minimum-norm fit without ridge, by eigenvectors: N²D + 9N³ flops if N < D(D+1)/2, and 24N² bytes.
 
     A dead channel keeps its gain of one. The floor is LAPACK's eigendecomposition of GᵀG.
     """
@@ -229,7 +231,7 @@ def spectral(simulation: Simulation) -> Task:
 
 @operation("diagonal", ["fit"], (TINY, SMALL, MIDDLE, LONG, LARGE))
 def diagonal(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
-    """Two covariances and 6ND² flops, certificate and loss included, and X is read four times.
+    """Diagonal fit: two covariances and 6ND² flops, with certificate and loss; X is read four times.
 
     The floor is SYRK and GEMM.
     """
@@ -256,7 +258,7 @@ def diagonal(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
 
 @operation("targets", ["fit"], (TINY, SMALL, MIDDLE, LONG))
 def targets(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
-    """8 targets, which share a factorisation; flops and bytes as `fastcov.plan` has them."""
+    """Linear fit of 8 targets, which share a factorisation; flops and bytes are those of `fastcov.plan`."""
     X, N = simulation.X, len(simulation.X)
     Z = np.random.default_rng(0).lognormal(0, 0.3, (TARGETS, N))
     stack = np.stack([fc.covariance(X, gains=z) for z in Z])
@@ -282,7 +284,7 @@ def targets(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
 
 @operation("ridges", ["fit"], (TINY, SMALL, MIDDLE, LONG))
 def ridges(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
-    """One λ for each channel, a fifth of them held ten times tighter; flops and bytes of the plain ridge."""
+    """Linear fit with one λ per channel, ten times larger for a fifth; flops and bytes as with a single λ."""
     X, S, N = simulation.X, simulation.S, len(simulation.X)
     ridge, system, cost = _linear(simulation, relative_ridge)
     each = np.where(np.arange(N) % 5 == 0, 10 * ridge, ridge)
@@ -297,7 +299,7 @@ def ridges(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
 
 
 def _check_terms(reference: Projected, S: Any, result: Any) -> None:
-    """β and γ of a fit of ours are those that its own gains leave least with."""
+    """Raise unless β and γ of a fit of fastcov minimise its loss at its own gains."""
     if not hasattr(result, "nuisance"):
         return
     require(tuple(result.nuisance) == TERMS, f"terms {tuple(result.nuisance)}")
@@ -309,9 +311,9 @@ def _check_terms(reference: Projected, S: Any, result: Any) -> None:
 
 @operation("nuisance", ["fit"], (TINY, SMALL, MIDDLE, LONG))
 def nuisance(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
-    """The linear fit beside βI + γ11ᵀ; flops, bytes and floor of the plain one. The naive version projects G.
+    """Linear fit with βI + γ11ᵀ; flops, bytes and floor are those without. The naive version projects G.
 
-    λ is relative to the largest eigenvalue of the plain GᵀG, which is above that of the projected one.
+    λ is relative to the largest eigenvalue of GᵀG, which is larger than that of the projected GᵀG.
     """
     X, S = simulation.X, simulation.S
     ridge, plain, cost = _linear(simulation, relative_ridge)
@@ -332,7 +334,7 @@ def nuisance(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
 
 @operation("line-search", ["fit"], (TINY, SMALL, MIDDLE, WIDE, LONG))
 def line_search(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
-    """The linear fit, and 4ND² flops for the quartic along it; the floor is those of both."""
+    """Linear fit, and 4ND² flops for the quartic along its direction; the floor contains both."""
     X, S, (N, D) = simulation.X, simulation.S, simulation.X.shape
     ridge, system, cost = _linear(simulation, relative_ridge)
     linear, quartic = bare_work(simulation, ridge, cost.solver), bare_products(X, 1)
@@ -343,7 +345,7 @@ def line_search(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
 
     def naive() -> Any:
         delta = _naive.linear_fit(X, S, ridge) - 1
-        steps = np.linspace(0, 1, 5)  # a quartic is known by five values
+        steps = np.linspace(0, 1, 5)  # five values determine a quartic
         values = [_naive.loss(X, S, 1 + t * delta) + 0.5 * ridge * t**2 * delta @ delta for t in steps]
         along = np.polynomial.Polynomial.fit(steps, values, 4)
         roots = along.deriv().roots()
@@ -351,7 +353,7 @@ def line_search(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
         return 1 + real[np.argmin(along(real))] * delta
 
     def check(result: Any) -> None:
-        """The direction of the linear fit, and no slope of the exact loss along it."""
+        """Check that gains lie in the direction of the linear fit, where the exact loss has no slope."""
         status = getattr(result, "status", "converged")
         require(status == "converged", f"it ends as {status}")
         delta, b = delta_of(result), system.right_hand_side
@@ -362,7 +364,7 @@ def line_search(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
         left = float(np.linalg.norm(step * b - image))
         require(left <= allowed, f"off the direction by {left:.1e}, more than {allowed:.1e}")
         slope = float(system.reference.gradient(S, 1 + delta, ridge) @ delta)
-        # Where the loss is least is known to the square root of its rounding, by who has only values of it.
+        # From values of the loss alone, its minimum is known only to the square root of their rounding error.
         share = float(np.sqrt(system.reference.roundoff))
         allowed = share * abs(float(system.reference.gradient(S, np.ones(N)) @ delta))
         require(abs(slope) <= allowed, f"a slope of {slope:.1e}, more than {allowed:.1e}")
@@ -375,9 +377,9 @@ def line_search(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
 
 
 def minimisation(X: Any, fits: Any) -> dict[str, Any]:
-    """Flops of exact fits, and as a floor the bare BLAS work of as many products and steps.
+    """Return the flops of exact fits, and as a floor the bare BLAS work of as many products and steps.
 
-    A product is two GEMMs, a step a SYRK and a GEMM; `repeats` counts both by their flops, in products.
+    A product is two GEMMs, and a step a SYRK and a GEMM; `repeats` counts both by their flops, in products.
     """
     N, D = X.shape
     products = int(sum(np.sum(fit.stats["products"]) for fit in fits))
@@ -389,8 +391,8 @@ def minimisation(X: Any, fits: Any) -> dict[str, Any]:
         step()
         curvature()
 
-    # A step evaluates loss and gradient, and takes the covariance along it.
-    # In one compiled call covariances are products of whole matrices, whatever D.
+    # A step evaluates loss and gradient, and computes the covariance along the step.
+    # In a single compiled call, covariances are products of whole matrices for any D.
     covariance = 2.0 * N * D**2 if N * D**2 < COMPILED else covariance_flops(N, D)
     flops = 4.0 * products * N * D**2 + steps * (2 * covariance + 2.0 * N * D**2)
     return {"flops": flops, "floor": floor, "repeats": max(1.0, products + 0.75 * steps)}
@@ -416,7 +418,7 @@ def _exact(simulation: Simulation, relative: float, lower: float | None) -> Task
     peers="exact",
 )  # fmt: skip
 def exact(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
-    """4ND² flops for each product with the curvature, two covariances and 2ND² for each step.
+    """Exact fit: 4ND² flops for each product with the curvature, two covariances and 2ND² for each step.
 
     Bytes are those of copies of X in both precisions.
     """
@@ -425,13 +427,13 @@ def exact(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
 
 @operation("bounded", ["fit"], (TINY, SMALL, FLY, MIDDLE, LONG), singles=(SMALL,))
 def bounded(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
-    """The exact fit of gains that are not negative; flops and bytes as without bounds."""
+    """Exact fit of nonnegative gains; flops and bytes are those without bounds."""
     return _exact(simulation, relative_ridge, 0.0)
 
 
 @operation("exact-nuisance", ["fit"], (TINY, SMALL, MIDDLE), singles=(SMALL,))
 def exact_nuisance(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
-    """The exact fit beside βI + γ11ᵀ; flops and bytes as without. The naive version is L-BFGS."""
+    """Exact fit with βI + γ11ᵀ; flops and bytes are those without. The naive version is L-BFGS."""
     X, S, (N, D) = simulation.X, simulation.S, simulation.X.shape
     ridge = absolute(simulation, relative_ridge)
     reference = Projected(X)

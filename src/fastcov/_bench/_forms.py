@@ -1,8 +1,8 @@
-"""Operations on stacks of matrices, one a unit: quadratic forms, their gradients, factors and solutions.
+"""Operations on stacks of matrices, one per unit: quadratic forms, their gradients, factors and solutions.
 
-The N responses of a simulation to D conditions are taken as N = L Z inputs, L samples of D numbers for each
-of Z units: 256 units where N is at least 4096, else 16, or so many less as divide N. So (131072, 64) is 512
-samples, 256 units, 64 inputs.
+The N responses of a simulation to D conditions serve as N = L Z inputs, L samples of D numbers for each of Z
+units. There are 256 units if N is at least 4096, else 16, or the next smaller number that divides N. Thus
+(131072, 64) is 512 samples, 256 units, 64 inputs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SIZES = (TINY, SMALL_UNITS, UNITS)
 
 
 def _by_units(simulation: Simulation) -> tuple[Array, Array]:
-    """Inputs (L, Z, I), and matrices (Z, I, I) that are covariances of 2I random vectors."""
+    """Return inputs (L, Z, I), and matrices (Z, I, I) that are covariances of 2I random vectors."""
     X, (N, D) = simulation.X, simulation.X.shape
     units = max(z for z in range(1, (256 if N >= 4096 else 16) + 1) if N % z == 0)
     roots = np.random.default_rng(0).standard_normal((units, D, 2 * D))
@@ -35,17 +35,17 @@ def _by_units(simulation: Simulation) -> tuple[Array, Array]:
 
 
 def _ready(x: Array, matrices: Array) -> tuple[list[Array], list[Array]]:
-    """Inputs of each unit (L, I), and its matrix, as BLAS wants them: transposed, in Fortran's order."""
+    """Return the inputs of each unit (L, I), and its matrix, transposed and in Fortran order for BLAS."""
     return [np.ascontiguousarray(unit).T for unit in x.transpose(1, 0, 2)], [each.T for each in matrices]
 
 
 def _sizes(x: Array, matrices: Array) -> tuple[Array, Array]:
-    """‖x_lz‖ (L, Z), and ‖A_z‖ (Z)."""
+    """Return ‖x_lz‖ (L, Z), and ‖A_z‖ (Z)."""
     return np.linalg.norm(x, axis=2), np.linalg.norm(matrices, axis=(1, 2))
 
 
 def _check_forms(g: Any, x: Array, matrices: Array, dtype: Any) -> None:
-    """Sums of I² products, of no more than ‖x‖² ‖A‖ in absolute values."""
+    """Check sums of I² products, whose absolute values sum to at most ‖x‖² ‖A‖."""
     norms, sizes = _sizes(x, matrices)
     expected = np.stack([((unit @ A) * unit).sum(axis=1) for unit, A in _units(x, matrices)], axis=1)
     near(g, expected, rounding(dtype, 2 * x.shape[2]) * float((norms**2 * sizes).max()))
@@ -59,9 +59,9 @@ def _units(x: Array, matrices: Array) -> Any:
     "quadratic-forms", ["quadratic_forms.quadratic_forms"], SIZES, singles=(UNITS,), peers="quadratic_forms"
 )
 def quadratic_forms(simulation: Simulation) -> Task:
-    """2LZI² flops, and ZI³/3 for a look at whether matrices are positive definite; each input is read once.
+    """Quadratic forms: 2LZI² flops, and ZI³/3 to check the matrices; each input is read once.
 
-    The naive version is a plain `einsum`; the floor one GEMM a unit.
+    The naive version is a plain `einsum`; the floor is one GEMM per unit.
     """
     x, matrices = _by_units(simulation)
     (L, Z, D), w = x.shape, x.itemsize
@@ -88,9 +88,9 @@ def quadratic_forms(simulation: Simulation) -> Task:
     singles=(UNITS,), peers="quadratic_forms_and_gradients",
 )  # fmt: skip
 def quadratic_forms_and_gradients(simulation: Simulation) -> Task:
-    """4LZI² flops, and ZI³/3; each input is read once, and its gradient written.
+    """Forms and gradients: 4LZI² flops, and ZI³/3; each input is read once, and its gradient written once.
 
-    The floor is two GEMMs a unit.
+    The floor is two GEMMs per unit.
     """
     x, matrices = _by_units(simulation)
     (L, Z, D), w = x.shape, x.itemsize
@@ -106,14 +106,14 @@ def quadratic_forms_and_gradients(simulation: Simulation) -> Task:
     def check(result: Any) -> None:
         g, *slopes = result
         ours = len(slopes) == 1
-        by_inputs, by_matrices = (slopes[0].inputs, slopes[0].matrices) if ours else slopes
+        by_inputs, matrix_gradient = (slopes[0].inputs, slopes[0].matrices) if ours else slopes
         double, stack = x.astype(np.float64), matrices.astype(np.float64)
         norms, sizes = _sizes(double, stack)
         _check_forms(g, double, stack, x.dtype)
         expected = 2 * np.stack([unit @ A for unit, A in _units(double, stack)], axis=1)
         near(by_inputs, expected, 2 * rounding(x.dtype, D) * float((norms * sizes).max()))
         expected = np.stack([unit.T @ unit for unit, _ in _units(double, stack)])
-        near(by_matrices, expected, rounding(x.dtype, L) * float((norms**2).sum(axis=0).max()))
+        near(matrix_gradient, expected, rounding(x.dtype, L) * float((norms**2).sum(axis=0).max()))
 
     return Task(
         ours=lambda: fc.quadratic_forms.quadratic_forms_and_gradients(x, matrices), check=check,
@@ -127,7 +127,7 @@ def quadratic_forms_and_gradients(simulation: Simulation) -> Task:
 def spd_batch(simulation: Simulation) -> Task:
     """Factors of all matrices, ZI³/3 flops, and solutions for all inputs, 2LZI².
 
-    In float64 whatever the dtype. The floor is POTRF and POTRS of each unit in the dtype.
+    Both are in float64 whatever the dtype. The floor is POTRF and POTRS of each unit in the dtype.
     """
     x, matrices = _by_units(simulation)
     (L, Z, D), w = x.shape, x.itemsize
@@ -139,7 +139,7 @@ def spd_batch(simulation: Simulation) -> Task:
             potrs(potrf(A, clean=0)[0], unit)
 
     def check(y: Any) -> None:
-        """Residuals: of a factorisation and two substitutions by rounding of ‖A‖ ‖y‖."""
+        """Check residuals against a factorisation's and two substitutions' rounding, a share of ‖A‖ ‖y‖."""
         double, stack = np.asarray(y, np.float64), matrices.astype(np.float64)
         require(double.shape == x.shape, f"shape {double.shape}")
         norms, sizes = _sizes(double, stack)

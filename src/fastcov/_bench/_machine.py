@@ -1,4 +1,4 @@
-"""What a record says of the machine and the process that it was measured in."""
+"""Describe the machine and the process of a measurement, for its record."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import psutil
 
 from .._compute import environment, system
 
-# What a user might take instead, under the names that they are installed by.
+# Packages that a user might take instead, by the names under which they are installed.
 PEERS = ("scikit-learn", "himalaya", "torch", "jax", "jaxlib")
-# Variables that change what the libraries below do. Where compiled code is kept is not one of them.
+# Prefixes of environment variables that change how libraries compute; PLACES, such as the cache folder, do
+# not.
 PREFIXES = ("OMP_", "GOMP_", "KMP_", "OPENBLAS_", "MKL_", "BLIS_", "VECLIB_", "NUMBA_", "FASTCOV_")
 PLACES = ("NUMBA_CACHE_DIR", "FASTCOV_REAL_DATA")
 
 
 def machine() -> dict[str, Any]:
-    """Processor, memory, versions, BLAS and its kernels, threads, and what the process was given."""
+    """Return processor, memory, versions, BLAS and its kernels, threads, and environment variables."""
     return {
         "processor": processor(),
         "architecture": platform.machine(),
@@ -44,12 +45,12 @@ def machine() -> dict[str, Any]:
 
 
 def load() -> float:
-    """Processes that ran or waited in the last minute, on average: those of others before a run."""
+    """Return the average number of processes that ran or waited in the last minute; before a run, others'."""
     return round(psutil.getloadavg()[0], 2)
 
 
 def processor() -> str:
-    """The model, or what the system says of it."""
+    """Return the model of the processor, or what the system reports instead."""
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             name, _, value = line.partition(":")
@@ -60,16 +61,16 @@ def processor() -> str:
 
 
 def commit() -> str | None:
-    """The commit of this code, with "-dirty" where it was changed since; None outside a checkout."""
+    """Return the commit of this code, with "-dirty" if it was changed since; None outside a checkout."""
     folder = pathlib.Path(__file__).parent
-    # A checkout of something else may have this package in a virtual environment inside.
+    # A checkout of another project may contain this package in a virtual environment.
     if not _output("git", "-C", str(folder), "ls-files", pathlib.Path(__file__).name):
         return None
     return _output("git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
 
 
 def _output(*command: str) -> str | None:
-    """What a command prints; None where it is not there, fails, or says nothing."""
+    """Return the output of a command; None if it does not exist, fails, or prints nothing."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):

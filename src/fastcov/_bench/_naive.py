@@ -1,4 +1,4 @@
-"""What one writes in NumPy from the formulas: G, or C, is formed, and nothing is compiled."""
+"""Naive NumPy versions of the formulas, which form G, or C, and compile nothing."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ Array = NDArray[Any]
 
 
 def atoms(X: Array, chosen: Any = slice(None)) -> Array:
-    """Columns of G (D², N): x_i x̃_iᵀ + x̃_i x_iᵀ."""
+    """Return columns of G (D², N): x_i x̃_iᵀ + x̃_i x_iᵀ."""
     centred = (X - X.mean(axis=0))[chosen]
     half = X[chosen][:, :, np.newaxis] * centred[:, np.newaxis, :]
     return (half + half.transpose(0, 2, 1)).reshape(len(centred), -1).T
 
 
 def covariance(X: Array, z: Array | None = None) -> Array:
-    """Xᵀ diag(z) J diag(z) X."""
+    """Return Xᵀ diag(z) J diag(z) X."""
     Y = X if z is None else z[:, np.newaxis] * X
     Y = Y - Y.mean(axis=0)
     return Y.T @ Y
 
 
 def squared_norms(X: Array) -> Array:
-    """‖g_i‖² = 2 [‖x_i‖² ‖x̃_i‖² + (x_i · x̃_i)²]."""
+    """Return ‖g_i‖² = 2 [‖x_i‖² ‖x̃_i‖² + (x_i · x̃_i)²]."""
     centred = X - X.mean(axis=0)
     own, across = np.einsum("ij,ij->i", X, X), np.einsum("ij,ij->i", X, centred)
     out: Array = 2 * (own * np.einsum("ij,ij->i", centred, centred) + across**2)
@@ -34,20 +34,20 @@ def squared_norms(X: Array) -> Array:
 
 
 def r2(C: Array, S: Array) -> Any:
-    """1 − ‖C − S‖² / ‖S‖²."""
+    """Return 1 − ‖C − S‖² / ‖S‖²."""
     return 1 - np.square(C - S).sum() / np.square(S).sum()
 
 
 def system(X: Array, S: Array) -> tuple[Array, Array]:
-    """GᵀG and Gᵀe₀."""
+    """Return GᵀG and Gᵀe₀."""
     G = atoms(X)
     return G.T @ G, G.T @ (S - covariance(X)).ravel()
 
 
 def linear_fit(X: Array, S: Array, ridge: Any) -> Array:
-    """Gains 1 + (GᵀG + λI)⁻¹ Gᵀe₀, in float64 whatever X: as accurate as fits are here.
+    """Return gains 1 + (GᵀG + λI)⁻¹ Gᵀe₀, in float64 for any X: as accurate as fits of fastcov.
 
-    With channels more than G has rows, 1 + Gᵀ(GGᵀ + λI)⁻¹ e₀.
+    With more channels than rows of G, they are 1 + Gᵀ(GGᵀ + λI)⁻¹ e₀.
     """
     X = X.astype(np.float64)
     if X.shape[1] ** 2 < len(X) and np.ndim(ridge) == 0:
@@ -58,7 +58,7 @@ def linear_fit(X: Array, S: Array, ridge: Any) -> Array:
 
 
 def projected(M: Array) -> Array:
-    """Matrices (D², ...) less the mean of their diagonal there, and less that of the rest elsewhere."""
+    """Subtract from matrices (D², ...) the mean of the diagonal on it, and the mean of the rest elsewhere."""
     D = round(len(M) ** 0.5)
     on = np.eye(D, dtype=bool).ravel()
     out: Array = M.copy()
@@ -68,7 +68,7 @@ def projected(M: Array) -> Array:
 
 
 def projected_fit(X: Array, S: Array, ridge: float) -> Array:
-    """The linear fit where G and e₀ are projected: what nuisance terms take is in neither."""
+    """Return the linear fit with G and e₀ projected, so that neither has the part of the nuisance terms."""
     X = X.astype(np.float64)
     G, e = projected(atoms(X)), projected((S - covariance(X)).ravel())
     if X.shape[1] ** 2 < len(X):
@@ -77,9 +77,9 @@ def projected_fit(X: Array, S: Array, ridge: float) -> Array:
 
 
 def projected_minimum(X: Array, S: Array, ridge: float, share: float) -> Array:
-    """Gains at a minimum of ½‖R (C(z) − S)‖² + (λ/2)‖z − 1‖², R as in `projected`, by SciPy's L-BFGS.
+    """Minimise ½‖R (C(z) − S)‖² + (λ/2)‖z − 1‖², R as in `projected`, by SciPy's L-BFGS; return the gains.
 
-    Where the gradient is `share` of that at gains of one.
+    It stops when the gradient is `share` of that at gains of one.
     """
     X, ones = X.astype(np.float64), np.ones(len(X))
 
@@ -103,12 +103,12 @@ def projected_minimum(X: Array, S: Array, ridge: float, share: float) -> Array:
 
 
 def loss(X: Array, S: Array, z: Array) -> Any:
-    """½‖C(z) − S‖²."""
+    """Return ½‖C(z) − S‖²."""
     return 0.5 * np.square(covariance(X, z) - S).sum()
 
 
 def loss_and_gradient(X: Array, S: Array, z: Array) -> tuple[Any, Array]:
-    """The loss, and 2 rowsum(X ∘ (Ỹ E))."""
+    """Return the loss, and its gradient 2 rowsum(X ∘ (Ỹ E))."""
     Y = z[:, np.newaxis] * X
     Y = Y - Y.mean(axis=0)
     E = Y.T @ Y - S
@@ -116,7 +116,7 @@ def loss_and_gradient(X: Array, S: Array, z: Array) -> tuple[Any, Array]:
 
 
 def product(X: Array, v: Array) -> Array:
-    """GᵀG v without G: two products of X with D x D matrices."""
+    """Return GᵀG v without G, by two products of X with D x D matrices."""
     centred = X - X.mean(axis=0)
     half = X.T @ (v[:, np.newaxis] * centred)
     return 2 * ((X @ (half + half.T)) * centred).sum(axis=1)
@@ -126,51 +126,51 @@ def product(X: Array, v: Array) -> Array:
 
 
 def _of_units(A: Array) -> tuple[Array, Array]:
-    """A less the mean of each unit, and its covariance C (n, n)."""
+    """Return A minus the mean of each unit, and its covariance C (n, n)."""
     A = A - A.mean(axis=1, keepdims=True)
     return A, A @ A.T / (A.shape[1] - 1)
 
 
 def mean_covariance(A: Array) -> tuple[Any, Array]:
-    """(1/n²) Σ C_ij."""
+    """Return (1/n²) Σ C_ij, and its gradient."""
     (n, m), (A, C) = A.shape, _of_units(A)
     return C.mean(), 2 / (n**2 * (m - 1)) * np.broadcast_to(A.sum(axis=0), A.shape)
 
 
 def mean_absolute_covariance(A: Array) -> tuple[Any, Array]:
-    """(1/n²) Σ |C_ij|."""
+    """Return (1/n²) Σ |C_ij|, and its gradient."""
     (n, m), (A, C) = A.shape, _of_units(A)
     return np.abs(C).mean(), 2 / (n**2 * (m - 1)) * (np.sign(C) @ A)
 
 
 def smooth_absolute_covariance(A: Array, epsilon: float) -> tuple[Any, Array]:
-    """(1/n²) Σ √(C_ij² + ε²)."""
+    """Return (1/n²) Σ √(C_ij² + ε²), and its gradient."""
     (n, m), (A, C) = A.shape, _of_units(A)
     roots = np.sqrt(C * C + epsilon**2)
     return roots.mean(), 2 / (n**2 * (m - 1)) * ((C / roots) @ A)
 
 
 def mean_squared_covariance(A: Array) -> tuple[Any, Array]:
-    """(1/n²) ‖C‖²."""
+    """Return (1/n²) ‖C‖², and its gradient."""
     (n, m), (A, C) = A.shape, _of_units(A)
     return np.square(C).mean(), 4 / (n**2 * (m - 1)) * (C @ A)
 
 
 def decov(A: Array) -> tuple[Any, Array]:
-    """½ (‖C‖² − ‖diag C‖²)."""
+    """Return ½ (‖C‖² − ‖diag C‖²), and its gradient."""
     m, (A, C) = A.shape[1], _of_units(A)
     np.fill_diagonal(C, 0)
     return 0.5 * np.square(C).sum(), 2 / (m - 1) * (C @ A)
 
 
 def vicreg_covariance(A: Array) -> tuple[Any, Array]:
-    """2/n times the same."""
+    """Return 2/n times `decov`, and its gradient."""
     value, gradient = decov(A)
     return 2 / len(A) * value, 2 / len(A) * gradient
 
 
 def covariance_distance(A: Array, S: Array) -> tuple[Any, Array]:
-    """‖C − S‖²."""
+    """Return ‖C − S‖², and its gradient."""
     m, (A, C) = A.shape[1], _of_units(A)
     C -= S
     return np.square(C).sum(), 4 / (m - 1) * (C @ A)
@@ -180,13 +180,13 @@ def covariance_distance(A: Array, S: Array) -> tuple[Any, Array]:
 
 
 def quadratic_forms(x: Array, matrices: Array) -> Array:
-    """g[l, z] = x_lzᵀ A_z x_lz."""
+    """Return g[l, z] = x_lzᵀ A_z x_lz."""
     out: Array = np.einsum("lzi,zik,lzk->lz", x, matrices, x)
     return out
 
 
 def quadratic_forms_and_gradients(x: Array, matrices: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """g, 2 w A x, and Σ_l w x xᵀ: products of stacks of matrices."""
+    """Return g, 2 w A x, and Σ_l w x xᵀ, by products of stacks of matrices."""
     units = x.transpose(1, 0, 2)
     products, weighted = units @ matrices, weights.T[:, :, np.newaxis] * units
     g = np.einsum("zli,zli->lz", products, units)
@@ -195,6 +195,6 @@ def quadratic_forms_and_gradients(x: Array, matrices: Array, weights: Array) -> 
 
 
 def solutions(matrices: Array, x: Array) -> Array:
-    """A_z⁻¹ x_lz."""
+    """Return A_z⁻¹ x_lz."""
     out: Array = np.linalg.solve(matrices, x.transpose(1, 2, 0)).transpose(2, 0, 1)
     return out

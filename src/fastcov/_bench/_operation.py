@@ -1,4 +1,4 @@
-"""An operation that is measured: how its case is made at any size, and where that makes sense."""
+"""Define measured operations: how to make their cases at any size, and the sizes that make sense."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from ..datasets import Simulation
 Shape = tuple[int, int]
 Key = tuple[str, Shape, str]  # operation, shape, dtype
 
-# Sizes of problems: 148 glomeruli and 48 odours of one recording, 871 and 52 of many, the bulb of a fly,
-# conditions as in a survey of images, and channels until a solver has to iterate, or memory is short.
+# Sizes of problems: 148 glomeruli and 48 odours of one recording, 871 and 52 of many recordings, the bulb of
+# a fly, conditions as in a survey of images, and enough channels that a solver must iterate, or memory is
+# short.
 TINY, SMALL, FLY, MIDDLE = (148, 48), (871, 52), (1004, 187), (2000, 187)
 WIDE, WIDEST, LONG, NARROW = (1000, 500), (4000, 500), (8000, 187), (4000, 100)
 MANY, LARGE, LARGEST = (20_000, 100), (200_000, 100), (1_000_000, 100)
 UP_TO_LONG = (TINY, SMALL, FLY, MIDDLE, WIDE, WIDEST, LONG)
-# Rows of a tile of X Xᵀ.
+# Number of rows in a tile of X Xᵀ.
 TILE_ROWS = 1024
 IN_MEMORY = (*UP_TO_LONG, NARROW, MANY, LARGE)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """What an operation is at one size; see `Case`, which is made of it.
+    """An operation at one size, from which a `Case` is made.
 
-    `naive_bytes` and `naive_flops` say what the naive version takes, where that may be too much, and `given`
-    is what the peers need beside X and S. `repeats` is how often the floor repeats its work, as counted in
-    ours, which is what lets iterations that became more show; 1 where the size alone says. `before` is what
-    happens right before runs of a name, outside the clock.
+    `naive_bytes` and `naive_flops` are the memory and work of the naive version, if these may be too much.
+    `given` holds the arguments that peers need besides X and S. `repeats` is how often the floor repeats its
+    work, counted in the run of fastcov, so that additional iterations show as a change; it is 1 if the size
+    determines the work. `before` holds calls to make right before runs of a name, outside the clock.
     """
 
     ours: Callable[[], Any]
@@ -52,23 +53,25 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """One operation.
+    """One measured operation.
 
     Attributes
     ----------
     name : str
     make : callable
-        Its task for a simulation, with what keywords the operation has.
+        Makes its task for a simulation; may take keywords.
     covers : tuple of str
-        What of the public face it measures, as "gram" or "Fit.apply".
+        The public functions that it measures, such as "gram" or "Fit.apply".
     sizes : sequence of Shape
-        Where it is measured in float64, and the smaller of them in float32.
+        The sizes at which it is measured in float64.
+    singles : sequence of Shape
+        The sizes at which it is measured in float32.
     peers : str or None
-        What `peers` calls it, where somebody else has it.
+        Its name in `peers`, if another library has it.
     needs : str or None
-        A library that it cannot do without.
+        A library that it requires.
     on_data : bool
-        Whether it looks at more of the responses than their shape.
+        Whether it uses the responses, and not only their shape.
     """
 
     name: str
@@ -82,7 +85,7 @@ class Operation:
 
     @property
     def keys(self) -> list[Key]:
-        """All sizes and precisions at which it is measured."""
+        """All sizes and precisions at which the operation is measured."""
         return [(self.name, shape, "float64") for shape in self.sizes] + [
             (self.name, shape, "float32") for shape in self.singles
         ]
@@ -101,7 +104,7 @@ def operation(
     needs: str | None = None,
     on_data: bool = True,
 ) -> Callable[[Callable[..., Task]], Callable[..., Task]]:
-    """Enter a function in OPERATIONS; `singles` are its sizes in float32, by default two of them."""
+    """Register a function in OPERATIONS; `singles` are its sizes in float32, by default two of `sizes`."""
     if singles is None:
         singles = [shape for shape in (SMALL, MIDDLE) if shape in sizes] or sizes[:1]
 
@@ -115,30 +118,30 @@ def operation(
 
 
 def bare(simulation: Simulation, *names: str) -> list[Any]:
-    """Routines of BLAS or LAPACK for the precision of X: `bare(simulation, "syrk", "potrf")`."""
+    """Return BLAS or LAPACK routines for the precision of X: `bare(simulation, "syrk", "potrf")`."""
     dtype = simulation.X.dtype
     blas = {"syrk", "gemm", "gemv"}
     return [(get_blas_funcs if name in blas else get_lapack_funcs)((name,), dtype=dtype)[0] for name in names]
 
 
 def covariance_flops(N: int, D: int) -> float:
-    """One triangle by SYRK, or all by the kernel that is faster of few conditions."""
+    """Return the flops of a triangle by SYRK, or of all by the kernel that is faster for few conditions."""
     return (2.0 if D <= FEW_CONDITIONS else 1.0) * N * D**2
 
 
 def pairs(D: int) -> int:
-    """P = D(D+1)/2, the pairs of conditions."""
+    """Return P = D(D+1)/2, the number of pairs of conditions."""
     return D * (D + 1) // 2
 
 
 def atom_bytes(shape: Shape, itemsize: int = 8) -> float:
-    """What a naive version holds that forms G: the products, their sum, and one of them in order."""
+    """Return the bytes of a naive version that forms G: products, their sum, and a reordered copy of one."""
     N, D = shape
     return 3.0 * itemsize * N * D**2
 
 
 def bare_products(X: NDArray[Any], count: int) -> Callable[[], None]:
-    """So many products with GᵀG as GEMMs alone, two for each."""
+    """Return a call of `count` products with GᵀG as bare GEMMs, two for each."""
     half, out = np.empty((X.shape[1],) * 2, X.dtype, order="F"), np.empty_like(X)
     (gemm,) = get_blas_funcs(("gemm",), dtype=X.dtype)
 
@@ -151,7 +154,7 @@ def bare_products(X: NDArray[Any], count: int) -> Callable[[], None]:
 
 
 def bare_steps(X: NDArray[Any], count: int) -> Callable[[], None]:
-    """So many covariances and products with an error: a SYRK and a GEMM for each."""
+    """Return a call of `count` covariances and products with an error: a SYRK and a GEMM for each."""
     error, out = np.zeros((X.shape[1],) * 2, X.dtype, order="F"), np.empty_like(X)
     syrk, gemm = get_blas_funcs(("syrk", "gemm"), dtype=X.dtype)
 
@@ -164,10 +167,10 @@ def bare_steps(X: NDArray[Any], count: int) -> Callable[[], None]:
 
 
 def bare_tiles(X: NDArray[Any]) -> Callable[[], None]:
-    """X Xᵀ by tiles, and a product of each with X: a SYRK and a GEMM, or three GEMMs, for each tile."""
+    """Return a call of X Xᵀ by tiles, each multiplied by X: a SYRK and a GEMM, or three GEMMs, per tile."""
     starts, (syrk, gemm) = range(0, len(X), TILE_ROWS), get_blas_funcs(("syrk", "gemm"), dtype=X.dtype)
     out = np.empty_like(X)
-    # As Fortran has them: columns for rows.
+    # In Fortran order: columns take the place of rows.
     parts = [(X[i : i + TILE_ROWS].T, out[i : i + TILE_ROWS].T) for i in starts]
     tile = np.empty((TILE_ROWS, TILE_ROWS), X.dtype, order="F")
 
@@ -187,5 +190,5 @@ def bare_tiles(X: NDArray[Any]) -> Callable[[], None]:
 
 
 def bare_eigenvectors(A: NDArray[Any]) -> Callable[[], Any]:
-    """All eigenvalues and eigenvectors, by the fastest of LAPACK's drivers and without a look for NaN."""
+    """Return a call of all eigenvalues and eigenvectors, by LAPACK's fastest driver, without a NaN check."""
     return lambda: eigh(A, driver="evd", check_finite=False)

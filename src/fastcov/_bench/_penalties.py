@@ -1,7 +1,7 @@
 """Operations on activations: each penalty on their covariance, with its gradient.
 
-Activations are the responses of a simulation, a unit a channel and a sample a condition. Where there are
-fewer samples m than units n, squared penalties go through an m x m product, and so does their floor.
+Activations are the responses of a simulation, with channels as units and conditions as samples. With fewer
+samples m than units n, squared penalties go through an m x m product, and so does their floor.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ from ._operation import TINY, WIDE, Task, bare, bare_steps, bare_tiles, operatio
 from ._reference import near, require, rounding
 
 Array = NDArray[Any]
-# From entries of rows of C, of which units: f_ij whose sum is the value, and ∂f/∂C.
+# Takes rows of C and their units; returns f_ij, whose sum is the value, and ∂f/∂C.
 Entries = Callable[[Array, slice], tuple[Array, Array]]
 
 LAYER, WIDE_LAYER, LARGE_LAYER = (2000, 500), (4000, 250), (20_000, 500)
-# Of fewer units than a batch has samples.
+# A layer with fewer units than its batch has samples.
 LONG_BATCH = (512, 4096)
 LAYERS = (TINY, LAYER, WIDE_LAYER, LARGE_LAYER)
-# Units of a block of a check, and those whose gradients are compared sample by sample.
+# Number of units in a block of a check, and of units whose gradients are compared sample by sample.
 BLOCK_UNITS, CHECKED = 256, 20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reference:
-    """Σ f(C_ij) and its gradient 2/(m − 1) F Ã from entries of C in float64, by blocks of units."""
+    """Compute Σ f(C_ij) and its gradient 2/(m − 1) F Ã from entries of C in float64, by blocks of units."""
 
     activations: Array
     entries: Entries
-    beside: Array | None = None  # what C is compared with
+    beside: Array | None = None  # the target that C is compared with
 
     @functools.cached_property
     def signs(self) -> Array:
-        """One for each sample."""
+        """A random sign for each sample."""
         return np.random.default_rng(0).choice([-1.0, 1.0], self.activations.shape[1])
 
     @functools.cached_property
     def expected(
         self,
     ) -> tuple[float, float, list[tuple[slice, Array, Array]], list[tuple[int, Array, Array]]]:
-        """The value; gradients of units, times signs; those of some units as they are; a bound after each.
+        """The value; gradients of all units times signs; full gradients of some units; a bound after each.
 
-        f is monotone on either side of its minimum, and F everywhere: what rounding of C_ij may do to them
-        is found where C_ij is as far off as it may be. Where it is zero, at a kink, any subgradient will do:
-        JAX takes another than PyTorch and NumPy.
+        f is monotone on each side of its minimum, and F everywhere, so the effect of rounding in C_ij is
+        largest at the largest possible error of C_ij. At a kink, where C_ij is zero, any subgradient is
+        accepted: JAX takes another one than PyTorch and NumPy.
         """
         (n, m), A = self.activations.shape, self.activations.astype(np.float64)
         sizes = np.linalg.norm(A, axis=1)  # before the mean is subtracted
@@ -82,7 +82,7 @@ class Reference:
         return value, allowed, projected, rows
 
     def check(self, result: Any) -> None:
-        """Raises InaccurateError unless value and gradient are within rounding."""
+        """Raise InaccurateError unless value and gradient are within rounding."""
         found, gradient = result
         require(np.shape(gradient) == self.activations.shape, f"shape {np.shape(gradient)}")
         value, allowed, projected, rows = self.expected
@@ -94,7 +94,7 @@ class Reference:
 
 
 def _close(result: Any, expected: Any, allowed: Any) -> None:
-    """As `near`, with a bound for each entry."""
+    """Check as `near` does, with a bound for each entry."""
     excess = np.abs(np.asarray(result, np.float64) - expected) - allowed
     require(np.max(excess) <= 0, f"off by {np.max(excess):.1e} more than rounding explains")
 
@@ -110,7 +110,7 @@ def _task(
     beside: Array | None = None,
     given: tuple[Any, ...] = (),
 ) -> Task:
-    """Activations are read and gradients written, 2wnm bytes, and a target is read once.
+    """Make a task that reads activations and writes gradients, 2wnm bytes, and reads a target once.
 
     The naive version holds C and F, and takes 4n²m flops.
     """
@@ -127,7 +127,7 @@ def _task(
     "mean-covariance", ["penalties.mean_covariance"], LAYERS, singles=(LAYER,), peers="mean_covariance"
 )
 def mean_covariance(simulation: Simulation) -> Task:
-    """5nm flops. The floor is one GEMV with ones, 2nm."""
+    """Mean covariance, 5nm flops. The floor is one GEMV with ones, 2nm."""
     A, (n, m) = simulation.X, simulation.X.shape
     (gemv,), ones = bare(simulation, "gemv"), np.ones(n, A.dtype)
     return _task(
@@ -142,9 +142,9 @@ def mean_covariance(simulation: Simulation) -> Task:
     peers="mean_absolute_covariance",
 )  # fmt: skip
 def mean_absolute_covariance(simulation: Simulation) -> Task:
-    """3n²m flops; of large layers n²m in float32 for signs, and n²m/6 additions.
+    """Mean absolute covariance, 3n²m flops; for large layers n²m in float32 for signs, and n²m/6 additions.
 
-    The floor is that of tiles, which signs undercut: SYRK and GEMM, 3n²m.
+    The floor is that of tiles, SYRK and GEMM, 3n²m, which the method of signs can undercut.
     """
     A, (n, m) = simulation.X, simulation.X.shape
     return _task(
@@ -160,7 +160,7 @@ def mean_absolute_covariance(simulation: Simulation) -> Task:
     singles=(LAYER,), peers="smooth_absolute_covariance",
 )  # fmt: skip
 def smooth_absolute_covariance(simulation: Simulation) -> Task:
-    """With ε a tenth of the mean variance: 3n²m flops, as the floor, SYRK and GEMM by tiles."""
+    """Smooth version, ε a tenth of the mean variance: 3n²m flops, like the floor, SYRK and GEMM by tiles."""
     A, (n, m) = simulation.X, simulation.X.shape
     epsilon = 0.1 * float(A.var(axis=1, dtype=np.float64).mean())
 
@@ -176,7 +176,7 @@ def smooth_absolute_covariance(simulation: Simulation) -> Task:
 
 
 def _squares(simulation: Simulation) -> tuple[float, Callable[[], Any]]:
-    """Flops and floor of a squared penalty, by samples where these are fewer than units: SYRK and GEMM."""
+    """Return flops and floor of a squared penalty: SYRK and GEMM, by samples if these are fewer."""
     n, m = simulation.X.shape
     floor = bare_steps(simulation.X, 1) if m < n else bare_tiles(simulation.X)
     return 3.0 * n * m * min(n, m), floor
@@ -187,7 +187,7 @@ def _squares(simulation: Simulation) -> tuple[float, Callable[[], Any]]:
     peers="mean_squared_covariance",
 )  # fmt: skip
 def mean_squared_covariance(simulation: Simulation) -> Task:
-    """3nm² flops through samples, as the floor; 3n²m by tiles where samples are more than units."""
+    """Mean squared covariance: 3nm² flops through samples, or 3n²m by tiles if m > n, like the floor."""
     A, n, (flops, floor) = simulation.X, len(simulation.X), _squares(simulation)
     return _task(
         simulation, lambda: fc.penalties.mean_squared_covariance(A),
@@ -197,7 +197,7 @@ def mean_squared_covariance(simulation: Simulation) -> Task:
 
 
 def _different(C: Array, units: slice, weight: float) -> tuple[Array, Array]:
-    """Weighted squares of all but the diagonal, and their slopes."""
+    """Return weighted squares of all entries off the diagonal, and their derivatives."""
     C = C.copy()
     C[np.arange(len(C)), np.arange(units.start, units.stop)] = 0.0
     return weight * C**2, 2 * weight * C
@@ -205,7 +205,7 @@ def _different(C: Array, units: slice, weight: float) -> tuple[Array, Array]:
 
 @operation("decov", ["penalties.decov"], (*LAYERS, LONG_BATCH), singles=(LAYER,), peers="decov")
 def decov(simulation: Simulation) -> Task:
-    """3nm² flops through samples, as the floor; 3n²m by tiles where samples are more than units."""
+    """DeCov: 3nm² flops through samples, or 3n²m by tiles if m > n, like the floor."""
     A, (flops, floor) = simulation.X, _squares(simulation)
     return _task(
         simulation, lambda: fc.penalties.decov(A), lambda: _naive.decov(A),
@@ -218,7 +218,7 @@ def decov(simulation: Simulation) -> Task:
     peers="vicreg_covariance",
 )  # fmt: skip
 def vicreg_covariance(simulation: Simulation) -> Task:
-    """As `decov`."""
+    """Covariance term of VICReg; flops and floor are those of `decov`."""
     A, n, (flops, floor) = simulation.X, len(simulation.X), _squares(simulation)
     return _task(
         simulation, lambda: fc.penalties.vicreg_covariance(A), lambda: _naive.vicreg_covariance(A),
@@ -231,9 +231,9 @@ def vicreg_covariance(simulation: Simulation) -> Task:
     singles=(LAYER,), peers="covariance_distance",
 )  # fmt: skip
 def covariance_distance(simulation: Simulation) -> Task:
-    """From the covariance of Y. 3n²m flops by tiles, or 2n²m + 3nm² with samples fewer than a third of units.
+    """Distance from the covariance of Y, 3n²m flops by tiles, or 2n²m + 3nm² if 3m < n.
 
-    The floor is SYRK and GEMM, by tiles or by samples, and there one more GEMM, with the target.
+    The floor is SYRK and GEMM, by tiles or by samples; by samples it has one more GEMM, with the target.
     """
     A, (n, m) = simulation.X, simulation.X.shape
     S = np.cov(simulation.Y.astype(np.float64))

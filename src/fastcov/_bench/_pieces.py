@@ -1,7 +1,7 @@
-"""Operations that a fit is made of: covariances, the Gram matrix and products with it, the loss.
+"""The operations that make up a fit: covariances, the Gram matrix and products with it, the loss.
 
-Flops and bytes are those of the leading terms, as each docstring has them, w bytes a number of X. An array
-that is read or written once counts once, what stays in the caches not at all.
+Flops and bytes are those of the leading terms, given in each docstring, with w bytes per number of X. An
+array that is read or written once counts once; data that stay in the caches do not count.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from ._reference import Reference, near, require, rounding
 
 CANDIDATES = 256
 COLUMNS = 200
-# Rows of X, or entries of a matrix, of which formulas that form G are checked.
+# Number of rows of X, or of entries of a matrix, for which formulas that form G are checked.
 CHECKED = 20
 
 
 def _drawn(simulation: Simulation, *shape: int) -> Any:
-    """Gains around one."""
+    """Draw random gains around one."""
     return np.random.default_rng(0).lognormal(0, 0.3, (*shape, len(simulation.X)))
 
 
@@ -54,7 +54,10 @@ def _vector(N: int) -> Any:
 
 @operation("covariance", ["covariance"], IN_MEMORY, singles=(SMALL, MIDDLE, LARGE), peers="covariance")
 def covariance(simulation: Simulation) -> Task:
-    """ND² flops, twice that of few conditions; X is read once, wND + 8D² bytes. The floor is SYRK of X."""
+    """Covariance: ND² flops, or twice that for few conditions; X is read once, wND + 8D² bytes.
+
+    The floor is SYRK of X.
+    """
     X, (N, D), w = simulation.X, simulation.X.shape, simulation.X.itemsize
     reference = Reference(X)
     (syrk,) = bare(simulation, "syrk")
@@ -70,9 +73,9 @@ def covariance(simulation: Simulation) -> Task:
 
 @operation("target-covariance", ["target_covariance"], (TINY, SMALL, FLY, LONG, LARGE))
 def target_covariance(simulation: Simulation) -> Task:
-    """The covariance of as many channels of Y, and the trace of X's; each is read once, 2wND + 8D² bytes.
+    """Covariance of Y, and the trace of that of X; X and Y are read once, 2wND + 8D² bytes.
 
-    The floor is SYRK of Y: a trace takes but 8ND flops.
+    Y has as many channels as X. The floor is SYRK of Y, because a trace takes only 8ND flops.
     """
     X, Y, (N, D), w = simulation.X, simulation.Y, simulation.X.shape, simulation.X.itemsize
     (syrk,) = bare(simulation, "syrk")
@@ -96,7 +99,7 @@ def target_covariance(simulation: Simulation) -> Task:
 
 @operation("gram", ["gram"], (TINY, SMALL, FLY, MIDDLE, WIDE, (4000, 500)), peers="gram")
 def gram(simulation: Simulation) -> Task:
-    """N²D flops; the triangle is written by SYRK, read and written by one pass, and mirrored: 2wN² bytes."""
+    """Gram matrix, N²D flops; SYRK writes a triangle, one pass reads, writes and mirrors it: 2wN² bytes."""
     X, (N, D), w = simulation.X, simulation.X.shape, simulation.X.itemsize
     centred = X - X.mean(axis=0)
     (syrk,) = bare(simulation, "syrk")
@@ -117,9 +120,9 @@ def gram(simulation: Simulation) -> Task:
 
 
 def _check_columns(simulation: Simulation, A: Any, chosen: Any) -> None:
-    """GᵀG[:, I]: some entries one by one, and all of them in a product with random signs.
+    """Check GᵀG[:, I]: some entries one by one, and all of them in a product with random signs.
 
-    They are inner products over D² numbers, of no more than 4 max ‖x_i‖⁴ in absolute values.
+    The entries are inner products over D² numbers, whose absolute values sum to at most 4 max ‖x_i‖⁴.
     """
     X, (N, D), random = simulation.X, simulation.X.shape, np.random.default_rng(0)
     reference, double = Reference(X), X.astype(np.float64)
@@ -129,13 +132,13 @@ def _check_columns(simulation: Simulation, A: Any, chosen: Any) -> None:
     near(A[np.ix_(i, j)], _naive.atoms(double, i).T @ _naive.atoms(double, chosen[j]), allowed)
     signs, v = random.choice([-1.0, 1.0], len(chosen)), np.zeros(N)
     v[chosen] = signs
-    # Errors of entries that are rounding alone add up as a walk.
+    # If the errors of entries are only rounding, their sum grows like a random walk.
     near(A @ signs, reference.adjoint(reference.atoms(v)), allowed * np.sqrt(len(chosen)))
 
 
 @operation("columns", ["GramOperator.columns"], (SMALL, MIDDLE, LONG, (20_000, 100)))
 def columns(simulation: Simulation) -> Task:
-    """GᵀG[:, I] of k channels: 2NDk flops, and w(ND + 2Nk) bytes. The floor is GEMM of X̃ and X̃[I]ᵀ."""
+    """Columns GᵀG[:, I] of k channels: 2NDk flops, w(ND + 2Nk) bytes. The floor is GEMM of X̃ and X̃[I]ᵀ."""
     X, (N, D), w = simulation.X, simulation.X.shape, simulation.X.itemsize
     chosen = np.sort(np.random.default_rng(1).choice(N, min(N, COLUMNS), replace=False))
     operator, ready = fc.GramOperator(X), X - X.mean(axis=0)
@@ -160,7 +163,7 @@ def columns(simulation: Simulation) -> Task:
 
 @operation("atom-norms", ["atom_norms"], (SMALL, MIDDLE, LONG, LARGE))
 def atom_norms(simulation: Simulation) -> Task:
-    """9ND flops, and X is read twice: for its mean, and for the norms; 2wND bytes."""
+    """Norms of atoms, 9ND flops; X is read twice, for its mean and for the norms: 2wND bytes."""
     X, (N, D), w = simulation.X, simulation.X.shape, simulation.X.itemsize
 
     def check(norms: Any) -> None:
@@ -175,7 +178,7 @@ def atom_norms(simulation: Simulation) -> Task:
 
 @operation("overlaps", ["overlaps"], IN_MEMORY)
 def overlaps(simulation: Simulation) -> Task:
-    """A covariance for the error, 2ND² flops for the product with it; X is read twice, 2wND bytes."""
+    """Overlaps: a covariance for the error, 2ND² flops for its product; X is read twice, 2wND bytes."""
     X, S, (N, D), w = simulation.X, simulation.S, simulation.X.shape, simulation.X.itemsize
     single = S.astype(X.dtype)
 
@@ -195,7 +198,7 @@ def overlaps(simulation: Simulation) -> Task:
 
 @operation("atoms", ["AtomOperator"], (TINY, SMALL, MIDDLE, LONG, NARROW, LARGE))
 def atoms(simulation: Simulation) -> Task:
-    """G v, raveled: 2ND² flops, and wND bytes. The floor is one GEMM."""
+    """Product G v as a vector: 2ND² flops, and wND bytes. The floor is one GEMM."""
     X, (N, D), w = simulation.X, simulation.X.shape, simulation.X.itemsize
     operator, v = fc.AtomOperator(X), _vector(N)
     single, half = v.astype(X.dtype), np.empty((D, D), X.dtype, order="F")
@@ -215,7 +218,7 @@ def atoms(simulation: Simulation) -> Task:
 
 @operation("adjoint", ["AtomOperator"], (TINY, SMALL, MIDDLE, LONG, NARROW, LARGE))
 def adjoint(simulation: Simulation) -> Task:
-    """Gᵀ vec(S): 2ND² flops, and wND bytes. The floor is one GEMM."""
+    """Product Gᵀ vec(S): 2ND² flops, and wND bytes. The floor is one GEMM."""
     X, S, (N, D), w = simulation.X, simulation.S, simulation.X.shape, simulation.X.itemsize
     operator, u, single = fc.AtomOperator(X), S.ravel(), S.astype(X.dtype)
     out, ready = np.empty_like(X), np.asfortranarray(single)
@@ -255,7 +258,7 @@ def application(simulation: Simulation) -> Task:
 
 
 def _loss_rounding(simulation: Simulation, z: Any) -> tuple[Any, float]:
-    """The loss at z, and how far rounding goes: the error of E times its size, and half its square."""
+    """Return the loss at z, and its rounding error: E's error times E's size, and half the error squared."""
     reference = Reference(simulation.X)
     C = reference.covariance(z)
     error = float(np.linalg.norm(C - simulation.S))
@@ -266,7 +269,7 @@ def _loss_rounding(simulation: Simulation, z: Any) -> tuple[Any, float]:
 
 @operation("loss", ["loss"], IN_MEMORY, singles=(SMALL, MIDDLE, LARGE), peers="loss")
 def loss(simulation: Simulation) -> Task:
-    """At one vector of gains: a covariance, and X is read once, wND bytes. The floor is one SYRK."""
+    """Loss at one vector of gains: a covariance; X is read once, wND bytes. The floor is one SYRK."""
     X, S, (N, D), w = simulation.X, simulation.S, simulation.X.shape, simulation.X.itemsize
     z = _drawn(simulation)
     single = z.astype(X.dtype)
@@ -284,9 +287,10 @@ def loss(simulation: Simulation) -> Task:
 
 @operation("losses", ["loss"], (TINY, SMALL, FLY, NARROW), singles=(TINY, SMALL), peers="losses")
 def losses(simulation: Simulation) -> Task:
-    """At K = 256 candidates: X is read once, wND + 8KN bytes. The floor is K SYRKs.
+    """Losses at K = 256 candidates: X is read once, wND + 8KN bytes. The floor is K SYRKs.
 
-    KN(D² + 3D) flops where all are products with pairs of conditions, as of few; else those of K covariances.
+    With few conditions, all losses are products with pairs of conditions, KN(D² + 3D) flops; otherwise they
+    take the flops of K covariances.
     """
     X, S, (N, D), w = simulation.X, simulation.S, simulation.X.shape, simulation.X.itemsize
     Z = _drawn(simulation, CANDIDATES)
@@ -314,7 +318,7 @@ def losses(simulation: Simulation) -> Task:
     singles=(SMALL, MIDDLE, LARGE), peers="loss_and_gradient",
 )  # fmt: skip
 def loss_and_gradient(simulation: Simulation) -> Task:
-    """A covariance and 2ND² flops; X is read twice, 2wND bytes. The floor is SYRK and GEMM."""
+    """Loss and gradient: a covariance and 2ND² flops; X is read twice, 2wND bytes. Floor: SYRK and GEMM."""
     X, S, (N, D), w = simulation.X, simulation.S, simulation.X.shape, simulation.X.itemsize
     z = _drawn(simulation)
     single = z.astype(X.dtype)

@@ -1,4 +1,4 @@
-"""Measures the cases of a suite, after checking that what is measured is right."""
+"""Check the results of the cases of a suite, and then time them."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from .._results.overshoot import OvershootWarning
 from .._timings.record import Record, Timed
 from .._timings.runs import FLOOR, NAIVE, OURS
 from . import _cases
-from ._case import Case, reference, told
+from ._case import Case, error_summary, reference
 from ._machine import load, machine
 from ._operation import Key, pairs
 from ._timing import interleaved
 
-# Simulated with 5 % of noise in each round, bursts, and 1 % between processes, no comparison of 20 unchanged
-# operations fails with 50 rounds, and 15 % more time for one is caught in 99 of 100; with 25 rounds 6 of 100
-# cannot be told, and 97 are caught.
+# Number of rounds. In simulations with 5 % of noise in each round, bursts, and 1 % between processes, no
+# comparison of 20 unchanged operations fails with 50 rounds, and 15 % more time for one operation is detected
+# in 99 of 100; with 25 rounds, 6 of 100 comparisons are undecided, and 97 are detected.
 ROUNDS = 50
-# Of ours and what it is compared with over time, whatever they take.
+# Fewest rounds of fastcov and of its reference, however long they take.
 LEAST = 15
-# Seconds of a first call that serve as its warm-up, where a run is only looked at.
+# A first call that takes longer than this, in seconds, serves as the warm-up of a run that is only reported.
 LONG = 1.0
 # Seconds for the rounds of one case, by suite.
 BUDGETS = {"quick": 1.0, "standard": 10.0, "full": 60.0}
-# Of what cases that take turns hold. What disturbs a machine lasts for seconds: where the rounds of a
-# case are spread over the time of many, it falls on few of them. With others at work, changes between two
-# records of the same code came out half as large as with the rounds of each case in a row.
+# Most bytes that cases hold that take turns. A disturbance of a machine lasts for seconds: if the rounds of a
+# case are spread over the time of many cases, it affects only a few of them. With others at work, changes
+# between two records of the same code were half as large as with the rounds of each case in a row.
 BATCH_BYTES = 512e6
-# Arrays like X: X and Y of a simulation, and what a case makes of it for its runs, as the order that BLAS
-# wants, centred or double ones, and the copies of two or three libraries.
+# Numbers of arrays of the size of X: X and Y of a simulation, and the copies that a case makes for its runs,
+# such as those in the order of BLAS, centred or in float64, and those of two or three libraries.
 SIMULATED, COPIES = 2, 4
 
 
@@ -53,30 +53,30 @@ def run(
     peers: bool = True,
     callback: Callable[[Progress], object] | None = None,
 ) -> Record:
-    """Check cases, and time them in rounds in which all of them take their turn.
+    """Check cases, and time them in rounds in which all of them take turns.
 
     Parameters
     ----------
     keys : sequence of (operation, shape, dtype)
         The cases.
     suite : str
-        What the record is called.
+        The name of the suite, for the record.
     rounds : int
-        In which all runs of all cases take their turn, as far as they fit into memory together.
+        Number of rounds, in each of which all runs of all cases that fit in memory together take turns.
     budget : float
         Seconds for a case, on average. Runs that would take more than their share have fewer rounds.
     threads : int, optional
-        For Numba and BLAS; by default as the process has them.
+        Threads for Numba and BLAS; by default those of the process.
     peers : bool
-        Whether what users would take instead is measured, too.
+        Whether to measure peers, too.
     callback : callable, optional
-        Called with a `Progress` of stage "bench" now and then; what it raises ends the run.
+        Called with a `Progress` of stage "bench" now and then; an exception from it ends the run.
 
     Raises
     ------
     RuntimeError
-        If ours or the naive version fails or is not accurate: a time of something wrong is none. A peer of
-        which that is true is left out, with its reason.
+        If fastcov or the naive version fails or is not accurate, because the time of a wrong result is
+        meaningless. A peer that fails or is not accurate is left out, with the reason.
     """
     settings = {"rounds": rounds, "budget": float(budget), "threads": threads, "peers": peers}
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -87,7 +87,7 @@ def run(
         watching(callback) as watch,
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore", OvershootWarning)  # it is timed, not used
+        warnings.simplefilter("ignore", OvershootWarning)  # the fit is timed, not used
         found = machine()
         for batch in _batches(keys):
             start, share = len(timed) / len(keys), len(batch) / len(keys)
@@ -105,7 +105,7 @@ def run(
 def _measured(
     keys: Sequence[Key], rounds: int, budget: float, peers: bool, tell: Callable[[float], object]
 ) -> list[Timed]:
-    """Cases that take turns. What they hold is free again when this returns."""
+    """Measure cases that take turns, and free their memory at the end."""
     cases: list[Case] = []
     runs: dict[tuple[int, str], Callable[[], Any]] = {}
     took: dict[tuple[int, str], float] = {}
@@ -131,9 +131,9 @@ def _measured(
 
 
 def _batches(keys: Sequence[Key]) -> Iterator[list[int]]:
-    """Places in `keys` of cases that are in memory together, and take their turn in the same rounds.
+    """Yield places in `keys` of cases that are in memory together, and take turns in the same rounds.
 
-    Those of one simulation come together, so that it is made once and they share it.
+    Cases of one simulation stay together, so that they share it and it is made once.
     """
     simulations: dict[tuple[tuple[int, int], str], list[int]] = {}
     for i, (_, shape, dtype) in enumerate(keys):
@@ -156,10 +156,10 @@ def _batches(keys: Sequence[Key]) -> Iterator[list[int]]:
 
 
 def _checked(case: Case) -> tuple[Case, dict[str, float]]:
-    """The case without the peers that fail or are wrong, and seconds of a first call of each run.
+    """Return the case without peers that fail or are wrong, and the seconds of a first call of each run.
 
-    But not of the floor, whose result is none. Raises where ours or the naive version is wrong: both are part
-    of this package.
+    The floor is not called, since it has no result. Raises an error if fastcov or the naive version is wrong,
+    because both are part of this package.
     """
     took: dict[str, float] = {}
     skipped = dict(case.skipped)
@@ -176,9 +176,10 @@ def _checked(case: Case) -> tuple[Case, dict[str, float]]:
             what = "is wrong" if isinstance(error, AssertionError) else "failed"
             if name in (OURS, NAIVE):
                 raise RuntimeError(
-                    f"What {name!r} gives for {case.name!r} {what} ({told(error)}): run 'fastcov doctor', or "
+                    f"What {name!r} gives for {case.name!r} {what} ({error_summary(error)}): run "
+                    "'fastcov doctor', or "
                     "choose other cases with --only."
                 ) from error
-            skipped[name] = f"it {what} ({told(error)})"
+            skipped[name] = f"it {what} ({error_summary(error)})"
     runs = {name: call for name, call in case.runs.items() if name not in skipped}
     return dataclasses.replace(case, runs=runs, skipped=skipped), took

@@ -1,4 +1,4 @@
-"""Studies of many fits, explanations, and what is done with a fit: prediction, files, an estimator.
+"""Operations of many fits, explanations, and uses of a fit: prediction, files, an estimator.
 
 Flops and bytes are those of the leading terms, as in `_pieces`.
 """
@@ -43,11 +43,11 @@ from ._reference import LinearSystem, Minimum, Reference, gains_of, near, requir
 RIDGES = tuple(float(share) for share in np.logspace(-4, 0, 100))
 FEW_RIDGES = tuple(float(share) for share in np.logspace(-4, 0, 8))
 FOLDS, MODES = 5, 50
-# The fewest for a p of 0.05.
+# The smallest number of shuffles that can give p = 0.05.
 SHUFFLES = 19
-# Fits of a long path that are checked.
+# Places of the fits of a long path that are checked.
 CHECKED = (0, 49, 99)
-# Held-out R² of one minimum, found twice to GRADIENT.
+# Largest difference in held-out R² between two runs that find the same minimum to GRADIENT.
 SCORE = 1e-3
 
 
@@ -55,7 +55,7 @@ SCORE = 1e-3
 def ridge_path(simulation: Simulation) -> Task:
     """100 linear fits by one eigendecomposition: 9n³ flops, n = min(N, D(D+1)/2), and 6ND² + 2n² for each.
 
-    24n² bytes. The floor is LAPACK's eigendecomposition of GᵀG.
+    They take 24n² bytes. The floor is LAPACK's eigendecomposition of GᵀG.
     """
     X, S, (N, D) = simulation.X, simulation.S, simulation.X.shape
     largest, n = absolute(simulation, 1.0), min(N, pairs(D))
@@ -84,7 +84,7 @@ def ridge_path(simulation: Simulation) -> Task:
 
 
 def _chain(X: Any, S: Any) -> list[fc.Fit]:
-    """Exact fits from the largest ridge on, each from the minimum before: what a fold of a study takes."""
+    """Make exact fits from the largest ridge down, each warm-started at the last minimum, as in a fold."""
     fits: list[fc.Fit] = []
     for ridge in sorted(FEW_RIDGES, reverse=True):
         gains = fits[-1].gains if fits else None
@@ -94,7 +94,7 @@ def _chain(X: Any, S: Any) -> list[fc.Fit]:
 
 @operation("exact-path", ["ridge_path"], (TINY, SMALL, FLY, MIDDLE), singles=(SMALL,))
 def exact_path(simulation: Simulation) -> Task:
-    """8 exact fits, each from the minimum before; flops of the products that they take."""
+    """8 exact fits, each warm-started at the last minimum; flops are those of their products."""
     X, S, (N, D) = simulation.X, simulation.S, simulation.X.shape
     values = absolute(simulation, 1.0) * np.array(FEW_RIDGES)
 
@@ -115,9 +115,9 @@ def exact_path(simulation: Simulation) -> Task:
     "cross-validate", ["cross_validate"], (TINY, SMALL, MIDDLE), singles=(SMALL,), peers="cross_validate"
 )
 def cross_validate(simulation: Simulation) -> Task:
-    """5 folds of 8 exact fits on four fifths of the conditions; flops and floor of a path of them a fold.
+    """5 folds of 8 exact fits on four fifths of the conditions; flops and floor are those of a path per fold.
 
-    What is compared is R² on the conditions held out, folds x ridges.
+    R² on the held-out conditions is compared, folds x ridges.
     """
     X, Y, (N, D) = simulation.X, simulation.Y, simulation.X.shape
     n_folds = min(FOLDS, D // 2)
@@ -126,7 +126,7 @@ def cross_validate(simulation: Simulation) -> Task:
         return fc.cross_validate(X, Y, relative_ridges=FEW_RIDGES, folds=n_folds, refit=None)
 
     folds = fc.cross_validate(X, Y, relative_ridges=[1.0], folds=n_folds, method="diagonal", refit=None).folds
-    # Of smaller ridges there are several minima, which predict differently.
+    # At smaller ridges there are several minima, which predict differently.
     k = next(k for k, share in enumerate(FEW_RIDGES) if share >= EXACT)
 
     def check(result: Any) -> None:
@@ -149,10 +149,10 @@ def cross_validate(simulation: Simulation) -> Task:
 
 @operation("permutation-test", ["permutation_test"], (TINY, SMALL), singles=(SMALL,))
 def permutation_test(simulation: Simulation) -> Task:
-    """20 studies of 5 folds with two linear fits each, and 20 fits of all conditions: flops of all fits.
+    """20 studies of 5 folds with two linear fits each, and 20 fits of all conditions; flops are those of all.
 
     The floor factorises once for each fold and λ, and once for all conditions, and solves for all 20 targets.
-    What is compared are the gains of all conditions, and p with what it is made of.
+    The gains from all conditions are compared, and p and the scores that it is computed from.
     """
     X, Y, (N, D) = simulation.X, simulation.Y, simulation.X.shape
     n_folds, n_ridges = min(FOLDS, D // 2), 2
@@ -190,14 +190,14 @@ def permutation_test(simulation: Simulation) -> Task:
 
 
 def _training(X: Any, Y: Any, train: Any) -> tuple[Any, Any]:
-    """X and the target of the conditions of a fold: the covariance of Y, with the trace of that of X."""
+    """Return X and the target for the conditions of a fold: Y's covariance, scaled to the trace of X's."""
     given = np.ascontiguousarray(X[:, train])
     S = Reference(Y[:, train]).covariance()
     return given, S * (np.trace(Reference(given).covariance()) / np.trace(S))
 
 
 def _held_out(X: Any, Y: Any, train: Any, test: Any, relative: float) -> float:
-    """R² of one fold from the definition, with gains of an exact fit that is checked."""
+    """Compute R² of one fold from its definition, with the gains of a checked exact fit."""
     given, S = _training(X, Y, train)
     fit = fc.fit(given, S, relative_ridge=relative, method="exact")
     Minimum(Reference(given), S, fit.ridge).check(fit)
@@ -207,16 +207,16 @@ def _held_out(X: Any, Y: Any, train: Any, test: Any, relative: float) -> float:
 
 
 def _spectrum_of(result: Any) -> Any:
-    """Eigenvalues of GᵀG, the largest first: of an explanation, or the first of a tuple."""
+    """Return eigenvalues of GᵀG, the largest first, from an explanation, or from the start of a tuple."""
     return np.asarray(result.spectrum if hasattr(result, "spectrum") else result[0], np.float64)
 
 
 def _check_explanation(simulation: Simulation, system: LinearSystem, result: Any, expected: Any) -> None:
-    """Eigenvalues and gains; and of an explanation of ours, the split of the error and a filter."""
+    """Check eigenvalues and gains, and for fastcov's explanation the split of the error and a filter."""
     X = simulation.X
     share = rounding(np.float64, len(X) + X.shape[1] ** 2)
     found = _spectrum_of(result)
-    common = min(len(found), len(expected))  # ours leaves out what is zero but for rounding
+    common = min(len(found), len(expected))  # fastcov leaves out eigenvalues that are zero up to rounding
     allowed = max(share, 1e-10) * float(expected[0])
     near(found[:common], expected[:common], allowed)
     near(expected[common:], np.zeros(len(expected) - common), allowed)
@@ -231,10 +231,10 @@ def _check_explanation(simulation: Simulation, system: LinearSystem, result: Any
 
 @operation("explain", ["explain"], (TINY, SMALL, FLY, MIDDLE), peers="explain")
 def explain(simulation: Simulation) -> Task:
-    """All modes: N²D + 9n³ flops and 24n² bytes, n = min(N, D(D+1)/2).
+    """Explanation by all modes: N²D + 9n³ flops and 24n² bytes, n = min(N, D(D+1)/2).
 
-    The floor is LAPACK's eigendecomposition of GᵀG. What is compared are the eigenvalues, the largest
-    first, and the gains.
+    The floor is LAPACK's eigendecomposition of GᵀG. The eigenvalues, the largest first, and the gains are
+    compared.
     """
     X, S, (N, D) = simulation.X, simulation.S, simulation.X.shape
     largest, n = absolute(simulation, 1.0), min(N, pairs(D))
@@ -261,10 +261,10 @@ def explain(simulation: Simulation) -> Task:
 
 @operation("modes", ["explain"], (MIDDLE, LONG, MANY), singles=(MANY,))
 def modes(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
-    """50 modes: 4ND² flops for each product with GᵀG, and 8N(6·50 + 200) bytes.
+    """Explanation by 50 modes: 4ND² flops for each product with GᵀG, and 8N(6·50 + 200) bytes.
 
     The naive version is `eigsh` of SciPy with products in NumPy. The floor is two GEMMs for each product;
-    of channels so few that there is none, LAPACK's eigendecomposition.
+    with so few channels that no products are needed, it is LAPACK's eigendecomposition.
     """
     X, S, (N, D) = simulation.X, simulation.S, simulation.X.shape
     largest = absolute(simulation, 1.0)
@@ -300,16 +300,16 @@ def modes(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
 
 
 def _operator(X: Any) -> LinearOperator:
-    """GᵀG in float64, in products with X."""
+    """Return GᵀG in float64 as an operator, by products with X."""
     reference, N = Reference(X), len(X)
     return LinearOperator((N, N), matvec=lambda v: reference.adjoint(reference.atoms(np.ravel(v))))
 
 
 @operation("apply", ["Fit.apply"], (TINY, SMALL, MIDDLE, LONG, LARGE))
 def apply(simulation: Simulation) -> Task:
-    """Prediction of as many new conditions: covariances at the gains and at ones, and 2wND bytes.
+    """Prediction of as many new conditions: covariances at the gains and at gains of one, and 2wND bytes.
 
-    The floor is two SYRKs. What is compared are the predicted covariance, and R² of both.
+    The floor is two SYRKs. The predicted covariance, and R² of both, are compared.
     """
     X, S, (N, D), w = simulation.X, simulation.S, simulation.X.shape, simulation.X.itemsize
     fit = fc.fit(X, S, relative_ridge=TRUSTED, method="diagonal")
@@ -340,7 +340,7 @@ def apply(simulation: Simulation) -> Task:
 
 @operation("save", ["Fit.save", "load"], (SMALL, MIDDLE, LARGE))
 def save(simulation: Simulation) -> Task:
-    """A fit to a file and back, 8(10N + 3D²) bytes each way; the naive version keeps gains and target."""
+    """Save a fit and load it, 8(10N + 3D²) bytes each way; the naive version saves only gains and target."""
     X, S, (N, D) = simulation.X, simulation.S, simulation.X.shape
     fit = fc.fit(X, S, relative_ridge=TRUSTED, method="diagonal")
     gains = fit.gains
@@ -366,9 +366,9 @@ def save(simulation: Simulation) -> Task:
 
 @operation("plan", ["plan"], (TINY, LARGEST), singles=(), on_data=False)
 def plan(simulation: Simulation) -> Task:
-    """What a fit would take: a few formulas, and neither flops nor bytes of the data.
+    """Plan of a fit: a few formulas, without flops or bytes of data.
 
-    The naive version has the leading flops of the direct solvers.
+    The naive version computes the leading flops of the direct solvers.
     """
     (N, D), P = simulation.X.shape, pairs(simulation.X.shape[1])
 
@@ -390,7 +390,7 @@ def plan(simulation: Simulation) -> Task:
 
 @operation("simulate", ["datasets.simulate"], (TINY, SMALL, MIDDLE, LONG, LARGE), singles=(LARGE,))
 def simulate(simulation: Simulation) -> Task:
-    """ND(2·8 + D) flops, 2wND bytes; the floor is as many normal numbers as it draws."""
+    """Simulation: ND(2·8 + D) flops, 2wND bytes; the floor draws as many normal numbers."""
     (N, D), w, dtype = simulation.X.shape, simulation.X.itemsize, simulation.X.dtype
 
     def check(result: Any) -> None:
@@ -407,7 +407,7 @@ def simulate(simulation: Simulation) -> Task:
 
 @operation("estimator", ["sklearn.GainModel"], (TINY, SMALL, MIDDLE, LONG), needs="sklearn")
 def estimator(simulation: Simulation) -> Task:
-    """`GainModel.fit` of the transposed responses; flops, bytes and floor of `fit`."""
+    """`GainModel.fit` of the transposed responses; flops, bytes and floor are those of `fit`."""
     model = importlib.import_module("fastcov.sklearn").GainModel
     X, S = simulation.X, simulation.S
     ridge = absolute(simulation, TRUSTED)

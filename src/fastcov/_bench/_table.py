@@ -1,4 +1,4 @@
-"""A record as a table, for a terminal or for a page."""
+"""Format a record as a table, for a terminal or for a Markdown page."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Collection, Sequence
 from .._timings.record import Record, Timed, others, size, times_ours
 from .._timings.runs import FLOOR, NAIVE, OURS, UNITS
 
-# Above this many processes for each core, before the start, others were at work.
+# If there were more processes per core than this before the start, others were at work.
 BUSY = 0.5
-# Of what one would take instead, the fastest that fit into a line of a terminal.
+# Number of peers, the fastest first, that fit into a line of a terminal.
 SHOWN = 2
 HEAD = ("operation", "size", "dtype", "fastcov", "GFLOP/s", "/ floor", "naive", "instead of it")
 
 
 def table(record: Record) -> str:
-    """For a terminal: what ran where, a line for each case, and what did not run."""
+    """Format a record for a terminal: the machine, a line for each case, and the runs that were skipped."""
     return "\n".join([
         *about(record),
         "",
@@ -27,14 +27,14 @@ def table(record: Record) -> str:
 
 
 def markdown(record: Record) -> str:
-    """For a page."""
+    """Format a record for a Markdown page."""
     rows = [HEAD, ("---",) * 3 + ("---:",) * 4 + ("---",), *map(_row, record.cases)]
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n\n".join(["  \n".join(about(record)), "\n".join(lines), *legend(record)])
 
 
 def aligned(rows: Sequence[Sequence[str]], left: Collection[int]) -> str:
-    """Columns as wide as they need to be, those of `left` flush left, the others flush right."""
+    """Align columns at their smallest widths, those in `left` flush left, the others flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
@@ -46,9 +46,9 @@ def aligned(rows: Sequence[Sequence[str]], left: Collection[int]) -> str:
 
 
 def about(record: Record) -> list[str]:
-    """Machine, versions, threads and variables, and whether others were at work.
+    """Describe machine, versions, threads and variables, and say whether others were at work.
 
-    Not those that threadpoolctl sets of itself, which begin with KMP_.
+    Variables that threadpoolctl itself sets, which begin with KMP_, are left out.
     """
     found = record.machine
     versions = [f"{name} {found['versions'].get(name)}" for name in ("numpy", "scipy", "numba", "python")]
@@ -69,7 +69,7 @@ def about(record: Record) -> list[str]:
 
 
 def disturbance(record: Record) -> str:
-    """That others were at work on the machine; nothing if they were not."""
+    """Say that others were at work on the machine; empty if they were not."""
     busy, cores = record.load[0], record.machine["cores"]
     return (
         f"others were at work, {busy:g} processes on {cores} cores before the start"
@@ -79,7 +79,7 @@ def disturbance(record: Record) -> str:
 
 
 def legend(record: Record) -> list[str]:
-    """What the columns are, and what did not run, once for each reason."""
+    """Explain the columns, and list the runs that were skipped, once for each reason."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for case in record.cases:
         for run, reason in case.skipped.items():
@@ -96,13 +96,13 @@ def legend(record: Record) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """Three digits with a unit."""
+    """Write seconds with three digits and a unit."""
     unit, scale = next((u for u in UNITS if seconds >= u[1]), UNITS[-1])
     return f"{_digits(seconds / scale)} {unit}"
 
 
 def _row(case: Timed, most: int | None = None) -> tuple[str, ...]:
-    """The cells of a line; of what one would take instead the fastest so many."""
+    """Return the cells of a line, with at most `most` peers, the fastest first."""
     median = statistics.median(case.seconds[OURS])
     instead = sorted((times_ours(case, run), run) for run in others(case))
     return (
@@ -119,7 +119,7 @@ def _row(case: Timed, most: int | None = None) -> tuple[str, ...]:
 
 
 def _digits(value: float) -> str:
-    """Three digits, without an exponent."""
+    """Write three digits, without an exponent."""
     return f"{value:.0f}" if value >= 99.95 else f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
 
 

@@ -1,4 +1,4 @@
-"""Timing on a noisy machine: rounds in which all implementations run, one after another, in one process."""
+"""Time on a noisy machine, by rounds in which all implementations run one after another in one process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from .._timings.runs import ratio
 
-# A run that takes less is called once before the clock starts, so that it finds its own data in the caches
-# and not what the one before left there.
+# A run that takes less than this, in seconds, is called once before the clock starts, so that it finds its
+# own data in the caches, and not those of the previous run.
 SETTLED = 0.05
 
 K = TypeVar("K", bound=Hashable)
@@ -26,17 +26,18 @@ def interleaved(
     clock: Callable[[], float] = time.perf_counter,
     before: Mapping[K, Callable[[], Any]] = MappingProxyType({}),
 ) -> dict[K, list[float]]:
-    """Seconds of each run in each round: first to last, last to first, and so on.
+    """Return the seconds of each run in each round, in the order first to last, last to first, and so on.
 
-    All run in every round but those that would take more than their share of `budget` seconds, which sit
-    out after the rounds that they have time for (`least` of them, or one). So times of one place in two
-    lists are of one round, and whatever else the machine did then fell on both. `callback` is told the share
-    of rounds that is done; `clock` is asked for the seconds. Each is called once before, but those in `warm`.
-    `before` is what happens right before each run of a name, outside the clock.
+    All runs take part in every round, except that a run which would take more than its share of `budget`
+    seconds drops out after the rounds that it has time for (at least `least`, or one). Times at the same
+    place in two lists are thus from the same round, in which other work on the machine affected both.
+    `callback` gets the finished share of rounds, and `clock` returns the seconds. Each run is called once
+    before the first round, except those in `warm`. `before` holds calls to make right before each run of a
+    name, outside the clock.
     """
     seconds: dict[K, list[float]] = {name: [] for name in runs}
     first = {}
-    for name, run in runs.items():  # compiles, and touches what is to be touched
+    for name, run in runs.items():  # compiles the code, and touches the data
         first[name] = SETTLED
         if name not in warm:
             start = clock()
@@ -49,7 +50,7 @@ def interleaved(
             done = seconds[name]
             if len(done) < i or (
                 i >= least.get(name, 1) and sum(done) * (i + 1) / i > share
-            ):  # once out, out for good
+            ):  # a run that has dropped out never returns
                 continue
             if first[name] < SETTLED:
                 runs[name]()
@@ -63,6 +64,6 @@ def interleaved(
 
 
 def paired(a: Callable[[], Any], b: Callable[[], Any], pairs: int) -> float:
-    """Median of time(a) / time(b) over pairs of runs, interleaved A B B A in one process."""
+    """Return the median of time(a) / time(b) over pairs of runs, interleaved A B B A in one process."""
     seconds = interleaved({"a": a, "b": b}, pairs)
     return ratio(seconds["a"], seconds["b"])

@@ -1,1 +1,1 @@
-"""What a fit explains: modes of the covariance error, channels, and what no gains can reach."""
+"""Explanations of a linear fit: modes of the covariance error, channels, and what no gains can reach."""

@@ -1,9 +1,9 @@
-"""The range of G: what of an error gains can reach at all, to first order.
+"""The range of G: the part of an error that gains can reach at all, to first order.
 
-Eigenvectors of GᵀG are not good for it. Its eigenvalues are σ², and below N ε of the largest they are
-rounding, so that singular values of G below √(N ε) are lost; on recordings that took 0.14 % off what is
-unreachable. Atoms of norm one, a pivoted Cholesky factor of their Gram, and residuals that are computed with
-the atoms themselves tell far more.
+Eigenvectors of GᵀG are too inaccurate for it. Its eigenvalues are σ², and below N ε of the largest they are
+rounding. Singular values of G below √(N ε) are therefore lost; on recordings, that took 0.14 % off the
+unreachable part. Far more is resolved by atoms of norm one, a pivoted Cholesky factor of their Gram matrix,
+and residuals that are computed with the atoms themselves.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from .modes import Complete
 Array = NDArray[np.float64]
 
 EPSILON = float(np.finfo(np.float64).eps)
-# Conjugate gradients end in two or three steps where the factor is good to more than a few digits.
+# Limit on steps of conjugate gradients. They end in two or three steps if the Cholesky factor is good to more
+# than a few digits.
 MOST_STEPS = 20
-# Directions of less than this share of the largest are in no basis: they are known to a millionth at best,
-# and rounding of a mean 10⁵ times as large as what it is taken from leaves as much.
+# Directions below this fraction of the largest are left out of a basis. They are known to a millionth at
+# best, and rounding leaves as much where a mean is 10⁵ times as large as the deviations from it.
 RESOLVED = 1e-9
-# Combinations of atoms that are made together.
+# Number of combinations of atoms that are computed together.
 TOGETHER = 256
 
 
@@ -38,14 +39,14 @@ class Range(Protocol):
     """The range of G."""
 
     def residual(self, error: Array) -> Array:
-        """What of a matrix (D, D) is outside."""
+        """The part of a matrix (D, D) outside the range."""
 
     def squares(self, errors: Array, overlaps: Array) -> Array:
-        """‖·‖² (T,) of what of a stack of matrices (T, D, D) is inside; overlaps (T, N) are Gᵀ of them."""
+        """‖·‖² (T,) of the parts inside the range of matrices (T, D, D), whose overlaps Gᵀe are (T, N)."""
 
 
 def range_of(start: Start, modes: Complete) -> Range:
-    """The range, by the shape of G and what its modes say of it."""
+    """The range, in a form chosen by the shape of G and by its modes."""
     if not start.norms.any():
         return _Nothing()
     if not modes.state.dual:
@@ -56,10 +57,11 @@ def range_of(start: Start, modes: Complete) -> Range:
 
 
 def _recompute_weak(start: Start, A: Array) -> None:
-    """Rows and columns of GᵀG (N, N) of channels that are weak beside the mean m, from their atoms.
+    """Recompute from atoms the rows and columns of GᵀG (N, N) of channels that are weak beside the mean m.
 
-    GᵀG comes from products of centred responses, in which |x_i|² is a difference of numbers near |m|²: off by
-    ε |m|⁴ / ‖g_i‖² for atoms of norm one, which is kept below N ε. 4ND² flops for each of them.
+    GᵀG is computed from products of centred responses, in which |x_i|² is a difference of numbers near |m|².
+    For atoms of norm one, its error is ε |m|⁴ / ‖g_i‖², which is to stay below N ε. 4ND² flops for each
+    channel recomputed.
     """
     problem, (N, _) = start.problem, start.problem.shape
     square = blas.dot(problem.mean, problem.mean)
@@ -74,7 +76,7 @@ def _recompute_weak(start: Start, A: Array) -> None:
 
 
 class _Nothing:
-    """No channel has an atom."""
+    """The range if all atoms are zero."""
 
     def residual(self, error: Array) -> Array:
         return error
@@ -84,7 +86,7 @@ class _Nothing:
 
 
 class _Everything:
-    """The atoms span all symmetric matrices: GGᵀ has no eigenvalue of zero or rounding."""
+    """The range if the atoms span all symmetric matrices: GGᵀ has no eigenvalue at or below rounding."""
 
     def residual(self, error: Array) -> Array:
         return np.zeros_like(error)
@@ -95,20 +97,21 @@ class _Everything:
 
 @dataclasses.dataclass(frozen=True)
 class _Atoms:
-    """Atoms, of norm one, of which none is in the span of the others, and LLᵀ of their Gram.
+    """Linearly independent atoms, of norm one, and the Cholesky factorisation LLᵀ of their Gram matrix.
 
-    An atom counts as in the span of those chosen before it where what it has outside is less than √(N ε) of
-    it (4e-7 of N = 871): the square is a pivot of the factorisation, and smaller pivots are rounding.
+    An atom counts as in the span of those chosen before it if its part outside is below √(N ε) of its norm
+    (4e-7 for N = 871). The square of this part is a pivot of the factorisation, and smaller pivots are
+    rounding.
     """
 
     start: Start
     chosen: NDArray[np.intp]  # numbers of the channels, by falling pivot (rank,)
-    scales: Array  # 1 / ‖g_i‖ of those
+    scales: Array  # 1 / ‖g_i‖ of these
     factor: Array  # L (rank, rank)
 
     @classmethod
     def of(cls, start: Start) -> _Atoms:
-        """N²D + N³/3 flops and 16N² bytes."""
+        """Choose and factorise the atoms, in N²D + N³/3 flops and 16N² bytes."""
         N, D = start.problem.shape
         require_memory(8 * N * (2 * N + D), f"Cholesky factors of {N} channels", "ask for fewer modes")
         sizes = np.sqrt(start.norms)
@@ -123,9 +126,9 @@ class _Atoms:
         return cls(start, chosen, scales[chosen], np.ascontiguousarray(A[:rank, :rank]))
 
     def residual(self, error: Array) -> Array:
-        """Least squares by conjugate gradients, with the factor as preconditioner: 4ND² flops a step.
+        """Least squares by conjugate gradients, preconditioned by the Cholesky factor; 4ND² flops a step.
 
-        The first step is the solution of the semi-normal equations, the next correct it.
+        The first step is the solution of the semi-normal equations; the next steps correct it.
         """
         problem = self.start.problem
         left, total = error.copy(), float(np.square(error).sum())
@@ -143,27 +146,27 @@ class _Atoms:
             if not (size > 0 and length > 0):
                 break
             left -= (size / length) * image
-            # What this took off ‖left‖².
+            # Stop once a step hardly reduces ‖left‖².
             if size * (size / length) <= EPSILON * float(np.square(left).sum()) + EPSILON**2 * total:
                 break
         return left
 
     def squares(self, errors: Array, overlaps: Array) -> Array:
-        """‖L⁻¹ b‖² of the semi-normal equations, which is good to the condition of the factor."""
+        """‖L⁻¹ b‖² of the semi-normal equations, as accurate as the condition of the factor allows."""
         b = self._overlaps(overlaps)
         return blas.dots(b, blas.cholesky_solve(self.factor, b))
 
     def _overlaps(self, overlaps: Array) -> Array:
-        """Those of chosen atoms, of norm one."""
+        """Overlaps of the chosen atoms, scaled to atoms of norm one."""
         return np.ascontiguousarray(overlaps[:, self.chosen] * self.scales)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Basis:
-    """Of more channels than pairs of conditions whose atoms do not span all: an orthonormal basis.
+    """An orthonormal basis, for more channels than pairs of conditions whose atoms do not span all matrices.
 
-    As many random combinations of atoms of norm one as there are pairs span the same, and their QR
-    factorisation with pivoting has it.
+    Random combinations of atoms of norm one, as many as there are pairs, span the same space. Their pivoted
+    QR factorisation gives the basis.
     """
 
     D: int
@@ -171,7 +174,7 @@ class _Basis:
 
     @classmethod
     def of(cls, start: Start) -> _Basis:
-        """4NP² + 4P³ flops, and 8 (2P² + 256N) bytes."""
+        """Compute the basis, in 4NP² + 4P³ flops and 8 (2P² + 256N) bytes."""
         N, D = start.problem.shape
         P = n_pairs(D)
         n = min(N, P)
@@ -191,7 +194,7 @@ class _Basis:
 
     def residual(self, error: Array) -> Array:
         left = pack(error[np.newaxis])
-        for _ in range(2):  # the second takes what rounding left
+        for _ in range(2):  # the second pass removes what rounding left
             left -= blas.product(blas.product(left, self.rows, tb=True), self.rows)
         return unpack(left, self.D)[0]
 

@@ -1,4 +1,4 @@
-"""Why one channel's gain is what it is: what it would be alone, and what each other channel adds."""
+"""One channel's gain, decomposed: what it would be alone, and what each other channel adds."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ Array = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Contributions:
-    """One channel's δ as a sum: that of the diagonal fit, and what each other channel adds.
+    """One channel's δ as a sum: δ of the diagonal fit, and what each other channel adds.
 
-    Row i of (GᵀG + λI) δ = Gᵀe₀, divided by its diagonal ‖g_i‖² + λ:
+    The sum is row i of (GᵀG + λI) δ = Gᵀe₀, divided by its diagonal ‖g_i‖² + λ, where g_i is the atom of
+    channel i and e₀ the error at gains of one:
 
         δ_i = g_iᵀe₀ / (‖g_i‖² + λ) + Σ_{j≠i} −(GᵀG)_ij δ_j / (‖g_i‖² + λ)
 
-    A channel whose atom resembles g_i and whose gain rises corrects part of the same error, and takes from
-    δ_i; the diagonal fit leaves that out.
+    A channel with a rising gain and an atom similar to g_i corrects part of the same error, and so reduces
+    δ_i. The diagonal fit ignores this.
 
     Attributes
     ----------
     channel : int or str
         Its name, or its number from 0.
     index : int
+        Its number from 0.
     delta : float
         δ_i = z_i − 1.
     diagonal : float
@@ -36,9 +38,9 @@ class Contributions:
     others : ndarray, shape (N,)
         What each channel adds to δ_i; 0 for the channel itself. ``diagonal + others.sum()`` is `delta`.
     coherence : ndarray, shape (N,)
-        Cosines of g_i and each atom; 0 where one is zero.
+        Cosine between g_i and each atom; 0 if either is zero.
     names : tuple
-        Of all channels: names, or numbers from 0.
+        Names of all channels, or numbers from 0.
     """
 
     channel: Any

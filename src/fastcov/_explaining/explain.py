@@ -30,13 +30,14 @@ from .permuted import Permuted, permuted
 
 Array = NDArray[np.float64]
 
-# Up to this order all modes are computed by default: eigenvectors of some seconds.
+# Up to this order all modes are computed by default: eigenvectors then take some seconds.
 ALL_MODES = 2500
-# Of larger problems, so many.
+# Default number of modes for larger problems.
 FIRST_MODES = 50
-# A Krylov space that leaves more than this of the overlaps is warned of.
+# A Krylov space with a larger residual than this, relative to the overlaps, triggers a warning.
 ENOUGH = 1e-10
-# Permuted targets: their means are good to a quarter of their spread, and each takes a hundredth of the time.
+# Default number of permuted targets. Their means are accurate to a quarter of their spread, and each target
+# takes a hundredth of the time.
 SHUFFLES = 19
 _STATS = {"solver": "modes", "reason": "they are computed anyway"}
 EPSILON = float(np.finfo(np.float64).eps)
@@ -60,43 +61,44 @@ def explain(
 ) -> Explanation:
     """Explain the linear fit: which errors it corrects, through which modes, and why each gain moves.
 
-    With the atoms G = [vec(x_i x̃_iᵀ + x̃_i x_iᵀ)] and the error e₀ = vec(S − XᵀJX), the linear fit is
-    δ = (GᵀG + λI)⁻¹ Gᵀe₀. Seen in turn:
+    Let x_i be row i of X, and x̃_i row i of JX, where J removes the mean over channels. G has the atoms
+    g_i = vec(x_i x̃_iᵀ + x̃_i x_iᵀ) as columns, and the error is e₀ = vec(S − XᵀJX). The linear fit is
+    δ = (GᵀG + λI)⁻¹ Gᵀe₀. It is explained in four ways:
 
     * each gain is the inner product of a filter, row i of (GᵀG + λI)⁻¹, and the overlaps Gᵀe₀; or, split
       evenly, of a whitened filter W e_i and the whitened overlaps W Gᵀe₀, W = (GᵀG + λI)^(−1/2);
     * in the modes G = U Σ Vᵀ, δ = Σ_k v_k σ_k (u_kᵀe₀) / (σ_k² + λ): a covariance mode u_k of the error is
       corrected by the gain mode v_k, shrunk by σ_k² / (σ_k² + λ);
-    * what of e₀ lies outside the range of G no gains can reach, to first order;
-    * each channel's gain is that of the diagonal fit and what other channels with like atoms take from it
-      or add to it.
+    * no gains can reach, to first order, the part of e₀ outside the range of G;
+    * each channel's gain is that of the diagonal fit, plus or minus what channels with similar atoms
+      contribute.
 
     Parameters
     ----------
     X, S, responses
-        As for `fit`; one target. X and responses may be dask arrays; what has an entry for each channel and
-        mode then is brought here.
+        As for `fit`, with one target. X and responses may be dask arrays; arrays with an entry for each
+        channel and mode are then brought to this process.
     ridge, relative_ridge : float
-        λ, or λ over the largest eigenvalue of GᵀG, as for `fit`. 0 is the solution of minimum norm, and its
-        filters the rows of the pseudoinverse.
+        λ, or λ over the largest eigenvalue of GᵀG, as for `fit`. 0 gives the minimum-norm solution, whose
+        filters are the rows of the pseudoinverse.
     center : bool, default True
-        Whether the covariance is that of responses less their mean over channels.
+        Whether the mean over channels is removed from responses; otherwise J is the identity.
     nuisance, pairs
-        As for `fit`. Errors, atoms and covariance modes are then what nuisance terms leave of them, times √w
-        for weights w of pairs.
+        As for `fit`. Errors, atoms and covariance modes then have nuisance terms projected out, and are
+        multiplied by √w for weights w of pairs.
     modes : int, optional
-        How many modes to compute, the largest first. By default all where min(N, D(D+1)/2) is at most 2500,
-        and 50 beyond. With fewer than all, no N x N matrix is formed: what lies outside the modes is found in
-        a Krylov space for each vector, and what needs all modes is a bound, as said in `Explanation`.
+        How many modes to compute, the largest first. By default all if min(N, D(D+1)/2) is at most 2500, else
+        50. With fewer than all, no N x N matrix is formed. The rest of each vector is then found in a Krylov
+        space, and quantities that need all modes are bounds, as said in `Explanation`.
     shuffles : int, default 19
-        Targets with permuted conditions that are fitted beside S with all modes, from the same
-        decomposition, to compare with; none where not all modes are computed.
+        Number of targets with permuted conditions that are fitted for comparison, from the same
+        decomposition; none unless all modes are computed.
     rng : default 0
-        What `numpy.random.default_rng` takes: the vector that Lanczos begins with, and permutations.
+        Anything that `numpy.random.default_rng` takes. It draws the first Lanczos vector, and permutations.
     memory_budget : float, optional
-        Bytes for solvers of filters beyond X, where not all modes are computed.
+        Bytes beyond X for the solvers of filters, if not all modes are computed.
     callback : callable, optional
-        Called with a `Progress` as the work goes on. What it raises ends it.
+        Called with a `Progress` as the work goes on. An exception that it raises ends the work.
 
     Returns
     -------
@@ -105,27 +107,27 @@ def explain(
     Raises
     ------
     TypeError, ValueError
-        As for `fit`; for several targets, for a ridge that is no number, or for one that does not count
-        beside GᵀG where not all modes are asked for.
+        As for `fit`; for several targets, for a ridge that is not one number, or for a ridge too small to
+        count beside GᵀG if not all modes are computed.
     MemoryError
-        If the modes do not fit the memory that is available.
+        If the modes do not fit the available memory.
 
     Warns
     -----
     ConvergenceWarning
         If the Krylov space of the overlaps is too small for so small a ridge.
     OvershootWarning
-        If the exact loss of the linear fit is above that at gains of one: what is explained is no help then.
+        If the exact loss of the linear fit is above that at gains of one. The explained fit is then no help.
 
     Notes
     -----
-    All modes: N²D + 9n³ flops for n = min(N, P), P = D(D+1)/2 (NP² in place of N²D where P < N), and 24n²
-    bytes; N³/3 more for what can be reached (4NP² + 4P³ where P < N and atoms do not span all), and
-    2N (D² + 2n) for each permuted target. K modes: some 3 to 5 products with GᵀG (4ND² flops) for each, and
+    All modes take N²D + 9n³ flops for n = min(N, P), P = D(D+1)/2 (NP² in place of N²D if P < N), and 24n²
+    bytes. The reachable part takes N³/3 more (4NP² + 4P³ if P < N and atoms do not span all), and each
+    permuted target 2N (D² + 2n). K modes take about 3 to 5 products with GᵀG (4ND² flops) each, and
     8N(6K + 200) bytes at most.
-    With all modes what is out of reach is right to 1e-8 of ‖e₀‖², but for directions in which atoms of norm
-    one have a singular value between 1e-11 and 2e-6 of the largest: these may count either way.
-    X is not copied: later parts, as filters, read it again, so it has to stay as it is.
+    With all modes, `unreachable` is right to 1e-8 of ‖e₀‖². The exception is directions in which atoms of
+    norm one have a singular value between 1e-11 and 2e-6 of the largest, which may count either way.
+    X is not copied. Filters and other later results read it again, so it has to stay as it is.
 
     Examples
     --------
@@ -168,7 +170,7 @@ def explain(
             )
         else:
             found = Truncated.of(system, wanted, settings.rng, watch)
-        # What modes too small to be told from rounding have of the overlaps is outside of the known ones.
+        # Modes too small to be told from rounding contribute to the part of the overlaps outside known modes.
         parts = found.parts(start.overlaps[0], within=system.singular)
         outcome = certified(start, chosen, settings, _solved(start, chosen, found, parts), _STATS)
         if outcome.status == "max-iterations":
@@ -188,7 +190,7 @@ def explain(
 
 
 def _solved(start: Start, ridge: Ridge, modes: Complete | Truncated, parts: Parts) -> Solution:
-    """δ, from the modes."""
+    """Solve for δ with the modes."""
     if isinstance(modes, Complete):
         return modes.state.solve(start.overlaps)
     delta = parts.function(lambda t: 1.0 / (t + ridge.penalty.largest))
@@ -200,7 +202,7 @@ def _explanation(
     start: Start, system: System, settings: Settings, modes: Complete | Truncated, parts: Parts, fit: Fit,
     shuffles: int,
 ) -> Explanation:  # fmt: skip
-    """What takes all of the error, or of the spectrum."""
+    """Build the explanation from the quantities that need the whole error or the whole spectrum."""
     problem, error, values = start.problem, start.error[0], modes.values
     others = Permuted.none()
     if isinstance(modes, Complete):
@@ -214,7 +216,8 @@ def _explanation(
     total, unreachable, left_by_ridge, left = (
         float(problem.unscaled(np.square(M).sum(), y=4)) for M in matrices
     )
-    # The modes that are not known share what they leave of the trace: unevenly at worst, evenly at best.
+    # The unknown modes share the rest of the trace of GᵀG. Sharing it unevenly gives the lower bound of the
+    # degrees of freedom; sharing it evenly, the upper.
     n = min(problem.shape[0], n_pairs(problem.shape[1])) - len(values)
     rest = 0.0 if modes.complete else max(0.0, float(start.norms.sum() - values.sum()))
 
@@ -242,7 +245,7 @@ def _explanation(
 
 
 def _best(start: Start, parts: Parts) -> Array:
-    """e₀ in the modes and the Krylov space that are known, as a matrix: a bound of what can be reached."""
+    """Projection of e₀ on the known modes and Krylov space, as a matrix: a bound of the reachable part."""
     rounding = start.problem.shape[0] * EPSILON * float(parts.values.max(initial=0.0))
 
     def inverse(t: Any) -> Any:

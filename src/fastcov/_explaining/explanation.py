@@ -1,4 +1,4 @@
-"""Explanation: a linear fit taken apart, as users see it."""
+"""Explanation: the decomposition of a linear fit, as returned to users."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from .tables import remark, table
 
 Array = NDArray[np.float64]
 
-# Rows of the inverse that are solved for together, and modes that are made together.
+# Number of rows of the inverse that are solved for together, and of modes that are computed together.
 TOGETHER = 256
 # Filters are solved for to this relative residual.
 FILTER_TOL = 1e-12
-# One that is left further away is warned of.
+# A filter with a larger residual than this triggers a warning.
 LOOSE = 1e-9
 
 
@@ -40,49 +40,49 @@ LOOSE = 1e-9
 class Explanation:
     """Why a linear fit δ = (GᵀG + λI)⁻¹ Gᵀe₀ has the gains it has; prints itself as a table.
 
-    Of the modes G = U Σ Vᵀ it knows K: all above rounding where `complete`, otherwise the largest. Channels
-    are asked for by name, or, unless names are numbers, by number from 0. Units are X to the fourth for
-    overlaps, σ² and squared norms of errors. It reads X again for what is asked of it later, so X has to stay
-    as it is.
+    G has the atoms g_i as columns, and e₀ is the error at gains of one; see `explain`. K of the modes
+    G = U Σ Vᵀ, with singular values σ_k, are known: all above rounding if `complete`, else the largest.
+    Channels are given by name or, unless names are numbers, by number from 0. Overlaps, σ² and squared norms
+    of errors are in units of X to the fourth. Some methods read X again, so X has to stay as it is.
 
     Attributes
     ----------
     fit : Fit
         The linear fit, with its certificate.
     overlaps : ndarray, shape (N,)
-        Gᵀe₀: downhill of the loss at gains of one.
+        Gᵀe₀, the negative gradient of the loss at gains of one.
     squared_norms : ndarray, shape (N,)
         ‖g_i‖², the diagonal of GᵀG.
     spectrum : ndarray, shape (K,)
-        σ_k², from the largest to the smallest: eigenvalues of GᵀG.
+        σ_k², the eigenvalues of GᵀG, from the largest to the smallest.
     complete : bool
-        Whether these are all that can be told from rounding: σ_k² above N ε of the largest, in double
-        precision singular values down to some 1e-7 of the largest.
+        Whether `spectrum` has every σ_k² that can be told from rounding, above N ε of the largest (ε: machine
+        epsilon). In double precision these are singular values down to about 1e-7 of the largest.
     total : float
-        ‖e₀‖² = ‖S − XᵀJX‖²_F. It is the sum of the next two.
+        ‖e₀‖² = ‖S − XᵀJX‖²_F, the sum of `reachable` and `unreachable`.
     reachable, unreachable : float
         Squared norms of e₀ projected on the range of G, and on its left null space. The linear loss cannot
-        fall below half of the second. Complete, they are right to 1e-8 of their sum, for more modes are
-        told apart for them than `spectrum` has, with one exception: directions in which atoms of norm one
-        have a singular value between 1e-11 and 2e-6 of the largest may count as reachable or not. What an
-        atom has outside the span of the others is rounding below √(N ε) of its norm (4e-7 where N is 871)
-        and counts as unreachable; where N > P = D(D+1)/2 and the atoms do not span all, so do directions
-        below 1e-9. Not complete, they are bounds from a Krylov space: there may be more to reach.
+        fall below half of the second. If complete, they are right to 1e-8 of their sum, because they resolve
+        more modes than `spectrum`. One exception: directions in which atoms of norm one have a singular value
+        between 1e-11 and 2e-6 of the largest may count as either. The part of an atom outside the span of the
+        others is rounding if it is below √(N ε) of its norm (4e-7 where N is 871), and counts as unreachable.
+        If N > P = D(D+1)/2 and the atoms do not span all, so do directions below 1e-9. If not complete, both
+        are bounds from a Krylov space: more may be reachable.
     left_by_ridge : float
-        Squared norm of what is reachable and, for the sake of λ, not corrected. The fit leaves
+        Squared norm of the reachable part of e₀ that the fit leaves uncorrected because of λ. The fit leaves
         ‖e₀ − Gδ‖² = unreachable + left_by_ridge.
     linear_loss : float
         ½‖e₀ − Gδ‖² + (λ/2)‖δ‖².
     dof : float
-        Effective degrees of freedom, Σ σ² / (σ² + λ) over all modes. Not complete, a lower bound.
+        Effective degrees of freedom, Σ σ² / (σ² + λ) over all modes; a lower bound if not complete.
     dof_upper : float
-        An upper bound, from the trace of GᵀG; `dof` where complete.
-    corrected_permuted, left_by_ridge_permuted : ndarray, shape (K,)
+        An upper bound of these, from the trace of GᵀG; equal to `dof` if complete.
+    corrected_permuted, left_by_ridge_permuted : ndarray, shape (shuffles,)
         Shares of ‖e₀‖² that the same fit corrects, and that the ridge holds back, for each of `shuffles`
-        targets that are S with its conditions permuted: what gains correct where there is nothing to find.
-        Empty where not complete.
-    delta_correlations : ndarray, shape (K,)
-        Correlations over live channels of δ and the δ of each of these.
+        targets made from S by permuting its conditions. They show how much gains correct where there is
+        nothing to find. Empty if not complete.
+    delta_correlations : ndarray, shape (shuffles,)
+        Correlation of δ with the δ of each of these targets, over channels with an atom that is not zero.
     """
 
     fit: Fit
@@ -118,12 +118,12 @@ class Explanation:
 
     @property
     def channels(self) -> tuple[Any, ...]:
-        """Names of the channels, or their numbers."""
+        """Names of the channels, or their numbers from 0."""
         return self.fit.channels or tuple(range(len(self.overlaps)))
 
     @property
     def stats(self) -> dict[str, Any]:
-        """Products with GᵀG so far, ``applications``, and what the fit took."""
+        """The stats of the fit, and the number of products with GᵀG so far, ``applications``."""
         return {"applications": self._modes.applications, **self.fit.stats}
 
     # --- channel by channel
@@ -135,15 +135,15 @@ class Explanation:
         return np.divide(self.overlaps, below, out=np.zeros_like(below), where=below > 0)
 
     def filter(self, channel: Any) -> Array:
-        """Row of (GᵀG + λI)⁻¹ (N,), of which ``@ overlaps`` is the channel's δ. One solve.
+        """Row i of (GᵀG + λI)⁻¹, shape (N,): ``filter(channel) @ overlaps`` is the channel's δ. One solve.
 
-        It weighs the overlaps of all channels so that what others correct is not corrected twice. Units: X to
-        the power of −4.
+        It weights the overlaps of all channels, so that no error is corrected twice by different channels.
+        Units: X to the power of −4.
         """
         return self._unscaled(self._solve(self._unit(self._index(channel))), -4)[0]
 
     def filters(self) -> Array:
-        """(GᵀG + λI)⁻¹, shape (N, N): all filters, one a row. MemoryError where that does not fit."""
+        """(GᵀG + λI)⁻¹, shape (N, N): all filters, one in each row. MemoryError if it does not fit."""
         N = len(self.overlaps)
         require_memory(8 * N * (N + 6 * TOGETHER), f"Filters of {N} channels", "ask for filter(i) one by one")
         out = np.empty((N, N))
@@ -160,19 +160,21 @@ class Explanation:
         return values
 
     def whitened_filter(self, channel: Any) -> Array:
-        """W e_i (N,), whose inner product with `whitened_overlaps` is the channel's δ; units X^−2.
+        """Column i of W = (GᵀG + λI)^(−1/2), shape (N,), in units of X^−2.
 
-        The even split of a filter: seen through W atoms are no longer correlated, so that a gain is what its
-        own filter and the error share.
+        Its inner product with `whitened_overlaps` is the channel's δ. This splits a filter evenly in two:
+        after multiplication by W, atoms are no longer correlated, so that a gain measures what its own filter
+        and the error share.
         """
         parts = self._modes.parts(self._unit(self._index(channel))[0])
         _warn_beyond(parts.left)
         return self._unscaled(parts.function(self._whiten), -2)
 
     def whitened_filters(self) -> Array:
-        """W = (GᵀG + λI)^(−1/2), shape (N, N). MemoryError where that does not fit.
+        """W = (GᵀG + λI)^(−1/2), shape (N, N). MemoryError if it does not fit.
 
-        2N³ flops with all modes; with some of them a Krylov space for each channel, which takes far longer.
+        2N³ flops with all modes. With only some modes, each channel needs a Krylov space, which takes far
+        longer.
         """
         N, K = len(self.overlaps), len(self.spectrum)
         require_memory(
@@ -186,15 +188,15 @@ class Explanation:
         return self._unscaled(W, -2)
 
     def coherence(self, channel: Any) -> Array:
-        """Cosines of the channel's atom and all atoms, g_i·g_j / ‖g_i‖‖g_j‖, shape (N,); 0 of dead channels.
+        """Cosines g_i·g_j / ‖g_i‖‖g_j‖ of the channel's atom with all atoms, shape (N,); 0 for zero atoms.
 
-        The diagonal fit holds where all but the channel's own are near zero. 2ND flops.
+        The diagonal fit is accurate if all cosines but the channel's own are near zero. 2ND flops.
         """
         index = self._index(channel)
         return self._cosines(index, self._column(index))
 
     def coherences(self) -> Array:
-        """The cosines of all pairs of atoms, shape (N, N). N²D flops; MemoryError where it does not fit."""
+        """The cosines of all pairs of atoms, shape (N, N). N²D flops; MemoryError if they do not fit."""
         N, D = self.fit.stats["shape"]
         require_memory(8 * N * (N + D), f"Coherences of {N} channels", "ask for coherence(i) one by one")
         A = gram_triangle(self._start.problem, mirror=True)
@@ -207,12 +209,12 @@ class Explanation:
     def overlap_pairs(self, channel: Any) -> Array:
         """The channel's overlap by pairs of conditions, shape (D, D): its atom times the error, by entry.
 
-        (x_i x̃_iᵀ + x̃_i x_iᵀ) ∘ (S − XᵀJX), which is symmetric; all of it adds up to the channel's overlap,
-        and a pair of two conditions is in it twice. Positive where a larger gain brings the pair nearer to
-        the target. 4D² flops.
+        This is (x_i x̃_iᵀ + x̃_i x_iᵀ) ∘ (S − XᵀJX), a symmetric matrix, with x_i and x̃_i as in `explain`. Its
+        entries add up to the channel's overlap; each pair of two conditions occurs twice. An entry is
+        positive if a larger gain brings the pair closer to the target. 4D² flops.
         """
         index = self._index(channel)
-        if self.squared_norms[index] == 0:  # exactly, not what rounding leaves
+        if self.squared_norms[index] == 0:  # exactly zero, not up to rounding
             return np.zeros_like(self._start.error[0])
         row = self._start.problem.take(np.array([index]))
         atom = np.outer(row.responses()[0], row.centred()[0])
@@ -220,7 +222,7 @@ class Explanation:
         return self._unscaled((atom + atom.T) * (error if metric is None else metric.weighed(error)), 4)
 
     def contributions(self, channel: Any) -> Contributions:
-        """What the gain would be alone, and what each other channel adds, −(GᵀG)_ij δ_j / (‖g_i‖² + λ).
+        """δ of the channel alone, and what each other channel adds to it, −(GᵀG)_ij δ_j / (‖g_i‖² + λ).
 
         2ND flops.
         """
@@ -236,9 +238,9 @@ class Explanation:
         )  # fmt: skip
 
     def to_frame(self) -> Any:
-        """A DataFrame of pandas with a row for each channel.
+        """A pandas DataFrame with a row for each channel.
 
-        Columns: delta, diagonal_delta, overlap, whitened_overlap and squared_norm, ‖g_i‖². Raises
+        The columns are delta, diagonal_delta, overlap, whitened_overlap and squared_norm, ‖g_i‖². Raises
         ImportError without pandas.
         """
         return explanation_frame(self)
@@ -247,7 +249,7 @@ class Explanation:
 
     @property
     def shrinkage(self) -> Array:
-        """σ_k² / (σ_k² + λ), shape (K,): the share of each mode of the error that is corrected."""
+        """σ_k² / (σ_k² + λ), shape (K,): the fraction of each mode of the error that is corrected."""
         return self._modes.values / (self._modes.values + self._system.ridge)
 
     @property
@@ -257,7 +259,7 @@ class Explanation:
 
     @property
     def remainder(self) -> Array:
-        """What of δ is in none of the modes, shape (N,): next to nothing where they are complete."""
+        """The part of δ outside the K modes, shape (N,): almost zero if they are complete."""
         weights = self._parts.weights / (self._parts.values + self._system.ridge)
         weights[: len(self.spectrum)] = 0.0
         rest = self._parts.expand(weights)
@@ -267,46 +269,46 @@ class Explanation:
 
     @property
     def delta_shares(self) -> Array:
-        """Share of ‖δ‖² in each mode, shape (K,). All modes make up 1."""
+        """Share of ‖δ‖² in each mode, shape (K,). The shares of all modes add up to 1."""
         size = float(np.square(self.fit.delta).sum())
         return np.square(self.coefficients) / (size or 1.0)
 
     @property
     def loss_shares(self) -> Array:
-        """Share of each mode in what the fit takes off the linear loss, shape (K,). All modes make up 1.
+        """Share of each mode in the reduction of the linear loss, shape (K,). All shares add up to 1.
 
-        Mode k takes off ½ (u_kᵀe₀)² σ_k² / (σ_k² + λ); all, ½ δᵀGᵀe₀.
+        Mode k reduces the loss by ½ (u_kᵀe₀)² σ_k² / (σ_k² + λ), and all modes by ½ δᵀGᵀe₀.
         """
         removed = self._parts.weights**2 / (self._parts.values + self._system.ridge)
         return removed[: len(self.spectrum)] / (float(removed.sum()) or 1.0)
 
     @property
     def order(self) -> NDArray[np.intp]:
-        """Numbers of the modes, from 0, by their share of ‖δ‖², the largest first: those that make the gains.
+        """Indices of the modes, from 0, by falling share of ‖δ‖²: the modes that make the gains come first.
 
-        The printed table has the first of them; it counts modes from 1.
+        The printed table shows the first of them; it counts modes from 1.
         """
         return np.argsort(-self.delta_shares, kind="stable")
 
     @property
     def remark(self) -> str:
-        """Why single gains should not be read at this ridge, in words; empty where they may be.
+        """Why single gains should not be interpreted at this ridge, in words; empty if they may be.
 
-        They should not where the effective degrees of freedom are below half the live channels: the mean
-        over channels of 1 − λ (GᵀG + λI)⁻¹_ii, what of a gain is its own, is `dof` over their number. Nor
-        where `delta_correlations` are above 0.3 in the mean.
+        They should not if the effective degrees of freedom are below half the number of channels whose atom
+        is not zero. The part of a gain that is its own is 1 − λ (GᵀG + λI)⁻¹_ii; its mean over channels is
+        `dof` over their number. Nor should they if the mean of `delta_correlations` is above 0.3.
         """
         return remark(self)
 
     def gain_modes(self, n: int | None = None) -> Array:
-        """The first n columns of V as rows (n, N), of norm one; their signs are those in which δ has them."""
+        """The first n columns of V as rows (n, N), of norm one, with the sign in which they occur in δ."""
         n = self._count(n)
         return self._modes.gain_modes(n) * self._signs(n)[:, np.newaxis]
 
     def covariance_modes(self, n: int | None = None) -> Array:
-        """The first n columns of U as symmetric matrices (n, D, D), of norm one: u_kᵀe₀ ≥ 0.
+        """The first n columns of U as symmetric matrices (n, D, D), of norm one, with u_kᵀe₀ ≥ 0.
 
-        Moving gains along gain mode k changes the covariance along covariance mode k, σ_k times as far.
+        A step of the gains along gain mode k moves the covariance along covariance mode k, σ_k times as far.
         2ND² flops each.
         """
         n = self._count(n)
@@ -316,7 +318,7 @@ class Explanation:
 
     @property
     def linearisation_error(self) -> float:
-        """The exact loss at the linear solution less the linear one: what second order adds."""
+        """The exact loss at the linear solution less its linear loss: the effect of second-order terms."""
         return float(self.fit.loss - self.linear_loss)
 
     # --- inside
@@ -325,14 +327,14 @@ class Explanation:
         return self._start.problem.unscaled(values, y=power)
 
     def _whiten(self, t: Any) -> Any:
-        """1/√(σ² + λ); 0 where both are, for the solution of minimum norm."""
+        """1/√(σ² + λ); 0 where both σ² and λ are 0, for the minimum-norm solution."""
         with np.errstate(divide="ignore"):
             inverse = 1.0 / np.sqrt(t + self._system.ridge)
         return np.where((t == 0.0) & self._system.singular, 0.0, inverse)
 
     @functools.cached_property
     def _solver(self) -> tuple[Any, Any]:
-        """Module and state that filters are solved with: where modes are few, one that forms no matrix."""
+        """Module and state of the solver for filters; if modes are not complete, it forms no matrix."""
         if isinstance(self._modes, Complete):
             return SOLVERS["spectral"], self._modes.state
         budget = self._settings.budget
@@ -356,7 +358,7 @@ class Explanation:
         return np.divide(column, sizes, out=np.zeros_like(column), where=sizes > 0)
 
     def _unit(self, index: Any) -> Array:
-        """Rows of the identity."""
+        """Rows of the identity matrix at `index`."""
         rows = np.atleast_1d(index)
         out = np.zeros((len(rows), len(self.overlaps)))
         out[np.arange(len(rows)), rows] = 1.0
@@ -367,7 +369,7 @@ class Explanation:
         plain = isinstance(channel, (str, numbers.Integral)) and not isinstance(channel, bool)
         if plain and channel in names:
             return names.index(channel)
-        numbered = not any(isinstance(name, numbers.Integral) for name in names)  # names are no numbers
+        numbered = not any(isinstance(name, numbers.Integral) for name in names)  # no name is a number
         if plain and numbered and not isinstance(channel, str) and 0 <= int(channel) < N:
             return int(channel)
         known = [f"a number from 0 to {N - 1}"] * numbered
@@ -375,7 +377,7 @@ class Explanation:
         raise ValueError(f"Argument 'channel' must be {' or '.join(known)}, not {channel!r}.")
 
     def _signs(self, n: int) -> Array:
-        """1 or −1 for each mode, so that it adds to δ with a positive coefficient."""
+        """1 or −1 for each mode, so that its coefficient in δ is positive."""
         return np.where(self._parts.weights[:n] < 0, -1.0, 1.0)
 
     def _count(self, n: int | None) -> int:
@@ -391,7 +393,7 @@ class Explanation:
 
 
 def _warn_beyond(left: float) -> None:
-    """That a filter is not as good as promised."""
+    """Warn if a filter is less accurate than promised."""
     if left > LOOSE:
         warnings.warn(
             f"A filter is solved to a relative residual of {left:.1e} only: use a larger ridge, more modes, "

@@ -1,7 +1,7 @@
 """The modes of the atoms, G = U Σ Vᵀ: all of them, or the first, with Krylov spaces for the rest.
 
-Either gives functions of GᵀG times a vector, f(GᵀG) b = V f(Σ²) Vᵀ b + f(0) (b − V Vᵀ b), with
-f(t) = 1/(t + λ) for filters and 1/√(t + λ) for whitening. All in float64 and in the scaled units of a
+Both apply functions of GᵀG to a vector, f(GᵀG) b = V f(Σ²) Vᵀ b + f(0) (b − V Vᵀ b), with f(t) = 1/(t + λ)
+for filters and f(t) = 1/√(t + λ) for whitening. Everything is in float64 and in the scaled units of a
 Problem.
 """
 
@@ -27,30 +27,32 @@ from .._solvers._pairs import pack, unpack
 
 Array = NDArray[np.float64]
 
-# A Krylov space is large enough where (GᵀG + λI)⁻¹ b is known to this share of b.
+# A Krylov space is large enough if (GᵀG + λI) x = b is solved to this residual, relative to b.
 KRYLOV_TOL = 1e-13
-# Its vectors at most: so many for each mode that is held, or so many.
+# It has at most this many vectors for each known mode, or this many altogether, whichever is more.
 KRYLOV_A_MODE, KRYLOV_LEAST = 6, 200
-# Below a rank that is less than its vectors Lanczos draws more, since SciPy 1.17 from a given generator.
+# If the rank is less than the number of Lanczos vectors, eigsh draws more at random. Since SciPy 1.17 it
+# takes a generator for them.
 SEEDED = "rng" in inspect.signature(eigsh).parameters
 EPSILON = float(np.finfo(np.float64).eps)
-# Vectors that Lanczos holds for k modes; fewer restart more often, more go further than there is need.
+# Lanczos vectors held for each mode. With fewer, Lanczos restarts more often; with more, it goes further than
+# needed.
 LANCZOS_A_MODE = 2
-# Eigenvalues that differ by less than this share are taken for one of several vectors.
+# Eigenvalues that differ by less than this fraction count as one multiple eigenvalue.
 TIED = 1e-10
-# Products with GᵀG for each mode, to show progress by.
+# Products with GᵀG expected for each mode, to estimate progress.
 PRODUCTS_A_MODE = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """A vector b (N,) = Σ_k w_k v_k + outside, for eigenvectors v of GᵀG, or Ritz vectors that do for b."""
+    """A vector b (N,) = Σ_k w_k v_k + outside, with eigenvectors v_k of GᵀG, or Ritz vectors that suit b."""
 
-    values: Array  # σ² of each
+    values: Array  # σ² of each v_k
     weights: Array  # w
-    expand: Callable[[Array], Array]  # Σ_k w_k v_k of any weights
-    outside: Array | None  # of which GᵀG is zero
-    left: float = 0.0  # ‖b − (GᵀG + λI) x‖ / ‖b‖ of the solution x, as far as the space allows
+    expand: Callable[[Array], Array]  # Σ_k w_k v_k for any weights
+    outside: Array | None  # the part of b that GᵀG maps to zero
+    left: float = 0.0  # ‖b − (GᵀG + λI) x‖ / ‖b‖ for the best x in the Krylov space
 
     def function(self, f: Callable[[Any], Any]) -> Array:
         """f(GᵀG) b (N,)."""
@@ -62,7 +64,7 @@ class Parts:
 
 @dataclasses.dataclass(frozen=True)
 class Complete:
-    """All modes that are not rounding, from eigenvectors of the smaller of GᵀG and GGᵀ."""
+    """All modes above rounding, from eigenvectors of the smaller of GᵀG and GGᵀ."""
 
     system: System
     state: Any  # of the spectral solver, from the largest eigenvalue to the smallest
@@ -72,9 +74,9 @@ class Complete:
 
     @classmethod
     def of(cls, system: System, watch: Callable[[Progress], object]) -> Complete:
-        """9n³ flops and 24n² bytes for n = min(N, D(D+1)/2)."""
+        """Compute all modes, in 9n³ flops and 24n² bytes for n = min(N, D(D+1)/2)."""
         state = SOLVERS["spectral"].init(system, Options(watch=watch))
-        if not system.diagonal.any():  # of channels that are all alike nothing is left but rounding
+        if not system.diagonal.any():  # if all channels are alike, only rounding is left
             state = dataclasses.replace(state, values=state.values[:0], vectors=state.vectors[:0])
         values, vectors = (np.ascontiguousarray(a[::-1]) for a in (state.values, state.vectors))
         return cls(state.system, dataclasses.replace(state, values=values, vectors=vectors))
@@ -98,7 +100,7 @@ class Complete:
         return _images(self.system, self.state.vectors[:n], self.values[:n])
 
     def parts(self, b: Array, *, within: bool = False) -> Parts:
-        """b (N,), which is in the range of Gᵀ where `within`."""
+        """The parts of b (N,), which is in the range of Gᵀ if `within`."""
         weights = self._weights(b)
         outside = None if within else b - self._expand(weights)
         return Parts(self.values, weights, self._expand, outside)
@@ -120,17 +122,17 @@ class Complete:
 
 @dataclasses.dataclass
 class Truncated:
-    """The first K modes by Lanczos, and a Krylov space for the rest of each vector."""
+    """The first K modes, by Lanczos, and a Krylov space for the rest of each vector."""
 
     system: System
     values: Array  # σ² (K,), from the largest to the smallest
     vectors: Array  # Vᵀ (K, N)
-    applications: int  # of GᵀG, so far
-    complete: bool  # whether there are fewer above rounding than were asked for
+    applications: int  # number of products with GᵀG so far
+    complete: bool  # whether fewer modes are above rounding than were requested
 
     @classmethod
     def of(cls, system: System, k: int, rng: Any, watch: Callable[[Progress], object]) -> Truncated:
-        """Some 3 to 5 products with GᵀG for each mode, and 8N(4k + 2) bytes."""
+        """Compute the first k modes, in about 3 to 5 products with GᵀG for each, and 8N(4k + 2) bytes."""
         N, _ = system.problem.shape
         held = min(N, LANCZOS_A_MODE * k + 1)
         require_memory(8 * N * (held + k), f"{k} modes of {N} channels", "ask for fewer modes")
@@ -150,7 +152,7 @@ class Truncated:
             try:
                 values, vectors = eigsh(operator, k=k, v0=start, ncv=held, **more)
                 break
-            except ArpackError:  # many eigenvalues that are one: with more vectors it finds its way
+            except ArpackError:  # many equal eigenvalues: with more vectors, Lanczos converges
                 if held == N:
                     raise ValueError(
                         f"Argument 'modes' must be another number, or that of all modes, not {k}: Lanczos "
@@ -159,7 +161,7 @@ class Truncated:
                 held = min(N, 2 * held)
                 require_memory(8 * N * (held + k), f"{k} modes of {N} channels", "ask for fewer modes")
         rows = np.ascontiguousarray(vectors.T)
-        while _tied(values):  # of modes of one size rounding alone brings a second: some may be missing
+        while _tied(values):  # Lanczos finds equal eigenvalues only by rounding: some may be missing
             require_memory(8 * N * (held + 2 * k), f"{k} modes of {N} channels", "ask for fewer modes")
 
             def beside(v: Array, known: Array = rows) -> Array:
@@ -173,14 +175,14 @@ class Truncated:
             operator = LinearOperator((N, N), matvec=beside, dtype=np.float64)
             try:
                 others, found_beside = eigsh(operator, k=k, v0=begin, ncv=held, **more)
-            except ArpackError:  # there is next to nothing beside them
+            except ArpackError:  # almost nothing is left beside the known modes
                 break
             if not others.max() > values.min() * (1.0 + TIED):
                 break
             values, rows = np.concatenate([values, others]), np.concatenate([rows, found_beside.T])
             largest = np.argsort(values)[::-1][:k]
             values, rows = values[largest], np.ascontiguousarray(rows[largest])
-        counts = values > N * EPSILON * values.max()  # beyond the rank there are none but of rounding
+        counts = values > N * EPSILON * values.max()  # beyond the rank, modes are only rounding
         order = np.argsort(values)[::-1][: counts.sum()]
         found = top * values[order], np.ascontiguousarray(rows[order])
         return cls(system, *found, applications, complete=len(order) < k)
@@ -194,7 +196,7 @@ class Truncated:
         return _images(self.system, self.vectors[:n], self.values[:n])
 
     def parts(self, b: Array, *, within: bool = False) -> Parts:
-        """b (N,) in the modes, and in the Krylov space of what they leave of it."""
+        """The parts of b (N,) in the modes, and in the Krylov space of the rest of b."""
         size, weights = float(blas.norm(b)), _times(self.vectors, b)
         space = self._krylov(b - _combined(weights, self.vectors), KRYLOV_TOL * size)
         return Parts(
@@ -206,10 +208,10 @@ class Truncated:
         )
 
     def _krylov(self, c: Array, enough: float) -> _Space:
-        """The space of c, GᵀG c, (GᵀG)² c, … in which (GᵀG + λI) x = c is solved to a residual of `enough`.
+        """The Krylov space of c, GᵀG c, (GᵀG)² c, … that solves (GᵀG + λI) x = c to a residual of `enough`.
 
-        Every vector is made orthogonal to the modes and to those before it, twice: Lanczos without the
-        copies of converged vectors that rounding brings.
+        Every vector is orthogonalised twice, against the modes and the vectors before it. This keeps Lanczos
+        free of the copies of converged vectors that rounding would bring.
         """
         N, ridge = len(c), self.system.ridge
         size = float(blas.norm(c))
@@ -217,7 +219,7 @@ class Truncated:
         require_memory(8 * N * most, f"A Krylov space of {N} channels", "ask for fewer modes")
         basis = np.empty((most, N))
         diagonal, beside = np.empty(most), np.empty(most)
-        m, left, pivot = 0, size, 1.0  # of the LDLᵀ factorisation of the tridiagonal matrix
+        m, left, pivot = 0, size, 1.0  # pivot: of the LDLᵀ factorisation of the tridiagonal matrix
         while m < most and left > enough:
             basis[m] = c / (beside[m - 1] if m else size)
             c = apply_gram(self.system.problem, basis[m : m + 1])[0]
@@ -239,35 +241,35 @@ class Truncated:
 @dataclasses.dataclass(frozen=True)
 class _Space:
     values: Array  # Ritz values (m,)
-    weights: Array  # of Ritz vectors in c
-    ritz: Array  # eigenvectors of the tridiagonal matrix, one a column (m, m)
+    weights: Array  # of the Ritz vectors in c
+    ritz: Array  # eigenvectors of the tridiagonal matrix, one in each column (m, m)
     basis: Array  # (m, N)
     left: float  # ‖c − (GᵀG + λI) x‖
 
 
 def _tied(values: Array) -> bool:
-    """Whether two eigenvalues above rounding are the same."""
+    """Whether two eigenvalues above rounding are equal."""
     above = np.sort(values[values > len(values) * EPSILON * values.max()])
     return bool((np.diff(above) <= TIED * above[1:]).any())
 
 
 def _expanded(vectors: Array, space: _Space, weights: Array) -> Array:
-    """Σ w_k v_k, of modes and then of Ritz vectors."""
+    """Σ w_k v_k over modes, then over Ritz vectors."""
     K = len(vectors)
     return _combined(weights[:K], vectors) + _combined(_times(space.ritz, weights[K:]), space.basis)
 
 
 def _times(rows: Array, b: Array) -> Array:
-    """Products with each row."""
+    """Inner products of b with each row."""
     return blas.product(b[np.newaxis], rows, tb=True)[0]
 
 
 def _combined(weights: Array, rows: Array) -> Array:
-    """Sum of weighted rows."""
+    """The weighted sum of rows."""
     return blas.product(np.ascontiguousarray(weights)[np.newaxis], rows)[0]
 
 
 def _images(system: System, vectors: Array, values: Array) -> Array:
-    """u = G v / σ as matrices; of norm one where rounding of the smallest σ would leave another."""
+    """u = G v / σ as matrices. They are normalised, because rounding of the smallest σ changes the norm."""
     images = apply_atoms(system.problem, vectors) / np.sqrt(values)[:, np.newaxis, np.newaxis]
     return images / np.linalg.norm(images, axis=(1, 2), keepdims=True)

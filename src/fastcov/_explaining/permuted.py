@@ -1,4 +1,4 @@
-"""What gains correct of targets with permuted conditions: where there is nothing to find."""
+"""How much gains correct for targets with permuted conditions, in which there is nothing to find."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .modes import Complete
 
 Array = NDArray[np.float64]
 
-# Targets that are corrected together, in bytes of their matrices and gains: all where conditions are few.
+# Targets are fitted together up to this many bytes of matrices and gains: all of them if conditions are few.
 TOGETHER_BYTES = 1 << 24
 
 
 @dataclasses.dataclass(frozen=True)
 class Permuted:
-    """Of each of K targets: shares of ‖e₀‖², and the correlation of its δ with that of the target itself."""
+    """For each of K permuted targets: shares of ‖e₀‖², and the correlation of its δ with δ of the target."""
 
     corrected: Array  # (K,)
     left_by_ridge: Array  # (K,)
@@ -39,12 +39,12 @@ class Permuted:
 def permuted(
     start: Start, system: System, modes: Complete, span: Range, delta: Array, shuffles: int, rng: Any
 ) -> Permuted:
-    """All from the modes there are: 2KN(D² + 2n) flops, and some MB for those corrected together."""
+    """Fit all permuted targets with the modes: 2KN(D² + 2n) flops, and some MB for those fitted together."""
     (N, D), random = start.problem.shape, np.random.default_rng(rng)
     live = start.norms > 0
     metric = start.problem.metric
     uneven = metric is not None and metric.weights is not None and not metric.off_diagonal
-    if shuffles == 0 or D < 2 or uneven or not live.any():  # one condition is in no other order
+    if shuffles == 0 or D < 2 or uneven or not live.any():  # one condition has no other order
         return Permuted.none()
     together = max(1, TOGETHER_BYTES // (32 * D * D + 24 * N))
     require_memory(
@@ -64,7 +64,7 @@ def _some(
     start: Start, system: System, modes: Complete, span: Range, delta: Array, live: NDArray[np.bool_],
     orders: list[NDArray[np.intp]],
 ) -> tuple[Array, Array, Array]:  # fmt: skip
-    """The fields of `Permuted`, for some orders."""
+    """The fields of `Permuted` for some orders."""
     target = start.target[0]
     stack = np.stack([target[np.ix_(order, order)] for order in orders])
     errors = dataclasses.replace(start, target=stack).error
@@ -95,7 +95,7 @@ def _fitted(system: System, modes: Complete, errors: Array, overlaps: Array) -> 
 
 
 def _correlations(one: Array, many: Array) -> Array:
-    """Of a vector (n,) with each row (K, n); 0 where either is constant."""
+    """Correlation of a vector (n,) with each row (K, n); 0 if either is constant."""
     one = (one - one.mean())[np.newaxis]
     many = many - many.mean(axis=1, keepdims=True)
     sizes = blas.norms(many) * blas.norms(one)

@@ -1,4 +1,4 @@
-"""The printed table of an explanation, and a word on what not to read from it."""
+"""The printed table of an explanation, and a remark if single gains should not be interpreted."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ import numpy as np
 
 from .._model.problem import n_pairs
 
-# Modes that the printed table shows.
+# Number of modes in the printed table.
 SHOWN = 6
-# Letters in a line of words.
+# Characters in a line of text.
 WIDTH = 100
-# With fewer effective degrees of freedom for each channel, single gains are not to be read. That is the mean
-# of the diagonal of GᵀG (GᵀG + λI)⁻¹, what of a gain shows in its own fit: less than half of it is its own.
+# Single gains should not be interpreted with fewer effective degrees of freedom per channel than this. Their
+# number per channel is the mean of the diagonal of GᵀG (GᵀG + λI)⁻¹, the part of a gain that shows in its own
+# fit. Below this value, less than half of a gain is its own.
 RESOLUTION = 0.5
-# Nor where gains of permuted targets correlate with these by more. Of 40 fits to simulations, whose gains
-# are known (60 x 12 to 871 x 52), such had a correlation of at most 0.42 with the gains; where that was above
-# 0.5, those of permuted targets had one of at most 0.25. Recordings (871 x 52): 0.76 at λ/λ_max 0.1, 0.51 at
-# 0.01, 0.34 at 0.001.
+# Nor should they be if gains fitted to permuted targets correlate with them by more than this. In 40 fits to
+# simulations with known gains (60 x 12 to 871 x 52), such fits correlated with the known gains by at most
+# 0.42. Fits that correlated with the known gains by more than 0.5 correlated with permuted targets' gains by
+# at most 0.25. In recordings (871 x 52) this correlation was 0.76 at λ/λ_max 0.1, 0.51 at 0.01, and 0.34 at
+# 0.001.
 ALIKE = 0.3
 
 
 def remark(explanation: Any) -> str:
-    """Why single gains say little, where they do, in a sentence or two; else empty."""
+    """Why single gains say little, in a sentence or two; empty if they do not."""
     live = int(np.count_nonzero(explanation.squared_norms))
     reasons, alike = [], permuted_mean(explanation.delta_correlations)
     if explanation.dof_upper < RESOLUTION * live:
@@ -40,12 +42,12 @@ def remark(explanation: Any) -> str:
 
 
 def permuted_mean(values: Any) -> float | None:
-    """The mean over permuted targets; None without."""
+    """The mean over permuted targets; None if there are none."""
     return float(np.mean(values)) if len(values) else None
 
 
 def table(explanation: Any) -> str:
-    """An explanation in lines."""
+    """An explanation as printed text."""
     N, D = explanation.fit.stats["shape"]
     K, n = len(explanation.spectrum), min(N, n_pairs(D))
     fit, relative = explanation.fit, explanation.fit.relative_ridge

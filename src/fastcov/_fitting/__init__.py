@@ -1,1 +1,1 @@
-"""From a start to a fit: settings, the four methods, certificates, and what a fit says of itself."""
+"""One fit, step by step: options, the start at gains of one, the four methods, certificates, the result."""

@@ -1,4 +1,4 @@
-"""The certificate of a fit, computed apart from the solver: what is left of its system, or its gradient."""
+"""Certificates: the residual of a linear system, or a gradient, computed apart from the solver."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ConvergenceWarning(UserWarning):
 
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """What was found for each target (T,), the status it leaves, and what to warn of."""
+    """Residual and status for each target (T,), with the warning that they call for."""
 
     residual: Array
     status: str
@@ -52,7 +52,7 @@ class Certificate:
 def certificates(
     systems: Sequence[System], error: Array, overlaps: Array, solutions: Sequence[Solution], tol: float
 ) -> list[Certificate]:
-    """Relative residuals for each target of each of some linear systems that differ in the penalty alone."""
+    """Certify linear systems that differ only in the penalty: a relative residual for each target of each."""
     problem = systems[0].problem.astype(np.float64)
     values = np.concatenate([solution.value for solution in solutions])
     slopes = apply_atoms(problem, values).reshape(len(systems), *error.shape)
@@ -72,7 +72,7 @@ def certificates_by(
     gram: Array, systems: Sequence[System], error: Array, overlaps: Array, solutions: Sequence[Solution],
     tol: float,
 ) -> list[Certificate]:  # fmt: skip
-    """As `certificates`, by GᵀG made apart from the solver, for penalties of one number each."""
+    """As `certificates`, but multiply with a GᵀG that the solver did not make; penalties are numbers."""
     values, K = np.concatenate([solution.value for solution in solutions]), len(systems)
     ridges = np.repeat([float(system.penalty.own) for system in systems], len(overlaps))
     left = blas.product(values, gram)
@@ -82,7 +82,7 @@ def certificates_by(
     residuals = np.divide(sizes, b, out=np.zeros_like(sizes), where=b > 0)
     small = np.all(residuals <= BACKWARD_ERROR, axis=1)
     return [
-        # As nearly all are; what else there is to be said takes longer than the residual.
+        # Nearly all systems end here: judging the others takes longer than computing the residual.
         Certificate(residual, "converged") if fine and solution.status == "converged"
         else judged(system, error, b, solution, size, tol)
         for system, solution, size, residual, fine in zip(
@@ -94,7 +94,7 @@ def certificates_by(
 def judged(
     system: System, error: Array, b: Array, solution: Solution, size: Array, tol: float
 ) -> Certificate:
-    """What a residual of this size (T,) says, beside overlaps of size b (T,)."""
+    """Judge residuals of these norms (T,), relative to overlaps of norms b (T,)."""
     penalty = system.penalty
     residual = np.divide(size, b, out=np.zeros_like(b), where=b > 0)
     if solution.status == "approximate":
@@ -134,17 +134,17 @@ def stationarity(
     goals: Array,
     scale: Array,
 ) -> Certificate:
-    """Norm of the gradient for each target (T, N), less what bounds hold, over `scale`.
+    """Certify a minimum by the norm of its gradient (T, N) over `scale`, without the active set of bounds.
 
-    `rounding` explains as much of it (T,); `goals` are what the minimiser was to reach, statuses how it
-    ended.
+    `rounding` (T,) is the part of the norm that rounding explains, `goals` (T,) the norms that the minimiser
+    was asked for, and `statuses` say how it ended.
     """
     if bounds is not None:
         held = [bounds.active(z, g) for z, g in zip(gains, gradient, strict=True)]
         gradient = np.where(held, 0.0, gradient)
     size = blas.norms(np.ascontiguousarray(gradient))
     residual = np.divide(size, scale, out=np.zeros_like(size), where=scale > 0)
-    # What the iterations found may lie a rounding apart from what is found here.
+    # The gradient of the iterations may differ from this one by rounding.
     if np.all(size <= np.maximum(1.001 * goals, 2.0 * rounding)):
         return Certificate(residual, "converged")
     status = max(statuses, key=_ORDER.index)

@@ -1,4 +1,4 @@
-"""From outcomes to what users see: exact losses and all else in the caller's units."""
+"""Turn outcomes into `Fit` objects: exact losses and covariances, in the caller's units."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .._inputs.labels import Labels
 from .._model.problem import BLOCK_BYTES, Problem
 from .._results.fit import STACKED, Fit
 from .._results.overshoot import beyond, sizes
-from .._results.ridge_path import Columns
+from .._results.ridge_path import LazyFits
 from .settings import Outcome
 from .start import Ridge, Start
 
 Array = NDArray[np.float64]
 
-# Fits whose errors are looked at together, in bytes of these: in the caches, and in memory that is there.
+# Bytes of covariance errors that are evaluated together: they stay in the caches.
 GROUP_BYTES = BLOCK_BYTES // 8
 
 
@@ -28,7 +28,7 @@ def describe(
     start: Start, ridge: Ridge, outcome: Outcome, *, method: str, stacked: bool, seconds: float,
     labels: Labels, extra: dict[str, Any],
 ) -> Fit:  # fmt: skip
-    """The Fit of an outcome. ND² flops a target where its covariance is not there."""
+    """Make the Fit of an outcome. ND² flops a target unless the outcome has its covariance."""
     return fits_of(
         start, [ridge], [outcome], method=method, stacked=stacked, seconds=[seconds], labels=labels,
         extra=extra,
@@ -39,7 +39,7 @@ def fits_of(
     start: Start, ridges: Sequence[Ridge], outcomes: Sequence[Outcome], *, method: str, stacked: bool,
     seconds: Sequence[float], labels: Labels, extra: dict[str, Any],
 ) -> Fits:  # fmt: skip
-    """The fits of outcomes at several ridges, as `describe`."""
+    """Make the fits of outcomes at several ridges; see `describe`."""
     problem, target = start.problem, start.target
     (N, D), T, K, metric = problem.shape, len(target), len(outcomes), problem.metric
     outcomes = [kept(problem, one) for one in outcomes]
@@ -77,7 +77,7 @@ def fits_of(
         "_covariance_at_one": problem.unscaled(start.covariance, y=2),
     }
     residual = np.array([each.residual for each in outcomes])
-    units = dataclasses.replace(problem.plain, X=np.empty((0, 0)))  # without what a fit does not keep
+    units = dataclasses.replace(problem.plain, X=np.empty((0, 0)))  # a fit keeps the units, not X
     return Fits(
         tuple(ridges), tuple(outcomes), losses, r2, residual, tuple(seconds), tuple(nuisance), common, stats,
         shown, units,
@@ -85,7 +85,7 @@ def fits_of(
 
 
 def kept(problem: Problem, outcome: Outcome) -> Outcome:
-    """An outcome with its covariance, and no more than fits keep."""
+    """The outcome with its covariance, and without the slopes, which fits do not keep."""
     if outcome.covariance is None:
         covariance = np.stack([problem.at(gains).covariance() for gains in outcome.gains])
         return dataclasses.replace(outcome, covariance=covariance, slopes=None)
@@ -93,12 +93,12 @@ def kept(problem: Problem, outcome: Outcome) -> Outcome:
 
 
 def _stacked(parts: Sequence[Any]) -> Any:
-    """Some arrays (T, …) as one (K, T, …), which is not a copy of one alone."""
+    """Stack K arrays (T, …) to (K, T, …); a single one is not copied."""
     return parts[0][np.newaxis] if len(parts) == 1 else np.stack(parts)
 
 
 def _terms(problem: Problem, ridges: Sequence[Ridge], delta: Array) -> Array:
-    """½ δᵀPδ of each ridge and target, for δ (K, T, N), in the caller's units."""
+    """The ridge terms ½ δᵀPδ (K, T) for δ (K, T, N), in the caller's units."""
     if all(ridge.penalty.uniform for ridge in ridges):
         values = np.array([ridge.value for ridge in ridges])
         return 0.5 * values[:, np.newaxis] * np.square(delta).sum(axis=2)
@@ -109,7 +109,7 @@ def _terms(problem: Problem, ridges: Sequence[Ridge], delta: Array) -> Array:
 
 
 def _nuisance(problem: Problem, error: Array, T: int) -> list[dict[str, Array]]:
-    """β and γ (T,) of S − C (K·T, D, D), in the caller's units: for each of K fits, where there are any."""
+    """β and γ (T,) of the errors S − C (K·T, D, D), for each of K fits, in the caller's units."""
     if problem.metric is None or not problem.metric.nuisance:
         return []
     terms = problem.unscaled(problem.metric.terms(error), y=2).reshape(-1, T, len(problem.metric.nuisance))
@@ -122,8 +122,8 @@ def _shown(terms: dict[str, Array], shown: Any) -> dict[str, Any]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Fits(Columns):
-    """Fits of one start at several ridges, held as arrays: a `Fit` is made when it is asked for, once."""
+class Fits(LazyFits):
+    """Fits of one start at several ridges, kept as arrays; each `Fit` is made once, on first access."""
 
     ridges: tuple[Ridge, ...]
     outcomes: tuple[Outcome, ...]
@@ -131,11 +131,11 @@ class Fits(Columns):
     r2: Array  # (K, T)
     residual: Array  # (K, T)
     seconds: tuple[float, ...]
-    nuisance: tuple[dict[str, Array], ...]  # of each outcome, or of none
-    common: dict[str, Any]  # fields that all share
-    stats: dict[str, Any]  # and stats
-    shown: Any  # the targets that a Fit shows: all of a stack, or the one there is
-    units: Problem  # of the outcomes
+    nuisance: tuple[dict[str, Array], ...]  # one for each outcome, or empty
+    common: dict[str, Any]  # fields that all fits share
+    stats: dict[str, Any]  # stats that all fits share
+    shown: Any  # index of the targets that a Fit shows: all of a stack, or the single one
+    units: Problem  # units of the outcomes
     made: dict[int, Fit] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -164,7 +164,7 @@ class Fits(Columns):
         return found
 
     def each(self, name: str) -> list[Any]:
-        """An attribute of all fits, none of which is made."""
+        """An attribute of all fits, without making any."""
         if name in ("loss", "r2", "residual"):
             return list(getattr(self, name)[:, self.shown])
         if name in ("gains", "delta"):
@@ -177,9 +177,9 @@ class Fits(Columns):
         outcome, shown = self.outcomes[k], self.shown
         delta, gains, covariance = outcome.delta, outcome.gains, outcome.covariance
         assert covariance is not None
-        if len(self) > 1:  # a fit that is kept does not keep those of others
+        if len(self) > 1:  # a user who keeps one fit must not keep the arrays of all
             delta, gains, covariance = delta.copy(), gains.copy(), covariance.copy()
-        delta.flags.writeable = False  # the loss, and all else that a Fit says, is of these gains
+        delta.flags.writeable = False  # every other number of the Fit is computed from it
         numbers = {name: value[shown] for name, value in outcome.stats.items() if name in STACKED}
         single = None
         if outcome.quartics is not None:

@@ -1,4 +1,4 @@
-"""The methods of a fit: from the problem at gains of one and a ridge to gains and their certificate."""
+"""The four methods of `fit`: each takes a start and a ridge, and returns gains with their certificate."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .start import Ridge, Start
 
 Array = NDArray[np.float64]
 
-# Relative residual to which a system is solved to see whether it can be.
+# Relative residual of the solve that probes whether a system has an inverse.
 PROBE_TOL = 1e-4
 
 
@@ -43,7 +43,7 @@ def linear(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
 
 
 def _linear(start: Start, ridge: Ridge, settings: Settings, *, final: bool) -> Outcome:
-    """The same; its gains are those of the fit if `final`, otherwise a direction."""
+    """`linear`; if not `final`, the gains only serve as a direction, and need no covariance."""
     if settings.bounds is not None:
         return minimised(start, ridge, settings, linear=True)
     found = direct(start, ridge, settings, final=final)
@@ -77,11 +77,11 @@ def _linear(start: Start, ridge: Ridge, settings: Settings, *, final: bool) -> O
 
 
 def _require_regular(system: System, solve: Callable[[Array], Solution]) -> None:
-    """Raise where the system A has no inverse that double precision can tell: one solve more.
+    """Raise a ValueError where the system A is singular in double precision. Takes one more solve.
 
-    A random r has some 1/√N of its length in a null space. There A x = r has no solution, which iterations
-    find; or x is as long as ‖r‖ over an eigenvalue that is rounding. All in units in which A has a diagonal
-    of ones, for penalties may be far apart.
+    If A has a null space, a random r has about 1/√N of its length there. Then either the iterations find no
+    solution of A x = r, or x is as long as ‖r‖ over an eigenvalue that is rounding. The test uses units in
+    which the diagonal of A is one, because penalties of channels may differ by orders of magnitude.
     """
     sizes = np.sqrt(system.diagonal + system.penalty.weights)
     r = np.random.default_rng(0).standard_normal((1, len(sizes)))
@@ -94,10 +94,10 @@ def _require_regular(system: System, solve: Callable[[Array], Solution]) -> None
 
 
 def plan_for(start: Start, ridge: Ridge, settings: Settings) -> Plan:
-    """Which solver for the linear system."""
+    """Choose the solver of the linear system."""
     (N, D), system = start.problem.shape, start.system(ridge)
     solvers = tuple(SOLVERS) if system.definite else FOR_ANY_PENALTY
-    if start.given.rows.on_workers:  # a matrix over channels is made here, or not at all
+    if start.given.rows.on_workers:  # GᵀG over channels can only be made in this process
         if not system.definite and settings.solver not in ("auto", "cholesky"):
             raise ValueError(
                 "Argument 'ridge' must be a number, or one above zero for each channel, where X is on a Dask "
@@ -115,7 +115,7 @@ def plan_for(start: Start, ridge: Ridge, settings: Settings) -> Plan:
 def certified(
     start: Start, ridge: Ridge, settings: Settings, solution: Solution, stats: dict[str, Any]
 ) -> Outcome:
-    """The outcome of a linear system."""
+    """The outcome of one linear system."""
     return all_certified(start, [ridge], settings, [solution], stats)[0]
 
 
@@ -124,9 +124,9 @@ def all_certified(
     stats: dict[str, Any], gram: Array | None = None,
     covariances: Callable[[Array], Array] | None = None,
 ) -> list[Outcome]:  # fmt: skip
-    """The outcomes of linear systems with several ridges, of the same passes over X or of GᵀG.
+    """The outcomes of linear systems with several ridges, certified by the same passes over X, or by GᵀG.
 
-    With their covariances, where these are to be had of all gains (K·T, N) at once.
+    `covariances` computes those of all gains (K·T, N) at once, where it is given.
     """
     dead, K = start.problem.sizes == 0, len(ridges)
     for solution in solutions:
@@ -154,7 +154,7 @@ def all_certified(
 
 
 def diagonal(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
-    """δ_i = g_iᵀe₀ / (‖g_i‖² + P_ii), zero where both are; within bounds, the nearest value."""
+    """δ_i = g_iᵀe₀ / (‖g_i‖² + P_ii), and 0 where both are 0; bounds clip the gains."""
     denominator = start.norms + ridge.penalty.weights
     with np.errstate(invalid="ignore", divide="ignore"):
         delta = np.where(denominator > 0, start.overlaps / denominator, 0.0)
@@ -162,19 +162,19 @@ def diagonal(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
 
 
 def line_search(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
-    """The linear direction, with the length at which the exact loss along it is least."""
+    """A line search along the linear δ: its length minimises the exact loss, a quartic along the line."""
     return stepped(start, ridge, settings, _linear(start, ridge, settings, final=False))
 
 
 def stepped(start: Start, ridge: Ridge, settings: Settings, found: Outcome) -> Outcome:
-    """A linear outcome with the best length."""
+    """The line search from a linear outcome."""
     steps = []
     slopes = apply_atoms(start.problem, found.delta) if found.slopes is None else found.slopes
     for target, overlaps, delta, slope in zip(start.target, start.overlaps, found.delta, slopes, strict=True):
         objective = Objective(start.problem, target, ridge.penalty, start.covariance, start.norms)
         at_one = objective.at_one_from(overlaps)
         longest = math.inf
-        if settings.bounds is not None:  # as far as they allow
+        if settings.bounds is not None:  # the longest step within bounds
             longest = settings.bounds.longest(np.ones(len(delta)), delta)
         steps.append(best_step(objective.along(at_one, delta, slope), longest))
     step = np.array(steps)
@@ -188,7 +188,7 @@ def stepped(start: Start, ridge: Ridge, settings: Settings, found: Outcome) -> O
 
 
 def exact(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
-    """The minimum of the exact loss that is reached from `gains0`, or the least of several."""
+    """A minimum of the exact loss, reached from `gains0`; with several starts, the lowest one."""
     return minimised(start, ridge, settings, linear=False)
 
 

@@ -1,4 +1,4 @@
-"""Fits by minimising: the exact loss, and within bounds the linearised one too."""
+"""Fits by minimisation: of the exact loss, and within bounds of the linearised loss."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from .start import Ridge, Start
 
 Array = NDArray[np.float64]
 
-# What a minimiser holds at once, of N and of D x D numbers, beside what a fit holds.
+# Vectors over channels and D x D matrices that a minimiser holds, beside those of a fit.
 MINIMISER_VECTORS, MINIMISER_MATRICES = 24, 16
-# And of each target afterwards: quartics of its gains, in units of the problem and of the caller.
+# Vectors for each target afterwards: quartics of its gains, in units of the problem and of the caller.
 CERTIFIED_VECTORS = 14
 # Spread of the logarithms of random starts: most lie within a factor of three of the first.
 START_SPREAD = 0.5
-# And the share of gains that are of the other sign.
+# Share of gains whose sign a random start flips.
 START_FLIPPED = 0.1
 
 
 def minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -> Outcome:
-    """The minimum for each target, from the start that leads lowest."""
+    """A minimum for each target: the lowest one that the starts reach."""
     N, T = start.problem.shape[0], len(start.target)
     bounds = settings.bounds
     if settings.gains0 is not None and settings.gains0.ndim == 2 and len(settings.gains0) != T:
@@ -45,14 +45,14 @@ def minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -
         )
     _require(start, settings.budget)
     ones = np.ones(N) if bounds is None else bounds.clip(np.ones(N))
-    # Channels that are all alike, or dead: nothing but the penalty, least at the gains nearest to one.
+    # All channels are alike, or dead: only the penalty is left, and the gains nearest to one minimise it.
     if not start.norms.any() and (ridge.penalty.root is None or (ones == 1.0).all()):
         gains = np.tile(ones, (T, 1))
         return Outcome(gains, gains - 1.0, np.zeros(T), "converged", {"solver": None, "iterations": 0})
     problem, single = _in_memory(start, settings.budget, start.system(ridge).coarse)
     first = np.broadcast_to(ones if settings.gains0 is None else settings.gains0, (T, N))
     random = np.random.default_rng(settings.rng)
-    scale = blas.norms(start.overlaps)  # of the gradient at gains of one
+    scale = blas.norms(start.overlaps)  # norms of the gradient at gains of one
     goals = settings.exact_tol * scale
     objectives = [
         Objective(problem, target, ridge.penalty, start.covariance, start.norms, single, linear)
@@ -62,8 +62,9 @@ def minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -
     tried: list[list[Minimum]] = []
     for k in range(n_starts):
         z = first if k == 0 else first * _factors(random, first.shape)
-        z = np.where(start.problem.sizes == 0, 1.0, z)  # the gain of a dead channel
-        # Products are the kernels, and vectors not worth threads; a loss that overflows is a breakdown.
+        z = np.where(start.problem.sizes == 0, 1.0, z)  # dead channels keep a gain of one
+        # Kernels make the products, and vectors are too short for BLAS threads. A loss that overflows ends as
+        # a breakdown.
         with blas_for(0), np.errstate(over="ignore", invalid="ignore"):
             tried.append(minima(
                 objectives, z if bounds is None else bounds.clip(z), bounds, goals=goals,
@@ -104,7 +105,7 @@ def minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -
 
 
 def _lower_elsewhere(there: Derivatives, gains: Array, bounds: Bounds | None) -> NDArray[np.intp]:
-    """How many gains would lower the loss of each target alone, by twice what is worth a step (T,)."""
+    """Count the gains that alone would lower the loss of each target by twice the worth of a step (T,)."""
     infinite, drops = np.full(gains.shape[1], np.inf), np.empty(gains.shape[1])
     lower, upper = (-infinite, infinite) if bounds is None else (bounds.lower, bounds.upper)
     sides = [np.array(side, np.float64) for side in (lower, upper)]
@@ -119,7 +120,7 @@ def at_bounds(bounds: Bounds | None, gains: Array) -> dict[str, Any]:
 
 
 def _require(start: Start, budget: float | None) -> None:
-    """Room for the vectors and matrices of a minimiser, before they are made."""
+    """Raise a MemoryError unless there is room for the vectors and matrices of a minimiser."""
     (N, D), T = start.problem.shape, len(start.target)
     vectors = max(MINIMISER_VECTORS, CERTIFIED_VECTORS * T)
     least = base_bytes(N, D, T) + 8.0 * (vectors * N + MINIMISER_MATRICES * D * D)
@@ -136,7 +137,7 @@ def _height(minimum: Minimum) -> float:
 
 
 def _factors(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """What a random start multiplies gains by."""
+    """Factors by which a random start multiplies the gains."""
     signs = np.where(random.random(shape) < START_FLIPPED, -1.0, 1.0)
     return np.asarray(signs * np.exp(START_SPREAD * random.standard_normal(shape)))
 
@@ -149,7 +150,7 @@ def _not_finite(gains: Array, name: str) -> ValueError:
 
 
 def _in_memory(start: Start, budget: float | None, coarse: bool) -> tuple[Problem, Problem | None]:
-    """The problem in float64, and where that is fine enough in float32, as copies if there is room."""
+    """The problem in float64, and in float32 where that is accurate enough; as copies if there is room."""
     problem, X = start.problem, start.problem.X
     single = problem.astype(np.float32) if coarse else None
     if not problem.rows.in_memory:
@@ -158,7 +159,7 @@ def _in_memory(start: Start, budget: float | None, coarse: bool) -> tuple[Proble
     room = math.inf if 12 * N * D < SMALL else available_memory() / 2
     if budget is not None:
         room = min(room, budget - base_bytes(N, D, 1))
-    # Most passes are products of curvature: those of float64 are few where float32 does for these.
+    # Most passes are products with the curvature. Where these are in float32, few are in float64.
     often = single is None or N * D * D < COMPILED
     if often and not problem.ready(X) and room >= 8 * N * D:
         problem, room = problem.converted(), room - 8 * N * D

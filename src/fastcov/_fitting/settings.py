@@ -35,7 +35,7 @@ LINEAR_TOL, EXACT_TOL = 1e-8, 1e-6
 
 
 def method_for(method: str | None, ridge: Any, relative_ridge: Any) -> str:
-    """The method that was asked for, or that a ridge was chosen for, or the linear one."""
+    """The method: as asked for, else that of a `ChosenRidge`, else the linear one."""
     for name, value, relative in (("ridge", ridge, False), ("relative_ridge", relative_ridge, True)):
         if isinstance(value, ChosenRidge):
             if value.relative is not relative:
@@ -80,7 +80,7 @@ class Settings:
         gains0: Any = None,
         n_starts: int = 1,
     ) -> Settings:
-        """Checked, for responses of this shape."""
+        """Validate options for these responses."""
         N = given.shape[0]
         check_choice("method", method, NAMES)
         check_choice("solver", solver, ("auto", *SOLVERS))
@@ -139,14 +139,14 @@ class Outcome:
     """Gains of each target with their certificate."""
 
     gains: Array  # (T, N)
-    delta: Array  # gains less one, with more digits where they are near one
+    delta: Array  # gains − 1, which has more digits where gains are near one
     residual: Array  # (T,)
     status: str
     stats: dict[str, Any]
-    warning: str | None = None  # that it stopped short
-    covariance: Array | None = None  # at the gains, if it is there anyway
-    slopes: Array | None = None  # G δ (T, D, D), likewise
-    quartics: Array | None = None  # of the exact loss along each gain (T, 4, N), likewise
+    warning: str | None = None  # if it stopped short
+    covariance: Array | None = None  # at the gains, if the method computed it
+    slopes: Array | None = None  # G δ (T, D, D), if computed
+    quartics: Array | None = None  # of the exact loss along each gain (T, 4, N), if computed
 
     def warn(self) -> None:
         """Warn the caller of this package where a fit stopped short."""

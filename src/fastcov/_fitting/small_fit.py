@@ -1,7 +1,7 @@
-"""The linear fit where all stays in the caches of a core: a direct solution in a few compiled calls.
+"""The linear fit of small responses, which stay in the caches of a core: a few compiled calls.
 
-By the kernels and in the order of the general road, but without Python between them, which at 148 x 48 takes
-twice as long as the arithmetic.
+It runs the same kernels as the general code, in the same order, but without Python in between, which at
+148 x 48 takes twice as long as the arithmetic.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ REASON = "the fastest that fits: all stays in the caches of a core"
 
 
 def direct(start: Start, ridge: Ridge, settings: Settings, *, final: bool) -> Outcome | None:
-    """The outcome, and if `final` its covariances; None where anything asks for another road.
+    """The outcome, if `final` with its covariances; None where the general code has to do it.
 
-    With no more channels than pairs of conditions a Cholesky factor is what `plan` chooses at any ridge
-    that counts.
+    Only with N ≤ D(D+1)/2: there `plan` chooses the Cholesky factorisation at any ridge that counts.
     """
     problem = start.problem
     (N, D), T = problem.shape, len(start.target)

@@ -1,4 +1,4 @@
-"""Where every fit starts: responses and targets at gains of one."""
+"""The start of every fit: responses and targets at gains of one."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ Array = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class Ridge:
-    """A ridge as asked for, and the penalty in the units of the problem."""
+    """A ridge as the caller gave it, and its penalty in the units of the problem."""
 
     value: Any  # λ, λ of each channel, or Γ, in the caller's units
     penalty: Penalty
-    relative: Any  # to the largest eigenvalue of GᵀG, where that was asked for
+    relative: Any  # λ over the largest eigenvalue of GᵀG, if it was given so
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Start:
-    """The problem at gains of one, with all that fits of any method and ridge share."""
+    """The problem at gains of one, with everything that fits of any method and ridge share."""
 
-    given: Problem  # with products in the precision of X, for solvers
-    problem: Problem  # in float64, for all else
+    given: Problem  # its products are in the precision of X: for solvers
+    problem: Problem  # its products are in float64: for everything else
     target: Array  # (T, D, D)
     covariance: Array  # (D, D)
     norms: Array  # ‖g_i‖² (N,)
     overlaps: Array  # Gᵀe₀ (T, N)
-    reading: Problem  # the same as `problem`; its passes over files are watched, until a solver begins
+    reading: Problem  # `problem` with progress of its passes over files, until a solver begins
 
     @classmethod
     def of(
@@ -49,7 +49,7 @@ class Start:
         S: ArrayLike,
         watch: Callable[[Progress], object] | None = None,
     ) -> Start:
-        """From responses that are checked, and targets that are not."""
+        """From checked responses, and targets that are checked here."""
         problem = given.astype(np.float64)
         target = problem.target(S)
         N, D = problem.shape
@@ -71,14 +71,14 @@ class Start:
             error = target - covariance
             image = error if problem.metric is None else problem.metric.image(error)
             overlaps = apply_adjoint(reading, image)
-        # What rounding leaves of channels that are all alike is no atom.
+        # Where all channels are alike, atoms are zero but for rounding.
         if norms.sum() <= N * (2.0 * D * problem.rounding_floor * problem.sizes.max() ** 2) ** 2:
             norms[:] = 0.0
             overlaps[:] = 0.0
         return cls(given, problem, target, covariance, norms, overlaps, reading)
 
     def with_target(self, S: ArrayLike) -> Start:
-        """The same with another target: what does not depend on it is not computed again."""
+        """The start of another target, which shares everything that does not depend on it."""
         target = self.problem.target(S)
         error = target - self.covariance
         if self.problem.metric is not None:
@@ -90,7 +90,7 @@ class Start:
 
     @property
     def error(self) -> Array:
-        """e₀ as matrices (T, D, D), images under the metric."""
+        """e₀ as matrices (T, D, D), or their images under the metric."""
         return self.target - self.covariance if self.problem.metric is None else self._image
 
     @functools.cached_property
@@ -105,15 +105,15 @@ class Start:
 
     @functools.cached_property
     def target_squares(self) -> Array:
-        """‖S‖²_F (T,), of the pairs that count."""
+        """‖S‖²_F (T,), summed over the pairs that count."""
         metric = self.problem.metric
         return blas.squares(self.target) if metric is None else metric.squares(self.target)
 
     @functools.cached_property
     def trace_ratio(self) -> Array:
-        """The traces of the targets over that of the covariance (T,).
+        """The traces of the targets over that of the covariance (T,), summed over the variances that count.
 
-        Of conditions that count, and where none does with itself, the norms of all pairs that count.
+        Where no variance counts, it is the ratio of the norms over all pairs that count.
         """
         metric = self.problem.metric
         if metric is not None and metric.weights is not None:
@@ -134,14 +134,14 @@ class Start:
 
     @functools.cached_property
     def gram(self) -> Array | None:
-        """GᵀG in scaled units, where all stays in the caches of a core."""
+        """GᵀG in scaled units, if X and it stay in the caches of a core."""
         return small_gram(self.problem)
 
     def system(self, ridge: Ridge) -> System:
         return System(self.given, ridge.penalty, self.norms)
 
     def ridge(self, ridge: Any, relative: Any) -> Ridge:
-        """One of the two, checked."""
+        """Validate `ridge` or `relative`, of which exactly one is given."""
         if (ridge is None) == (relative is None):
             given = "neither" if ridge is None else "both"
             raise ValueError(
@@ -158,10 +158,10 @@ class Start:
         return self._ridge(penalty, given, relative=relative is not None)
 
     def ridges(self, values: Sequence[float], *, relative: bool) -> list[Ridge]:
-        """Many, each a number for all channels that is checked."""
+        """Many ridges, each one number that is already validated."""
         if not relative:
             return [self._ridge(Penalty(value), value, relative=False) for value in values]
-        if values:  # the largest is finite
+        if values:  # if the largest is finite, all are
             self._ridge(Penalty(max(values)), max(values), relative=True)
         scaled = [value * self.largest for value in values]
         given = np.atleast_1d(self.problem.unscaled(np.array(scaled), y=4)).tolist()
@@ -171,7 +171,7 @@ class Start:
         ]
 
     def _ridge(self, penalty: Penalty, given: Any, *, relative: bool) -> Ridge:
-        """`given` as a penalty, in the units of the problem."""
+        """The ridge of a penalty that was given as `given`."""
         dead = self.problem.sizes == 0
         if not relative:
             return Ridge(penalty.value, penalty.in_units(self.problem.exponent, dead), None)

@@ -2,16 +2,16 @@
 
 A step minimises the quadratic model by conjugate gradients that stop at the trust region, at negative
 curvature, or when they are as good as the model is (Steihaug 1983, Toint 1981), preconditioned by the
-diagonal. Its length is then the minimum of the quartic along it, which has closed coefficients: so no
-step is ever refused, and the radius follows the lengths. With bounds, channels that are at a bound and
-pushed against it are held, those almost there are sent to it (Bertsekas 1982), and a step is projected
-and, where that raises the loss, halved.
+diagonal. An exact line search follows: the loss along a step is a quartic with known coefficients. So no
+step is ever refused, and the radius follows the lengths. With bounds, the active set (channels at a bound
+that the gradient pushes against it) is held, channels close to their bound are sent to it (Bertsekas 1982),
+and a step is projected and, where that raises the loss, halved.
 
-The loss is not convex, but along one gain it is a quartic, of which every minimum is known. So near a
-minimum, and at it, each gain that has a lower one elsewhere goes there, one after another, and the minimiser
-goes on: where it ends no single gain lowers the loss.
+The loss is not convex. But along a single gain it is a quartic, all of whose minima are known. So near a
+minimum, and at it, each gain that has a lower minimum of its own moves there, one after another, and the
+minimiser goes on. Where it ends, no single gain lowers the loss.
 
-Where a pass over X is short, all of this is one compiled call, `kernels.descend`, which many targets share.
+Where a pass over X is short, all of this is one compiled call, `minimum_kernels.descend`, for many targets.
 """
 
 from __future__ import annotations
@@ -80,15 +80,15 @@ from .._model.products import apply_atoms
 Array = NDArray[np.float64]
 Watch = Callable[[Progress], object]
 
-# A projected step is taken if the loss falls by this share of what the gradient promises.
+# A projected step is accepted if the loss falls by this share of the first-order decrease (Armijo).
 SUFFICIENT = 1e-4
 HALVINGS = 20
-# Gains this near to a bound are sent there, at most.
+# Gains at most this far from a bound may be sent to it.
 NEAR = 1e-3
-# Flops of a compiled call at most, unless a callback is told of each step: some 50 ms, within which Ctrl-C is
+# Most flops of a compiled call, unless a callback is told of each step: some 50 ms, after which Ctrl-C is
 # answered.
 CALL_FLOPS = 1e9
-# Parts of many targets, for each core: so that none waits long for another.
+# Parts that many targets are split into, per core, so that no core waits long for another.
 PARTS = 8
 ENDS = {
     CONVERGED: "converged",
@@ -100,11 +100,11 @@ ENDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Minimum:
-    """Where it ended, and how."""
+    """Where a minimisation ended, and how."""
 
     gains: Array
     value: float
-    residual: float  # norm of the gradient, less what bounds hold
+    residual: float  # norm of the gradient, without the active set of bounds
     status: str  # "converged", "stagnated", "max-iterations" or "breakdown"
     iterations: int
     products: int
@@ -126,10 +126,10 @@ def minima(
     watch: Watch,
     eager: bool = True,
 ) -> list[Minimum]:
-    """Of objectives that differ in their target alone, from gains (T, N) within the bounds.
+    """Minimise objectives that differ only in their target, from gains (T, N) within the bounds.
 
-    To gradients of norm `goals` (T,), or of rounding. `watch` is told at each step, or unless `eager` now and
-    then.
+    Each ends at a gradient of norm `goals` (T,), or of rounding. `watch` is told of every step if `eager`,
+    otherwise now and then.
     """
     states = np.empty((len(gains), STATE))
     for state, goal in zip(states, goals, strict=True):
@@ -146,7 +146,7 @@ def minima(
 
 
 def _tell(watch: Watch, state: Array) -> None:
-    """How far a minimiser has come."""
+    """Tell how far a minimiser has come."""
     residual, most, enough = (float(state[k]) for k in (RESIDUAL, LARGEST_YET, LEVEL))
     known = 0.0 < enough < most and residual > 0.0
     done = math.log(residual / most) / math.log(enough / most) if known else 0.0
@@ -155,7 +155,7 @@ def _tell(watch: Watch, state: Array) -> None:
     )
 
 
-# --- where passes are short: one compiled call
+# --- short passes: one compiled call
 
 
 def _descend(objectives: Sequence[Objective], gains: Array, states: Array, watch: Watch, work: float) -> None:
@@ -166,7 +166,7 @@ def _descend(objectives: Sequence[Objective], gains: Array, states: Array, watch
     infinite, size = np.full(N, np.inf), N * D * D // ELEMENT_PRODUCTS
 
     def run(places: NDArray[np.intp], told: Callable[[Array], object], work: float = CALL_FLOPS) -> None:
-        """The targets in some places, one after another."""
+        """Minimise the targets at these places, one after another."""
         z, state, S = gains[places], states[places], targets[places]
         mean, errors, rows = np.empty(D), np.empty((3, D, D)), np.empty((ROWS, N))
         X: Any = problem.X if single is None else single.X
@@ -194,7 +194,7 @@ def _descend(objectives: Sequence[Objective], gains: Array, states: Array, watch
     on_cores(run, parts, workers, lambda done: watch(Progress("targets", done)))
 
 
-# --- where they are not, and within bounds: from pass to pass
+# --- long passes, and bounds: one pass after another
 
 
 def _minimise(
@@ -236,7 +236,7 @@ def _minimise(
 
 
 def _swept(objective: Objective, point: Point, bounds: Bounds | None) -> tuple[Array, int]:
-    """The gains, those moved that have a lower minimum elsewhere, and how many."""
+    """Move each gain that has a lower minimum elsewhere; returns the gains, and how many moved."""
     assert point.second_diagonal is not None
     problem, penalty = point.problem, objective.penalty
     weights = np.broadcast_to(np.asarray(penalty.weights, np.float64), len(point.gains))
@@ -248,7 +248,7 @@ def _swept(objective: Objective, point: Point, bounds: Bounds | None) -> tuple[A
     worth = float(worth_of(point.value, 2.0 * norm(objective.target) + norm(point.error)))
     if not math.isfinite(worth) or not lower_elsewhere(found, gains, lower, upper, worth, drops):
         return gains, 0
-    # What others move changes the slope of a penalty that couples gains: then one moves at a time.
+    # A penalty that couples gains changes its slope when others move: then one gain moves at a time.
     index = np.flatnonzero(drops) if penalty.root is None else np.array([int(np.argmax(drops))])
     rows = np.ascontiguousarray(problem.take(index).responses())
     pull = penalty.products(gains - 1.0)
@@ -261,7 +261,7 @@ def _swept(objective: Objective, point: Point, bounds: Bounds | None) -> tuple[A
 
 
 def _free(bounds: Bounds, point: Point, room: float = 0.0) -> NDArray[np.bool_]:
-    """Channels that no bound holds, be it `room` away."""
+    """Channels outside the active set, which reaches `room` away from the bounds."""
     return ~bounds.active(point.gains, point.gradient, room)
 
 
@@ -274,12 +274,12 @@ class _Step:
 
 
 def _step(objective: Objective, point: Point, bounds: Bounds | None, radius: float, accuracy: float) -> _Step:
-    """A step of the free channels, and of those almost at a bound to it."""
+    """A step: free channels by the model, channels close to a bound to that bound."""
     diagonal = point.diagonal(objective.penalty.weights)
     if bounds is None:
         return _model_step(objective, point, diagonal, radius, accuracy)
     moved = bounds.clip(point.gains - point.gradient / diagonal) - point.gains
-    room = min(NEAR, float(np.abs(moved).max()))  # no more than a short step moves
+    room = min(NEAR, float(np.abs(moved).max()))  # at most what a short step moves
     clear, free = _free(bounds, point, room), _free(bounds, point)
     step = _model_step(objective, point, np.where(clear, diagonal, np.inf), radius, accuracy)
     sent = moved * (free & ~clear)
@@ -291,7 +291,7 @@ def _step(objective: Objective, point: Point, bounds: Bounds | None, radius: flo
 
 
 def _model_step(objective: Objective, point: Point, diagonal: Array, radius: float, accuracy: float) -> _Step:
-    """Least of gᵀv + ½ vᵀHv in the trust region: Steihaug and Toint. An infinite diagonal holds a channel."""
+    """Minimise gᵀv + ½ vᵀHv in the trust region (Steihaug, Toint). An infinite diagonal fixes a channel."""
     N, D = point.problem.shape
     slope, vectors, numbers = np.empty((D, D)), np.empty((3, N)), np.zeros(NUMBERS)
     begin(point.gradient, diagonal, numbers, vectors, slope)
@@ -327,7 +327,7 @@ def _within(
     t: float,
     coefficients: tuple[float, ...],
 ) -> tuple[Array, float]:
-    """A step t v projected on the bounds, t halved until that lowers the loss enough; with its t."""
+    """Project t v on the bounds, and halve t until the loss falls enough; returns the step and its t."""
     for halvings in range(HALVINGS):
         far = point.gains + t * v
         gains = bounds.clip(far)
@@ -338,6 +338,6 @@ def _within(
         if promised < 0 and value <= point.value + SUFFICIENT * promised + EPSILON * point.value:
             return gains, t
         t /= 2.0
-    longest = bounds.longest(point.gains, v)  # up to the first bound the quartic holds
+    longest = bounds.longest(point.gains, v)  # the quartic holds up to the first bound
     first = best_step(coefficients, longest) if longest > 0 else 0.0
     return bounds.clip(point.gains + first * v), first

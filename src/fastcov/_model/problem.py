@@ -112,7 +112,7 @@ class Problem:
         dtype = np.dtype(np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64)
         draft = cls(array, dtype, bool(center), z, np.zeros(D), np.empty(N), labels=labels)
         with np.errstate(over="ignore", invalid="ignore"):
-            total = draft._sums(z, draft.sizes)
+            total, draft.sizes[:] = draft.rows.map_both(_sums, draft)
         if not np.isfinite(total).all():
             names = (labels.channels, labels.conditions)
             if error := nonfinite(name, array, ("channel", "condition"), names):
@@ -155,14 +155,13 @@ class Problem:
         rows = self.rows
         if not (self.center or rows.read_again):  # no mean is needed
             return there
-        if rows.on_workers:
-            return dataclasses.replace(there, mean=_chunk_sum(there) / len(gains))
-        sizes = np.empty_like(self.sizes)
-        total = self._sums(gains, sizes)
         if rows.read_again:
-            moved = np.flatnonzero(sizes != self.sizes.astype(self.dtype))  # rounded as blocks are
+            total, sizes = rows.map_both(_sums, there)
+            moved = np.flatnonzero(sizes != self.sizes.astype(self.dtype))  # blocks round as X does
             if len(moved):
                 raise rows.changed(f", first at channel {moved[0]}")
+        else:
+            total = _total(there)
         return dataclasses.replace(there, mean=total / len(gains)) if self.center else there
 
     def safe(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
@@ -175,22 +174,6 @@ class Problem:
         flat = values.ravel()
         exponent = safe_exponent(abs(float(flat[scipy_blas.idamax(flat)])))
         return (np.ldexp(values, -exponent) if exponent else values), exponent
-
-    def _sums(self, gains: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The sum over channels of z_i x_i; fills `sizes`. 3ND flops."""
-        if self.rows.on_workers:
-            total, sizes[:] = self.rows.map_both(_chunk_sums, dataclasses.replace(self, gains=gains))
-            return total
-        total = np.zeros(self.shape[1])
-        whole = np.dtype(f"i{self.dtype.itemsize}")
-        mask = (1 << (8 * whole.itemsize - 1)) - 1
-        for rows, block in self.blocks(streamed=True):
-            sums = np.empty((-(-len(block) // kernels.SUM_ROWS), len(total)))
-            largest = np.empty(len(block), whole)
-            kernels.weighted_sums(block, block.view(whole), mask, gains[rows], sums, largest, size=block.size)
-            sizes[rows] = largest.view(self.dtype)
-            total += sums.sum(axis=0)
-        return total
 
     def again(self, X: Any) -> Any:
         """The X from which this was made, for another use; on a cluster its chunks, which are loaded once."""
@@ -425,12 +408,23 @@ class Problem:
         return np.ldexp(values, -exponent) if exponent else values
 
 
+def _sums(problem: Problem) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The sum Σ z_i x_i over channels (D,), and max_j |x_ij| (N,). 3ND flops."""
+    total, sizes = np.zeros(problem.shape[1]), np.empty(problem.shape[0])
+    whole = np.dtype(f"i{problem.dtype.itemsize}")
+    mask = (1 << (8 * whole.itemsize - 1)) - 1
+    for rows, block in problem.blocks(streamed=True):
+        sums = np.empty((-(-len(block) // kernels.SUM_ROWS), len(total)))
+        largest = np.empty(len(block), whole)
+        kernels.weighted_sums(
+            block, block.view(whole), mask, problem.gains[rows], sums, largest, size=block.size
+        )
+        sizes[rows] = largest.view(problem.dtype)
+        total += sums.sum(axis=0)
+    return total, sizes
+
+
 @summed()
-def _chunk_sum(problem: Problem) -> NDArray[np.float64]:
-    """The sum over channels of z_i x_i."""
-    return problem._sums(problem.gains, problem.sizes)
-
-
-def _chunk_sums(problem: Problem) -> tuple[NDArray[np.float64], Array]:
-    """The sum and the sizes that `Problem._sums` finds for a chunk."""
-    return problem._sums(problem.gains, problem.sizes), problem.sizes
+def _total(problem: Problem) -> NDArray[np.float64]:
+    """The sum Σ z_i x_i over channels (D,)."""
+    return _sums(problem)[0]

@@ -1,1 +1,1 @@
-"""What comes out: fits, scores of held-out conditions and verdicts, as tables, frames and files."""
+"""Results that users see: fits, scores of held-out conditions and verdicts, as tables, frames and files."""

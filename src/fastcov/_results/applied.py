@@ -1,4 +1,4 @@
-"""Fit.apply(): the gains of a fit on responses to other conditions."""
+"""Fit.apply(): apply the gains of a fit to responses to other conditions."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Array = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Applied:
-    """Gains of a fit on new responses X_new; prints itself as a short table.
+    """Gains of a fit applied to new responses X_new; prints itself as a short table.
 
-    With C the predicted covariance and S the target of the new conditions. For a fit of T targets every
-    array has a leading axis of length T, and every score is an array (T,). Scores are None without S or
-    responses to compare with.
+    C is the predicted covariance, and S is the target of the new conditions. For a fit of T targets every
+    array has a leading axis of length T, and every score is an array (T,). Scores are None if neither S nor
+    responses were given.
 
     Attributes
     ----------
     covariance : ndarray, shape (D_new, D_new)
-        C(z) = X_newᵀ diag(z) J diag(z) X_new, with J as in the fit, plus βI + γ11ᵀ with the nuisance terms of
-        the fit, as `Fit.prediction`; in units of X_new squared. The C of all scores.
+        C = X_newᵀ diag(z) J diag(z) X_new, with J as in the fit, plus βI + γ11ᵀ if the fit has nuisance
+        terms, as in `Fit.prediction`; in units of X_new squared. All scores use this C.
     target : ndarray, shape (D_new, D_new), or None
         S, in the order of the conditions of X_new.
     conditions : tuple or None
@@ -40,13 +40,12 @@ class Applied:
     r2 : float or None
         1 − ‖C − S‖²_F / ‖S‖²_F.
     r2_at_one : float or None
-        The same of gains of one, the baseline, with their own nuisance terms. Where a fit is of pairs off the
-        diagonal, so are all of these.
+        The same for the baseline, gains of one, with their own nuisance terms. If the fit counts only pairs
+        off the diagonal, so do all three R².
     r2_over_one : float or None
-        1 − ‖C − S‖²_F / ‖C(1) − S‖²_F: 0 is no better than gains of one, 1 is perfect.
+        1 − ‖C − S‖²_F / ‖C(1) − S‖²_F. 0 is no better than gains of one; 1 is perfect.
     pearson : float or None
-        Correlation of C and S over the pairs of conditions, above the diagonal; NaN for fewer than three
-        pairs.
+        Correlation of C and S over pairs of conditions, above the diagonal; NaN for fewer than three pairs.
     """
 
     covariance: Array
@@ -62,10 +61,10 @@ class Applied:
 
     @property
     def responses(self) -> Any:
-        """z_i x_i, shape (N, D_new) or (T, N, D_new), made when asked for from X_new as it is then.
+        """z_i x_i, shape (N, D_new) or (T, N, D_new), computed at each access from X_new as it is then.
 
-        A DataFrame or DataArray with the names of X_new, where X_new is one; of T targets a frame has rows
-        (target, channel). float32 where X_new is.
+        If X_new is a DataFrame or DataArray, so is this, with the same names. For T targets a frame has rows
+        (target, channel). It is float32 if X_new is.
         """
         N, D = self._problem.shape
         T = self._gains.shape[:-1]
@@ -115,7 +114,7 @@ def _mean(values: Any) -> str:
 
 
 def apply(fit: Any, X_new: Any, S: Any, responses: Any) -> Applied:
-    """The gains of a fit on new responses, and how well they predict where there is a target."""
+    """Apply the gains of a fit to new responses, and score the prediction if there is a target."""
     problem = Problem.of(X_new, center=fit.stats["center"], name="X_new")
     N = fit.stats["shape"][0]
     channels = range(N) if fit.channels is None else fit.channels  # a fit without names numbers them
@@ -176,7 +175,7 @@ def apply(fit: Any, X_new: Any, S: Any, responses: Any) -> Applied:
 
 
 def _score(name: str, C: Array, S: Array, weights: Array) -> float:
-    """Of a predicted covariance against the target, over the pairs of conditions that count."""
+    """Score of a predicted covariance against the target, over the pairs of conditions that count."""
     size = max(float(np.abs(C).max()), float(np.abs(S).max())) or 1.0  # products of any scale stay in range
     C, S, every = C / size, S / size, np.arange(len(S))
     sums, _ = sums_of(C, np.diagonal(C).copy(), S, weights, (every[:0], every), 0.0)
@@ -184,7 +183,7 @@ def _score(name: str, C: Array, S: Array, weights: Array) -> float:
 
 
 def _predicted(fit: Any, problem: Problem, responses: Any) -> Array:
-    """The target covariance of new responses, on the scale of those that were fitted."""
+    """The target covariance from new responses, on the scale of the fitted target."""
     if "target_scale" not in fit.stats:
         raise ValueError(
             "Argument 'responses' must be left out where the fit was given S, not responses: the scale of "

@@ -1,4 +1,4 @@
-"""Which ridge a score chooses."""
+"""The choice of a ridge by its held-out score."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ Array = NDArray[np.float64]
 
 
 class ChosenRidge(float):
-    """A ridge λ that was chosen for a method: a float that knows which, and in what units.
+    """A chosen ridge λ: a float that knows the method it was chosen for, and its units.
 
     Parameters
     ----------
     value : float
+        λ.
     method : str
-        The method whose held-out score chose it; `fit` takes it where it is not told another.
+        The method whose held-out score chose λ; `fit` uses it if no other method is given.
     relative : bool
-        Whether it is over the largest eigenvalue of GᵀG: then it is a ``relative_ridge``.
+        Whether λ is divided by the largest eigenvalue of GᵀG, and is thus a ``relative_ridge``.
     """
 
     method: str
@@ -35,10 +36,10 @@ class ChosenRidge(float):
 
 
 def jackknife(without: Array, times: float) -> Array:
-    """The standard error of a pooled score, from that of all folds but one (…, F); NaN for one fold.
+    """Jackknife standard error of a pooled score, from its leave-one-fold-out values (…, F); NaN if F is 1.
 
-    Of a mean it is the standard deviation over √F. Folds hold out each condition `times` times, and those
-    beyond the first do not make a score surer.
+    For a mean it equals the standard deviation over √F. Folds hold out each condition `times` times;
+    repetitions beyond the first do not reduce the standard error.
     """
     F = without.shape[-1]
     if F < 2:
@@ -49,10 +50,10 @@ def jackknife(without: Array, times: float) -> Array:
 
 
 def chosen(moments: Moments, score: str, ridges: Array, choice: str, times: float) -> int:
-    """The place of the "best" ridge, or of the largest within one standard error: −1 if no score is finite.
+    """Index of the "best" ridge, or of the largest within one standard error; −1 if no score is finite.
 
-    "one-se" goes by the standard error of the paired *difference* to the best: what all ridges share from
-    fold to fold says nothing of which is better.
+    "one-se" uses the standard error of the paired *difference* to the best score, because variation from
+    fold to fold that all ridges share does not tell which is better.
     """
     values = moments.pooled(score)
     finite = np.isfinite(values)

@@ -1,10 +1,9 @@
-"""CrossValidation: scores on held-out conditions, and the ridges they choose."""
+"""CrossValidation: scores of held-out conditions, and the ridges they choose."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from .chosen_ridge import ChosenRidge, chosen, jackknife
 from .fit import Fit
 from .frames import cv_table, frame
 from .html import html_table
+from .page import StudyPage
 from .score import SCORES, Moments, Split
 
 Array = NDArray[np.float64]
@@ -25,14 +25,14 @@ Array = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Nested:
-    """Outer folds scored at the ridge that inner folds of their training conditions chose.
+    """Outer folds, each scored at the ridge that inner folds of its training conditions chose.
 
     Attributes
     ----------
     places : ndarray, shape (F,)
-        Which of the ridges each outer fold was given.
+        Index of the ridge that each outer fold was scored at.
     moments : Moments
-        What scores are made of, (F, …).
+        The sums from which scores are computed, (F, …).
     """
 
     places: NDArray[np.intp]
@@ -41,23 +41,25 @@ class Nested:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scores:
-    """Of one method on every fold (F) at every ridge (K), on the conditions held out.
+    """Scores of one method on the held-out conditions of each of F folds, at each of K ridges.
 
     Attributes
     ----------
     moments : Moments
-        Sums that all scores are made of, (K, F, …).
+        Sums from which all scores are computed, (K, F, …).
     residual : ndarray, shape (F, K)
-    status : ndarray of str, shape (F, K)
         Certificate of each fit, as in `Fit`.
+    status : ndarray of str, shape (F, K)
+        Status of each fit, as in `Fit`.
     errors : ndarray, shape (F, K, D)
-        Squared errors Σ (P − S)² over the unseen pairs of each held-out condition, in units of the
-        study; NaN for conditions that the fold was trained on.
+        Squared errors Σ (P − S)² of the prediction P of the target S, over the unseen pairs of each held-out
+        condition, in units of the study; NaN for the training conditions of the fold.
     gains : ndarray, shape (F, K, N), or None
-        Gains of each fold; None where they would take more than 256 MB.
+        Gains of each fold; None if they would take more than 256 MB.
     shuffled : Moments or None
-        With the conditions of Y in random order, (shuffles, K, F, …).
+        The same sums with the conditions of Y in random order, (shuffles, K, F, …).
     nested : Nested or None
+        The scores of nested folds.
     """
 
     moments: Moments
@@ -95,50 +97,50 @@ class Scores:
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class CrossValidation:
-    """Scores on held-out conditions, beside baselines; prints itself as tables with a verdict.
+class CrossValidation(StudyPage):
+    """Scores of held-out conditions, beside baselines; prints itself as tables with a verdict.
 
-    With P the covariance that gains predict and S the target, every score is of pairs of conditions that no
-    fit saw: "held-out" pairs, of two held-out conditions, and "cross" pairs, of a held-out and a trained one:
+    P is the covariance that gains predict, and S is the target. Scores compare them over pairs of conditions
+    that no fit saw. A "held-out" pair has two held-out conditions; a "cross" pair has a held-out and a
+    training condition. The scores are:
 
     ======================== =====================================================================
-    r2                       1 − Σ(P − S)² / ΣS²; of few conditions mostly a matter of the variances
-    r2-diagonal              the same of the variances S_ii alone
-    r2-off-diagonal          1 − Σ(P − S)² / Σ(S − g)² over pairs, g the mean that was trained on
+    r2                       1 − Σ(P − S)² / ΣS²; with few conditions, dominated by the variances
+    r2-diagonal              the same over the variances S_ii alone
+    r2-off-diagonal          1 − Σ(P − S)² / Σ(S − g)² over pairs; g is the mean of the training pairs
     pearson                  correlation of P and S over pairs; scale and offset do not matter
     rsa                      correlation of the two correlation matrices over pairs
     cosine                   ⟨P, S⟩ / ‖P‖‖S‖
     cross-r2, cross-r2-off-diagonal, cross-pearson, cross-rsa, cross-cosine: the same over cross pairs
     ======================== =====================================================================
 
-    A *pooled* score is that of the sums of all folds together, so that a few bad folds do not rule it.
-    Correlations have the mean of each fold taken away. Baselines: `one`, gains of one; `no-x`, two numbers of
-    the training block, its mean variance and its mean covariance; `scaled`, a C(1) + βI + γ11ᵀ with a, β and
-    γ from the training block.
+    A *pooled* score is computed from sums over all folds, so that a few bad folds do not dominate it. For
+    correlations, the mean of each fold is subtracted first. The baselines are `one`, gains of one; `no-x`,
+    the mean variance and the mean covariance of the training block; and `scaled`, a C(1) + βI + γ11ᵀ with a,
+    β and γ fitted to the training block.
 
     `r2`, `r2_over_one`, `pearson`, `residual`, `status`, `r2_shuffled`, `best_ridge`, `one_se_ridge`, `p`,
-    `optimism` and `fit` are those of the one method, or with several a dict of them by method.
+    `optimism` and `fit` hold the value of the method, or with several methods a dict by method.
 
     Attributes
     ----------
     ridges : ndarray, shape (K,)
-        λ in the order given: in units of X to the fourth, or where `relative`, over the largest eigenvalue
-        of GᵀG of the training block.
+        λ in the order given: in units of X to the fourth, or if `relative`, divided by the largest
+        eigenvalue of GᵀG of the training block.
     relative : bool
     folds : tuple of (train, test)
         Conditions of each of the F folds, all repeats one after another.
     repeats : int
     score : str
-        The score that chooses, heads the table and is tested.
+        The score that chooses λ, heads the table and is tested.
     scores : dict of str to Scores
-        By method.
+        Scores by method.
     baselines : dict of str to Moments
-        By name, (F, …): ``baselines["no-x"].pooled("r2")``.
+        Sums by baseline, (F, …), as in ``baselines["no-x"].pooled("r2")``.
     baselines_shuffled : dict of str to Moments
         The same with conditions in random order, (shuffles, F, …); empty without shuffles.
     fits : dict of str to Fit
-        Fits of all conditions with the ridge that was chosen; empty without `refit`, or where no score is
-        finite.
+        Fits of all conditions with the chosen ridge; empty without `refit`, or if no score is finite.
     stats : dict
     """
 
@@ -165,7 +167,7 @@ class CrossValidation:
 
     @property
     def r2(self) -> Any:
-        """1 − ‖P − S‖²_F / ‖S‖²_F on the conditions held out, shape (F, K)."""
+        """1 − ‖P − S‖²_F / ‖S‖²_F over held-out conditions, shape (F, K)."""
         return self._each(lambda s: s.r2)
 
     @property
@@ -176,12 +178,12 @@ class CrossValidation:
 
     @property
     def pearson(self) -> Any:
-        """Correlation over pairs of held-out conditions, shape (F, K); NaN for fewer than three of these."""
+        """Correlation over pairs of held-out conditions, shape (F, K); NaN for fewer than 3 conditions."""
         return self._each(lambda s: s.pearson)
 
     @property
     def r2_at_one(self) -> Array:
-        """R² of gains of one (F,)."""
+        """R² at gains of one (F,)."""
         return self.baselines["one"].by_fold("r2")
 
     @property
@@ -196,7 +198,7 @@ class CrossValidation:
 
     @property
     def status(self) -> Any:
-        """How each fit ended, shape (F, K)."""
+        """The status of each fit, shape (F, K)."""
         return self._each(lambda s: s.status)
 
     @property
@@ -206,35 +208,35 @@ class CrossValidation:
 
     @property
     def best_ridge(self) -> Any:
-        """λ of the highest pooled `score`; NaN if none is finite.
+        """λ with the highest pooled `score`; NaN if none is finite.
 
-        A `ChosenRidge`: a float that knows its method, so that ``fit(relative_ridge=cv.best_ridge)`` is the
-        fit that was chosen. Where `relative`, to be passed on as ``relative_ridge``.
+        It is a `ChosenRidge`, a float that knows its method, so that ``fit(relative_ridge=cv.best_ridge)``
+        repeats the chosen fit. If `relative`, pass it as ``relative_ridge``.
         """
         return self._of(self.choices("best"))
 
     @property
     def one_se_ridge(self) -> Any:
-        """The largest λ whose score is within one standard error of the best, of their *difference*."""
+        """The largest λ whose score is within one standard error, of the *difference*, of the best."""
         return self._of(self.choices("one-se"))
 
     @property
     def fit(self) -> Any:
-        """All conditions, fitted with the ridge that was chosen; None without refit."""
+        """The fit of all conditions with the chosen ridge; None without refit."""
         return self._of({name: self.fits.get(name) for name in self.scores}) if self.fits else None
 
     @property
     def p(self) -> Any:
-        """p of the score: (1 + #{max over λ of a shuffle ≥ max over λ observed}) / (shuffles + 1)."""
+        """p-value of the score: (1 + #{max over λ of a shuffle ≥ max over λ observed}) / (shuffles + 1)."""
         return self._of({name: self.p_value(name) for name in self.scores})
 
     def p_value(self, method: str, score: str | None = None, *, over: str | None = None) -> float | None:
-        """p of any score, or of its gain over a baseline; None without shuffles."""
+        """p-value of any score, or of its improvement over a baseline; None without shuffles."""
         return evidence.p_value(self, method, self._checked(score), over)
 
     @property
     def optimism(self) -> Any:
-        """Score of the best λ less that of nested folds, which had no part in its choice; or None."""
+        """Score at the best λ less that of nested folds, which did not choose it; None if not nested."""
         return self._of({name: self._optimism(name) for name in self.scores})
 
     def _optimism(self, method: str) -> float | None:
@@ -245,7 +247,7 @@ class CrossValidation:
 
     @property
     def verdict(self) -> Any:
-        """Whether held-out covariances are predicted better than without X, in words: see `Verdict`."""
+        """A `Verdict`: whether held-out covariances are predicted better than without X."""
         return self._of(self.verdicts())
 
     def verdicts(self) -> dict[str, evidence.Verdict]:
@@ -253,7 +255,7 @@ class CrossValidation:
         return {name: evidence.verdict(self, name) for name in self.scores}
 
     def choices(self, choice: str) -> dict[str, ChosenRidge]:
-        """λ of each method: "best" or "one-se"."""
+        """λ of each method by `choice`, "best" or "one-se"."""
         return {
             name: ChosenRidge(self.ridges[k] if (k := self.place(name, choice)) >= 0 else np.nan, name,
                               relative=self.relative)
@@ -261,7 +263,7 @@ class CrossValidation:
         }  # fmt: skip
 
     def place(self, method: str, choice: str = "best") -> int:
-        """Which of the ridges is chosen for a method; −1 if none has a finite score."""
+        """Index of the ridge chosen for a method; −1 if none has a finite score."""
         return chosen(self.scores[method].moments, self.score, self.ridges, choice, self.times)
 
     @property
@@ -270,7 +272,7 @@ class CrossValidation:
         return max(1.0, sum(len(test) for _, test in self.folds) / self.stats["shape"][1])
 
     def summary(self, method: str, score: str | None = None) -> tuple[Array, Array]:
-        """A pooled score at each ridge (K,), and its standard error; by default `score`."""
+        """A pooled score, by default `score`, at each ridge (K,), and its standard error."""
         moments, name = self.scores[method].moments, self._checked(score)
         return moments.pooled(name), jackknife(moments.without(name), self.times)
 
@@ -286,11 +288,17 @@ class CrossValidation:
         return self.score if score is None else check_choice("score", score, tuple(SCORES))
 
     def agreement(self, method: str) -> Array | None:
-        """Mean correlation of the gains of any two folds of a repeat, at each ridge (K,); or None."""
+        """Correlation of gains between folds at each ridge (K,): the mean over pairs of folds of a repeat.
+
+        None if gains were not kept, or a repeat has a single fold.
+        """
         return evidence.agreement(self, method)
 
     def condition_shares(self, method: str) -> Array:
-        """Each condition's share of the squared error of predictions, at the best ridge (D,), or NaN."""
+        """Each condition's share of the squared error of predictions, at the best ridge (D,).
+
+        NaN for a condition that is never held out, or if no score is finite.
+        """
         if (k := self.place(method)) < 0:
             return np.full(self.stats["shape"][1], np.nan)
         errors = self.scores[method].errors[:, k]
@@ -301,53 +309,30 @@ class CrossValidation:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the study with its fits to a .npz, .h5 or .hdf5 file, which `fastcov.load` reads.
 
-        As `Fit.save`. Entries have the names of attributes, as ``"ridges"`` and ``"scores.exact.r2"``.
+        It works as `Fit.save` does. Entries have the names of attributes, such as ``"ridges"`` and
+        ``"scores.exact.r2"``.
 
         Raises
         ------
         ValueError, OSError
             If such a file cannot be written there.
         TypeError
-            If something was added to `stats` that is not of numbers, texts, lists and dicts.
+            If a value added to `stats` consists of anything but numbers, strings, lists and dicts.
         ImportError
             If h5py is needed and missing.
         """
         found: dict[str, Any] = {"methods": np.array(self.methods, dtype=str)}
-        for method, scores in self.scores.items():  # the file holds the sums that they are made of
+        for method, scores in self.scores.items():  # the file itself holds the sums behind scores
             found |= {f"scores.{method}.{name}": getattr(scores, name) for name in ("r2", "pearson")}
         save(self, path, found)
 
     def to_frame(self) -> Any:
-        """A DataFrame of pandas with a row for each method or baseline, fold and ridge, and all scores.
+        """A pandas DataFrame of all scores, with a row for each method or baseline, fold and ridge.
 
-        ``relative`` says of what the ridges are, as above. Raises ImportError without pandas.
+        If `relative`, the column of ridges is ``relative_ridge``, else ``ridge``. Raises ImportError without
+        pandas.
         """
         return frame(cv_table(self))
-
-    def report(self, path: str | os.PathLike[str], *, title: str | None = None) -> pathlib.Path:
-        """Write a page: the verdict, scores beside baselines, their p-values, figures; see `Fit.report`.
-
-        Parameters
-        ----------
-        path : path of a .html file
-        title : str, optional
-            By default the numbers of channels and conditions.
-
-        Returns
-        -------
-        pathlib.Path
-            Where the page is.
-
-        Raises
-        ------
-        ImportError
-            Without jinja2 or matplotlib: pip install "fastcov-gains[report]".
-        TypeError, ValueError, OSError
-            If `title` is no text, or no .html file can be written there.
-        """
-        from ..report import write_study
-
-        return write_study(self, path, title=title)
 
     def __repr__(self) -> str:
         return printed.text(self)

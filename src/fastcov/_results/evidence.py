@@ -1,4 +1,4 @@
-"""What held-out scores are evidence of: p-values, verdicts, and whether gains of folds agree."""
+"""Evidence from held-out scores: p-values, verdicts, and how well gains of different folds agree."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from .score import BASELINES
 
 Array = NDArray[np.float64]
 
-# The level of a verdict.
+# The significance level of a verdict.
 LEVEL = 0.05
-# Scores that do not see how large covariances are.
+# Scores that do not depend on the size of covariances.
 PATTERNS = ("pearson", "rsa", "cosine")
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Whether held-out covariances are predicted better than without X, and by what evidence.
+    """Whether held-out covariances are predicted better than without X, with the evidence.
 
     Attributes
     ----------
     better : bool or None
-        Than by two numbers that ignore X. None: not shown, for want of shuffles.
+        Whether the prediction beats the baseline that ignores X, which has only two numbers. None: not
+        shown, because there are too few shuffles.
     gains_help : bool or None
-        Whether the fitted gains also beat gains of one and aC + βI + γ11ᵀ; None: not shown. Where `better` is
-        true and this is not, X tells something of the target, and that gains add to it is not shown.
+        Whether the fitted gains also beat gains of one and aC + βI + γ11ᵀ; None: not shown. If `better` is
+        true and this is not, X carries information about the target, but it is not shown that gains add any.
     p : float or None
-        Of the gain over the baseline without X, from shuffles.
+        p-value, from shuffles, of the improvement over the baseline without X.
     words : str
-        One sentence.
+        The verdict in one sentence.
     more : tuple of str
-        Sentences about the other baselines, and about size rather than pattern.
+        Sentences about the other baselines, and about errors of size rather than pattern.
     """
 
     better: bool | None
@@ -60,14 +61,17 @@ def p_value(cv: Any, method: str, score: str, over: str | None = None) -> float 
 
 
 def exceeded(observed: float, null: Array) -> float:
-    """The share, of shuffles and what was observed, that is as large; what is not defined counts too."""
+    """The fraction of values, observed and null, that reach the observed one; an undefined null counts."""
     if math.isnan(observed):
         return float("nan")
     return float((1 + np.count_nonzero(~(null < observed))) / (len(null) + 1))
 
 
 def maxima(cv: Any, method: str, score: str, over: str | None = None) -> tuple[float, Array]:
-    """The largest pooled score over all ridges, observed and of each shuffle; less that of a baseline."""
+    """The largest pooled score over all ridges, observed and for each shuffle.
+
+    With `over`, the score of that baseline is subtracted.
+    """
     table = cv.scores[method]
     assert table.shuffled is not None
     observed, null = largest(table.pooled(score)), largest(table.shuffled.pooled(score))
@@ -78,14 +82,14 @@ def maxima(cv: Any, method: str, score: str, over: str | None = None) -> tuple[f
 
 
 def largest(values: Array) -> Any:
-    """Over the last axis, of what is finite; NaN where nothing is."""
+    """The largest finite value over the last axis; NaN if none is finite."""
     finite = np.isfinite(values)
     found = np.where(finite, values, -np.inf).max(axis=-1)
     return np.where(finite.any(axis=-1), found, np.nan)
 
 
 def gain_over(cv: Any, method: str, name: str) -> tuple[float, float]:
-    """How much the best score is above a baseline, and the standard error of the difference."""
+    """The best score less that of a baseline, and the standard error of this difference."""
     from .chosen_ridge import jackknife
 
     k, moments, score = cv.place(method), cv.scores[method].moments, cv.score
@@ -96,7 +100,7 @@ def gain_over(cv: Any, method: str, name: str) -> tuple[float, float]:
 
 
 def verdict(cv: Any, method: str) -> Verdict:
-    """In words that a reader of a paper understands."""
+    """The verdict, in words that a reader of a paper understands."""
     k, table = cv.place(method), cv.scores[method]
     claim = "Held-out covariances are predicted better than without X"
     if k < 0:
@@ -125,7 +129,7 @@ def verdict(cv: Any, method: str) -> Verdict:
 
 
 def _compared(cv: Any, method: str, name: str) -> tuple[bool | None, float | None, str]:
-    """Whether a baseline is beaten, with what p, in words."""
+    """Whether a baseline is beaten, the p-value, and both in words."""
     value = cv.scores[method].pooled(cv.score)[cv.place(method)]
     base = cv.baselines[name].pooled(cv.score)
     numbers = f"{cv.score} {value:.2f}, and {base:.2f} {'without X' if name == 'no-x' else 'there'}"
@@ -137,11 +141,11 @@ def _compared(cv: Any, method: str, name: str) -> tuple[bool | None, float | Non
         return None, None, f"not shown without shuffles ({numbers}); shuffles=99 tests it"
     n = len(cv.scores[method].shuffled.sums)
     least = 1 / (n + 1)
-    if least > LEVEL and p <= least * 1.001:  # none of the few is as good
+    if least > LEVEL and p <= least * 1.001:  # none of these few shuffles is as good
         words = f"not shown, p = {p:.2g}, the least that {n} shuffle{'s' * (n > 1)} can give ({numbers})"
         return None, p, f"{words}; shuffles=99 tests it"
-    # Shuffles take from other baselines what they have of the pattern, too: what a gain over these has to
-    # reach is more than chance, and one that does not is no proof against it.
+    # Shuffling also takes from the other baselines the part of the pattern that they predict. An improvement
+    # over these therefore has to reach more than chance level, and falling short is no proof against it.
     if p <= LEVEL:
         return True, p, f"yes, p = {p:.2g} ({numbers})"
     if name == "no-x":
@@ -150,7 +154,7 @@ def _compared(cv: Any, method: str, name: str) -> tuple[bool | None, float | Non
 
 
 def agreement(cv: Any, method: str) -> Array | None:
-    """Mean correlation of the gains of any two folds of a repeat, at each ridge (K,)."""
+    """Mean correlation between the gains of two folds of a repeat, over all pairs, at each ridge (K,)."""
     gains = cv.scores[method].gains
     each = len(cv.folds) // cv.repeats
     if gains is None or each < 2:

@@ -1,4 +1,4 @@
-"""Fit: gains with their certificate, as users see them."""
+"""Fit: gains with their certificate, as returned to users."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .single_gains import losses_of
 
 Array = NDArray[np.float64]
 
-# Traces of target and input further apart than this are a matter of units, not of gains.
+# If the traces of target and input differ by more than this factor, the cause is units, not gains.
 COMPARABLE = 10.0
-# Stats of an outcome that have a value for each target.
+# Stats of an outcome that hold one value for each target.
 STACKED = ("step", "losses", "at_bounds", "lower_elsewhere")
 
 
@@ -32,53 +32,54 @@ STACKED = ("step", "losses", "at_bounds", "lower_elsewhere")
 class Fit:
     """Fitted gains with their certificate; prints itself as a short table.
 
-    For a stack of T targets every array has a leading axis of length T, and every number but
-    the ridge is an array (T,).
+    The symbols are those of `fit`. For a stack of T targets every array has a leading axis of length T, and
+    every number but the ridge is an array (T,).
 
     Attributes
     ----------
     gains : ndarray, shape (N,)
-        z.
+        The gains z.
     delta : ndarray, shape (N,)
         δ = z − 1, with more digits where gains are near one.
     loss, loss_at_one : float
         Exact loss, ridge term included, at the gains and at gains of one; units of X to the fourth.
     r2 : float
-        1 − ‖C(z) − S‖²_F / ‖S‖²_F; NaN or −∞ for a target of zero. With nuisance terms of C(z) + βI + γ11ᵀ,
-        and with `pairs` of both norms √w ∘, for the pairs that count.
+        1 − ‖C(z) − S‖²_F / ‖S‖²_F; NaN or −∞ if S is zero. With nuisance terms, C(z) + βI + γ11ᵀ replaces
+        C(z). With `pairs`, both norms are weighted by √w entry by entry, over the pairs that count.
     ridge : float, ndarray of shape (N,), or matrix (K, N)
-        λ in units of X to the fourth, λ of each channel, or Γ; a Γ with one entry a row at most as λ of each.
+        λ in units of X to the fourth, one λ for each channel, or the Tikhonov matrix Γ. A Γ with at most one
+        entry in each row is stored as one λ for each channel.
     relative_ridge : float, ndarray or None
-        λ over the largest eigenvalue of GᵀG, where the fit was asked for it.
+        λ over the largest eigenvalue of GᵀG, for a fit with a relative ridge.
     residual : float
-        Certificate, computed from X, apart from the solver. Of a linear fit ‖Gᵀ(e₀ − Gδ) − λδ‖ / ‖Gᵀe₀‖;
-        the error of δ can be larger by the condition of GᵀG + λI. Of an exact fit ‖∇L(z)‖ / ‖∇L(1)‖; at
-        very large gains rounding alone may be more than that. With bounds, of either, the norm of the
-        gradient without the channels that a bound holds (KKT), over that at gains of one. Of a line search
-        that of the linear fit that gave the direction.
+        Certificate, computed from X independently of the solver. Linear fit: ‖Gᵀ(e₀ − Gδ) − λδ‖ / ‖Gᵀe₀‖;
+        the error of δ can be larger by the condition number of GᵀG + λI. Exact fit: ‖∇L(z)‖ / ‖∇L(1)‖; at
+        very large gains, rounding alone can exceed it. With bounds, for either: the norm of the gradient
+        over the channels that no bound holds (KKT), over that at gains of one. Line search: the residual of
+        the linear fit that gave the direction.
     status : str
-        ``"converged"``; ``"minimum-norm"`` where λ is below 1e-10 of the trace of GᵀG, or too small to
-        make GᵀG + λI regular to working precision, with the rank that counts in `stats`;
-        ``"approximate"`` for the diagonal fit, whose residual is what it ignores. Where the residual is
-        more than `tol` or rounding explain: ``"max-iterations"``, ``"stagnated"`` (rounding keeps the
-        solver from gaining more digits), ``"breakdown"`` (what should be positive definite is not,
-        in the precision there is), or ``"inaccurate"``.
+        ``"converged"``; ``"minimum-norm"`` if λ is below 1e-10 of the trace of GᵀG, or too small to make
+        GᵀG + λI regular to working precision (`stats` then has the numerical rank); ``"approximate"`` for
+        the diagonal fit, whose residual measures the terms it ignores. If the residual is larger than `tol`
+        or rounding explains: ``"max-iterations"``, ``"stagnated"`` (rounding keeps the solver from gaining
+        more digits), ``"breakdown"`` (a matrix that should be positive definite is not, in working
+        precision), or ``"inaccurate"``.
     method : str
     stats : dict
-        What the fit took: shape, dtype, seconds, solver and the reason for it, and what the solver says of
-        itself, as rank, iterations and products with the curvature; and ``r2_at_one``, R² at gains of one,
-        ``trace_ratio``, the trace of the target over that of X's covariance, ``step``, the length of a line
-        search, ``at_bounds``, how many gains are at a bound, ``losses``, where each of several starts
-        ended, ``escapes``, how often a gain went to a lower minimum of its own on the way, and
-        ``lower_elsewhere``, how many still have one, of an exact fit; ``cv``, the `CrossValidation` behind
-        ``ridge="cv"``, and ``target_scale``, c of the target where that was given as responses (see
-        `target_covariance`), ``pairs``, which pairs count, and ``nuisance_at_one``, β and γ at gains of one.
+        How the fit was computed: shape, dtype, seconds, solver and the reason for it, and the solver's own
+        counts, such as rank, iterations and products with the curvature. Also ``r2_at_one``, R² at gains of
+        one; ``trace_ratio``, the trace of the target over that of X's covariance; ``step``, the step length
+        of a line search; ``at_bounds``, how many gains are at a bound; ``pairs``, which pairs count;
+        ``nuisance_at_one``, β and γ at gains of one; ``cv``, the `CrossValidation` behind ``ridge="cv"``;
+        ``target_scale``, the scale c of a target given as responses (see `target_covariance`). For an exact
+        fit, ``losses``, the final loss from each of several starts; ``escapes``, how often a gain moved to a
+        lower minimum along its own axis; ``lower_elsewhere``, how many gains still have such a minimum.
     channels, conditions : tuple or None
-        Names of the N channels and D conditions, where X has them; of conditions those of the target, where
-        X has none.
+        Names of the N channels and D conditions, if X has them. If X has no names of conditions, those of
+        the target.
     nuisance : dict
-        ``{"diagonal": β, "constant": γ}``, what was asked for of S ≈ C(z) + βI + γ11ᵀ, in units of X squared.
-        The losses and R² are those at the best β and γ, each at its own.
+        ``{"diagonal": β, "constant": γ}``, the terms requested in S ≈ C(z) + βI + γ11ᵀ, in units of X
+        squared. Each loss and R² is computed at the β and γ that are best for its own gains.
     """
 
     delta: Array
@@ -107,15 +108,15 @@ class Fit:
 
     @property
     def overshoots(self) -> Any:
-        """Whether the exact loss is above that at gains of one: then a larger ridge is needed."""
+        """Whether the exact loss is above that at gains of one, so that a larger ridge is needed."""
         return self.loss > self.loss_at_one
 
     def covariance(self) -> Array:
-        """Covariance C(z) at the gains alone, shape (D, D) or (T, D, D), in units of X squared."""
+        """Covariance C(z), without nuisance terms, shape (D, D) or (T, D, D), in units of X squared."""
         return self._covariance.copy()
 
     def prediction(self) -> Array:
-        """C(z) + βI + γ11ᵀ with the nuisance terms of the fit, which is to be S; units of X squared."""
+        """C(z) + βI + γ11ᵀ, with the nuisance terms of the fit: the fitted S, in units of X squared."""
         if not self.nuisance:
             return self.covariance()
         return self._covariance + nuisance_matrix(self.nuisance, self._covariance.shape[-1])
@@ -123,7 +124,7 @@ class Fit:
     def target(self) -> Array:
         """The target S that was fitted, shape (D, D) or (T, D, D), in units of X squared.
 
-        Where it was NaN, and pairs do not count, it is 0.
+        Entries that were NaN, whose pairs do not count, are 0.
         """
         return self._target.copy()
 
@@ -136,21 +137,21 @@ class Fit:
     ) -> Applied:
         """Apply the gains to responses of the same channels to other conditions.
 
-        The predicted covariance is C = X_newᵀ diag(z) J diag(z) X_new, plus βI + γ11ᵀ with the nuisance terms
-        of the fit. With a target S of these conditions it is scored, as the conditions held out by
-        `cross_validate` are.
+        The predicted covariance is C = X_newᵀ diag(z) J diag(z) X_new, where J removes the mean over
+        channels, plus βI + γ11ᵀ if the fit has nuisance terms. If a target S of these conditions is given, C
+        is scored as `cross_validate` scores held-out conditions.
 
         Parameters
         ----------
         X_new : array_like, shape (N, D_new)
-            Responses of the channels that were fitted. Where both have names for these, their order does
-            not matter; channels of a fit without names are numbered from 0.
+            Responses of the fitted channels. If X_new and the fit both name the channels, their order does
+            not matter; if the fit has no names, its channels are numbered from 0.
         S : array_like, shape (D_new, D_new), optional
-            Target covariance of the new conditions, on the scale of the S that was fitted; for a fit of T
-            targets one for all, or a stack (T, D_new, D_new).
+            Target covariance of the new conditions, on the scale of the fitted S. For a fit of T targets,
+            one for all of them, or a stack (T, D_new, D_new).
         responses : array_like, shape (M, D_new), optional
-            In place of S, responses Y_new of the other population: S = c · Y_newᵀJY_new, with the scale c of
-            the conditions that were fitted, ``stats["target_scale"]``. Conditions with names are aligned.
+            In place of S, responses Y_new of the other population: S = c · Y_newᵀJY_new, with the scale c
+            from the fitted conditions, ``stats["target_scale"]``. Named conditions are aligned.
 
         Returns
         -------
@@ -159,31 +160,31 @@ class Fit:
         Raises
         ------
         TypeError, ValueError
-            If an argument is not a real, finite array of the right shape, channels or conditions have other
-            names, or `responses` is given for a fit that was given S.
+            If an argument is not a real, finite array of the right shape, names of channels or conditions
+            differ, or `responses` is given although the fit was given S.
 
         Warns
         -----
         LabelWarning
-            If channels or conditions are in another order: they are aligned by name.
+            If channels or conditions are in a different order. They are then aligned by name.
 
         Notes
         -----
-        (T + 1)ND² flops; memory for a block of rows and D × D matrices, until `Applied.responses` is asked
-        for.
+        (T + 1)ND² flops. Memory for a block of rows and D × D matrices; `Applied.responses` needs more when
+        it is read.
         """
         return apply(self, X_new, S, responses)
 
     def single_gain_losses(self, X: ArrayLike | None = None) -> SingleGainLosses:
-        """The exact loss along each gain alone, all others as they are: a quartic for each channel.
+        """The exact loss as one gain varies and all others stay fixed: a quartic for each channel.
 
-        L(z_i + t) = c₀ + c₁t + c₂t² + c₃t³ + c₄t⁴ tells why a gain is what it is: how steeply the loss rises
-        on either side, and where a second minimum is. At an exact fit no gain has a lower one.
+        The quartic L(z_i + t) = c₀ + c₁t + c₂t² + c₃t³ + c₄t⁴ shows how steeply the loss rises on either side
+        of the fitted gain, and where a second minimum is. In an exact fit, no gain has a lower one.
 
         Parameters
         ----------
         X : array_like, shape (N, D), optional
-            The responses that were fitted. An exact fit has the coefficients; others need X.
+            The fitted responses. An exact fit stores the coefficients; other fits need X.
 
         Returns
         -------
@@ -193,12 +194,12 @@ class Fit:
         Raises
         ------
         TypeError, ValueError
-            If X is missing where it is needed, has another shape or other names, or pairs have weights of
-            their own, which a fit does not keep.
+            If X is needed and missing, if X has a different shape or different names, or if pairs have
+            individual weights, which a fit does not store.
 
         Notes
         -----
-        Some 6ND² flops a target for other fits; nothing for an exact one.
+        About 6ND² flops for each target; none for an exact fit.
 
         Examples
         --------
@@ -213,17 +214,17 @@ class Fit:
         return losses_of(self, X)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all of the fit to a .npz, .h5 or .hdf5 file, which `fastcov.load` reads.
+        """Write the whole fit to a .npz, .h5 or .hdf5 file, which `fastcov.load` reads.
 
-        It is written beside the file and renamed, without pickle. Entries have the names of the attributes,
-        so that ``numpy.load(path)["gains"]`` works.
+        It is written to a temporary file beside `path` and then renamed, without pickle. Entries have the
+        names of the attributes, so that ``numpy.load(path)["gains"]`` works.
 
         Raises
         ------
         ValueError, OSError
             If such a file cannot be written there.
         TypeError
-            If something was added to `stats` that is not of numbers, texts, lists and dicts.
+            If a value added to `stats` consists of anything but numbers, strings, lists and dicts.
         ImportError
             If h5py is needed and missing.
         """
@@ -236,20 +237,20 @@ class Fit:
         save(self, path, readable)
 
     def to_frame(self) -> Any:
-        """A DataFrame of pandas, with columns gain and delta and a row for each channel.
+        """A pandas DataFrame with columns gain and delta and one row for each channel.
 
-        The index, ``"channel"``, has the names of the channels, or counts them; for T targets it is
+        The index, ``"channel"``, has the names of the channels, or numbers from 0. For T targets it is
         (target, channel). Raises ImportError without pandas.
         """
         return fit_frame(self)
 
     def to_xarray(self) -> Any:
-        """A Dataset of xarray with all arrays and numbers of the fit.
+        """An xarray Dataset with all arrays and numbers of the fit.
 
-        gains and delta over (channel), covariance, target and covariance_at_one over (condition,
-        condition_2), with the names there are; loss, loss_at_one, r2, residual, ridge and relative_ridge,
-        but no sparse matrix; method and status are attributes. For T targets the first axis is target, and
-        S is ``"target_covariance"``. Raises ImportError without xarray.
+        It has gains and delta over (channel); covariance, target and covariance_at_one over (condition,
+        condition_2), with names where known; loss, loss_at_one, r2, residual, ridge and relative_ridge,
+        unless a ridge is a sparse matrix. method and status are attributes. For T targets the first axis is
+        target, and S is called ``"target_covariance"``. Raises ImportError without xarray.
         """
         return fit_dataset(self)
 
@@ -262,43 +263,43 @@ class Fit:
         channel: Any = None,
         title: str | None = None,
     ) -> pathlib.Path:
-        """Write a report: one HTML page with figures, tables, and what each number means.
+        """Write a report: one HTML page with figures, tables, and the meaning of each number.
 
-        The page needs no other file, no network and no scripts; it can be read on a phone, and printed. A
-        stack of targets has a part for each.
+        The page needs no other file, no network and no scripts. It can be read on a phone, and printed. For
+        a stack of targets it has one part for each.
 
         Parameters
         ----------
         path : path of a .html file
-            It is written beside and renamed, so that no half of a page is left.
+            The page is written to a temporary file and renamed, so that no partial page is left behind.
         cv : CrossValidation or PermutationTest, optional
-            A study of the same responses and method, by default that of ``ridge="cv"``: the page then begins
-            with its verdict on held-out conditions. Without one it says that nothing is known of these.
+            A study of the same responses and method, by default that of ``ridge="cv"``. The page then begins
+            with its verdict on held-out conditions. Without a study, it says that nothing is known of these.
         explanation : Explanation, optional
-            Of the same responses, target and ridge: its figures and tables are added. Where ridges differ by
-            channel, or are a matrix, of any one ridge.
+            An explanation of the same responses, target and ridge, whose figures and tables are added. If
+            the ridge differs by channel or is a matrix, the explanation may have any single ridge.
         channel : name or int, optional
-            Whose gain the explanation takes apart; by default the one that is furthest from one.
+            The channel whose gain the explanation decomposes; by default the one furthest from one.
         title : str, optional
-            By default the numbers of channels and conditions.
+            The default states the numbers of channels and conditions.
 
         Returns
         -------
         pathlib.Path
-            Where the page is.
+            Path of the page.
 
         Raises
         ------
         ImportError
             Without jinja2 or matplotlib: pip install "fastcov-gains[report]".
         TypeError, ValueError, OSError
-            If no .html file can be written there, the study or the explanation is of something else, or
+            If no .html file can be written there, if the study or the explanation is of other data, or if
             there is no such channel.
 
         Notes
         -----
-        Some 0.4 MB and a second or two, 2 MB for hundreds of conditions; as much again for each further
-        target of a stack.
+        About 0.4 MB and a second or two; 2 MB for hundreds of conditions. Each further target of a stack
+        adds as much again.
         """
         from ..report import write
 
@@ -314,7 +315,7 @@ class Fit:
         return html_table("Fit", self._rows(), notes=remarks(self))
 
     def _rows(self) -> list[tuple[str, str]]:
-        """The table that a fit shows itself as."""
+        """Rows of the table that a fit prints."""
         N, D = self.stats["shape"]
         share = ""
         if np.all(self.loss_at_one > 0):
@@ -353,7 +354,7 @@ class Fit:
 
 
 def remarks(fit: Fit) -> list[str]:
-    """What speaks against the use of the gains, each with its remedy."""
+    """Reasons not to use the gains, each with its remedy."""
     found = []
     if np.any(fit.overshoots):
         found.append(f"The exact loss is above that at gains of one: this fit overshoots. {remedy(fit)}")
@@ -381,7 +382,7 @@ def target_of_stack(fit: Fit, k: int) -> Fit:
 
 
 def ridge_text(ridge: Any, relative: Any) -> str:
-    """A ridge in words: a number, one for each channel, or a matrix."""
+    """A ridge in words: one number, one for each channel, or a matrix."""
     if np.ndim(ridge) == 2:
         return f"a matrix, {ridge.shape[0]} x {ridge.shape[1]}"
     each = " by channel" if np.ndim(ridge) else ""

@@ -1,4 +1,4 @@
-"""Results as tables: columns of plain arrays, and what pandas and xarray make of them."""
+"""Results as tables: columns of plain arrays, pandas frames, and xarray datasets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Table = dict[str, NDArray[Any]]
 
 
 def named(names: Names | None, n: int) -> list[Any]:
-    """Names, or numbers from 0 where there are none."""
+    """The names, or numbers from 0 if there are none."""
     return list(range(n)) if names is None else list(names)
 
 
@@ -43,7 +43,7 @@ def explanation_frame(explanation: Any) -> Any:
 
 
 def fit_table(fit: Any) -> Table:
-    """A row for each channel: its name, gain and delta; of several targets a pair of columns for each."""
+    """A row for each channel: its name, gain and delta. Several targets have a pair of columns each."""
     table: Table = {"channel": np.array(named(fit.channels, fit.delta.shape[-1]), dtype=object)}
     if fit.delta.ndim == 1:
         return table | {"gain": fit.gains, "delta": fit.delta}
@@ -53,7 +53,7 @@ def fit_table(fit: Any) -> Table:
 
 
 def path_table(path: Any) -> Table:
-    """A row for each ridge, and for each target of several."""
+    """A row for each ridge, or for each ridge and target of a stack."""
     T = len(path[0].delta) if path[0].delta.ndim == 2 else 1
 
     def column(name: str) -> NDArray[Any]:
@@ -68,7 +68,7 @@ def path_table(path: Any) -> Table:
 
 
 def cv_table(cv: Any) -> Table:
-    """A row for each method, fold and ridge with all scores, and for each baseline and fold."""
+    """All scores: a row for each method, fold and ridge, then a row for each baseline and fold."""
     (F, K) = len(cv.folds), len(cv.ridges)
     each, B = F // cv.repeats, len(cv.baselines)
     rows = [np.repeat(np.arange(F), K)] * len(cv.methods) + [np.arange(F)] * B
@@ -120,10 +120,10 @@ def fit_dataset(fit: Any) -> Any:
     dims = {0: (), 1: ("channel",), 2: ("penalty", "channel")}
     for name in ("ridge", "relative_ridge"):
         value = getattr(fit, name)
-        if value is not None and not hasattr(value, "nnz"):  # a sparse matrix stays where it is
+        if value is not None and not hasattr(value, "nnz"):  # a sparse matrix is left out
             variables[name] = (dims[np.ndim(value)], np.asarray(value))
     coordinates = {"channel": fit.channels, **dict.fromkeys(square, fit.conditions)}
-    if target:  # a variable of the name of a dimension would be its coordinate
+    if target:  # a variable with the name of a dimension would become its coordinate
         variables["target_covariance"] = variables.pop("target")
     attributes = {"method": fit.method, "status": fit.status, "center": int(fit.stats["center"])}
     return xarray.Dataset(

@@ -1,18 +1,18 @@
-"""Results as notebooks show them: small tables without a colour of their own, so that every theme fits."""
+"""Results as HTML for notebooks: small tables that set no colours, so that they fit every theme."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Sequence
 
-# Notebooks set all cells to the right, which suits neither names nor sentences.
+# Notebooks align all cells right, which suits neither names nor sentences.
 _LEFT = ' style="text-align: left"'
 
 
 def html_table(
     caption: str, rows: Sequence[Sequence[str]], *, head: Sequence[str] = (), notes: Sequence[str] = ()
 ) -> str:
-    """A table whose first column names the rows, with `notes` below it; everything is escaped."""
+    """A table whose first column names the rows, with `notes` below it. All text is escaped."""
     lines = [f"<table><caption{_LEFT}><strong>{html.escape(caption)}</strong></caption>"]
     if head:
         cells = "".join(f'<th scope="col"{_LEFT}>{html.escape(text)}</th>' for text in head)

@@ -1,4 +1,4 @@
-"""Fits that end above the loss at gains of one: whether they do, what to do, and the warning."""
+"""Fits that end above the loss at gains of one: the test for it, the remedy, and the warning."""
 
 from __future__ import annotations
 
@@ -11,38 +11,41 @@ from .._inputs.labels import outside
 
 # A `Fit` and a `RidgePath` are `Any` here: their classes import this module.
 
-# What a covariance may be off by, in units of rounding of its size and √N: a few, from sums of N products in
-# blocks.
+# Assumed error of a covariance, in units of eps √N times its norm. A few units are enough, because the sums
+# of N products are computed in blocks.
 ROUNDING = 8.0
-# Ridges of a path that are named one by one.
+# The warning lists at most this many ridges of a path.
 NAMED = 6
 
 
 class OvershootWarning(UserWarning):
-    """A fit ended above the exact loss at gains of one; `Fit.overshoots` says of which targets."""
+    """The exact loss of a fit is above that at gains of one; `Fit.overshoots` says for which targets."""
 
 
 def beyond_rounding(fit: Any) -> Any:
     """Whether the loss is above that at gains of one by more than rounding explains, for each target."""
-    if not np.any(fit.overshoots):  # all that most fits take
+    if not np.any(fit.overshoots):  # most fits need no more than this
         return fit.overshoots
     each = (fit._covariance, fit._target, fit._covariance_at_one)
     return beyond(fit.loss, fit.loss_at_one, sum(map(sizes, each)), fit.stats)
 
 
 def sizes(matrices: Any) -> Any:
-    """‖·‖ of a matrix, or of each of a stack."""
+    """Frobenius norm of a matrix, or of each matrix of a stack."""
     with np.errstate(over="ignore", invalid="ignore"):
         return np.sqrt(np.einsum("...ij,...ij", matrices, matrices))
 
 
 def beyond(loss: Any, at_one: Any, size: Any, stats: dict[str, Any]) -> Any:
-    """The same of losses, beside the sum of the norms of both covariances and the target."""
+    """Whether losses exceed those at gains of one by more than rounding explains.
+
+    `size` is the sum of the norms of both covariances and the target.
+    """
     N, dtype = stats["shape"][0], np.dtype(stats["dtype"])
     eps = np.finfo(np.float32 if dtype.itemsize < 8 else np.float64).eps
     with np.errstate(over="ignore", invalid="ignore"):
         off = ROUNDING * np.sqrt(N) * eps * size
-        # ½‖E‖² with ‖E‖ off by so much, at both ends; and the sum of it and the ridge term.
+        # The error of ½‖E‖² where ‖E‖ is off by this much, at both gains; then that of adding the ridge term.
         left = np.sqrt(2 * loss) + np.sqrt(2 * at_one)
         return loss - at_one > off * (left + off) + ROUNDING * eps * loss
 
@@ -57,7 +60,7 @@ def remedy(fit: Any) -> str:
 
 
 def warn_overshoot(fit: Any, *, explained: bool = False) -> None:
-    """Warn the caller of this package where a fit, or the linear fit that is explained, overshoots."""
+    """Warn the caller of this package if a fit, or the linear fit being explained, overshoots."""
     above = beyond_rounding(fit)
     if not np.any(above):
         return
@@ -71,7 +74,7 @@ def warn_overshoot(fit: Any, *, explained: bool = False) -> None:
 
 
 def warn_overshoots(path: Any) -> None:
-    """Warn the caller of this package once of all the fits of a path that overshoot."""
+    """Warn the caller of this package once about all fits of a path that overshoot."""
     above = path._overshooting()
     if not len(above):
         return
@@ -93,14 +96,14 @@ def warn_overshoots(path: Any) -> None:
 
 
 def _ratios(losses: Any, at_one: Any) -> Any:
-    """Losses (K,) or (K, T) over those at gains of one, of the worst target; infinite where that is zero."""
+    """Losses (K,) or (K, T) over those at gains of one, for the worst target; infinite where these are 0."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratios = np.divide(losses, at_one).reshape(len(losses), -1)
-    return np.fmax.reduce(ratios, axis=1, initial=0.0)  # both are zero where gains of one are the answer
+    return np.fmax.reduce(ratios, axis=1, initial=0.0)  # 0 / 0, where gains of one are the answer, gives 0
 
 
 def _times(fit: Any) -> str:
-    """By how many times the loss is above that at gains of one, of the worst target."""
+    """The loss over that at gains of one, for the worst target, in words."""
     ratio = float(_ratios(np.asarray(fit.loss)[np.newaxis], fit.loss_at_one)[0])
     if not np.isfinite(ratio):
         return f"{np.max(fit.loss):.3g}, and 0 at gains of one"

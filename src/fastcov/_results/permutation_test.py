@@ -1,10 +1,9 @@
-"""What a permutation test found: p-values of the study, and which channels differ."""
+"""PermutationTest: p-values of a study, and the channels whose gains differ."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 import textwrap
 from typing import Any
 
@@ -15,12 +14,13 @@ from .._inputs.container import save
 from . import evidence
 from .cross_validation import CrossValidation
 from .html import html_table
+from .page import StudyPage
 from .score import BASELINES
 
 Array = NDArray[np.float64]
 
-# False discovery rate of channels that are counted; with few shuffles, only where more than this share of all
-# channels differ, do any have a q so small.
+# The false discovery rate at which channels are counted. With few shuffles, q can be this small only if a
+# large fraction of all channels differ; if that fraction must exceed FEW, a note says so.
 FDR, FEW = 0.1, 0.1
 
 
@@ -29,22 +29,23 @@ WIDTH = 108
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ChannelTest:
-    """Gains against those of shuffled targets, channel by channel.
+    """Gains compared with those fitted to shuffled targets, channel by channel.
 
     Attributes
     ----------
     gains : ndarray, shape (N,)
-        Of all conditions, at the best ridge.
+        Gains fitted to all conditions, at the best ridge.
     mean, deviation : ndarray, shape (N,)
-        Mean and standard deviation of the gains of shuffled targets.
+        Mean and standard deviation of the gains fitted to shuffled targets.
     p : ndarray, shape (N,)
-        Two-sided.
+        Two-sided p-value.
     q : ndarray, shape (N,)
         p adjusted by Benjamini and Hochberg: channels with q ≤ 0.1 have a false discovery rate of 10 %.
     names : tuple or None
+        Names of the channels.
     correlation : ndarray, shape (shuffles,)
-        Of the gains with those of each shuffle: what of them has nothing to do with which condition
-        is which.
+        Correlation of `gains` with the gains of each shuffle. It measures the part of the gains that does not
+        depend on which condition is which.
     """
 
     gains: Array
@@ -56,28 +57,31 @@ class ChannelTest:
     correlation: Array
 
     def different(self, level: float = FDR) -> NDArray[np.bool_]:
-        """Channels whose gains differ from those of shuffled targets, at this false discovery rate (N,)."""
+        """Mask (N,) of channels whose gains differ from those of shuffles, at this false discovery rate."""
         return self.q <= level
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class PermutationTest:
-    """Whether gains predict held-out covariances; prints itself with its verdict.
+class PermutationTest(StudyPage):
+    """Test of whether gains predict held-out covariances; prints itself with its verdict.
 
     Attributes
     ----------
     p : float
-        Of the largest `score` over all ridges.
+        p-value of `observed`.
     score, method : str
+        The score that is tested, and the method of the fits.
     observed : float
         The largest score over all ridges, all folds together.
     null : ndarray, shape (shuffles,)
-        The same of each shuffle.
+        The permutation null: the largest score over all ridges for each shuffle.
     p_over, gain_over, null_over : dict by baseline
-        p of the gain over a baseline, that gain, and that of each shuffle.
+        For the improvement of the largest score over each baseline: its p-value, the improvement itself, and
+        that of each shuffle.
     p_values : dict of str to float
-        p of every score.
+        p-value of every score.
     channels : ChannelTest or None
+        Test of each channel's gain.
     cv : CrossValidation
         The study, with all shuffles.
     """
@@ -102,34 +106,9 @@ class PermutationTest:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the test with its study to a .npz, .h5 or .hdf5 file, which `fastcov.load` reads.
 
-        As `CrossValidation.save`, which says what it raises.
+        It works, and raises, as `CrossValidation.save` does.
         """
         save(self, path, {name: getattr(self, name) for name in ("method", "score", "observed", "p")})
-
-    def report(self, path: str | os.PathLike[str], *, title: str | None = None) -> pathlib.Path:
-        """Write a page: the verdict, scores beside baselines, p-values, channels; see `Fit.report`.
-
-        Parameters
-        ----------
-        path : path of a .html file
-        title : str, optional
-            By default the numbers of channels and conditions.
-
-        Returns
-        -------
-        pathlib.Path
-            Where the page is.
-
-        Raises
-        ------
-        ImportError
-            Without jinja2 or matplotlib: pip install "fastcov-gains[report]".
-        TypeError, ValueError, OSError
-            If `title` is no text, or no .html file can be written there.
-        """
-        from ..report import write_study
-
-        return write_study(self, path, title=title)
 
     def __repr__(self) -> str:
         head, rows = self._table()
@@ -173,7 +152,7 @@ class PermutationTest:
             found, N = int(self.channels.different().sum()), len(self.channels.p)
             known = self.channels.correlation[np.isfinite(self.channels.correlation)]
             alike = f"; they correlate by {known.mean():.2f} with those of such targets" if len(known) else ""
-            least = 1 / (len(self.null) + 1) / FDR  # of all channels, at the least p
+            least = 1 / (len(self.null) + 1) / FDR  # fraction of all channels, at the least p
             few = (
                 f" With so few shuffles, less than {least:.0%} of all cannot be told." if least > FEW else ""
             )

@@ -13,7 +13,7 @@ from .score import BASELINES, FINE, Moments
 # A `CrossValidation` is `Any` here: its class imports this module.
 
 WIDTH = 108
-# The columns of the second table: of held-out pairs, then of cross pairs.
+# Columns of the second and third table: scores of held-out pairs, then of cross pairs.
 COLUMNS = {
     "R2": "r2", "diagonal": "r2-diagonal", "off-diagonal": "r2-off-diagonal", "Pearson": "pearson",
     "RSA": "rsa", "cosine": "cosine",
@@ -31,7 +31,7 @@ def title(cv: Any) -> str:
 
 
 def tables(cv: Any) -> Iterator[Table]:
-    """Title, head, rows and notes: scores at each ridge, what they show, and all scores at the best."""
+    """Title, head, rows and notes of each table: scores at each ridge, then all scores at the best ridge."""
     width = ("ridge/largest" if cv.relative else "ridge", *cv.methods)
     yield title(cv), width, _ridge_rows(cv), [*_ridge_notes(cv), *conclusions(cv)]
     for name, columns in (("held-out pairs", COLUMNS), ("held-out x trained pairs", CROSS)):
@@ -73,7 +73,7 @@ def _compared(cv: Any) -> Iterator[tuple[str, Moments]]:
 
 
 def _ridge_rows(cv: Any) -> list[tuple[str, ...]]:
-    """The score at each ridge, the best marked, and of each baseline."""
+    """The score at each ridge, with the best marked, and that of each baseline."""
     summaries = {name: cv.summary(name) for name in cv.methods}
     best = {name: cv.place(name) for name in cv.methods}
     rows = [
@@ -98,7 +98,7 @@ def _ridge_notes(cv: Any) -> list[str]:
 
 
 def conclusions(cv: Any) -> list[str]:
-    """What the numbers are evidence of, and how far to believe them."""
+    """What the numbers show, and how far to trust them."""
     several = len(cv.methods) > 1
     notes = []
     for name, table in cv.scores.items():

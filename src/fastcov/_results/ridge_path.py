@@ -1,4 +1,4 @@
-"""Fits for several ridges, as one sequence and one table."""
+"""RidgePath: fits for several ridges, as one sequence and one table."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .overshoot import beyond_rounding
 Array = NDArray[np.float64]
 
 
-class Columns(Sequence[Fit]):
-    """Fits that are held as arrays, and tell an attribute of all of them without making any."""
+class LazyFits(Sequence[Fit]):
+    """Fits stored as arrays. An attribute of all of them is read without creating any `Fit`."""
 
     @abc.abstractmethod
     def each(self, name: str) -> list[Any]:
@@ -34,15 +34,15 @@ class Columns(Sequence[Fit]):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class RidgePath(Sequence[Fit]):
-    """Fits for several ridges, in the order they were asked for; prints itself as a table.
+    """Fits for K ridges, in the order in which these were given; prints itself as a table.
 
-    It is a sequence of `Fit`. Attributes stack theirs: with a stack of T targets each has a second axis
-    of length T.
+    It is a sequence of `Fit`. Each attribute stacks that of the fits along a first axis of length K. For a
+    stack of T targets, a second axis has length T.
 
     Attributes
     ----------
     fits : sequence of Fit
-        Those of `ridge_path` are held as arrays, and each is made when it is asked for.
+        `ridge_path` stores them as arrays, and creates each `Fit` when it is read.
     """
 
     fits: Sequence[Fit]
@@ -64,7 +64,7 @@ class RidgePath(Sequence[Fit]):
 
     @property
     def relative_ridges(self) -> Array | None:
-        """λ over the largest eigenvalue of GᵀG (K,), where the path was asked for it."""
+        """λ over the largest eigenvalue of GᵀG (K,), for a path of relative ridges; else None."""
         values = self._each("relative_ridge")
         return None if None in values else np.array(values)
 
@@ -100,45 +100,46 @@ class RidgePath(Sequence[Fit]):
 
     @property
     def status(self) -> list[str]:
-        """How each fit ended."""
+        """The status of each fit, as in `Fit`."""
         return self._each("status")
 
     def _each(self, name: str) -> list[Any]:
         """An attribute of all fits."""
-        if isinstance(self.fits, Columns):
+        if isinstance(self.fits, LazyFits):
             return self.fits.each(name)
         return [getattr(fit, name) for fit in self.fits]
 
     def _overshooting(self) -> NDArray[np.intp]:
-        """Places of the fits that end above gains of one, by more than rounding explains."""
-        if isinstance(self.fits, Columns):
+        """Indices of the fits that end above gains of one by more than rounding explains."""
+        if isinstance(self.fits, LazyFits):
             return np.flatnonzero(self.fits.overshooting())
         return np.flatnonzero([np.any(beyond_rounding(fit)) for fit in self.fits])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write all fits to one .npz, .h5 or .hdf5 file, which `fastcov.load` reads.
 
-        As `Fit.save`. Entries have the names of attributes, as ``"ridges"``, ``"loss"`` and, of the first
-        fit, ``"fits.0.gains"``.
+        It works as `Fit.save` does. Entries have the names of attributes, such as ``"ridges"`` and
+        ``"loss"``, or ``"fits.0.gains"`` for the first fit.
 
         Raises
         ------
         ValueError, OSError
             If such a file cannot be written there.
         TypeError
-            If something was added to the stats of a fit that is not of numbers, texts, lists and dicts.
+            If a value added to the stats of a fit consists of anything but numbers, strings, lists and dicts.
         ImportError
             If h5py is needed and missing.
         """
         names = ("ridges", "relative_ridges", "loss", "r2", "residual", "status")
         numbers = {name: each for name in names if (each := getattr(self, name)) is not None}
-        whole = dataclasses.replace(self, fits=tuple(self.fits))  # some may not be made yet
+        whole = dataclasses.replace(self, fits=tuple(self.fits))  # some may not exist yet
         save(whole, path, {"method": self[0].method, **numbers})
 
     def to_frame(self) -> Any:
-        """A DataFrame of pandas with a row for each ridge: method, ridge, loss, r2, residual, status, …
+        """A pandas DataFrame with a row for each ridge: method, ridge, loss, r2, residual, status, …
 
-        For T targets there is a row for each, and a column target. Raises ImportError without pandas.
+        For T targets there is a row for each ridge and target, and a column target. Raises ImportError
+        without pandas.
         """
         return frame(path_table(self))
 
@@ -160,7 +161,7 @@ class RidgePath(Sequence[Fit]):
         return f"RidgePath: {self.fits[0].method}, {N} channels x {D} conditions"
 
     def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Head and rows of the table that a path shows itself as."""
+        """Head and rows of the table that a path prints."""
         relative = self.fits[0].relative_ridge is not None
         head = ("ridge/largest" if relative else "ridge", "loss/at one", "R2", "gains", "residual", "status")
         rows: list[tuple[str, ...]] = []

@@ -1,4 +1,4 @@
-"""What scores of held-out conditions are made of: sums over pairs of conditions, which add up over folds."""
+"""Scores of held-out conditions, computed from sums over pairs of conditions that add up over folds."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Split = tuple[Indices, Indices]  # training and held-out conditions
 
 # Statuses of fits that can be scored without a warning.
 FINE = ("converged", "minimum-norm", "approximate")
-# Predictions that need no fitted gains: name -> what stands in tables and figures.
+# Predictions that need no fitted gains: name -> label in tables and figures.
 BASELINES = {"one": "gains of one", "no-x": "no X", "scaled": "aC+βI+γ11ᵀ"}
 
-# What can be scored on each block of pairs, and how. "held-out": pairs of conditions that were both held out;
-# "cross": of one that was held out and one that was trained on. No fit saw either.
+# Scores and their formulas, for each block of pairs. "held-out": pairs of two held-out conditions; "cross":
+# pairs of a held-out and a training condition. No fit saw either kind.
 SCORES = {
     "r2": "1 − Σ(P − S)² / ΣS², held-out pairs and variances",
     "r2-diagonal": "the same of the variances alone",
@@ -34,20 +34,20 @@ SCORES = {
     "cross-rsa": "correlation of the correlation matrices over these pairs",
     "cross-cosine": "⟨P, S⟩ / ‖P‖‖S‖ over these pairs",
 }
-# The one that told data in which gains predict from data in which they do not best, of several kinds:
-# docs/evidence.md.
+# The default score. Of several, it best distinguished data in which gains predict from data in which they do
+# not: docs/evidence.md.
 SCORE = "cross-pearson"
-# Scores of pairs among held-out conditions, which need so many of these.
+# Scores that need pairs among held-out conditions, and the least number of held-out conditions for them.
 PAIRED, LEAST_PAIRED = ("r2-off-diagonal", "pearson", "rsa"), 3
 N_SUMS = score_kernels.ON + 2 * score_kernels.OFF
-# A spread below this share of the size is rounding: there is nothing to correlate with.
+# A variance below this fraction of the mean square is rounding, so no correlation is defined.
 CONSTANT = 1e-14
 
 
 def sums_of(
     columns: Array, diagonal: Array, S: Array, weights: Array, split: Split, g: float
 ) -> tuple[Array, Array]:
-    """Sums (N_SUMS,) of a prediction of the held-out columns (D, k), and errors of each condition (k,)."""
+    """Sums (N_SUMS,) for a prediction of held-out columns (D, k), and the error of each condition (k,)."""
     train, test = split
     sums, errors = np.empty(N_SUMS), np.empty(len(test))
     score_kernels.score_sums(columns, diagonal, S, weights, test, train, g, sums, errors, size=0)
@@ -58,38 +58,38 @@ def sums_of(
 class Moments:
     """Sums over pairs (…, F, N_SUMS) for F folds, all repeats one after another.
 
-    A score of some folds together is that of their sums. Means are taken away fold by fold, so that what
-    folds have in common, as their size, is no correlation.
+    The score of several folds together is computed from the total of their sums. Means are subtracted fold
+    by fold, so that differences in size between folds do not count as correlation.
     """
 
     sums: Array
     repeats: int = 1
 
     def by_fold(self, score: str) -> Array:
-        """(…, F)."""
+        """Score of each fold (…, F)."""
         return scored(score, self.sums)
 
     def by_repeat(self, score: str) -> Array:
-        """Of all folds of a repeat together (…, R)."""
+        """Score of all folds of each repeat together (…, R)."""
         *lead, F, Q = self.sums.shape
         return scored(score, self.sums.reshape(*lead, self.repeats, F // self.repeats, Q).sum(axis=-2))
 
     def pooled(self, score: str) -> Array:
-        """Of all folds together (…)."""
+        """Score of all folds together (…)."""
         return scored(score, self.sums.sum(axis=-2))
 
     def without(self, score: str) -> Array:
-        """Of all folds but one, for each (…, F)."""
-        with np.errstate(invalid="ignore"):  # of sums that are not finite
+        """Score of all folds but one, for each fold left out (…, F)."""
+        with np.errstate(invalid="ignore"):  # sums may not be finite
             return scored(score, self.sums.sum(axis=-2, keepdims=True) - self.sums)
 
     def at(self, index: Any) -> Moments:
-        """Of some entries of the leading axes."""
+        """Sums at an index into the leading axes."""
         return Moments(self.sums[index], self.repeats)
 
 
 def scored(score: str, sums: Array) -> Array:
-    """A score of sums (…, N_SUMS)."""
+    """The score with this name, computed from sums (…, N_SUMS)."""
     name = score.removeprefix("cross-")
     off = score_kernels.ON + score_kernels.OFF * (name != score)
 
@@ -131,6 +131,6 @@ def scored(score: str, sums: Array) -> Array:
 
 
 def _correlation(var_p: Array, var_s: Array, cov: Array, floor_p: Any, floor_s: Any) -> Array:
-    """0 for a prediction that does not vary, which correlates with nothing; NaN for such a target."""
+    """Correlation; 0 if the prediction does not vary, NaN if the target does not vary."""
     r = cov / (np.sqrt(var_p) * np.sqrt(var_s))
     return np.where(var_s > floor_s, np.where(var_p <= floor_p, 0.0, r), np.nan)

@@ -1,11 +1,12 @@
-"""The compiled sums behind scores of held-out conditions."""
+"""Compiled kernel for the sums behind scores of held-out conditions."""
 
 from .._compute.jit import Kernel
 
-# Places in the sums of one block of pairs of conditions, of a prediction P and the target S. About zero: of
-# (P - S)^2 and S^2; off the diagonal also of (S - g)^2, with the mean g of what was trained on; of P^2 and
-# P S; and, each less its mean, of P^2, S^2 and P S, of covariances and then of correlations. All add up over
-# folds. Pairs on the diagonal come first, for the block of held-out conditions alone.
+# Positions in the sums over one block of pairs of conditions, for a prediction P and the target S. Without
+# subtracting means: sums of (P - S)^2 and S^2; off the diagonal also of (S - g)^2, where g is the mean of the
+# training pairs; then of P^2 and P S. With P and S each less its mean: sums of P^2, S^2 and P S, first of
+# covariances, then of correlations. All add up over folds. Sums over the diagonal come first, and exist for
+# the block of held-out conditions only.
 DIAGONAL_LEFT, DIAGONAL_SIZE, DIAGONAL_PP, DIAGONAL_PS = range(4)
 LEFT, SIZE, ABOUT, PP, PS, VAR_P, VAR_S, COV, RHO_P, RHO_S, RHO = range(11)
 ON, OFF = 4, 11
@@ -13,12 +14,12 @@ ON, OFF = 4, 11
 
 @Kernel
 def score_sums(P, at, S, weights, held_out, trained, g, sums, errors):
-    """Fills sums (4 + 11 + 11,) and errors (k,), from a prediction P (D, k) of columns of S (D, D).
+    """Fill sums (4 + 11 + 11,) and errors (k,), from a prediction P (D, k) of columns of S (D, D).
 
-    `held_out` (k,) are the conditions of these columns, `trained` (n,) those that were fitted, `at` (D,) the
-    diagonal of the prediction. First the sums of pairs of held-out conditions, then of one that is held out
-    and one that was trained on. A pair counts as its weight says, one of weight zero need not be known.
-    errors: of each held-out condition the squares of P - S over both blocks. 30Dk flops.
+    `held_out` (k,) are the conditions of these columns, `trained` (n,) those that were fitted, and `at` (D,)
+    is the diagonal of the prediction. The sums over pairs of held-out conditions come first, then those over
+    pairs of a held-out and a training condition. Each pair has a weight; S need not be known where it is
+    zero. errors has, for each held-out condition, the sum of (P - S)^2 over both blocks. 30Dk flops.
     """
     k = len(held_out)
     sums[:] = 0.0

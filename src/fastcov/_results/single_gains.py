@@ -1,4 +1,4 @@
-"""Fit.single_gain_losses(): what an exact fit kept, or computed from X for any other."""
+"""Fit.single_gain_losses(): stored by an exact fit, computed from X for any other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .._model.ridge_penalty import Penalty
 
 
 def losses_of(fit: Any, X: ArrayLike | None) -> SingleGainLosses:
-    """Of a fit: what it kept, or computed from X."""
+    """The quartics of a fit: those it stored, or computed from X."""
     if X is None:
         if fit._single_gains is None:
             raise ValueError(

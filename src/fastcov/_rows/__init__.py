@@ -1,1 +1,1 @@
-"""Where the rows of X come from: memory, a file, or the workers of a cluster, behind one interface."""
+"""Sources of the rows of X: memory, a file, or the workers of a cluster, behind one interface."""

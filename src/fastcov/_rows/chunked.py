@@ -1,8 +1,8 @@
-"""Responses on a Dask cluster: chunks of rows that stay on their workers, and maps over them.
+"""Hold responses on a Dask cluster as chunks of rows that stay on their workers, and map functions over them.
 
-Whatever is a sum over channels, or has an entry for each, is computed chunk by chunk where the chunks are:
-a function that is decorated with `summed` or `joined` does there what it does here with an array. All that
-it is given is at hand here, so that a map is done again, where it has to be, when a worker is lost.
+A sum over channels, or a result with an entry for each channel, is computed chunk by chunk where the chunks
+are: a function decorated with `summed` or `by_channels` does on each worker what it does here with an array.
+All its arguments are kept here, so that a map can be repeated if a worker is lost.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from .cluster import Cluster
 from .rows import Array, Rows, Watch
 from .worker_faults import WorkerLost
 
-# Partial sums that are added together, so that D x D matrices do not queue up for one worker; of large ones
-# fewer, for they are all held.
+# Number of partial sums that one task adds, so that D x D matrices do not queue up for one worker; it is
+# smaller for large matrices, because all of them are held at once.
 TOGETHER, LARGE_TOGETHER, LARGE_BYTES = 8, 2, 1 << 24
-# Partial sums that are added here: a task for it would be one more, and one more on the way.
+# Up to this number, partial sums are added here: a task on the cluster would cost one more task and transfer.
 FEW = 2
-# An argument up to this size travels with the tasks, by way of the scheduler; a larger one by itself.
+# An argument up to this size is sent with the tasks, through the scheduler; a larger one is sent separately.
 TRAVELS_BYTES = 1 << 17
-# Arguments that were sent to stay: gains before and after a step, scales, and a preconditioner.
-HELD = 4
-# M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of glibc, in bytes.
+# Number of arguments that stay on the workers: gains before and after a step, scales, and a preconditioner.
+MAX_SENT_ARGUMENTS = 4
+# Parameters M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of glibc, in bytes.
 MALLOC = ((-3, 1 << 22), (-1, 1 << 24))
-# Times that a map is begun again after a worker was lost.
-ATTEMPTS = 5
+# Number of times that a map is tried, since it is restarted when a worker is lost.
+MAX_MAP_ATTEMPTS = 5
 
 
 class Piece:
-    """A chunk of rows on a worker, as the kernels want them, and what is made of it once."""
+    """A chunk of rows on a worker, in the layout of the kernels, and results derived from it once."""
 
     def __init__(self, X: Array) -> None:
         self.X = X
@@ -51,12 +51,12 @@ class Piece:
     def __sizeof__(self) -> int:
         return 64 + self.X.nbytes
 
-    def __reduce__(self) -> Any:  # what is kept can be made again
+    def __reduce__(self) -> Any:  # `kept` is not sent: it can be computed again
         return Piece, (self.X,)
 
 
 def piece_of(name: str, start: int, shape: tuple[int, int], rows: Any) -> Piece:
-    """Rows from the channel `start` on, in C order and in float32 or float64."""
+    """Make a piece of the rows from channel `start` on, in C order and in float32 or float64."""
     if np.ma.isMaskedArray(rows):
         raise TypeError(
             f"Argument '{name}' must be an array without a mask, not one with masked rows: fill it with "
@@ -73,12 +73,12 @@ def piece_of(name: str, start: int, shape: tuple[int, int], rows: Any) -> Piece:
             f"place of {shape} from channel {start} on: see what makes them."
         )
     dtype = np.float32 if rows.dtype.kind == "f" and rows.dtype.itemsize <= 4 else np.float64
-    with np.errstate(over="ignore"):  # a long double out of range becomes infinite, which is found
+    with np.errstate(over="ignore"):  # a long double out of range becomes infinite, which is detected later
         return Piece(np.require(rows, dtype, ["C", "A", "W"]))
 
 
 def _nonfinite(piece: Piece) -> tuple[int, tuple[int, int] | None]:
-    """How many NaNs and infinities there are, and the first."""
+    """Return the number of NaNs and infinities, and the place of the first."""
     bad = np.argwhere(~np.isfinite(piece.X))
     return len(bad), (int(bad[0][0]), int(bad[0][1])) if len(bad) else None
 
@@ -92,25 +92,25 @@ def _columns(piece: Piece, conditions: Array) -> Piece:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Resident:
-    """An argument with an entry for each channel that is asked for again and again: it is sent once."""
+class PerChunkArgument:
+    """An argument with an entry for each channel that is used repeatedly, and therefore sent once."""
 
     values: Array
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Everywhere:
-    """An argument that is large, and asked for again and again: every worker has it."""
+class BroadcastArgument:
+    """A large argument that is used repeatedly, and therefore sent to every worker once."""
 
     value: Any
 
 
 class _Call:
-    """What is done with each chunk: a function of the problem of its channels, and of more."""
+    """A function to call on each chunk, with the problem of its channels and further arguments."""
 
     def __init__(self, function: Callable[..., Any], problem: Any, named: dict[str, Any], kept: bool) -> None:
         none = np.empty(0)
-        # Of the problem of all channels, what does not grow with them.
+        # Keep only the parts of the problem that do not grow with the number of channels.
         self.problem = dataclasses.replace(problem, X=none, gains=none, sizes=none, labels=UNLABELLED)
         self.function, self.named, self.kept = function, named, kept
 
@@ -126,26 +126,26 @@ class _Call:
 
 
 @functools.cache
-def keep_freed_memory() -> None:
-    """Let blocks that are freed serve again, up to some MB, as they do in processes that Dask has not begun.
+def raise_malloc_thresholds() -> None:
+    """Let malloc reuse freed blocks up to a few MB, as it does in processes that Dask has not started.
 
-    A nanny sets MALLOC_TRIM_THRESHOLD_ for its worker, and glibc then takes each block above 128 KB from the
-    system anew, page by page: the maps of `pcg` took 1.6 times as much processor time.
+    A nanny sets MALLOC_TRIM_THRESHOLD_ for its worker, and glibc then requests each block above 128 KB from
+    the system again, page by page: the maps of `pcg` took 1.6 times as much processor time.
     """
     if "MALLOC_TRIM_THRESHOLD_" in os.environ:
-        with contextlib.suppress(OSError, TypeError, AttributeError):  # another system, or its library
+        with contextlib.suppress(OSError, TypeError, AttributeError):  # another operating system or C library
             mallopt = ctypes.CDLL(None).mallopt
             for parameter, value in MALLOC:
                 mallopt(parameter, value)
 
 
 def _run(call: _Call, piece: Piece, gains: Array | None, *args: Any) -> Any:
-    keep_freed_memory()
+    raise_malloc_thresholds()
     return call(piece, gains, *args)
 
 
 def _added(*parts: Any) -> Any:
-    """The sum of arrays, or of tuples of arrays, entry by entry."""
+    """Add arrays, or tuples of arrays, entry by entry."""
     if isinstance(parts[0], tuple):
         return tuple(_added(*each) for each in zip(*parts, strict=True))
     total = np.array(parts[0])
@@ -155,7 +155,7 @@ def _added(*parts: Any) -> Any:
 
 
 class Chunked(Rows):
-    """Chunks of rows on the workers of a Dask cluster, which hold them while this is held here."""
+    """Chunks of rows on the workers of a Dask cluster, held there as long as this object exists."""
 
     on_workers = True
 
@@ -172,7 +172,7 @@ class Chunked(Rows):
 
     @classmethod
     def of(cls, name: str, X: Any, client: Any) -> Chunked:
-        """The chunks of a dask array of real numbers with two axes, loaded once, and evenly."""
+        """Load the chunks of a real dask array with two axes, once and evenly over the workers."""
         dtype = np.dtype(np.float32 if X.dtype.kind == "f" and X.dtype.itemsize <= 4 else np.float64)
         lengths = [n for n in X.chunks[0] if n]
         cluster = Cluster.of(client)
@@ -180,7 +180,7 @@ class Chunked(Rows):
         return cls(name, cluster, pieces, lengths, X.shape[1], dtype)
 
     def columns(self, conditions: NDArray[np.intp]) -> Chunked:
-        """Some of the conditions, in any order: a copy of theirs, beside the chunks."""
+        """Select conditions, in any order: their responses are copied on the workers of the chunks."""
         graph = _Graph(self)
         keys = [graph.task("columns", c, _columns, conditions) for c in range(len(self.slices))]
         cluster, pieces = self._cluster.kept(graph.tasks, graph.places, keys)
@@ -188,7 +188,7 @@ class Chunked(Rows):
         return Chunked(self.name, cluster, pieces, lengths, len(conditions), self.dtype)
 
     def __getitem__(self, key: Any) -> Array:
-        """Rows as an array in memory: a slice, or an index of channels."""
+        """Return rows as an array in memory, for a slice or an index of channels."""
         if isinstance(key, slice):
             key = np.arange(*key.indices(len(self)))
         index = np.flatnonzero(key) if np.asarray(key).dtype == bool else np.asarray(key, np.intp) % len(self)
@@ -213,12 +213,12 @@ class Chunked(Rows):
         return out
 
     def chunks(self, multiple: int = 1, watch: Watch | None = None) -> Iterator[tuple[int, Array]]:
-        """First row and rows of each chunk, brought here: for what no map does."""
+        """Bring each chunk here, and yield its first row and its rows, for work that is not done by a map."""
         for rows in self.slices:
             yield rows.start, self[rows]
 
     def nonfinite(self) -> tuple[int, tuple[int, int] | None]:
-        """How many NaNs and infinities there are, and channel and condition of the first."""
+        """Return the number of NaNs and infinities, and the channel and condition of the first."""
         found = self._results(lambda graph: [graph.task("finite", c, _nonfinite) for c in graph.chunks])
         first = next(
             ((rows.start + place[0], place[1])
@@ -248,49 +248,48 @@ class Chunked(Rows):
         return np.concatenate(parts, axis=-1)
 
     def map_both(self, function: Callable[..., Any], problem: Any) -> tuple[Any, Array]:
-        """Of a function that gives a sum over the channels of a chunk, and an entry for each."""
         parts = self._results(lambda graph: graph.map(function, problem, (), 0, False, {}))
         return _added(*(total for total, _ in parts)), np.concatenate([each for _, each in parts])
 
     def resident(self, values: Array) -> list[Any]:
-        """The entries of each chunk, on its worker; None where all are one."""
+        """Send the entries of each chunk to its worker; use None for each chunk if all values are one."""
 
         def send() -> list[Any]:
             if (values == 1.0).all():
                 return [None] * len(self.slices)
             return self._cluster.placed(self.cut(values), self._pieces)
 
-        return self._once(values, send)
+        return self._send_once(values, send)
 
     def cut(self, values: Array) -> list[Array]:
-        """The entries of each chunk, along the last axis."""
+        """Split values along the last axis into the entries of each chunk."""
         return [np.ascontiguousarray(values[..., rows]) for rows in self.slices]
 
     def everywhere(self, value: Any) -> Any:
-        """A future of a value that all workers have."""
-        return self._once(value, lambda: self._cluster.scattered(value, everywhere=True))
+        """Return a future of a value that all workers hold."""
+        return self._send_once(value, lambda: self._cluster.scattered(value, everywhere=True))
 
-    def _once(self, value: Any, send: Callable[[], Any]) -> Any:
-        """What was sent of a value stays for as long as it is one of those last asked for."""
+    def _send_once(self, value: Any, send: Callable[[], Any]) -> Any:
+        """Send a value; workers keep the MAX_SENT_ARGUMENTS values that were used last."""
         known = self._sent.pop(id(value), None) or (value, send())
         self._sent[id(value)] = known
-        while len(self._sent) > HELD:
+        while len(self._sent) > MAX_SENT_ARGUMENTS:
             del self._sent[next(iter(self._sent))]
         return known[1]
 
     def _results(self, asked: Callable[[_Graph], list[str]]) -> list[Any]:
-        """Results of tasks; where a worker was lost meanwhile, of tasks that are asked for again."""
-        for _ in range(ATTEMPTS):
+        """Return the results of tasks; if a worker is lost meanwhile, submit all tasks again."""
+        for _ in range(MAX_MAP_ATTEMPTS):
             with contextlib.suppress(WorkerLost):
                 graph = _Graph(self)
                 keys = asked(graph)
                 return self._cluster.results(graph.tasks, graph.places, keys)
             self._sent.clear()
-            self._cluster.found_again(self._pieces)
-        raise self._cluster.too_many_lost(ATTEMPTS)
+            self._cluster.relocate_chunks(self._pieces)
+        raise self._cluster.too_many_lost(MAX_MAP_ATTEMPTS)
 
     def room(self) -> float:
-        """Bytes for each channel that all workers with chunks may still take."""
+        """Return the bytes per channel that every worker with chunks can still hold."""
         channels: dict[str, int] = {}
         for worker, rows in zip(self._cluster.places(self._pieces), self.slices, strict=True):
             channels[worker] = channels.get(worker, 0) + rows.stop - rows.start
@@ -307,7 +306,7 @@ class Chunked(Rows):
 
 
 class _Graph:
-    """Tasks of one map over chunks, each on the worker that has its chunk, and sums of what they give."""
+    """Tasks of one map over chunks, each on the worker that holds its chunk, and sums of their results."""
 
     def __init__(self, X: Chunked) -> None:
         self._X, self.chunks = X, range(len(X.slices))
@@ -317,7 +316,7 @@ class _Graph:
         self.places: dict[str, str] = {}
 
     def task(self, what: str, c: int, function: Callable[..., Any], *args: Any) -> str:
-        """A function of a chunk, and of more."""
+        """Add a task that calls a function on a chunk, with further arguments; return its key."""
         return self._add(what, c, function, self._X.pieces[c], *args)
 
     def _add(self, what: str, c: int, *task: Any) -> str:
@@ -339,23 +338,23 @@ class _Graph:
         ]
 
     def _own(self, values: Any) -> Sequence[Any]:
-        """The entries of each chunk."""
+        """Return the entries of each chunk, or futures of them."""
         if values is None:
             return [None] * len(self.chunks)
-        if isinstance(values, Resident):
+        if isinstance(values, PerChunkArgument):
             return self._X.resident(values.values)
         parts = self._X.cut(values)
         return parts if values.nbytes <= TRAVELS_BYTES else self._X.cluster.placed(parts, self._X.pieces)
 
     def _common(self, value: Any) -> Any:
-        if isinstance(value, Everywhere):
+        if isinstance(value, BroadcastArgument):
             return self._X.everywhere(value.value)
         if getattr(value, "nbytes", 0) > TRAVELS_BYTES:
             return self._X.cluster.scattered(value)
         return value
 
     def sum(self, keys: list[str], nbytes: int = 0) -> list[str]:
-        """Their sum, or what is left to add, in an order that does not depend on where they are."""
+        """Add tasks that sum results, in an order independent of workers; return the keys left to add."""
         together = TOGETHER if nbytes < LARGE_BYTES else LARGE_TOGETHER
         level = 0
         while len(keys) > (1 if level else FEW):

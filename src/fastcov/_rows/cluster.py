@@ -1,6 +1,6 @@
-"""What is asked of a Dask cluster: chunks loaded and held, and tasks on the workers that hold them.
+"""Use a Dask cluster: load chunks onto its workers, hold them there, and run tasks on these workers.
 
-Tasks on chunks are bound to the worker that has the chunk: nothing large moves, and nothing is stolen.
+A task on a chunk is bound to the worker that holds the chunk: no large data move, and no task is stolen.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from .worker_faults import Watched, WorkerLost, workers_of
+from .worker_faults import MonitoredClient, WorkerLost, workers_of
 
-# Share of a worker's memory that may be filled: at 0.6 it begins to write to disk what it holds.
+# Share of a worker's memory that may be filled: at 0.6 a worker begins to spill its data to disk.
 FILLED = 0.6
 
 
 def client_of(name: str, X: Any) -> Any:
-    """The client of dask.distributed that X would be computed by; None where that is a local scheduler."""
+    """Return the client of dask.distributed that would compute X; None if a local scheduler would."""
     from dask.base import get_scheduler
 
     try:
         client = getattr(get_scheduler(collections=[X]), "__self__", None)
         waits = not getattr(client, "asynchronous", False)
-    except RuntimeError as error:  # so Dask says that a client is asynchronous, or that there is none
+    except RuntimeError as error:  # Dask raises this if a client is asynchronous, or if there is none
         client = _client_in_task()
         if client is None and "asynchronous" not in str(error):
             raise
@@ -43,7 +43,7 @@ def client_of(name: str, X: Any) -> Any:
 
 
 def _client_in_task() -> Any:
-    """That of a worker, which it makes when it is asked for; None where this is in no task."""
+    """Return the client that a worker makes on request; None if this does not run in a task."""
     from distributed import get_client, get_worker
 
     try:
@@ -54,12 +54,12 @@ def _client_in_task() -> Any:
 
 
 def smallest_memory(client: Any) -> float:
-    """Bytes that the smallest worker may use."""
+    """Return the memory limit of the smallest worker, in bytes."""
     return min((told["memory_limit"] or np.inf for told in workers_of(client).values()), default=np.inf)
 
 
 def versions() -> dict[str, str]:
-    """What has to be the same here and there: the functions, and how they and arrays are sent."""
+    """Return the versions that must be the same here and on workers, for functions and for serialisation."""
     from .._version import __version__
 
     return {
@@ -69,14 +69,14 @@ def versions() -> dict[str, str]:
     }
 
 
-class Cluster(Watched):
-    """The workers of a client, as far as they hold chunks of one array."""
+class Cluster(MonitoredClient):
+    """The workers of a client that hold the chunks of one array."""
 
     @classmethod
     def of(cls, client: Any) -> Cluster:
-        """With workers that are there, and of the same version."""
+        """Make a cluster, after checking that it has workers and that their versions match."""
         self = cls(client)
-        _leave_thread()
+        _secede()
         self._require_scheduler()
         if not self._workers_now():
             raise ValueError(
@@ -103,10 +103,10 @@ class Cluster(Watched):
     # Chunks
 
     def loaded(self, name: str, X: Any, nbytes: Sequence[int], convert: Callable[..., Any]) -> list[Any]:
-        """Futures of what `convert` makes of each chunk, that takes so many bytes: loaded once, and evenly.
+        """Load each chunk once, evenly over the workers, and return futures of `convert` of it.
 
-        `convert` is given the name, the first row, the shape and the chunk. Chunks that are on the workers
-        stay there.
+        `nbytes` is the size of each converted chunk. `convert` is called with the name, the first row, the
+        shape and the chunk. Chunks that are already on workers stay there.
         """
         from dask.delayed import delayed
         from distributed import futures_of
@@ -141,7 +141,7 @@ class Cluster(Watched):
         return pieces
 
     def _shares(self, name: str, nbytes: Sequence[int]) -> list[str]:
-        """A worker for each chunk: as many bytes for each thread, chunks beside each other on one worker."""
+        """Assign a worker to each chunk: equal bytes per thread, and neighbouring chunks on one worker."""
         threads, told = self._threads(), workers_of(self._client)
         limits = {w: told.get(w, {}).get("memory_limit") or np.inf for w in threads}
         total, room = float(sum(nbytes)), FILLED * sum(limits.values())
@@ -162,7 +162,7 @@ class Cluster(Watched):
     def kept(
         self, tasks: dict[str, Any], places: Mapping[str, str], keys: Sequence[str]
     ) -> tuple[Cluster, list[Any]]:
-        """Futures of tasks whose results stay where they are made, and the workers as far as these go."""
+        """Run tasks whose results stay on their workers; return the cluster that holds these, and futures."""
         other = Cluster(self._client)
         futures = other._submitted(tasks, places, keys, allow_other_workers=True)
         with self._cancelling(futures):
@@ -171,11 +171,11 @@ class Cluster(Watched):
         return other, futures
 
     def places(self, chunks: Sequence[Any]) -> list[str]:
-        """The worker of each chunk."""
+        """Return the worker of each chunk."""
         return [self._holders[chunk.key] for chunk in chunks]
 
-    def found_again(self, chunks: Sequence[Any]) -> None:
-        """Wait until chunks that were lost are there again, made anew by Dask, and see where."""
+    def relocate_chunks(self, chunks: Sequence[Any]) -> None:
+        """Wait until Dask has computed lost chunks again, and note their workers."""
         self._wait(chunks)
         self._remember(chunks)
 
@@ -183,16 +183,16 @@ class Cluster(Watched):
         self._holders = dict(zip((chunk.key for chunk in chunks), self._find(chunks), strict=True))
 
     def _find(self, futures: Sequence[Any]) -> list[str]:
-        """The worker that has each."""
+        """Return the worker that holds each future."""
         while True:
             holders = self._client.who_has(list(futures))
             if all(holders[future.key] for future in futures):
                 return [holders[future.key][0] for future in futures]
-            self._wait(futures)  # lost since
+            self._wait(futures)  # lost in the meantime
             self._look(())
 
     def free(self) -> dict[str, float]:
-        """Bytes that each worker may still fill."""
+        """Return the bytes that each worker can still hold."""
         return {
             worker: max(0.0, FILLED * (told["memory_limit"] or np.inf) - told["metrics"].get("memory", 0))
             for worker, told in workers_of(self._client).items()
@@ -201,7 +201,7 @@ class Cluster(Watched):
     # Tasks
 
     def results(self, tasks: dict[str, Any], places: Mapping[str, str], keys: Sequence[str]) -> list[Any]:
-        """What tasks give, each on the worker in `places`, if there is one; raises WorkerLost."""
+        """Run tasks, each on its worker in `places`, if any, and return results; may raise WorkerLost."""
         futures = self._submitted(tasks, places, keys)
         used = set(places.values())
         with self._cancelling(futures):
@@ -210,16 +210,16 @@ class Cluster(Watched):
 
     @contextlib.contextmanager
     def _cancelling(self, futures: list[Any]) -> Iterator[None]:
-        """An error, or Ctrl-C, leaves none of them behind, whoever holds on to its traceback."""
+        """Cancel the futures on an error or Ctrl-C, even if its traceback still refers to them."""
         try:
             yield
         except BaseException:
-            with contextlib.suppress(Exception):  # the client may be gone as well
+            with contextlib.suppress(Exception):  # the client may be gone too
                 self._client.cancel(futures)
             raise
 
     def _gathered(self, futures: Sequence[Any], used: set[str]) -> list[Any]:
-        """What they hold."""
+        """Return the results that the futures hold."""
 
         async def gather() -> list[Any]:
             return list(await self._client.gather(list(futures), asynchronous=True))
@@ -239,30 +239,30 @@ class Cluster(Watched):
             return list(self._client.get(tasks, list(keys), sync=False))
 
     def placed(self, parts: Sequence[Any], chunks: Sequence[Any]) -> list[Any]:
-        """Futures of arrays, each on the worker of a chunk."""
+        """Send one array to the worker of each chunk, and return futures of these arrays."""
         futures: list[Any] = []
         for worker, group in _runs(self.places(chunks)):
             futures += self._scatter([parts[c] for c in group], [worker])
         return futures
 
     def scattered(self, value: Any, *, everywhere: bool = False) -> Any:
-        """A future of a value on some worker, from which others have it, or on all."""
+        """Send a value to one worker, from which others fetch it, or to all; return a future of it."""
         return self._scatter([value], None, broadcast=everywhere)[0]
 
     def _scatter(self, values: list[Any], workers: list[str] | None, *, broadcast: bool = False) -> list[Any]:
         self._require_scheduler()
         try:
             return list(self._client.scatter(values, workers=workers, hash=False, broadcast=broadcast))
-        except Exception as error:  # to a worker that has gone, of whatever kind
+        except Exception as error:  # sending to a worker that has gone may raise anything
             self._look(set(workers or ()))
             raise WorkerLost from error
 
 
-def _leave_thread() -> None:
-    """In a task of the cluster's own, make room for another: a fit waits for tasks of the same workers."""
+def _secede() -> None:
+    """Free the thread for other tasks, if this is a task on the cluster: a fit waits for the same workers."""
     from distributed import get_worker, secede
 
-    with contextlib.suppress(ValueError, KeyError):  # in no task, or in one that has done so
+    with contextlib.suppress(ValueError, KeyError):  # not in a task, or in one that has seceded
         get_worker()
         secede()
 
@@ -272,7 +272,7 @@ def _key(what: str) -> str:
 
 
 def _runs(where: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
-    """Each worker with the places of what it has that are beside each other."""
+    """Yield each run of neighbouring places with the same worker, as the worker and the places."""
     first = 0
     for c in range(1, len(where) + 1):
         if c == len(where) or where[c] != where[first]:

@@ -1,4 +1,4 @@
-"""What is done with an array of Dask: it stays on its cluster, or is computed here once."""
+"""Open a dask array: leave its chunks on their cluster, or compute it here once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .worker_faults import unreadable
 
 
 def dask_array(name: str, X: Any) -> Any:
-    """The array of Dask that X is, or holds; None where it is something else."""
+    """Return the dask array that X is or holds; None if it is something else."""
     if type(X).__name__ == "Future" and type(X).__module__.startswith("distributed."):
         raise TypeError(
             f"Argument '{name}' must be a dask array, not a Future of one: use .result(), or "
@@ -30,7 +30,7 @@ def dask_array(name: str, X: Any) -> Any:
     if dask is None or not dask.is_dask_collection(X):
         return None
     if type(X).__module__.startswith("xarray."):
-        return getattr(X, "data", None)  # a Dataset has none
+        return getattr(X, "data", None)  # a Dataset has no data
     if hasattr(type(X), "to_dask_array"):  # a DataFrame or a Series
         raise TypeError(
             f"Argument '{name}' must be a dask array, not a dask {type(X).__name__}: use "
@@ -45,7 +45,7 @@ def dask_array(name: str, X: Any) -> Any:
 
 
 def opened(name: str, X: Any, forms: Sequence[str]) -> NDArray[Any] | Rows:
-    """Chunks on the cluster that computes X; without one an array, or one to be read if that is too large."""
+    """Return X as chunks on its cluster; without one, as an array, or as `Stored` if that is too large."""
     if any(np.isnan(n) for n in X.shape):
         raise ValueError(
             f"Argument '{name}' must have chunks of known sizes, not of shape {X.shape}: call "
@@ -55,13 +55,13 @@ def opened(name: str, X: Any, forms: Sequence[str]) -> NDArray[Any] | Rows:
     client = client_of(name, X)
     _require_holder(name, X, client)
     if client is None:
-        nbytes = 2 * X.dtype.itemsize * X.size  # chunks, and the whole that they are copied to
+        nbytes = 2 * X.dtype.itemsize * X.size  # the chunks, and the array that they are copied into
         return _computed(name, X) if nbytes <= available_memory() else Stored(name, X)
     return Chunked.of(name, _in_rows(name, X, client), client)
 
 
 def _require_holder(name: str, X: Any, client: Any) -> None:
-    """Raise unless chunks that are on a cluster are on that of this client."""
+    """Raise an error if X has chunks on a cluster other than that of this client."""
     if "distributed" not in sys.modules:
         return
     from distributed import futures_of
@@ -76,17 +76,17 @@ def _require_holder(name: str, X: Any, client: Any) -> None:
 
 
 def _computed(name: str, X: Any) -> NDArray[Any]:
-    """All of X, by a local scheduler."""
+    """Compute all of X with a local scheduler."""
     try:
         return np.asanyarray(X.compute())
     except MemoryError:
         raise
-    except Exception as error:  # whatever comes of a file or a function that it is made from
+    except Exception as error:  # any error of a file or a function that X is made from
         raise unreadable(name, "it", error) from error
 
 
 def _in_rows(name: str, X: Any, client: Any) -> Any:
-    """X with all conditions in each chunk, with a word where that has to be brought about."""
+    """Return X with all conditions in each chunk; warn if it has to be rechunked."""
     if len(X.chunks[1]) == 1:
         return X
     largest = max(X.chunks[0]) * X.shape[1] * X.dtype.itemsize

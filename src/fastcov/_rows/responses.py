@@ -1,4 +1,4 @@
-"""X as users have it, opened: an array, a file, or a dask array."""
+"""Opens X in any form that users pass: an array, a file, or a dask array."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .stored import Stored, is_stored
 
 
 def check_responses(name: str, X: Any) -> Array | Rows:
-    """X as an array with two axes, or as one outside memory; what it holds is not looked at."""
+    """X as an array with two axes, in memory or outside it. Its values are not checked."""
     forms = ("channels", "conditions")
     if type(X) is np.ndarray:
         return check_array(name, X, forms)

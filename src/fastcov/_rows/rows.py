@@ -1,6 +1,6 @@
-"""The interface of X: rows of responses, wherever they are.
+"""The interface to X: rows of responses, wherever they are stored.
 
-`rows_of(X)` is asked for what matters, as whether X is in memory, and code above never for its type.
+Callers ask `rows_of(X)` for its properties, such as whether X is in memory, and never for its type.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Watch = Callable[[float], object]
 class Rows(abc.ABC):
     """Responses (N, D), one row a channel."""
 
-    in_memory: ClassVar[bool] = False  # as an array of this process
-    read_again: ClassVar[bool] = False  # by every pass: it takes time, and they may have changed
-    on_workers: ClassVar[bool] = False  # functions of channels run where chunks of them are
+    in_memory: ClassVar[bool] = False  # whether X is an array of this process
+    read_again: ClassVar[bool] = False  # every pass reads the rows: it takes time, and they may have changed
+    on_workers: ClassVar[bool] = False  # functions of channels run on the workers that hold their chunks
 
-    name: str  # of the argument, for errors
+    name: str  # of the argument, for error messages
     shape: tuple[Any, ...]
     dtype: np.dtype[Any]
     ndim: int
@@ -36,18 +36,18 @@ class Rows(abc.ABC):
 
     @abc.abstractmethod
     def __getitem__(self, key: Any) -> Array:
-        """Rows as an array in memory: a slice, or an index of channels."""
+        """Rows at a slice, or at indices of channels, as an array in memory."""
 
     @abc.abstractmethod
     def columns(self, conditions: NDArray[np.intp]) -> Any:
-        """Some of the conditions, in any order, as responses."""
+        """Responses to some of the conditions, in any order."""
 
     @abc.abstractmethod
     def chunks(self, multiple: int = 1, watch: Watch | None = None) -> Iterator[tuple[int, Array]]:
-        """First row and rows of each chunk, good until the next one; tells `watch` the share that is done."""
+        """First row and rows of each chunk, valid until the next one; reports the share done to `watch`."""
 
     def changed(self, detail: str = "") -> ValueError:
-        """The error for rows that are not what they were in an earlier pass."""
+        """The error for rows that differ from an earlier pass."""
         return ValueError(
             f"Argument '{self.name}' must stay as it is while it is read, and it has changed{detail}: "
             "wait until it is written, or copy it."
@@ -57,33 +57,33 @@ class Rows(abc.ABC):
         self, function: Callable[..., Any], problem: Any, *args: Any, each: int = 0, kept: bool = False,
         nbytes: int = 0, **named: Any,
     ) -> Any:  # fmt: skip
-        """The sum over chunks of a function of the problem of each: an array, or a tuple of arrays.
+        """Sum the results of a function over chunks; each result is an array, or a tuple of arrays.
 
-        The first `each` of its arguments have an entry for each channel along their last axis. With `kept`
-        it is given a dictionary, after the problem, in which it may keep what it made of a chunk. The arrays
-        are of `nbytes`, unless they are matrices over conditions.
+        The first `each` arguments have an entry for each channel along their last axis. With `kept` the
+        function is also passed a dictionary, after the problem, in which it may keep results for the chunk.
+        `nbytes` is the size of a result; by default, that of matrices over conditions.
         """
-        return function(problem, *(({},) if kept else ()), *args, **named)
+        return _plain(function)(problem, *(({},) if kept else ()), *args, **named)
 
     def map_channels(
         self, function: Callable[..., Any], problem: Any, *args: Any, each: int = 0, kept: bool = False,
         **named: Any,
     ) -> Any:  # fmt: skip
-        """The results of all chunks, side by side along the last axis; otherwise as `map_sum`."""
-        return function(problem, *(({},) if kept else ()), *args, **named)
+        """Concatenate the results of a function over chunks along the last axis; else as `map_sum`."""
+        return _plain(function)(problem, *(({},) if kept else ()), *args, **named)
 
     def map_both(self, function: Callable[..., Any], problem: Any) -> tuple[Any, Array]:
-        """Of a function that gives a sum over the channels of a chunk, and an entry for each."""
-        found: tuple[Any, Array] = function(problem)
+        """Map a function that returns a sum over channels, to be added, and an entry each, to be joined."""
+        found: tuple[Any, Array] = _plain(function)(problem)
         return found
 
     def room(self) -> float:
-        """Bytes for each channel that may still be taken where the rows are."""
+        """Bytes for each channel that may still be allocated where the rows are."""
         return float("inf")
 
 
 class InMemory(Rows):
-    """An array of NumPy."""
+    """A NumPy array."""
 
     in_memory = True
 
@@ -102,31 +102,33 @@ class InMemory(Rows):
 
 
 def rows_of(X: Array | Rows) -> Rows:
-    """The rows of responses that `check_responses` gave."""
+    """The rows of responses as returned by `check_responses`."""
     return X if isinstance(X, Rows) else InMemory(X)
 
 
 def summed(each: int = 0) -> Callable[[F], F]:
-    """Say that what a function of a problem gives is a sum over channels: on a cluster, that of its chunks.
+    """Declare that a function of a problem returns a sum over channels; on a cluster, chunks are summed.
 
-    The first `each` of its other arguments have an entry for each channel.
+    The first `each` of the function's other arguments have an entry for each channel.
     """
     return _mapped(Rows.map_sum.__name__, each)
 
 
 def by_channels(each: int = 0) -> Callable[[F], F]:
-    """Say that what a function of a problem gives has an entry for each channel; else as `summed`."""
+    """Declare that a function of a problem returns an entry for each channel; arguments as for `summed`."""
     return _mapped(Rows.map_channels.__name__, each)
+
+
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function itself, of one that is declared: all rows are one chunk here."""
+    return getattr(function, "__wrapped__", function)
 
 
 def _mapped(method: str, each: int) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def mapped(problem: Any, *args: Any, **named: Any) -> Any:
-            rows = problem.rows
-            if rows.on_workers:
-                return getattr(rows, method)(mapped, problem, *args, each=each, **named)
-            return function(problem, *args, **named)
+            return getattr(problem.rows, method)(mapped, problem, *args, each=each, **named)
 
         return mapped  # type: ignore[return-value]
 

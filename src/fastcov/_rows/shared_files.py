@@ -1,4 +1,4 @@
-"""Files that the workers of a Dask cluster read themselves, each the rows of its chunks."""
+"""Let the workers of a Dask cluster read a shared file themselves, each the rows of its own chunks."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from .._inputs.files import located, open_array
 from .._inputs.validation import check_form
 from .stored import Stored, is_stored
 
-# Bytes of a chunk: at most, where what is stored together allows, so that several fit a worker and a lost one
-# is soon read again; and of small files at least, so that a task takes longer than its way there and back.
+# Largest size of a chunk in bytes, unless the chunks in the file are larger: several then fit a worker, and a
+# lost one is soon read again. And smallest size, in small files: a task then takes longer than its round
+# trip.
 CHUNK_BYTES, LEAST_BYTES = 1 << 26, 1 << 20
-# What is stored together is read together up to so many bytes.
+# Rows in the same chunk of the file are read together, up to this many bytes.
 TOGETHER_BYTES = 1 << 29
-# Chunks for each thread, so that none waits long for the last.
+# Chunks per thread: with more than one, no thread waits long for the last.
 FOR_EACH_THREAD = 2
 
 
 class SharedFile:
-    """An array in a .npy, .h5 or .zarr file, opened by whoever asks for rows of it: a worker.
+    """An array in a .npy, .h5 or .zarr file, which each worker opens when it needs rows.
 
-    Only path and key travel.
+    Only path and key are sent to workers.
     """
 
     def __init__(self, spec: str, array: Any, *, name: str) -> None:
@@ -34,7 +35,7 @@ class SharedFile:
         self.ndim = len(self.shape)
 
     def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
-        """Rows, from and to; always with all conditions."""
+        """Return a slice of rows, always with all conditions."""
         array = self._opened()
         if (tuple(array.shape), np.dtype(array.dtype)) != (self.shape, self.dtype):
             raise ValueError(
@@ -61,14 +62,14 @@ class SharedFile:
 
 
 def _worker() -> str:
-    """The worker that this runs on."""
+    """Name the worker that this runs on."""
     from distributed import get_worker
 
     return f"the worker at {get_worker().address}"
 
 
 def chunk_lengths(shape: tuple[int, int], itemsize: int, together: int, n_threads: int) -> tuple[int, ...]:
-    """Rows of each chunk: much alike, in multiples of those that are stored `together`, if these fit."""
+    """Return the rows of each chunk: nearly equal, in multiples of the file's own `together` if these fit."""
     row_bytes = itemsize * shape[1]
     unit = together if together * row_bytes <= TOGETHER_BYTES else 1
     units, nbytes = -(-shape[0] // unit), row_bytes * shape[0]
@@ -79,7 +80,7 @@ def chunk_lengths(shape: tuple[int, int], itemsize: int, together: int, n_thread
 
 
 def as_dask(spec: str, array: Any, *, n_threads: int, name: str) -> Any:
-    """A dask array of what was opened: rows are read where they are wanted, or sent if they are in memory."""
+    """Make a dask array: workers read the rows they need, or are sent them if the array is in memory."""
     import dask.array as da
 
     check_form(name, array, ("channels", "conditions"))

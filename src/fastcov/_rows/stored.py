@@ -1,4 +1,4 @@
-"""Responses that are not in memory: files read by blocks of rows, ahead of the work on them."""
+"""Responses outside memory: files whose blocks of rows are read ahead of the work on them."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from numpy.typing import NDArray
 
 from .rows import Array, Rows, Watch
 
-# Bytes read at once: large beside the cost of a call, small beside any budget. Two such chunks are held.
+# Bytes read at once: large compared with the cost of a call, small compared with any memory budget. Two such
+# chunks are held.
 CHUNK_BYTES = 1 << 24
-# Bytes at either end of a mapped array that are compared with the file of its name.
+# Bytes at each end of a memory-mapped array that are compared with the file of the same name.
 COMPARED_BYTES = 4096
 
 
 def is_stored(value: Any) -> bool:
-    """Whether `value` is an array outside memory: a mapped file, or anything with rows to slice."""
+    """Whether `value` is an array outside memory: a memory-mapped file, or anything with rows to slice."""
     if isinstance(value, np.ndarray):
         return isinstance(value, np.memmap) and _file_place(value) is not None
     try:
         np.dtype(value.dtype), tuple(value.shape)
-        # NumPy's scalars, sparse arrays, and arrays of other libraries that are in memory
+        # These have NumPy scalars, sparse arrays, and arrays of other libraries in memory.
         known = any(hasattr(value, name) for name in ("__array_interface__", "__dlpack__", "nnz"))
         return hasattr(value, "__getitem__") and not known
     except (AttributeError, TypeError, ValueError, RuntimeError):
-        return False  # no array, or of a file that was closed: conversion to an array says so
+        return False  # not an array, or its file is closed: conversion to an array will report that
 
 
 class Stored(Rows):
-    """An array outside memory, of which rows are read: an HDF5 or Zarr array, or a mapped file.
+    """An array outside memory whose rows are read: an HDF5 or Zarr array, or a memory-mapped file.
 
-    A mapped file is read, not touched through its mapping: a file that is cut short then gives an
-    error, not the end of the process, and what was read does not count as memory of the process.
+    A memory-mapped file is read by calls, not through its mapping. If it has been truncated, this raises an
+    error instead of killing the process, and rows once read do not count as memory of the process.
     """
 
     read_again = True
@@ -57,12 +58,12 @@ class Stored(Rows):
             watched: Any = path
         else:
             self._read = lambda start, out: np.asanyarray(array[start : start + len(out)])
-            file = getattr(array, "file", None)  # of h5py
+            file = getattr(array, "file", None)  # h5py's attribute
             watched = getattr(file, "filename", None) if getattr(file, "mode", None) == "r" else None
         self._watched = watched if isinstance(watched, str) and os.path.exists(watched) else None
         self._seen = self._state()
         chunks = getattr(array, "chunks", None)
-        together = chunks[0] if isinstance(chunks, tuple) and chunks else 1  # of Dask it is a tuple itself
+        together = chunks[0] if isinstance(chunks, tuple) and chunks else 1  # a tuple for Dask arrays
         self._stored_rows = max(1, together) if isinstance(together, int) else 1
 
     @property
@@ -70,7 +71,7 @@ class Stored(Rows):
         return self.dtype.itemsize * math.prod(self._rows)
 
     def _state(self) -> tuple[int, ...]:
-        """What changes when somebody else writes to the file; less of it where we might ourselves."""
+        """File state that changes if another process writes; without the time if we might write ourselves."""
         if self._watched is None:
             return ()
         stat = os.stat(self._watched)
@@ -84,7 +85,7 @@ class Stored(Rows):
                 raise EOFError(f"shape {rows.shape} was found")
         except MemoryError:
             raise
-        except Exception as error:  # whatever a library makes of a damaged file
+        except Exception as error:  # a library may raise anything on a damaged file
             cause = " ".join(str(error).split()) or type(error).__name__
             raise OSError(
                 f"Argument '{self.name}' must be intact, and its rows {start} to {start + len(out) - 1} "
@@ -110,7 +111,7 @@ class Stored(Rows):
         out[...] = rows
 
     def __getitem__(self, key: Any) -> Array:
-        """Rows as an array in memory: a slice, or an index of channels."""
+        """Rows at a slice, or at indices of channels, as an array in memory."""
         if isinstance(key, slice) and key.step in (None, 1):
             start, stop, _ = key.indices(len(self))
             rows = np.empty((max(0, stop - start), *self._rows), self.dtype)
@@ -128,12 +129,12 @@ class Stored(Rows):
 
     def columns(self, conditions: NDArray[np.intp]) -> Any:
         """Some of the columns, in any order."""
-        return Columns(self, conditions)
+        return ColumnSubset(self, conditions)
 
     def chunks(self, multiple: int = 1, watch: Watch | None = None) -> Iterator[tuple[int, Array]]:
-        """First row and rows of each chunk, good until the next one; the next is read meanwhile.
+        """First row and rows of each chunk, valid until the next one, which is read meanwhile.
 
-        Chunks have a multiple of the rows given, and of those that are stored together, if that fits.
+        If possible, the number of rows in a chunk is a multiple of `multiple` and of rows stored together.
         """
         most = max(1, CHUNK_BYTES // max(1, self._row_bytes))
         for unit in (math.lcm(multiple, self._stored_rows), self._stored_rows, multiple, 1):
@@ -157,7 +158,7 @@ class Stored(Rows):
                     watch(min(1.0, (start + step) / len(self)))
 
 
-class Columns:
+class ColumnSubset:
     """Some of the columns of an array outside memory, in any order."""
 
     def __init__(self, X: Any, columns: NDArray[np.intp]) -> None:
@@ -169,7 +170,7 @@ class Columns:
 
 
 def _file_place(array: np.memmap[Any, Any]) -> tuple[str, int] | None:
-    """Path and offset of the first element, if the rows of a mapped array stand in a file in order."""
+    """Path of the file and offset of the first element, if a mapped array's rows are in it in order."""
     mapping = getattr(array, "_mmap", None)
     path = getattr(array, "filename", None)
     if mapping is None or path is None or array.mode == "c" or not array.flags.c_contiguous or not array.size:
@@ -177,20 +178,20 @@ def _file_place(array: np.memmap[Any, Any]) -> tuple[str, int] | None:
     base = np.frombuffer(mapping, np.uint8).__array_interface__["data"][0]
     inside = array.__array_interface__["data"][0] - base
     if not 0 <= inside <= len(mapping) - array.nbytes:
-        return None  # computed from a mapped array, no part of it
+        return None  # computed from a mapped array, not part of it
     place = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY + inside
     return (os.fspath(path), place) if _is_mapped(path, place, mapping, inside, array.nbytes) else None
 
 
 def _is_mapped(path: Any, place: int, mapping: mmap.mmap, inside: int, nbytes: int) -> bool:
-    """Whether the file of this name is the one in the mapping: it may be deleted, or another by now."""
+    """Whether the file of this name is the mapped one. It may have been deleted or replaced since."""
     try:
         with open(path, "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             if size != mapping.size():
                 return False
             if place + nbytes > size:
-                return True  # it was cut short, which reading finds out; touching would end the process
+                return True  # truncated: reading will detect it; access would kill the process
             count = min(nbytes, COMPARED_BYTES)
             for skipped in (0, nbytes - count):
                 file.seek(place + skipped)

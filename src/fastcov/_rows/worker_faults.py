@@ -1,7 +1,7 @@
-"""Waiting for a Dask cluster, and telling what is wrong with it.
+"""Wait for a Dask cluster, and diagnose what is wrong with it.
 
-Dask waits for a worker that a task is bound to for ever, also once it is gone; so whoever waits here looks
-after the workers, and the scheduler.
+If a task is bound to a worker, Dask waits for that worker for ever, even when it is gone. Functions that wait
+here therefore check the workers and the scheduler in the meantime.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 
-# Seconds between looks at the workers; that a scheduler may be away, and that it may leave a question without
-# an answer; that workers may all be away, as while a nanny starts another; and that one may be paused for
-# want of memory.
+# Seconds between checks of the workers; how long a scheduler may be away, and how long it may leave a
+# question unanswered; how long all workers may be away, as while a nanny starts another; and how long a
+# worker may be paused because it is short of memory.
 LOOK, SCHEDULER_AWAY, SCHEDULER_SILENT, WORKERS_AWAY, PAUSED = 0.5, 3.0, 8.0, 15.0, 10.0
-# And between looks at how the workers are, of which there may be a thousand.
+# Seconds between checks of the state of the workers, of which there may be a thousand.
 TOLD = 2.0
 
 
 class WorkerLost(Exception):
-    """A worker that held something has gone: what it held has to be found or made again."""
+    """A worker that held data has gone: the data must be found elsewhere or computed again."""
 
 
 def workers_of(client: Any) -> dict[str, Any]:
-    """What the scheduler last said of each worker."""
+    """Return what the scheduler last reported about each worker."""
     try:
         info = client.scheduler_info(n_workers=-1)
-    except TypeError:  # before Dask 2025 it tells of all
+    except TypeError:  # before Dask 2025 it reports all workers
         info = client.scheduler_info()
     return dict(info["workers"])
 
 
 def unreadable(name: str, where: str, error: BaseException) -> Exception:
-    """What is said of an array that cannot be computed, in the kind of its cause."""
+    """Make the error for an array that cannot be computed, of the same kind as its cause."""
     cause = " ".join(f"{type(error).__name__}: {error}".split())
     kind = OSError if isinstance(error, OSError) else RuntimeError
     return kind(
@@ -45,23 +45,23 @@ def unreadable(name: str, where: str, error: BaseException) -> Exception:
     )
 
 
-class Watched:
-    """A client whose work is waited for; `holders` are the workers that hold what is needed."""
+class MonitoredClient:
+    """A client, and ways to wait for its work; `_holders` are the workers that hold the needed chunks."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
         self.address = str(getattr(client.scheduler, "address", "an unknown address"))
         self._holders: dict[str, str] = {}  # worker by key of a chunk
-        self._since: dict[str, float] = {}  # when something was first found wrong
-        self._told = 0.0  # when workers were last asked how they are
+        self._since: dict[str, float] = {}  # when each problem was first noticed
+        self._told = 0.0  # when the state of the workers was last checked
 
     def _threads(self) -> dict[str, int]:
-        """Threads of each worker that is there, if the scheduler says so soon."""
+        """Return the threads of each present worker; the scheduler must answer within SCHEDULER_SILENT."""
         ask = self._client.scheduler.ncores
         return dict(self._client.sync(ask, workers=None, callback_timeout=SCHEDULER_SILENT))
 
     def _watched(self, work: Callable[[], Coroutine[Any, Any, T]], used: set[str] | tuple[()]) -> T:
-        """What comes of work of the client, looked after meanwhile: Dask waits for what is lost for ever."""
+        """Run work of the client, and check the cluster meanwhile: Dask waits for ever for lost workers."""
         coming = asyncio.run_coroutine_threadsafe(work(), self._client.loop.asyncio_loop)
         try:
             while True:
@@ -73,16 +73,16 @@ class Watched:
                 self._look(used)
         finally:
             coming.cancel()
-            del coming  # an error that it holds would hold this frame, and all that called it
+            del coming  # its error would keep this frame, and those of all callers, alive
 
     def _wait(
         self, futures: Sequence[Any], name: str = "X", used: set[str] | tuple[()] = (),
         rows: Sequence[int] = (),
     ) -> None:  # fmt: skip
-        """Until all are there; an error of a task, or of the cluster, is raised.
+        """Wait until all futures are finished; raise the error of a task or of the cluster.
 
-        `used` are workers without which they cannot be made; `rows` the first of each, and the end, of
-        chunks that are loaded.
+        `used` are the workers without which the futures cannot be computed. If chunks are loaded, `rows` are
+        the first row of each, and the end.
         """
         from distributed import wait
 
@@ -96,7 +96,7 @@ class Watched:
             self._cancelled(used, error)
         except (KeyboardInterrupt, WorkerLost, MemoryError):
             raise
-        except Exception:  # of a client that has been closed it may be anything
+        except Exception:  # a closed client may raise anything
             self._require_scheduler()
             raise
         self._since.clear()
@@ -109,7 +109,7 @@ class Watched:
         self._fail(futures[failed].exception(), name, where)
 
     def _fail(self, raised: BaseException, name: str, where: str) -> NoReturn:
-        """Raise the error of a task, and say of what."""
+        """Raise the error of a task, and name the rows that it concerns."""
         from distributed.scheduler import KilledWorker
 
         if isinstance(raised, KilledWorker):
@@ -127,12 +127,12 @@ class Watched:
         raise unreadable(name, where, raised) from raised
 
     def _look(self, used: set[str] | tuple[()]) -> None:
-        """Raise if a worker in use, all workers, or the scheduler have gone, or one is short of memory."""
+        """Raise if a worker in use, all workers or the scheduler have gone, or one is short of memory."""
         self._require_scheduler()
         workers = self._workers_now()
         if set(used) - set(workers):
             raise WorkerLost
-        if self._for_long("workers", not workers, WORKERS_AWAY):
+        if self._persists("workers", not workers, WORKERS_AWAY):
             raise RuntimeError(f"The cluster at {self.address} has lost all of its workers: start others.")
         if time.monotonic() - self._told < TOLD:
             return
@@ -142,7 +142,7 @@ class Watched:
             worker for worker, told in workers_of(self._client).items()
             if worker in needed and told.get("status") == "paused"
         )  # fmt: skip
-        if self._for_long("paused", bool(paused), PAUSED):
+        if self._persists("paused", bool(paused), PAUSED):
             raise MemoryError(
                 f"The worker at {paused[0]} is short of memory and does no more: use more workers, smaller "
                 "chunks, or float32."
@@ -151,11 +151,11 @@ class Watched:
     def _workers_now(self) -> dict[str, int]:
         try:
             return self._threads()
-        except Exception as error:  # of whatever kind, from a connection that has gone
+        except Exception as error:  # a lost connection may raise anything
             raise self._away() from error
 
-    def _for_long(self, what: str, wrong: bool, seconds: float) -> bool:
-        """Whether something is, and has been found, wrong for so long."""
+    def _persists(self, what: str, wrong: bool, seconds: float) -> bool:
+        """Return whether a problem is present, and has been for more than `seconds`."""
         if not wrong:
             self._since.pop(what, None)
             return False
@@ -180,9 +180,9 @@ class Watched:
         )
 
     def _cancelled(self, used: set[str] | tuple[()], error: BaseException | None) -> NoReturn:
-        """Raise what it is that cancelled a task: a worker that has gone, or somebody."""
+        """Raise an error for the cause of a cancelled task: a worker that has gone, or a call to cancel."""
         self._look(used)
-        if used:  # chunks may be there still, and what was made of them can be made again
+        if used:  # chunks may still exist, and their results can be computed again
             raise WorkerLost
         raise RuntimeError(
             f"Tasks at {self.address} were cancelled, by client.cancel or by a restart of the cluster: begin "

@@ -5,11 +5,11 @@ approximation F Fᵀ ≈ A, and (F Fᵀ + μI)⁻¹ = (1/μ) [I − F (FᵀF + �
 
 Pivots are drawn one after another with probabilities proportional to the diagonal of what is left,
 A − F Fᵀ (Chen, Epperly, Tropp and Webber 2022). They are proposed from an old diagonal and accepted
-with the probability that corrects for it (Epperly, Tropp and Webber 2024): the law is the same, and
-the cost of finding them does not grow with N. F is then made in one pass over X. Where it does not
-fit the budget it is not kept: since F = Gᵀ G_I L⁻ᵀ, two halves of a product with GᵀG apply it.
+with the probability that corrects for it (Epperly, Tropp and Webber 2024): the
+distribution is the same, and the cost of drawing does not grow with N. One pass over X then makes F. Where F
+does not fit the budget it is not kept: F = Gᵀ G_I L⁻ᵀ, so the two halves of a product with GᵀG apply it.
 
-With a penalty of its own for each channel all of this is of the scaled system, S GᵀG S + μI.
+With one penalty a channel, A stands for the matrix in standard form, S GᵀG S, throughout.
 """
 
 from __future__ import annotations
@@ -34,22 +34,23 @@ from ._solution import Options, System
 
 Array = NDArray[Any]
 
-# Proposals that are looked at together: enough for a BLAS call, few beside the pivots wanted. Those of 128
-# bring small problems more pivots than pay: 64 take 0.8 of the time at (148, 48), 32 no less.
+# Proposals in a batch: enough for a BLAS call, few beside the pivots that are wanted. Batches of 128 give
+# small problems more pivots than pay off: with 64 a fit at (148, 48) takes 0.8 of the time, with 32 no less.
 BATCH = 64
-# Rows of the factor that are made together: a product of many, in the caches still.
+# Bytes of rows of the factor that are made together: large products that stay in the caches.
 PANEL_BYTES = 1 << 20
-# A pivot with less than this share of its diagonal left is rounding.
+# Below this share of its diagonal, what is left of a pivot is rounding.
 ROUNDING = 1e-10
-# Costs in flops of float32 products (150 GF/s on two cores): of reading a number of the factor, in the
-# caches (100 GB/s) and beyond them (28 GB/s); of a proposal, and of an iteration, besides their flops.
+# Costs, in flops of float32 products (150 GF/s on two cores). First the cost of reading a number of the
+# factor, in the caches (100 GB/s) and beyond them (28 GB/s); then the overhead of a proposal, and of an
+# iteration.
 WORD_IN_CACHE, WORD_BEYOND, CACHE_BYTES = 6.0, 20.0, 2e7
 PROPOSAL, ITERATION = 2e5, 2e7
 
 
 @dataclasses.dataclass
 class Pivots:
-    """Channels I with the Cholesky factor L of A_II, and what they leave of the trace of A."""
+    """Channels I with the Cholesky factor L of A_II, and the share of the trace of A that they leave."""
 
     problem: Problem  # of these channels, in memory
     channels: NDArray[np.intp]  # (k,)
@@ -57,14 +58,14 @@ class Pivots:
     left: float  # trace of A − F Fᵀ over that of A, estimated
 
     def first(self, k: int) -> Pivots:
-        """Those that were drawn first."""
+        """The first k pivots drawn."""
         if k >= len(self.channels):
             return self
         return Pivots(self.problem.take(slice(k)), self.channels[:k], self.lower[:k, :k], self.left)
 
 
 def choose_pivots(system: System, options: Options) -> Pivots:
-    """Draw `rank` pivots, or as many as pay for themselves in iterations that they save."""
+    """Draw `rank` pivots, or as many as save more iterations than they cost."""
     problem, scales, rank = system.problem.astype(np.float64).unlabelled(), system.scales, options.rank
     diagonal = system.to_standard_form(system.to_standard_form(system.diagonal))
     random = np.random.default_rng(options.rng)
@@ -76,7 +77,7 @@ def choose_pivots(system: System, options: Options) -> Pivots:
     ranks = range(1, most + 1)
     most = bisect.bisect_right(ranks, options.budget, key=lambda k: working_bytes(N, D, k))
     weights, cumulative, drawn = diagonal, np.cumsum(diagonal), 0
-    with blas_for(0):  # products of a hundred rows, at which threads of a busy machine wait for each other
+    with blas_for(0):  # products of a hundred rows: on a busy machine, threads would wait for each other
         while (k := len(pivots.channels)) < most and cumulative[-1] > ROUNDING * trace:
             if rank is None and not _pays(N, D, k, pivots.left, system.share, options.tol):
                 break
@@ -95,7 +96,7 @@ def choose_pivots(system: System, options: Options) -> Pivots:
             least = np.maximum(accept * weights[c], ROUNDING * diagonal[c])
             _take(pivots, c, proposed, F, B, least, most)
             drawn += BATCH
-            if drawn >= N:  # as many were looked at as a pass over all looks at
+            if drawn >= N:  # as many proposals as a pass over all channels
                 weights, drawn = diagonal - explained(problem, scales, pivots, _at(scales, pivots)), 0
                 weights[weights < ROUNDING * diagonal] = 0.0
                 weights[pivots.channels] = 0.0
@@ -105,10 +106,10 @@ def choose_pivots(system: System, options: Options) -> Pivots:
 
 
 def _pays(N: int, D: int, k: int, left: float, share: float, tol: float) -> bool:
-    """Whether one more pivot saves more time than it takes, by the iterations to be expected.
+    """Whether one more pivot is expected to save more time in iterations than it takes.
 
-    The trace that is left falls about as 1/k, and the iterations as its root. A flop of the preparation
-    takes twice the time of one of the iterations.
+    The model: the trace that is left falls as 1/k, the iterations as its root, and a flop of the preparation
+    takes twice the time of a flop of the iterations.
     """
     if k == 0 or left <= ROUNDING:
         return k == 0
@@ -119,18 +120,18 @@ def _pays(N: int, D: int, k: int, left: float, share: float, tol: float) -> bool
 
 
 def working_bytes(N: int, D: int, k: int) -> float:
-    """Bytes for a preconditioner of rank k besides the factor: matrices of order k, batches, panels."""
+    """Bytes of a preconditioner of rank k without its factor: matrices of order k, batches, panels."""
     panels = min(5.0 * PANEL_BYTES, 8.0 * N * (2 * D + 3 * k)) + 2.0 * min(BLOCK_BYTES, 8 * N * D)
     return 48.0 * k * k + 8.0 * k * D + max(panels, 24.0 * BATCH * (BATCH + k + D))
 
 
 def iterations(left: float, tol: float) -> float:
-    """Iterations to be expected where the trace of A − F Fᵀ is `left` times the ridge."""
+    """Expected iterations, if the trace of A − F Fᵀ is `left` times the ridge."""
     return 0.035 * np.log(2 / tol) * np.sqrt(left)
 
 
 def _take(pivots: Pivots, c: Array, proposed: Problem, F: Array, B: Array, least: Array, most: int) -> None:
-    """Accept each proposal of which enough is left after those before it; B is used up."""
+    """Accept each proposal of which enough is left after those before it. Overwrites B."""
     k = len(pivots.channels)
     rows, accepted = np.empty_like(B), np.full(len(c) + 1, most - k)
     kernels.pivoted_rows(B, least, accepted, rows, size=0)  # one thread
@@ -145,7 +146,7 @@ def _take(pivots: Pivots, c: Array, proposed: Problem, F: Array, B: Array, least
 
 
 def _scaled(block: Array, scales: Array | None, rows: Any, columns: Any) -> Array:
-    """A block of GᵀG as one of S GᵀG S, in place."""
+    """Turn a block of GᵀG into one of S GᵀG S, in place."""
     if scales is not None:
         block *= scales[rows, np.newaxis]
         block *= scales[columns]
@@ -164,12 +165,12 @@ def explained(problem: Problem, scales: Array | None, pivots: Pivots, pivot_scal
 def factor_blocks(
     problem: Problem, pivots: Pivots, scales: Array | None = None, pivot_scales: Array | None = None
 ) -> Iterator[tuple[slice, Array]]:
-    """Rows of F = A[:, I] L⁻ᵀ, block by block, with scales of the channels and of the pivots.
+    """Rows of F = A[:, I] L⁻ᵀ, block by block. The scales are those of the channels and of the pivots.
 
     N (2Dk + k²) flops, one pass over X.
     """
     chosen, at_ones = pivots.problem.astype(problem.dtype), problem.at_ones
-    # A product with the inverse is twice as fast as solving, and as good for a preconditioner.
+    # Multiplying with the inverse is twice as fast as solving, and accurate enough for a preconditioner.
     inverse = solve_triangular(pivots.lower, np.eye(len(pivots.channels)), lower=True)
     inverse = np.ascontiguousarray((1.0 if scales is None else pivot_scales) * inverse, problem.dtype)
     k = max(problem.shape[1], len(pivots.channels))
@@ -187,7 +188,7 @@ def _at(scales: Array | None, pivots: Pivots) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Preconditioner:
-    """S (F Fᵀ + μI)⁻¹ S, with Fᵀ kept (k, N), or made again by two halves of a product with GᵀG."""
+    """S (F Fᵀ + μI)⁻¹ S: Fᵀ (k, N) is kept, or applied by the two halves of a product with GᵀG."""
 
     system: System
     pivots: Pivots
@@ -246,6 +247,6 @@ class Preconditioner:
 
 
 def scaled_product(A: Array, B: Array, *, tb: bool = False) -> Array:
-    """A B in the precision of B, whatever the size of A."""
+    """A B in the precision of B; A is scaled into its range."""
     scale = np.abs(A).max(initial=0.0) or 1.0
     return blas.product((A / scale).astype(B.dtype), B, tb=tb).astype(np.float64) * scale

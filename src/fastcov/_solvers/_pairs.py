@@ -1,7 +1,7 @@
 """Symmetric matrices as vectors over the P = D(D+1)/2 pairs of conditions, and GGᵀ on them.
 
-Entries off the diagonal count twice in ⟨A, B⟩ = Σ A_ab B_ab, so they are scaled by √2: inner products
-are kept, and GGᵀ has the eigenvalues of GᵀG but for zeros.
+This is packed symmetric storage. Entries off the diagonal count twice in ⟨A, B⟩ = Σ A_ab B_ab, so they are
+scaled by √2: inner products are preserved, and GGᵀ has the nonzero eigenvalues of GᵀG.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from .._model.problem import BLOCK_BYTES, Problem, n_pairs
 
 Array = NDArray[Any]
 
-# Rows of a block at least: a product of fewer reads and writes all of GGᵀ for little work.
+# Fewest rows of a block: with fewer, a product reads and writes all of GGᵀ for little work.
 LEAST_ROWS = 256
 
 
 def pack(M: Array) -> Array:
-    """Symmetric matrices (T, D, D) as vectors (T, P)."""
+    """Pack symmetric matrices (T, D, D) into vectors (T, P)."""
     i, j = np.triu_indices(M.shape[-1])
     return np.ascontiguousarray(M[:, i, j] * np.where(i == j, 1.0, np.sqrt(2.0)))
 
 
 def unpack(V: Array, D: int) -> Array:
-    """Vectors (T, P) as symmetric matrices (T, D, D)."""
+    """Unpack vectors (T, P) to symmetric matrices (T, D, D)."""
     i, j = np.triu_indices(D)
     M = np.empty((len(V), D, D))
     M[:, i, j] = M[:, j, i] = V * np.where(i == j, 1.0, np.sqrt(0.5))
@@ -44,7 +44,7 @@ def block_rows(D: int) -> int:
 def dual_gram(
     problem: Problem, watch: Callable[[float], None], scales: NDArray[np.float64] | None = None
 ) -> Array:
-    """Lower triangle of GGᵀ (P, P), of G diag(s)² Gᵀ with scales s (N,), in the problem's dtype.
+    """Lower triangle of GGᵀ (P, P), or of G diag(s)² Gᵀ with scales s (N,), in the problem's dtype.
 
     NP² flops, one pass over X.
     """

@@ -1,4 +1,4 @@
-"""Which solver? Flops, bytes and seconds of each, and the fastest that fits the memory."""
+"""The choice of a solver: flops, bytes and seconds of each, and the fastest that fits the memory."""
 
 from __future__ import annotations
 
@@ -24,51 +24,52 @@ from ._nystrom import iterations, working_bytes
 from ._pairs import block_rows
 from ._solution import RESOLVED, SINGLE
 
-# Sizes above are mistakes, and their powers overflow.
+# Larger sizes are mistakes, and their powers overflow.
 LARGEST_SIZE = 10**15
 
 NAMES = ("cholesky", "dual", "spectral", "pcg")
-# Iterations with a penalty that is no ridge, over those with one: they depend on how far its diagonal, which
-# preconditions, is from it, and go from as many to hundreds of times as many.
+# Factor of iterations for a penalty that is no ridge. Only its diagonal preconditions, so the factor depends
+# on how far the penalty is from diagonal: from one to hundreds.
 ANY_PENALTY_FACTOR = 100.0
-# Those that need no more of a penalty than its products; the others, an inverse that is diagonal.
+# Solvers that only multiply with the penalty; the others need a diagonal inverse.
 FOR_ANY_PENALTY = ("cholesky", "pcg")
 
-# Fitted to what `python bench/solvers.py` measures, on two cores of an AMD EPYC with AVX-512 (SciPy 1.17
+# Fitted to measurements of `python bench/solvers.py`, on two cores of an AMD EPYC with AVX-512 (SciPy 1.17
 # with its OpenBLAS). Flops per second in float64, twice that in float32 but for eigenvectors:
 GEMM = 70e9  # products of X with D x D matrices
 SYRK = 85e9  # GᵀG, and GGᵀ from rows of G
 POTRF, POTRF_HALF = 95e9, 400.0  # of large matrices; the order at which half of that is reached
 EIGH = 80e9
-# Seconds of a call, a refinement, an iteration and a proposed pivot besides, and of a product with GᵀG for
-# each channel and each element of X, which count where conditions are few. An iteration takes 0.1 ms: counted
-# as four it leaves small problems to a factorisation, which gives all digits in much the same time.
+# Overhead in seconds: of a call, a refinement, an iteration and a proposed pivot; and of a product with GᵀG,
+# for each channel and each element of X, which counts where conditions are few. An iteration takes 0.1 ms,
+# and is counted as 0.4: that leaves small problems to a factorisation, which gives all digits in similar
+# time.
 CALL, REFINEMENT, ITERATION, PROPOSAL = 2e-4, 1e-4, 4e-4, 8e-6
 CHANNEL, ELEMENT = 1.2e-8, 5e-10
-# Bytes per second of memory that is read once.
+# Memory bandwidth, in bytes per second, for data that is read once.
 BANDWIDTH = 13e9
-# Trace of GᵀG over its largest eigenvalue, in recordings and simulations 4 to 6; and the pivots after
-# which about half of the trace is left.
+# Trace of GᵀG over its largest eigenvalue: 4 to 6 in recordings and simulations. Then the number of pivots
+# that leave about half of the trace.
 TRACE, HALVED = 5.0, 25.0
-# What `pcg` may keep of its preconditioner unless told otherwise.
+# Bytes of its preconditioner that `pcg` may keep by default.
 FACTOR_BYTES = 1e9
 # Refinement of a float32 factor may fail below this share of the trace.
 REFINABLE = 1e-6
-# A budget has room for a preconditioner of this rank at least.
+# Every budget has room for a preconditioner of this rank.
 LEAST_RANK = 16
-# Vectors over channels that a fit holds, and more for each target.
+# Vectors over channels that a fit holds: a fixed number, and more for each target.
 VECTORS, VECTORS_A_TARGET = 3, 7
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What one solver would take.
+    """The cost of one solver.
 
     Attributes
     ----------
     solver : str
     flops, nbytes, seconds : float
-        Estimates; bytes at the peak, beyond X.
+        Estimates. Bytes are those at the peak, beyond X.
     fits : bool
         Whether the bytes are available.
     """
@@ -207,7 +208,7 @@ def choose(
     rank: int | None = None,
     solvers: Sequence[str] = NAMES,
 ) -> Plan:
-    """`plan` for a ridge that is `share` of the trace of GᵀG, among the solvers that serve the penalty."""
+    """`plan` for a ridge of `share` times the trace of GᵀG, among the given solvers."""
     check_choice("solver", solver, ("auto", *NAMES))
     if solver not in ("auto", *solvers):
         names = [repr(name) for name in ("auto", *solvers)]
@@ -225,7 +226,7 @@ def choose(
     for name, (flops, nbytes, seconds) in estimates.items():
         if name not in solvers:
             continue
-        if name == "pcg" and nbytes > limit:  # the preconditioner is made again at each iteration
+        if name == "pcg" and nbytes > limit:  # each iteration makes the preconditioner again
             least = working_bytes(N, D, LEAST_RANK if rank is None else min(rank, N))
             nbytes, flops, seconds = max(limit, least), 2 * flops, 2 * seconds
         if name == "pcg" and "dual" not in solvers:
@@ -247,7 +248,7 @@ def choose(
             would = ", ".join(f"solver={c.solver!r} ({c.nbytes / 1e9:.3g} GB)" for c in fitting)
             raise _too_large(f"A {solver} fit", N, asked.nbytes, available, would, share)
         return Plan(solver, reason, (N, D), available, tuple(costs))
-    # Eigenvectors are for many ridges, or for one that does not count; a state of one ridge is cheaper.
+    # Eigenvectors are for many ridges, or for one too small to count; for one ridge a factor is cheaper.
     candidates = [c for c in fitting if c.solver != "spectral"]
     if not candidates:
         raise _too_large("A fit", N, min(c.nbytes for c in costs), available, "", share)
@@ -269,13 +270,13 @@ def _too_large(what: str, N: int, nbytes: float, available: float, would: str, s
 
 
 def base_bytes(N: int, D: int, T: int) -> float:
-    """Bytes that a fit takes whatever the solver: vectors over channels, D x D matrices, what is read."""
+    """Bytes that a fit takes with any solver: vectors over channels, D x D matrices, read buffers."""
     vectors, matrices = N * (VECTORS + VECTORS_A_TARGET * T), D * D * (4 + 6 * T)
     return 8.0 * (vectors + matrices) + min(2.5 * CHUNK_BYTES, 16.0 * N * D)
 
 
 def solver_budget(left: float, asked: float | None) -> float:
-    """Bytes that `pcg` may take beside those of the fit, of what they leave."""
+    """Bytes that `pcg` may take of those that the fit leaves."""
     return max(0.0, left if asked is not None else min(left / 2, FACTOR_BYTES))
 
 
@@ -295,7 +296,7 @@ def _estimates(
     solves = 2.0 * N * N * T
     flops = gram + factor + solves + refinements * product
     seconds += solves / BANDWIDTH + refinements * multiply
-    width = itemsize if share >= REFINABLE else 8  # a float32 factor may be given up for another
+    width = itemsize if share >= REFINABLE else 8  # a float32 factor may be replaced by a float64 one
     cholesky = (flops, width * N * (N + D), seconds)
 
     gram, factor, refined = 1.0 * N * P * P, P**3 / 3, 5 * product
@@ -308,7 +309,7 @@ def _estimates(
     spectral = (gram + 9 * n**3 + 3 * product, 24 * n * n + 8 * (block_rows(D) * n), seconds)
 
     pcg = _estimate_pcg(N, D, share=max(share, RESOLVED), T=T, tol=tol, rank=rank)
-    if share <= RESOLVED:  # only eigenvectors tell what counts
+    if share <= RESOLVED:  # only eigenvectors tell which modes count
         cholesky, dual, pcg = ((*cost[:2], math.inf) for cost in (cholesky, dual, pcg))
     return dict(zip(NAMES, (cholesky, dual, spectral, pcg), strict=True))
 
@@ -320,7 +321,7 @@ def _potrf(n: int) -> float:
 def _estimate_pcg(
     N: int, D: int, *, share: float, T: int, tol: float, rank: int | None
 ) -> tuple[float, float, float]:
-    """Of the ranks tried, the one that takes least."""
+    """The estimate for the fastest of the ranks tried."""
     n, single = min(N, n_pairs(D)), share >= SINGLE
     rate = GEMM * (2 if single else 1)
     product, itemsize = 4.0 * N * D * D * T, 4 if single else 8

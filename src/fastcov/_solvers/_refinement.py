@@ -1,4 +1,4 @@
-"""Iterative refinement: digits that a factor lacks, from residuals in float64."""
+"""Iterative refinement: float64 residuals recover the digits that a factor lacks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# Stop at a residual that a float64 factor would leave, or where a step does not halve it.
+# Stop at the residual that a float64 factor would leave, or when a step does not halve it.
 REFINED = 1e-13
 MAX_STEPS = 20
 
@@ -19,8 +19,8 @@ def refine(
 ) -> tuple[Array, int, float]:
     """x += approximate(b − A x) for the rows b of `rhs` (T, N), with A x the product in float64.
 
-    Each row is refined for as long as that helps, and A may be another for each. Returns x, the steps after
-    the first, and the largest residual beside that of `rhs`.
+    Each row is refined as long as that helps, and may have its own A. Returns x, the number of steps after
+    the first, and the largest residual relative to `rhs`.
     """
     scale = np.abs(rhs).max(axis=1, keepdims=True)
     scale[scale == 0] = 1.0
@@ -34,6 +34,6 @@ def refine(
         going = (size > REFINED) & (size <= last / 2)
         if not going.any():
             break
-        left[~going] = 0.0  # what is done stays as it is
+        left[~going] = 0.0  # rows that are done stay as they are
         last = size
     return x * scale, steps, float(size.max())

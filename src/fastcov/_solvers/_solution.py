@@ -1,4 +1,4 @@
-"""What every solver is given, and what it returns."""
+"""System, options and solution: what every solver takes and returns."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .._model.ridge_penalty import Penalty
 
 Array = NDArray[np.float64]
 
-# With λ at this share of the trace of GᵀG, products in float32 are some hundred times finer than λ.
+# With λ at this share of the trace of GᵀG, the rounding of float32 products is some hundred times below λ.
 SINGLE = 1e-5
-# A factor of GᵀG + λI divides by λ what rounding leaves of b outside the range of Gᵀ. With λ at this
-# share of the trace gains are still good to 1e-6 where GᵀG is singular (200 channels, 6 conditions;
-# 1e-15 where it is not). Below, they may be all wrong while the residual is tiny.
+# Rounding leaves a part of b outside the range of Gᵀ, and a factor of GᵀG + λI divides it by λ. With λ at
+# this share of the trace, gains are accurate to 1e-6 where GᵀG is singular (200 channels, 6 conditions; 1e-15
+# where it is not). Below it, gains may be all wrong while the residual is tiny.
 RESOLVED = 1e-10
-# A channel without a penalty, in a preconditioner: as if it had this share of the trace of GᵀG.
+# Penalty that the preconditioner gives a channel without one, as a share of the trace of GᵀG.
 LEAST_WEIGHT = 1e-6
-# Channels whose offset is looked at.
+# Channels in the sample that estimates the offset.
 SAMPLE = 512
 
 
@@ -34,8 +34,8 @@ SAMPLE = 512
 class System:
     """GᵀG + P in the scaled units of a problem, P = λI or any other penalty, and the diagonal of GᵀG.
 
-    Where P is diagonal, with the scales s_i = √(λ / P_ii), the scaled system S GᵀG S + λI has a ridge again;
-    to precondition, the diagonal of P stands for it.
+    A diagonal P is brought to standard form (Tikhonov): with the scales s_i = √(λ / P_ii), S GᵀG S + λI has a
+    ridge again. For any other P, its diagonal takes its place in the preconditioner.
     """
 
     problem: Problem
@@ -44,7 +44,7 @@ class System:
 
     @functools.cached_property
     def definite(self) -> bool:
-        """Whether P has an inverse that is diagonal, and counts beside GᵀG for all channels or for none."""
+        """Whether P has a diagonal inverse, and counts beside GᵀG for all channels or for none."""
         if self.penalty.uniform or not self.penalty.definite:
             return self.penalty.definite
         weights, trace = self.penalty.weights, self.diagonal.sum()
@@ -54,13 +54,13 @@ class System:
 
     @functools.cached_property
     def _weights(self) -> Any:
-        """The diagonal of P, above zero where it is to be divided by."""
+        """The diagonal of P, with a small positive value where it is zero and has to be inverted."""
         weights = self.penalty.weights
         return weights if self.definite else np.maximum(weights, LEAST_WEIGHT * self.diagonal.sum())
 
     @property
     def ridge(self) -> float:
-        """λ of the scaled system."""
+        """λ of the standard form."""
         return float(self.penalty.own if self.penalty.uniform else np.min(self._weights))
 
     @property
@@ -84,26 +84,26 @@ class System:
 
     @property
     def singular(self) -> bool:
-        """Whether the ridge is too small to make it regular in double precision."""
+        """Whether the ridge is too small to make the system regular in double precision."""
         return self.share <= RESOLVED
 
     @property
     def single(self) -> bool:
-        """Whether float32 is fine enough to multiply with it."""
+        """Whether float32 is accurate enough to multiply with the system."""
         fine = self.definite and self.share >= SINGLE
         return fine and self.penalty.largest < float(np.finfo(np.float32).max) / 2
 
     @property
     def coarse(self) -> bool:
-        """Whether that holds for iterations, to which an offset common to all channels costs digits too."""
+        """Whether float32 is accurate enough to iterate: an offset common to channels costs digits, too."""
         return self.single and self.share >= SINGLE * _offset(self.problem)
 
     def astype(self, dtype: DTypeLike) -> System:
-        """The same system with products of another precision."""
+        """The same system with products in another precision."""
         return dataclasses.replace(self, problem=self.problem.astype(dtype))
 
     def sizes(self, V: Array) -> Array:
-        """Bounds of ‖(GᵀG + P) v‖ for the rows v of V (T, N), as large as the terms that are summed."""
+        """Upper bounds of ‖(GᵀG + P) v‖ for the rows v of V (T, N), from the norms of its terms."""
         pull = blas.norms(V) * self.penalty.largest
         if self.penalty.root is None and not self.penalty.uniform:
             pull = blas.norms(V * self.penalty.own)
@@ -115,7 +115,7 @@ class System:
 
 
 def products(systems: Sequence[System], V: Array) -> Array:
-    """(GᵀG + P_k) v for the rows v of V (K·T, N): T for each of K systems that differ in P alone."""
+    """(GᵀG + P_k) v for the rows v of V (K·T, N): T rows for each of K systems that differ only in P."""
     out = apply_gram(systems[0].problem, V)
     shape = len(systems), -1, V.shape[1]
     for system, rows, images in zip(systems, V.reshape(shape), out.reshape(shape), strict=True):
@@ -127,7 +127,7 @@ def products(systems: Sequence[System], V: Array) -> Array:
 
 
 def _offset(problem: Problem) -> float:
-    """What a cast to float32 costs digits: responses over their centred selves, in a sample of channels."""
+    """Responses over centred responses, in norm, for a sample of channels: digits that float32 loses."""
     if problem.dtype == np.float32:
         return 1.0
     channels = np.linspace(0, problem.shape[0] - 1, min(SAMPLE, problem.shape[0])).astype(np.intp)
@@ -138,24 +138,24 @@ def _offset(problem: Problem) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a user may ask of a solver; each takes what concerns it."""
+    """Validated options; each solver reads the ones it needs."""
 
     tol: float = 1e-8  # relative residual ‖b − Aδ‖ / ‖b‖
     max_iterations: int = 1000
-    rank: int | None = None  # of the preconditioner; None: as it pays
+    rank: int | None = None  # of the preconditioner; None: the fastest
     rng: Any = 0
     budget: float = float("inf")  # bytes beyond X and the vectors over channels
     watch: Callable[[Progress], object] = unwatched
-    eager: bool = False  # whether `watch` wants to know of each step, be it short
+    eager: bool = False  # whether `watch` is told of each step, however short
 
     def watch_factor(self, done: float) -> None:
-        """A share of a factorisation is done."""
+        """Tell the share of a factorisation that is done."""
         self.watch(Progress("factor", done))
 
 
 @dataclasses.dataclass(frozen=True)
 class Solution:
-    """δ for each right-hand side, how it was found, and what it took."""
+    """δ for each right-hand side, with the status and stats of the solver."""
 
     value: NDArray[np.float64]  # (T, N)
     status: str
@@ -163,7 +163,7 @@ class Solution:
 
 
 def shared_null_space() -> ValueError:
-    """What is wrong with a penalty that, with GᵀG, leaves a system without an inverse."""
+    """The error for a penalty that shares a null space with GᵀG, so that the system is singular."""
     return ValueError(
         "Argument 'ridge' must not leave a direction of gains free that the covariance does not determine "
         "either: the penalty and G share a null space, or nearly. Add a small ridge: λ to that of each "

@@ -1,8 +1,8 @@
 """The direct solver: one Cholesky factorisation of GᵀG + P, in place.
 
-N²D + N³/3 flops and 8N² bytes; half the bytes for float32 X, whose factor is refined with float64
-residuals to the accuracy of a float64 one. Where GᵀG + P is singular to working precision, the
-spectral solver takes its place.
+N²D + N³/3 flops and 8N² bytes; half the bytes for float32 X. Iterative refinement with float64
+residuals then gives the accuracy of a float64 factor. Where GᵀG + P is singular to working precision,
+the spectral solver takes over.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class State:
         value, steps, left = refine(self.system.astype(np.float64).product, rhs, self._approximate)
         if left <= REFINED:
             return Solution(value, "converged", {"refinements": steps})
-        self.lower = np.empty((0, 0))  # both would not fit
+        self.lower = np.empty((0, 0))  # the float32 factor and a float64 one do not fit together
         other = init(self.system.astype(np.float64), self.options)
         if isinstance(other, State):
             self.system, self.lower = other.system, other.lower
@@ -57,7 +57,7 @@ def init(system: System, options: Options) -> State | spectral.State:
     dtype = system.problem.dtype
     require_memory(dtype.itemsize * N * (N + D), f"A Cholesky factor of {N} channels", "use solver='pcg'")
     A = gram_triangle(system.problem)
-    with np.errstate(over="ignore"):  # beyond float32: the factorisation finds it
+    with np.errstate(over="ignore"):  # an overflow of float32 makes the factorisation fail
         system.penalty.add_to(A)
     if blas.cholesky(A, options.watch_factor) == 0:
         return State(system, A, options)

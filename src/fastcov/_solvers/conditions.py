@@ -1,20 +1,21 @@
-"""Conjugate gradients on GᵀG + P for channels on a cluster: all that is iterated on is D × D.
+"""Conjugate gradients on GᵀG + P for channels on a cluster, which iterate on D × D matrices only.
 
 With δ = Gᵀ u, (GᵀG + λI) δ = Gᵀ e is solved where (GGᵀ + λI) u = e is, for symmetric matrices u over
 conditions. The iterations are those of `pcg`, with its preconditioner, (F Fᵀ + λI)⁻¹ for F = Gᵀ Q, where
-Q = G_I L⁻ᵀ has orthonormal columns: residual, direction and solution are each Gᵀ of a matrix, so that no
-vector over channels is sent, or needed from one iteration to the next. One takes two maps over the chunks:
+Q = G_I L⁻ᵀ has orthonormal columns: residual, direction and solution are each Gᵀ of a matrix. So no
+vector over channels is sent, or kept between iterations. An iteration takes two maps over the chunks:
 
     r = Gᵀ ρ, giving Fᵀ r and ‖r‖²;     z = (r − F w) / λ with w = (FᵀF + λI)⁻¹ Fᵀ r, giving G z
 
 Then ζ = (ρ − Q w) / λ has z = Gᵀ ζ, and for p = Gᵀ π and p' = Gᵀ π' the curvature pᵀ(GᵀG + λI)p' is
-⟨G p, G p'⟩ + λ ⟨π, G p'⟩: directions are made conjugate here, to more than the last. Each chunk keeps its F,
-and its r until z is made of it; what is lost with a worker is made again.
+⟨G p, G p'⟩ + λ ⟨π, G p'⟩: new directions are made conjugate to many earlier ones, in this process. Each
+chunk keeps its F, and its r until z is made of it; a new worker makes again what another lost.
 
-A part of ρ outside the range of G, which Gᵀ does not see, would drown ⟨π, G p⟩ in rounding. So the first
-step is the preconditioner's own, u = ζ: it leaves ρ = Q w − G z, which is inside, as is all that follows.
+Gᵀ does not see the part of ρ outside the range of G, but that part would drown ⟨π, G p⟩ in rounding. So the
+first step is the preconditioner's own, u = ζ. It leaves ρ = Q w − G z, which lies in the range, as do all
+later ones.
 
-With scales s of the channels (see `System`) all of this is of G diag(s), and δ = diag(s)² Gᵀ u.
+In standard form, with scales s of the channels (see `System`), G stands for G diag(s), and δ = diag(s)² Gᵀ u.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from .._compute import blas
 from .._compute.progress import Progress
 from .._model.problem import Problem
 from .._model.products import apply_adjoint, apply_atoms
-from .._rows.chunked import Everywhere, Resident
+from .._rows.chunked import BroadcastArgument, PerChunkArgument
 from .._rows.rows import Rows
 from ._nystrom import Pivots, choose_pivots, factor_blocks, scaled_product
 from ._refinement import refine
@@ -41,24 +42,24 @@ from ._solution import Options, Solution, System
 
 Array = NDArray[np.float64]
 
-# As in `pcg`: the residual is computed anew once so much of it has gone, or after so many iterations; and one
-# that is not this much below the last says that rounding has the upper hand.
+# Residual replacement, as in `pcg`: compute the residual anew once it fell by the first factor, or after the
+# second number of iterations. If it is not below the third share of the last one, rounding dominates.
 REPLACED_AFTER_DROP, REPLACED_EVERY, STAGNANT = 1e-4, 50, 0.5
-# ‖z‖² and ⟨ζ, G z⟩ are the same as far as F is Gᵀ Q: in float32, and with an offset, it may be far from it.
-# Where they differ by more, z is made of ζ in place of F, for half as many flops again.
+# ‖z‖² equals ⟨ζ, G z⟩ if F is Gᵀ Q. In float32, and with an offset, F may be far from it. Where the two
+# differ by more than this share, z is made from ζ in place of F, for half as many flops again.
 CONSISTENT = 1e-2
-# Share of the memory that workers have free that the factors of their chunks may take.
+# Share of the free memory of workers that the factors of their chunks may take.
 FACTOR_SHARE = 0.5
-# Directions that each new one is made conjugate to, which takes some D² flops each. Gᵀ ρ in float32 is not
-# quite the residual, so that the two terms of `pcg` do not keep them conjugate: at (2000, 30) and a relative
-# ridge of 1e-4 it took 276 iterations with these, and 52 with as many as there are. `pcg` takes 53.
+# Number of directions that a new one is made conjugate to, for some D² flops each. Gᵀ ρ in float32 is not
+# quite the residual, so the two-term recurrence of `pcg` does not keep directions conjugate: at (2000, 30)
+# and a relative ridge of 1e-4 it took 276 iterations, against 52 with all directions. `pcg` takes 53.
 DIRECTIONS, DIRECTION_BYTES = 50, 1 << 28
 EPSILON = float(np.finfo(np.float64).eps)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Basis:
-    """Pivots that F is made from, wherever that is; and the name under which a chunk keeps it."""
+    """The pivots that F is made from, on any worker, and the name under which a chunk keeps F."""
 
     pivots: Pivots
     scales: Array | None  # of the pivots
@@ -89,7 +90,7 @@ def _factor_products(problem: Problem, kept: dict[str, Any], scales: Array | Non
 
 
 def _residual(problem: Problem, kept: dict[str, Any], rho: Array, token: str) -> Array:
-    """Gᵀ ρ (T, n), kept until another is asked for."""
+    """Gᵀ ρ (T, n), which the chunk keeps until the next one."""
     known, r = kept.get("residual", ("", None))
     if known != token:
         r = apply_adjoint(problem, rho)
@@ -133,7 +134,7 @@ class Directions:
         self._known: list[tuple[Array, Array, Array]] = []
 
     def add(self, pi: Array, slope: Array) -> bool:
-        """π and G S p, made conjugate to those known; whether the curvature is positive, for all targets."""
+        """Add π and G S p, made conjugate to those known. Returns whether every curvature is positive."""
         for known, image, curvature in self._known:
             share = _matrix((_inner(image, slope) + self._ridge * _inner(known, slope)) / curvature)
             pi, slope = pi - share * known, slope - share * image
@@ -146,7 +147,8 @@ class Directions:
     def along(self, u: Array, rho: Array, *, newest: bool) -> tuple[Array, Array]:
         """u and ρ after the best step along the newest direction, or along each.
 
-        A ρ that was computed anew may point along any of them, and none that is conjugate to them does.
+        A replaced residual may have a part along any direction; one of the recurrence has none along earlier
+        ones.
         """
         for pi, slope, curvature in self._known[-1 if newest else 0 :]:
             step = _matrix(_inner(rho, slope) / curvature)
@@ -154,13 +156,13 @@ class Directions:
         return u, rho
 
     def keep(self, going: NDArray[np.bool_]) -> None:
-        """Those of some targets."""
+        """Keep only the targets that go on."""
         self._known = [tuple(a[going] for a in known) for known in self._known]  # type: ignore[misc]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class State:
-    """The system, in the precision of the iterations too, with (FᵀF + λI)⁻¹ and what F is made from."""
+    """The system, also in the precision of the iterations, with (FᵀF + λI)⁻¹ and the basis of F."""
 
     system: System
     problem: Problem  # in the precision of the iterations
@@ -177,11 +179,11 @@ class State:
         return self.system.problem.astype(np.float64)
 
     @functools.cached_property
-    def _scales(self) -> Resident | None:
-        return None if self.system.scales is None else Resident(self.system.scales)
+    def _scales(self) -> PerChunkArgument | None:
+        return None if self.system.scales is None else PerChunkArgument(self.system.scales)
 
     def solve(self, rhs: Array) -> Solution:
-        """For the rows of `rhs` (T, N), whatever they are, by `_corrections`, refined."""
+        """Solve for any rows of `rhs` (T, N), by `_corrections` with iterative refinement."""
         stats: dict[str, Any] = {"iterations": 0}
         statuses: list[str] = []
 
@@ -209,11 +211,11 @@ class State:
         return self.system.to_standard_form(self.system.to_standard_form(apply_adjoint(self._exact, u)))
 
     def solve_errors(self, errors: Array, overlaps: Array) -> Solution:
-        """For the overlaps Gᵀ e (T, N) of matrices e (T, D, D)."""
+        """Solve for the overlaps Gᵀ e (T, N) of matrices e (T, D, D)."""
         scale, tol = blas.norms(overlaps), self.options.tol
         u, status, stats = self._iterated(errors, scale)
         value = self._gains(u)
-        # What of e is outside the range of G, over λ, is in u; Gᵀ takes it away, but for its rounding.
+        # u holds the part of e outside the range of G, over λ. Gᵀ removes it, except for its rounding.
         blur = EPSILON * float(self.system.diagonal.sum()) ** 1.5 * np.sqrt(_inner(u, u))
         if np.any(blur > tol * scale):
             left = overlaps - self.system.astype(np.float64).product(value)
@@ -223,25 +225,25 @@ class State:
         return Solution(value, status, stats)
 
     def _levels(self) -> list[tuple[Problem, bool]]:
-        """Problems to iterate with, and whether z is made of ζ: each surer, and slower, than the last."""
+        """Problems to iterate with, and whether z is made from ζ; each is slower and more robust."""
         last = [] if self.problem.dtype == np.float64 else [(self._exact, True)]
         return [(self.problem, False), (self.problem, True), *last]
 
     def _iterated(self, errors: Array, scale: Array) -> tuple[Array, str, dict[str, Any]]:
-        """u (T, D, D) with (G S² Gᵀ + λI) u = e as far as Gᵀ sees it, how it ended, and what it took.
+        """Solve (G S² Gᵀ + λI) u = e for u (T, D, D), up to the null space of Gᵀ; with status and stats.
 
         `scale` (T,) is ‖Gᵀ e‖.
         """
         options, ridge, levels = self.options, self.system.ridge, self._levels()
         tol, value = options.tol, np.zeros_like(errors)
-        rows = np.flatnonzero(scale)  # of `errors`, that the arrays below belong to
+        rows = np.flatnonzero(scale)  # rows of `errors` that the arrays below belong to
         e = errors[rows] / _matrix(scale[rows])
         u, rho, true = np.zeros_like(e), e, np.ones(len(rows))
         directions, claimed, due = Directions(ridge), np.zeros(len(rows), bool), False
         iteration, renewals, since, done, level, status = 0, 0, 0, 0.0, 0, "converged"
 
         def surer() -> bool:
-            """Begin again from the best u so far, if there is a way that is surer."""
+            """Begin again from the best u so far at the next level, if there is one."""
             nonlocal level, directions, u, due
             level, directions, u, due = level + 1, Directions(ridge), value[rows], True
             return level < len(levels)
@@ -283,7 +285,7 @@ class State:
                 image = self._rows.map_sum(_squared, problem, self._scales, zeta, each=1)
             else:
                 image, squares = self._rows.map_sum(
-                    _corrected, problem, self._scales, Everywhere(self.basis), rho, token, w, ridge,
+                    _corrected, problem, self._scales, BroadcastArgument(self.basis), rho, token, w, ridge,
                     each=1, kept=True,
                 )  # fmt: skip
                 if np.any(np.abs(_inner(zeta, image) - squares) > CONSISTENT * squares) and surer():
@@ -307,16 +309,16 @@ class State:
         return value * _matrix(scale), status, stats
 
     def _rounding(self, u: Array, image: Array) -> Array:
-        """Norm of a residual that rounding of the product with δ explains (T,)."""
+        """Residual norms that rounding of the product with δ explains (T,)."""
         length = np.sqrt(np.maximum(_inner(u, image), 0.0))  # of S Gᵀ u
         largest = math.sqrt(self.system.ridge * self.system.penalty.largest)
         return EPSILON * length * (float(self.system.diagonal.sum()) + largest)
 
     def _look(self, problem: Problem, rho: Array) -> tuple[Array, Array, str]:
-        """Fᵀ S Gᵀ ρ, ‖Gᵀ ρ‖, and the name under which chunks keep Gᵀ ρ."""
+        """Return Fᵀ S Gᵀ ρ, ‖Gᵀ ρ‖, and the name under which chunks keep Gᵀ ρ."""
         token = uuid.uuid4().hex
         squares, shrunk = self._rows.map_sum(
-            _reduced, problem, self._scales, Everywhere(self.basis), rho, token, each=1, kept=True
+            _reduced, problem, self._scales, BroadcastArgument(self.basis), rho, token, each=1, kept=True
         )
         return shrunk, np.sqrt(squares), token
 
@@ -341,7 +343,7 @@ def _inner(A: Array, B: Array) -> Array:
 
 
 def init(system: System, options: Options) -> State:
-    """Draw pivots here, and make F there: as many as workers have room for."""
+    """Draw pivots in this process, as many as workers have room for, and make F on the workers."""
     rows = system.problem.rows
     problem = system.problem.astype(np.float32 if system.coarse else np.float64)
     asked = problem.shape[0] if options.rank is None else options.rank
@@ -350,12 +352,12 @@ def init(system: System, options: Options) -> State:
     pivots = choose_pivots(system, wanted).first(rank)
     scales = None if system.scales is None else system.scales[pivots.channels]
     basis = Basis(pivots, scales)
-    resident = None if system.scales is None else Resident(system.scales)
+    resident = None if system.scales is None else PerChunkArgument(system.scales)
     k = len(pivots.channels)
     core = np.zeros((k, k))
     if k:
         options.watch(Progress("precondition", 0.0))
-        inner = rows.map_sum(_factor_products, problem, resident, Everywhere(basis), each=1, kept=True)
+        inner = rows.map_sum(_factor_products, problem, resident, BroadcastArgument(basis), each=1, kept=True)
         inner.flat[:: k + 1] += system.ridge
         if blas.cholesky(inner):
             raise np.linalg.LinAlgError("The preconditioner is not positive definite.")

@@ -1,8 +1,8 @@
-"""The dual: where channels outnumber pairs of conditions, GGᵀ is smaller than GᵀG.
+"""The dual solver: where channels outnumber pairs of conditions, GGᵀ is smaller than GᵀG.
 
 (GᵀG + λI)⁻¹ b = (1/λ) [b − Gᵀ (GGᵀ + λI)⁻¹ G b] with GGᵀ on symmetric matrices, P × P, P = D(D+1)/2:
-NP² + P³/3 flops and 8P² bytes, half for float32 X; one pass over X. The difference costs digits where λ
-is far below ‖GGᵀ‖, as does a float32 factor: refinement with float64 residuals brings them back.
+NP² + P³/3 flops and 8P² bytes, half for float32 X; one pass over X. The difference loses digits where λ
+is far below ‖GGᵀ‖, and so does a float32 factor; iterative refinement with float64 residuals recovers them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Preconditioned conjugate gradients on GᵀG + P, which is never formed.
 
-4ND² flops an iteration, and memory for some vectors over channels and the preconditioner
-(`_nystrom`). Products are in float32 where the ridge is well above its rounding, at twice the speed;
-the residual is computed again in float64 whenever three digits are gained, and before anything is
-called solved.
+An iteration takes 4ND² flops. Memory is needed for some vectors over channels and the preconditioner
+(`_nystrom`). Products are in float32, at twice the speed, where the ridge is well above its rounding.
+Residual replacement: the residual is computed again in float64 whenever it fell far enough, and before a
+target counts as solved.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ from ._solution import RESOLVED, Options, Solution, System
 
 Array = NDArray[np.float64]
 
-# Compute the residual again after so much of it has gone, for float32 products lose the next digits,
-# or after so many iterations.
+# Residual replacement: compute the residual anew once it fell by this factor, because float32 products lose
+# the next digits, or after this many iterations.
 REPLACED_AFTER_DROP, REPLACED_EVERY = 1e-4, 50
-# Where a penalty leaves some channels free, curvature below this share of what the diagonal would have is
-# rounding: there is no inverse that can be told.
+# Where some channels have no penalty, curvature below this share of that of the diagonal is rounding: the
+# system is singular to working precision.
 BREAKDOWN = 0.1 * RESOLVED
-# A true residual that is not this much below the last one: rounding has the upper hand.
+# If the true residual is not below this share of the last one, rounding dominates. If it is more than PARTED
+# times that of the recurrence, the two have parted.
 STAGNANT = 0.5
 PARTED = 10.0
-# Flops of other products in the time of an element of the factor, which is read twice.
+# Cost of an element of the factor, which is read twice, in flops of other products.
 FACTOR_FLOPS = 32.0
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """GᵀG + P, exact and in the precision of the iterations, with its preconditioner."""
+    """The system, exact and in the precision of the iterations, with its preconditioner."""
 
     exact: System
     system: System
@@ -57,7 +58,9 @@ def init(system: System, options: Options) -> State | spectral.State | condition
     pivots = choose_pivots(exact, options)
     left = options.budget - working_bytes(N, D, len(pivots.channels))
     fits = max(0.0, left) / (N * itemsize)
-    if fits < len(pivots.channels) <= 2 * fits:  # nearly as good, and half the work of making it again
+    if (
+        fits < len(pivots.channels) <= 2 * fits
+    ):  # nearly as good, and half the work of a factor that is not kept
         pivots = pivots.first(int(fits))
     keep = fits >= len(pivots.channels)
     X, convert = system.problem.X, len(pivots.channels) * keep + D <= fits
@@ -67,11 +70,11 @@ def init(system: System, options: Options) -> State | spectral.State | condition
 
 
 def solve(state: State | spectral.State | conditions.State, rhs: Array) -> Solution:
-    """Solve for the rows of `rhs` (T, N), all at once: each pass over X serves those not yet solved."""
+    """Solve for all rows of `rhs` (T, N) at once: each pass over X serves those not yet solved."""
     if not isinstance(state, State):
         return state.solve(rhs)
-    # Between the kernels BLAS only applies the preconditioner. To hold it once, not in each product, saves
-    # 10 us an iteration.
+    # Between the kernels BLAS only applies the preconditioner. Setting its threads once, not in each product,
+    # saves 10 us an iteration.
     with blas_for(FACTOR_FLOPS * rhs.size * len(state.precondition.core)):
         return _iterated(state, rhs)
 
@@ -82,12 +85,12 @@ def _iterated(state: State, rhs: Array) -> Solution:
     exact = state.exact.astype(np.float64)
     scale = blas.norms(rhs)
     value = np.zeros_like(rhs)
-    rows = np.flatnonzero(scale)  # of `rhs`, that the arrays below belong to
+    rows = np.flatnonzero(scale)  # rows of `rhs` that the arrays below belong to
     b = rhs[rows] / scale[rows, np.newaxis]
     x, r = np.zeros_like(b), b.copy()
     z = state.precondition(r)
     p, rz = z, blas.dots(r, z)
-    true = np.ones(len(b))  # the least ‖r‖ of those computed from x
+    true = np.ones(len(b))  # the smallest ‖r‖ among those computed from x
     regular, sizes = exact.definite, exact.diagonal + exact.penalty.weights
     iteration, renewals, since, done, status = 0, 0, 0, 0.0, "converged"
     while len(rows):
@@ -108,7 +111,7 @@ def _iterated(state: State, rhs: Array) -> Solution:
         step = rz / curvature
         blas.add_scaled(x, step, p)
         blas.add_scaled(r, -step, q)
-        del q  # vectors over channels are what takes memory here
+        del q  # vectors over channels take most of the memory here
         size = blas.norms(r)
         done = max(done, math.log(max(size.max(), options.tol)) / math.log(options.tol))
         options.watch(Progress("iteration", done, iteration, float(size.max())))
@@ -125,7 +128,7 @@ def _iterated(state: State, rhs: Array) -> Solution:
             single = system.problem.dtype == np.float32
             better = due[left < true[due]]
             value[rows[better]] = x[better]
-            # Slow is not stagnant: there, what the recurrence says and what is true have parted.
+            # Slow is not stagnant: when stagnant, the recurrence and the true residual have parted.
             parted = claimed[due] | (left > PARTED * size[due])
             stagnant[due] = parted & (left > STAGNANT * true[due]) & (left > options.tol)
             true[due], renewals, since = np.minimum(left, true[due]), renewals + 1, 0
@@ -148,7 +151,7 @@ def _iterated(state: State, rhs: Array) -> Solution:
             p[t] *= 0.0 if stagnant[t] else rz[t] / last[t]
         p += z
         del z
-    if len(rows):  # ended on the way: what is better than at the last renewal
+    if len(rows):  # ended early: keep what is better than at the last replacement
         gained = blas.norms(b - exact.product(x)) < true
         value[rows[gained]] = x[gained]
     value *= scale[:, np.newaxis]

@@ -2,11 +2,12 @@
 
 With G = U Σ Vᵀ, (GᵀG + λI)⁻¹ b = V (Σ² + λI)⁻¹ Vᵀ b + (b − V Vᵀ b) / λ. Some 9n³ flops and 24n² bytes
 for n = min(N, D(D+1)/2), beside those of the matrix. Where λ does not count beside GᵀG in double
-precision, what lies outside the range of Gᵀ is rounding and is left out: for λ = 0, the solution of
-minimum norm. Vectors of GᵀG are orthogonal to rounding, and so one solution is as good as one with a Cholesky
-factor; those of GGᵀ give V = Gᵀ U Σ⁻¹, which for small σ is not, and refinement brings the digits back.
+precision, the part of b outside the range of Gᵀ is rounding and is left out; for λ = 0 that gives the
+minimum-norm solution. Eigenvectors of GᵀG are orthogonal to rounding, so a solution is as accurate as one
+with a Cholesky factor. Those of GGᵀ give V = Gᵀ U Σ⁻¹, which is not orthogonal for small σ; iterative
+refinement recovers the digits.
 
-For a penalty of its own for each channel, all of this is of G diag(s) (see `System`), and the norm ‖δ / s‖.
+With one penalty a channel, in standard form (see `System`), G stands for G diag(s), and the norm is ‖δ / s‖.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ from ._solution import RESOLVED, Options, Solution, System, products
 Array = NDArray[np.float64]
 
 
-# 2n² numbers of work space have to be counted in 32 bits.
+# LAPACK counts 2n² numbers of work space in 32 bits.
 LARGEST_ORDER = 32_000
 
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Squared singular values of G above rounding (rank,), and the vectors, one a row.
+    """Squared singular values of G above rounding (rank,), and the eigenvectors, one a row.
 
-    Those of GᵀG (rank, N), or of GGᵀ (rank, P) where `dual`.
+    The eigenvectors are those of GᵀG (rank, N), or of GGᵀ (rank, P) where `dual`.
     """
 
     system: System
@@ -52,12 +53,12 @@ class State:
         return found
 
     def each(self, groups: Iterable[Sequence[Penalty]], rhs: Array) -> Iterator[list[Solution]]:
-        """Solve with all ridges of a group at once, each the same for all channels where this one is."""
+        """Solve with all ridges of each group at once. They are uniform if that of the state is."""
         inside, outside = (functools.cache(lambda f=f: f(rhs)) for f in (self._inside, self._outside))
         trace = float(self.system.to_standard_form(self.system.to_standard_form(self.system.diagonal)).sum())
 
         def singular(penalty: Penalty) -> bool:
-            """As `System.singular`, for all that differ in a number alone."""
+            """`System.singular` for a penalty that differs only by a factor."""
             if not penalty.uniform:
                 return dataclasses.replace(self.system, penalty=penalty).singular
             return float(penalty.own) <= RESOLVED * trace
@@ -72,7 +73,7 @@ class State:
         self, penalties: list[Penalty], rhs: Array, inside: Callable[[], Array],
         outside: Callable[[], Array], singular: bool,
     ) -> list[Solution]:  # fmt: skip
-        """Solve for the rows of `rhs` (T, N) in systems that are all singular, or all regular."""
+        """Solve for the rows of `rhs` (T, N) in systems of which all, or none, are singular."""
         K, stats = len(penalties), {"rank": len(self.values)}
         each = [float(p.own) for p in penalties] if self.system.penalty.uniform else [self.system.ridge]
         ridges = np.repeat(each, len(rhs))[:, np.newaxis]
@@ -89,12 +90,12 @@ class State:
         return [Solution(x, status, stats) for x in value.reshape(K, *rhs.shape)]
 
     def _regular(self, rhs: Array, ridges: Array) -> Array:
-        """b / λ less what is too much of it inside: 1 / (σ² + λ) = 1 / λ − σ² / (λ (σ² + λ))."""
+        """The solution as b / λ less a part in the range of Gᵀ: 1 / (σ² + λ) = 1 / λ − σ² / (λ (σ² + λ))."""
         inside = self._combined(self._inside(rhs) * (self.values / (self.values + ridges) / ridges))
         return self.system.to_standard_form(self.system.to_standard_form(rhs)) / ridges - inside
 
     def _inside(self, rhs: Array) -> Array:
-        """Vᵀ S b for the rows b of `rhs`; over σ² where `dual`."""
+        """Vᵀ S b for the rows b of `rhs`, divided by σ² where `dual`."""
         problem, scaled = self.system.problem, self.system.to_standard_form(rhs)
         if not self.dual:
             return blas.product(scaled, self.vectors, tb=True)
@@ -103,7 +104,7 @@ class State:
         return blas.product(image, self.vectors, tb=True) / self.values
 
     def _combined(self, parts: Array) -> Array:
-        """S V c for the rows c of what `_inside` gives."""
+        """S V c for rows c of the form of `_inside`."""
         sums = blas.product(parts, self.vectors)
         if not self.dual:
             return self.system.to_standard_form(sums)
@@ -111,7 +112,7 @@ class State:
         return self.system.to_standard_form(self.system.to_standard_form(inside))
 
     def _outside(self, rhs: Array) -> Array:
-        """S (I − V Vᵀ) S b from the vectors of GᵀG: twice, for of what is left once rounding is inside."""
+        """S (I − V Vᵀ) S b with eigenvectors of GᵀG. It projects twice: once leaves rounding inside."""
         left = self.system.to_standard_form(rhs).copy()
         for _ in range(2):
             left -= blas.product(blas.product(left, self.vectors, tb=True), self.vectors)
@@ -119,7 +120,7 @@ class State:
 
 
 def init(system: System, options: Options) -> State:
-    """Decompose G."""
+    """Decompose GᵀG or GGᵀ."""
     system = system.astype(np.float64)
     N, D = system.problem.shape
     dual = n_pairs(D) < N or system.problem.rows.on_workers

@@ -1,1 +1,1 @@
-"""Many fits that share work: paths of ridges, folds of held-out conditions, permutation tests."""
+"""Studies of many fits that share work: ridge paths, cross-validation, permutation tests."""

@@ -1,4 +1,4 @@
-"""Predictions that need no fitted gains: what gains have to beat."""
+"""Baseline predictions, which need no fitted gains and which gains have to beat."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Array = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """What the training conditions say of a target: its mean variance, and its mean covariance."""
+    """The mean variance and the mean covariance of a target over the training conditions."""
 
     variance: float
     covariance: float  # g
 
     @classmethod
     def of(cls, S: Array, weights: Array) -> Block:
-        """Of the pairs that count."""
+        """The means over the pairs that count."""
         off = weights.copy()
         np.fill_diagonal(off, 0.0)
         return cls(_mean(np.diagonal(S), np.diagonal(weights)), _mean(S, off))
@@ -39,8 +39,9 @@ def baselines(
 ) -> dict[str, tuple[Array, Array]]:
     """The held-out columns (D, k) that each baseline predicts, and its diagonal (D,).
 
-    `one`: C(1). `no-x`: the mean variance of S among the training conditions on the diagonal, and its mean
-    covariance beside it. `scaled`: a C(1) + βI + γ11ᵀ by least squares on the training block.
+    `one` is C(1). `no-x` has on the diagonal the mean variance of S over the training conditions, and off the
+    diagonal its mean covariance. `scaled` is a C(1) + βI + γ11ᵀ, fitted by least squares to the training
+    block.
     """
     train, test = split
     C, own, known = (M[np.ix_(train, train)] for M in (at_one, S, weights))
@@ -68,7 +69,7 @@ def _constant(beta: float, gamma: float, D: int, test: NDArray[np.intp]) -> tupl
 def added(
     columns: Array, diagonal: Array, beta: float, gamma: float, test: NDArray[np.intp]
 ) -> tuple[Array, Array]:
-    """Held-out columns and the diagonal of a prediction, with βI + γ11ᵀ."""
+    """Held-out columns and the diagonal of a prediction, with βI + γ11ᵀ added."""
     columns, diagonal = columns + gamma, diagonal + (beta + gamma)
     columns[test, np.arange(len(test))] += beta
     return columns, diagonal

@@ -1,4 +1,4 @@
-"""cross_validate(): which ridge predicts the covariance of conditions that were held out."""
+"""cross_validate(): which ridge best predicts the covariance of held-out conditions."""
 
 from __future__ import annotations
 
@@ -64,54 +64,56 @@ def cross_validate(
     memory_budget: float | None = None,
     callback: Callable[[Progress], object] | None = None,
 ) -> CrossValidation:
-    """Fit gains to some conditions, and predict the covariances of those that were held out.
+    """Fit gains to some conditions, and predict the covariances of held-out conditions.
 
-    For each fold with training conditions a and held-out conditions b, gains z are fitted to the block
-    X[:, a] with the target c·C_Y[a, a], c = tr C_X[a, a] / tr C_Y[a, a]: nothing of the held-out
-    conditions, not even their scale, is used. They predict P = Xᵀ diag(z) J diag(z) X (and nuisance terms, if
-    asked for), which is scored against S = c·C_Y on the pairs that no fit saw: of two held-out conditions,
-    P[b, b], and of a held-out and a trained one, P[a, b]. Beside it stand baselines that need no gains, see
-    `CrossValidation`, and on request what is found in shuffled conditions.
+    C_X and C_Y are the covariances of X and Y. In a fold with training conditions a and held-out conditions
+    b, gains z are fitted to X[:, a] with the target c·C_Y[a, a], where c = tr C_X[a, a] / tr C_Y[a, a]. Not
+    even the scale of the held-out conditions is used. The gains predict P = Xᵀ diag(z) J diag(z) X, plus
+    nuisance terms if requested; J removes the mean over channels. P is scored against S = c·C_Y on pairs that
+    no fit saw: of two held-out conditions, P[b, b], and of a held-out and a training condition, P[a, b].
+    Baselines that need no gains are scored too (see `CrossValidation`), and on request shuffled conditions.
 
     Parameters
     ----------
     X : array_like, shape (N, D)
         Responses of the input channels. X and Y may be dask arrays, as for `fit`.
     Y : array_like, shape (M, D)
-        Responses of the other population to the same conditions: in the same order, or in any where those of
-        X and Y have names.
+        Responses of the other population to the same conditions, in the same order; or in any order if the
+        conditions of X and Y have names.
     S : array_like, shape (D, D), optional
-        In place of Y, a target covariance on the scale of X's: rows and columns are held out together. Pairs
-        that are NaN are left out.
+        In place of Y, a target covariance on the scale of X's. Its rows and columns are held out together.
+        Pairs that are NaN are left out.
     ridges, relative_ridges : array_like, shape (K,)
-        λ as for `ridge_path`; relative ones are of the largest eigenvalue of the training block, so that a
-        choice holds for any number of conditions. By default relative, 1e-4 to 1 in half decades.
+        λ as for `ridge_path`. Relative ridges refer to the largest eigenvalue of the training block, so that
+        a choice holds for any number of conditions. By default relative, 1e-4 to 1 in half decades.
     folds : default 5
-        A number of folds, drawn with `rng`; "leave-one-out" or "leave-two-out", which for the linear method
-        come from one factorisation; a splitter of scikit-learn, whose samples are the conditions; (train,
-        test) pairs of indices or masks; or a label for each condition, one after another of which is held
-        out.
+        A number of folds, drawn with `rng`; "leave-one-out" or "leave-two-out", which the linear method
+        computes from one factorisation; a scikit-learn splitter, whose samples are the conditions; (train,
+        test) pairs of indices or masks; or a label for each condition, each label being held out once.
     method : str or sequence of str, default "exact"
-        One of those of `fit`, or several to compare on the same folds.
+        A method of `fit`, or several methods to compare on the same folds.
     repeats : int, default 1
-        Draw the folds so many times: one split says little.
+        How often to draw the folds, because one split says little.
     rng : default 0
-        What `numpy.random.default_rng` takes: draws folds and shuffles.
+        Anything that `numpy.random.default_rng` takes. It draws folds and shuffles.
     score : str, default "cross-pearson"
-        The score that chooses λ, heads the table and is tested: one of those in `CrossValidation`. The
-        default tells data in which gains predict from data in which they do not best, see docs/evidence.md.
+        The score that chooses λ, heads the table and is tested; `CrossValidation` lists them. The default
+        best separates data in which gains predict from data in which they do not, see docs/evidence.md.
     shuffles : int, default 0
-        So many times, with the conditions of Y in random order, where there is nothing to find: for p-values.
+        How often to repeat the study with the conditions of Y in random order, where there is nothing to
+        find, for p-values.
     groups : sequence of D labels, optional
+        The group of each condition, for `permute`.
     permute : {"conditions", "within", "groups"}
-        What a shuffle permutes: all conditions; those within each group (trials of a stimulus, or a class of
-        stimuli); or groups of the same size as wholes.
+        What a shuffle permutes: all conditions; the conditions within each group (trials of a stimulus, or a
+        class of stimuli); or whole groups of the same size.
     nested : bool, default False
-        Let folds of the training conditions of each fold choose λ for it, and score that: what the choice of
-        the best λ flatters is printed. It takes as many times longer as there are folds.
+        For each fold, let inner folds of its training conditions choose λ, and score it at that λ. The
+        printed study then says how far the choice of the best λ flatters its score. It takes as many times
+        longer as there are folds.
     nuisance, pairs
-        As for `fit`: terms βI and γ11ᵀ that are fitted beside the gains, and which pairs count, in fits,
-        scores and baselines alike.
+        As for `fit`: terms βI and γ11ᵀ that are fitted beside the gains, and the pairs that count in fits,
+        scores and baselines.
     refit : {"best", "one-se", None}
         Fit all conditions with `best_ridge` or `one_se_ridge`.
     solver, center, bounds, tol, max_iterations, memory_budget, callback
@@ -124,22 +126,22 @@ def cross_validate(
     Raises
     ------
     TypeError, ValueError
-        As for `fit`; if Y is a covariance; if a fold has fewer than two conditions to train on or holds out
-        what it trains on; if `score` needs pairs among held-out conditions and fewer than three are held out;
-        if groups leave nothing to permute.
+        As for `fit`; if Y is a covariance; if a fold has fewer than two training conditions, or holds out a
+        condition that it trains on; if `score` needs pairs among held-out conditions and fewer than three are
+        held out; if groups leave nothing to permute.
 
     Warns
     -----
     LabelWarning
-        If the conditions of Y are in another order than those of X: they are aligned by name.
+        If the conditions of Y are in a different order from those of X. They are then aligned by name.
     ConvergenceWarning
-        Once, if fits stop short: `CrossValidation.status` says which. Their scores are kept.
+        Once, if fits stop short; see `CrossValidation.status`. Their scores are kept.
 
     Notes
     -----
-    A fold is a `ridge_path` on its training conditions, of exact fits one for each four ridges, which
-    begins at gains of one. They run side by side, one on each core with one thread. `threads` limits them.
-    A shuffle takes as long as the study without it.
+    A fold is a `ridge_path` on its training conditions. For exact fits it is cut into paths of four ridges,
+    each beginning at gains of one. The paths run in parallel, one single-threaded path on each core;
+    `threads` limits them. Each shuffle takes as long as the study without it.
 
     Examples
     --------
@@ -151,7 +153,7 @@ def cross_validate(
     >>> bool(cv.baseline("no-x")[0] < cv.summary("exact")[0].max())
     True
     """
-    result, _, _ = studied(
+    result, _, _ = run_study(
         X, Y, S=S, ridges=ridges, relative_ridges=relative_ridges, folds=folds, method=method,
         repeats=repeats, rng=rng, score=score, shuffles=shuffles, groups=groups, permute=permute,
         nested=nested, nuisance=nuisance, pairs=pairs, refit=refit, solver=solver, center=center,
@@ -161,14 +163,17 @@ def cross_validate(
     return result
 
 
-def studied(
+def run_study(
     X: Any, Y: Any, *, S: Any, ridges: Any, relative_ridges: Any, folds: Any, method: Any, repeats: int,
     rng: Any, score: str, shuffles: int, groups: Any, permute: str, nested: bool, nuisance: Any, pairs: Any,
     refit: str | None, solver: str, center: bool, bounds: Any, tol: float | None, max_iterations: int,
     memory_budget: float | None, callback: Callable[[Progress], object] | None,
     level: float = 1.0,
 ) -> tuple[CrossValidation, Study, list[NDArray[np.intp]]]:  # fmt: skip
-    """`cross_validate`, with what all folds share and the orders, which must be enough for a p of a level."""
+    """`cross_validate`, which also returns its `Study` and the orders of conditions.
+
+    Raises ValueError if there are too few possible orders for a p-value of `level`.
+    """
     started = time.perf_counter()
     if not isinstance(method, (str, Sequence)):
         raise TypeError(f"Argument 'method' must be a method or a list of methods, not {method!r}.")
@@ -269,7 +274,7 @@ def _table(
     study: Study, method: str, splits: list[Split], n_orders: int, repeats: int,
     results: Mapping[tuple[str, int, int], dict[int, Prediction]],
 ) -> Scores:  # fmt: skip
-    """Of one method; orders after the first are shuffled."""
+    """Scores of one method. The first order is that of the data; the others are shuffled."""
     F, K, D = len(splits), len(study.ridges), len(study.at_one)
     sums = np.empty((n_orders, K, F, N_SUMS))
     for s in range(n_orders):
@@ -296,7 +301,7 @@ def _nested(
     result: CrossValidation, method: str, inner: list[list[Split]],
     results: Mapping[tuple[str, int, int], dict[int, Prediction]], first: int,
 ) -> Nested:  # fmt: skip
-    """Outer folds, each at the ridge that its own inner folds chose."""
+    """Scores of the outer folds, each at the ridge that its own inner folds chose."""
     table, K, places = result.scores[method], len(result.ridges), []
     for splits in inner:
         sums = np.stack([[results[method, 0, first + i][k].sums for i in range(len(splits))]

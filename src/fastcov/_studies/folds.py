@@ -1,4 +1,4 @@
-"""Which conditions are held out: folds in any of the ways that users have them."""
+"""Folds of held-out conditions, from any of the forms that users may give."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from .._inputs.validation import check_whole
 from .._results.score import Indices, Split
 
-# A covariance of one condition says nothing about how conditions are arranged: to train on. One that is held
-# out has its pairs with those that were trained on.
+# Training needs two conditions, because the covariance of one says nothing about how conditions are arranged.
+# One held-out condition is enough, because it forms pairs with the training conditions.
 LEAST_TRAINED, LEAST_HELD_OUT = 2, 1
-# Inner folds where the outer ones are splits that say nothing of how to split further.
+# Number of inner folds if the outer folds are explicit splits, which do not say how to split further.
 INNER = 5
 LEAVE_OUT = {"leave-one-out": 1, "leave-two-out": 2}
 
 
 def as_given(folds: Any) -> Any:
-    """Folds in a form that can be read twice, for inner folds are made from them too."""
+    """Folds in a form that can be read twice, because inner folds are made from them too."""
     if isinstance(folds, np.ndarray) and folds.ndim == 0:
         return folds.item()
     if isinstance(folds, (str, bytes)) or callable(getattr(folds, "split", None)):
@@ -91,7 +91,7 @@ def make_folds(folds: Any, repeats: int, D: int, random: np.random.Generator) ->
 def _split(splitter: Any, D: int) -> list[Split]:
     try:
         pairs = list(splitter.split(np.zeros((D, 1))))
-    except Exception as error:  # whatever a splitter makes of conditions
+    except Exception as error:  # a splitter may raise anything
         raise ValueError(
             f"Argument 'folds' must split {D} conditions without y or groups, and it could not "
             f"({' '.join(str(error).split())}): pass list(splitter.split(X.T, y, groups))."
@@ -169,7 +169,7 @@ def _indices(values: Any, D: int) -> Indices:
 
 
 def inner_folds(folds: Any, train: Indices, random: np.random.Generator) -> list[Split]:
-    """Folds of the training conditions of one fold, of the kind of the outer ones where that can be."""
+    """Folds of the training conditions of one fold, of the same kind as the outer folds if possible."""
     n = len(train)
     if isinstance(folds, (int, np.integer)) or (isinstance(folds, str) and folds in LEAVE_OUT):
         kind: Any = folds if isinstance(folds, str) else min(int(folds), n)

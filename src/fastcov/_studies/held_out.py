@@ -1,4 +1,4 @@
-"""A study of held-out conditions: what its folds share, and the path and scores of one of them."""
+"""A study of held-out conditions: data that all folds share, and the fits and scores of each fold."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Order = NDArray[np.intp]
 
-# Starts of folds that are kept for the other orders of conditions, in bytes of their responses.
+# The starts of folds are kept for other orders of conditions, up to this many bytes of responses.
 KEPT_BYTES = 1 << 28
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """Of one fit, on what it did not see."""
+    """Scores of one fit on pairs it did not see."""
 
     sums: Array  # see Moments
-    errors: Array  # squared, of each held-out condition
+    errors: Array  # squared error of each held-out condition
     residual: float = 0.0
     status: str = ""
     gains: Array | None = None
@@ -43,10 +43,10 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Study:
-    """What all folds share. Covariances are in units in which that of X is near one."""
+    """Data that all folds share. Covariances are in units in which that of X is near one."""
 
     given: Problem
-    exact: Problem  # the same in float64
+    exact: Problem  # `given` in float64
     output: Problem | None  # None: the target is a matrix, on the scale of X
     at_one: Array  # covariance of X at gains of one (D, D)
     target: Array  # covariance of Y, or S (D, D)
@@ -56,7 +56,7 @@ class Study:
     ridges: list[float]
     relative: bool
     starts: dict[bytes, Start] = dataclasses.field(default_factory=dict)
-    # The largest eigenvalue of GᵀG by training conditions: whatever the method, ridges and shuffles.
+    # The largest eigenvalue of GᵀG by training conditions. It does not depend on method, ridges or shuffles.
     largest: dict[bytes, float] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -87,7 +87,7 @@ class Study:
         )  # fmt: skip
 
     def scale(self, train: Order, target: Array) -> float:
-        """From the target's units to those of X, by the training conditions."""
+        """Factor from the target's units to those of X, computed from the training conditions."""
         if self.output is None:
             return 1.0
         traces = []
@@ -102,7 +102,7 @@ class Study:
         return traces[0] / traces[1]
 
     def fold(self, split: Split, order: Order) -> Fold:
-        """A split, with the conditions of the target in some order."""
+        """A split, with the conditions of the target in the given order."""
         train, _ = split
         target = self.target[np.ix_(order, order)]
         weights = self.weights[np.ix_(order, order)]
@@ -112,7 +112,7 @@ class Study:
         return Fold(self, split, order, scale, target, scaled, weights, block)
 
     def start(self, fold: Fold) -> Start:
-        """The fit of the training conditions, at gains of one."""
+        """The start of a fit to the training conditions, at gains of one."""
         train, _ = fold.split
         S = fold.scale * fold.target[np.ix_(train, train)]
         metric = None if self.metric is None else self.metric.take(fold.order[train])
@@ -132,7 +132,7 @@ class Study:
         return start
 
     def whole(self, orders: Sequence[Order]) -> Start:
-        """The fit of all conditions, with the target in each of some orders."""
+        """The start of a fit to all conditions, with the target in each of the orders."""
         every = np.arange(len(self.target))
         target = self.scale(every, self.target) * self.target
         metric = None if self.metric is None else self.metric.take(orders[0])
@@ -140,18 +140,18 @@ class Study:
         return Start.of(problem, np.stack([target[np.ix_(order, order)] for order in orders]))
 
     def key(self, fold: Fold) -> bytes:
-        """What the matrices of a training block depend on, beside its target."""
+        """A key to everything, apart from the target, that the matrices of a training block depend on."""
         train, _ = fold.split
         return train.tobytes() + (b"" if self.even else fold.order[train].tobytes())
 
     @functools.cached_property
     def even(self) -> bool:
-        """Whether pairs count alike, whichever conditions they are of."""
+        """Whether all pairs off the diagonal have one weight, and all on the diagonal have one."""
         off = self.weights[np.triu_indices(len(self.weights), 1)]
         return all(len(w) == 0 or np.ptp(w) == 0 for w in (off, np.diagonal(self.weights)))
 
     def grid(self, fold: Fold, start: Start, places: Sequence[int]) -> list[Ridge]:
-        """The ridges in some places, of this fold."""
+        """The ridges at some indices, for this fold."""
         if not self.relative:
             return [start.ridge(self.ridges[k], None) for k in places]
         largest = self.largest[self.key(fold)]
@@ -161,9 +161,9 @@ class Study:
         self, split: Split, orders: Sequence[Order], method: str, settings: Settings, places: Sequence[int],
         keep: bool,
     ) -> list[dict[int, Prediction]]:  # fmt: skip
-        """Predictions of one method on one fold, at the ridges in these places, for each of some orders.
+        """Predictions of one method on one fold, at the ridges with these indices, for each order.
 
-        Of several orders only where pairs count alike.
+        Several orders are allowed only if pairs count alike.
         """
         folds = [self.fold(split, order) for order in orders]
         start = self.start(folds[0])
@@ -187,7 +187,7 @@ class Study:
         return found
 
     def compared(self, split: Split, order: Order) -> Array:
-        """Sums of each baseline (3, N_SUMS)."""
+        """Sums behind the scores of each baseline (3, N_SUMS)."""
         fold = self.fold(split, order)
         found = baselines(self.at_one, np.nan_to_num(fold.scaled), fold.weights, split, fold.block)
         out = np.empty((len(BASELINES), N_SUMS))
@@ -198,14 +198,14 @@ class Study:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fold:
-    """One split, with the target in the study's units and its conditions in some order."""
+    """One split, with the target in the study's units and its conditions in a given order."""
 
     study: Study
     split: Split
     order: Order
     scale: float
     target: Array  # in its own units
-    scaled: Array  # in those of the study; NaN on a diagonal that is unknown
+    scaled: Array  # the target in the study's units; NaN where it is unknown
     weights: Array
     block: Block
 
@@ -213,7 +213,10 @@ class Fold:
         return sums_of(columns, diagonal, self.scaled, self.weights, self.split, self.block.covariance)
 
     def predicted(self, gains: Array, covariance: Array | None, keep: bool) -> Prediction:
-        """What gains predict for the held-out conditions; with the covariance of the training block."""
+        """The prediction of gains for the held-out conditions.
+
+        `covariance` is that of the training block at these gains; it is computed if None and needed.
+        """
         study, (train, test) = self.study, self.split
         there = study.exact.at(gains)
         columns, diagonal = covariance_columns(there, test)

@@ -1,14 +1,14 @@
-"""Leaving one or two conditions out of the linear fit, for each in turn, from one factorisation.
+"""Leave-one-out and leave-two-out linear fits, all from one factorisation.
 
-With the atoms as vectors over the pairs that count, G (P, N), e the error and M = (GGᵀ + λI)⁻¹, the fit
-without the pairs T that touch the held-out conditions is
+The columns of G (P, N) are the atoms, as vectors over the P pairs of conditions that count. e is the error,
+and M = (GGᵀ + λI)⁻¹. T is the set of pairs that contain a held-out condition. The fit without T is
 
     δ = Gᵀ u,    u = M e − M[:, T] M[T, T]⁻¹ (M e)[T],
 
-for u is zero on T and solves (GGᵀ + λI) u = e on the others. (With H = G (GᵀG + λI)⁻¹ Gᵀ, I − H = λ M: the
-errors of the pairs left out are (I − H_TT)⁻¹ r_T for the residuals r = (I − H) e.) λ may be another for each
-fold, so M comes from eigenvectors of GGᵀ. Nuisance terms n, which have no penalty, are vectors beside e:
-u_e − Σ θ u_n with the θ that make it orthogonal to them.
+because u is zero on T and solves (GGᵀ + λI) u = e on the other pairs. (With H = G (GᵀG + λI)⁻¹ Gᵀ,
+I − H = λ M: the errors of the pairs left out are (I − H_TT)⁻¹ r_T for the residuals r = (I − H) e.) λ may
+differ between folds, so M is computed from eigenvectors of GGᵀ. Nuisance terms n have no penalty. They are
+treated as further vectors beside e: u = u_e − Σ θ u_n, with the θ that make u orthogonal to all n.
 """
 
 from __future__ import annotations
@@ -31,14 +31,15 @@ from .held_out import Fold, Order, Prediction, Study
 
 Array = NDArray[np.float64]
 
-# Conditions that are held out at most: of more the pairs that are left out are most of all.
+# At most this many conditions are held out: with more, most of all pairs would be left out.
 MOST = 2
-# The least relative ridge: M loses as many digits as it is small, and fits of each fold are refined.
+# The smallest relative ridge. With a ridge of 10^-d, M loses d digits, whereas separate fits of each fold are
+# refined.
 LEAST_RIDGE = 1e-6
 
 
 def pays(study: Study, splits: Sequence[Split], settings: Settings) -> bool:
-    """Whether one decomposition of order P does for all folds, and is less work than one for each."""
+    """Whether one eigendecomposition of order P serves all folds, and is less work than one for each."""
     N, D = study.given.shape
     P = n_pairs(D)
     whole = all(len(test) <= MOST and len(train) + len(test) == D for train, test in splits)
@@ -51,10 +52,10 @@ def pays(study: Study, splits: Sequence[Split], settings: Settings) -> bool:
 
 
 class LeftOut:
-    """Predictions of the linear fit for each fold and ridge, with the target in any of some orders.
+    """Predictions of the linear fit for each fold and ridge, with the conditions of the target in any order.
 
-    9P³ flops once for all orders, if pairs count alike; then 4P² for each ridge of a fold. Of many threads
-    the first that needs a decomposition makes it.
+    9P³ flops once for all orders, if pairs count alike; then 4P² for each ridge of a fold. Threads share it:
+    the first that needs an eigendecomposition computes it.
     """
 
     def __init__(self, study: Study, check: Callable[[None], object]) -> None:
@@ -63,7 +64,7 @@ class LeftOut:
         self._targets: dict[bytes, _Target] = {}
 
     def fold(self, split: Split, order: Order, keep: bool) -> dict[int, Prediction]:
-        """By ridge."""
+        """The predictions for one fold, by index of the ridge."""
         with self._lock:
             key = order.tobytes()
             if key not in self._targets:
@@ -78,14 +79,14 @@ class LeftOut:
 
 
 def _packing(weights: Array) -> tuple[Order, Order, Order]:
-    """Rows, columns and places, among all pairs, of those that count."""
+    """Rows and columns of the pairs that count, and their positions among all pairs."""
     i, j = np.triu_indices(len(weights))
     places = np.flatnonzero(weights[i, j] > 0)
     return i[places], j[places], places
 
 
 def _eigenvectors(study: Study, weights: Array, check: Callable[[None], object]) -> tuple[Array, Array]:
-    """Of GGᵀ over the pairs that count, one a row."""
+    """Eigenvalues of GGᵀ over the pairs that count, and its eigenvectors, one in each row."""
 
     def watch(_: float) -> None:
         check(None)
@@ -101,7 +102,7 @@ def _eigenvectors(study: Study, weights: Array, check: Callable[[None], object])
 
 
 class _Target:
-    """The error of one order of conditions, in eigenvectors."""
+    """The error for one order of conditions, expanded in eigenvectors."""
 
     def __init__(self, study: Study, order: Order, weights: Array, values: Array, vectors: Array) -> None:
         self.study, self.order, self.problem = study, order, study.exact
@@ -126,7 +127,7 @@ class _Target:
         own = np.ascontiguousarray(self.vectors[:, touched])
         n = len(self.packed)
         shrunk = (self.inside / (self.values + ridges[:, np.newaxis])[:, np.newaxis]).reshape(-1, len(own))
-        u = blas.product(shrunk, self.vectors)  # M e, with n rows for each ridge
+        u = blas.product(shrunk, self.vectors)  # M times each matrix, n rows for each ridge
         back = np.empty_like(u)
         for k, ridge in enumerate(ridges):
             rows = slice(k * n, (k + 1) * n)
@@ -153,7 +154,7 @@ class _Target:
         return found
 
     def _mixed(self, fold: Fold, u: Array) -> Array:
-        """Shares of the target, of C(1) and of nuisance terms in the error."""
+        """Coefficients of the target, of C(1) and of the nuisance terms in the error."""
         shares = np.array([fold.scale, -1.0, *np.zeros(len(u) - 2)])
         if len(u) > 2:
             products = blas.product(np.ascontiguousarray(self.packed[2:]), u, tb=True)
@@ -162,7 +163,7 @@ class _Target:
         return shares
 
     def _residuals(self, fold: Fold, mixed: Array, delta: Array, ridges: Array) -> Array:
-        """‖Gᵀ (e − G δ − Σ θ n) − λ δ‖ over ‖Gᵀ (e − Σ θ n)‖ of the training pairs (K,), from X."""
+        """‖Gᵀ (e − G δ − Σ θ n) − λ δ‖ over ‖Gᵀ (e − Σ θ n)‖ on the training pairs (K,), computed from X."""
         train, _ = fold.split
         trained = np.zeros_like(self.weights)
         trained[np.ix_(train, train)] = self.weights[np.ix_(train, train)]

@@ -1,4 +1,4 @@
-"""Exact fits of a path that take the minima of their neighbours where these are lower."""
+"""Exact fits of a path: each is tried from the minima of its neighbours, and takes those that are lower."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from .._fitting.start import Ridge, Start
 
 Array = NDArray[np.float64]
 
-# A loss is lower by more than this share of it, or as good.
+# A loss counts as lower only if it is lower by more than this fraction.
 BETTER = 1e-9
-# Stats that add up over what was tried.
+# Stats that add up over all fits that were tried.
 COUNTS = ("iterations", "products")
 
 
-def lowest_of_neighbours(
+def refined_from_neighbours(
     start: Start, grid: Sequence[Ridge], settings: Settings, rounds: Iterable[tuple[list[int], list[Outcome]]]
 ) -> Iterator[tuple[list[int], list[Outcome]]]:
-    """The outcomes of a path from the largest ridge on, none of them above what a neighbour leads to.
+    """Yield the outcomes of a path from the largest ridge on, none above what its neighbours lead to.
 
-    A fit left the valley of the one before where gains escaped to minima of the other sign. That minimum is
-    tried on the next larger ridge, and what has become lower on both sides; and gains of a neighbour that are
-    better here as they are.
+    If gains of a fit escaped to minima of the other sign, the fit left the valley of the one before. Its
+    minimum is then tried as a start for the next larger ridge. Every minimum that has become lower is tried
+    for the ridges on both sides. Gains of a neighbour are also tried if their loss, without further fitting,
+    is lower here.
     """
     found = {place: outcome for places, some in rounds for place, outcome in zip(places, some, strict=True)}
     order = list(found)  # from the largest ridge on
@@ -50,7 +51,10 @@ def lowest_of_neighbours(
 def _lower(
     start: Start, ridge: Ridge, settings: Settings, mine: Outcome, other: Outcome, left: bool
 ) -> tuple[Outcome, bool]:
-    """What the other's gains lead to, for each target that they lead lower, and whether there is any."""
+    """The outcome after a start from the other's gains, and whether the loss of any target became lower.
+
+    The other targets start from their own gains again.
+    """
     apart = (np.sign(mine.gains) != np.sign(other.gains)).any(axis=1)
     here = _losses(start, ridge, mine)
     if not left:
@@ -67,13 +71,13 @@ def _lower(
     if lower.any() and not lower[apart].all():
         tried.append(led(np.where(lower[:, np.newaxis], outcome.gains, mine.gains))[0])
     taken = tried[-1] if lower.any() else mine
-    # What was tried in vain is part of what the fit took.
+    # Fits that were tried in vain count as part of the work.
     counts = {name: sum(each.stats[name] for each in (mine, *tried)) for name in COUNTS}
     return dataclasses.replace(taken, stats=taken.stats | counts), bool(lower.any())
 
 
 def _losses(start: Start, ridge: Ridge, outcome: Outcome) -> Array:
-    """Of each target, in scaled units."""
+    """The loss of each target, in scaled units."""
     if outcome.covariance is None:  # there is nothing to fit
         return np.zeros(len(outcome.gains))
     error, metric = outcome.covariance - start.target, start.problem.metric

@@ -1,4 +1,4 @@
-"""permutation_test(): whether gains predict, and which gains differ, from what shuffled conditions give."""
+"""permutation_test(): whether gains predict, and which gains differ from those of shuffled conditions."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from .._results.cross_validation import CrossValidation
 from .._results.permutation_test import ChannelTest, PermutationTest
 from .._results.score import FINE, SCORE, SCORES
 from .._rows.responses import check_responses
-from .cross_validation import studied
+from .cross_validation import run_study
 
 Array = NDArray[np.float64]
 
-# Ridges of a test, relative to the largest eigenvalue: where gains predict at all. Fewer make it faster and,
-# with the largest score over all of them, no less sure.
+# Default ridges of a test, relative to the largest eigenvalue, over the range in which gains predict at all.
+# Fewer ridges make the test faster. They make it no less reliable, as it takes the largest score over them.
 RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)
-# Targets that are fitted together, in bytes of their gains and covariances.
+# Targets are fitted together up to this many bytes of their gains and covariances.
 TOGETHER_BYTES = 1 << 26
 
 
@@ -59,39 +59,39 @@ def permutation_test(
     memory_budget: float | None = None,
     callback: Callable[[Progress], object] | None = None,
 ) -> PermutationTest:
-    """Test whether X, with gains, predicts held-out covariances: against studies of shuffled conditions.
+    """Test whether X, with gains, predicts held-out covariances, against studies of shuffled conditions.
 
-    The whole of `cross_validate`, the choice of λ with it, is done again with the conditions of Y in random
-    order, K times. With s(λ) the held-out score,
+    The whole of `cross_validate`, including the choice of λ, is repeated K times, each with the conditions of
+    Y in a random order. Let s(λ) be the held-out score, and s_k(λ) that of shuffle k. Then
 
-        p = (1 + #{k : max_λ s_k(λ) ≥ max_λ s(λ)}) / (K + 1),
+        p = (1 + #{k : max_λ s_k(λ) ≥ max_λ s(λ)}) / (K + 1).
 
-    which holds under the null hypothesis that which condition of Y is which does not matter: conditions
-    have to be exchangeable, which those in an order, as of time, are not. So do p-values of the gain over
-    each baseline (whether gains add to what gains of one predict, ``p_over["one"]`` says) and of all
-    other scores. Channel by channel, the gains of all conditions, at the best λ, are compared with those
-    that shuffled targets give: with z̄ the mean of all K + 1 gains of a channel, p = (1 + #{k : |z_k −
-    z̄| ≥ |z − z̄|}) / (K + 1), two-sided, and q of Benjamini and Hochberg.
+    This p is valid under the null hypothesis that it does not matter which condition of Y is which.
+    Conditions must therefore be exchangeable; those in an order, such as in time, are not. The same holds for
+    p-values of all other scores, and of the improvement over each baseline: ``p_over["one"]`` tells whether
+    fitted gains add to what gains of one predict. Each channel's gain z, from all conditions at the best λ,
+    is compared with its gains z_k from shuffled targets. With z̄ the mean of all K + 1 gains of the channel,
+    the two-sided p is (1 + #{k : |z_k − z̄| ≥ |z − z̄|}) / (K + 1); q follows from Benjamini and Hochberg.
 
     Parameters
     ----------
     X, Y, S
         As for `cross_validate`.
     shuffles : int, default 199
-        K: the least p is 1 / (K + 1), and at least 19 are needed for 0.05.
+        K. The smallest possible p is 1 / (K + 1); p = 0.05 needs at least 19 shuffles.
     rng : default 0
         Draws folds and shuffles.
     groups, permute
-        As for `cross_validate`: what may be exchanged. Trials of one stimulus belong together ("groups", and
-        in `folds`); where classes of stimuli are known to differ, permute "within" them.
+        As for `cross_validate`: what may be exchanged. Keep trials of one stimulus together, with "groups"
+        and in `folds`. If classes of stimuli are known to differ, permute "within" them.
     score : str, default "cross-pearson"
-        The score of `p`.
+        The score that `p` refers to.
     ridges, relative_ridges : array_like, shape (L,)
         As for `cross_validate`. By default relative, 1e-3 to 0.1 in half decades, and 1.
     folds, repeats, method, nuisance, pairs
         As for `cross_validate`, with one method.
     channels : bool, default True
-        Whether to test the gains of each channel too: K + 1 fits of all conditions.
+        Whether to test the gain of each channel too, by K + 1 fits of all conditions.
     solver, center, bounds, tol, max_iterations, memory_budget, callback
         As for `fit`.
 
@@ -102,19 +102,19 @@ def permutation_test(
     Raises
     ------
     TypeError, ValueError, MemoryError
-        As for `cross_validate`; if `shuffles`, or the orders that groups allow, are too few for a p of 0.05.
+        As for `cross_validate`; if `shuffles`, or the orders that groups allow, are too few for p = 0.05.
 
     Warns
     -----
     ConvergenceWarning, LabelWarning
-        As for `cross_validate`, and if fits of all conditions to shuffled targets stop short.
+        As for `cross_validate`; and if fits of all conditions to shuffled targets stop short.
 
     Notes
     -----
-    (K + 1) studies: of 200 shuffles of 5 folds and 6 ridges, exact, some seconds at (148, 48), a minute or
-    two at (871, 52). How often it finds what is not there, and what it finds: docs/evidence.md. Method and
-    reasons: Phipson and Smyth, "Permutation p-values should never be zero" (2010); the maximum over λ is
-    taken in each shuffle, for a λ that was chosen on the data favours these.
+    The cost is that of K + 1 studies: with 200 shuffles, 5 folds and 6 ridges, exact fits take some seconds
+    at (148, 48) and a minute or two at (871, 52). docs/evidence.md has the rate of false positives, and the
+    power. For the method see Phipson and Smyth, "Permutation p-values should never be zero" (2010). The
+    maximum over λ is taken in each shuffle, because a λ chosen on the data favours the data.
 
     Examples
     --------
@@ -138,7 +138,7 @@ def permutation_test(
         N = check_responses("X", X).shape[0]
         require_memory(24 * N * (K + 1), f"Gains of {N} channels in {K + 1} orders", "pass channels=False")
     random = check_generator(rng)
-    cv, study, orders = studied(
+    cv, study, orders = run_study(
         X, Y, S=S, ridges=ridges, relative_ridges=relative_ridges, folds=folds, method=method,
         repeats=repeats, rng=random, score=score, shuffles=K, groups=groups, permute=permute, nested=False,
         nuisance=nuisance, pairs=pairs, refit="best", solver=solver, center=center, bounds=bounds, tol=tol,
@@ -169,7 +169,7 @@ def _gains(
     cv: CrossValidation, study: Any, orders: Sequence[NDArray[np.intp]], method: str, settings: Settings,
     callback: Callable[[Progress], object] | None,
 ) -> ChannelTest:  # fmt: skip
-    """Gains of all conditions at the best ridge, and of each shuffle."""
+    """Compare gains fitted to all conditions at the best ridge with those of each shuffle."""
     given, fit = study.given, cv.fits[method]
     (N, D), K = given.shape, len(orders)
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
@@ -181,7 +181,7 @@ def _gains(
         for first in range(1, K, together):
             some = orders[first : first + together]
             start = study.whole(some)
-            # Where pairs count unevenly the largest eigenvalue is another for each order.
+            # If pairs have unequal weights, the largest eigenvalue differs between orders.
             kept = study.even or fit.relative_ridge is None
             ridge = start.ridge(fit.ridge, None) if kept else start.ridge(None, fit.relative_ridge)
             outcome = METHODS[method](start, ridge, settings)
@@ -195,12 +195,12 @@ def _gains(
             ConvergenceWarning,
             stacklevel=outside(),
         )
-    from scipy.stats import false_discovery_control  # half a second, which only this needs
+    from scipy.stats import false_discovery_control  # takes half a second, and only this needs it
 
     first = gains[0].copy()
     correlation = np.array([_correlation(first, row) for row in gains[1:]])
     mean, deviation = gains[1:].mean(axis=0), gains[1:].std(axis=0, ddof=1)
-    # What rounding leaves of channels that do not move is no difference.
+    # Rounding in channels that do not move is not a difference.
     rounding = 1e-12 * np.maximum(1.0, np.maximum(gains.max(axis=0), -gains.min(axis=0)))
     gains -= gains.mean(axis=0)
     np.abs(gains, out=gains)

@@ -1,4 +1,4 @@
-"""Orders of conditions in which there is nothing to find: what a permutation test draws."""
+"""Random orders of conditions for the permutation null, in which there is nothing to find."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PERMUTE = ("conditions", "within", "groups")
 def make_orders(
     n: int, D: int, random: np.random.Generator, groups: Any = None, permute: str = "conditions"
 ) -> tuple[list[Order], float]:
-    """n orders of D conditions, and how many there are to draw from.
+    """n random orders of D conditions, and the number of possible orders.
 
-    "conditions": any. "within": conditions change places within their groups. "groups": groups of one size
-    change places as wholes.
+    `permute` is "conditions" for any order, "within" if conditions change places within their groups only, or
+    "groups" if whole groups of the same size change places.
     """
     check_choice("permute", permute, PERMUTE)
     if (groups is None) != (permute == "conditions"):

@@ -1,4 +1,4 @@
-"""ridge_path(): one fit for each of many ridges, each beginning where the one before ended."""
+"""ridge_path(): one fit for each of many ridges, each warm-started from the one before."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ from .._results.overshoot import warn_overshoots
 from .._results.ridge_path import RidgePath
 from .._solvers import SOLVERS
 from .._solvers._plan import BANDWIDTH
-from .neighbours import lowest_of_neighbours
+from .neighbours import refined_from_neighbours
 
 Array = NDArray[np.float64]
 
-# λ over the largest eigenvalue, in half decades: from where gains hardly move to where held-out
-# covariances are long predicted worse.
+# λ over the largest eigenvalue, in half decades. At 1 gains hardly move; well above 1e-4 predictions of
+# held-out covariances already become worse.
 RELATIVE_RIDGES = tuple(float(10.0 ** (k / 2)) for k in range(-8, 1))
 
-# Ridges are solved for, and certified, so many at a time that a matrix or vector for each takes this much.
-# At 148 x 48 half as much, and eight times, which is beyond the caches, take 5 % longer.
+# Ridges are solved for, and certified, in groups. A matrix or vector for each ridge of a group takes this
+# many bytes together. At 148 x 48, half as much takes 5 % longer, and so does eight times as much, which
+# exceeds the caches.
 GROUP_BYTES = BLOCK_BYTES // 8
 
 
@@ -58,13 +59,13 @@ def ridge_path(
     memory_budget: float | None = None,
     callback: Callable[[Progress], object] | None = None,
 ) -> RidgePath:
-    """Fit gains for each of many ridges λ: how they leave one as λ falls.
+    """Fit gains for each of many ridges λ, to see how gains depart from one as λ falls.
 
-    Everything that does not depend on λ is computed once. The linear fits share one eigendecomposition of
-    the smaller of GᵀG and GGᵀ, G = U Σ Vᵀ, where that is faster than a solver for each:
-    δ(λ) = V (Σ² + λI)⁻¹ Σ Uᵀ e₀. Exact fits go from the largest λ to the smallest, each from the
-    minimum before: faster than from gains of one, and along one branch of minima. Where the next smaller λ
-    led to another branch, which is lower here too, the fit goes there.
+    Everything that does not depend on λ is computed once. Write G = U Σ Vᵀ for the atoms and e₀ for the error
+    at gains of one. Linear fits, δ(λ) = V (Σ² + λI)⁻¹ Σ Uᵀ e₀, share one eigendecomposition of the smaller of
+    GᵀG and GGᵀ, if that is faster than a solver for each λ. Exact fits go from the largest λ to the smallest,
+    each from the minimum before. This is faster than from gains of one, and follows one branch of minima. If
+    the fit at the next smaller λ moved to a branch that is lower at this λ too, this fit moves there.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ def ridge_path(
         λ over the largest eigenvalue of GᵀG, in place of `ridges`. By default 1e-4 to 1 in half decades.
     method : {"linear", "line-search", "exact", "diagonal"}
     solver, center, nuisance, pairs, bounds, tol, max_iterations, rank, rng, memory_budget, callback
-        As for `fit`. ``solver="spectral"`` is the eigendecomposition; "auto" takes it where it pays.
+        As for `fit`. ``solver="spectral"`` is the eigendecomposition; "auto" uses it where it is faster.
 
     Returns
     -------
@@ -91,17 +92,17 @@ def ridge_path(
     Warns
     -----
     ConvergenceWarning
-        For each ridge at which the fit stops short; `RidgePath.status` says which.
+        For each ridge at which the fit stops short; see `RidgePath.status`.
     OvershootWarning
-        Once, if fits end above the exact loss at gains of one, with the ridges at which they do.
+        Once, with the ridges at which fits end above the exact loss at gains of one, if there are any.
     LabelWarning
         As for `fit`.
 
     Notes
     -----
-    Spectral: 9n³ flops once for n = min(N, D(D+1)/2), then 6ND² + 2n² for each ridge, or with n < N some
-    14ND²; 2N² in place of 4ND² of these where X and GᵀG stay in the caches; and for vectors and matrices of
-    as many ridges as fit the caches, some 2 MB or those of one.
+    The spectral solver takes 9n³ flops once, with n = min(N, D(D+1)/2), then 6ND² + 2n² for each ridge, or
+    about 14ND² if n < N. If X and GᵀG stay in the caches, 2N² replaces 4ND² of these. Memory holds vectors
+    and matrices for as many ridges as fit the caches: some 2 MB, or those of one ridge.
 
     Examples
     --------
@@ -127,7 +128,7 @@ def ridge_path(
         started = time.perf_counter()
         rounds = outcomes(start, grid, method, settings)
         if method == "exact":
-            rounds = lowest_of_neighbours(start, grid, settings, rounds)
+            rounds = refined_from_neighbours(start, grid, settings, rounds)
         for places, some in rounds:
             share = (time.perf_counter() - started) / len(places)
             for k, outcome in zip(places, some, strict=True):
@@ -145,7 +146,7 @@ def ridge_path(
 
 
 def check_ridges(ridges: Any, relative: Any) -> tuple[list[float], bool]:
-    """The values of one of the two, and whether they are relative; by default those of RELATIVE_RIDGES."""
+    """The values of whichever argument is given, or else RELATIVE_RIDGES; and whether they are relative."""
     if ridges is not None and relative is not None:
         raise ValueError("Argument 'ridges' or 'relative_ridges' must be given, one of the two, not both.")
     if ridges is None and relative is None:
@@ -166,10 +167,10 @@ def check_ridges(ridges: Any, relative: Any) -> tuple[list[float], bool]:
 def outcomes(
     start: Start, grid: Sequence[Ridge], method: str, settings: Settings
 ) -> Iterator[tuple[list[int], list[Outcome]]]:
-    """The outcomes for some ridges at a time with their places in the grid, from the largest on."""
+    """Yield the outcomes for some ridges at a time, with their indices in the grid, from the largest on."""
     order = sorted(range(len(grid)), key=lambda k: -grid[k].penalty.largest)
     linear = method in ("linear", "line-search") and settings.bounds is None
-    if linear and _spectral_pays(start, [grid[k] for k in reversed(order)], settings):
+    if linear and _spectral_is_faster(start, [grid[k] for k in reversed(order)], settings):
         yield from _by_eigenvectors(start, grid, order, method, settings)
         return
     for k in order:
@@ -182,14 +183,14 @@ def outcomes(
 def _by_eigenvectors(
     start: Start, grid: Sequence[Ridge], order: list[int], method: str, settings: Settings
 ) -> Iterator[tuple[list[int], list[Outcome]]]:
-    """The outcomes from one decomposition, for as many ridges at a time as fit the caches."""
+    """Yield the outcomes from one eigendecomposition, for as many ridges at a time as fit the caches."""
     state = SOLVERS["spectral"].init(start.system(grid[order[0]]), settings.options())
     stats = {"solver": "spectral", "reason": "one decomposition for all ridges"}
     (N, D), T = start.problem.shape, len(start.target)
     together = max(1, GROUP_BYTES // (8 * T * max(N, D * (D + 1))))
     groups = [order[first : first + together] for first in range(0, len(order), together)]
     solved = state.each(([grid[k].penalty for k in places] for places in groups), start.overlaps)
-    # A line search needs the slopes as well, and its covariances are at other gains.
+    # A line search also needs the slopes, and its covariances are at different gains.
     linear = method == "linear"
     gram = start.gram if linear else None
     there = functools.partial(_covariances, start.problem) if _cached(start.problem) else None
@@ -206,28 +207,29 @@ def _by_eigenvectors(
 
 
 def _cached(problem: Problem) -> bool:
-    """Whether X stays in the caches, so that covariances at many gains are made in one call."""
+    """Whether X stays in the caches, so that covariances at many gains are computed in one call."""
     N, D = problem.shape
     return problem.rows.in_memory and 8 * N * D <= BLOCK_BYTES and D <= NARROW
 
 
 def _covariances(problem: Problem, gains: Array) -> Array:
-    """Those at gains (K, N), as (K, D, D)."""
+    """Covariances (K, D, D) at gains (K, N)."""
     with blas_for(0):
-        _, block = next(problem.blocks(step=len(problem.sizes)))  # one of all rows
-        # By elements, not products: at 148 x 48 threads took 3.7 ms for 100 ridges, and one 1.4.
+        _, block = next(problem.blocks(step=len(problem.sizes)))  # one block of all rows
+        # The size counts elements, not products: at 148 x 48, several threads took 3.7 ms for 100 ridges, and
+        # one thread took 1.4 ms.
         return covariances(block, gains, problem.center, size=len(gains) * block.size)[0]
 
 
-def _spectral_pays(start: Start, ridges: Sequence[Ridge], settings: Settings) -> bool:
-    """Whether one eigendecomposition is faster than a solver for each ridge, from the smallest on."""
-    plan = plan_for(start, ridges[0], settings)  # takes the most memory
+def _spectral_is_faster(start: Start, ridges: Sequence[Ridge], settings: Settings) -> bool:
+    """Whether one eigendecomposition is faster than a solver for each of `ridges`, which ascend."""
+    plan = plan_for(start, ridges[0], settings)  # the smallest ridge takes the most memory
     if settings.solver != "auto":
         return settings.solver == "spectral"
     spectral, n = plan.cost("spectral"), min(start.problem.shape[0], n_pairs(start.problem.shape[1]))
     left = spectral.seconds + len(ridges) * 32.0 * n * n / BANDWIDTH
-    # A plan takes as long as a small solution: until it is clear, and of the largest ridge first, which takes
-    # no longer than any other.
+    # A plan takes as long as a small solution, so plans are made only until the answer is clear. The largest
+    # ridge comes first, because it takes no longer than any other.
     least = plan_for(start, ridges[-1], settings)
     if left < len(ridges) * least.cost(least.solver).seconds:
         return spectral.fits

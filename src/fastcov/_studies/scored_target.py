@@ -1,4 +1,4 @@
-"""What a study of held-out conditions is asked: its target, and its score."""
+"""Checks the target and the score of a study of held-out conditions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True)
 class HeldOutTarget:
-    """Responses of the other population, or a target matrix with NaN where it is not known."""
+    """Responses of the other population, or a target matrix with NaN for unknown entries."""
 
     output: Problem | None
     S: Array | None
@@ -31,7 +31,7 @@ class HeldOutTarget:
 
 
 def held_out_target(given: Problem, Y: Any, S: Any, nuisance: Any, pairs: Any) -> HeldOutTarget:
-    """One of Y and S, checked, and which pairs of it count."""
+    """Check Y or S, whichever is given, and find which of its pairs count."""
     if (Y is None) == (S is None):
         raise ValueError(
             "Argument 'Y' or 'S' must be given, one of the two, not "
@@ -77,7 +77,7 @@ def _is_symmetric(Y: NDArray[Any]) -> bool:
 
 
 def check_score(score: str, splits: Sequence[Split], *, inner: bool = False) -> None:
-    """Raise unless a score is one, and is defined in all folds; of inner ones, in any."""
+    """Raise unless `score` is known and defined in all folds, or if these are inner folds, in any."""
     check_choice("score", score, tuple(SCORES))
     least = (max if inner else min)(len(test) for _, test in splits)
     if score in PAIRED and least < LEAST_PAIRED:

@@ -1,4 +1,4 @@
-"""The fits of a study, side by side on all cores."""
+"""Runs the fits of a study in parallel on all cores."""
 
 from __future__ import annotations
 
@@ -22,22 +22,24 @@ from .held_out import KEPT_BYTES, Prediction, Study
 from .leave_out import LeftOut, pays
 from .ridge_path import RELATIVE_RIDGES
 
-# Exact fits that begin where one before ended, in a path that is cut so that parts run side by side. From
-# gains of one they take 1.2 times the products at 1e-4 to 1; the first of each four hardly counts.
+# A path of exact fits is cut into chains of this many ridges, which run in parallel. Within a chain each fit
+# warm-starts from the one before. If every fit started from gains of one, it would take 1.2 times the
+# products at 1e-4 to 1; one cold start in four hardly counts.
 CHAIN = 4
-# What a fold holds for each response of its training conditions: copies in float64 and float32, and what
-# is made of them.
+# Bytes that a fold holds for each response of its training conditions: copies in float64 and float32, and
+# arrays made from them.
 FOLD_BYTES = 24
-# Tasks that wait for each worker: to look through all, whenever one is done, takes longer than they do.
+# Tasks queued ahead for each worker. Queueing all tasks would be slower: looking through them, whenever one
+# is done, takes longer than the tasks do.
 WINDOW = 4
-# Shuffled targets of a fold that are fitted in one loop: enough that Python's share does not count.
+# Shuffled targets of a fold that are fitted in one loop: enough that Python's overhead does not count.
 GROUP = 8
 
-Rows = dict[tuple[str, int, int], dict[int, Prediction]]  # by method, order and fold; then by ridge
+Predictions = dict[tuple[str, int, int], dict[int, Prediction]]  # keys: method, order and fold; then ridge
 
 
 def _bytes(study: Study, method: str, n_conditions: int, settings: Settings) -> float:
-    """What a fold takes, as far as it is known before."""
+    """Bytes that a fold takes, as far as known in advance."""
     N, dtype = study.given.shape[0], study.given.dtype
     copies = FOLD_BYTES * N * n_conditions
     if method not in ("linear", "line-search") or settings.bounds is not None:
@@ -51,7 +53,7 @@ def _bytes(study: Study, method: str, n_conditions: int, settings: Settings) -> 
 
 
 class _Cancelled(BaseException):
-    """Ends a fit on another thread."""
+    """Raised in a fit on another thread to end it."""
 
 
 def side_by_side(
@@ -62,10 +64,10 @@ def side_by_side(
     settings: Mapping[str, Settings],
     budget: float | None,
     watch: Callable[[Progress], object],
-) -> Rows:
-    """Every method on every fold, with the conditions in each of the orders, on all cores.
+) -> Predictions:
+    """Fit every method on every fold, with the conditions in each of the orders, on all cores.
 
-    Inner folds come after the others, with the conditions as they are.
+    Inner folds are numbered after the outer ones. They use the conditions in their given order only.
     """
     cores = numba.get_num_threads()
     every = splits + inner
@@ -85,7 +87,7 @@ def side_by_side(
     def together(m: str, s: int, f: int) -> bool:
         return m in at_once and f < len(splits) and (s == 0 or study.even)
 
-    # Exact fits of shuffled targets of a fold share one loop.
+    # Exact fits of a fold to several shuffled targets share one loop.
     shuffled = range(1, len(orders)) if "exact" in settings and study.even else range(0)
     groups = [tuple(shuffled[first : first + GROUP]) for first in range(0, len(shuffled), GROUP)]
     tasks: list[tuple[str, tuple[int, ...], int, list[int]]] = [
@@ -107,8 +109,8 @@ def side_by_side(
     free = available_memory() if budget is None else min(budget, available_memory())
     workers = max(1, min(cores, len(tasks), int(free // needed)))
     if not study.given.rows.in_memory:
-        workers = 1  # files are not read by many at once
-    results: Rows = {each: {} for each in whole}
+        workers = 1  # files are read by one worker at a time
+    results: Predictions = {each: {} for each in whole}
     cancelled = False
     under_way: list[threading.Event] = []
 
@@ -118,7 +120,7 @@ def side_by_side(
 
     left_out = LeftOut(study, check)
 
-    def work(m: str, some: tuple[int, ...], f: int, part: list[int]) -> Rows:
+    def work(m: str, some: tuple[int, ...], f: int, part: list[int]) -> Predictions:
         ended = threading.Event()
         under_way.append(ended)
         try:
@@ -149,7 +151,7 @@ def side_by_side(
                     waiting.add(pool.submit(work, *task))
                 if not waiting:
                     break
-                # Not for longer at once: a signal that comes just before a wait does not end it.
+                # The wait is short, because a signal that comes just before it does not end it.
                 ready, waiting = concurrent.futures.wait(waiting, 0.2, concurrent.futures.FIRST_COMPLETED)
                 for future in ready:
                     for key, row in future.result().items():
@@ -157,9 +159,9 @@ def side_by_side(
                 done += len(ready)
                 if ready:
                     watch(Progress("folds", done / len(tasks)))
-        finally:  # after an error of a fold or a callback, or Ctrl-C, what is under way ends at once
+        finally:  # after an error in a fold or a callback, or Ctrl-C, running fits end at once
             cancelled = True
             pool.shutdown(cancel_futures=True)
-            for ended in under_way:  # a thread whose start was interrupted is one that the pool does not know
+            for ended in under_way:  # the pool does not know a thread whose start was interrupted
                 ended.wait()
     return results

@@ -1,4 +1,4 @@
-"""What `fastcov bench` measured, in a file: raw rounds, and the machine and settings they are of.
+"""Save and load the measurements of `fastcov bench`: raw rounds, and their machine and settings.
 
     {"format": 2, "kind": "fastcov bench", "suite": "quick", "started": "2025-01-31T12:00:00+00:00",
      "load": [0.1, 1.9], "machine": {...}, "settings": {"rounds": 25, "budget": 2.0, "threads": null, "peers": true},
@@ -7,7 +7,7 @@
                 "flops": 1.9e8, "nbytes": 9.6e6, "skipped": {"jax": "JAX is not installed"},
                 "repeats": 1.0}]}
 
-Nothing in it is derived from anything else in it, so that no two numbers can disagree.
+Nothing in the file is derived from other parts of it, so that no two numbers can disagree.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ from .._inputs.files import check_output, writing
 from .._version import __version__
 from .runs import FLOOR, NAIVE, OURS, case_name, ratio
 
-# Format 1 did not say which of NumPy and fastcov was imported first, and was of fastcov.
+# Format 1 did not say which of NumPy and fastcov was imported first; in its files it was fastcov.
 FORMAT, KIND = 2, "fastcov bench"
 SUFFIXES = (".json",)
-# Of all numbers, and the least of seconds: no clock is so fine, and ratios neither overflow nor underflow.
+# Largest number, and smallest time in seconds: no clock is that fine, and ratios neither overflow nor
+# underflow.
 LARGEST_NUMBER, SHORTEST = 1e100, 1e-12
-# The ratios of all pairs of rounds are held at once: 8 MB.
+# Most rounds: a comparison holds the ratios of all pairs of rounds at once, 8 MB.
 MOST_ROUNDS = 1000
-# What has to be known of a record before it can be compared with any other.
+# Packages whose versions must be known to compare a record with any other.
 VERSIONS = ("fastcov", "python", "numpy", "scipy", "numba", "llvmlite")
 
 
 @dataclasses.dataclass(frozen=True)
 class Timed:
-    """The rounds of a `Case`: seconds of each run, those of one place in two lists from one round."""
+    """The rounds of a `Case`: seconds of each run, with the same place in all lists for the same round."""
 
     operation: str
     shape: tuple[int, int]
@@ -54,10 +55,10 @@ class Timed:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What ran where, and all the rounds.
+    """A complete measurement: suite, machine, settings, and all rounds.
 
-    `load` is the load average before and after, `machine` what `_machine.machine` says, and `settings` are
-    those of `_run.run`.
+    `load` is the load average before and after, `machine` is the result of `_machine.machine`, and `settings`
+    are those of `_run.run`.
     """
 
     suite: str
@@ -73,27 +74,27 @@ def size(case: Timed, times: str = "x") -> str:
 
 
 def times_ours(case: Timed, run: str) -> float:
-    """How many times as long as ours a run takes."""
+    """Return how many times as long as fastcov a run takes."""
     return ratio(case.seconds[run], case.seconds[OURS])
 
 
 def others(case: Timed) -> list[str]:
-    """Runs that are neither ours nor naive nor the floor: what one would take instead."""
+    """Return the peers: runs that are neither fastcov nor the naive version nor the floor."""
     return [run for run in case.seconds if run not in (OURS, NAIVE, FLOOR)]
 
 
 def as_text(record: Record) -> str:
-    """The content of the file, one case a line."""
+    """Return the content of the file, one case per line."""
     head = {"format": FORMAT, "kind": KIND, **vars(record)}
     cases = ",\n".join(json.dumps(vars(case), allow_nan=False) for case in head.pop("cases"))
     return f'{json.dumps(head, allow_nan=False)[:-1]},\n"cases": [\n{cases}\n]}}\n'
 
 
 def save(record: Record, path: str | os.PathLike[str]) -> None:
-    """Write a record to a file, beside it and renamed."""
+    """Write a record to a temporary file, and rename that to `path`."""
     target = check_output(path, SUFFIXES)
     content = as_text(record).encode()
-    _parsed(content)  # what cannot be read is not written
+    _parsed(content)  # do not write a file that cannot be read
     with writing(target) as draft:
         draft.write_bytes(content)
 
@@ -106,7 +107,8 @@ def load(path: str | os.PathLike[str], name: str = "path") -> Record:
     OSError
         If there is no such file, or it cannot be read.
     ValueError
-        If it is none of `fastcov bench`, of a later format, or damaged: with the place in it.
+        If the file was not written by `fastcov bench`, has a later format, or is damaged; the error names the
+        place.
     """
     file = pathlib.Path(path)
     if file.is_dir():
@@ -135,7 +137,7 @@ def _parsed(content: bytes) -> Record:
         value = json.loads(content.decode(), parse_constant=_no_number, object_pairs_hook=_once)
     except _DamagedError:
         raise
-    except (ValueError, RecursionError) as error:  # json and UTF-8 say the place
+    except (ValueError, RecursionError) as error:  # errors of json and UTF-8 name the place
         raise _DamagedError(f"it is no JSON ({error}): measure or copy it again") from error
     if not isinstance(value, dict) or value.get("kind") != KIND:
         raise _DamagedError(f'it does not say "kind": "{KIND}": give another file')
@@ -163,7 +165,7 @@ def _parsed(content: bytes) -> Record:
 
 
 def _check_case(case: Timed, place: str, rounds: int) -> None:
-    """Raise where lists of a case contradict each other."""
+    """Raise an error if lists of a case contradict each other."""
     if OURS not in case.seconds:
         raise _DamagedError(f"{place}.seconds has no {OURS!r}")
     for run, times in case.seconds.items():
@@ -175,11 +177,11 @@ def _check_case(case: Timed, place: str, rounds: int) -> None:
             raise _DamagedError(f"{place}.skipped.{run} says why it did not run, and it did")
 
 
-# ---- what has to be where
+# ---- the structure of a file
 
 
 class _DamagedError(ValueError):
-    """What is wrong, and where."""
+    """A flaw in a file, and its place."""
 
 
 Check = Callable[[Any, str], None]
@@ -205,7 +207,7 @@ def _refuse(value: Any, place: str, wanted: str) -> NoReturn:
 
 
 def _kind(wanted: str, test: Callable[[Any], bool]) -> Check:
-    """A check of single values."""
+    """Return a check of single values."""
 
     def check(value: Any, place: str) -> None:
         if not test(value):
@@ -215,7 +217,7 @@ def _kind(wanted: str, test: Callable[[Any], bool]) -> Check:
 
 
 def _object(**fields: Check) -> Check:
-    """A check of objects with these fields and no others."""
+    """Return a check of objects with these fields and no others."""
 
     def check(value: Any, place: str) -> None:
         if not isinstance(value, dict):
@@ -236,7 +238,7 @@ def _require(names: Iterable[str], value: Mapping[str, Any], place: str) -> None
 
 
 def _named(inside: Check, **fields: Check) -> Check:
-    """A check of objects that have these fields and may have any others."""
+    """Return a check of objects with these fields and possibly others."""
 
     def check(value: Any, place: str) -> None:
         if not isinstance(value, dict):
@@ -250,7 +252,7 @@ def _named(inside: Check, **fields: Check) -> Check:
 
 
 def _list(inside: Check, length: int | None = None, least: int = 1) -> Check:
-    """A check of lists."""
+    """Return a check of lists."""
 
     def check(value: Any, place: str) -> None:
         if not isinstance(value, list):

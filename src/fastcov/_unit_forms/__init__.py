@@ -1,1 +1,1 @@
-"""Quadratic forms of stacks of small matrices, one a unit, and batches of positive definite ones."""
+"""Quadratic forms of stacks of small matrices, one per unit, and batches of positive-definite matrices."""

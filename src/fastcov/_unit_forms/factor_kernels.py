@@ -1,7 +1,7 @@
-"""Compiled code for stacks of small matrices, one a unit: Cholesky factors, their checks, solutions.
+"""Compiled code for stacks of small matrices, one per unit: Cholesky factors, their checks, solutions.
 
-As in `form_kernels`. What is factorised or solved is so in float64 whatever the dtype, in scratch of the
-size of one unit for each thread. Nothing is raised in a kernel: what is wrong comes out in arrays.
+Conventions are those of `form_kernels`. Factorisations and solutions run in float64 whatever the dtype, with
+scratch memory of the size of one unit for each thread. Kernels raise nothing: they report flaws in arrays.
 """
 
 from typing import Any
@@ -10,12 +10,13 @@ import numpy as np
 from numba import prange
 
 from .._compute.jit import Kernel, inner
-from .form_kernels import LANES, TILE
+from .form_kernels import MAX_PARALLEL_RUNS, TILE
 
-# Right-hand sides that are substituted at once: a row of them for each of the L columns.
+# Right-hand sides that are substituted at once, as the columns of Y.
 SIDES = 64
-# Places in the report on a matrix: the largest difference from its transpose, where (row I + column), and its
-# largest magnitude if there is one; the order of the first leading minor that is not positive, or 0; log det.
+# Places in the report on a matrix: the largest difference from its transpose, where it is (row I + column),
+# and the largest magnitude of the matrix if there is a difference; the order of the first leading minor that
+# is not positive, or 0; log det.
 SKEW, WHERE, SIZE, MINOR, LOGDET, REPORT = range(6)
 
 
@@ -23,8 +24,8 @@ SKEW, WHERE, SIZE, MINOR, LOGDET, REPORT = range(6)
 def upper_factor(U: Any) -> int:
     """Overwrite the upper triangle of U (d, d) with the transpose of its Cholesky factor. d^3 / 3 flops.
 
-    The order of the first leading minor that is not positive and finite, or 0. Four pivots at a time, so that
-    a row of the rest is read and written once for eight flops.
+    Returns the order of the first leading minor that is not positive and finite, or 0. It takes four pivots
+    at a time, so that each entry of the remaining rows is read and written once for eight flops.
     """
     d = len(U)
     for start in range(0, d, 4):
@@ -53,13 +54,13 @@ def upper_factor(U: Any) -> int:
 
 @Kernel
 def cholesky_factors(A, factors, reports):
-    """Lower Cholesky factors of the symmetric parts of A (Z, I, I), and reports on it.
+    """Compute lower Cholesky factors of the symmetric parts of A (Z, I, I), and a report on each matrix.
 
-    factors (Z, I, I), or (0, I, I) where they are not wanted. reports (Z, REPORT) in float64; a NaN or
-    infinity in A is a minor that is not positive. ZI^3 / 3 flops, one read of A.
+    factors is (Z, I, I), or (0, I, I) if they are not wanted. reports is (Z, REPORT) in float64; a NaN or an
+    infinity in A counts as a minor that is not positive. ZI^3 / 3 flops, one read of A.
     """
     d = A.shape[1]
-    lanes = min(LANES, len(A))
+    lanes = min(MAX_PARALLEL_RUNS, len(A))
     for lane in prange(lanes):
         U = np.empty((d, d))
         for z in range(np.intp(lane) * len(A) // lanes, (np.intp(lane) + 1) * len(A) // lanes):
@@ -98,10 +99,10 @@ def cholesky_factors(A, factors, reports):
 
 @Kernel
 def copied_factors(factors, out, flaws):
-    """Copies factors (Z, I, I); flaws[z] = 1 + the place (row I + column) of the first flaw, 0 without one.
+    """Copy factors (Z, I, I), and set flaws[z] to 1 + the place (row I + column) of the first flaw, or to 0.
 
-    That is a number above the diagonal that is not zero, one on it that is not positive, or one anywhere that
-    is not finite. One read and one write.
+    A flaw is a nonzero number above the diagonal, a number on it that is not positive, or any number that is
+    not finite. One read and one write.
     """
     d = factors.shape[1]
     for z in prange(len(factors)):
@@ -127,14 +128,14 @@ def copied_factors(factors, out, flaws):
 
 @Kernel
 def eigen_factors(vectors, values, factors, deviations, flaws):
-    """Cholesky factors of Q diag(values) Q^T, without that product: W = Q diag(sqrt(values)) = L V.
+    """Compute Cholesky factors of Q diag(values) Q^T without that product: Q diag(sqrt(values)) = W = L V.
 
-    V has orthonormal rows, by modified Gram-Schmidt of those of W, which gives an L that is as good as from
-    reflections (Bjorck 1967). vectors Q (Z, I, I), values (Z, I) in float64; deviations[z] = max |Q Q^T - 1|;
-    flaws[z] = 1 + the first row that nothing is left of, 0 without one. 4ZI^3 flops.
+    V has orthonormal rows, from modified Gram-Schmidt of the rows of W; its L is as accurate as that from
+    Householder reflections (Bjorck 1967). vectors is Q (Z, I, I), and values (Z, I) in float64. Sets
+    deviations[z] = max |Q Q^T - 1|, and flaws[z] to 1 + the first row that vanishes, or to 0. 4ZI^3 flops.
     """
     d = vectors.shape[1]
-    lanes = min(LANES, len(vectors))
+    lanes = min(MAX_PARALLEL_RUNS, len(vectors))
     for lane in prange(lanes):
         W, V = np.empty((d, d)), np.empty((d, d))
         for z in range(np.intp(lane) * len(vectors) // lanes, (np.intp(lane) + 1) * len(vectors) // lanes):
@@ -212,11 +213,11 @@ def substitute(L: Any, Y: Any) -> None:
 
 @Kernel
 def solutions(factors, rhs, out):
-    """out_lz = A_z^-1 rhs_lz. rhs and out (n, Z, I). 2nZI^2 flops, one read and one write."""
+    """Set out_lz = A_z^-1 rhs_lz. rhs and out are (n, Z, I). 2nZI^2 flops, one read and one write."""
     n, units, d = rhs.shape
     chunks = (n + SIDES - 1) // SIDES
     tasks = chunks * units
-    lanes = min(LANES, tasks)
+    lanes = min(MAX_PARALLEL_RUNS, tasks)
     for lane in prange(lanes):
         L, Y = np.empty((d, d)), np.empty((d, min(n, SIDES)))
         for t in range(np.intp(lane) * tasks // lanes, (np.intp(lane) + 1) * tasks // lanes):
@@ -236,9 +237,9 @@ def solutions(factors, rhs, out):
 
 @Kernel
 def inverses(factors, out):
-    """out_z = A_z^-1, to be made symmetric. factors and out (Z, I, I). 2ZI^3 flops."""
+    """Set out_z = A_z^-1, which is symmetric only to rounding. factors and out are (Z, I, I). 2ZI^3 flops."""
     units, d = factors.shape[:2]
-    lanes = min(LANES, units)
+    lanes = min(MAX_PARALLEL_RUNS, units)
     for lane in prange(lanes):
         L, Y = np.empty((d, d)), np.empty((d, d))
         for z in range(np.intp(lane) * units // lanes, (np.intp(lane) + 1) * units // lanes):
@@ -254,7 +255,7 @@ def inverses(factors, out):
 
 @Kernel
 def unit_lower(factors, out, pivots):
-    """L D L^T = A with ones on the diagonal of out_z = L; pivots (Z, I) are D. ZI^2 flops."""
+    """Compute A = L D L^T with ones on the diagonal of L: out_z = L, and pivots (Z, I) = D. ZI^2 flops."""
     d = factors.shape[1]
     for z in prange(len(factors)):
         for j in range(d):
@@ -269,7 +270,7 @@ def unit_lower(factors, out, pivots):
 
 @Kernel
 def square_norms(factors, out):
-    """out_z = ||L_z||^2 in float64. factors (Z, I, I). ZI^2 flops."""
+    """Set out_z = ||L_z||^2, in float64. factors is (Z, I, I). ZI^2 flops."""
     d = factors.shape[1]
     for z in prange(len(factors)):
         s = 0.0

@@ -1,8 +1,8 @@
-"""Compiled code for stacks of small matrices, one a unit: quadratic forms, their gradients, products.
+"""Compiled code for stacks of small matrices, one per unit: quadratic forms, their gradients, products.
 
-As in `_compute.kernels`: arrays in, arrays out, all C-contiguous and writeable, and callers and callees in
-one file. Matrices are (Z, I, I), lower Cholesky factors L with A = L L^T; inputs (n, Z, I). Products are in
-the precision of the data, sums over them in float64.
+As in `_compute.kernels`, kernels take and fill arrays that are C-contiguous and writeable, and callers and
+callees stay in one file. Matrices A are (Z, I, I), as are lower Cholesky factors L with A = L L^T; inputs are
+(n, Z, I). Products are in the precision of the data, sums over them in float64.
 """
 
 from typing import Any
@@ -12,14 +12,15 @@ from numba import prange
 
 from .._compute.jit import Kernel, inner
 
-# Rows of one unit that meet its matrix at once: as many as stay in the first-level cache (29 ms for 512 x 256
-# x 64 on one core, and 34 with four times as many), but no fewer than a BLAS call is worth, and so few that
-# there are TASKS of them where units are few.
+# Rows of one unit that are multiplied by its matrix at once: as many as stay in the first-level cache (29 ms
+# for 512 x 256 x 64 on one core, and 34 with four times as many), but enough to be worth a BLAS call, and few
+# enough that there are TASKS tasks even with few units.
 CHUNK_BYTES, CHUNK_ROWS, TASKS = 1 << 15, 64, 8
-# Threads take runs of tasks, each with buffers of its own: as many runs as there are cores, or a few times
-# that, and no more, as fresh memory costs.
-LANES = 64
-# Edge of the tiles in which a matrix meets its transpose, so that both stay in the first-level cache.
+# Threads take runs of tasks, each run with its own buffers. MAX_PARALLEL_RUNS is the largest number of runs:
+# about the number of cores or a few times that, and no more, because fresh memory costs time.
+MAX_PARALLEL_RUNS = 64
+# Edge of the tiles in which a matrix is averaged with its transpose, so that both stay in the first-level
+# cache.
 TILE = 32
 # Rows of a product that one task computes.
 PANEL = 128
@@ -27,23 +28,23 @@ PANEL = 128
 
 @inner
 def rows_at_once(n: Any, units: Any, d: Any, itemsize: Any) -> int:
-    """Rows of a unit's inputs (n, d) that meet its matrix at once."""
+    """Return how many rows of a unit's inputs (n, d) are multiplied by its matrix at once."""
     most = max(CHUNK_ROWS, min(CHUNK_BYTES // (itemsize * d), (n * units + TASKS - 1) // TASKS))
     return max(1, min(n, most))
 
 
 @Kernel
 def forms(inputs, mean, matrices, factored, out):
-    """out_lz = b^T A_z b with b = x_lz - mu_z; inf where it is beyond the dtype, or an input is not finite.
+    """Set out_lz = b^T A_z b with b = x_lz - mu_z, or inf if that overflows or an input is not finite.
 
-    inputs (n, Z, I), mean (Z, I) in float64, out (n, Z). matrices (Z, I, I) are A or, where `factored`, L,
+    inputs is (n, Z, I), mean (Z, I) in float64, out (n, Z). matrices (Z, I, I) holds A or, if `factored`, L,
     and then b^T A b = ||L^T b||^2. 2nZI^2 flops, one read of the inputs; the last sum is in float64.
     """
     n, units, d = inputs.shape
     step = rows_at_once(n, units, d, inputs.itemsize)
     chunks = (n + step - 1) // step
     tasks = chunks * units
-    lanes = min(LANES, tasks)
+    lanes = min(MAX_PARALLEL_RUNS, tasks)
     for lane in prange(lanes):
         B, P = np.empty((step, d), inputs.dtype), np.empty((step, d), inputs.dtype)
         for t in range(np.intp(lane) * tasks // lanes, (np.intp(lane) + 1) * tasks // lanes):
@@ -65,19 +66,19 @@ def forms(inputs, mean, matrices, factored, out):
 
 @Kernel
 def forms_and_gradients(inputs, mean, matrices, factored, weights, out, slopes, totals, sums):
-    """The same with what sum_lz w_lz out_lz changes by: slopes_lz = 2 w A b; adds sum_l w b b^T to totals_z.
+    """Compute the same, and the gradients of sum_lz w_lz out_lz.
 
-    Adds sum_l slopes_lz to sums_z, too. weights (n, Z); slopes (n, Z, I), or (0, Z, I) where they are not
-    wanted; totals (p, Z, I, I), or (p, Z, 0, 0), and sums (p, Z, I) in float64, each of p for a part of the
-    rows. 4nZI^2 flops, 6 where `factored`, and 2 less without totals; one read of the inputs and one write
-    of slopes.
+    Sets slopes_lz = 2 w A b, and adds sum_l w b b^T to totals_z and sum_l slopes_lz to sums_z. weights is
+    (n, Z), and slopes (n, Z, I), or (0, Z, I) if they are not wanted. totals is (p, Z, I, I), or (p, Z, 0, 0)
+    if not wanted, and sums (p, Z, I), both in float64, with one entry for each of p parts of the rows.
+    4nZI^2 flops, 6 if `factored`, and 2 less without totals; one read of the inputs and one write of slopes.
     """
     n, units, d = inputs.shape
     parts = len(totals)
-    # A total is added to once a chunk, which should not take longer than the product.
+    # Each chunk adds to a total once; that should not take longer than the chunk's product.
     step = min(n, max(rows_at_once(n, units, d, inputs.itemsize), d // 2))
     tasks = parts * units
-    lanes = min(LANES, tasks)
+    lanes = min(MAX_PARALLEL_RUNS, tasks)
     for lane in prange(lanes):
         B, P = np.empty((step, d), inputs.dtype), np.empty((step, d), inputs.dtype)
         Q = np.empty((step, d), inputs.dtype)
@@ -119,7 +120,7 @@ def forms_and_gradients(inputs, mean, matrices, factored, weights, out, slopes, 
 
 @Kernel
 def symmetric_parts(A, out):
-    """out_z = (A_z + A_z^T) / 2, symmetric to the bit; out may be A. A (Z, I, I). ZI^2 flops."""
+    """Set out_z = (A_z + A_z^T) / 2, symmetric to the bit. A is (Z, I, I); out may be A. ZI^2 flops."""
     d = A.shape[1]
     for z in prange(len(A)):
         for top in range(0, d, TILE):
@@ -133,7 +134,7 @@ def symmetric_parts(A, out):
 
 @Kernel
 def self_products(factors, out):
-    """out_z = L_z L_z^T, to be made symmetric. factors and out (Z, I, I). 2ZI^3 flops."""
+    """Set out_z = L_z L_z^T, symmetric only to rounding. factors and out are (Z, I, I). 2ZI^3 flops."""
     d = factors.shape[1]
     panels = (d + PANEL - 1) // PANEL
     for t in prange(panels * len(factors)):
@@ -144,7 +145,7 @@ def self_products(factors, out):
 
 @Kernel
 def lower_products(M, factors, out):
-    """out_z = the lower triangle of 2 M_z L_z. M, factors and out (Z, I, I). 2ZI^3 flops."""
+    """Set out_z to the lower triangle of 2 M_z L_z. M, factors and out are (Z, I, I). 2ZI^3 flops."""
     d = factors.shape[1]
     panels = (d + PANEL - 1) // PANEL
     for t in prange(panels * len(factors)):

@@ -1,4 +1,4 @@
-"""SPDBatch: a stack of symmetric positive-definite matrices, one a unit, held by their Cholesky factors."""
+"""SPDBatch: a stack of symmetric positive-definite matrices, one per unit, stored as Cholesky factors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .stacks import (  # fmt: skip
     check_stack,
     dtype_of,
     factorised,
-    most_apart,
+    max_eigenvalue_ratio,
     ready,
     reflected,
     refuse_factors,
@@ -42,11 +42,11 @@ from .stacks import (  # fmt: skip
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class SPDBatch:
-    """Symmetric positive-definite matrices A_z = L_z L_zᵀ, one a unit, held by their Cholesky factors.
+    """Symmetric positive-definite matrices A_z = L_z L_zᵀ, one per unit, stored as their Cholesky factors.
 
-    Whatever factors with a positive diagonal are changed to, the matrices stay positive definite: so they are
-    what is trained. Made by `from_cholesky`, `from_eigen`, `from_matrices` or `random`, and not changed
-    thereafter.
+    L Lᵀ is positive definite for any factor L with a positive diagonal, so L is the natural parameter to
+    train. Make a batch with `from_cholesky`, `from_eigen`, `from_matrices` or `random`; it does not change
+    afterwards.
 
     Attributes
     ----------
@@ -55,15 +55,15 @@ class SPDBatch:
     shape : tuple
         (Z, I, I).
     dtype : numpy.dtype
-        float32 or float64: that of the factors and of all that is of their size.
+        float32 or float64: the dtype of the factors and of all results of their size.
 
     Notes
     -----
-    4ZI² or 8ZI² bytes. Factorisations and solutions run in float64, on one unit a thread up to I = 256, and
-    above that one unit after another with LAPACK; results are rounded to `dtype`. Products are summed in
-    `dtype`. All that is done with factors holds for any that are normal numbers, but where A, A⁻¹ or D leave
-    the range of the dtype (factors beyond 1e±154 in float64, 1e±19 in float32) their entries are infinite or
-    zero.
+    A batch takes 4ZI² or 8ZI² bytes. Factorisations and solutions run in float64, on one unit a thread up to
+    I = 256, and above that one unit after another with LAPACK; results are rounded to `dtype`. Products are
+    summed in `dtype`. Every operation on factors is valid if these are normal numbers. Where A, A⁻¹ or D
+    leave the range of the dtype (factors beyond 1e±154 in float64, 1e±19 in float32) their entries are
+    infinite or zero.
 
     Examples
     --------
@@ -88,14 +88,14 @@ class SPDBatch:
 
     @classmethod
     def _of(cls, factors: Array) -> SPDBatch:
-        """The batch of factors that are known to be some, C-contiguous and its own."""
+        """Make a batch of factors known to be valid and C-contiguous, without a copy; the batch owns them."""
         batch = object.__new__(cls)
         object.__setattr__(batch, "_factors", factors)
         return batch
 
     @classmethod
     def from_cholesky(cls, factors: ArrayLike) -> SPDBatch:
-        """The matrices L Lᵀ.
+        """Make the matrices L Lᵀ from their factors.
 
         Parameters
         ----------
@@ -105,8 +105,8 @@ class SPDBatch:
         Raises
         ------
         TypeError, ValueError
-            If it is not a real, finite array of that shape, or a factor has a number above its diagonal that
-            is not zero or one on it that is not positive: the error names unit, row and column.
+            If `factors` is not a real, finite array of that shape, or a factor has a nonzero number above its
+            diagonal or a number on it that is not positive: the error names unit, row and column.
         """
         given = check_stack("factors", factors)
         own = np.empty(given.shape, dtype_of(given))
@@ -119,26 +119,29 @@ class SPDBatch:
 
     @classmethod
     def from_eigen(cls, vectors: ArrayLike, values: ArrayLike) -> SPDBatch:
-        """The matrices Q Λ Qᵀ, from eigenvectors and eigenvalues.
+        """Make the matrices Q Λ Qᵀ from eigenvectors and eigenvalues.
 
-        A is not formed: with W = Q Λ^½ = L V, V of orthonormal rows, A = L Lᵀ. The factor is that of a matrix
-        Q Λ Qᵀ whose W differs by rounding, also where the largest eigenvalue is 1e16 times the smallest and
-        more, and a Cholesky factorisation of A would break down; not beyond ε⁻², of the dtype of the factors:
-        2e31 in float64, 7e13 in float32. Of smaller eigenvalues rounding leaves nothing.
+        A is not formed. W = Q Λ^½ = L V, where V has orthonormal rows, gives A = L Lᵀ. The factor is exact
+        for a W that differs by rounding (it is backward stable), even if the largest eigenvalue is 1e16 times
+        the smallest or more, where a Cholesky factorisation of A would break down. The limit is a ratio of
+        ε⁻², for the dtype of the factors: 2e31 in float64, 7e13 in float32. Smaller eigenvalues are lost to
+        rounding.
 
         Parameters
         ----------
         vectors : array_like, shape (Z, I, I)
-            Q: orthogonal, with one eigenvector a column.
+            Q: orthogonal, with one eigenvector per column.
         values : array_like, shape (Z, I)
-            Λ: positive, in units of A. Squares of their roots are summed: between 1e-290 and 1e290.
+            Λ: positive, in units of A, and between 1e-290 and 1e290, because squares of their roots are
+            summed.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is not a real, finite array of the right shape, a value is not positive (names unit
-            and place), or a Q not orthogonal to rounding (names the unit); or if the values of a unit are
-            further apart than ε⁻² (names it and them), or so small that nothing is left of a row of W.
+            If an argument is not a real, finite array of the right shape, a value is not positive (the error
+            names unit and place), or a Q is not orthogonal to rounding (it names the unit); or if the values
+            of a unit are further apart than ε⁻² (it names the unit and the values), or so small that a row of
+            W vanishes.
 
         Notes
         -----
@@ -184,19 +187,19 @@ class SPDBatch:
 
     @classmethod
     def from_matrices(cls, matrices: ArrayLike) -> SPDBatch:
-        """The matrices themselves, checked and factorised.
+        """Check the matrices, and factorise them.
 
         Parameters
         ----------
         matrices : array_like, shape (Z, I, I)
-            Symmetric to rounding, of which the symmetric part is taken, and positive definite.
+            Positive definite and symmetric to rounding; their symmetric part is taken.
 
         Raises
         ------
         TypeError, ValueError
-            If it is not a real, finite array of that shape; if a matrix is not symmetric: names the unit, the
-            largest difference and where; or not positive definite: names the first such unit, its smallest
-            eigenvalue, and how many there are.
+            If `matrices` is not a real, finite array of that shape; if a matrix is not symmetric (the error
+            names the unit, the largest difference and its place); or if one is not positive definite (it
+            names the first such unit, its smallest eigenvalue, and how many there are).
 
         Notes
         -----
@@ -214,7 +217,7 @@ class SPDBatch:
         dtype: DTypeLike = np.float64,
         rng: Any = 0,
     ) -> SPDBatch:
-        """Random matrices Q Λ Qᵀ: Q uniform over rotations and reflections, log Λ uniform.
+        """Draw random matrices Q Λ Qᵀ: Q is uniform over rotations and reflections, and log Λ uniform.
 
         Parameters
         ----------
@@ -223,19 +226,19 @@ class SPDBatch:
         condition : float, default 10.0
             Eigenvalues lie between condition^∓½; at most ε⁻², which is 2e31 in float64 and 7e13 in float32.
         dtype : float32 or float64
-            Of the factors, which are computed in float64.
+            The dtype of the factors, which are computed in float64.
         rng : int or numpy.random.Generator, default 0
-            Seed; the same one, the same matrices.
+            Seed; the same seed gives the same matrices.
 
         Raises
         ------
         TypeError, ValueError
-            If a number is out of its range, or `dtype` another.
+            If a number is out of range, or `dtype` is neither float32 nor float64.
 
         Notes
         -----
-        Some 8ZI³ flops. Q of the QR factorisation of normal numbers, which is uniform in the sense of Haar
-        but for the signs of its columns (Mezzadri 2007), and those cancel in A.
+        About 8ZI³ flops. Q comes from the QR factorisation of normal numbers. It has the Haar distribution
+        except for the signs of its columns (Mezzadri 2007), and those cancel in A.
         """
         Z, d = check_whole("n_units", n_units, 0), check_whole("n_inputs", n_inputs, 1)
         spread = check_nonnegative("condition", condition)
@@ -244,7 +247,7 @@ class SPDBatch:
                 f"Argument 'condition' must be at least 1, not {condition!r}: 1 gives the identity."
             )
         kept = check_dtype(dtype)
-        if spread > (most := most_apart(kept)):
+        if spread > (most := max_eigenvalue_ratio(kept)):
             raise ValueError(
                 f"Argument 'condition' must be at most {most:.3g}, not {spread:.3g}: factors of dtype {kept} "
                 f"hold no more; {'lower it' if kept == np.float64 else 'lower it, or use float64'}."
@@ -281,7 +284,7 @@ class SPDBatch:
         return f"SPDBatch: {Z} {'matrix' if Z == 1 else 'matrices'} of {d} x {d}, {self.dtype}"
 
     def matrices(self) -> Array:
-        """A = L Lᵀ (Z, I, I), symmetric to the bit. 2ZI³ flops."""
+        """Return A = L Lᵀ (Z, I, I), symmetric to the bit. 2ZI³ flops."""
         out = np.empty_like(self._factors)
         with blas_for(0.0):
             kernels.self_products(self._factors, out, size=out.size * out.shape[1])
@@ -289,7 +292,7 @@ class SPDBatch:
         return out
 
     def inverse(self) -> Array:
-        """A⁻¹ (Z, I, I), symmetric to the bit. 2ZI³ flops."""
+        """Return A⁻¹ (Z, I, I), symmetric to the bit. 2ZI³ flops."""
         out = np.empty_like(self._factors)
         Z, d = self.shape[:2]
         if d > LARGE:
@@ -302,43 +305,43 @@ class SPDBatch:
         return out
 
     def ldl(self) -> tuple[Array, Array]:
-        """(L, D) with A = L diag(D) Lᵀ: L (Z, I, I) has ones on its diagonal, D (Z, I) > 0. ZI² flops."""
+        """Return (L, D) with A = L diag(D) Lᵀ: L (Z, I, I) has a unit diagonal, D (Z, I) > 0. ZI² flops."""
         out, pivots = np.empty_like(self._factors), np.empty(self.shape[:2], self.dtype)
         factor_kernels.unit_lower(self._factors, out, pivots, size=out.size)
         return out, pivots
 
     def logdet(self) -> NDArray[np.float64]:
-        """Log det A = 2 Σ_i log L_ii (Z,), in float64. ZI logarithms."""
+        """Return log det A = 2 Σ_i log L_ii (Z,), in float64. ZI logarithms."""
         return 2.0 * np.log(np.diagonal(self._factors, axis1=1, axis2=2), dtype=np.float64).sum(axis=1)
 
     def trace(self) -> NDArray[np.float64]:
-        """Tr A = ‖L‖²_F (Z,), the sum of the eigenvalues, in float64. ZI² flops."""
+        """Return tr A = ‖L‖²_F (Z,), the sum of the eigenvalues, in float64. ZI² flops."""
         out = np.empty(len(self))
         factor_kernels.square_norms(self._factors, out, size=self._factors.size)
         return out
 
     def solve(self, rhs: ArrayLike) -> Array:
-        """A_z⁻¹ y_z for each unit.
+        """Return A_z⁻¹ y_z for each unit.
 
         Parameters
         ----------
         rhs : array_like, shape (Z, I) or (L, Z, I)
-            y, one vector a unit, or L samples of them.
+            y: one vector per unit, or L samples of these.
 
         Returns
         -------
         ndarray of the shape of `rhs`
-            float32 where both are.
+            float32 if both the batch and `rhs` are, else float64.
 
         Raises
         ------
         TypeError, ValueError
-            If `rhs` is not a real, finite array of such a shape.
+            If `rhs` is not a real, finite array of one of these shapes.
 
         Notes
         -----
-        2I² flops a vector, forward and backward substitution in float64; beside the solution, memory of some
-        MB that does not grow with L, and 8ZI² bytes where a float32 batch meets a `rhs` of float64: a copy.
+        2I² flops per vector, for forward and backward substitution in float64. Besides the solution it takes
+        a few MB that do not grow with L, and 8ZI² bytes for a copy of a float32 batch if `rhs` is float64.
         """
         forms = (("unit", "input"), ("sample", "unit", "input"))
         given = check_array("rhs", rhs, *forms, empty=True)
@@ -365,18 +368,18 @@ class SPDBatch:
         return out
 
     def factor_gradient(self, gradient: ArrayLike) -> Array:
-        """The gradient with respect to L of a function of A: the lower triangle of (M + Mᵀ) L.
+        """Return the gradient of a function of A with respect to L: the lower triangle of (M + Mᵀ) L.
 
         Parameters
         ----------
         gradient : array_like, shape (Z, I, I)
-            M, its gradient with respect to A, as `quadratic_forms_and_gradients` gives it.
+            M, the function's gradient with respect to A, as `quadratic_forms_and_gradients` returns it.
 
         Returns
         -------
         ndarray, shape (Z, I, I)
-            Zero above the diagonal. With t_i = log L_ii trained in place of L_ii, multiply its diagonal by
-            L_ii.
+            Zero above the diagonal. If you train t_i = log L_ii in place of L_ii, multiply the diagonal of
+            this gradient by L_ii.
 
         Raises
         ------
@@ -395,7 +398,7 @@ class SPDBatch:
         return self._factor_gradient(check_finite("gradient", given, MATRIX, self.dtype))
 
     def _factor_gradient(self, M: Array) -> Array:
-        """The same of any M in the dtype: what comes of infinity and NaN is that of the arithmetic."""
+        """Do the same for any M in the dtype; infinity and NaN propagate as in the arithmetic."""
         symmetric, out = np.empty_like(M), np.empty_like(M)
         with blas_for(0.0), np.errstate(over="ignore", invalid="ignore"):
             kernels.symmetric_parts(M, symmetric, size=M.size)

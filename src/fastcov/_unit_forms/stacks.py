@@ -1,4 +1,4 @@
-"""Stacks of matrices, one a unit: their checks, and what is done with them one block or unit at a time."""
+"""Check stacks of matrices, one per unit, and process them one block or one unit at a time."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .form_kernels import symmetric_parts
 
 Array = NDArray[Any]
 
-# Above this order LAPACK factorises and solves, one unit after another, on the threads of BLAS.
+# Above this order LAPACK factorises and solves one unit after another, with the threads of BLAS.
 LARGE = 256
-# What is converted of an array that is not as the kernels want it, and the flops of one call of a kernel:
-# some 0.1 s, so that Ctrl-C is answered in between.
+# Bytes that are converted at a time of an array that the kernels cannot read as it is, and flops in one call
+# of a kernel: about 0.1 s, so that Ctrl-C is answered in between.
 BLOCK_BYTES, BLOCK_FLOPS = 1 << 24, 1 << 33
 
 MATRIX = ("unit", "row", "column")
 
 
 def check_stack(name: str, value: Any) -> Array:
-    """Matrices (Z, I, I), real; Z may be 0."""
+    """Return a real array of matrices (Z, I, I), or raise; Z may be 0."""
     array = check_array(name, value, MATRIX, empty=True)
     if array.shape[1] != array.shape[2] or array.shape[1] == 0:
         raise ValueError(
@@ -37,14 +37,14 @@ def check_stack(name: str, value: Any) -> Array:
 
 
 def check_finite(name: str, array: Array, axes: tuple[str, ...], dtype: DTypeLike = np.float64) -> Array:
-    """A real array as the kernels want it, without NaN or infinity."""
+    """Return a real array in the layout of the kernels; raise if it has a NaN or an infinity."""
     if array.size and (error := nonfinite(name, array, axes)):
         raise error
     return ready(array, dtype)
 
 
 def dtype_of(*arrays: Array) -> np.dtype[Any]:
-    """What real arrays are computed with: float32 where all are at most that."""
+    """Return the dtype to compute in: float32 if no array is more precise, else float64."""
     single = all(a.dtype.kind == "f" and a.dtype.itemsize <= 4 for a in arrays)
     return np.dtype(np.float32 if single else np.float64)
 
@@ -56,7 +56,7 @@ def check_flag(name: str, value: Any) -> bool:
 
 
 def check_dtype(dtype: Any) -> np.dtype[Any]:
-    """float32 or float64."""
+    """Return the dtype, which must be float32 or float64."""
     try:
         found = None if dtype is None else np.dtype(dtype)
     except (TypeError, ValueError, SyntaxError):
@@ -67,13 +67,13 @@ def check_dtype(dtype: Any) -> np.dtype[Any]:
     return found
 
 
-def most_apart(dtype: np.dtype[Any]) -> float:
-    """How many times the smallest eigenvalue the largest may be: ε⁻², beyond which its root is rounding."""
+def max_eigenvalue_ratio(dtype: np.dtype[Any]) -> float:
+    """Return the largest ratio of eigenvalues, ε⁻²: beyond it the root of the smallest is rounding error."""
     return float(np.finfo(dtype).eps) ** -2
 
 
 def check_eigenvalues(eigenvalues: NDArray[np.float64], dtype: np.dtype[Any]) -> None:
-    """Raise for 'values' (Z, I) that are not positive, or that factors in the dtype do not hold together."""
+    """Raise if 'values' (Z, I) are not positive, or too far apart for factors in the dtype."""
     if not (eigenvalues > 0).all():
         z, i = np.argwhere(~(eigenvalues > 0))[0]
         raise ValueError(
@@ -81,7 +81,7 @@ def check_eigenvalues(eigenvalues: NDArray[np.float64], dtype: np.dtype[Any]) ->
             "(counted from 0): a covariance that is singular has no inverse; add to its eigenvalues."
         )
     smallest, largest = eigenvalues.min(axis=1), eigenvalues.max(axis=1)
-    most = most_apart(dtype)
+    most = max_eigenvalue_ratio(dtype)
     lost = np.flatnonzero(smallest < largest / most)
     if len(lost):
         z, single = lost[0], dtype == np.float32
@@ -93,13 +93,13 @@ def check_eigenvalues(eigenvalues: NDArray[np.float64], dtype: np.dtype[Any]) ->
 
 
 def ready(array: Array, dtype: DTypeLike) -> Array:
-    """The array as the kernels want it; a copy where it is not."""
+    """Return the array in the layout of the kernels, copied if it is not."""
     with np.errstate(over="ignore"):  # a long double beyond float64 becomes infinite
         return np.require(array, dtype, ["C", "A", "W"])
 
 
 def blocks(array: Array, dtype: np.dtype[Any], flops: int) -> Iterator[tuple[slice, Array]]:
-    """Rows, each of which takes so many flops, and array[rows] as `ready`; good until the next one."""
+    """Yield slices of rows, of `flops` each row, and array[rows] as by `ready`, valid until the next."""
     n, flags = len(array), array.flags
     step = max(1, BLOCK_FLOPS // max(1, flops))
     buffer = None
@@ -116,7 +116,7 @@ def blocks(array: Array, dtype: np.dtype[Any], flops: int) -> Iterator[tuple[sli
 
 
 def factorised(given: Array, *, keep: bool, dtype: DTypeLike | None = None) -> tuple[Array, Array, Array]:
-    """Checks 'matrices': their symmetric parts, as the kernels want them; L if it is to be kept; log det."""
+    """Check 'matrices'; return symmetric parts for the kernels, L (empty unless `keep`), and log det."""
     A = ready(given, dtype or dtype_of(given))
     Z, d = A.shape[:2]
     reports, factors = np.zeros((Z, kernels.REPORT)), np.zeros((Z if keep else 0, d, d), A.dtype)
@@ -124,7 +124,7 @@ def factorised(given: Array, *, keep: bool, dtype: DTypeLike | None = None) -> t
         for z in range(Z):
             reports[z] = _factor(A[z], factors[z : z + keep])
     else:
-        with np.errstate(over="ignore", invalid="ignore"):  # for kernels that are interpreted
+        with np.errstate(over="ignore", invalid="ignore"):  # needed if kernels are interpreted
             kernels.cholesky_factors(A, factors, reports, size=A.size * (d // 4 + 1))
     skews, sizes = reports[:, kernels.SKEW], reports[:, kernels.SIZE]
     wrong = (reports[:, kernels.MINOR] > 0) | (skews > rounding(given) * sizes)
@@ -138,13 +138,13 @@ def factorised(given: Array, *, keep: bool, dtype: DTypeLike | None = None) -> t
 
 
 def rounding(given: Array) -> float:
-    """What the entries of a product of matrices of this order and dtype may be off by, relatively."""
+    """Return the relative rounding error of the entries of a product of matrices of this order and dtype."""
     single = given.dtype.kind == "f" and given.dtype.itemsize < 8
     return 8 * given.shape[-1] * float(np.finfo(given.dtype if single else np.float64).eps)
 
 
 def _factor(A: Array, factor: Array) -> Array:
-    """The report on a large matrix; its factor into `factor` (1, I, I)."""
+    """Return the report on a large matrix, and write its factor to `factor` (1, I, I)."""
     L, report = A.astype(np.float64), np.zeros(kernels.REPORT)
     if not np.array_equal(L, L.T):
         with np.errstate(invalid="ignore", over="ignore"):
@@ -162,7 +162,7 @@ def _factor(A: Array, factor: Array) -> Array:
 
 
 def _refuse(given: Array, reports: Array) -> NoReturn:
-    """Raise for matrices that the reports show not to be symmetric and positive definite."""
+    """Raise an error for matrices that are not symmetric and positive definite, as their reports show."""
     if error := nonfinite("matrices", given, MATRIX):
         raise error
     skews = reports[:, kernels.SKEW]
@@ -187,7 +187,7 @@ def _refuse(given: Array, reports: Array) -> NoReturn:
 
 
 def refuse_factors(given: Array, flaws: NDArray[np.intp]) -> NoReturn:
-    """Raise for 'factors' that have flaws, as `copied_factors` counts them."""
+    """Raise an error for 'factors' with flaws, in the numbering of `copied_factors`."""
     if error := nonfinite("factors", given, MATRIX):
         raise error
     z = int(np.flatnonzero(flaws)[0])
@@ -201,12 +201,12 @@ def refuse_factors(given: Array, flaws: NDArray[np.intp]) -> NoReturn:
 
 
 def reflected(Q: Array, values: Array) -> tuple[Array, float, int]:
-    """The factor of a large Q Λ Qᵀ, what Q is off from orthogonal, and the first row that is lost, plus 1."""
+    """Factorise a large Q Λ Qᵀ; return L, the deviation of Q Qᵀ from 1, and 1 + the first lost row, or 0."""
     gram = blas.self_product(Q)
     deviation = float(np.abs(np.tril(gram) - np.eye(len(Q))).max())
     if not deviation <= 1.0:
         return Q, deviation, 0
-    # Fortran's order is that of the transpose, of which W = L V is the QR factorisation.
+    # W.T has the Fortran order that LAPACK wants, and W = L V is its QR factorisation, transposed.
     W = Q * np.sqrt(values)
     (R,) = scipy.linalg.qr(W.T, mode="r", overwrite_a=True, check_finite=False)
     R *= np.where(np.diagonal(R) < 0, -1.0, 1.0)[:, np.newaxis]

@@ -1,7 +1,7 @@
 """The command line: `fastcov demo`, `fit`, `report`, `cv`, `test`, `path`, `plan`, `doctor` and `bench`.
 
-Results go to stdout, messages to stderr. Whatever is wrong with the input is one line and exit
-code 2. Numba, SciPy and matplotlib are imported by the commands that need them, so that --help is
+Results go to stdout, messages to stderr. An error in the input prints one line, and the exit code is
+2. Numba, SciPy and matplotlib are imported only by the commands that need them, so that --help is
 instant.
 """
 
@@ -13,7 +13,7 @@ from .._version import __version__
 from ._bench import bench
 from ._demo import demo
 from ._fit import fit_command, report_command
-from ._group import Doors
+from ._group import ErrorReportingGroup
 from ._options import RELATIVE_RIDGE as RELATIVE_RIDGE
 from ._studies import cv_command, path_command
 from ._test import test_command
@@ -21,7 +21,7 @@ from ._tools import doctor, plan_command
 
 
 @click.group(
-    cls=Doors,
+    cls=ErrorReportingGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -31,15 +31,15 @@ def main(ctx: click.Context) -> None:
     """Fit one gain per channel that turns one population's covariance into another's.
 
     \b
-    fastcov demo                                  what it does, on simulated responses
-    fastcov fit X.npy --responses Y.npy           gains from two recordings
-    fastcov report X.npy --responses Y.npy        the same, as a page that explains it
-    fastcov cv X.npy --responses Y.npy            which ridge and method predict held-out conditions
-    fastcov test X.npy --responses Y.npy          whether gains predict, against shuffled conditions
-    fastcov path X.npy --responses Y.npy          how gains leave one as the ridge falls
-    fastcov plan 100000 100                       what a fit of that size takes
-    fastcov doctor                                what the installation is like
-    fastcov bench --quick                         how fast it is here, beside what else there is
+    fastcov demo                                  see what fastcov does, on simulated responses
+    fastcov fit X.npy --responses Y.npy           fit gains to two recordings
+    fastcov report X.npy --responses Y.npy        fit gains, and write a page that explains them
+    fastcov cv X.npy --responses Y.npy            find which ridge and method predict held-out conditions
+    fastcov test X.npy --responses Y.npy          test prediction against shuffled conditions
+    fastcov path X.npy --responses Y.npy          see how gains depart from one as the ridge falls
+    fastcov plan 100000 100                       estimate time and memory of a fit of this size
+    fastcov doctor                                check the installation
+    fastcov bench --quick                         measure speed here, and compare with alternatives
     """  # noqa: D301  (click ends a paragraph at a real backspace)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())

@@ -1,4 +1,4 @@
-"""A command that begins again in a process that imports NumPy before fastcov, as nearly all programs do."""
+"""Restart a command in a process that imports NumPy before fastcov, as nearly all programs do."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import NoReturn
 
 from .._compute.environment import NUMPY_FIRST, as_given
 
-# The path is that of this process, and not one with the folder that it happens to be in.
+# The new process gets the path of this one, without the current folder.
 _CODE = (
     "import sys; sys.path[:] = {path!r}; import numpy; "
     "from fastcov.cli import main; main(prog_name='fastcov')"
 )
 
 
-def numpy_first() -> None:
-    """Does not return where this process began with fastcov; where it began with NumPy, as if nothing were.
+def restart_with_numpy_first() -> None:
+    """Restart this process with NumPy first and do not return, unless NumPy was already imported first.
 
-    The variables that fastcov set are taken back: they would reach NumPy's BLAS as if they were the user's.
-    The process stays the same one where the system lets it, and so do its streams, its exit code and whom
-    Ctrl-C reaches.
+    Environment variables that fastcov set are restored: NumPy's BLAS would otherwise read them as if the user
+    had set them. The process is replaced if the system allows it, so that its streams and its exit code stay
+    the same, and Ctrl-C reaches it.
     """
     if NUMPY_FIRST:
         return
@@ -35,7 +35,7 @@ def numpy_first() -> None:
 
 
 def _beside(command: list[str]) -> NoReturn:
-    """The same where a process cannot become another: wait for it, also after Ctrl-C, which reaches both."""
+    """Start a child if this process cannot be replaced; wait for it even after Ctrl-C, which reaches both."""
     with subprocess.Popen(command, env=as_given()) as process:
         while True:
             try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from ._again import numpy_first
+from ._again import restart_with_numpy_first
 from ._files import save_figure
 from ._group import say
 from ._options import FIGURES
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 RATIOS = "ratios"
 SUITES = ("quick", "standard", "full")
-# As `_bench._compare.ACROSS` has them, which --help must not import NumPy for.
+# A copy of `_bench._compare.ACROSS`, because --help must not import NumPy.
 ACROSS = (
     "machine", "fastcov", "python", "numpy", "scipy", "numba", "peers", "blas", "threads", "environment",
     "cases",
@@ -29,7 +29,7 @@ ACROSS = (
 
 
 class Finite(click.FloatRange):
-    """A range of numbers without those that no comparison refuses, as nan and an open end's inf."""
+    """A range of finite numbers; it also refuses nan, which passes comparisons, and inf at an open end."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         found = super().convert(value, param, ctx)
@@ -38,23 +38,24 @@ class Finite(click.FloatRange):
         return found
 
 
-@click.group("bench", invoke_without_command=True, short_help="Measure how fast it is here, and compare.")
-@click.option("--suite", type=click.Choice(SUITES), help="What to measure.  [default: standard]")
-@click.option("--quick", is_flag=True, help="The same as --suite quick, under a minute.")
-@click.option("--only", metavar="REGEX", help="Only the cases in whose name this is found, as in 'gram|loss' "
-              "or '^fit .*float32'; see --list.")  # fmt: skip
+@click.group("bench", invoke_without_command=True, short_help="Measure speed on this machine, and compare.")
+@click.option("--suite", type=click.Choice(SUITES), help="Set of cases to measure.  [default: standard]")
+@click.option("--quick", is_flag=True, help="The same as --suite quick; takes less than a minute.")
+@click.option("--only", metavar="REGEX", help="Measure only cases whose names match, such as 'gram|loss' or "
+              "'^fit .*float32'; see --list.")  # fmt: skip
 @click.option("--rounds", type=click.IntRange(1, 1000), default=50, show_default=True,
-              help="At most; in each, all implementations of all cases take their turn.")  # fmt: skip
+              help="Most rounds. In each round, all implementations of all cases take a turn.")  # fmt: skip
 @click.option("--budget", type=Finite(0, min_open=True), help="Seconds for a case, on average.  "
               "[default: 1, 10 and 60 for the three suites]")  # fmt: skip
-@click.option("--threads", type=click.IntRange(1), help="For Numba and BLAS.  [default: as the process has]")
-@click.option("--no-peers", is_flag=True, help="Leave out what one would take instead, as scikit-learn.")
-@click.option("--json", "json_file", metavar="FILE", help="Save all rounds, to compare with: .json.")
-@click.option("--figure", metavar="FILE", help="Draw seconds by size, and beside it, with _float32 in its "
-              "name, those of float32 where both are measured, and with _ratios all relative to fastcov: "
-              ".png, .pdf or .svg.")  # fmt: skip
-@click.option("--markdown", is_flag=True, help="Print the table for a page.")
-@click.option("--list", "listing", is_flag=True, help="Print the names of the cases, and measure none.")
+@click.option("--threads", type=click.IntRange(1), help="Threads for Numba and BLAS.  [default: those of the "
+              "process]")  # fmt: skip
+@click.option("--no-peers", is_flag=True, help="Leave out alternatives to fastcov, such as scikit-learn.")
+@click.option("--json", "json_file", metavar="FILE", help="Save all rounds for later comparison: .json.")
+@click.option("--figure", metavar="FILE", help="Draw seconds by size: .png, .pdf or .svg. Further files are "
+              "written beside it: with _float32 in the name, float32 if both dtypes are measured; with "
+              "_ratios, all times relative to fastcov.")  # fmt: skip
+@click.option("--markdown", is_flag=True, help="Print the table in Markdown.")
+@click.option("--list", "listing", is_flag=True, help="Print the names of the cases, and measure nothing.")
 @click.pass_context
 def bench(
     ctx: click.Context,
@@ -70,11 +71,11 @@ def bench(
     markdown: bool,
     listing: bool,
 ) -> None:
-    """Measure the operations on this machine beside what else would do the same.
+    """Measure the operations on this machine beside alternative implementations.
 
-    Each is timed beside the naive NumPy version, the bare BLAS or LAPACK work, and what one would
-    take instead, in the same rounds; first it is checked that all give the right result. It is measured
-    in a process that imports NumPy before fastcov, as nearly all programs do.
+    Each operation is timed in the same rounds as the naive NumPy version, the bare BLAS or LAPACK work,
+    and the alternatives from other packages. First all results are checked. The measurement runs in a
+    process that imports NumPy before fastcov, as nearly all programs do.
 
     \b
     fastcov bench --quick
@@ -88,7 +89,7 @@ def bench(
         raise click.UsageError(f"Give one of --quick and --suite {suite}, not both.")
     name = "quick" if quick else suite or "standard"
     if ctx.obj["process"] and not listing:
-        numpy_first()
+        restart_with_numpy_first()
 
     from .._bench import _cases
 
@@ -122,7 +123,7 @@ def bench(
 
 
 def _chosen(keys: list[Key], only: str | None, suite: str) -> list[Key]:
-    """The cases of a suite whose names match."""
+    """Return the cases of a suite whose names match."""
     if only is None:
         return keys
     try:
@@ -144,7 +145,7 @@ def _name(key: Key) -> str:
 
 
 def _refuse_options(ctx: click.Context) -> None:
-    """Raise for options of what is measured before the name of a command that measures nothing."""
+    """Raise an error for options of measurements that precede a command that measures nothing."""
     given = [
         option.opts[-1]
         for option in ctx.command.params
@@ -158,7 +159,7 @@ def _refuse_options(ctx: click.Context) -> None:
 
 
 def _pictures(figure: str, keys: list[Key]) -> dict[str, pathlib.Path]:
-    """Where the figures go, by precision and "ratios", checked before anything is measured."""
+    """Return the paths of the figures, by precision and "ratios"; check them before anything is measured."""
     from .. import plot
     from .._inputs.files import check_output
 
@@ -183,29 +184,29 @@ def _draw(record: Record, pictures: dict[str, pathlib.Path]) -> None:
             say("Warning", f"{path} was not drawn: nothing ran beside fastcov.")
 
 
-@bench.command(short_help="Fail where an operation became slower from one file to another.")
+@bench.command(short_help="Fail if an operation became slower from one file to another.")
 @click.argument("before", metavar="BEFORE.json")
 @click.argument("after", metavar="AFTER.json")
 @click.option("--fail-above", type=Finite(1, 100, min_open=True), default=1.1, show_default=True,
-              help="Times as long as before that an operation may take.")  # fmt: skip
+              help="Largest allowed ratio of an operation's time to its time before.")  # fmt: skip
 @click.option("--across", type=click.Choice(ACROSS), multiple=True,
-              help="Compare over this difference, which is otherwise refused. May be given several "
-              "times.")  # fmt: skip
+              help="Compare in spite of this difference, which is otherwise refused. May be given "
+              "several times.")  # fmt: skip
 @click.pass_context
 def compare(ctx: click.Context, before: str, after: str, fail_above: float, across: tuple[str, ...]) -> None:
     """Say which operations became slower between two files of 'fastcov bench --json'.
 
-    Seconds mean little where others use the machine, so times are taken relative to the bare BLAS or
-    LAPACK work (or else the naive version) that ran beside them in the same rounds. The interval is at
+    Seconds mean little if others use the machine, so times are taken relative to the bare BLAS or
+    LAPACK work (or else the naive version) that ran in the same rounds. The confidence interval is at
     99 %.
 
     \b
     Exit codes:
       0  nothing became slower by more than --fail-above
-      1  something did: above the line, and surely slower
-      2  something cannot be told: a damaged file, another machine, other versions or threads, a case
-         that one file has not, or more noise than the line allows
-    A slower operation beside others that cannot be told is 1. Nothing passes that was not compared.
+      1  some operation did: above the limit, and significantly slower
+      2  some comparison is impossible: a damaged file, another machine, other versions or threads, a
+         case that is missing from one file, or too much noise for the limit
+    If both 1 and 2 apply, the exit code is 1. No case passes without a comparison.
     """  # noqa: D301
     from .._bench._compare import NOISY, SLOWER, UNSURE
     from .._bench._compare import compare as compared

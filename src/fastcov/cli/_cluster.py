@@ -1,4 +1,4 @@
-"""The Dask cluster that a command was told of, or that it starts for itself."""
+"""Connect to the Dask cluster given to a command, or start one for the command."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any
 
 import click
 
-# Seconds for a scheduler to answer, for workers to start, and for either to let go.
+# Timeouts in seconds: for a scheduler to answer, for workers to start, and for either to close.
 ANSWERS, STARTS, ENDS = 5.0, 60.0, 5.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """Where arrays are loaded to."""
+    """A cluster that arrays are loaded onto."""
 
     client: Any
 
     def load(self, spec: str, array: Any, name: str) -> Any:
-        """An array in a file, or of one, with its names: its chunks on the workers."""
+        """Load an array in a file, or one read from it, onto the workers in chunks; keep its names."""
         from .._inputs.labels import Labelled
         from .._rows.chunked import Chunked
         from .._rows.shared_files import as_dask
@@ -33,12 +33,12 @@ class Cluster:
             return dataclasses.replace(array, values=self.load(spec, array.values, name))
         n_threads = sum(self.client.nthreads().values())
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sending large graph")  # of what is in memory here: once
+            warnings.filterwarnings("ignore", "Sending large graph")  # an array in memory here is sent once
             return Chunked.of(name, as_dask(spec, array, n_threads=n_threads, name=name), self.client)
 
 
 def cluster_of(address: str | None, n_workers: int | None) -> Cluster | None:
-    """The cluster that is asked for, until the command ends; None where none is."""
+    """Return the requested cluster, which closes when the command ends; None if none is requested."""
     if address is None and n_workers is None:
         return None
     from .._inputs.optional import optional
@@ -51,7 +51,7 @@ def cluster_of(address: str | None, n_workers: int | None) -> Cluster | None:
 
 @contextlib.contextmanager
 def _client(address: str | None, n_workers: int | None) -> Iterator[Any]:
-    """A client, and workers of its own where there is no address: both are gone in the end."""
+    """Yield a client, with its own workers if there is no address; close both at the end."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet())
         client = _connected(address) if address is not None else stack.enter_context(_local(n_workers or 1))
@@ -64,7 +64,7 @@ def _connected(address: str) -> Any:
 
     try:
         return Client(address, timeout=ANSWERS)
-    except Exception as error:  # of whatever kind: of the system, of the address, of what else is there
+    except Exception as error:  # the system, the address, or another service there may raise anything
         cause = " ".join(str(error).split()) or type(error).__name__
         raise click.UsageError(
             f"--dask must be the address of a Dask scheduler, as tcp://host:8786, and none answers at "
@@ -74,12 +74,12 @@ def _connected(address: str) -> Any:
 
 @contextlib.contextmanager
 def _local(n_workers: int) -> Iterator[Any]:
-    """A client of processes of one thread each on this machine, which share the memory there is."""
+    """Yield a client of processes on this machine, with one thread each, that share the available memory."""
     from distributed import Client, LocalCluster
 
     from .._inputs.validation import available_memory
 
-    with _uninterrupted():
+    with _block_sigint():
         cluster = LocalCluster(
             n_workers=n_workers, threads_per_worker=1, processes=True, silence_logs=logging.CRITICAL,
             memory_limit=available_memory() // n_workers,
@@ -90,22 +90,22 @@ def _local(n_workers: int) -> Iterator[Any]:
         client.wait_for_workers(n_workers, timeout=STARTS)
         yield client
     finally:
-        with _uninterrupted():
+        with _block_sigint():
             cluster.close(timeout=ENDS)
 
 
 @contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until the end, and processes that are started meanwhile never see it.
+def _block_sigint() -> Iterator[None]:
+    """Block Ctrl-C until the end, and permanently in processes that are started meanwhile.
 
-    A terminal sends it to all of them, and each would tell of it; this one ends them.
+    A terminal sends Ctrl-C to all processes, and each would report it; this process ends the others.
     """
     if sys.platform == "win32":
         yield
         return
     from multiprocessing import resource_tracker
 
-    resource_tracker.ensure_running()  # its start would let Ctrl-C through again
+    resource_tracker.ensure_running()  # if started later, it would let Ctrl-C through
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -115,7 +115,7 @@ def _uninterrupted() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Only fastcov says what is wrong, once."""
+    """Silence Dask, so that only fastcov reports an error, once."""
     from distributed.versions import VersionMismatchWarning
 
     loggers = [logging.getLogger(name) for name in ("distributed", "distributed.client")]
@@ -124,7 +124,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", VersionMismatchWarning)  # what matters is looked at
+            warnings.simplefilter("ignore", VersionMismatchWarning)  # fastcov checks the versions that matter
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

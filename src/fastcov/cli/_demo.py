@@ -1,4 +1,4 @@
-"""`fastcov demo`: everything, on simulated responses."""
+"""`fastcov demo`: fit, score and draw simulated responses."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from .._results.fit import Fit
     from ..datasets import Simulation
 
-# The order in which they are drawn; of the line search the table says enough.
+# Methods in the order in which they are drawn; the table says enough about the line search.
 _DRAWN = ("exact", "linear", "diagonal")
-# As few as give a p of 0.05: some seconds.
+# The smallest number of shuffles that can give p = 0.05; they take a few seconds.
 _SHUFFLES = 19
 
 
 @click.command()
-@click.option("--output", default="demo.png", show_default=True, help="Figure of the fits: .png, .pdf or "
-              ".svg.")  # fmt: skip
+@click.option("--output", default="demo.png", show_default=True, help="Figure of the fits: .png, .pdf "
+              "or .svg.")  # fmt: skip
 @click.option("--cv-output", metavar="FILE", help="Figure of held-out conditions and of the path.  [default: "
-              "beside the other, with _cv in its name]")  # fmt: skip
-@click.option("--data", metavar="FILE.npz", help="Save the simulated X, Y, S and gains, to try the other "
-              "commands on.")  # fmt: skip
+              "beside the first figure, with _cv in its name]")  # fmt: skip
+@click.option("--data", metavar="FILE.npz", help="Save the simulated X, Y, S and gains, to try other "
+              "commands on them.")  # fmt: skip
 @click.option("--channels", type=click.IntRange(2), default=148, show_default=True,
               help="Channels to simulate.")  # fmt: skip
 @click.option("--conditions", type=click.IntRange(4), default=48, show_default=True,
               help="Conditions to simulate.")  # fmt: skip
 @click.option("--noise", type=click.FloatRange(0), default=0.5, show_default=True,
-              help="Of the output, over its signal.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the simulation.")
+              help="Noise of the output, as a fraction of its signal.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the simulation.")
 @click.option("--relative-ridge", type=click.FloatRange(0), default=RELATIVE_RIDGE, show_default=True,
               help="Ridge over the largest eigenvalue of the Gram matrix of the atoms.")  # fmt: skip
 def demo(
@@ -49,9 +49,9 @@ def demo(
 ) -> None:
     """Simulate responses, fit gains by every method, and draw the fits.
 
-    The first table compares losses, lower being better: of gains of one, of each method, and of the
-    gains that the simulation used. The second says how well the covariance of conditions is predicted
-    that were held out, at each ridge, beside baselines and 19 studies of shuffled conditions.
+    The first table compares the losses of gains of one, of each method, and of the gains that the
+    simulation used; lower is better. The second table says how well the covariance of held-out
+    conditions is predicted at each ridge, beside baselines and 19 studies of shuffled conditions.
 
     \b
     fastcov demo --data demo.npz
@@ -73,8 +73,8 @@ def demo(
 
     simulation = datasets.simulate(channels, conditions, rng=seed, noise=noise)
     X, S = simulation.X, simulation.S
-    warnings.simplefilter("ignore", OvershootWarning)  # tables and figures show how far
-    # From the worst to the best.
+    warnings.simplefilter("ignore", OvershootWarning)  # tables and figures show the overshoot
+    # Methods from the worst to the best.
     methods = ("diagonal", "linear", "line-search", "exact")
     fits = {name: fit(X, S, relative_ridge=relative_ridge, method=name) for name in methods}
     folds = min(5, conditions // 2)
@@ -97,7 +97,7 @@ def demo(
 
 
 def _losses(simulation: Simulation, fits: dict[str, Fit]) -> str:
-    """A table of the exact loss of each fit, of gains of one, and of the true gains."""
+    """Make a table of the exact loss of each fit, of gains of one, and of the true gains."""
     import numpy as np
 
     from .._exact_loss.loss import loss

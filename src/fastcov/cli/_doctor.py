@@ -1,4 +1,4 @@
-"""What `fastcov doctor` looks at: versions, threads, BLAS, cache, memory, and a fit checked by hand."""
+"""Examine the installation for `fastcov doctor`: versions, threads, BLAS, cache, memory, and a test fit."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ from .._compute.system import (
 from .._fit import fit
 from .._inputs.validation import available_memory
 
-# The fit of the check and its dense twin solve a system with a condition number of 1e3 at most.
+# Largest difference in the self-check: the fit and its dense counterpart solve a system with a condition
+# number of at most 1e3.
 TOLERANCE = 1e-10
 
 
 def examine() -> dict[str, Any]:
-    """Everything that is reported, by section; `warnings` holds what hurts, each with its remedy."""
+    """Return the report by section; `warnings` lists the problems, each with its remedy."""
     check = _self_check()
     folder = cache_folder()
     report: dict[str, Any] = {
@@ -51,7 +52,7 @@ def examine() -> dict[str, Any]:
 
 
 def complaints(report: dict[str, Any]) -> list[str]:
-    """What in a report hurts, one line each."""
+    """List the problems in a report, one line each."""
     found = []
     usable, threads = report["cores"]["usable"], report["numba"]["threads"]
     if not report["self_check"]["passed"]:
@@ -89,7 +90,7 @@ def complaints(report: dict[str, Any]) -> list[str]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report for reading."""
+    """Format the report for people."""
     cores, cache, check = report["cores"], report["cache"], report["self_check"]
     compiled = report["numba"]
     layer = compiled["layer"] or "not needed"
@@ -114,7 +115,7 @@ def table(report: dict[str, Any]) -> str:
 
 
 def _self_check() -> float:
-    """Largest difference between a small fit and its dense solution, relative to the largest δ."""
+    """Return the largest difference between a small fit and its dense solution, relative to the largest δ."""
     simulation = datasets.simulate(40, 8)
     X, S = simulation.X, simulation.S
     centred = X - X.mean(axis=0)

@@ -1,4 +1,4 @@
-"""What commands read and write."""
+"""Read the input files of commands, and write their results."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from ._cluster import Cluster
 
 HDF5 = (".h5", ".hdf5")
-# 9 inches at 200 dots each are sharp at twice the 900 pixels of a README.
+# Dots per inch: 9 inches are then sharp at twice the 900 pixels of a README.
 DPI = 200
 
 
 def outputs(
     results: str | None, figure: str | None, read: Sequence[str | None]
 ) -> tuple[pathlib.Path | None, pathlib.Path | None]:
-    """Where results and figure go, checked before anything is read."""
+    """Return the paths of results and figure; check them before anything is read."""
     from .._inputs.files import check_output
     from .._inputs.optional import optional
 
@@ -45,27 +45,30 @@ def outputs(
 
 
 @dataclasses.dataclass(frozen=True)
-class Naming:
-    """Where arrays are loaded to, and where the names of their channels and conditions are."""
+class InputNames:
+    """The sources of names of channels and conditions, and the cluster that arrays are loaded onto."""
 
     channels: str | None
     conditions: str | None
-    id_column: str | None  # of which tables the first column is names: x, y or both
-    cluster: Cluster | None  # where X and Y are loaded to
+    id_column: str | None  # the tables whose first column is names: x, y or both
+    cluster: Cluster | None  # the cluster that X and Y are loaded onto
 
     def open(self, spec: str, name: str) -> Any:
-        """An array, with the names that its file has."""
+        """Open an array, with the names in its file."""
         from .._inputs.files import open_named
 
         array = open_named(spec, name=name, id_column=self.named(name))
         return array if self.cluster is None or name == "S" else self.cluster.load(spec, array, name)
 
     def named(self, name: str) -> bool:
-        """Whether the first column of the table of an argument is names, as the user says."""
+        """Return whether the user declares the first column of an argument's table to be names."""
         return self.id_column in ("both", "x" if name == "X" else "y")
 
     def hint(self, specs: dict[str, str], arrays: dict[str, Any]) -> str:
-        """The --id-column to give, where two tables by name differ by one column that may be ids, or was."""
+        """Suggest an --id-column if one table has an extra column, because a column of ids was read as data.
+
+        It also suggests one in the opposite case, if a column of data was read as names.
+        """
         narrow, wide = sorted(arrays, key=lambda name: int(arrays[name].shape[1]))
         if arrays[wide].shape[1] - arrays[narrow].shape[1] != 1:
             return ""
@@ -77,7 +80,7 @@ class Naming:
         return ""
 
     def open_input(self, spec: str) -> Any:
-        """X, with its names from the options, or else its own."""
+        """Open X, with names from the options, or else its own."""
         from .._inputs.labels import Labelled, Labels
         from .._inputs.name_files import read_names
         from .._rows.responses import check_responses
@@ -104,7 +107,7 @@ def _is_table(spec: str) -> bool:
 
 
 def _ids(column: Any) -> bool:
-    """Whether the cells of a column look like ids: words, or whole numbers from 0, each once."""
+    """Return whether the cells of a column look like ids: words, or whole numbers >= 0 without repeats."""
     import numpy as np
 
     try:
@@ -115,15 +118,15 @@ def _ids(column: Any) -> bool:
     return whole and bool(numbers.min() >= 0) and 2 < len(numbers) == len(np.unique(numbers))
 
 
-def open_responses(x: str, y: str | None, center: bool, naming: Naming) -> tuple[Any, Any]:
-    """X, and Y with the same conditions in the same order where it is asked for."""
+def open_responses(x: str, y: str | None, center: bool, naming: InputNames) -> tuple[Any, Any]:
+    """Open X, and Y if it is given, with the conditions of X in the same order."""
     from .._model.problem import Problem
     from .._model.target import aligned
 
     X = naming.open_input(x)
     if y is None:
         return X, None
-    given = Problem.of(X, center=center)  # what is wrong with X is said of X
+    given = Problem.of(X, center=center)  # so that an error in X names X
     Y = naming.open(y, "Y")
     if Y.ndim == 2 and Y.shape[1] != X.shape[1]:
         raise ValueError(
@@ -134,9 +137,9 @@ def open_responses(x: str, y: str | None, center: bool, naming: Naming) -> tuple
 
 
 def open_target(
-    x: str, responses: str | None, target: str | None, center: bool, naming: Naming, *, drawn: bool
+    x: str, responses: str | None, target: str | None, center: bool, naming: InputNames, *, drawn: bool
 ) -> tuple[Any, dict[str, Any]]:
-    """X, and what its gains are fitted to: S, or the responses, in the order of its conditions."""
+    """Open X, and the S or responses that its gains are fitted to, in the order of its conditions."""
     from .._inputs.labels import Labels, by_condition
 
     X, Y = open_responses(x, responses, center, naming)
@@ -149,7 +152,7 @@ def open_target(
 
 
 def read_labels(path: str, n: int, option: str = "--groups") -> list[str]:
-    """A label for each of n conditions, one a line."""
+    """Read a label for each of n conditions, one per line."""
     from .._inputs.name_files import read_lines
 
     labels = read_lines(path, option)
@@ -162,13 +165,13 @@ def read_labels(path: str, n: int, option: str = "--groups") -> list[str]:
 
 
 def names_of(fit: Fit | None) -> dict[str, Any]:
-    """Names of channels and conditions, where there are any."""
+    """Return the names of channels and conditions, if there are any."""
     names = {} if fit is None else {"channel_names": fit.channels, "condition_names": fit.conditions}
     return {name: list(each) for name, each in names.items() if each is not None}
 
 
 def fit_record(fit: Fit) -> dict[str, Any]:
-    """All of a fit but its covariance, by name."""
+    """Return everything in a fit except its covariance, by name."""
     N, D = fit.stats["shape"]
     scalars = ("loss", "loss_at_one", "overshoots", "r2", "ridge", "relative_ridge", "residual", "status")
     return {
@@ -186,7 +189,7 @@ def fit_record(fit: Fit) -> dict[str, Any]:
 
 
 def save_fit(path: pathlib.Path, fit: Fit) -> None:
-    """Save a fit: whole, or as a table of its gains."""
+    """Save a complete fit, or a table of its gains."""
     from .._results.frames import fit_table
 
     if path.suffix.lower() == ".csv":
@@ -199,7 +202,7 @@ def save_fit(path: pathlib.Path, fit: Fit) -> None:
 def save_record(
     path: pathlib.Path, what: str, record: Mapping[str, Any], tables: Callable[[], Iterable[Table]]
 ) -> None:
-    """Save a record as arrays without pickle, what is None as NaN; or tables of the same columns as one."""
+    """Save a record as arrays without pickle, with NaN for None; or join tables with the same columns."""
     import numpy as np
 
     from .._inputs.container import write_entries
@@ -214,13 +217,13 @@ def save_record(
 
 
 def _texts(value: Any) -> Any:
-    """Names that are numbers beside names that are not become texts, as arrays have them."""
+    """Convert numbers in a mixed list of names to text, because an array has one type."""
     mixed = isinstance(value, list) and any(isinstance(each, str) for each in value)
     return [str(each) for each in value] if mixed else value
 
 
 def write_table(path: pathlib.Path, tables: Iterable[Table]) -> None:
-    """Tables of the same columns as one, with all digits."""
+    """Write tables with the same columns as one table, with all digits."""
     from .._inputs.files import writing
 
     with writing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
@@ -244,11 +247,11 @@ def print_json(record: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can say; NaN and infinity become null."""
+    """Convert a value to types that JSON can represent; NaN and infinity become null."""
     if isinstance(value, Mapping):
         return {str(name): _plain(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
-    if hasattr(value, "tolist"):  # of NumPy
+    if hasattr(value, "tolist"):  # a NumPy array or number
         return _plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value

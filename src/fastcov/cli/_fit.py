@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ._cluster import cluster_of
-from ._files import Naming, fit_record, open_target, outputs, print_json, save_figure, save_fit
+from ._files import InputNames, fit_record, open_target, outputs, print_json, save_figure, save_fit
 from ._group import say
 from ._options import (
     RELATIVE_RIDGE,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A fit as the command line asks for it, by the names of `fit_options`."""
+    """The options of a fit on the command line, by the names of `fit_options`."""
 
     responses: str | None
     target: str | None
@@ -60,7 +60,7 @@ class Request:
 
     @classmethod
     def of(cls, **given: Any) -> Request:
-        """What was asked for, if it makes sense, with the default ridge."""
+        """Check the given options, and add the default ridge."""
         asked = cls(**given)
         exactly_one("--responses", asked.responses, "--target", asked.target)
         if asked.ridge is None and asked.relative_ridge is None:
@@ -76,7 +76,7 @@ class Request:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What fits of any method and ridge share."""
+        """Return the arguments that fits of any method and ridge share."""
         return {
             "center": self.center, "solver": self.solver, "tol": self.tol, "rank": self.rank,
             "max_iterations": self.max_iterations, "bounds": bounds_of(self.lower, self.upper),
@@ -85,18 +85,18 @@ class Request:
         }  # fmt: skip
 
     def files(self, x: str) -> list[str]:
-        """What is read, X and its target first."""
+        """List the files that are read, X and its target first."""
         files = (x, self.responses, self.target, self.channels, self.conditions, pairs_file(self.pairs))
         return [file for file in files if file is not None]
 
     def open(self, x: str, *, drawn: bool) -> tuple[Any, dict[str, Any]]:
-        """X, and what its gains are fitted to."""
+        """Open X, and the target that its gains are fitted to."""
         cluster = cluster_of(self.dask, self.dask_workers)
-        naming = Naming(self.channels, self.conditions, self.id_column, cluster)
+        naming = InputNames(self.channels, self.conditions, self.id_column, cluster)
         return open_target(x, self.responses, self.target, self.center, naming, drawn=drawn)
 
     def study(self, X: Any, of: dict[str, Any], **asked: Any) -> CrossValidation:
-        """The study that chooses the ridge, or at the ridge that was given."""
+        """Cross-validate to choose the ridge, or at the given ridge."""
         from .._studies.cross_validation import cross_validate
 
         options = {name: value for name, value in self.options.items() if name != "rank"}
@@ -111,7 +111,7 @@ class Request:
         )  # fmt: skip
 
     def fit(self, x: str, X: Any, of: dict[str, Any], cv: CrossValidation | None = None) -> Fit:
-        """The fit, which keeps what it was made from, at the ridge that a study chose where there is one."""
+        """Fit at the ridge that a study chose, if there is one; the fit keeps its inputs."""
         from .._fit import fit
 
         ridge, relative_ridge = self.ridge, self.relative_ridge
@@ -144,15 +144,15 @@ class Request:
 def fit_command(x: str, output: str | None, figure: str | None, as_json: bool, **given: Any) -> None:
     """Fit gains to a file of responses.
 
-    X holds one row a channel, one column a condition. Y has the same conditions, and channels of its
-    own: the conditions in the same order or, where X and Y both name them, in any.
+    X has one row per channel and one column per condition. Y has its own channels and the same
+    conditions, in the same order or, if both X and Y name them, in any order.
 
     Files: name.npy, name.npz:key, name.mat:key, name.csv, name.tsv, name.h5:dataset, or a folder
-    name.zarr (name.zarr:array in a group). The key may be left out where there is no choice. X and Y in
-    .npy, .h5 and .zarr may be larger than memory. A table may have a header row, of names of conditions,
-    and a first column of names of channels; numbers there are data, unless the corner is empty or, in the
-    first column, --id-column x, y or both is given. Names that only count from 0 are
-    none; the same numbers in another order are aligned with them.
+    name.zarr (name.zarr:array in a group). The key may be omitted if there is only one choice. X and Y in
+    .npy, .h5 and .zarr may be larger than memory. A table may have a header row with names of conditions,
+    and a first column with names of channels. Numbers there are read as data, unless the corner is empty
+    or, for the first column, --id-column x, y or both is given. Numbers that only count from 0 are not
+    names, but the same numbers in another order are aligned with them.
 
     \b
     fastcov fit data.npz:glomeruli --responses data.npz:mitral --relative-ridge 0.1 --plot fit.png
@@ -164,7 +164,7 @@ def fit_command(x: str, output: str | None, figure: str | None, as_json: bool, *
     fitted = asked.fit(x, X, of)
     cv = fitted.stats.get("cv")
 
-    # Files come first: a reader of stdout that leaves early costs nothing.
+    # Write files first, so that they are complete even if the reader of stdout closes it early.
     if results is not None:
         save_fit(results, fitted)
     if picture is not None:
@@ -174,7 +174,7 @@ def fit_command(x: str, output: str | None, figure: str | None, as_json: bool, *
 
         others = [other for other in ("linear", "diagonal") if other != asked.method]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", OvershootWarning)  # nobody asked for these
+            warnings.simplefilter("ignore", OvershootWarning)  # the user did not ask for these fits
             fits = {asked.method: fitted} | {
                 other: fit(X, **of, ridge=fitted.ridge, method=other, **asked.options) for other in others
             }
@@ -187,7 +187,7 @@ def fit_command(x: str, output: str | None, figure: str | None, as_json: bool, *
 
 
 def _cv_record(cv: CrossValidation, method: str) -> dict[str, Any]:
-    """What chose the ridge."""
+    """Return the scores that chose the ridge."""
     found = cv.verdicts()[method]
     return {
         "relative_ridges": cv.ridges, "score": cv.score, "pooled": cv.summary(method)[0], "r2": cv.r2,
@@ -201,21 +201,21 @@ def _cv_record(cv: CrossValidation, method: str) -> dict[str, Any]:
 @fit_options
 @problem_options
 @click.option("--output", metavar="FILE.html", default="report.html", show_default=True, help="The page.")
-@click.option("--title", help="Of the page.  [default: the names of the files]")
+@click.option("--title", help="Title of the page.  [default: the names of the files]")
 @click.option(
     "--explain/--no-explain",
     default=True,
     show_default=True,
-    help="Whether to say why gains are what they are, from the linear fit with the same ridge.",
+    help="Whether to explain the gains, from the linear fit with the same ridge.",
 )
-@click.option("--channel", metavar="NAME|NUMBER", help="Whose gain is taken apart, by its name, or by its "
-              "number from 0.  [default: the gain that is furthest from one]")  # fmt: skip
-@click.option("--repeats", type=click.IntRange(1), help="Draw the folds of held-out conditions so many "
-              "times.  [default: 1]")  # fmt: skip
-@click.option("--shuffles", type=click.IntRange(0), help="So many times, with the conditions of Y in random "
-              "order: for p-values.  [default: 0]")  # fmt: skip
-@click.option("--nested", is_flag=True, help="Let folds within each fold choose its ridge, and say how far "
-              "the choice of the best flatters its score.")  # fmt: skip
+@click.option("--channel", metavar="NAME|NUMBER", help="The channel whose gain is decomposed, by name or by "
+              "number, counted from 0.  [default: the one with the gain furthest from one]")  # fmt: skip
+@click.option("--repeats", type=click.IntRange(1), help="How often to draw the folds of held-out "
+              "conditions.  [default: 1]")  # fmt: skip
+@click.option("--shuffles", type=click.IntRange(0), help="Number of repetitions with the conditions of Y in "
+              "random order, for p-values.  [default: 0]")  # fmt: skip
+@click.option("--nested", is_flag=True, help="Choose the ridge of each fold by inner folds, and say how much "
+              "choosing the best ridge inflates its score.")  # fmt: skip
 def report_command(
     x: str,
     output: str,
@@ -227,12 +227,13 @@ def report_command(
     nested: bool,
     **given: Any,
 ) -> None:
-    """Fit gains to a file of responses, and write a report: one HTML page that needs nothing else.
+    """Fit gains to a file of responses, and write a report: one self-contained HTML page.
 
-    With --ridge cv it begins with a verdict: whether gains predict conditions that were held out, beside
-    baselines, and with --shuffles how surely. --repeats, --shuffles or --nested with another ridge hold out
-    conditions at that ridge. It shows covariances, gains, and why these gains, and says what each number
-    means; it can be read on a phone, and printed. X, Y and the files they are in are as for 'fastcov fit'.
+    With --ridge cv, the report begins with a verdict: whether gains predict held-out conditions better
+    than baselines, and with --shuffles how certain this is. With another ridge, --repeats, --shuffles or
+    --nested hold out conditions at that ridge. The page shows and explains covariances and gains, and says
+    what each number means; it can be read on a phone, and printed. X, Y and their files are as for
+    'fastcov fit'.
 
     \b
     fastcov report data.npz:glomeruli --responses data.npz:mitral --method exact --ridge cv --shuffles 99
@@ -266,10 +267,10 @@ def report_command(
         from .._explaining.explain import explain as explained
         from .._results.overshoot import OvershootWarning
 
-        S = fitted.target()  # in the order of X
+        S = fitted.target()  # in the order of the conditions of X
         try:
             with warnings.catch_warnings():
-                if fitted.overshoots:  # which has been said
+                if fitted.overshoots:  # already reported
                     warnings.simplefilter("ignore", OvershootWarning)
                 why = explained(X, S, fitted.ridge, center=asked.center, memory_budget=asked.memory_budget)
         except (ValueError, MemoryError) as error:
@@ -282,7 +283,7 @@ def report_command(
 
 
 def _channel(given: str, names: Sequence[Any] | None, n: int) -> Any:
-    """A name that is known, or else a number from 0."""
+    """Return the channel with this name, or else with this number, counted from 0."""
     for name in names or ():
         if str(name) == given:
             return name

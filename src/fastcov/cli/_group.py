@@ -1,4 +1,4 @@
-"""What a user can put right is one line on stderr and an exit code."""
+"""Report errors that a user can fix in one line on stderr, with an exit code."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, NoReturn
 
 import click
 
-# What a user can put right, or has to know; anything else is a defect and keeps its traceback.
+# Errors that a user can fix, or has to know about; any other error is a bug and keeps its traceback.
 _REPORTED = (ValueError, TypeError, KeyError, MemoryError, OSError, ImportError, RuntimeError)
 
 
-class Doors(click.Group):
-    """A group that reports whatever its user can put right in one line and an exit code."""
+class ErrorReportingGroup(click.Group):
+    """A group of commands that reports an error that the user can fix in one line, with an exit code."""
 
     def main(
         self,
@@ -26,7 +26,7 @@ class Doors(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        # Whether this is a process of its own, which may end, or become another.
+        # Whether the command has its own process, which it may end or replace.
         extra.setdefault("obj", {"process": args is None})
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
@@ -35,32 +35,32 @@ class Doors(click.Group):
             hint = f" See '{context.command_path} --help'." if context else ""
             say("Error", error.format_message() + hint)
             code = 2
-        except click.Abort:  # Ctrl-C before a command has begun
+        except click.Abort:  # Ctrl-C before a command has started
             code = 130
         if standalone_mode:
             if code == 130:
-                _leave_calls()
+                _exit_during_lapack_call()
             sys.exit(code or 0)
         return code
 
     def invoke(self, ctx: click.Context) -> Any:
         with warnings.catch_warnings():
-            warnings.simplefilter("always", UserWarning)  # ConvergenceWarning is one; see the imports
+            warnings.simplefilter("always", UserWarning)  # includes ConvergenceWarning; see the imports
             warnings.showwarning = _show_warning
             try:
                 return super().invoke(ctx)
             except KeyboardInterrupt:
                 _stop(ctx, "interrupted.", 130)
-            except click.exceptions.Exit:  # a RuntimeError, and how a command ends with a code
+            except click.exceptions.Exit:  # a RuntimeError by which a command ends with an exit code
                 raise
             except _REPORTED as error:
                 if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                    raise  # whoever read has left, as `| head` does; click ends quietly
+                    raise  # the reader closed the pipe, as `| head` does; click ends quietly
                 _stop(ctx, str(error) or f"{type(error).__name__}: use smaller arrays.", 2)
 
 
-def _leave_calls() -> None:
-    """After Ctrl-C, end at once where Python would wait for a long call of LAPACK, which nothing can end."""
+def _exit_during_lapack_call() -> None:
+    """After Ctrl-C, exit at once if Python would wait for a long LAPACK call, which cannot be interrupted."""
     calls = sys.modules.get("fastcov._compute.blas")
     if calls is not None and calls.in_background:
         sys.stdout.flush()

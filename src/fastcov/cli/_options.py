@@ -1,4 +1,4 @@
-"""Options that commands share, and the kinds of their values."""
+"""Options that commands share, and the types of their values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# A cautious start on recordings and simulations; at smaller ones the linear fit may overshoot.
+# A cautious ridge for recordings and simulations; with a smaller one the linear fit may overshoot.
 RELATIVE_RIDGE = 0.1
 FIGURES = (".png", ".pdf", ".svg")
 RESULTS = (".npz", ".csv", ".h5", ".hdf5")
@@ -21,7 +21,7 @@ ID_COLUMNS = ("x", "y", "both")
 
 
 class Bytes(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in newer versions only
-    """A number of bytes, as 2e9, 500MB, 1.5 GB or 2GiB."""
+    """A number of bytes, such as 2e9, 500MB, 1.5 GB or 2GiB."""
 
     name = "BYTES"
 
@@ -34,7 +34,7 @@ class Bytes(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generi
 
 
 class Ridges(click.ParamType):  # type: ignore[type-arg, unused-ignore]
-    """Ridges, as 0.01,0.1,1."""
+    """A list of ridges, such as 0.01,0.1,1."""
 
     name = "LIST"
 
@@ -52,7 +52,7 @@ class Ridges(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
 
 class RidgeOrCv(click.ParamType):  # type: ignore[type-arg, unused-ignore]
-    """A ridge, or the word that asks for the best on held-out conditions."""
+    """A ridge, or "cv", which chooses the best on held-out conditions."""
 
     name = "RIDGE"
 
@@ -66,7 +66,7 @@ class RidgeOrCv(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
 
 def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
-    """One decorator of several, in the order in which --help lists them."""
+    """Combine several decorators into one, in the order in which --help lists them."""
 
     def decorate(command: F) -> F:
         for option in reversed(options):
@@ -77,12 +77,12 @@ def _together(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 
 responses_option = click.option(
-    "--responses", metavar="Y", help="Responses of the other population. Their covariance, its trace scaled "
-    "to that of X, is the target.",
+    "--responses", metavar="Y", help="Responses of the other population. The target is their covariance, "
+    "scaled to the trace of the covariance of X.",
 )  # fmt: skip
 target_option = click.option(
     "--target", metavar="S", help="The target covariance itself, conditions x conditions, on the scale of "
-    "X's: a sum over channels, not a mean.",
+    "the covariance of X: a sum over channels, not a mean.",
 )  # fmt: skip
 center_option = click.option(
     "--center/--no-center", default=True, show_default=True,
@@ -95,49 +95,50 @@ grid_options = _together(
                  "matrix of the atoms.  [default: 1e-4 to 1 in half decades]"),
 )  # fmt: skip
 bound_options = _together(
-    click.option("--lower", type=float, help="Least gain; 0 keeps gains from being negative."),
+    click.option("--lower", type=float, help="Smallest gain; 0 prevents negative gains."),
     click.option("--upper", type=float, help="Largest gain."),
 )
 solver_option = click.option(
     "--solver", type=click.Choice(SOLVERS), default="auto", show_default=True,
-    help="Of the linear fit; auto is the fastest that fits, see 'fastcov plan'.",
+    help="Solver of the linear fit; auto is the fastest that fits in memory, see 'fastcov plan'.",
 )  # fmt: skip
 limit_options = _together(
     click.option("--tol", type=click.FloatRange(0, 1, min_open=True, max_open=True),
-                 help="Where pcg stops, as a relative residual, and the exact fit and any with bounds, as a "
-                 "gradient over that at gains of one.  [default: 1e-8 and 1e-6]"),
+                 help="Tolerance: for pcg on the relative residual, and for the exact fit and fits with "
+                 "bounds on the gradient over that at gains of one.  [default: 1e-8 and 1e-6]"),
     click.option("--max-iterations", type=click.IntRange(1), default=1000, show_default=True,
-                 help="Of pcg and of the exact fit."),
-    click.option("--memory-budget", type=Bytes(), help="What the fit may take beyond X, as 500MB or 2GB.  "
-                 "[default: what is available]"),
+                 help="Largest number of iterations of pcg and of the exact fit."),
+    click.option("--memory-budget", type=Bytes(), help="Memory that the fit may use besides X, such as 500MB "
+                 "or 2GB.  [default: all that is available]"),
 )  # fmt: skip
 seed_option = click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all that is drawn at random."
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all random numbers."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 naming_options = _together(
     click.option("--channels", metavar="FILE", help="Names of the channels of X, for results: a text file "
-                 "with one a line, or a vector in name.npy, name.npz:key or name.h5:dataset."),
+                 "with one name per line, or a vector in name.npy, name.npz:key or name.h5:dataset."),
     click.option("--conditions", metavar="FILE", help="Names of the conditions of X, as for --channels, for "
                  "results and figures; those of Y and S are aligned with them."),
     click.option("--id-column", type=click.Choice(ID_COLUMNS), is_flag=False, flag_value="both",
-                 help="The first column is names, not numbers, whatever it looks like: of the table (.csv, "
-                 ".tsv) that X is, of that of --responses or --target (y), or of both, which is meant where "
-                 "an option or nothing follows."),
+                 help="Read the first column of a table (.csv, .tsv) as names, even if it looks like "
+                 "numbers: in X (x), in --responses or --target (y), or in both, which is the default if "
+                 "no value follows."),
 )  # fmt: skip
 cluster_options = _together(
-    click.option("--dask", metavar="ADDRESS", help="Fit on the Dask cluster whose scheduler is there, as "
-                 "tcp://host:8786. Its workers read X and Y, .npy, .h5 or .zarr, themselves."),
+    click.option("--dask", metavar="ADDRESS", help="Fit on the Dask cluster with the scheduler at this "
+                 "address, such as tcp://host:8786. Its workers themselves read X and Y from .npy, .h5 or "
+                 ".zarr."),
     click.option("--dask-workers", type=click.IntRange(1), metavar="N", help="Fit on a cluster of N "
-                 "processes of one thread each on this machine, for this command."),
+                 "processes with one thread each, started on this machine for this command."),
 )  # fmt: skip
 fit_options = _together(
     responses_option,
     target_option,
     naming_options,
     click.option("--ridge", type=RidgeOrCv(), metavar="FLOAT|cv", help="Ridge, in units of X to the fourth; "
-                 "cv: the best on conditions held out of --responses."),
+                 "cv chooses the best on held-out conditions of --responses."),
     click.option("--relative-ridge", type=float, help="Ridge over the largest eigenvalue of the Gram matrix "
                  f"of the atoms.  [default: {RELATIVE_RIDGE}]"),
     method_option,
@@ -145,10 +146,10 @@ fit_options = _together(
     center_option,
     solver_option,
     limit_options,
-    click.option("--rank", type=click.IntRange(0), help="Of the preconditioner of pcg.  [default: as it "
-                 "pays]"),
+    click.option("--rank", type=click.IntRange(0), help="Rank of the preconditioner of pcg.  [default: "
+                 "chosen by cost]"),
     click.option("--n-starts", type=click.IntRange(1), default=1, show_default=True,
-                 help="Minima to look for with the exact fit, of which the lowest is taken."),
+                 help="Number of starts of the exact fit, of which the lowest minimum is taken."),
     seed_option,
     cluster_options,
 )  # fmt: skip
@@ -174,7 +175,7 @@ def at_most_one(first: str, value: Any, second: str, other: Any) -> None:
 
 
 def bounds_of(lower: float | None, upper: float | None) -> tuple[float | None, float | None] | None:
-    """Bounds as `fit` takes them."""
+    """Return bounds in the form that `fit` takes."""
     for name, value in (("--lower", lower), ("--upper", upper)):
         if value is not None and math.isnan(value):
             raise click.UsageError(f"{name} must be a number, not NaN: leave it out for no bound.")
@@ -184,5 +185,5 @@ def bounds_of(lower: float | None, upper: float | None) -> tuple[float | None, f
 
 
 def methods_of(methods: tuple[str, ...]) -> list[str]:
-    """Each method once, in the order given."""
+    """Return each method once, in the order given."""
     return list(dict.fromkeys(methods))

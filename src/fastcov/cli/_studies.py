@@ -9,7 +9,7 @@ import click
 from .._version import __version__
 from ._cluster import cluster_of
 from ._files import (
-    Naming,
+    InputNames,
     fit_record,
     names_of,
     open_target,
@@ -63,21 +63,21 @@ if TYPE_CHECKING:
 @naming_options
 @grid_options
 @folds_option
-@click.option("--groups", metavar="FILE", help="In place of --folds, a label for each condition, one a line: "
-              "one group after another is held out.")  # fmt: skip
+@click.option("--groups", metavar="FILE", help="In place of --folds, a label for each condition, one per "
+              "line: the groups are held out in turn.")  # fmt: skip
 @click.option("--repeats", type=click.IntRange(1), default=1, show_default=True,
-              help="Draw the folds so many times: one split says little.")  # fmt: skip
+              help="How often to draw the folds; one split says little.")  # fmt: skip
 @click.option("--method", "methods", type=click.Choice(METHODS), multiple=True, default=["exact"],
               show_default=True, help="May be given several times, to compare.")  # fmt: skip
 @score_option
 @click.option("--shuffles", type=click.IntRange(0), default=0, show_default=True,
-              help="So many times, with the conditions of Y in random order: for p-values.")  # fmt: skip
+              help="Repetitions with the conditions of Y in random order, for p-values.")  # fmt: skip
 @permute_options
-@click.option("--nested", is_flag=True, help="Let folds within each fold choose its ridge, and say how far "
-              "the choice of the best flatters its score.")  # fmt: skip
+@click.option("--nested", is_flag=True, help="Choose the ridge of each fold by inner folds, and say how much "
+              "choosing the best ridge inflates its score.")  # fmt: skip
 @click.option("--refit", type=click.Choice(["best", "one-se"]), default="best", show_default=True,
-              help="Which ridge the gains of all conditions are fitted with: the best, or the largest within "
-              "one standard error of it.")  # fmt: skip
+              help="The ridge of the final fit to all conditions: the best, or the largest within one "
+              "standard error of it.")  # fmt: skip
 @problem_options
 @bound_options
 @center_option
@@ -87,7 +87,7 @@ if TYPE_CHECKING:
 @cluster_options
 @output_option("all scores, the conditions held out, and the gains; as a table, the scores alone")
 @plot_option("the score against the ridge, beside baselines")
-@click.option("--report", metavar="FILE.html", help="Write a page that shows and explains it.")
+@click.option("--report", metavar="FILE.html", help="Write a page that shows and explains the study.")
 @json_option
 def cv_command(
     x: str,
@@ -117,10 +117,10 @@ def cv_command(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    """Find which ridge and method predict the covariance of conditions that were held out.
+    """Find which ridge and method predict the covariance of held-out conditions.
 
-    The table ends with a verdict: whether gains predict better than what needs no X, and with --shuffles how
-    surely. X, Y, S and the files they are in are as for 'fastcov fit'.
+    The table ends with a verdict: whether gains predict better than baselines that need no X, and with
+    --shuffles how certain this is. X, Y, S and their files are as for 'fastcov fit'.
 
     \b
     fastcov cv data.npz:glomeruli --responses data.npz:mitral --shuffles 99 --plot cv.png
@@ -142,7 +142,7 @@ def cv_command(
             pairs_file(pairs))  # fmt: skip
     results, picture = outputs(output, figure, read)
     page = check_page(report, read)
-    naming = Naming(channels, conditions, id_column, cluster_of(dask, dask_workers))
+    naming = InputNames(channels, conditions, id_column, cluster_of(dask, dask_workers))
     X, of = open_target(x, responses, target, asked["center"], naming, drawn=False)
     cv = cross_validate(
         X, of.get("responses"), S=of.get("S"), ridges=ridges, relative_ridges=relative_ridges,
@@ -207,9 +207,9 @@ def path_command(
     figure: str | None,
     as_json: bool,
 ) -> None:
-    """Fit gains at each of many ridges: how they leave one as the ridge falls.
+    """Fit gains at each of many ridges, and show how they depart from one as the ridge falls.
 
-    X, Y, S and the files they are in are as for 'fastcov fit'.
+    X, Y, S and their files are as for 'fastcov fit'.
 
     \b
     fastcov path data.npz:glomeruli --responses data.npz:mitral --method exact --plot path.png
@@ -224,7 +224,7 @@ def path_command(
 
     read = (x, responses, target, channels, conditions, pairs_file(pairs))
     results, picture = outputs(output, figure, read)
-    naming = Naming(channels, conditions, id_column, cluster_of(dask, dask_workers))
+    naming = InputNames(channels, conditions, id_column, cluster_of(dask, dask_workers))
     X, of = open_target(x, responses, target, center, naming, drawn=picture is not None)
     problem = problem_of(nuisance, pairs)
     paths = {
@@ -248,7 +248,7 @@ def path_command(
 
 
 def _path_arrays(paths: dict[str, RidgePath]) -> dict[str, Any]:
-    """Paths with one array of each number, methods first."""
+    """Return paths as one array for each number, with methods along the first axis."""
     import numpy as np
 
     first = next(iter(paths.values()))

@@ -1,4 +1,4 @@
-"""Options of studies of held-out conditions, and of which pairs of conditions a fit is about."""
+"""Options of studies of held-out conditions, and options of the pairs of conditions that a fit counts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from ._files import read_labels
 from ._options import _together, at_most_one
 
-# As in `_results.moments.SCORES`, whose import takes time that --help does not have.
+# A copy of `_results.moments.SCORES`, whose import would make --help slow.
 SCORES = (
     "r2", "r2-diagonal", "r2-off-diagonal", "pearson", "rsa", "cosine", "cross-r2", "cross-r2-off-diagonal",
     "cross-pearson", "cross-rsa", "cross-cosine",
@@ -19,7 +19,7 @@ LEAVE_OUT = ("leave-one-out", "leave-two-out")
 
 
 class Folds(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in newer versions only
-    """A number of folds, or which conditions are left out at once."""
+    """A number of folds, or a rule for leaving conditions out."""
 
     name = "FOLDS"
 
@@ -36,26 +36,27 @@ class Folds(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generi
 
 
 folds_option = click.option(
-    "--folds", type=Folds(), help="Folds, drawn at random, or leave-one-out or leave-two-out.  [default: 5]"
+    "--folds", type=Folds(), help="Number of random folds, or leave-one-out or leave-two-out.  [default: 5]"
 )
 score_option = click.option(
     "--score", type=click.Choice(SCORES), default=SCORE, show_default=True, metavar="SCORE",
-    help=f"What chooses the ridge and is tested: {', '.join(SCORES)}. Those with cross are of pairs of a "
-    "held-out and a trained condition.",
+    help=f"Score that chooses the ridge and is tested: {', '.join(SCORES)}. Scores with cross are over pairs "
+    "of a held-out and a trained condition.",
 )  # fmt: skip
 permute_options = _together(
-    click.option("--permute-within", metavar="FILE", help="A label for each condition, one a line: shuffles "
-                 "exchange conditions of the same label alone, as where classes of stimuli are known to "
-                 "differ."),
-    click.option("--permute-groups", metavar="FILE", help="A label for each condition, one a line: shuffles "
-                 "exchange groups of the same size as wholes, as trials of one stimulus."),
+    click.option("--permute-within", metavar="FILE", help="A label for each condition, one per line: "
+                 "shuffles exchange only conditions with the same label, for example if classes of stimuli "
+                 "are known to differ."),
+    click.option("--permute-groups", metavar="FILE", help="A label for each condition, one per line: "
+                 "shuffles exchange whole groups of the same size, such as the trials of one stimulus."),
 )  # fmt: skip
 problem_options = _together(
     click.option("--nuisance", type=click.Choice(["diagonal", "constant"]), multiple=True,
-                 help="What is fitted beside the gains: one number for all variances, or for all pairs. "
-                 "May be given twice."),
-    click.option("--pairs", metavar="off-diagonal|FILE", help="Which pairs of conditions count: all but "
-                 "variances, or weights, conditions x conditions, 0 for those that do not.  [default: all]"),
+                 help="Term to fit together with the gains: one number for all variances, or one for all "
+                 "pairs. May be given twice."),
+    click.option("--pairs", metavar="off-diagonal|FILE", help="Which pairs of conditions count: all except "
+                 "variances, or a file of weights, conditions x conditions, with 0 for pairs that do not "
+                 "count.  [default: all]"),
 )  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def check_permute(within: str | None, groups: str | None) -> None:
 
 
 def permuted(within: str | None, groups: str | None, n: int) -> dict[str, Any]:
-    """What may be exchanged among n conditions, as `cross_validate` takes it."""
+    """Return the arguments of `cross_validate` that say which of n conditions may be exchanged."""
     if within is not None:
         return {"groups": read_labels(within, n, "--permute-within"), "permute": "within"}
     if groups is not None:
@@ -73,7 +74,7 @@ def permuted(within: str | None, groups: str | None, n: int) -> dict[str, Any]:
 
 
 def problem_of(nuisance: tuple[str, ...], pairs: str | None) -> dict[str, Any]:
-    """Which pairs count and what is fitted beside gains: what was asked for alone."""
+    """Return the arguments for pairs and nuisance terms, but only those that were given."""
     found: dict[str, Any] = {"nuisance": list(dict.fromkeys(nuisance))} if nuisance else {}
     if pairs is not None:
         from .._inputs.files import open_array
@@ -83,5 +84,5 @@ def problem_of(nuisance: tuple[str, ...], pairs: str | None) -> dict[str, Any]:
 
 
 def pairs_file(pairs: str | None) -> str | None:
-    """The file that --pairs names, if it does."""
+    """Return the file that --pairs names, or None."""
     return None if pairs == "off-diagonal" else pairs

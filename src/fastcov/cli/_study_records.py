@@ -1,4 +1,4 @@
-"""A study of held-out conditions as JSON, and as arrays."""
+"""Convert studies of held-out conditions to JSON, and to arrays."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _verdict(cv: CrossValidation, method: str) -> dict[str, Any]:
 
 
 def cv_record(cv: CrossValidation) -> dict[str, Any]:
-    """A study by method and baseline, as JSON has it: each score by fold and ridge, and of all folds."""
+    """Return a study for JSON, by method and baseline: each score by fold and ridge, and over all folds."""
     best, one_se = cv.choices("best"), cv.choices("one-se")
     methods = {}
     for name, table in cv.scores.items():
@@ -77,7 +77,7 @@ def _pooled(moments: Moments) -> dict[str, Any]:
 
 
 def cv_arrays(cv: CrossValidation) -> dict[str, Any]:
-    """A study with arrays of each score, methods or baselines first; names have _ in place of -."""
+    """Return a study as one array per score, methods or baselines first; names have _ in place of -."""
     import numpy as np
 
     held_out = np.zeros((len(cv.folds), cv.stats["shape"][1]), bool)
@@ -122,7 +122,7 @@ def cv_arrays(cv: CrossValidation) -> dict[str, Any]:
 
 
 def test_record(test: PermutationTest) -> dict[str, Any]:
-    """A test: its p-values, what shuffles gave, and the channels."""
+    """Return a test for JSON: its p-values, the scores of shuffles, and the channels."""
     cv = test.cv
     channels = None
     if test.channels is not None:
@@ -144,7 +144,7 @@ def test_record(test: PermutationTest) -> dict[str, Any]:
 
 
 def test_arrays(test: PermutationTest) -> dict[str, Any]:
-    """The same as arrays."""
+    """Return the same as arrays."""
     import numpy as np
 
     record = test_record(test)
@@ -164,7 +164,7 @@ def test_arrays(test: PermutationTest) -> dict[str, Any]:
 
 
 def test_table(test: PermutationTest) -> dict[str, Any]:
-    """A row for each channel."""
+    """Return a table with a row for each channel."""
     import numpy as np
 
     from .._results.frames import named

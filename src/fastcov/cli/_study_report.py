@@ -1,4 +1,4 @@
-"""The page that `fastcov cv` and `fastcov test` write."""
+"""Write the page of `fastcov cv` and `fastcov test`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 
 def check_page(report: str | None, read: Sequence[str | None]) -> pathlib.Path | None:
-    """Where the page goes, checked before anything is read."""
+    """Return the path of the page; check it before anything is read."""
     if report is None:
         return None
     from .._inputs.files import check_output

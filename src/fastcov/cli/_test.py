@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ._cluster import cluster_of
-from ._files import Naming, open_target, outputs, print_json, save_record
+from ._files import InputNames, open_target, outputs, print_json, save_record
 from ._options import (
     METHODS,
     Ridges,
@@ -50,14 +50,14 @@ from ._study_report import check_page, save_page
               "matrix of the atoms.  [default: 1e-3 to 0.1 in half decades, and 1]")  # fmt: skip
 @folds_option
 @click.option("--repeats", type=click.IntRange(1), default=1, show_default=True,
-              help="Draw the folds so many times.")  # fmt: skip
+              help="How often to draw the folds.")  # fmt: skip
 @click.option("--shuffles", type=click.IntRange(1), default=199, show_default=True,
-              help="Orders of the conditions: the least p is 1 / (shuffles + 1).")  # fmt: skip
+              help="Random orders of the conditions; the smallest p is 1 / (shuffles + 1).")  # fmt: skip
 @score_option
 @click.option("--method", type=click.Choice(METHODS), default="exact", show_default=True)
 @permute_options
 @click.option("--gains/--no-gains", default=True, show_default=True,
-              help="Whether to test the gain of each channel too.")  # fmt: skip
+              help="Whether to test the gain of each channel, too.")  # fmt: skip
 @problem_options
 @bound_options
 @center_option
@@ -66,7 +66,7 @@ from ._study_report import check_page, save_page
 @seed_option
 @cluster_options
 @output_option("p-values, and gains beside those of shuffled targets; as a table, the channels")
-@click.option("--report", metavar="FILE.html", help="Write a page that shows and explains it.")
+@click.option("--report", metavar="FILE.html", help="Write a page that shows and explains the test.")
 @json_option
 def test_command(
     x: str,
@@ -93,10 +93,10 @@ def test_command(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    """Test whether gains predict held-out covariances: the same study again, of shuffled conditions.
+    """Test whether gains predict held-out covariances, by repeating the study with shuffled conditions.
 
-    The whole of 'fastcov cv', the choice of the ridge with it, is done again with the conditions of Y in
-    random order. X, Y and the files they are in are as for 'fastcov fit'.
+    All of 'fastcov cv', including the choice of the ridge, is repeated with the conditions of Y in random
+    order. X, Y and their files are as for 'fastcov fit'.
 
     \b
     fastcov test data.npz:glomeruli --responses data.npz:mitral --report test.html
@@ -114,7 +114,7 @@ def test_command(
     read = (x, responses, target, channels, conditions, permute_within, permute_groups, pairs_file(pairs))
     results, _ = outputs(output, None, read)
     page = check_page(report, read)
-    naming = Naming(channels, conditions, id_column, cluster_of(dask, dask_workers))
+    naming = InputNames(channels, conditions, id_column, cluster_of(dask, dask_workers))
     X, of = open_target(x, responses, target, asked["center"], naming, drawn=False)
     test = permutation_test(
         X, of.get("responses"), S=of.get("S"), ridges=ridges, relative_ridges=relative_ridges,

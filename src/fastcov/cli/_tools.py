@@ -9,7 +9,7 @@ from ._group import say
 from ._options import RELATIVE_RIDGE, SOLVERS, Bytes, json_option
 
 
-@click.command("plan", short_help="What a linear fit of some size takes.")
+@click.command("plan", short_help="Estimate time and memory of a linear fit.")
 @click.argument("channels", type=int)
 @click.argument("conditions", type=int)
 @click.option("--solver", type=click.Choice(SOLVERS), default="auto", show_default=True)
@@ -18,10 +18,10 @@ from ._options import RELATIVE_RIDGE, SOLVERS, Bytes, json_option
 @click.option(
     "--tol", type=float, default=1e-8, show_default=True, help="Relative residual at which pcg stops."
 )
-@click.option("--targets", default=1, show_default=True, help="Target covariances fitted together.")
-@click.option("--float32", is_flag=True, help="Responses in single precision.")
-@click.option("--memory-budget", type=Bytes(), help="What a fit may take beyond X, as 500MB or 2GB.  "
-              "[default: what is available]")  # fmt: skip
+@click.option("--targets", default=1, show_default=True, help="Number of targets fitted together.")
+@click.option("--float32", is_flag=True, help="Assume responses in single precision.")
+@click.option("--memory-budget", type=Bytes(), help="Memory that a fit may use besides X, such as 500MB or "
+              "2GB.  [default: all that is available]")  # fmt: skip
 @json_option
 def plan_command(
     channels: int,
@@ -34,7 +34,7 @@ def plan_command(
     memory_budget: float | None,
     as_json: bool,
 ) -> None:
-    """What a linear fit of so many CHANNELS and CONDITIONS takes with each solver, and which is chosen.
+    """Estimate time and memory of a linear fit of CHANNELS and CONDITIONS for each solver; name the choice.
 
     \b
     fastcov plan 1000000 100 --relative-ridge 1e-3 --memory-budget 2GB
@@ -60,7 +60,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     """Report on the installation and check it.
 
     Shows versions, threads, BLAS, cache and memory, and compares a small fit with a dense solution.
-    Warns about what costs time, and says what to do. The exit code is 1 if the check fails.
+    Warns about settings that cost time, and says what to do. The exit code is 1 if the check fails.
     """
     from . import _doctor
 

@@ -1,4 +1,4 @@
-"""Figures: of fits and why they are so, of paths of ridges, of scores on held-out conditions, of benchmarks.
+"""Draw figures of fits, explanations, ridge paths, scores on held-out conditions, and benchmarks.
 
     figure = fastcov.plot.summary(X, S, {"exact": fit, "linear": other})
     figure.savefig("fit.png")

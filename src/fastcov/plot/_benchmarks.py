@@ -1,4 +1,4 @@
-"""Figures of what `fastcov bench` measured."""
+"""Draw the measurements of `fastcov bench`."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Panels side by side, and inches of each; inches of a line of the other figure.
+# Number of panels side by side, and width and height of each in inches; height of a line in the other figure.
 _COLUMNS, _PANEL, _LINE = 3, (3.2, 2.5), 0.21
 _OURS = {"color": COLOURS[0], "marker": "o", "markersize": 6, "linewidth": 2.2, "zorder": 5}
 _NAIVE = {"color": "0.55", "marker": "s", "markersize": 4.5, "linewidth": 1.2, "zorder": 3}
 _FLOOR = {"color": "0.1", "marker": "_", "markersize": 9, "linewidth": 1.2, "linestyle": ":", "zorder": 4}
-# Of peers: colours and shapes that come together again after twelve.
+# Shapes of the markers of peers: combinations of colour and shape repeat after twelve.
 _SHAPES = ("^", "D", "v", "P")
 _LABELS = {OURS: "fastcov", NAIVE: "naive NumPy", FLOOR: "bare BLAS or LAPACK"}
 
 
 def scaling(record: Record | str | os.PathLike[str], *, dtype: str = "float64") -> Figure:
-    """Draw the time of each operation against the size, for all that ran beside it.
+    """Draw the time of each operation against the size, for fastcov and all implementations beside it.
 
-    Points are medians over rounds. Sizes are in the order of their number of responses, N × D.
+    Points are medians over rounds. Sizes are ordered by their number of responses, N × D.
 
     Parameters
     ----------
     record : path or Record
-        What `fastcov bench --json` wrote.
+        Measurements saved by `fastcov bench --json`.
     dtype : {"float64", "float32"}
-        Of the cases that are drawn.
+        The dtype of the cases to draw.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def scaling(record: Record | str | os.PathLike[str], *, dtype: str = "float64") 
     ImportError
         Without matplotlib.
     ValueError
-        If no case is of that dtype, or the file is none of `fastcov bench`.
+        If no case has that dtype, or the file was not written by `fastcov bench`.
     """
     cases = [case for case in _opened(record).cases if case.dtype == dtype]
     if not cases:
@@ -70,15 +70,16 @@ def scaling(record: Record | str | os.PathLike[str], *, dtype: str = "float64") 
 
 
 def speedups(record: Record | str | os.PathLike[str]) -> Figure:
-    """Draw how many times as long as fastcov each of the others takes, case by case.
+    """Draw how many times as long as fastcov each of the other implementations takes, case by case.
 
-    Right of the line at 1 is what is slower than fastcov. The bare BLAS or LAPACK work can be left of it:
-    as far as fastcov is from it. Ratios are medians over the rounds in which both ran.
+    Implementations right of the line at 1 are slower than fastcov. The bare BLAS or LAPACK work can lie left
+    of the line; its distance from the line is that of fastcov from the bare work. Ratios are medians over the
+    rounds in which both ran.
 
     Parameters
     ----------
     record : path or Record
-        What `fastcov bench --json` wrote.
+        Measurements saved by `fastcov bench --json`.
 
     Returns
     -------
@@ -89,7 +90,7 @@ def speedups(record: Record | str | os.PathLike[str]) -> Figure:
     ImportError
         Without matplotlib.
     ValueError
-        If nothing ran beside fastcov, or the file is none of `fastcov bench`.
+        If nothing ran beside fastcov, or the file was not written by `fastcov bench`.
     """
     cases = [case for case in _opened(record).cases if len(case.seconds) > 1]
     if not cases:
@@ -153,7 +154,7 @@ def _draw_times(ax: Axes, cases: list[Timed], looks: dict[str, dict[str, Any]]) 
 
 
 def _looks(cases: list[Timed]) -> dict[str, dict[str, Any]]:
-    """How each run is drawn, the same in all panels."""
+    """Return the style of each implementation, the same in all panels."""
     peers = list(dict.fromkeys(run for case in cases for run in others(case)))
     looks: dict[str, dict[str, Any]] = {OURS: _OURS}
     looks |= {name: look for name, look in ((FLOOR, _FLOOR), (NAIVE, _NAIVE))
@@ -175,7 +176,7 @@ def _legend(figure: Figure, looks: dict[str, dict[str, Any]]) -> None:
 
 
 def _power(seconds: float) -> str:
-    """A power of ten with its unit, as "10 ms"."""
+    """Write a power of ten with its unit, such as "10 ms"."""
     unit, scale = next((u for u in UNITS if seconds >= 0.999 * u[1]), UNITS[-1])
     return f"{seconds / scale:g} {unit}"
 

@@ -1,4 +1,4 @@
-"""Figures of an explanation, channel by channel: overlaps, and what other channels add to a gain."""
+"""Draw an explanation channel by channel: overlaps, and the contributions of other channels to a gain."""
 
 from __future__ import annotations
 
@@ -17,30 +17,32 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-# Letters of a channel's name that there is room for: in a scatter, and beside a waterfall.
+# Letters of a channel's name that fit in a scatter plot, and beside a waterfall.
 _SHORT, _LONG = 18, 28
-# Channels named in a scatter, and the least distance of two names, as a share of the range of δ.
+# Number of channels named in a scatter plot, and the least distance of two names, as a share of the range of
+# δ.
 _EXTREMES, _APART = 4, 0.07
-# Above so many points a drawing of lines and curves becomes slow to open: they become pixels.
+# With more points than this, a vector graphic becomes slow to open, so points are drawn as pixels.
 _MANY = 2000
-# Values that vary by less than this share are one value and rounding.
+# Values that vary by a smaller share than this are equal up to rounding.
 _CONSTANT = 1e-12
-# Room for a letter of the numbers at either end of the bars, as a share of their range.
+# Room for each letter of the numbers at the ends of the bars, as a share of the range of the bars.
 _LETTER = 0.04
 
 
 def overlaps(explanation: Explanation, *, axes: Sequence[Axes] | None = None) -> NDArray[Any]:
     """Draw each channel's δ against its overlap with the error, raw and whitened.
 
-    Raw, Gᵀe₀: what a channel alone could correct. Channels off the dashed line share the error with others,
-    or are not median. Whitened, (GᵀG + λI)^(−1/2) Gᵀe₀: what is left to a channel once what atoms
-    have in common is shared out. Channels of extreme δ have their names in both.
+    The raw overlap, Gᵀe₀, shows what a channel alone could correct. Channels off the dashed line share the
+    error with others, or have an atom that is not of median size. The whitened overlap,
+    (GᵀG + λI)^(−1/2) Gᵀe₀, shows what is left to a channel after the common part of the atoms is divided
+    among them. Both panels name the channels with extreme δ.
 
     Parameters
     ----------
     explanation : Explanation
     axes : two matplotlib Axes, optional
-        Where to draw; by default a new Figure, which belongs to nobody: ``axes[0].figure``.
+        Where to draw; by default in a new Figure outside pyplot, which is ``axes[0].figure``.
 
     Returns
     -------
@@ -51,7 +53,7 @@ def overlaps(explanation: Explanation, *, axes: Sequence[Axes] | None = None) ->
     ImportError
         Without matplotlib.
     TypeError, ValueError
-        If `explanation` is something else, or there are not two axes.
+        If `explanation` is not an Explanation, or there are not two axes.
     """
     checked(explanation)
     if axes is None:
@@ -95,20 +97,21 @@ def overlaps(explanation: Explanation, *, axes: Sequence[Axes] | None = None) ->
 
 
 def contributions(explanation: Explanation, channel: Any, n: int = 6, *, ax: Axes | None = None) -> Axes:
-    """Draw a channel's δ as a sum: what it would be alone, what other channels add or take, and the total.
+    """Draw a channel's δ as a sum: its value alone, what other channels add or take, and the total.
 
-    A waterfall: each bar begins where the one above it ends. Other channels take from δ where their atoms
-    resemble the channel's and their gains move the same way: they correct the same error.
+    The figure is a waterfall: each bar begins where the one above it ends. Another channel takes from δ if
+    its atom resembles that of the channel and its gain moves the same way, because both correct the same
+    error.
 
     Parameters
     ----------
     explanation : Explanation
     channel : name or int
-        Its name, or its number from 0.
+        The channel's name, or its number, counted from 0.
     n : int, default 6
-        So many of the largest contributions with either sign have a bar each, all others one.
+        How many of the largest contributions of each sign get their own bar; all others share one.
     ax : matplotlib Axes, optional
-        Where to draw; by default a new Figure, which belongs to nobody: ``ax.figure``.
+        Where to draw; by default in a new Figure outside pyplot, which is ``ax.figure``.
 
     Returns
     -------
@@ -119,7 +122,7 @@ def contributions(explanation: Explanation, channel: Any, n: int = 6, *, ax: Axe
     ImportError
         Without matplotlib.
     TypeError, ValueError
-        If `explanation` is something else, there is no such channel, or n is not 1 or more.
+        If `explanation` is not an Explanation, there is no such channel, or n is not 1 or more.
     """
     checked(explanation)
     found = explanation.contributions(channel)
@@ -142,7 +145,7 @@ def contributions(explanation: Explanation, channel: Any, n: int = 6, *, ax: Axe
         total = k in (0, last)
         colour = "0.4" if total else COLOURS[1] if change > 0 else COLOURS[0]
         ax.barh([k], [change], left=start, height=0.7, color=colour, linewidth=0, zorder=2)
-        if k < last:  # from where one bar ends to where the next begins
+        if k < last:  # join the end of a bar to the start of the next
             ax.plot([end, end], [k, k + 1], color="0.6", linewidth=0.8, zorder=1)
         ax.annotate(
             text, (end, k), (3 if change >= 0 else -3, 0), textcoords="offset points",
@@ -165,19 +168,19 @@ def contributions(explanation: Explanation, channel: Any, n: int = 6, *, ax: Axe
 
 
 def _channel(name: Any, most: int) -> str:
-    """A channel's name, or its number."""
+    """Write a channel's name, shortened, or its number."""
     return shorten(name if isinstance(name, str) else f"channel {name}", most)
 
 
 def _range(values: Array) -> tuple[float, float]:
-    """What to show of an axis: all values and zero, with room for names."""
+    """Return the range of an axis: all values and zero, with room for names."""
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
     room = 0.08 * (high - low) or 0.5
     return low - room, high + room
 
 
 def _extremes(delta: Array, span: float) -> NDArray[np.intp]:
-    """Channels of the largest |δ| that is not 0, whose names do not lie over each other."""
+    """Choose the channels with the largest nonzero |δ| whose names do not overlap."""
     chosen: list[int] = []
     for i in np.argsort(-np.abs(delta), kind="stable"):
         if len(chosen) == _EXTREMES or delta[i] == 0:
@@ -191,7 +194,7 @@ def _name(
     ax: Axes, names: Sequence[Any], chosen: NDArray[np.intp], values: Array, delta: Array,
     x: tuple[float, float],
 ) -> None:  # fmt: skip
-    """Names beside points, on the side where there is more room."""
+    """Write names beside points, on the side with more room."""
     from matplotlib.patheffects import withStroke
 
     halo = [withStroke(linewidth=2, foreground="white")]
@@ -214,7 +217,7 @@ def _correlation(a: Array, b: Array) -> str:
 
 
 def _draw_alone(ax: Axes, explanation: Explanation) -> None:
-    """The diagonal fit of a channel whose atom is of median size, as far as the picture goes."""
+    """Draw the diagonal fit of a channel with an atom of median size, within the ranges of the axes."""
     sizes = explanation.squared_norms[explanation.squared_norms > 0]
     if not len(sizes):
         return

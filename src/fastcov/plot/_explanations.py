@@ -1,4 +1,4 @@
-"""Figures of an explanation: what of the error is corrected, and through which modes."""
+"""Draw an explanation: which part of the error is corrected, and through which modes."""
 
 from __future__ import annotations
 
@@ -20,36 +20,37 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-# Shares of a mode that the right-hand axis of a spectrum names, by the decades that it spans at most.
+# Shares of a mode that the right-hand axis of a spectrum labels, keyed by the most decades that it spans.
 _SHARES = {
     1.5: (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99),
     16: (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999),
     np.inf: (0.01, 0.5, 0.99),
 }
-# Decades below which powers of ten alone are too few, and decades that a ridge may lie beyond the spectrum.
+# Range, in decades, below which ticks at powers of ten alone are too few; and how many decades a ridge may
+# lie beyond the spectrum.
 _FEW_DECADES, _BEYOND = 1.5, 3
-# Modes above which the first few would be crowded on an even axis.
+# Number of modes above which the first few would be crowded on a linear axis.
 _FEW_MODES = 20
-# Letters of a condition's name that there is room for in a wide and in a narrow figure.
+# Letters of a condition's name that fit in a wide and in a narrow figure.
 _LETTERS = (24, 14)
-# Modes side by side in a figure of its own.
+# Number of modes side by side in a figure of their own.
 _COLUMNS = 4
-# Channels named on either side of a waterfall that shares the figure.
+# Contributions of each sign that a waterfall names if it shares the figure.
 _NAMED = 5
 
 
 def spectrum(explanation: Explanation, *, ax: Axes | None = None) -> Axes:
     """Draw the spectrum σ² of the atoms, and how much of each mode the ridge lets the fit correct.
 
-    The share that is corrected, the shrinkage σ² / (σ² + λ), depends on σ² alone, so that one curve shows
-    both: σ² over the largest on the left-hand axis, the shrinkage on the right-hand one. It is one half where
-    the curve crosses λ.
+    The corrected share, or shrinkage, σ² / (σ² + λ), depends on σ² alone, so that one curve shows both: σ²
+    over its largest value on the left-hand axis, and the shrinkage on the right-hand one. The shrinkage is
+    one half where the curve crosses λ.
 
     Parameters
     ----------
     explanation : Explanation
     ax : matplotlib Axes, optional
-        Where to draw; by default a new Figure, which belongs to nobody: ``ax.figure``.
+        Where to draw; by default in a new Figure outside pyplot, which is ``ax.figure``.
 
     Returns
     -------
@@ -60,7 +61,7 @@ def spectrum(explanation: Explanation, *, ax: Axes | None = None) -> Axes:
     ImportError
         Without matplotlib.
     TypeError
-        If `explanation` is something else.
+        If `explanation` is not an Explanation.
     """
     checked(explanation)
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
@@ -124,7 +125,7 @@ def spectrum(explanation: Explanation, *, ax: Axes | None = None) -> Axes:
 
 
 def _name_shares(ax: Axes, ridge: float, low: float, high: float) -> None:
-    """The right-hand axis: where σ² / (σ² + λ) has which value."""
+    """Draw the right-hand axis, with the values of σ² / (σ² + λ)."""
     from matplotlib.ticker import NullLocator
 
     decades = np.log10(high / low)
@@ -150,21 +151,21 @@ def covariance_modes(
 ) -> NDArray[Any]:
     """Draw the first covariance modes as matrices: the changes of the covariance that gains make most easily.
 
-    All have the conditions in the same order and one colour scale, symmetric about zero, which spans 99 %
-    of their entries. A mode may be drawn with either sign; these have that of `Explanation.covariance_modes`.
-    Titles say how much of the error along a mode the ridge lets the fit correct, and the mode's share in
-    what the fit takes off the loss, and in ‖δ‖².
+    All matrices have the conditions in the same order and the same colour scale, symmetric about zero, which
+    spans 99 % of their entries. The sign of a mode is arbitrary; here it is that of
+    `Explanation.covariance_modes`. Titles say how much of the error along a mode the ridge lets the fit
+    correct, and the mode's share in the reduction of the loss and in ‖δ‖².
 
     Parameters
     ----------
     explanation : Explanation
     n : int, default 4
-        How many, the largest σ² first. Where there are fewer, all.
+        How many modes to draw, the largest σ² first; all, if there are fewer.
     axes : n matplotlib Axes, optional
-        Where to draw; by default a new Figure, which belongs to nobody: ``axes[0].figure``.
+        Where to draw; by default in a new Figure outside pyplot, which is ``axes[0].figure``.
     labels : sequence of D str, optional
         Names of the conditions, written beside the first panel, as many as there is room for. By default
-        those of the explanation, where it has them.
+        those of the explanation, if it has any.
     order : {"input", "cluster"}
         ``"cluster"`` puts conditions with similar columns of the target next to each other, as in
         `covariances`.
@@ -172,14 +173,14 @@ def covariance_modes(
     Returns
     -------
     ndarray of n Axes
-        Those that there is no mode for are empty.
+        Axes without a mode stay empty.
 
     Raises
     ------
     ImportError
         Without matplotlib.
     TypeError, ValueError
-        If `explanation` is something else, or there are not n axes or D labels.
+        If `explanation` is not an Explanation, or there are not n axes or D labels.
     """
     checked(explanation)
     check_whole("n", n, 1)
@@ -220,16 +221,16 @@ def covariance_modes(
 
 
 def reachable(explanation: Explanation, *, ax: Axes | None = None) -> Axes:
-    """Draw what becomes of the error at gains of one: corrected, left by the ridge, or beyond any gains.
+    """Draw what becomes of the error at gains of one: corrected, left by the ridge, or out of reach of gains.
 
-    One bar of ‖e₀‖² = ‖S − C(1)‖²_F. All of it is to first order in the gains. Where not all modes are known
-    what is unreachable is an upper bound, and the legend says so.
+    One bar shows ‖e₀‖² = ‖S − C(1)‖²_F. All parts are computed to first order in the gains. If not all modes
+    are known, the unreachable part is an upper bound, and the legend says so.
 
     Parameters
     ----------
     explanation : Explanation
     ax : matplotlib Axes, optional
-        Where to draw; by default a new Figure, which belongs to nobody: ``ax.figure``.
+        Where to draw; by default in a new Figure outside pyplot, which is ``ax.figure``.
 
     Returns
     -------
@@ -240,7 +241,7 @@ def reachable(explanation: Explanation, *, ax: Axes | None = None) -> Axes:
     ImportError
         Without matplotlib.
     TypeError
-        If `explanation` is something else.
+        If `explanation` is not an Explanation.
     """
     checked(explanation)
     if ax is None:
@@ -274,20 +275,20 @@ def reachable(explanation: Explanation, *, ax: Axes | None = None) -> Axes:
 
 
 def explanation(explanation: Explanation, channel: Any = None, *, labels: Any = None) -> Figure:
-    """Figure of all that explains a linear fit: its error, its modes, its overlaps, and one channel's gain.
+    """Draw a figure that explains a linear fit: its error, modes and overlaps, and one channel's gain.
 
     Parameters
     ----------
     explanation : Explanation
     channel : name or int, optional
-        Whose gain is taken apart; by default the one with the largest |δ|.
+        The channel whose gain is decomposed; by default the one with the largest |δ|.
     labels
         As for `covariance_modes`.
 
     Returns
     -------
     Figure
-        9 x 12.3 inches, in no window: ``savefig`` it, or leave it as the last line of a notebook cell.
+        9 x 12.3 inches, in no window: call its ``savefig``, or make it the last line of a notebook cell.
 
     Raises
     ------
@@ -299,7 +300,7 @@ def explanation(explanation: Explanation, channel: Any = None, *, labels: Any = 
     if channel is None:
         channel = explanation.channels[int(np.argmax(np.abs(fit.delta)))]
     figure = new_figure(9.0, 12.3)
-    # Each row by itself: long names of channels in one do not squeeze the others.
+    # Lay out each row separately, so that long names of channels in one do not squeeze the others.
     rows = figure.subfigures(4, 1, squeeze=False, height_ratios=(1.7, 4.0, 3.4, 2.8)).flat
     top, middle, lower, bottom = rows
     reachable(explanation, ax=top.subplots())
@@ -328,7 +329,7 @@ def _pairs(explanation: Explanation) -> int:
 
 
 def _say(ax: Axes, words: str) -> Axes:
-    """Words in place of a picture."""
+    """Write words in place of a picture."""
     ax.set_axis_off()
     ax.text(0.5, 0.5, words, transform=ax.transAxes, ha="center", va="center", fontsize=9)
     return ax

@@ -1,4 +1,4 @@
-"""Figures of a fit: covariances side by side, and the gains."""
+"""Draw a fit: covariances side by side, and the gains."""
 
 from __future__ import annotations
 
@@ -42,23 +42,23 @@ def covariances(
 ) -> NDArray[Any]:
     """Draw the covariance of the input, the target, and the fitted covariance side by side.
 
-    All three have the conditions in the same order and one colour scale, symmetric about zero. It
-    spans 99 % of the entries of input and target; what lies beyond has the colour of the end, and
-    the colour bar says how much does. Titles give R² = 1 − ‖C − S‖²_F / ‖S‖²_F against the target.
+    All three have the conditions in the same order and the same colour scale, symmetric about zero. It
+    spans 99 % of the entries of input and target; entries beyond it have the colour of its end, and
+    the colour bar says how many there are. Titles give R² = 1 − ‖C − S‖²_F / ‖S‖²_F against the target.
 
     Parameters
     ----------
     X : array_like, shape (N, D)
-        Responses that were fitted.
+        The responses that were fitted.
     S : array_like, shape (D, D)
-        Target covariance that was fitted.
+        The target covariance that was fitted.
     fit : Fit
-        Fit of one target.
+        The fit of one target.
     axes : three matplotlib Axes, optional
-        Where to draw; by default a new Figure, which belongs to nobody: ``axes[0].figure``.
+        Where to draw; by default in a new Figure outside pyplot, which is ``axes[0].figure``.
     labels : sequence of D str, optional
         Names of the conditions, written beside the first panel, as many as there is room for; by default
-        those of the fit, where it has any.
+        those of the fit, if it has any.
     order : {"input", "cluster"}
         ``"cluster"`` puts conditions with similar columns of S next to each other (average linkage on
         correlation distance, optimally ordered leaves), so that groups show as blocks.
@@ -92,7 +92,7 @@ def draw_covariances(
     labels: Sequence[Any] | None = None,
     order: str = "input",
 ) -> NDArray[Any]:
-    """Draw what `covariances` does, of the covariance of the input and the target themselves."""
+    """Draw the same as `covariances`, from the covariance of the input and the target themselves."""
     check_choice("order", order, ORDERS)
     D = len(target)
     labels = names_of(fit, labels)
@@ -120,15 +120,15 @@ def draw_covariances(
 def gains(fits: Fit | Mapping[str, Fit], *, ax: Axes | None = None) -> Axes:
     """Draw the gain of each channel, sorted by the first fit, and other fits at the same channels.
 
-    The vertical range is that of the first fit with room around it. Gains of the others beyond it,
-    as a diagonal fit may have by the thousand, are marked at the edge and counted in the legend.
+    The vertical range is that of the first fit, with some room around it. Gains of other fits beyond it,
+    of which a diagonal fit may have thousands, are marked at the edge and counted in the legend.
 
     Parameters
     ----------
     fits : Fit, or mapping of name to Fit
-        Fits of one target to the same channels, the one to sort by first.
+        Fits of one target to the same channels; the first one determines the order.
     ax : matplotlib Axes, optional
-        Where to draw; by default a new Figure, which belongs to nobody: ``ax.figure``.
+        Where to draw; by default in a new Figure outside pyplot, which is ``ax.figure``.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def gains(fits: Fit | Mapping[str, Fit], *, ax: Axes | None = None) -> Axes:
     ImportError
         Without matplotlib.
     TypeError, ValueError
-        If `fits` is empty, holds something else, or the fits differ in their channels.
+        If `fits` is empty or contains anything but fits, or if the fits differ in their channels.
     """
     named = _named(fits)
     if ax is None:
@@ -183,7 +183,7 @@ def summary(
     labels: Sequence[str] | None = None,
     order: str = "input",
 ) -> Figure:
-    """Figure of the covariances of the first fit, above the gains of all fits.
+    """Draw a figure of the covariances of the first fit, above the gains of all fits.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def summary(
     Returns
     -------
     Figure
-        9 x 6 inches, in no window: ``savefig`` it, or leave it as the last line of a notebook cell.
+        9 x 6 inches, in no window: call its ``savefig``, or make it the last line of a notebook cell.
 
     Raises
     ------
@@ -218,7 +218,7 @@ def summary(
 
 
 def _named(fits: Any) -> dict[str, Fit]:
-    """Fits by name: at least one, each of one target, all of the same channels."""
+    """Return fits by name; raise unless there are any, each of one target and all of the same channels."""
     name = fits.method if isinstance(fits, Fit) else ""
     named = by_name("fits", fits, Fit, name, "{'linear': fit}")
     for name, fit in named.items():
@@ -242,7 +242,7 @@ def _require_one_target(name: str, fit: Any) -> None:
 
 
 def _checked(X: ArrayLike, S: ArrayLike, fit: Fit) -> tuple[Array, Array]:
-    """Covariance of X, and S, in the caller's units."""
+    """Return the covariance of X, and S, in the caller's units; raise if they do not belong to the fit."""
     _require_one_target("fit", fit)
     problem = Problem.of(X, center=fit.stats["center"])
     if problem.shape != fit.stats["shape"]:

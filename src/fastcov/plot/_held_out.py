@@ -1,4 +1,4 @@
-"""The figure of scores on held-out conditions, beside baselines and what shuffled conditions give."""
+"""Draw scores on held-out conditions, beside baselines and the scores of shuffled conditions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-# What each score is, and of which pairs of conditions, for those who know neither.
+# Description of each score, and of the pairs of conditions that it covers, for readers who know neither.
 WORDS = {
     "r2": ("R²", "held-out pairs and variances"),
     "r2-diagonal": ("R²", "held-out variances"),
@@ -34,14 +34,14 @@ WORDS = {
     "cross-rsa": ("correlation of correlations", "held-out × trained pairs"),
     "cross-cosine": ("cosine", "held-out × trained pairs"),
 }
-# A method or baseline that is below this at its best predicts nothing, and does not set the range.
-_WILD = -1.0
-# The middle of what shuffles give, pooled over the folds of each.
+# A method or baseline whose best score is below this predicts nothing, and does not set the vertical range.
+_WORST_SHOWN = -1.0
+# Quantiles that bound the band of shuffles, whose scores are pooled over folds.
 _BAND = (0.05, 0.95)
-# Dashes that can be told apart where lines lie on each other.
+# Dashes that can be distinguished if lines coincide.
 _DASHES = {"one": (0, (6, 2)), "no-x": "-", "scaled": (3, (1, 2, 4, 2))}
 _GREYS = {"one": "0.3", "no-x": "0.5", "scaled": "0.1"}
-# Letters of a line above a wide figure.
+# Letters in a line of the title of a wide figure.
 _LINE = 110
 _LEGENDS = ("auto", "above", "inside", False)
 _RING: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "none", "zorder": 8}
@@ -53,24 +53,26 @@ def cross_validation(
 ) -> Axes:
     """Draw a score of held-out conditions against the ridge, beside baselines and shuffled conditions.
 
-    Points are scores of all folds together at their ridges, with standard errors; thin lines are single
-    folds. Each baseline is a line, named with its score. A ring marks the ridge that `cv.score` chose for
-    each method, a diamond the largest within one standard error of it. Where the study has shuffles, a dotted
-    line is their mean and a band their middle 90 %, ridge by ridge. The vertical range is that of what
-    predicts something; points below it, as of linear fits at small ridges, are marked at the edge.
+    Points are scores of all folds together at each ridge, with standard errors; thin lines are single folds.
+    Each baseline is a line, labelled with its score. A ring marks the ridge that `cv.score` chose for each
+    method, and a diamond the largest ridge within one standard error of it. If the study has shuffles, a
+    dotted line shows their mean and a band their middle 90 %, ridge by ridge. The vertical range covers the
+    methods and baselines that predict something; points below it, such as those of linear fits at small
+    ridges, are marked at the edge.
 
     Parameters
     ----------
     cv : CrossValidation
-        What `fastcov.cross_validate` returns.
+        The result of `fastcov.cross_validate`.
     ax : matplotlib Axes, optional
-        Where to draw; by default a new Figure with a title, which belongs to nobody: ``ax.figure``. A figure
-        without a layout engine gets the constrained one, so that nothing is cut. A column of a paper, 3.4 by
-        2.6 inches, is enough.
+        Where to draw; by default in a new Figure with a title, outside pyplot, which is ``ax.figure``. A
+        figure without a layout engine gets the constrained one, so that nothing is cut off. The width of a
+        column of a paper, 3.4 by 2.6 inches, is enough.
     score : str, optional
-        One of those of `CrossValidation`; by default `cv.score`.
+        One of the scores of `CrossValidation`; by default `cv.score`.
     legend : {"auto", "above", "inside", False}
-        Where the legend is: "auto" is above large axes and inside small ones, where the range leaves room.
+        Where to put the legend: "auto" puts it above large axes and inside small ones, and extends their
+        range to make room.
 
     Returns
     -------
@@ -81,7 +83,7 @@ def cross_validation(
     ImportError
         Without matplotlib.
     TypeError, ValueError
-        If `cv` is something else, or there is no such score or place of a legend.
+        If `cv` is not a CrossValidation, or there is no such score or place for a legend.
     """
     require_matplotlib()
     if not isinstance(cv, CrossValidation):
@@ -102,7 +104,7 @@ def cross_validation(
         _lay_out(ax)
     small = is_small(ax)
     scale, order = RidgeScale(cv.ridges), np.argsort(cv.ridges)
-    drawing = _Drawing(ax, cv, score, order, scale(cv.ridges[order]), small, _range(cv, score))
+    drawing = _ScorePlot(ax, cv, score, order, scale(cv.ridges[order]), small, _range(cv, score))
     entries: list[Entry] = []
     for k in range(len(cv.methods)):
         entries += drawing.method(k)
@@ -126,7 +128,7 @@ def cross_validation(
 
 
 def _lay_out(ax: Axes) -> None:
-    """Keep labels within a figure that nothing else lays out."""
+    """Keep labels within a figure that has no layout engine."""
     figure: Any = ax.figure
     root = getattr(figure, "figure", figure) or figure
     if root.get_layout_engine() is None and ax.get_subplotspec() is not None:
@@ -134,7 +136,7 @@ def _lay_out(ax: Axes) -> None:
 
 
 def title_of(cv: CrossValidation) -> str:
-    """What was studied, and the verdict of each method."""
+    """Describe the study, and the verdict of each method."""
     N, D = cv.stats["shape"]
     repeats = f" ({cv.repeats} repeats)" if cv.repeats > 1 else ""
     folds = f"{len(cv.folds)} fold{'s' * (len(cv.folds) > 1)}"
@@ -151,7 +153,7 @@ def _finite(values: Any) -> list[float]:
 
 
 def band(values: Array) -> tuple[Array, Array, Array]:
-    """Mean, and the ends of the middle 90 %, of shuffles (shuffles, K); NaN where none is finite."""
+    """Return the mean and the ends of the middle 90 % over shuffles (shuffles, K); NaN if none is finite."""
     known = np.isfinite(values)
     kept = np.where(known, values, np.nan)
     some = known.any(axis=0)
@@ -163,7 +165,7 @@ def band(values: Array) -> tuple[Array, Array, Array]:
 
 
 def _range(cv: CrossValidation, score: str) -> tuple[float, float]:
-    """Vertical range of what predicts something: baselines, and each method at its best."""
+    """Return the vertical range of baselines, and of the best of each method, that predict something."""
     least, bests, greatest = [0.0], [], [0.0]
     for name, table in cv.scores.items():
         values, error = cv.summary(name, score)
@@ -173,20 +175,20 @@ def _range(cv: CrossValidation, score: str) -> tuple[float, float]:
             bests.append((values[best], values[best] - np.nan_to_num(error[best])))
             if table.shuffled is not None:
                 _, below, above = band(table.shuffled.pooled(score))
-                least += [value for value in _finite(below[best]) if value > _WILD]
+                least += [value for value in _finite(below[best]) if value > _WORST_SHOWN]
                 greatest += _finite(above[best])
-    if bests:  # the best of all at least, however bad
-        least += [below for best, below in bests if best > _WILD or best == max(bests)[0]]
+    if bests:  # include at least the best of all, however bad
+        least += [below for best, below in bests if best > _WORST_SHOWN or best == max(bests)[0]]
     bases = [value for name in cv.baselines for value in _finite(cv.baseline(name, score)[0])]
-    least += [value for value in bases if value > _WILD]
+    least += [value for value in bases if value > _WORST_SHOWN]
     greatest += bases
     low, high = min(least), max(greatest)
     high = min(1.0, high) if high > low else low + 1.0
     return low - 0.12 * (high - low), high + 0.04 * (high - low)
 
 
-class _Drawing:
-    """What one picture is drawn with."""
+class _ScorePlot:
+    """The axes, study and ranges of one figure, and methods that draw its parts."""
 
     def __init__(
         self, ax: Axes, cv: CrossValidation, score: str, order: NDArray[np.intp], places: Array, small: bool,
@@ -194,10 +196,10 @@ class _Drawing:
     ) -> None:  # fmt: skip
         self.ax, self.cv, self.score, self.order, self.places = ax, cv, score, order, places
         self.small, (self.low, self.high) = small, limits
-        self.below = self.hidden = 0  # points, and values of folds, below the range
+        self.below = self.hidden = 0  # numbers of points, and of values of folds, below the range
 
     def method(self, k: int) -> list[Entry]:
-        """Points, folds, shuffles and chosen ridges of the k-th method, and their entries."""
+        """Draw points, folds, shuffles and chosen ridges of the k-th method; return their legend entries."""
         cv, ax, name = self.cv, self.ax, self.cv.methods[k]
         colour, marker = look(k)
         values, error = (each[self.order] for each in cv.summary(name, self.score))
@@ -210,13 +212,13 @@ class _Drawing:
             )  # fmt: skip
             self.hidden += int(np.count_nonzero(folds < self.low))
         below = values < self.low
-        size = (4.5 if self.small else 6.5) - 0.9 * k  # the later are smaller and on top
+        size = (4.5 if self.small else 6.5) - 0.9 * k  # later methods are smaller and on top
         drawn = ax.errorbar(
             self.places, self._within(values), yerr=np.where(below, np.nan, error) if F > 1 else None,
             color=colour, marker=marker, markersize=max(2.5, size), linewidth=1.4 if self.small else 2,
             elinewidth=1.0 if self.small else 1.4, capsize=0 if self.small else 2.5, zorder=4 + 0.1 * k,
         )  # fmt: skip
-        for part in (*drawn.lines[1], *drawn.lines[2]):  # no bar goes on into a legend
+        for part in (*drawn.lines[1], *drawn.lines[2]):  # clip error bars, so that none extends into a legend
             part.set_clip_path(self._frame())
         if below.any():
             self.below += int(below.sum())
@@ -229,18 +231,18 @@ class _Drawing:
         return [Entry(*self._label(name, values, error, below), drawn), *shuffled]
 
     def _frame(self) -> Any:
-        """What is drawn of the axes before a legend makes room for itself."""
+        """Return the rectangle of the range before a legend extends it, to which drawing is clipped."""
         from matplotlib.patches import Rectangle
 
         return Rectangle((0.0, self.low), 1.0, self.high - self.low, transform=self.ax.get_yaxis_transform())
 
     def _within(self, values: Array) -> Array:
-        """Values no further beyond the range than can be drawn."""
+        """Clip values to a distance beyond the range that can still be drawn."""
         far = 1e4 * (self.high - self.low)
         return np.clip(values, self.low - far, self.high + far)
 
     def _label(self, name: str, values: Array, error: Array, below: NDArray[Any]) -> tuple[str, str]:
-        """The entry of a method, in full and short: its score at the ridge that was chosen."""
+        """Write the legend entry of a method, in full and short: its score at the chosen ridge."""
         if not np.isfinite(values).any():
             text = f"{name}: {WORDS[self.score][0]} is not defined"
             return text, f"{name}: not defined"
@@ -316,7 +318,7 @@ class _Drawing:
         return entries
 
     def signs(self) -> list[Entry]:
-        """Entries of what stands for the same thing in all methods."""
+        """Return the legend entries of signs that mean the same for all methods."""
         cv, total = self.cv, len(self.cv.folds) * len(self.places) * len(self.cv.methods)
         chosen = "" if self.score == cv.score else f" by {cv.score}"
         hidden = f" ({self.hidden} of {total} values below the scale)" if self.hidden else ""

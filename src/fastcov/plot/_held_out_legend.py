@@ -1,4 +1,4 @@
-"""The legend of scores on held-out conditions, which fits axes of any size."""
+"""Draw the legend of scores on held-out conditions, fitted to axes of any size."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Inches of axes below which letters are small and entries short.
+# Size of axes in inches below which letters are small and legend entries short.
 SMALL_WIDTH, SMALL_HEIGHT = 4.0, 2.9
-# Columns and points of letters, in the order in which they are tried.
+# Numbers of columns and font sizes in points, in the order in which they are tried, for large and small axes.
 _TRIED = {
     False: ((2, 9.0), (1, 9.0), (1, 8.0)),
     True: ((2, 9.0), (2, 8.0), (2, 7.0), (2, 6.0), (2, 5.5), (1, 6.0), (1, 5.0)),
 }
-# Inches of height of a figure, as for a phone, where letters need not be small.
+# Height of a figure in inches, such as one for a phone, from which letters need not be small.
 _TALL = 4.0
-# A legend inside takes this share of the height at most.
+# Largest share of the height for a legend inside the axes.
 _MOST = 0.6
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What the legend says of something, in full and where there is little room, and what it looks like."""
+    """A legend entry: its text in full and in short, and its handle."""
 
     full: str
     short: str
@@ -31,7 +31,7 @@ class Entry:
 
 
 def is_small(ax: Axes) -> bool:
-    """Whether axes are those of a column of a paper, or of a phone."""
+    """Return whether axes have the size for a column of a paper, or for a phone."""
     figure = ax.figure
     box = ax.get_position()
     width, height = (size / figure.dpi for size in (figure.bbox.width, figure.bbox.height))
@@ -39,12 +39,12 @@ def is_small(ax: Axes) -> bool:
 
 
 def letters(ax: Axes, small: bool) -> float:
-    """Points of the letters of labels."""
+    """Return the font size of labels, in points."""
     return 9.0 if not small or ax.figure.bbox.height / ax.figure.dpi >= _TALL else 7.0
 
 
 def draw_legend(ax: Axes, entries: list[Entry], place: str, small: bool) -> None:
-    """Draw it above the axes, or inside on top of a range that is raised to make room."""
+    """Draw the legend above the axes, or inside at the top, with the range extended to make room."""
     figure: Any = ax.figure
     root = getattr(figure, "figure", figure) or figure
     where: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.03), "borderaxespad": 0}
@@ -58,7 +58,7 @@ def draw_legend(ax: Axes, entries: list[Entry], place: str, small: bool) -> None
             ncols=columns, fontsize=points, frameon=False, handletextpad=0.5, columnspacing=1.2,
             **spacing, **where,
         )  # fmt: skip
-        # Not laid out yet, a legend says its own size all the same.
+        # A legend knows its own size even before the figure is laid out.
         root.draw_without_rendering()
         box, room = legend.get_window_extent(), ax.get_window_extent()
         right = room.x1 if place == "inside" else figure.bbox.x1
@@ -67,6 +67,6 @@ def draw_legend(ax: Axes, entries: list[Entry], place: str, small: bool) -> None
             break
     if place == "inside":
         low, high = ax.get_ylim()
-        ax.set_yticks([tick for tick in ax.get_yticks() if low <= tick <= high])  # none beside the legend
+        ax.set_yticks([tick for tick in ax.get_yticks() if low <= tick <= high])  # no ticks beside the legend
         share = min(_MOST, (box.height + 4) / room.height)
         ax.set_ylim(low, low + (high - low) / (1 - share))

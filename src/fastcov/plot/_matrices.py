@@ -1,4 +1,4 @@
-"""Matrices over pairs of conditions, side by side."""
+"""Draw matrices over pairs of conditions side by side."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ Array = NDArray[np.float64]
 
 ORDERS = ("input", "cluster")
 
-# Red and blue, both dark at the ends, white at zero: no colour vision deficiency confuses them.
+# A map from red to blue, both dark at the ends, and white at zero: no colour vision deficiency confuses them.
 _COLOUR_MAP = "RdBu_r"
-# The few largest variances, and all of a wild fit, would leave everything else white.
+# Share of entries within the colour scale: the few largest variances, or the entries of a wild fit, would
+# otherwise leave everything else white.
 _SHOWN = 0.99
-# Condition names of this size (points) stand clear of each other with this much room for each.
+# Font size of condition names, and the room that each needs so that they do not touch, both in points.
 _LABEL_SIZE, _LABEL_ROOM = 6.0, 7.5
-# Times that names are chosen by the room there is, which they change.
+# How often to choose the names that fit the room, because names change the room.
 _TRIES = 2
 
 
 def names_of(fit: Fit, labels: Sequence[Any] | None) -> Sequence[Any] | None:
-    """Names of the conditions: as given, or those of the fit."""
+    """Return the names of the conditions: the labels if given, else those of the fit."""
     D = fit.stats["shape"][1]
     if labels is not None and len(labels) != D:
         raise ValueError(
@@ -50,21 +51,21 @@ def draw_matrices(
     what: str,
     size: float = 10.0,
 ) -> None:
-    """Matrices whose rows and columns are in place, in one colour scale of `what`, from -limit to limit."""
+    """Draw matrices, already in order, in one colour scale from -limit to limit, labelled `what`."""
     from matplotlib.ticker import MaxNLocator
 
     for axis, matrix, title in zip(axes, matrices, titles, strict=True):
         image = axis.imshow(matrix, cmap=_COLOUR_MAP, vmin=-limit, vmax=limit, interpolation="nearest")
         axis.set_title(title, fontsize=size)
         # Rows and columns are the same, so the labels of one axis of one panel are enough.
-        # Numbers would count places, not conditions, once these are clustered.
+        # If conditions are clustered, numbers would count places, not conditions.
         numbered = axis is axes[0] and (order == "input" or names is not None)
         axis.tick_params(labelsize=8, bottom=False, labelbottom=False, left=numbered, labelleft=numbered)
     axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
     label = "condition" + (", clustered" if order == "cluster" else "")
     axes[0].set_ylabel(label, fontsize=9)
     beyond = np.mean([np.mean(np.abs(matrix) > limit) for matrix in matrices])
-    narrow = is_narrow(axes[0].figure)  # the panels then need the width
+    narrow = is_narrow(axes[0].figure)  # then the panels need the full width
     bar = axes[0].figure.colorbar(
         image, ax=list(axes), extend="both" if beyond else "neither", fraction=0.02, pad=0.015,
         location="bottom" if narrow else "right",
@@ -77,13 +78,13 @@ def draw_matrices(
 
 
 def shown_limit(*matrices: Array) -> float:
-    """Size that all but the largest few entries keep below; 1 where all are zero."""
+    """Return a limit on the magnitude of all but the few largest entries; 1 if all are zero."""
     sizes = np.abs(np.concatenate([matrix.ravel() for matrix in matrices]))
     return float(np.quantile(sizes, _SHOWN)) or float(sizes.max()) or 1.0
 
 
 def clustered(S: Array) -> NDArray[np.intp]:
-    """Order of the conditions that puts those with correlated columns of S together."""
+    """Return an order of the conditions that puts those with correlated columns of S together."""
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import pdist
 
@@ -91,7 +92,7 @@ def clustered(S: Array) -> NDArray[np.intp]:
         return np.arange(len(S))
     with np.errstate(invalid="ignore", divide="ignore"):
         distances = pdist(S, "correlation")
-    # A column without variance correlates with nothing.
+    # A column without variance is uncorrelated with all others.
     distances = np.clip(np.nan_to_num(distances, nan=1.0), 0.0, 2.0)
     order: NDArray[np.intp] = leaves_list(linkage(distances, "average", optimal_ordering=True)).astype(
         np.intp
@@ -100,8 +101,8 @@ def clustered(S: Array) -> NDArray[np.intp]:
 
 
 def _name_conditions(axis: Axes, names: list[str], label: str) -> None:
-    """Names beside a panel, every k-th where there is no room for all; then the label says so."""
-    for _ in range(_TRIES):  # names take width from a panel, and so height
+    """Write names beside a panel; if there is no room for all, only every k-th, and the label says so."""
+    for _ in range(_TRIES):  # names reduce the width of a panel, and therefore its height
         height = _height(axis)
         step = int(max(1, -(-len(names) * _LABEL_ROOM // height)))
         ticks = np.arange(0, len(names), step)
@@ -110,7 +111,7 @@ def _name_conditions(axis: Axes, names: list[str], label: str) -> None:
 
 
 def _height(axis: Axes) -> float:
-    """Points from top to bottom of a panel, once all that is drawn so far has its place."""
+    """Return the height of a panel in points, after laying out everything drawn so far."""
     root = axis.figure.figure
     engine = root.get_layout_engine()
     if engine is not None:

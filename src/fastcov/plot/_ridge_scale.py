@@ -1,4 +1,4 @@
-"""The axis of ridges."""
+"""Place ridges on a logarithmic axis that also has room for a ridge of 0."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-# Ridges that are written out one by one where they span less than a decade and a half.
+# Largest number of ridges that are labelled one by one if they span less than a decade and a half.
 _FEW = 6
 
 
 class RidgeScale:
-    """A logarithmic axis of ridges on which 0 has a place of its own, left of all others."""
+    """A logarithmic axis of ridges on which 0 has its own place, left of all others."""
 
     def __init__(self, ridges: Array) -> None:
         positive = np.unique(ridges[ridges > 0])
@@ -41,7 +41,7 @@ class RidgeScale:
         ticks, names = self._ticks()
         if self._zero:
             ticks, names = [10.0**self._left, *ticks], ["0", *names]
-            if not self._only_zero:  # between 0 and the others the axis has no scale
+            if not self._only_zero:  # the axis has no scale between 0 and the other ridges
                 ax.axvline(10.0 ** ((self._left + self._first) / 2), color="0.8", linewidth=1, zorder=0)
         ax.set_xticks(ticks, names)
         minor = [m * 10.0**e for e in range(*self._decades(1)) for m in range(2, 10)] if span > 1 else []

@@ -1,4 +1,4 @@
-"""Figures of many ridges: a path of fits, and with scores on held-out conditions."""
+"""Draw results over many ridges: a path of fits, alone or with scores on held-out conditions."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-# Of the gains: the middle 90 % and the median.
+# Quantiles of the gains: the ends of the middle 90 %, and the median.
 _QUANTILES = (0.05, 0.5, 0.95)
-# Letters in the names of all paths that leave room for three columns above a small panel.
+# Most letters in the names of all paths together that leave room for three columns above a small panel.
 _SHORT = 30
 
 
@@ -38,17 +38,17 @@ def ridge_path(
 ) -> NDArray[Any]:
     """Draw the exact loss, and the range of the gains, along the ridges of one path or several.
 
-    The loss includes the ridge term and is relative to that at gains of one, so that above 1 a fit is
-    worse than none. The gains are shown by their median and the band with 90 % of them. Vertical
-    ranges are those of the first path with room around it; losses beyond it, as of linear fits at small
-    ridges, are marked at the edge and counted in the legend.
+    The loss includes the ridge term and is relative to that at gains of one, so that a fit above 1 is
+    worse than none. The gains are shown by their median and by a band that contains 90 % of them. Vertical
+    ranges are those of the first path, with some room around it; losses beyond it, such as those of linear
+    fits at small ridges, are marked at the edge and counted in the legend.
 
     Parameters
     ----------
     path : RidgePath, or mapping of name to RidgePath
-        Of one target each.
+        Paths of one target each.
     axes : two matplotlib Axes, optional
-        Where to draw; by default a new Figure with a title, which belongs to nobody: ``axes[0].figure``.
+        Where to draw; by default in a new Figure with a title, outside pyplot, which is ``axes[0].figure``.
 
     Returns
     -------
@@ -59,7 +59,8 @@ def ridge_path(
     ImportError
         Without matplotlib.
     TypeError, ValueError
-        If `path` is empty, holds something else or fits of several targets, or there are not two axes.
+        If `path` is empty, contains anything but paths, or has fits of several targets, or if there are not
+        two axes.
     """
     named = _paths(path)
     if axes is None:
@@ -121,7 +122,7 @@ def ridge_path(
 
 
 def study(cv: CrossValidation, path: RidgePath | Mapping[str, RidgePath]) -> Figure:
-    """Figure of a score of held-out conditions, above the loss and the gains along the ridges.
+    """Draw a figure of a score of held-out conditions, above the loss and the gains along the ridges.
 
     Parameters
     ----------
@@ -133,7 +134,7 @@ def study(cv: CrossValidation, path: RidgePath | Mapping[str, RidgePath]) -> Fig
     Returns
     -------
     Figure
-        9 x 8 inches, in no window: ``savefig`` it, or leave it as the last line of a notebook cell.
+        9 x 8 inches, in no window: call its ``savefig``, or make it the last line of a notebook cell.
 
     Raises
     ------
@@ -154,7 +155,7 @@ def _finite(values: Array) -> list[float]:
 
 
 def _within(values: Array, low: float, high: float) -> Array:
-    """Values no further beyond the range than can be drawn."""
+    """Clip values to a distance beyond the range that can still be drawn."""
     far = 1e4 * (high - low)
     return np.clip(values, low - far, high + far)
 
@@ -168,7 +169,7 @@ def _at_edge(ax: Axes, places: Array, edge: float, caret: int, colour: str, size
 
 
 def _paths(path: Any) -> dict[str, RidgePath]:
-    """Paths by name: at least one, with at least one ridge, of one target."""
+    """Return paths by name; raise unless there is at least one, each with a ridge and of one target."""
     name = path[0].method if isinstance(path, RidgePath) and len(path) else ""
     named = by_name("path", path, RidgePath, name, "what fastcov.ridge_path returns")
     for name, each in named.items():
@@ -181,7 +182,7 @@ def _paths(path: Any) -> dict[str, RidgePath]:
 
 
 def _shares(path: RidgePath) -> Array:
-    """Loss over that at gains of one, which is 1 where both are zero."""
+    """Return the loss divided by that at gains of one, or 1 if both are zero."""
     loss, at_one = path.loss, path.loss_at_one
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(loss == at_one, 1.0, loss / at_one)

@@ -1,4 +1,4 @@
-"""What all figures share."""
+"""Colours, formats of numbers, and helpers that all figures share."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Wong, Nature Methods 8:441 (2011): told apart with any colour vision, and in grey.
+# From Wong, Nature Methods 8:441 (2011): distinguishable with any colour vision, and in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 MARKERS = ("o", "s", "D", "^")
-# matplotlib's carets whose tips are at the point that they mark.
+# matplotlib's carets with their tips at the marked point.
 CARET_UP, CARET_DOWN = 6, 7
-# Inches below which two columns of a legend lie over each other.
+# Width of a figure in inches below which two columns of a legend overlap.
 NARROW = 6.0
 
 
 def require_matplotlib() -> type[Figure]:
-    """matplotlib's Figure, or an ImportError that says how to get it."""
+    """Return matplotlib's Figure, or raise an ImportError that says how to install it."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -33,17 +33,17 @@ def require_matplotlib() -> type[Figure]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return a figure that pyplot does not know and so never has to close."""
+    """Return a figure unknown to pyplot, which therefore never has to be closed."""
     return require_matplotlib()(figsize=(width, height), layout="constrained")
 
 
 def look(k: int) -> tuple[str, str]:
-    """Colour and marker of the k-th thing that is compared."""
+    """Return the colour and marker of the k-th item of a comparison."""
     return COLOURS[k % len(COLOURS)], MARKERS[k % len(MARKERS)]
 
 
 def by_name(argument: str, given: Any, kind: type[T], name: str, source: str) -> dict[str, T]:
-    """One `kind` under its own name, or at least one by the names of a mapping."""
+    """Return one `kind` as a mapping under its own name, or a mapping of at least one `kind` as it is."""
     found = {name: given} if isinstance(given, kind) else given
     article = f"a {kind.__name__}"
     if not isinstance(found, Mapping) or not all(isinstance(value, kind) for value in found.values()):
@@ -59,7 +59,7 @@ def by_name(argument: str, given: Any, kind: type[T], name: str, source: str) ->
 
 
 def checked(explanation: Any) -> None:
-    """Refuse what cannot be drawn, and say so before anything else where there is nothing to draw with."""
+    """Raise an error if matplotlib is missing, or else if the argument is not an Explanation."""
     require_matplotlib()
     if not isinstance(explanation, Explanation):
         raise TypeError(
@@ -73,13 +73,13 @@ def r2_text(r2: float) -> str:
 
 
 def number(value: float) -> str:
-    """Two decimals, or an exponent where that would be long, with a minus sign; no −0."""
+    """Write two decimals, or an exponent for large numbers, with a true minus sign; never −0."""
     text = f"{value:{'.2f' if abs(value) < 100 else '.2e'}}"
     return "0.00" if text == "-0.00" else text.replace("-", "−")
 
 
 def decimals(value: float, places: int | None) -> str:
-    """So many decimals, or three digits and the sign where `places` is None, with a minus sign; no −0."""
+    """Write `places` decimals, or three digits and the sign if None, with a true minus sign; never −0."""
     text = f"{value:+#.3g}".rstrip(".") if places is None else f"{value:.{places}f}"
     if float(text) == 0:
         text = "0" if places is None else text.lstrip("-")
@@ -87,24 +87,24 @@ def decimals(value: float, places: int | None) -> str:
 
 
 def shorten(text: str, most: int) -> str:
-    """So many letters at most, with the middle left out: ends tell names apart."""
+    """Shorten a text to `most` letters by omitting its middle, because names differ at their ends."""
     tail = most // 2
     return text if len(text) <= most else f"{text[: most - tail - 1]}…{text[-tail:]}"
 
 
 def finish(ax: Axes) -> None:
-    """The frame that all curves have."""
+    """Give axes the frame that all curves have."""
     ax.tick_params(labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
 
 
 def is_narrow(figure: Figure | SubFigure) -> bool:
-    """Whether a figure is for a phone, and has no room for columns."""
+    """Return whether a figure is as narrow as a phone, and has no room for columns."""
     return bool(figure.bbox.width / figure.dpi < NARROW)
 
 
 def legend_above(ax: Axes, columns: int, *, letters: int | None = None, **options: Any) -> None:
-    """A legend on top, in one column where the figure is narrow, and there in lines of so many letters."""
+    """Draw a legend on top; in a narrow figure in one column, with lines of at most `letters` letters."""
     if letters is not None and is_narrow(ax.figure):
         options["labels"] = [textwrap.fill(label, letters) for label in options["labels"]]
     ax.legend(

@@ -1,4 +1,4 @@
-"""A report of a fit, or of a study of held-out conditions: one HTML page for a screen, a phone and paper.
+"""Report a fit, or a study of held-out conditions, on one HTML page for a screen, a phone and paper.
 
     fit.report("report.html", cv=cv)
     cv.report("study.html")

@@ -1,4 +1,4 @@
-"""What held-out conditions say of gains: the part of a page that a study adds."""
+"""Describe what held-out conditions say about gains: the part of a page that a study adds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _PAIRS = {
 }
 _VERDICT = {True: "good", None: "open", False: "bad"}
 
-# Words of this part, for the glossary.
+# Terms of this part, for the glossary.
 STUDIED = (
     Row("Baseline", "A prediction without fitted gains, scored on the same held-out conditions: what gains "
         "have to beat to be worth anything."),
@@ -50,7 +50,7 @@ STUDIED = (
 
 
 def study_of(cv: Any, fit: Fit | None = None) -> tuple[CrossValidation, PermutationTest | None] | None:
-    """The study that is behind an argument `cv`, or behind the fit, and its test: None without one."""
+    """Return the study in an argument `cv`, or the one behind the fit, and its test; None without a study."""
     if cv is None and fit is not None and fit.delta.ndim == 1:
         cv = fit.stats.get("cv")
     if cv is None:
@@ -91,7 +91,7 @@ def study_of(cv: Any, fit: Fit | None = None) -> tuple[CrossValidation, Permutat
 
 
 def verdict_of(cv: CrossValidation, method: str) -> tuple[str, str]:
-    """The verdict of a method in words, and whether that is good, bad or open."""
+    """Return the verdict of a method in words, and whether it is good, bad or open."""
     found = cv.verdicts()[method]
     if found.better and not found.gains_help:
         return (
@@ -102,7 +102,7 @@ def verdict_of(cv: CrossValidation, method: str) -> tuple[str, str]:
 
 
 def held_out(cv: CrossValidation, method: str) -> tuple[float, float]:
-    """The score of a method at its best ridge, and its standard error; NaN where there is none."""
+    """Return the score of a method at its best ridge, and its standard error; NaN if there is none."""
     k = cv.place(method)
     if k < 0:
         return math.nan, math.nan
@@ -111,7 +111,7 @@ def held_out(cv: CrossValidation, method: str) -> tuple[float, float]:
 
 
 def tile(cv: CrossValidation, method: str) -> Row:
-    """The held-out score beside baselines and shuffles."""
+    """Make the tile with the held-out score, beside baselines and shuffles."""
     value, error = held_out(cv, method)
     spread = f"\u00a0±\u00a0{score(error)}" if math.isfinite(error) else ""
     beside = [f"{WITHOUT[name]} {text(cv.baseline(name)[0])}" for name in ("no-x", "one")]
@@ -126,7 +126,7 @@ def tile(cv: CrossValidation, method: str) -> Row:
 
 
 def sentences(cv: CrossValidation, method: str) -> list[str]:
-    """What the verdict rests on."""
+    """Write the sentences that justify the verdict."""
     found = cv.verdicts()[method]
     if found.better is True:
         first = f"Of the same study with shuffled conditions {_as_good(found.p)} does as well."
@@ -156,14 +156,14 @@ def sentences(cv: CrossValidation, method: str) -> list[str]:
 
 
 def _as_good(p: float | None) -> str:
-    """How many shuffles are as good, by their p."""
+    """Say how many shuffles are as good, from their p."""
     return "a share" if p is None else f"{100 * p:.2g}\u00a0%, itself counted,"
 
 
 def sections(
     cv: CrossValidation, methods: tuple[str, ...], test: PermutationTest | None = None, fit: Fit | None = None
 ) -> list[Section]:
-    """All about the prediction of held-out conditions by some methods."""
+    """Make all sections about the prediction of held-out conditions by these methods."""
     fit = fit or next(iter(cv.fits.values()), None)
     many = len(methods) > 1
     made = [Section("Do the gains predict?", pictures=[picture(cv, methods)])]
@@ -184,7 +184,7 @@ def sections(
 
 
 def picture(cv: CrossValidation, methods: tuple[str, ...]) -> Picture:
-    """The score against the ridge, beside baselines and shuffles."""
+    """Make the picture of the score against the ridge, beside baselines and shuffles."""
     best = "; ".join(
         f"{name} is best at {number(cv.ridges[cv.place(name)])} with {text(held_out(cv, name)[0])}"
         for name in methods

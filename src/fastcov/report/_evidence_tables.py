@@ -1,4 +1,4 @@
-"""Tables of a study of held-out conditions: scores beside baselines, and how far to trust them."""
+"""Make the tables of a study of held-out conditions: scores beside baselines, and how far to trust them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from ..plot._held_out import WORDS
 from ._sections import Row, Section, Table
 from ._words import decimals, number, plural, score
 
-# Conditions, and channels of a test, that are listed; folds that are listed all.
+# Number of conditions, and of channels of a test, that are listed; number of folds up to which all are
+# listed.
 _LISTED, _FOLDS = 10, 20
-# What stands in the head of a table, and after it what it means.
+# Baselines as they are named in the head of a table; BASELINE_WORDS explains them below it.
 WITHOUT = {"one": "gains of one", "no-x": "without X", "scaled": BASELINES["scaled"]}
-# The same in so few letters that a table fits a phone.
+# Shorter names, so that a table fits a phone.
 _HEADS = WITHOUT | {"no-x": "no X", "scaled": "scaled X"}
 BASELINE_WORDS = {
     "no-x": "Two numbers of the training conditions and nothing of X: the mean variance of the target, and "
@@ -34,7 +35,7 @@ _PERMUTED = {
 
 
 def called(name: str) -> str:
-    """A score in words."""
+    """Return the name of a score in words."""
     what, pairs = WORDS[name]
     return f"{what[0].upper()}{what[1:]}, {pairs}"
 
@@ -44,12 +45,12 @@ def text(value: float) -> str:
 
 
 def _order(cv: CrossValidation) -> list[str]:
-    """All scores, that which chose first."""
+    """Return all scores, with the one that chose the ridge first."""
     return [cv.score, *(name for name in SCORES if name != cv.score)]
 
 
 def score_tables(cv: CrossValidation, method: str) -> list[Table]:
-    """All scores at the best ridge beside the baselines, and their p-values."""
+    """Make tables of all scores at the best ridge beside the baselines, and of their p-values."""
     k = cv.place(method)
     if k < 0:
         return []
@@ -90,7 +91,7 @@ def score_tables(cv: CrossValidation, method: str) -> list[Table]:
 
 
 def _over(cv: CrossValidation, method: str, name: str, baseline: str) -> str:
-    """p of a gain over a baseline, where there is a gain."""
+    """Return p of the gain over a baseline, if there is a gain."""
     gained, _ = maxima(cv, method, name, baseline)
     return _p(cv.p_value(method, name, over=baseline)) if gained > 0 else "below it"
 
@@ -115,7 +116,7 @@ def meaning_rows() -> list[Row]:
 
 
 def trust_rows(cv: CrossValidation, method: str) -> list[Row]:
-    """What else there is to say of the score at the best ridge."""
+    """Make the rows that say how far to trust the score at the best ridge."""
     k = cv.place(method)
     if k < 0:
         return [Row("Score", "not defined", "At no ridge: is the held-out target of all folds zero?")]
@@ -133,7 +134,7 @@ def trust_rows(cv: CrossValidation, method: str) -> list[Row]:
 
 
 def _choice(cv: CrossValidation, method: str, k: int) -> list[Row]:
-    """Which ridge was chosen, and how far that flatters the score."""
+    """Say which ridge was chosen, and how far the choice inflates the score."""
     table = cv.scores[method]
     value, one_se = float(table.pooled(cv.score)[k]), cv.ridges[cv.place(method, "one-se")]
     unit = " of the largest eigenvalue" if cv.relative else ""
@@ -156,7 +157,7 @@ def _choice(cv: CrossValidation, method: str, k: int) -> list[Row]:
 
 
 def _stability(cv: CrossValidation, method: str, k: int) -> list[Row]:
-    """Agreement of folds, shuffles, and fits that stopped short."""
+    """Report the agreement of folds, the shuffles, and fits that stopped short."""
     table, rows = cv.scores[method], []
     agreed = cv.agreement(method)
     if agreed is not None:
@@ -176,7 +177,7 @@ def _stability(cv: CrossValidation, method: str, k: int) -> list[Row]:
 
 
 def _names(fit: Fit | None, D: int) -> tuple[list[str], list[str]]:
-    """Names of conditions, and what to say where they have none."""
+    """Return the names of conditions, and a note if they have none."""
     if fit is not None and fit.conditions is not None:
         return [str(name) for name in fit.conditions], []
     return [str(d) for d in range(D)], ["Conditions are numbered by their column; the first is 0."]
@@ -197,7 +198,7 @@ def conditions(cv: CrossValidation, method: str, fit: Fit | None, of: str) -> Se
 
 
 def folds(cv: CrossValidation, methods: tuple[str, ...], fit: Fit | None) -> Section:
-    """Which conditions each fold held out, and how well it did."""
+    """Make the section of the conditions that each fold held out, and of its score."""
     names, notes = _names(fit, cv.stats["shape"][1])
     each, places = len(cv.folds) // cv.repeats, {name: cv.place(name) for name in methods}
     by_fold = {
@@ -224,7 +225,7 @@ def folds(cv: CrossValidation, methods: tuple[str, ...], fit: Fit | None) -> Sec
 
 
 def channels(test: PermutationTest) -> Section:
-    """Channels whose gains differ most from those of shuffled targets."""
+    """Make the section of the channels whose gains differ most from those of shuffled targets."""
     found = test.channels
     assert found is not None
     N, n = len(found.p), int(found.different().sum())

@@ -1,4 +1,4 @@
-"""The part of a report that an explanation of the fit adds."""
+"""Make the part of a report that an explanation of the fit adds."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-# Covariance modes beside each other on paper, and below each other on a phone.
+# Number of covariance modes, side by side on paper, and one below the other on a phone.
 _MODES = 4
-# Channels in the table of why gains moved, and bars of either sign in a waterfall.
+# Number of channels in the table of why gains moved, and of bars of each sign in a waterfall.
 _CHANNELS, _BARS = 8, 5
-# Modes in the table of those that make the gains.
+# Number of modes in the table of those that make up the gains.
 _LEADING = 6
-# Pairs of conditions that are named, at least and at most, and their share that is enough.
+# Least and largest number of pairs of conditions that are named, and the share of the overlap that is enough.
 _PAIRS, _MOST = (3, 5), 0.8
 _AGAINST = "A share below 0 is of a pair of conditions that pulls the gain the other way."
-# Differences of two covariances, and of two ridges, that are rounding.
+# Largest differences of two covariances, and of two ridges, that count as rounding.
 _SAME, _SAME_RIDGE = 1e-6, 1e-9
 
-# Words of this part, for the glossary.
+# Terms of this part, for the glossary.
 EXPLAINED = (
     Row("Atom", "What raising one gain a little does to the covariance: which pairs of conditions become "
         "more alike, and which less. Every channel has its own."),
@@ -49,7 +49,7 @@ EXPLAINED = (
 
 
 def explanation_sections(explanation: Any, fit: Fit, channel: Any = None) -> list[Section]:
-    """Figures and tables of an explanation of the fit, and of one of its channels: none without one."""
+    """Make figures and tables of an explanation of the fit and of one of its channels; none without one."""
     if explanation is None:
         if channel is not None:
             raise ValueError(
@@ -97,7 +97,10 @@ def explanation_sections(explanation: Any, fit: Fit, channel: Any = None) -> lis
 
 
 def _explained(explanation: Explanation, fit: Fit) -> tuple[str, Fit]:
-    """The fit that an explanation is of: one target of a stack, which is named, and else all there is."""
+    """Return the fit that an explanation explains, after its name if that is one target of a stack.
+
+    Raises an error if the explanation is that of another fit.
+    """
     other = explanation.fit
     if other.stats["shape"] != fit.stats["shape"]:
         raise ValueError(
@@ -134,13 +137,13 @@ def _explained(explanation: Explanation, fit: Fit) -> tuple[str, Fit]:
 
 
 def _apart(A: Array, B: Array) -> float:
-    """The largest difference of two matrices, as a share of the largest entry of the second."""
+    """Return the largest difference of two matrices, as a share of the largest entry of the second."""
     size = float(np.abs(B).max())
     return float(np.abs(A - B).max()) / (size or 1.0)
 
 
 def _warnings(linear: Fit, fit: Fit, plain: bool) -> list[str]:
-    """What to make of an explanation whose fit overshoots."""
+    """Say how to read an explanation if its fit overshoots."""
     if not linear.overshoots:
         return []
     of = "of that" if share(linear).endswith("%") else "that"
@@ -159,7 +162,7 @@ def _warnings(linear: Fit, fit: Fit, plain: bool) -> list[str]:
 
 
 def _about(why: Explanation, fit: Fit, index: int, plain: bool) -> str:
-    """One channel in a sentence."""
+    """Describe one channel in a sentence."""
     found, one = why.contributions(why.channels[index]), score(1.0 + fit.delta[index])
     linear = "" if plain else f" in this fit and of {score(1.0 + found.delta)} in the linear fit"
     rest = found.delta - found.diagonal
@@ -171,7 +174,7 @@ def _about(why: Explanation, fit: Fit, index: int, plain: bool) -> str:
 
 
 def _permuted(why: Explanation) -> list[str]:
-    """What the fit corrects of the target, and what of targets in which there is nothing to find."""
+    """Say how much the fit corrects of the target, and of permuted targets, in which it can find nothing."""
     if not len(why.corrected_permuted):
         return []
     corrected = 1.0 - (why.unreachable + why.left_by_ridge) / (why.total or 1.0)
@@ -190,7 +193,7 @@ def _named(why: Explanation, index: int) -> str:
 def _pictures(explanation: Explanation, index: int, plain: bool) -> list[Picture]:
     channel = explanation.channels[index]
     linear = "" if plain else " in the linear fit"
-    # Names of conditions take width from the panels, which are square: rows are then lower.
+    # Long names of conditions make the panels narrower, and because these are square, rows are lower.
     row = 2.6 - 0.02 * min(14, max((len(str(name)) for name in explanation.fit.conditions or ()), default=0))
     modes = max(1, min(_MODES, len(explanation.spectrum)))
     corrected = 1.0 - (explanation.unreachable + explanation.left_by_ridge) / (explanation.total or 1.0)
@@ -257,7 +260,7 @@ def _pair(figure: Figure) -> Any:
 
 
 def _rows(explanation: Explanation) -> list[Row]:
-    """The numbers of an explanation, with what each means."""
+    """Make the rows of the numbers of an explanation, with the meaning of each."""
     bound = "" if explanation.complete else "; a bound, since not all modes were computed"
     dof = number(explanation.dof)
     if not explanation.complete:
@@ -289,7 +292,7 @@ def _rows(explanation: Explanation) -> list[Row]:
 
 
 def _table(explanation: Explanation, fit: Fit, plain: bool) -> Table:
-    """The channels that moved most in the fit: gains, what they would be alone, and who changed that most."""
+    """Tabulate the channels that moved most: gains, gains alone, and the channels that changed these most."""
     rows = []
     for i in np.argsort(-np.abs(fit.delta), kind="stable")[:_CHANNELS]:
         name = explanation.channels[i]
@@ -305,7 +308,7 @@ def _table(explanation: Explanation, fit: Fit, plain: bool) -> Table:
 
 
 def _leading(explanation: Explanation) -> list[Table]:
-    """The modes that make the gains."""
+    """Tabulate the modes that make up the gains."""
     columns = explanation.shrinkage, explanation.delta_shares, explanation.loss_shares
     rows = [(str(k + 1), *(f"{column[k]:.1%}" for column in columns)) for k in explanation.order[:_LEADING]]
     head = ("Mode", "Corrected", "Of the gains", "Of the loss removed")
@@ -314,11 +317,11 @@ def _leading(explanation: Explanation) -> list[Table]:
 
 
 def _pairs(explanation: Explanation, index: int) -> list[Table]:
-    """The pairs of conditions, and the single ones, that make up most of a channel's overlap."""
+    """Tabulate the pairs of conditions, and single ones, that make up most of a channel's overlap."""
     overlap = float(explanation.overlaps[index])
     if overlap == 0:
         return []
-    # A pair of two stands twice in the matrix.
+    # A pair of two different conditions appears twice in the matrix.
     rows, columns = np.triu_indices(explanation.fit.stats["shape"][1])
     parts = explanation.overlap_pairs(explanation.channels[index])[rows, columns]
     parts = np.where(rows == columns, parts, 2.0 * parts) / overlap

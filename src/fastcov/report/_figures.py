@@ -1,4 +1,4 @@
-"""Figures of a report, drawn from the fit alone."""
+"""Draw the figures of a report that need only the fit."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ._words import number, score
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Of the names of conditions, that leave room for the panels of a wide and of a narrow figure.
+# Letters of the names of conditions that leave room for the panels of a wide and of a narrow figure.
 _LETTERS = (24, 14)
 
 
 def pictures(fit: Fit) -> list[Picture]:
-    """Of the covariances and the gains."""
+    """Return the pictures of the covariances and the gains."""
     r2, at_one = score(fit.r2), score(fit.stats["r2_at_one"])
     gains = fit.gains
     share = np.mean(np.abs(fit.delta) < 0.1)
@@ -61,6 +61,6 @@ def _covariances(figure: Figure, fit: Fit) -> None:
 
 
 def _short(name: str, letters: int) -> str:
-    """A name without its middle where it is long: what tells names apart is mostly at an end."""
+    """Omit the middle of a long name, because names mostly differ at an end."""
     half = letters // 2
     return name if len(name) <= letters else f"{name[:half]}…{name[-half:]}"

@@ -1,4 +1,4 @@
-"""What a page says first: a verdict, a few numbers beside what they are to be compared to, warnings."""
+"""Make the top of a page: a verdict, a few numbers beside those to compare them with, and warnings."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ._evidence import tile, verdict_of
 from ._sections import Headline, Row
 from ._words import STATUSES, score, share, span
 
-# A loss above this share of that at gains of one is hardly an improvement.
+# A loss above this share of the loss at gains of one is hardly an improvement.
 HARDLY = 0.95
 
 
 def verdict(fit: Fit, cv: CrossValidation | None = None) -> tuple[str, str]:
-    """Whether the gains predict, or what is wrong with them, and whether that is good, bad or open.
+    """Say whether the gains predict, or what is wrong with them, and whether that is good, bad or open.
 
-    How close a fit comes on the conditions it was fitted to is never good by itself: it does so on shuffled
-    conditions, too.
+    A close fit to the conditions it was fitted to is never good by itself, because a fit to shuffled
+    conditions comes close, too.
     """
     if fit.overshoots:
         return "Overshoots: worse than with all gains at one", "bad"
@@ -66,7 +66,7 @@ def headline(fit: Fit, cv: CrossValidation | None = None) -> Headline:
 
 
 def study_headline(cv: CrossValidation, method: str) -> Headline:
-    """Of one method of a study."""
+    """Make the headline of one method of a study."""
     words, kind = verdict_of(cv, method)
     N, D = cv.stats["shape"]
     shuffled = cv.scores[method].shuffled
@@ -83,7 +83,7 @@ def study_headline(cv: CrossValidation, method: str) -> Headline:
 
 
 def _loss_is(fit: Fit) -> str:
-    """What the loss is, behind its share."""
+    """Explain the loss, in words that follow its share."""
     of = "of " if share(fit).endswith("%") else ""
     compared = f"{of}that with all gains at one: " if fit.loss_at_one > 0 else ""
     return f"{compared}squared distance from the target, and the ridge"

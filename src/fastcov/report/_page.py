@@ -38,18 +38,18 @@ from ._words import (
     span,
 )
 
-# A study and, where there is one, its test.
+# A study and its test, if there is one.
 Found = tuple[CrossValidation, PermutationTest | None]
-# Channels that are named at either end of the gains.
+# Number of channels that are named at each end of the gains.
 LISTED = 10
-# A name in a table breaks behind _, and elsewhere only within a word of more letters.
+# A name in a table breaks after _; a word breaks elsewhere only if it has more letters than _LONG.
 _PIECE, _LONG = re.compile(r"[^_ ]*(?:[_ ]+|$)"), 14
-# What the numbers of a fit rest on.
+# Packages whose versions a page shows, because they determine the numbers of a fit.
 _SHOWN = {"fastcov": "fastcov", "python": "Python", "numpy": "NumPy", "scipy": "SciPy", "numba": "Numba"}
 
 
 def require() -> Any:
-    """The module jinja2, or an ImportError that says how to get what a report needs."""
+    """Return the module jinja2, or raise an ImportError that says how to install the needs of a report."""
     try:
         import jinja2
         import matplotlib.figure  # noqa: F401
@@ -69,7 +69,7 @@ def write(
     channel: Any = None,
     title: str | None = None,
 ) -> pathlib.Path:
-    """Write the report of a fit, see `Fit.report`."""
+    """Write the report of a fit; see `Fit.report`."""
     return _written(
         path, title, lambda: page(fit, cv=cv, explanation=explanation, channel=channel, title=title)
     )
@@ -78,7 +78,7 @@ def write(
 def write_study(
     study: CrossValidation | PermutationTest, path: str | os.PathLike[str], *, title: str | None = None
 ) -> pathlib.Path:
-    """Write the report of a study, see `CrossValidation.report`."""
+    """Write the report of a study; see `CrossValidation.report`."""
     return _written(path, title, lambda: study_page(study, title=title))
 
 
@@ -89,7 +89,7 @@ def _written(path: str | os.PathLike[str], title: str | None, made: Callable[[],
     target = check_output(path, (".html",))
     text = made()
     with writing(target) as draft:
-        draft.write_text(text, encoding="utf-8", errors="replace")  # names may hold what UTF-8 cannot
+        draft.write_text(text, encoding="utf-8", errors="replace")  # for names that UTF-8 cannot encode
     return target
 
 
@@ -108,7 +108,7 @@ def _rendered(**what: Any) -> str:
 def page(
     fit: Fit, *, cv: Any = None, explanation: Any = None, channel: Any = None, title: str | None = None
 ) -> str:
-    """The page of a fit."""
+    """Make the page of a fit."""
     N, D = fit.stats["shape"]
     found = study_of(cv, fit)
     study = None if found is None else found[0]
@@ -135,7 +135,7 @@ def page(
 
 
 def study_page(study: CrossValidation | PermutationTest, *, title: str | None = None) -> str:
-    """The page of a study, or of a test: a verdict for each method, and then what they rest on."""
+    """Make the page of a study or of a test: a verdict for each method, and then the evidence for it."""
     found = study_of(study)
     assert found is not None
     cv, test = found
@@ -165,7 +165,7 @@ def study_page(study: CrossValidation | PermutationTest, *, title: str | None = 
 
 
 def _overview(fits: list[Fit]) -> Section:
-    """All targets of a stack, one a row."""
+    """Tabulate all targets of a stack, one per row."""
     rows = []
     for k, fit in enumerate(fits, 1):
         word = verdict(fit)[0].partition(":")[0]
@@ -176,7 +176,7 @@ def _overview(fits: list[Fit]) -> Section:
 
 
 def _sections(fit: Fit, found: Found | None = None) -> list[Section]:
-    """All about the fit of one target, below its headline."""
+    """Make all sections about the fit of one target, below its headline."""
     sections, details = [Section("What the gains do", pictures=pictures(fit))], []
     if found is not None:
         study, test = found
@@ -196,7 +196,7 @@ def _sections(fit: Fit, found: Found | None = None) -> list[Section]:
 
 
 def _channels(fit: Fit) -> Section:
-    """Channels with the largest and the smallest gains, by name; all of them where they are few."""
+    """Tabulate the channels with the largest and smallest gains by name; all of them if there are few."""
     gains = fit.gains
     order = np.argsort(-gains, kind="stable")
     names = fit.channels if fit.channels is not None else range(len(gains))
@@ -221,7 +221,7 @@ def _channels(fit: Fit) -> Section:
 
 
 def _made(fit: Fit) -> Section:
-    """How the numbers came about: solver, time, versions, date."""
+    """Say how the numbers were computed: solver, time, versions, date."""
     stats = fit.stats
     rows = [Row("Solver", stats["solver"], stats.get("reason") or "")] if stats["solver"] else []
     rows += [Row("Precision of the responses", stats["dtype"])]
@@ -234,7 +234,7 @@ def _made(fit: Fit) -> Section:
 
 
 def _versions() -> list[Row]:
-    """What the numbers rest on, and when the page was made."""
+    """List the versions and the platform behind the numbers, and when the page was made."""
     versions = system.versions()
     pools = [f"{pool['internal_api']} {pool['version'] or ''}".strip() for pool in system.blas_pools()]
     return [

@@ -1,4 +1,4 @@
-"""What a page is made of: sections of sentences, tables and figures."""
+"""The parts of a page: sections of sentences, tables and figures."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Inches. The wide one fills a page of a screen or of paper, the narrow one a phone, so that letters of 9
-# points are legible on both.
+# Widths of figures in inches. The wide one fills a page on a screen or on paper, the narrow one a phone, so
+# that letters of 9 points are legible on both.
 WIDE, NARROW = 9.0, 4.2
-# Sharp where a screen has two dots for each pixel of a page 860 wide, or of a phone.
+# Dots per inch, enough for a sharp image on a screen with two dots per pixel, on a page 860 pixels wide or on
+# a phone.
 DPI = 180
-# Letters of a cell, of which four fit beside each other on a phone.
+# Letters in a cell such that four cells fit side by side on a phone.
 _SHORT = 8
-# Columns of a table that has no room for another beside it.
+# Number of columns from which a table has no room for another beside it.
 _COLUMNS = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A line of the table of a fit: what it is called, its value, what that means."""
+    """A line of a table: a name, its value, and the meaning of that."""
 
     name: str
     value: str
@@ -33,7 +34,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Cells under a head; the first column names the rows."""
+    """Rows of cells under a head; the first column names the rows."""
 
     caption: str
     head: Sequence[str]
@@ -42,9 +43,9 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A figure, drawn twice: ``draw(figure)`` gets an empty one, wide or narrow, of these heights in inches.
+    """A figure that is drawn twice, wide and narrow, with these `heights` in inches.
 
-    `alt` says in words what is to be seen, for those who cannot.
+    ``draw(figure)`` draws into an empty figure. `alt` describes the figure for those who cannot see it.
     """
 
     heading: str
@@ -54,18 +55,19 @@ class Picture:
     heights: tuple[float, float] = (3.2, 3.4)
 
     def sources(self) -> tuple[str, str]:
-        """The wide and the narrow image, as data URIs."""
+        """Return the wide and the narrow image as data URIs."""
         wide, narrow = zip((WIDE, NARROW), self.heights, strict=True)
         return self._source(*wide), self._source(*narrow)
 
     def _source(self, width: float, height: float) -> str:
-        import PIL.Image  # matplotlib needs it, too
+        import PIL.Image  # matplotlib depends on it, too
 
         from ..plot._style import new_figure
 
         figure, file = new_figure(width, height), io.BytesIO()
         self.draw(figure)
-        # Without transparency, which no figure has, and packed as well as PNG can: a page is to be small.
+        # Drop the alpha channel, since no figure is transparent, and compress as far as PNG can, for a small
+        # page.
         figure.savefig(file, format="png", dpi=DPI)
         image = PIL.Image.open(file).convert("RGB")
         file = io.BytesIO()
@@ -87,7 +89,7 @@ class Section:
 
     @property
     def slim(self) -> bool:
-        """Whether two of its tables have room beside each other on a phone."""
+        """Whether two of the section's tables fit side by side on a phone."""
         return all(
             len(row) <= 2 and all(len(cell) <= _SHORT for cell in row)
             for table in self.tables
@@ -96,15 +98,16 @@ class Section:
 
     @property
     def broad(self) -> bool:
-        """Whether its tables need the width of a page."""
+        """Whether the section's tables need the full width of a page."""
         return any(len(table.head) >= _COLUMNS for table in self.tables)
 
 
 @dataclasses.dataclass(frozen=True)
 class Headline:
-    """What a reader should know in ten seconds.
+    """The part of a page that a reader should take in within ten seconds.
 
-    `verdict` is one word, `kind` "good", "bad" or "open"; `tiles` are numbers with what they are compared to.
+    `verdict` is a short phrase, and `kind` is "good", "bad" or "open"; `tiles` are numbers, each with others
+    to compare it with.
     """
 
     verdict: str
@@ -116,7 +119,7 @@ class Headline:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """All about the fit of one target; `heading` is empty where there is only one."""
+    """The part of a page about the fit of one target; `heading` is empty if there is only one."""
 
     heading: str
     headline: Headline

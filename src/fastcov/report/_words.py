@@ -1,4 +1,4 @@
-"""Numbers of a fit in the words of those who read them."""
+"""Put the numbers of a fit into words for readers of a report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from .._results.fit import Fit
 from ._sections import Row
 
-# Digits that a reader takes in at once, and sizes that are written out.
+# Number of digits that a reader takes in at once, and the range of magnitudes that are written without a
+# power of ten.
 _DIGITS, _SMALLEST, _LARGEST = 3, 1e-3, 1e6
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -36,7 +37,7 @@ STATUSES = {
 
 
 def number(value: Any) -> str:
-    """Three digits, whole numbers in full, powers of ten as such, and a minus sign."""
+    """Write a number with three digits, large ones in full or with a power of ten, and a true minus sign."""
     value = float(value)
     if not math.isfinite(value):
         return "not defined" if math.isnan(value) else "∞" if value > 0 else "−∞"
@@ -52,12 +53,12 @@ def number(value: Any) -> str:
 
 
 def score(value: Any) -> str:
-    """R² to two decimals, as long as these say something."""
+    """Write R² with two decimals, unless it is too large for them to be informative."""
     return f"{value:.2f}".replace("-", "−") if abs(value) < 100 else number(value)
 
 
 def share(fit: Fit) -> str:
-    """The loss as a share of that at gains of one, or itself where that is zero."""
+    """Write the loss as a share of that at gains of one, or the loss itself if that is zero."""
     if not fit.loss_at_one > 0:
         return number(fit.loss)
     ratio = fit.loss / fit.loss_at_one
@@ -67,7 +68,7 @@ def share(fit: Fit) -> str:
 
 
 def decimals(value: Any) -> str:
-    """A gain to three decimals, as in a column."""
+    """Write a gain with three decimals, for a column of a table."""
     return f"{value:.3f}".replace("-", "−") if abs(value) < 100 else number(value)
 
 
@@ -76,7 +77,7 @@ def span(gains: np.ndarray[Any, Any]) -> str:
 
 
 def lead(fit: Fit) -> str:
-    """What was done, in a sentence for those who have never heard of it."""
+    """Say what was done, in a sentence for readers who are new to it."""
     N, D = fit.stats["shape"]
     to = "a target" if fit.delta.ndim == 1 else f"each of {plural(len(fit.delta), 'target')}"
     return (
@@ -90,13 +91,13 @@ def plural(count: int, word: str) -> str:
 
 
 def _numbers(values: Any) -> str:
-    """One number, or from which to which."""
+    """Write one number, or the range of several."""
     low, high = number(np.min(values)), number(np.max(values))
     return low if np.ndim(values) == 0 else f"{low} to {high}"
 
 
 def _ridge_row(fit: Fit) -> Row:
-    """One ridge for all channels, one for each, or a matrix."""
+    """Make the row of the ridge: one for all channels, one for each channel, or a matrix."""
     if np.ndim(fit.ridge) == 2:
         rows, columns = fit.ridge.shape
         return Row(
@@ -114,7 +115,7 @@ def _ridge_row(fit: Fit) -> Row:
 
 
 def fit_rows(fit: Fit) -> list[Row]:
-    """The table of a fit, with what each number means."""
+    """Make the table of a fit, with the meaning of each number."""
     N, D = fit.stats["shape"]
     gains, stats = fit.gains, fit.stats
     low, median, high = (score(q) for q in np.quantile(gains, [0.05, 0.5, 0.95]))
@@ -167,7 +168,7 @@ def _signs(gains: np.ndarray[Any, Any]) -> str:
 
 
 def certificate_rows(fit: Fit) -> list[Row]:
-    """How the fit ended, and what that does and does not say."""
+    """Say how the fit ended, and what that does and does not mean."""
     iterations = fit.stats.get("iterations")
     after = f" after {plural(int(iterations), 'iteration')}" if iterations is not None else ""
     if fit.method == "exact":

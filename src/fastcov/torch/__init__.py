@@ -6,15 +6,15 @@
     loss = cross_entropy(readout(hidden), labels) + 0.1 * fct.decov(hidden, samples_axis=0)
     loss.backward()
 
-Each is a `torch.autograd.Function` on tensors in the memory of the CPU that never stores a covariance of
-units. Values and first derivatives are those of `fastcov.penalties`, `fastcov.quadratic_forms` and
-`fastcov.loss`; there are no second ones. At most as many threads are used as `torch.set_num_threads` and
-`fastcov.threads` both allow. Needs PyTorch 2.2 or newer: pip install "fastcov-gains[torch]".
+Each is a `torch.autograd.Function` on CPU tensors, and never stores a covariance of units. Values and first
+derivatives are those of `fastcov.penalties`, `fastcov.quadratic_forms` and `fastcov.loss`; there are no
+second derivatives. The number of threads is limited by both `torch.set_num_threads` and `fastcov.threads`.
+Needs PyTorch 2.2 or newer: pip install "fastcov-gains[torch]".
 """
 
-# Before PyTorch, where that is not loaded yet: kernels here then use its OpenMP library, which reads once how
-# long threads are to spin. PyTorch is as fast with what fastcov asks for; with the library's own answer, fits
-# at (1004, 187) on two cores with other work take 1.5 to 2 times as long.
+# Import this before PyTorch, if PyTorch is not loaded yet: kernels here then use PyTorch's OpenMP library,
+# which reads only once how long threads should spin. PyTorch is as fast with fastcov's setting; with the
+# default of the library, fits at (1004, 187) on two cores with other work take 1.5 to 2 times as long.
 from .._compute import jit  # noqa: F401  isort: skip
 
 try:

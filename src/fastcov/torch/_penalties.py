@@ -1,14 +1,14 @@
-"""Penalties on the covariance of activations as operations of PyTorch.
+"""Penalties on the covariance of activations as PyTorch operations.
 
-C = A J Aᵀ/(n_samples − 1) is the covariance of n units, n × n. All six take
+C = A J Aᵀ/(n_samples − 1) is the n × n covariance of n units. All six penalties take
 
-    activations : Tensor, (n_samples, n_units) with samples_axis=0, as layers give them, or the transpose
-    samples_axis : 0 or 1, no default: with the wrong axis they are a number too, of another matrix
-    center : whether J takes the mean over samples away (True), or nothing
+    activations : Tensor, (n_samples, n_units) with samples_axis=0, as layers return them, or the transpose
+    samples_axis : 0 or 1, without a default: the wrong axis would give a number too, of another matrix
+    center : whether J removes the mean over samples (True), or nothing
 
-and return a tensor of shape () in the dtype of the activations. They raise what `fastcov.penalties` does, and
-TypeError or ValueError for a tensor that is not dense, real, floating and on the CPU. What they cost and are
-good for is said there too.
+and return a tensor of shape () in the dtype of the activations. They raise the same errors as
+`fastcov.penalties`, and TypeError or ValueError for a tensor that is not dense, real, floating and on the
+CPU. `fastcov.penalties` also describes their cost and purpose.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import penalties
-from ._tensors import apart, checked, constant, scalar
+from ._tensors import checked, constant, isolated_from_torch, scalar
 
 Array = NDArray[Any]
 
 
 def mean_covariance(activations: Tensor, *, samples_axis: int, center: bool = True) -> Tensor:
-    """Mean of all C_ij; signs cancel, and all units have the same gradient.
+    """Return the mean of all C_ij; signs cancel, and all units have the same gradient.
 
     See `fastcov.penalties.mean_covariance`, and `fastcov.torch.decov` for tensors.
     """
@@ -36,7 +36,7 @@ def mean_covariance(activations: Tensor, *, samples_axis: int, center: bool = Tr
 def mean_absolute_covariance(
     activations: Tensor, *, samples_axis: int, epsilon: float = 0.0, center: bool = True
 ) -> Tensor:
-    """Mean of all |C_ij|, or with `epsilon` of √(C_ij² + ε²), which is smooth at 0.
+    """Return the mean of all |C_ij|, or with `epsilon` that of √(C_ij² + ε²), which is smooth at 0.
 
     See `fastcov.penalties.mean_absolute_covariance`, and `fastcov.torch.decov` for tensors.
     """
@@ -47,7 +47,7 @@ def mean_absolute_covariance(
 
 
 def mean_squared_covariance(activations: Tensor, *, samples_axis: int, center: bool = True) -> Tensor:
-    """Mean of all C_ij².
+    """Return the mean of all C_ij².
 
     See `fastcov.penalties.mean_squared_covariance`, and `fastcov.torch.decov` for tensors.
     """
@@ -55,33 +55,34 @@ def mean_squared_covariance(activations: Tensor, *, samples_axis: int, center: b
 
 
 def decov(activations: Tensor, *, samples_axis: int, center: bool = True) -> Tensor:
-    """½ Σ C_ij² over i ≠ j (Cogswell et al. 2016).
+    """Return ½ Σ C_ij² over i ≠ j (Cogswell et al. 2016).
 
     Parameters
     ----------
     activations : Tensor, shape (n_samples, n_units) or (n_units, n_samples)
-        In float64, float32, or float16 or bfloat16, which are computed in float32.
+        Activations in float64, float32, float16 or bfloat16; the last two are computed in float32.
     samples_axis : {0, 1}
-        The axis of `activations` along which samples are: 0 for the output of a layer.
+        The axis of samples in `activations`: 0 for the output of a layer.
     center : bool, default True
-        Whether the mean over samples is taken away.
+        Whether to remove the mean over samples.
 
     Returns
     -------
     Tensor, shape ()
-        In the dtype of the activations. Its gradient is made with it, where one is asked for.
+        The penalty, in the dtype of the activations. Its gradient is computed together with it, if requested.
 
     Raises
     ------
     TypeError, ValueError
         If the activations are not a dense, real, floating tensor on the CPU with two axes, are not finite, or
-        have one sample.
+        have only one sample.
     RuntimeError
-        From `backward`, where it is asked for a graph of the gradients (``create_graph=True``).
+        In `backward`, if a graph of the gradients is requested (``create_graph=True``).
 
     Notes
     -----
-    Of the cost of `fastcov.penalties.decov`. Memory beyond the activations is of the size of their gradient.
+    The cost is that of `fastcov.penalties.decov`. Besides the activations it takes memory of the size of
+    their gradient.
 
     Examples
     --------
@@ -96,7 +97,7 @@ def decov(activations: Tensor, *, samples_axis: int, center: bool = True) -> Ten
 
 
 def vicreg_covariance(activations: Tensor, *, samples_axis: int, center: bool = True) -> Tensor:
-    """Σ C_ij² over i ≠ j, divided by the number of units (Bardes et al. 2022).
+    """Return Σ C_ij² over i ≠ j, divided by the number of units (Bardes et al. 2022).
 
     See `fastcov.penalties.vicreg_covariance`, and `fastcov.torch.decov` for tensors.
     """
@@ -106,11 +107,12 @@ def vicreg_covariance(activations: Tensor, *, samples_axis: int, center: bool = 
 def covariance_distance(
     activations: Tensor, target: Any, *, samples_axis: int, coral: bool = False, center: bool = True
 ) -> Tensor:
-    """‖C − S‖²_F for a target S, with `coral` divided by 4 n_units² (Sun and Saenko 2016).
+    """Return ‖C − S‖²_F for a target S, with `coral` divided by 4 n_units² (Sun and Saenko 2016).
 
     S (n_units, n_units), a tensor or an array, is a constant: a tensor that requires a gradient is refused.
-    Where both covariances are of activations that learn, as in Deep CORAL, add the two distances, each to the
-    covariance of the other activations, detached: that has the right gradients, and twice the value.
+    If both covariances are those of activations that learn, as in Deep CORAL, add two distances: one for each
+    set of activations, with the detached covariance of the other as the target. The sum has the right
+    gradients, and twice the value.
 
     See `fastcov.penalties.covariance_distance`, and `fastcov.torch.decov` for tensors.
     """
@@ -120,7 +122,7 @@ def covariance_distance(
     )  # fmt: skip
 
 
-@apart
+@isolated_from_torch
 def _penalty(function: Callable[..., tuple[float, Array]], activations: Tensor, **options: Any) -> Tensor:
     constants = {
         name: constant(name, value) if name in ("target", "epsilon") else value

@@ -1,4 +1,4 @@
-"""Batched quadratic forms as an operation of PyTorch, and a module whose matrices stay positive definite."""
+"""Batched quadratic forms as a PyTorch operation, and a module whose matrices stay positive definite."""
 
 from __future__ import annotations
 
@@ -11,25 +11,33 @@ from torch import Tensor
 from .. import quadratic_forms as forms
 from .._inputs.validation import check_whole
 from .._unit_forms.stacks import check_flag
-from ._tensors import Array, apart, as_array, checked, refuse_second_derivatives, widened, widest
+from ._tensors import (
+    Array,
+    as_array,
+    at_least_float32,
+    checked,
+    isolated_from_torch,
+    refuse_second_derivatives,
+    result_dtype,
+)
 
-# For parameters that training has driven out of their range.
+# The remedy in errors for parameters that training has driven out of their range.
 _REMEDY = "take smaller steps, or clip gradients"
 
 
 def quadratic_forms(
     inputs: Tensor, matrices: Tensor, *, mean: Tensor | None = None, log_determinant: bool = False
 ) -> Tensor:
-    """g_lz = (x_lz − μ_z)ᵀ A_z (x_lz − μ_z), one symmetric positive-definite matrix a unit.
+    """Return g_lz = (x_lz − μ_z)ᵀ A_z (x_lz − μ_z), with one symmetric positive-definite matrix per unit.
 
-    Gradients pass to inputs, matrices and mean. A step of an optimiser may take matrices out of the
-    positive-definite ones, and the next call then says of which unit. Make them of something that is free, as
-    M Mᵀ + I, or let a `QuadraticForms` hold them.
+    Gradients pass to inputs, matrices and mean. After a step of an optimiser a matrix may no longer be
+    positive definite; the next call then raises an error that names its unit. To avoid this, compute the
+    matrices from free parameters M, such as M Mᵀ + I, or use a `QuadraticForms` module.
 
     Parameters
     ----------
     inputs : Tensor, shape (L, Z, I)
-        x: for each sample and unit a vector of inputs.
+        x: a vector of inputs for each sample and unit.
     matrices : Tensor, shape (Z, I, I)
         A.
     mean : Tensor, shape (Z, I), optional
@@ -41,19 +49,19 @@ def quadratic_forms(
     Returns
     -------
     Tensor, shape (L, Z)
-        In the widest of the dtypes.
+        g, in the result_dtype of the dtypes.
 
     Raises
     ------
     TypeError, ValueError
-        If a tensor is not dense, real, floating and on the CPU, of the right shape and finite, or a matrix is
-        not symmetric and positive definite.
+        If a tensor is not dense, real, floating and on the CPU, of the right shape and finite, or if a matrix
+        is not symmetric and positive definite.
     RuntimeError
-        From `backward`, where it is asked for a graph of the gradients (``create_graph=True``).
+        In `backward`, if a graph of the gradients is requested (``create_graph=True``).
 
     Notes
     -----
-    Of the cost of `fastcov.quadratic_forms.quadratic_forms`, and for the gradients of
+    The cost is that of `fastcov.quadratic_forms.quadratic_forms`, and for the gradients that of
     `quadratic_forms_and_gradients`.
 
     Examples
@@ -68,37 +76,38 @@ def quadratic_forms(
 
 
 class QuadraticForms(torch.nn.Module):
-    """A layer of units that each hold a mean and an inverse covariance, g = (x − μ)ᵀ A (x − μ).
+    """A layer of units that each have a mean and an inverse covariance, g = (x − μ)ᵀ A (x − μ).
 
-    A = L Lᵀ, where L has below its diagonal what `lower` holds, and on it the exponential of `log_diagonal`.
-    Whatever values an optimiser takes the parameters to, the matrices stay positive definite, as long as the
-    exponentials are numbers other than zero and infinity: those of −87 to 88 in float32 and bfloat16, −708 to
-    709 in float64, −16 to 11 in float16. (A itself, which `matrices` gives and forms do without, is rounded,
-    and leaves the range of its dtype at half of these.)
+    A = L Lᵀ, where L has the entries of `lower` below its diagonal, and the exponential of `log_diagonal` on
+    it. The matrices stay positive definite for all values of the parameters that keep the exponentials from
+    becoming zero or infinite: `log_diagonal` from −87 to 88 in float32 and bfloat16, −708 to 709 in float64,
+    −16 to 11 in float16. (A itself, which `matrices` returns but the forms do not need, is rounded, and
+    leaves the range of its dtype at half of these values.)
 
     Parameters
     ----------
     n_units, n_inputs : int
         Z and I.
     mean : bool, default True
-        Whether units have a mean, which is trained with the rest; it is zero otherwise.
+        Whether units have a mean that is trained with the other parameters; otherwise it is zero.
     log_determinant : bool, default False
         Whether to subtract log det A: the mean of g is then twice a Gaussian negative log likelihood, up to a
-        constant. Without it all forms are least where the matrices vanish.
+        constant. Without it, all forms are minimised by matrices of zero.
 
     Attributes
     ----------
     log_diagonal : Parameter, shape (Z, I)
     lower : Parameter, shape (Z, I (I − 1)/2)
-        Row by row. Small random numbers to begin with, so that units differ; everything else begins at zero.
+        Entries below the diagonal, row by row. They start as small random numbers, so that units differ; all
+        other parameters start at zero.
     mean : Parameter, shape (Z, I), or None
 
     Raises
     ------
     TypeError, ValueError
-        If a number of units or inputs is not positive, or `mean` or `log_determinant` neither True nor False;
-        from a call, if `log_diagonal` is out of that range or `lower` not finite (names unit and place), and
-        as `fastcov.torch.quadratic_forms`.
+        If a number of units or inputs is not positive, or `mean` or `log_determinant` is neither True nor
+        False; in a call, if `log_diagonal` is out of that range or `lower` is not finite (the error names
+        unit and place), or as for `fastcov.torch.quadratic_forms`.
 
     Examples
     --------
@@ -120,32 +129,32 @@ class QuadraticForms(torch.nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Matrices near the identity, and means of zero."""
+        """Reset to matrices near the identity, and means of zero."""
         torch.nn.init.zeros_(self.log_diagonal)
-        # Rows of L then have a length of about one, however many inputs there are.
+        # The rows of L then have a norm of about one, however many inputs there are.
         torch.nn.init.normal_(self.lower, std=0.1 / math.sqrt(self.log_diagonal.shape[1]))
         if self.mean is not None:
             torch.nn.init.zeros_(self.mean)
 
     def cholesky(self) -> Tensor:
-        """L (Z, I, I), lower triangular with a positive diagonal."""
+        """Return L (Z, I, I), lower triangular with a positive diagonal."""
         factors = torch.diag_embed(self.log_diagonal.exp())
         rows, columns = torch.tril_indices(*factors.shape[1:], offset=-1)
         return factors.index_put((torch.arange(len(factors))[:, None], rows, columns), self.lower)
 
     def matrices(self) -> Tensor:
-        """A = L Lᵀ (Z, I, I)."""
+        """Return A = L Lᵀ (Z, I, I)."""
         factors = self.cholesky()
         return factors @ factors.mT
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """g (L, Z) of inputs (L, Z, I); see `fastcov.torch.quadratic_forms`."""
+        """Return g (L, Z) for inputs (L, Z, I); see `fastcov.torch.quadratic_forms`."""
         self._check()
         return _apply(inputs, self.cholesky(), self.mean, self.log_determinant, factored=True)
 
-    @apart
+    @isolated_from_torch
     def _check(self) -> None:
-        """Raise for parameters that no factors with a positive diagonal come of."""
+        """Raise if the parameters do not give finite factors with a positive diagonal."""
         logs = checked("log_diagonal", self.log_diagonal).detach()
         lower = checked("lower", self.lower).detach()
         diagonal = logs.exp()
@@ -169,22 +178,22 @@ class QuadraticForms(torch.nn.Module):
         )
 
 
-@apart
+@isolated_from_torch
 def _apply(
     inputs: Tensor, matrices: Tensor, mean: Tensor | None, log_determinant: bool, *, factored: bool
 ) -> Tensor:
-    """The forms, from the matrices or their Cholesky factors."""
+    """Compute the forms from the matrices or their Cholesky factors."""
     tensors = {"inputs": checked("inputs", inputs), "matrices": checked("matrices", matrices)}
     if mean is not None:
         tensors["mean"] = checked("mean", mean)
-    dtype = widest(tensors.values())
-    alike = {name: widened(t.to(dtype)) for name, t in tensors.items()}
+    dtype = result_dtype(tensors.values())
+    alike = {name: at_least_float32(t.to(dtype)) for name, t in tensors.items()}
     g = _Forms.apply(log_determinant, factored, alike["inputs"], alike["matrices"], alike.get("mean"))
     return g.to(dtype)
 
 
 class _Forms(torch.autograd.Function):
-    """The forms; what comes back are the weights of the sum whose gradients are asked for."""
+    """The forms; `backward` receives the weights of the sum to be differentiated."""
 
     @staticmethod
     def forward(
@@ -196,12 +205,12 @@ class _Forms(torch.autograd.Function):
         return torch.from_numpy(forms.quadratic_forms(x, A, **options))
 
     @staticmethod
-    @apart
+    @isolated_from_torch
     def backward(ctx: Any, weights: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivatives()
         x, A, options = _arguments(ctx, *ctx.saved_tensors)
         needed = ctx.needs_input_grad[2:]
-        # Of any weights: those that overflow are how a GradScaler finds its scale.
+        # Any weights are allowed: a GradScaler finds its scale by weights that overflow.
         of_x, of_A, of_mean = forms.needed_gradients(
             x, A, weights=as_array(weights), needed=needed, **options
         )
@@ -213,7 +222,7 @@ class _Forms(torch.autograd.Function):
 def _arguments(
     ctx: Any, inputs: Tensor, matrices: Tensor, mean: Tensor | None
 ) -> tuple[Array, Any, dict[str, Any]]:
-    """What the functions for arrays take."""
+    """Convert tensors to arguments of the functions for arrays."""
     A = as_array(matrices)
     return (
         as_array(inputs),

@@ -1,4 +1,4 @@
-"""Tensors as arrays, and numbers of arrays as tensors that autograd follows."""
+"""Convert tensors to arrays, and functions of arrays to tensors that autograd can differentiate."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ Array = NDArray[Any]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# In halves a sum of squares overflows, or loses all digits but two; they are computed in float32.
+# In half precision a sum of squares overflows, or loses all digits but two; these are computed in float32.
 HALVES = (torch.float16, torch.bfloat16)
 FLOATS = (torch.float64, torch.float32, *HALVES)
 
 
-def apart(function: Callable[P, T]) -> Callable[P, T]:
-    """Keep PyTorch and what is computed here out of each other's way.
+def isolated_from_torch(function: Callable[P, T]) -> Callable[P, T]:
+    """Keep PyTorch and the computations here from interfering with each other.
 
-    torch.compile would replace what NumPy does by its own; a graph breaks here instead. (That loads a part of
-    PyTorch, in a second, which is loaded with the first optimiser anyway.) Numba's kernels set the number of
-    threads of the OpenMP library that both libraries share: it is PyTorch's again afterwards. Until then no
-    more threads than PyTorch has are used here.
+    torch.compile would replace NumPy's operations by its own; instead, the graph breaks here. (This loads a
+    part of PyTorch, which takes a second, and which the first optimiser loads anyway.) Numba's kernels set
+    the number of threads of the OpenMP library that both libraries share; afterwards PyTorch's number is
+    restored. Meanwhile no more threads are used than PyTorch has.
     """
 
     @functools.wraps(function)
@@ -46,7 +46,7 @@ def apart(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def checked(name: str, value: Any) -> Tensor:
-    """A dense tensor of real floats in the memory of the CPU, or an error that says what to do."""
+    """Return a dense tensor of real floats on the CPU, or raise an error that says what to do."""
     if not isinstance(value, Tensor):
         raise TypeError(
             f"Argument '{name}' must be a tensor, not {type(value).__name__}: use torch.as_tensor, or the "
@@ -83,33 +83,33 @@ def checked(name: str, value: Any) -> Tensor:
 
 
 def constant(name: str, value: Any) -> Any:
-    """What gradients do not pass through: a tensor becomes an array, anything else stays."""
+    """Convert an argument without a gradient: a tensor becomes an array, anything else stays as it is."""
     if not isinstance(value, Tensor):
         return value
     if checked(name, value).requires_grad:
         raise ValueError(
             f"Argument '{name}' must not require a gradient: it is taken as constant. Call .detach() on it."
         )
-    return as_array(widened(value))
+    return as_array(at_least_float32(value))
 
 
-def widened(tensor: Tensor) -> Tensor:
-    """The same in a dtype to compute in; gradients come back in its own."""
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Convert half precision to float32, to compute in; gradients come back in the original dtype."""
     return tensor.float() if tensor.dtype in HALVES else tensor
 
 
-def widest(tensors: Iterable[Tensor]) -> torch.dtype:
-    """The dtype that holds what is made of them."""
+def result_dtype(tensors: Iterable[Tensor]) -> torch.dtype:
+    """Return the dtype of a result of these tensors."""
     return functools.reduce(torch.promote_types, (t.dtype for t in tensors))
 
 
 def as_array(tensor: Tensor) -> Array:
-    """Its numbers, in the same memory."""
+    """Return the tensor as an array that shares its memory."""
     return tensor.numpy(force=True)
 
 
 def refuse_second_derivatives() -> None:
-    """Called in `backward`: gradients are numbers there, and would silently count as constant."""
+    """Refuse second derivatives in `backward`, where gradients are arrays that would count as constant."""
     if torch.is_grad_enabled():
         raise RuntimeError(
             "fastcov.torch has first derivatives alone: its gradients cannot be differentiated again, as "
@@ -118,18 +118,18 @@ def refuse_second_derivatives() -> None:
 
 
 def scalar(evaluate: Callable[..., tuple[float, tuple[Array | None, ...]]], *tensors: Tensor) -> Tensor:
-    """A number made from checked tensors, in the widest of their dtypes, with its gradients.
+    """Compute a number from checked tensors, in the result_dtype of their dtypes, with its gradients.
 
-    `evaluate(needed, *arrays)` returns it and its gradient with respect to each array, None where it is not
-    needed.
+    `evaluate(needed, *arrays)` returns the number and its gradient with respect to each array, or None for
+    each gradient that is not needed.
     """
     needed = tuple(torch.is_grad_enabled() and t.requires_grad for t in tensors)
-    value = _Scalar.apply(functools.partial(evaluate, needed), *map(widened, tensors))
-    return value.to(widest(tensors))
+    value = _Scalar.apply(functools.partial(evaluate, needed), *map(at_least_float32, tensors))
+    return value.to(result_dtype(tensors))
 
 
 class _Scalar(torch.autograd.Function):
-    """A number whose gradients are found with it; what comes back multiplies them."""
+    """A number whose gradients are computed with it; `backward` multiplies them by the incoming gradient."""
 
     @staticmethod
     def forward(ctx: Any, evaluate: Any, *tensors: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-"""Peers: what a user would take in place of fastcov, each at its best setting and to the same accuracy.
+"""Peers: alternatives to fastcov from other libraries, each at its best setting and to the same accuracy.
 
-The settings are those that were fastest of what each library offers, at (148, 48) and (1004, 187) on two
-cores; the comments say what was found. In the peers' favour, X, S and gains are converted outside the clock,
-and all that can be compiled is compiled before. What depends on X alone, as G, belongs to the work: a user
-begins from X. Values, gradients and Gram matrices are computed in the precision of X; fits, paths and spectra
-in float64, without which no peer comes near the accuracy that fits have here.
+The settings are the fastest that each library offers, at (148, 48) and (1004, 187) on two cores; comments
+give the measurements. In the peers' favour, X, S and gains are converted outside the clock, and all that can
+be compiled is compiled before. Work that depends on X alone, such as forming G, is timed, because a user
+starts from X. Values, gradients and Gram matrices are computed in the precision of X; fits, paths and spectra
+in float64, without which no peer comes near the accuracy of fastcov's fits.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._case import told
+from .._case import error_summary
 from . import _formulas, _himalaya, _jax, _scikit_learn, _scipy, _torch
-from ._given import Given, Unavailable, writeable
+from ._given import PeerInput, Unavailable, writeable
 
-Peers = dict[str, Callable[[Given], Callable[[], Any]]]
+Peers = dict[str, Callable[[PeerInput], Callable[[], Any]]]
 
 _FITS: Peers = {
     "SciPy lsqr": _scipy.fit,
@@ -68,36 +68,36 @@ PEERS: dict[str, Peers] = {
 def peers(
     operation: str, X: Any, S: Any, **given: Any
 ) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
-    """What to compare an operation with, and what is left out.
+    """Return the peers of an operation, and those that are left out.
 
     Parameters
     ----------
     operation : str
-        As "gram"; one without peers has none.
+        The operation, such as "gram"; an operation without peers gives two empty dictionaries.
     X : ndarray, shape (N, D)
         Responses, float32 or float64.
     S : ndarray, shape (D, D)
         Target covariance.
     **given
-        What the operation needs of the fields of `Given`.
+        The fields of `PeerInput` that the operation needs.
 
     Returns
     -------
     runs : dict
-        By name, calls without arguments. They return gains (N,) for fits, (K, N) for paths, what
-        fastcov returns for losses, gradients, covariances and Gram matrices, R² (folds, ridges) for
-        cross-validation, (spectrum, gains) for "explain", (value, gradient) for penalties, and forms, alone
-        or with gradients with respect to inputs and matrices, for quadratic forms.
+        Calls without arguments, by name. They return gains (N,) for fits, gains (K, N) for paths, the same as
+        fastcov for losses, gradients, covariances and Gram matrices, R² (folds, ridges) for cross-validation,
+        (spectrum, gains) for "explain", (value, gradient) for penalties, and forms, alone or with gradients
+        with respect to inputs and matrices, for quadratic forms.
     skipped : dict
-        By name, why there is no such run, as "PyTorch is not installed: pip install torch".
+        The reason why there is no such run, by name, such as "PyTorch is not installed: pip install torch".
     """
-    asked = Given(writeable(X), S, **given)
+    asked = PeerInput(writeable(X), S, **given)
     runs, skipped = {}, {}
     for name, make in PEERS.get(operation, {}).items():
         try:
             runs[name] = make(asked)
         except Unavailable as reason:
             skipped[name] = str(reason)
-        except Exception as error:  # what is wrong with it is no reason to measure nothing
-            skipped[name] = f"it failed ({told(error)})"
+        except Exception as error:  # one broken peer must not stop the measurement
+            skipped[name] = f"it failed ({error_summary(error)})"
     return runs, skipped

@@ -1,16 +1,16 @@
-"""G and e₀ formed in NumPy: the matrix that libraries for ridge regression are given."""
+"""Form G and e₀ in NumPy, the input of libraries for ridge regression."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ._given import Array, Given
+from ._given import Array, PeerInput
 
 ROOT_TWO = np.sqrt(2.0)
 
 
-def pairs(given: Given, copies: int = 2) -> int:
-    """P = D(D+1)/2, the rows of G, where G fits as often as a library holds it."""
+def pairs(given: PeerInput, copies: int = 2) -> int:
+    """Return P = D(D+1)/2, the rows of G; raise Unavailable if the library's copies of G do not fit."""
     N, D = given.X.shape
     P = D * (D + 1) // 2
     given.room("G and its copies", copies * 8 * P * N)
@@ -18,10 +18,10 @@ def pairs(given: Given, copies: int = 2) -> int:
 
 
 def system(X: Array, S: Array) -> tuple[Array, Array]:
-    """G (P, N) and e₀ (P,) of pairs of conditions, those of two conditions times √2.
+    """Return G (P, N) and e₀ (P,) over pairs of conditions, with pairs of two different conditions times √2.
 
-    The matrices are symmetric, so that half of them has all inner products: half the flops of all D²
-    rows. Written by blocks of rows, without temporaries of the size of G.
+    The matrices are symmetric, so that half of each gives all inner products, with half the flops of all D²
+    rows. G is written by blocks of rows, without temporaries of its size.
     """
     N, D = X.shape
     centred = X - X.mean(axis=0)

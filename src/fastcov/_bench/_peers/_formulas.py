@@ -1,7 +1,7 @@
-"""Formulas that PyTorch and JAX differentiate, written once for the arrays of both.
+"""Formulas that PyTorch and JAX differentiate, written once for the arrays of both libraries.
 
-Squared penalties go through the smaller product, of samples or of units. In PyTorch that took a third of the
-time of the other at (2000, 500), forward and backward.
+Squared penalties go through the smaller product, that of samples or that of units. In PyTorch this took a
+third of the time of the larger product at (2000, 500), forward and backward.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ._given import Given
+from ._given import PeerInput
 
 Formula = Callable[..., Any]
 
@@ -20,7 +20,7 @@ def _centred(A: Any) -> tuple[Any, int, int]:
 
 
 def _square_norm(A: Any) -> Any:
-    """‖A Aᵀ‖²."""
+    """Return ‖A Aᵀ‖²."""
     K = A.T @ A if A.shape[1] < A.shape[0] else A @ A.T
     return (K * K).sum()
 
@@ -72,18 +72,18 @@ PENALTIES: dict[str, Formula] = {
         vicreg_covariance, covariance_distance,
     )
 }  # fmt: skip
-# Of these all of C is held, however few samples there are.
+# Penalties for which all of C is held, however few samples there are.
 OF_ENTRIES = (mean_absolute_covariance, smooth_absolute_covariance)
 
 
-def require_room(formula: Formula, given: Given) -> None:
-    """Raise Unavailable where the product, its slope and what is between would take more than a peer may."""
+def require_room(formula: Formula, given: PeerInput) -> None:
+    """Raise Unavailable if the product, its gradient and the intermediates exceed the memory of a peer."""
     n, m = given.X.shape
     order = n if formula in OF_ENTRIES else min(n, m)
     given.room("the covariance and what is made of it", 3 * given.X.itemsize * order**2)
 
 
 def quadratic_forms(x: Any, matrices: Any) -> Any:
-    """x_lzᵀ A_z x_lz by products of stacks, units first (Z, L)."""
+    """Return x_lzᵀ A_z x_lz by products of stacks, units first (Z, L)."""
     units = x.swapaxes(0, 1)
     return ((units @ matrices) * units).sum(2)

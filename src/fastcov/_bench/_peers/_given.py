@@ -1,4 +1,4 @@
-"""What peers are given, the libraries that they need, and their settings."""
+"""The inputs of peers, the libraries that they need, and their settings."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._compute.jit import blas
-from .._case import told
+from .._case import error_summary
 
 Array = NDArray[Any]
 
-# Bytes of arrays beyond X that a peer may take.
+# Most bytes of arrays besides X that a peer may use.
 LARGEST = 8e9
-# Multiplications of a product with G from which threads may pay, N D²: 3e5 at (148, 48), where they gain
-# nothing and lose much while others spin. At (1004, 187), 4e7, two took 0.6 times as long as one on idle
-# cores, but up to 7 times in NumPy and 30 in PyTorch where other processes computed: there it is tried.
+# Number of multiplications N D² in a product with G from which threads may pay. It is 3e5 at (148, 48), where
+# threads gain nothing and lose much while others spin. At (1004, 187), with 4e7, two threads took 0.6 times
+# as long as one on idle cores, but up to 7 times as long in NumPy and 30 times in PyTorch while other
+# processes computed; above the threshold both are tried.
 THREADS_PAY = 5e6
-# Seconds of a call that is not repeated to find a setting.
+# A call that takes longer than this, in seconds, is not repeated to find the best setting.
 LONG = 1.0
-# The relative residual of the linear system that direct fits have here.
+# The relative residual of direct fits by fastcov.
 RESIDUAL = 1e-12
 
-# Module -> what its users call it, and what they install.
+# For each module: the name of the library, and the package to install.
 LIBRARIES = {
     "sklearn": ("scikit-learn", "scikit-learn"),
     "himalaya": ("himalaya", "himalaya"),
@@ -39,11 +40,11 @@ LIBRARIES = {
 
 
 class Unavailable(Exception):
-    """A peer does not exist here; the reason is for the user."""
+    """A peer is not available here; the message tells the user why."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Given:
+class PeerInput:
     """An operation's data and settings.
 
     Attributes
@@ -53,11 +54,11 @@ class Given:
     ridge : float
         λ, in units of X to the fourth.
     tol : float
-        Of iterative fits: the relative residual of the linear system, or the norm of the gradient of the
-        exact loss over that at gains of one. By default 1e-12 and 1e-6.
+        Tolerance of iterative fits: the relative residual of the linear system, or the norm of the gradient
+        of the exact loss over that at gains of one. By default 1e-12 and 1e-6.
     gains : ndarray, shape (N,)
     candidates : ndarray, shape (K, N)
-        Gains.
+        Many vectors of gains.
     ridges : ndarray, shape (K,)
         λ of a path.
     relative_ridges : ndarray, shape (K,)
@@ -67,9 +68,10 @@ class Given:
     folds : sequence of (train, test)
         Indices of conditions.
     beside : sequence of arrays
-        What a penalty takes beside activations X.
+        The arguments of a penalty besides the activations X.
     matrices : ndarray, shape (Z, D, D)
-        One a unit. X then holds its inputs, sample by sample and in each unit by unit.
+        One matrix per unit. The rows of X are then the inputs of units: all units of the first sample, then
+        those of the next.
     """
 
     X: Array
@@ -87,57 +89,57 @@ class Given:
 
     @functools.cached_property
     def double(self) -> tuple[Array, Array]:
-        """X and S in float64."""
+        """Return X and S in float64."""
         return writeable(self.X, np.float64), writeable(self.S, np.float64)
 
     @property
     def work(self) -> float:
-        """Multiplications of a product with G."""
+        """Number of multiplications in a product with G."""
         return float(self.X.size * self.X.shape[1])
 
     def alike(self, gains: Any) -> tuple[Array, Array, Array]:
-        """X, S and gains, all in the precision of X."""
+        """Return X, S and gains, all in the precision of X."""
         dtype = self.X.dtype
         return self.X, writeable(self.S, dtype), writeable(gains, dtype)
 
     def by_units(self) -> tuple[Array, Array]:
-        """Inputs (L, Z, D) and matrices (Z, D, D)."""
+        """Return inputs (L, Z, D) and matrices (Z, D, D)."""
         matrices = writeable(self.matrices, self.X.dtype)
         return self.X.reshape(-1, *matrices.shape[:2]), matrices
 
     def room(self, what: str, nbytes: float) -> None:
-        """Raise Unavailable where arrays beyond X would take more than a peer may."""
+        """Raise Unavailable if arrays besides X would take more memory than a peer may use."""
         if nbytes > LARGEST:
             raise Unavailable(f"{what} would take {nbytes / 1e9:.2g} GB")
 
 
 def writeable(array: Any, dtype: Any = None) -> Array:
-    """An array in C order that may be written to, which PyTorch wants of all; copied only where need be."""
+    """Return a writeable array in C order, as PyTorch requires, copied only if necessary."""
     return np.require(array, dtype, ["C", "W"])
 
 
 def library(name: str, *submodules: str) -> Any:
-    """An optional library, with its submodules; Unavailable where it is missing or broken."""
+    """Import an optional library with its submodules; raise Unavailable if it is missing or broken."""
     title, distribution = LIBRARIES[name]
     try:
         module = importlib.import_module(name)
         for submodule in submodules:
             importlib.import_module(f"{name}.{submodule}")
-    except Exception as error:  # broken ones raise OSError for a missing part, RuntimeError, or anything
+    except Exception as error:  # broken libraries raise OSError for a missing part, RuntimeError, or anything
         if isinstance(error, ModuleNotFoundError) and error.name == name:
             raise Unavailable(f"{title} is not installed: pip install {distribution}") from None
-        raise Unavailable(f"{title} cannot be imported ({told(error)}): install it anew") from error
+        raise Unavailable(f"{title} cannot be imported ({error_summary(error)}): install it anew") from error
     return module
 
 
 def blas_threads(n: int | None) -> contextlib.AbstractContextManager[Any]:
-    """Hold BLAS at a number of threads, or at what the process has for None."""
+    """Limit BLAS to a number of threads, or leave it as it is for None."""
     return contextlib.nullcontext() if n is None else blas().limit(limits=n)
 
 
 @contextlib.contextmanager
 def torch_threads(torch: Any, n: int | None) -> Iterator[None]:
-    """The same for PyTorch, which has threads of its own."""
+    """Do the same for PyTorch, which has its own threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(n or before)
     try:
@@ -147,14 +149,14 @@ def torch_threads(torch: Any, n: int | None) -> Iterator[None]:
 
 
 def jax_double(jax: Any) -> Any:
-    """A block in which JAX has float64, whatever the process has set outside."""
+    """Return a context in which JAX uses float64, whatever the setting outside."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)
-    return importlib.import_module("jax.experimental").enable_x64(True)  # of older releases
+    return importlib.import_module("jax.experimental").enable_x64(True)  # older releases
 
 
 def within(context: Callable[[], contextlib.AbstractContextManager[Any]], run: Callable[[], Any]) -> Any:
-    """A call that runs within a context that is entered anew each time."""
+    """Return a call that runs within a context, which it enters each time."""
 
     def inside() -> Any:
         with context():
@@ -166,19 +168,19 @@ def within(context: Callable[[], contextlib.AbstractContextManager[Any]], run: C
 def threaded(
     hold: Callable[[int | None], contextlib.AbstractContextManager[Any]], work: float, run: Callable[[], Any]
 ) -> Any:
-    """A call with one thread for little work, else with one or all, as its first call finds faster."""
+    """Return a call with one thread for little work, else with one or all, as the first call decides."""
     one = within(lambda: hold(1), run)
     return one if work < THREADS_PAY else fastest(within(lambda: hold(None), run), one)
 
 
 def fastest(*runs: Callable[[], Any]) -> Any:
-    """The fastest of some calls, found when it is first made; the first of them where that takes long."""
+    """Return a call of the fastest run, found at the first call; of the first run, if that takes long."""
 
     @functools.cache
     def chosen() -> Callable[[], Any]:
         seconds = [np.inf] * len(runs)
         for i, run in enumerate(runs):
-            if _seconds(run) > LONG:  # the first call is to warm it
+            if _seconds(run) > LONG:  # the first call warms up
                 break
             seconds[i] = _seconds(run)
         return runs[int(np.argmin(seconds))]

@@ -1,4 +1,4 @@
-"""JAX as a peer, all of it compiled. Its threads on the CPU are those of the process, and cannot be set."""
+"""JAX as a peer, with everything compiled. Its CPU threads are those of the process, and cannot be set."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 
 from . import _formulas
 from ._atoms import pairs
-from ._given import Array, Given, blas_threads, jax_double, library, within, writeable
+from ._given import Array, PeerInput, blas_threads, jax_double, library, within, writeable
 from ._lbfgs import minimum
 
 
 def _arrays(jax: Any, *arrays: Array) -> tuple[Any, ...]:
-    """On JAX's device, in their own precision."""
+    """Move arrays to JAX's device, in their own precision."""
     with jax_double(jax):
         return tuple(jax.numpy.asarray(array) for array in arrays)
 
 
 def _run(jax: Any, function: Callable[..., Any], *arrays: Array) -> Callable[[], Any]:
-    """A call of a compiled function that returns NumPy arrays, which waits for all of them."""
+    """Return a call of a compiled function that waits for all results, and returns them as NumPy arrays."""
     compiled, moved = jax.jit(function), _arrays(jax, *arrays)
     return within(lambda: jax_double(jax), lambda: jax.tree.map(np.asarray, compiled(*moved)))
 
 
-def fit(given: Given) -> Callable[[], Array]:
+def fit(given: PeerInput) -> Callable[[], Array]:
     jax = library("jax", "numpy", "scipy.linalg")
     pairs(given, copies=4)
     X, S = given.double
@@ -47,7 +47,7 @@ def fit(given: Given) -> Callable[[], Array]:
     return _run(jax, solve, X, S)
 
 
-def gram(given: Given) -> Callable[[], Array]:
+def gram(given: PeerInput) -> Callable[[], Array]:
     jax = library("jax", "numpy")
     given.room("GᵀG and what it is made of", 3 * given.X.itemsize * len(given.X) ** 2)
 
@@ -67,29 +67,29 @@ def _loss(z: Any, X: Any, S: Any, ridge: float) -> Any:
     return 0.5 * ((Y.T @ Y - S) ** 2).sum() + 0.5 * ridge * ((z - 1.0) ** 2).sum()
 
 
-def loss(given: Given) -> Callable[[], float]:
+def loss(given: PeerInput) -> Callable[[], float]:
     jax = library("jax", "numpy")
     run = _run(jax, lambda X, S, z: _loss(z, X, S, given.ridge), *given.alike(given.gains))
     return lambda: float(run())
 
 
-def losses(given: Given) -> Callable[[], Array]:
+def losses(given: PeerInput) -> Callable[[], Array]:
     jax = library("jax", "numpy")
 
     def values(X: Any, S: Any, Z: Any) -> Any:
-        # One after another: `vmap` takes 1.6 times as long at both sizes.
+        # Compute one after another: `vmap` takes 1.6 times as long at both sizes.
         return jax.lax.map(lambda z: _loss(z, X, S, given.ridge), Z)
 
     return _run(jax, values, *given.alike(given.candidates))
 
 
-def loss_and_gradient(given: Given) -> Callable[[], tuple[float, Array]]:
+def loss_and_gradient(given: PeerInput) -> Callable[[], tuple[float, Array]]:
     jax = library("jax", "numpy")
     slope = jax.value_and_grad(_loss)
     return _run(jax, lambda X, S, z: slope(z, X, S, given.ridge), *given.alike(given.gains))
 
 
-def exact(given: Given) -> Callable[[], Array]:
+def exact(given: PeerInput) -> Callable[[], Array]:
     jax = library("jax", "numpy")
     slope = jax.jit(jax.value_and_grad(_loss))
     X, S = _arrays(jax, *given.double)
@@ -101,19 +101,19 @@ def exact(given: Given) -> Callable[[], Array]:
     run = minimum(given, differentiated)
 
     def alone() -> Array:
-        with blas_threads(1):  # what is left to NumPy and SciPy are vectors of N
+        with blas_threads(1):  # only vectors of length N are left to NumPy and SciPy
             return run()
 
     return within(lambda: jax_double(jax), alone)
 
 
-def covariance(given: Given) -> Callable[[], Array]:
+def covariance(given: PeerInput) -> Callable[[], Array]:
     jax = library("jax", "numpy")
     return _run(jax, lambda X: len(X) * jax.numpy.cov(X, rowvar=False, bias=True), given.X)
 
 
-def penalty(formula: _formulas.Formula) -> Callable[[Given], Callable[[], tuple[float, Array]]]:
-    def make(given: Given) -> Callable[[], tuple[float, Array]]:
+def penalty(formula: _formulas.Formula) -> Callable[[PeerInput], Callable[[], tuple[float, Array]]]:
+    def make(given: PeerInput) -> Callable[[], tuple[float, Array]]:
         jax = library("jax", "numpy")
         _formulas.require_room(formula, given)
         beside = [writeable(each, given.X.dtype) for each in given.beside]
@@ -122,12 +122,12 @@ def penalty(formula: _formulas.Formula) -> Callable[[Given], Callable[[], tuple[
     return make
 
 
-def quadratic_forms(given: Given) -> Callable[[], Array]:
+def quadratic_forms(given: PeerInput) -> Callable[[], Array]:
     jax = library("jax", "numpy")
     return _run(jax, lambda x, A: _formulas.quadratic_forms(x, A).T, *given.by_units())
 
 
-def quadratic_forms_and_gradients(given: Given) -> Callable[[], tuple[Array, ...]]:
+def quadratic_forms_and_gradients(given: PeerInput) -> Callable[[], tuple[Array, ...]]:
     jax = library("jax", "numpy")
 
     def differentiated(x: Any, A: Any) -> tuple[Any, ...]:

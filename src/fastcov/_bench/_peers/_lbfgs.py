@@ -1,4 +1,4 @@
-"""Exact fits as users minimise: L-BFGS-B of SciPy over a loss and its gradient, whatever computes those."""
+"""Exact fits as users would minimise: SciPy's L-BFGS-B on a loss and its gradient from any library."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
-from ._given import Array, Given
+from ._given import Array, PeerInput
 
-# The gradient of the exact loss over that at gains of one, as exact fits have it here.
+# The gradient of the exact loss over that at gains of one, as in exact fits by fastcov.
 TOL = 1e-6
 
 ValueAndGradient = Callable[[Array], tuple[float, Array]]
 
 
 def lbfgs(loss: ValueAndGradient, start: Array, goal: float) -> Array:
-    """Gains from a start at which the gradient's norm is at most `goal`."""
+    """Minimise from `start` until the gradient's norm is at most `goal`; return the gains."""
     first, _ = loss(start)
     last: dict[str, Any] = {}
 
@@ -30,7 +30,7 @@ def lbfgs(loss: ValueAndGradient, start: Array, goal: float) -> Array:
         if last["slope"] <= goal:
             raise StopIteration
 
-    # Its own criteria are of single entries; they are set beyond the goal.
+    # L-BFGS-B's own criteria apply to single entries; they are set tighter than the goal.
     gtol = goal / first / np.sqrt(len(start)) / 10
     options = {"maxiter": 20_000, "maxfun": 40_000, "ftol": 0.0, "gtol": gtol}
     minimize(scaled, start, jac=True, method="L-BFGS-B", callback=ended, options=options)
@@ -39,8 +39,8 @@ def lbfgs(loss: ValueAndGradient, start: Array, goal: float) -> Array:
     return last["gains"]
 
 
-def minimum(given: Given, loss: ValueAndGradient) -> Callable[[], Array]:
-    """A call that goes from gains of one to a gradient of `tol` of that there."""
+def minimum(given: PeerInput, loss: ValueAndGradient) -> Callable[[], Array]:
+    """Return a call that minimises from gains of one until the gradient is `tol` of that at the start."""
     ones = np.ones(len(given.X))
 
     def run() -> Array:

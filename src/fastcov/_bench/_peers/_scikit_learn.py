@@ -7,14 +7,15 @@ from collections.abc import Callable
 import numpy as np
 
 from ._atoms import pairs, system
-from ._given import RESIDUAL, Array, Given, blas_threads, library, threaded
+from ._given import RESIDUAL, Array, PeerInput, blas_threads, library, threaded
 
-# Channels from which lsqr is faster than a Cholesky factor of GᵀG, at λ of a tenth of the largest eigenvalue:
-# 2.2 against 1.5 ms at (148, 48), 198 against 228 at (1004, 187). The other solvers of Ridge never are.
+# Number of channels from which lsqr is faster than a Cholesky factor of GᵀG, at λ of a tenth of the largest
+# eigenvalue: 2.2 against 1.5 ms at (148, 48), 198 against 228 at (1004, 187). Ridge's other solvers never
+# are.
 MANY = 1000
 
 
-def fit(given: Given) -> Callable[[], Array]:
+def fit(given: PeerInput) -> Callable[[], Array]:
     Ridge = library("sklearn", "linear_model").linear_model.Ridge
     X, S = given.double
     pairs(given)
@@ -34,11 +35,11 @@ def fit(given: Given) -> Callable[[], Array]:
     return threaded(blas_threads, given.work, run)
 
 
-def path(given: Given) -> Callable[[], Array]:
+def path(given: PeerInput) -> Callable[[], Array]:
     Ridge = library("sklearn", "linear_model").linear_model.Ridge
     X, S = given.double
     pairs(given)
-    # A Cholesky factor of GᵀG for each λ: for nine of them 0.4 times the time of "svd" at (148, 48).
+    # Use a Cholesky factor of GᵀG for each λ: nine λ take 0.4 times the time of "svd" at (148, 48).
     model = Ridge(given.ridges, fit_intercept=False, copy_X=False, solver="cholesky")
 
     def run() -> Array:
@@ -48,7 +49,7 @@ def path(given: Given) -> Callable[[], Array]:
     return threaded(blas_threads, given.work, run)
 
 
-def covariance(given: Given) -> Callable[[], Array]:
+def covariance(given: PeerInput) -> Callable[[], Array]:
     empirical = library("sklearn", "covariance").covariance.empirical_covariance
     X, N = given.X, len(given.X)
     return threaded(blas_threads, given.work, lambda: N * empirical(X))

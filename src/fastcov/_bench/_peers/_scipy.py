@@ -9,12 +9,15 @@ from scipy.linalg import eigh, svd
 from scipy.sparse.linalg import LinearOperator, eigsh, lsqr
 
 from ._atoms import pairs, system
-from ._given import RESIDUAL, Array, Given, blas_threads, threaded, writeable
+from ._given import RESIDUAL, Array, PeerInput, blas_threads, threaded, writeable
 from ._lbfgs import TOL, ValueAndGradient, lbfgs, minimum
 
 
 def operator(X: Array) -> LinearOperator:
-    """G (D², N) on vectors of symmetric matrices, without forming it: two products with X."""
+    """Return G (D², N) as an operator that does not form it, by two products with X.
+
+    Its adjoint takes vectors of symmetric matrices.
+    """
     N, D = X.shape
     centred = X - X.mean(axis=0)
 
@@ -28,10 +31,10 @@ def operator(X: Array) -> LinearOperator:
     return LinearOperator((D * D, N), matvec=forward, rmatvec=adjoint, dtype=np.float64)
 
 
-def fit(given: Given) -> Callable[[], Array]:
+def fit(given: PeerInput) -> Callable[[], Array]:
     X, S = given.double
-    # Half of what is asked: it bounds the residual by an estimate of ‖G‖ ‖e‖, which may be too large.
-    # `lsmr`, and `cg` on the normal equations, take as many iterations and much the same time.
+    # Ask for half the tolerance: lsqr bounds the residual by an estimate of ‖G‖ ‖e‖, which may be too large.
+    # `lsmr`, and `cg` on the normal equations, take as many iterations and about the same time.
     tol = (given.tol or RESIDUAL) / 2
 
     def run() -> Array:
@@ -42,12 +45,12 @@ def fit(given: Given) -> Callable[[], Array]:
     return threaded(blas_threads, given.work, run)
 
 
-def path(given: Given) -> Callable[[], Array]:
+def path(given: PeerInput) -> Callable[[], Array]:
     X, S = given.double
     P, N, ridges = pairs(given), len(X), np.asarray(given.ridges, np.float64)
 
     def run() -> Array:
-        # Of the smaller of GᵀG and GGᵀ: a sixth of the time of `svd` of G at (148, 48).
+        # Decompose the smaller of GᵀG and GGᵀ: a sixth of the time of `svd` of G at (148, 48).
         G, e = system(X, S)
         if P < N:
             values, vectors = eigh(G @ G.T, driver="evd", overwrite_a=True, check_finite=False)
@@ -60,7 +63,7 @@ def path(given: Given) -> Callable[[], Array]:
     return threaded(blas_threads, given.work, run)
 
 
-def spectrum(given: Given) -> Callable[[], tuple[Array, Array]]:
+def spectrum(given: PeerInput) -> Callable[[], tuple[Array, Array]]:
     X, S = given.double
     pairs(given)
 
@@ -73,7 +76,7 @@ def spectrum(given: Given) -> Callable[[], tuple[Array, Array]]:
 
 
 def _loss(X: Array, S: Array, ridge: float) -> ValueAndGradient:
-    """The exact loss and its gradient in NumPy."""
+    """Return the exact loss and its gradient in NumPy, as a function."""
 
     def loss(z: Array) -> tuple[float, Array]:
         Y = z[:, np.newaxis] * X
@@ -86,12 +89,12 @@ def _loss(X: Array, S: Array, ridge: float) -> ValueAndGradient:
     return loss
 
 
-def exact(given: Given) -> Callable[[], Array]:
+def exact(given: PeerInput) -> Callable[[], Array]:
     return threaded(blas_threads, given.work, minimum(given, _loss(*given.double, given.ridge)))
 
 
 def _largest(X: Array) -> float:
-    """The largest eigenvalue of GᵀG."""
+    """Return the largest eigenvalue of GᵀG."""
     G, N = operator(X), len(X)
     gram = LinearOperator((N, N), matvec=lambda v: G.rmatvec(G.matvec(v)), dtype=np.float64)
     return float(eigsh(gram, k=1, tol=1e-10, v0=np.ones(N), return_eigenvectors=False)[0])
@@ -102,7 +105,7 @@ def _covariance(X: Array) -> Array:
     return centred.T @ centred
 
 
-def study(given: Given) -> Callable[[], Array]:
+def study(given: PeerInput) -> Callable[[], Array]:
     X = writeable(given.X, np.float64)
     Y, relative = np.asarray(given.responses, np.float64), np.asarray(given.relative_ridges, np.float64)
 
@@ -125,14 +128,14 @@ def study(given: Given) -> Callable[[], Array]:
     return threaded(blas_threads, given.work, run)
 
 
-def covariance(given: Given) -> Callable[[], Array]:
+def covariance(given: PeerInput) -> Callable[[], Array]:
     X, N = given.X, len(given.X)
-    # In the precision of X: NumPy has float64 unless it is told.
+    # Use the precision of X, because NumPy's default is float64.
     return threaded(blas_threads, given.work, lambda: N * np.cov(X, rowvar=False, bias=True, dtype=X.dtype))
 
 
-def quadratic_forms(given: Given) -> Callable[[], Array]:
-    """By pairs of arrays, of which the first is a product of stacks."""
+def quadratic_forms(given: PeerInput) -> Callable[[], Array]:
+    """Contract pairs of arrays, first by a product of stacks."""
     x, matrices = given.by_units()
     return threaded(
         blas_threads, given.work, lambda: np.einsum("lzi,zik,lzk->lz", x, matrices, x, optimize=True)

@@ -8,25 +8,26 @@ from typing import Any
 
 from . import _formulas
 from ._atoms import pairs, system
-from ._given import Array, Given, blas_threads, library, threaded, torch_threads, writeable
+from ._given import Array, PeerInput, blas_threads, library, threaded, torch_threads, writeable
 from ._lbfgs import ValueAndGradient, minimum
 
-# Bytes of the scaled responses of the candidates that are taken together: some of a cache. All 64 together
-# took 1.15 times as long as one after another at (1004, 187), and at (148, 48) 0.9 times.
+# Bytes of the scaled responses of candidates that are processed together: part of a cache. All 64 together
+# took 1.15 times as long as one after another at (1004, 187), and 0.9 times as long at (148, 48).
 CHUNK = 1 << 22
 
 
-def _threaded(given: Given, torch: Any, run: Callable[[], Any]) -> Any:
+def _threaded(given: PeerInput, torch: Any, run: Callable[[], Any]) -> Any:
     return threaded(functools.partial(torch_threads, torch), given.work, run)
 
 
-def fit(given: Given) -> Callable[[], Array]:
+def fit(given: PeerInput) -> Callable[[], Array]:
     torch = library("torch")
     X, S = given.double
     N, P = len(X), pairs(given)
 
     def run() -> Array:
-        # Formed in NumPy: half the time of the same in PyTorch, and a tenth of that by indices of pairs.
+        # Form G in NumPy: it takes half the time of the same in PyTorch, and a tenth of that by indices of
+        # pairs.
         with blas_threads(1):
             G, e = map(torch.from_numpy, system(X, S))
         A = G @ G.T if P < N else G.T @ G
@@ -38,7 +39,7 @@ def fit(given: Given) -> Callable[[], Array]:
     return _threaded(given, torch, run)
 
 
-def gram(given: Given) -> Callable[[], Array]:
+def gram(given: PeerInput) -> Callable[[], Array]:
     torch = library("torch")
     given.room("GᵀG and what it is made of", 4 * given.X.itemsize * len(given.X) ** 2)
     X = torch.from_numpy(given.X)
@@ -60,7 +61,7 @@ def gram(given: Given) -> Callable[[], Array]:
 
 
 def _values(torch: Any, X: Any, S: Any, ridge: float) -> Callable[[Any], Any]:
-    """The exact loss of candidates (K, N)."""
+    """Return the exact loss of candidates (K, N), as a function."""
 
     def values(Z: Any) -> Any:
         Y = Z[:, :, None] * X
@@ -71,7 +72,7 @@ def _values(torch: Any, X: Any, S: Any, ridge: float) -> Callable[[Any], Any]:
     return values
 
 
-def losses(given: Given) -> Callable[[], Array]:
+def losses(given: PeerInput) -> Callable[[], Array]:
     torch = library("torch")
     X, S, Z = (torch.from_numpy(array) for array in given.alike(given.candidates))
     values, rows = _values(torch, X, S, given.ridge), max(1, CHUNK // given.X.nbytes)
@@ -92,7 +93,7 @@ def _loss(X: Any, S: Any, ridge: float) -> Callable[[Any], Any]:
     return loss
 
 
-def loss(given: Given) -> Callable[[], float]:
+def loss(given: PeerInput) -> Callable[[], float]:
     torch = library("torch")
     X, S, z = (torch.from_numpy(array) for array in given.alike(given.gains))
     value = _loss(X, S, given.ridge)
@@ -116,34 +117,34 @@ def _differentiated(torch: Any, X: Array, S: Array, ridge: float) -> ValueAndGra
     return loss
 
 
-def loss_and_gradient(given: Given) -> Callable[[], tuple[float, Array]]:
+def loss_and_gradient(given: PeerInput) -> Callable[[], tuple[float, Array]]:
     torch = library("torch")
     X, S, gains = given.alike(given.gains)
     value = _differentiated(torch, X, S, given.ridge)
     return _threaded(given, torch, lambda: value(gains))
 
 
-def exact(given: Given) -> Callable[[], Array]:
+def exact(given: PeerInput) -> Callable[[], Array]:
     torch = library("torch")
     run = minimum(given, _differentiated(torch, *given.double, given.ridge))
 
     def alone() -> Array:
-        with blas_threads(1):  # what is left to NumPy and SciPy are vectors of N
+        with blas_threads(1):  # only vectors of length N are left to NumPy and SciPy
             return run()
 
     return _threaded(given, torch, alone)
 
 
-def covariance(given: Given) -> Callable[[], Array]:
+def covariance(given: PeerInput) -> Callable[[], Array]:
     torch = library("torch")
     X, N = torch.from_numpy(given.X), len(given.X)
     return _threaded(given, torch, lambda: (N * torch.cov(X.T, correction=0)).numpy())
 
 
-def penalty(formula: _formulas.Formula) -> Callable[[Given], Callable[[], tuple[float, Array]]]:
-    """Forward and backward."""
+def penalty(formula: _formulas.Formula) -> Callable[[PeerInput], Callable[[], tuple[float, Array]]]:
+    """Return a peer that computes a penalty forward and backward."""
 
-    def make(given: Given) -> Callable[[], tuple[float, Array]]:
+    def make(given: PeerInput) -> Callable[[], tuple[float, Array]]:
         torch = library("torch")
         _formulas.require_room(formula, given)
         A = torch.from_numpy(given.X)
@@ -160,7 +161,7 @@ def penalty(formula: _formulas.Formula) -> Callable[[Given], Callable[[], tuple[
     return make
 
 
-def quadratic_forms(given: Given) -> Callable[[], Array]:
+def quadratic_forms(given: PeerInput) -> Callable[[], Array]:
     torch = library("torch")
     x, matrices = map(torch.from_numpy, given.by_units())
 
@@ -171,7 +172,7 @@ def quadratic_forms(given: Given) -> Callable[[], Array]:
     return _threaded(given, torch, run)
 
 
-def quadratic_forms_and_gradients(given: Given) -> Callable[[], tuple[Array, ...]]:
+def quadratic_forms_and_gradients(given: PeerInput) -> Callable[[], tuple[Array, ...]]:
     torch = library("torch")
     x, matrices = map(torch.from_numpy, given.by_units())
 
