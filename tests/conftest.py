@@ -17,9 +17,13 @@ hypothesis.settings.register_profile("fastcov", deadline=None, derandomize=True,
 hypothesis.settings.load_profile("fastcov")
 
 
+# Once: this is asked for before and after each of thousands of tests.
+COMPILED = modules()
+
+
 def compiled_constants():
     """Those of all modules with kernels, by module."""
-    return {m.__name__: {name: value for name, value in vars(m).items() if name.isupper()} for m in modules()}
+    return {m.__name__: {name: value for name, value in vars(m).items() if name.isupper()} for m in COMPILED}
 
 
 CONSTANTS = compiled_constants()

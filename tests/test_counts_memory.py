@@ -5,7 +5,7 @@ import functools
 
 import numpy as np
 import pytest
-from cases import needs_jit, peak_bytes
+from cases import needs_jit, peak_bytes, slow_but
 from counting import allocations
 
 import fastcov as fc
@@ -106,7 +106,7 @@ FACTORS = {
 }
 
 
-@pytest.mark.parametrize("solver", FACTORS)
+@pytest.mark.parametrize("solver", slow_but({"cholesky"}, FACTORS))
 def test_a_fit_is_a_centred_copy_the_factor_and_its_work(solver, dtype):
     X, S, _, ridge = given(WIDE, dtype)
     made = made_by(lambda: fc.fit(X, S, ridge=ridge, solver=solver))

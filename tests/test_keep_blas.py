@@ -117,6 +117,7 @@ def test_what_a_user_set_is_left(environment, expected):
     assert run("use(); print(words()); print(kept(), right())", **environment) == [expected, "True True"]
 
 
+@pytest.mark.slow
 def test_what_a_user_set_after_numpy_was_imported_is_left():
     script = "os.environ['OPENBLAS_THREAD_TIMEOUT'] = '22'; use(); print(words()); print(kept(), right())"
     assert run(script) == ["left alone, as OPENBLAS_THREAD_TIMEOUT has been set to 22 since", "True True"]

@@ -37,6 +37,7 @@ def test_a_fit_applied_adds_its_terms():
     np.testing.assert_allclose([applied.r2, applied.r2_at_one], [off.r2, off.stats["r2_at_one"]], rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_fit_shows_its_terms(tmp_path):
     fit = fc.fit(data(N, D), target(D), ridge=RIDGE, nuisance=BOTH, pairs="off-diagonal")
     assert "nuisance diagonal 0, constant" in repr(fit)

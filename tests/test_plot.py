@@ -7,6 +7,7 @@ import sys
 import matplotlib.text
 import numpy as np
 import pytest
+from cases import slow_but
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
@@ -438,7 +439,8 @@ def test_every_score_has_words():
     assert list(WORDS) == list(SCORES)
 
 
-@pytest.mark.parametrize("legend", ["auto", "above", "inside"])
+@pytest.mark.covering(2)
+@pytest.mark.parametrize("legend", slow_but({"above"}, ["auto", "above", "inside"]))
 @pytest.mark.parametrize("shuffles", [0, 2])
 @pytest.mark.parametrize("method", [["exact"], ["exact", "linear"]])
 def test_a_column_of_a_paper_is_enough(noisy, method, shuffles, legend):
@@ -552,6 +554,7 @@ def test_losses_off_the_scale_are_marked_at_the_edge(paths):
     assert high - low < 3 * np.ptp(np.quantile(paths["exact"].gains, [0.05, 0.95], axis=1))
 
 
+@pytest.mark.covering(1)
 @pytest.mark.parametrize("N", [3, 60])
 @pytest.mark.parametrize("ridges", [[1.0], [0.0], [0.0, 1e-3, 1.0], [0.01, 0.02]])
 def test_paths_of_every_shape_are_legible(N, ridges):
@@ -586,8 +589,9 @@ def test_studies_are_drawn_on_the_axes_that_are_given(cv, paths):
 # ---- the whole figure
 
 
-@pytest.mark.parametrize(("N", "D"), [(3, 2), (148, 48), (2000, 30)])
-def test_nothing_in_a_summary_overlaps_or_is_cut(N, D):
+@pytest.mark.parametrize("shape", slow_but({(148, 48)}, [(3, 2), (148, 48), (2000, 30)]), ids=str)
+def test_nothing_in_a_summary_overlaps_or_is_cut(shape):
+    N, D = shape
     sim = fc.datasets.simulate(N, D)
     fits = {m: fc.fit(sim.X, sim.S, ridge=10.0 * N, method=m) for m in ("linear", "diagonal")}
     names = [f"a long name of an odour {i}" for i in range(D)]

@@ -47,6 +47,7 @@ def test_a_product_and_a_norm_of_numpy_are_seen():
     assert count == 2
 
 
+@pytest.mark.slow
 def test_one_norm_of_numpy_put_back_into_the_library_is_seen():
     found, count = woken("put-back")
     assert set(found) == {"fit linear"}

@@ -101,7 +101,7 @@ def test_pairs_of_weight_zero_change_nothing_even_where_they_are_not_known():
 
 KERNEL = """
 import numpy as np
-from fastcov import score_kernels as k
+from fastcov._results import score_kernels as k
 rng = np.random.default_rng(3)
 A, B = rng.standard_normal((2, 20, 7))
 P, S, W = A.T @ A, B.T @ B, rng.random((7, 7))
