@@ -23,7 +23,7 @@ import fastcov
 from fastcov._activations.kernels import GROUP
 from fastcov._compute import blas
 from fastcov._compute.jit import Kernel
-from fastcov._compute.minimum_kernels import COUNT, PASSES, PRODUCTS, STEPS
+from fastcov._compute.trust_region_kernels import CG_ITERATIONS, PASSES, PRODUCTS, STEPS
 from fastcov._model import products as model_products
 from fastcov._solvers import _nystrom
 
@@ -152,7 +152,7 @@ def _watch_solvers(work, patch):
 
 # Flops of each kernel after the call, from its arguments: what its docstring says.
 def _model_step(X, weights, mean, error, root, means, own, diagonal, numbers, *_):
-    return 4 * X.size * X.shape[1] * int(numbers[COUNT])
+    return 4 * X.size * X.shape[1] * int(numbers[CG_ITERATIONS])
 
 
 def _descend(done, coarse, X, *_):
@@ -243,7 +243,7 @@ READS = {
     "row_ranges": lambda *_: 1,
     "shifted_rows": lambda *_: 1,
     "evaluate": lambda X, weights, center, *_: 3 if center else 2,
-    "model_step": lambda *args: 2 * int(args[8][COUNT]),
+    "model_step": lambda *args: 2 * int(args[8][CG_ITERATIONS]),
     "spread": lambda X, weights, center, *_: 2 if center else 1,
     "descend": _descend_reads,
     "covariance_parts": lambda X, gains, *_: len(gains),

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 import fastcov as fc
 from fastcov import cli
-from fastcov._compute import pools, system
+from fastcov._compute import blas_spin, system
 from fastcov.cli import _doctor
 
 
@@ -35,7 +35,7 @@ def test_doctor_json_has_the_sections(run):
     assert report["cores"]["usable"] >= 1
     assert all(pool["num_threads"] >= 1 for pool in report["blas"])
     assert report["memory"]["available_gb"] > 0
-    assert report["spin"] == pools.done
+    assert report["spin"] == blas_spin.done
 
 
 @pytest.fixture

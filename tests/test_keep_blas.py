@@ -11,7 +11,7 @@ from optional import needs
 from pools import TASKS
 from test_pools import HERE, PLAIN
 
-from fastcov._compute import pools
+from fastcov._compute import blas_spin
 
 pytestmark = [
     needs_jit,
@@ -38,8 +38,8 @@ def use():
     assert fc.fit(sim.X, sim.S, relative_ridge=0.1).residual < 1e-8
 
 def words():
-    from fastcov._compute import pools
-    return next(words for file, words in pools.done.items() if "64" in file or len(pools.done) == 1)
+    from fastcov._compute import blas_spin
+    return next(words for file, words in blas_spin.done.items() if "64" in file or len(blas_spin.done) == 1)
 
 def right():
     return all(np.array_equal(A @ A, expected) for _ in range(5))
@@ -52,7 +52,7 @@ SHORT = "idle threads spin 2**16 cycles, since fastcov was first used"
 
 def run(script, **environment):
     """Lines of a script after FIRST; skips where NumPy's BLAS is no OpenBLAS of a wheel with threads."""
-    plain = {**PLAIN, pools.KEEP: None, "OMP_NUM_THREADS": None}
+    plain = {**PLAIN, blas_spin.KEEP: None, "OMP_NUM_THREADS": None}
     output = run_python(FIRST + script, **{**plain, **environment})
     if output.startswith("no pool"):
         pytest.skip("NumPy's BLAS has no threads of its own")
@@ -94,8 +94,8 @@ def test_a_second_time_changes_nothing():
     lines = run("""
 use()
 before = threads()
-from fastcov._compute import pools
-pools.shorten_spins()
+from fastcov._compute import blas_spin
+blas_spin.shorten_spins()
 print(words())
 print(threads() == before, right())
 """)
@@ -127,8 +127,8 @@ def test_what_a_user_set_after_numpy_was_imported_is_left():
 def test_it_is_not_done_while_another_thread_works():
     lines = run("""
 import hashlib
-from fastcov._compute import pools
-pools.LONGEST_WAIT = 0.0
+from fastcov._compute import blas_spin
+blas_spin.LONGEST_WAIT = 0.0
 worker = threading.Thread(target=hashlib.pbkdf2_hmac, args=("sha512", b"a", b"b", 3_000_000), daemon=True)
 worker.start()
 while not (worker.native_id and Pool([worker.native_id]).used()[0] > 1_000_000):
@@ -147,9 +147,9 @@ def test_threads_that_multiply_at_that_moment_go_on_with_right_products():
     lines = run(
         """
 import ctypes, time
-from fastcov._compute import pools
+from fastcov._compute import blas_spin
 from threadpoolctl import ThreadpoolController
-pools.LONGEST_WAIT = 0.02
+blas_spin.LONGEST_WAIT = 0.02
 (library,) = ThreadpoolController().select(internal_api="openblas").lib_controllers
 routines = ctypes.PyDLL(library.filepath)
 wrong, products, going = [], [], True
@@ -166,8 +166,8 @@ for worker in workers:
 while len(products) < 300:
     os.environ.pop("OPENBLAS_THREAD_TIMEOUT", None)
     routines.openblas_read_env()  # as if it had read nothing
-    os.environ["OPENBLAS_THREAD_TIMEOUT"] = pools.SPIN
-    pools.shorten_spins()
+    os.environ["OPENBLAS_THREAD_TIMEOUT"] = blas_spin.SPIN
+    blas_spin.shorten_spins()
 going = False
 for worker in workers:
     worker.join()
@@ -249,11 +249,13 @@ import numpy as np
 from pools import threads
 before = threads()
 import fastcov as fc
-from fastcov._compute import jit, pools
+from fastcov._compute import jit, blas_spin
 print([library.num_threads for library in jit.blas().lib_controllers], len(threads() - before))
-print([words for file, words in pools.done.items()])
+print([words for file, words in blas_spin.done.items()])
 """
-    threads, words = run_python(script, **{**PLAIN, pools.KEEP: None}, OPENBLAS_NUM_THREADS="1").splitlines()
+    threads, words = run_python(
+        script, **{**PLAIN, blas_spin.KEEP: None}, OPENBLAS_NUM_THREADS="1"
+    ).splitlines()
     assert threads == "[1, 1] 0"
     assert "left" not in words
 
@@ -303,19 +305,19 @@ class Routines:
 
 
 def shortened(monkeypatch, routines, **other):
-    monkeypatch.setattr(pools._Routines, "of", lambda file: routines)
-    monkeypatch.setattr(pools, "_rest", lambda: True)
-    monkeypatch.setenv(pools.VARIABLE, pools.SPIN)
-    monkeypatch.delenv(pools.KEEP, raising=False)
-    return pools._shortened(library(**other))
+    monkeypatch.setattr(blas_spin._Routines, "of", lambda file: routines)
+    monkeypatch.setattr(blas_spin, "_rest", lambda: True)
+    monkeypatch.setenv(blas_spin.VARIABLE, blas_spin.SPIN)
+    monkeypatch.delenv(blas_spin.KEEP, raising=False)
+    return blas_spin._shortened(library(**other))
 
 
 def test_what_is_not_loaded_or_has_no_such_routines_is_left(monkeypatch):
     import _ctypes
 
-    assert pools._shortened(library()).startswith("left alone: /nowhere/lib.so")
-    assert "undefined symbol" in pools._shortened(library(filepath=_ctypes.__file__))
-    assert pools._shortened(library(threading_layer="openmp")) == "left alone: its threads are of openmp"
+    assert blas_spin._shortened(library()).startswith("left alone: /nowhere/lib.so")
+    assert "undefined symbol" in blas_spin._shortened(library(filepath=_ctypes.__file__))
+    assert blas_spin._shortened(library(threading_layer="openmp")) == "left alone: its threads are of openmp"
 
 
 @pytest.mark.parametrize(
@@ -349,12 +351,12 @@ def test_a_number_of_threads_that_was_lost_is_set_again(monkeypatch):
 
 
 def test_nothing_is_done_elsewhere_than_on_linux(monkeypatch):
-    monkeypatch.setattr(pools, "done", {})
+    monkeypatch.setattr(blas_spin, "done", {})
     monkeypatch.setattr(sys, "platform", "darwin")
-    pools.shorten_spins()
-    assert pools.done == {}
+    blas_spin.shorten_spins()
+    assert blas_spin.done == {}
 
 
 def test_a_thread_that_is_gone_counts_as_one_that_runs():
-    assert pools._sleep(f"{TASKS}/{np.iinfo(np.int32).max}/status") is None
-    assert pools._sleep(f"{TASKS}/{os.getpid()}/status") is None  # the one that asks, or its main one
+    assert blas_spin._sleep(f"{TASKS}/{np.iinfo(np.int32).max}/status") is None
+    assert blas_spin._sleep(f"{TASKS}/{os.getpid()}/status") is None  # the one that asks, or its main one

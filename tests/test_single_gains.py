@@ -6,7 +6,7 @@ import pytest
 from cases import absolute_error, data, random_gains, rounding, target, within
 
 import fastcov as fc
-from fastcov._compute.minimum_kernels import least_either_way, rise
+from fastcov._compute.trust_region_kernels import least_either_way, quartic_change
 
 METRICS = [
     {}, {"nuisance": "diagonal"}, {"nuisance": ("diagonal", "constant")}, {"pairs": "off-diagonal"},
@@ -149,7 +149,7 @@ def test_the_least_of_a_quartic_either_way_is_that_of_a_grid(seed):
     grid = np.linspace(low, high, 20001)
     values = (((c[3] * grid + c[2]) * grid + c[1]) * grid + c[0]) * grid
     assert low <= t <= high
-    assert rise(*c, t) <= values.min() + 64 * EPS * np.abs(values).max()
+    assert quartic_change(*c, t) <= values.min() + 64 * EPS * np.abs(values).max()
 
 
 def test_a_path_takes_the_lower_of_neighbours():

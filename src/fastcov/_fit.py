@@ -221,7 +221,7 @@ def _at_best_ridge(X: Any, S: Any, responses: Any, relative_ridge: Any, **asked:
     """`fit` at the relative ridge that `cross_validate` finds best; the study is ``stats["cv"]``."""
     started, method = time.perf_counter(), asked["method"]
     given = Problem.of(X, center=asked["center"])
-    X, D = given.again(X), given.shape[1]
+    X, D = given.reusable(X), given.shape[1]
     if responses is not None:
         responses = aligned("responses", responses, given.labels)
     if S is not None or responses is None:

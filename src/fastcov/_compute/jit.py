@@ -24,7 +24,7 @@ import numpy as np
 import scipy.linalg.blas  # noqa: F401  (loads SciPy's BLAS, so that threadpoolctl finds it)
 from threadpoolctl import ThreadpoolController
 
-from .pools import shorten_spins
+from .blas_spin import shorten_spins
 
 shorten_spins()  # before any module of fastcov that multiplies matrices is imported
 

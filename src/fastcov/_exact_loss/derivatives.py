@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .._compute import blas
 from .._compute.jit import ELEMENT_PRODUCTS, blas_for
-from .._compute.minimum_kernels import EPSILON, worth_of
+from .._compute.trust_region_kernels import EPSILON, least_drop
 from .._model.problem import Problem
 from .._model.ridge_penalty import Penalty
 from . import derivative_kernels
@@ -76,7 +76,7 @@ def _alone(problem: Problem, S: Array, penalty: Penalty, z: Array) -> Derivative
     assert point.second_diagonal is not None
     weights = np.broadcast_to(np.asarray(penalty.weights, np.float64), len(z))
     found = quartics(point.problem, point.gradient, point.norms, point.second_diagonal, weights)
-    worth = worth_of(point.value, 2.0 * norm(S) + norm(point.error))
+    worth = least_drop(point.value, 2.0 * norm(S) + norm(point.error))
     return Derivatives(
         (point.error + S)[np.newaxis], np.array([point.value]), found[np.newaxis],
         np.array([point.rounding]), np.array([worth]),
@@ -126,5 +126,5 @@ def _together(problem: Problem, target: Array, penalty: Penalty, gains: Array) -
         sizes = 2.0 * np.sqrt(blas.squares(S)) + np.sqrt(blas.squares(error))
         rounding = sizes * np.sqrt(np.maximum(norms.sum(axis=1), 0.0)) + penalty.largest * blas.norms(Z)
         value = 0.5 * (blas.squares(image) + blas.dots(pull, delta))
-        worth = np.array([worth_of(float(v), float(each)) for v, each in zip(value, sizes, strict=True)])
+        worth = np.array([least_drop(float(v), float(each)) for v, each in zip(value, sizes, strict=True)])
         yield Derivatives(C, value, coefficients, EPSILON * rounding, worth)

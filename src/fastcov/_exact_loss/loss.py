@@ -150,7 +150,7 @@ def _evaluate(
     problem = Problem.measured(
         responses, Z[0], center=center, largest_gain=float(max(Z.max(), -Z.min())), labels=labels
     )
-    problem = problem.with_metric(nuisance, pairs, labels.or_conditions(conditions_of(S)))
+    problem = problem.with_metric(nuisance, pairs, labels.with_conditions_from(conditions_of(S)))
     target = problem.target(S)
     K, T = len(Z), len(target)
     if K != T and K > 1 and T > 1:

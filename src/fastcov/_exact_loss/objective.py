@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.linalg import blas
 
 from .._compute.jit import ELEMENT_PRODUCTS, blas_for
-from .._compute.minimum_kernels import EPSILON, FINE_GAINS, ROWS, evaluate, least_of_quartic, spread
+from .._compute.trust_region_kernels import EPSILON, FLOAT32_GAINS, ROWS, evaluate, least_of_quartic, spread
 from .._model.problem import NARROW, Problem
 from .._model.products import apply_adjoint, apply_atoms, squared_norms, weighted_adjoint, weighted_atoms
 from .._model.ridge_penalty import Penalty
@@ -126,7 +126,7 @@ class Objective:
         size = 2.0 * norm(self.target) + norm(error)  # at least ‖C‖ + ‖S‖, of which E is the difference
         rounding = EPSILON * (size * math.sqrt(norms.sum()) + self.penalty.largest * norm(gains))
         coarse = problem
-        if self.single is not None and np.abs(gains).max() < FINE_GAINS:
+        if self.single is not None and np.abs(gains).max() < FLOAT32_GAINS:
             coarse = dataclasses.replace(self.single, gains=problem.gains, mean=problem.mean)
         return Point(
             gains, problem, coarse, error, image, weighed, value, gradient, second_diagonal, norms, rounding

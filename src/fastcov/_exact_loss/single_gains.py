@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._compute import kernels
-from .._compute.minimum_kernels import least_either_way, rise
+from .._compute.trust_region_kernels import least_either_way, quartic_change
 from .._model import metric_atoms
 from .._model.problem import Problem
 from .._rows.rows import by_channels
@@ -57,7 +57,10 @@ def pair_products(problem: Problem) -> Array:
     xy, xx = sums[0, :, 0], sums[1, :, 0]
     out[0], out[1] = 2.0 * xx * xy, xx * xx
     if metric is not None:
-        atoms, pairs = metric_atoms.taken(metric, problem), 0.5 * metric_atoms.taken(metric, plain)
+        atoms, pairs = (
+            metric_atoms.removed_products(metric, problem),
+            0.5 * metric_atoms.removed_products(metric, plain),
+        )
         out[0] -= np.einsum("ij,ij->i", atoms, pairs)
         out[1] -= np.einsum("ij,ij->i", pairs, pairs)
         np.maximum(out[1], 0.0, out=out[1])
@@ -101,5 +104,5 @@ class SingleGainLosses:
             c = [float(value) for value in self.coefficients[place][1:]]
             if c[3] > 0.0 or (c[2] == 0.0 and c[1] > 0.0):
                 steps[place] = least_either_way(*c, -np.inf, np.inf)
-                drops[place] = rise(*c, steps[place])
+                drops[place] = quartic_change(*c, steps[place])
         return self.gains + steps, self.coefficients[..., 0] + drops

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .._compute import blas
 from .._compute.jit import blas_for
-from .._compute.minimum_kernels import lower_elsewhere
+from .._compute.trust_region_kernels import lower_elsewhere
 from .._exact_loss.derivatives import Derivatives, derivatives
 from .._exact_loss.objective import COMPILED, Objective
 from .._inputs.validation import SMALL, available_memory, require_memory

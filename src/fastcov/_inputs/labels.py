@@ -58,7 +58,7 @@ class Labels:
         rows, columns = axis_names(X, 2)
         return cls(_unique(name, "channel", rows), _unique(name, "condition", columns))
 
-    def or_conditions(self, others: Labels) -> Labels:
+    def with_conditions_from(self, others: Labels) -> Labels:
         """These labels, with the conditions of `others` where these have no names for conditions.
 
         Numbers that count in another order are not taken over: columns without names may well be in order.
@@ -93,7 +93,7 @@ class Labelled:
         return values.copy() if copy else values
 
 
-def bare(X: Any) -> Any:
+def without_names(X: Any) -> Any:
     """The object that holds the numbers of X: an xarray array in memory need not be read by rows."""
     if isinstance(X, Labelled):
         return X.values

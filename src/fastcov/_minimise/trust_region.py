@@ -11,7 +11,7 @@ The loss is not convex. But along a single gain it is a quartic, all of whose mi
 minimum, and at it, each gain that has a lower minimum of its own moves there, one after another, and the
 minimiser goes on. Where it ends, no single gain lowers the loss.
 
-Where a pass over X is short, all of this is one compiled call, `minimum_kernels.descend`, for many targets.
+Where a pass over X is short, all of this is one compiled call, `descend`, for many targets.
 """
 
 from __future__ import annotations
@@ -27,51 +27,51 @@ from numpy.typing import NDArray
 from scipy.linalg import blas
 
 from .._compute.jit import ELEMENT_PRODUCTS, threads_pay
-from .._compute.minimum_kernels import (
+from .._compute.on_cores import on_cores
+from .._compute.progress import Progress
+from .._compute.trust_region_kernels import (
     BREAKDOWN,
+    CG_ITERATIONS,
+    CG_MAX,
+    CG_RADIUS,
+    CG_RESIDUAL,
+    CG_TOL,
     CODE,
     CONVERGED,
-    COUNT,
-    ENOUGH,
     EPSILON,
     ESCAPES,
     EXHAUSTED,
-    FINER,
     GOING,
     ITERATIONS,
     LARGEST_YET,
-    LEFT,
-    LEVEL,
-    MOST,
     MOST_PRODUCTS,
+    NEEDS_FLOAT64,
+    NO_DECREASE,
     NUMBERS,
-    OLD,
     PRODUCTS,
-    RADIUS,
-    REACH,
     RESIDUAL,
     ROWS,
     STAGNATED,
+    STALLED_STEPS,
     STATE,
-    STILL,
+    THRESHOLD,
+    TRUST_RADIUS,
     VALUE,
     VV,
     accuracy,
     advance,
     begin,
+    check_convergence,
     descend,
     escaped,
-    fresh,
-    judge,
-    lengthen,
-    looks,
+    least_drop,
     lower_elsewhere,
     model_step,
+    should_search,
+    start_state,
     sweep,
-    worth_of,
+    update_radius,
 )
-from .._compute.on_cores import on_cores
-from .._compute.progress import Progress
 from .._exact_loss.objective import Objective, Point, best_step, kernel_form, norm
 from .._exact_loss.single_gains import quartics, share
 from .._model.bounds import Bounds
@@ -133,7 +133,7 @@ def minima(
     """
     states = np.empty((len(gains), STATE))
     for state, goal in zip(states, goals, strict=True):
-        fresh(state, float(goal), float(max_iterations))
+        start_state(state, float(goal), float(max_iterations))
     if bounds is None and objectives[0].in_one_call:
         gains = np.array(gains)
         _descend(objectives, gains, states, watch, 0.0 if eager else CALL_FLOPS)
@@ -147,7 +147,7 @@ def minima(
 
 def _tell(watch: Watch, state: Array) -> None:
     """Tell how far a minimiser has come."""
-    residual, most, enough = (float(state[k]) for k in (RESIDUAL, LARGEST_YET, LEVEL))
+    residual, most, enough = (float(state[k]) for k in (RESIDUAL, LARGEST_YET, THRESHOLD))
     known = 0.0 < enough < most and residual > 0.0
     done = math.log(residual / most) / math.log(enough / most) if known else 0.0
     watch(
@@ -177,10 +177,15 @@ def _descend(objectives: Sequence[Objective], gains: Array, states: Array, watch
             )  # fmt: skip
             going = np.flatnonzero(state[:, CODE] == GOING)
             if not len(going):
-                finer = state[:, CODE] == FINER
+                finer = state[:, CODE] == NEEDS_FLOAT64
                 if not finer.any():
                     break
-                X, state[finer, CODE], state[finer, OLD], state[finer, STILL] = problem.X, GOING, 0.0, 0.0
+                X, state[finer, CODE], state[finer, STALLED_STEPS], state[finer, NO_DECREASE] = (
+                    problem.X,
+                    GOING,
+                    0.0,
+                    0.0,
+                )
             else:
                 told(state[going[0]])
         gains[places], states[places] = z, state
@@ -207,32 +212,34 @@ def _minimise(
     point = objective.at(gains)
     while True:
         gradient = point.gradient if bounds is None else point.gradient * _free(bounds, point)
-        judge(state, point.value, float(blas.dnrm2(gradient)), point.rounding, objective.single is not None)
-        if looks(state) and not objective.linear:
+        check_convergence(
+            state, point.value, float(blas.dnrm2(gradient)), point.rounding, objective.single is not None
+        )
+        if should_search(state) and not objective.linear:
             gains, moved = _swept(objective, point, bounds)
             escaped(state, moved)
             if moved:
                 point = objective.at(gains)
                 continue
-        if state[CODE] == FINER:
+        if state[CODE] == NEEDS_FLOAT64:
             objective = dataclasses.replace(objective, single=None)
             point = dataclasses.replace(point, coarse=point.problem)
-            state[CODE], state[OLD] = GOING, 0.0
+            state[CODE], state[STALLED_STEPS] = GOING, 0.0
         if state[CODE] != GOING:
             return point.gains
         _tell(watch, state)
-        step = _step(objective, point, bounds, float(state[REACH]), float(accuracy(state)))
+        step = _step(objective, point, bounds, float(state[TRUST_RADIUS]), float(accuracy(state)))
         coefficients = objective.along(point, step.v, step.slope)
         t = best_step(coefficients)
         if bounds is None:
             gains = point.gains + t * step.v
         else:
             gains, t = _within(objective, point, bounds, step.v, t, coefficients)
-        lengthen(state, t, step.length)
+        update_radius(state, t, step.length)
         last, point = point, objective.at(gains)
         state[PRODUCTS] += step.products
         state[ITERATIONS] += 1
-        state[STILL] = last.value - point.value <= 10.0 * EPSILON * last.value  # all but rounding
+        state[NO_DECREASE] = last.value - point.value <= 10.0 * EPSILON * last.value  # all but rounding
 
 
 def _swept(objective: Objective, point: Point, bounds: Bounds | None) -> tuple[Array, int]:
@@ -245,7 +252,7 @@ def _swept(objective: Objective, point: Point, bounds: Bounds | None) -> tuple[A
     lower, upper = (-infinite, infinite) if bounds is None else (bounds.lower, bounds.upper)
     lower, upper = (np.array(side, np.float64) for side in (lower, upper))
     gains, drops = point.gains.copy(), np.empty_like(point.gains)
-    worth = float(worth_of(point.value, 2.0 * norm(objective.target) + norm(point.error)))
+    worth = float(least_drop(point.value, 2.0 * norm(objective.target) + norm(point.error)))
     if not math.isfinite(worth) or not lower_elsewhere(found, gains, lower, upper, worth, drops):
         return gains, 0
     # A penalty that couples gains changes its slope when others move: then one gain moves at a time.
@@ -295,9 +302,13 @@ def _model_step(objective: Objective, point: Point, diagonal: Array, radius: flo
     N, D = point.problem.shape
     slope, vectors, numbers = np.empty((D, D)), np.empty((3, N)), np.zeros(NUMBERS)
     begin(point.gradient, diagonal, numbers, vectors, slope)
-    numbers[RADIUS], numbers[ENOUGH], numbers[MOST] = radius, accuracy * numbers[LEFT], MOST_PRODUCTS
+    numbers[CG_RADIUS], numbers[CG_TOL], numbers[CG_MAX] = (
+        radius,
+        accuracy * numbers[CG_RESIDUAL],
+        MOST_PRODUCTS,
+    )
     problem = point.coarse
-    if numbers[LEFT] == 0.0:
+    if numbers[CG_RESIDUAL] == 0.0:
         pass
     elif objective.pass_in_one_call and problem.ready(problem.X):
         own = objective.penalty.own + (
@@ -313,10 +324,10 @@ def _model_step(objective: Objective, point: Point, diagonal: Array, radius: flo
             return _model_step(objective, point, diagonal, radius, accuracy)
     else:
         ended = False
-        while not ended and numbers[COUNT] < MOST_PRODUCTS:
+        while not ended and numbers[CG_ITERATIONS] < MOST_PRODUCTS:
             Hp, Gp = objective.product(point, vectors[2])
             ended = advance(Hp, Gp, diagonal, numbers, vectors, slope)
-    return _Step(vectors[0].copy(), slope, math.sqrt(numbers[VV]), int(numbers[COUNT]))
+    return _Step(vectors[0].copy(), slope, math.sqrt(numbers[VV]), int(numbers[CG_ITERATIONS]))
 
 
 def _within(

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._compute.minimum_kernels import image
+from .._compute.trust_region_kernels import image
 from .._inputs.labels import UNLABELLED, Labels, by_condition
 from .._inputs.validation import as_float64, check_array, nonfinite
 

@@ -24,11 +24,11 @@ LEFT = 8.0
 
 
 def of_low_rank(metric: Metric) -> bool:
-    """Whether inner products are the plain ones minus those of `taken`."""
+    """Whether inner products are the plain ones minus those of `removed_products`."""
     return metric.weights is None or metric.off_diagonal
 
 
-def taken(metric: Metric, problem: Problem) -> NDArray[np.float64]:
+def removed_products(metric: Metric, problem: Problem) -> NDArray[np.float64]:
     """The vectors q_i: (N, r), or (N, r + D) if the diagonal is left out. 4ND flops, one pass over X."""
     N, D = problem.shape
     r = metric.rank
@@ -83,7 +83,7 @@ def squared_norms(problem: Problem, plain: NDArray[np.float64]) -> NDArray[np.fl
     metric, D = problem.metric, problem.shape[1]
     assert metric is not None
     if of_low_rank(metric):
-        Q = taken(metric, problem)
+        Q = removed_products(metric, problem)
         left = plain - np.einsum("ij,ij->i", Q, Q)
     else:
         w = metric.weights

@@ -175,7 +175,7 @@ class Problem:
         exponent = safe_exponent(abs(float(flat[scipy_blas.idamax(flat)])))
         return (np.ldexp(values, -exponent) if exponent else values), exponent
 
-    def again(self, X: Any) -> Any:
+    def reusable(self, X: Any) -> Any:
         """The X from which this was made, for another use; on a cluster its chunks, which are loaded once."""
         there = self.rows.on_workers
         return Labelled(self.X, self.labels.rows, self.labels.columns) if there else X

@@ -153,7 +153,7 @@ def _triangle_at_ones(problem: Problem, mirror: bool) -> Array | None:
         kernels.gram_from_product(A, a, c, mirror, size=A.size)
         return A
     kernels.gram_from_product(A, a, c, False, size=A.size)
-    Q = metric_atoms.taken(metric, problem)
+    Q = metric_atoms.removed_products(metric, problem)
     trace = float(np.trace(A, dtype=np.float64))
     if trace - float(np.einsum("ij,ij->", Q, Q)) < CANCELLATION * trace:
         return None
@@ -200,7 +200,7 @@ def gram_block(rows: Problem, columns: Problem, *, at_ones: bool, images: bool =
         if images or not metric_atoms.of_low_rank(metric):
             return _image_block(metric, rows, columns)
         A = gram_block(rows.plain, columns, at_ones=at_ones)
-        Qr, Qc = (metric_atoms.taken(metric, part).astype(A.dtype) for part in (rows, columns))
+        Qr, Qc = (metric_atoms.removed_products(metric, part).astype(A.dtype) for part in (rows, columns))
         A -= blas.product(Qr, Qc, tb=True)
         return A
     Yr, Yc = rows.centred(), columns.centred()

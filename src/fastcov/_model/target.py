@@ -104,7 +104,7 @@ def target_covariance(Y: Any, *, like: Any = None, center: bool = True) -> Any:
     reference = Problem.of(like, center=center, name="like")
     S, _, _ = scaled_target(Y, reference)
     own = Labels.of("Y", Y)
-    labels = own if reference.labels.columns is None else reference.labels.or_conditions(own)
+    labels = own if reference.labels.columns is None else reference.labels.with_conditions_from(own)
     return like_matrix(S, Y, labels.columns)
 
 
@@ -156,12 +156,12 @@ class Target:
                 raise TypeError(
                     "Argument 'S' must be a target covariance, not None: pass one, or responses=Y."
                 )
-            return cls(S, None, given.labels.or_conditions(conditions_of(S)))
+            return cls(S, None, given.labels.with_conditions_from(conditions_of(S)))
         if S is not None:
             raise ValueError("Argument 'S' or 'responses' must be given, one of the two, not both.")
         responses = aligned(name, responses, given.labels)
         target, scale, M = scaled_target(responses, given, "'X'", name=name)
-        return cls(target, scale, given.labels.or_conditions(Labels.of(name, responses)), M)
+        return cls(target, scale, given.labels.with_conditions_from(Labels.of(name, responses)), M)
 
     @property
     def stats(self) -> dict[str, Any]:

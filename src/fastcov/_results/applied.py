@@ -135,7 +135,7 @@ def apply(fit: Any, X_new: Any, S: Any, responses: Any) -> Applied:
     if S is not None and responses is not None:
         raise ValueError("Argument 'S' or 'responses' must be given, at most one of the two, not both.")
     if S is not None:
-        labels = labels.or_conditions(conditions_of(S))
+        labels = labels.with_conditions_from(conditions_of(S))
         S = by_condition("S", S, problem.labels, like="'X_new'")
         target = exact.unscaled(exact.target(S), y=2)
         if len(target) not in (1, len(C)):
@@ -144,7 +144,7 @@ def apply(fit: Any, X_new: Any, S: Any, responses: Any) -> Applied:
                 f"{len(target)}: apply a fit of as many targets."
             )
     elif responses is not None:
-        labels = labels.or_conditions(Labels.of("responses", responses))
+        labels = labels.with_conditions_from(Labels.of("responses", responses))
         target = _predicted(fit, problem, responses)[np.newaxis]
     one = slice(None) if gains.ndim == 2 else 0
     scores: dict[str, Any] = dict.fromkeys(("r2", "r2_at_one", "r2_over_one", "pearson"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._inputs.labels import bare
+from .._inputs.labels import without_names
 from .._inputs.validation import check_array, check_form
 from .dask_arrays import dask_array, opened
 from .rows import Array, Rows
@@ -19,7 +19,7 @@ def check_responses(name: str, X: Any) -> Array | Rows:
     forms = ("channels", "conditions")
     if type(X) is np.ndarray:
         return check_array(name, X, forms)
-    X = bare(X)
+    X = without_names(X)
     if isinstance(X, (str, bytes, os.PathLike)):
         raise TypeError(
             f"Argument '{name}' must be an array, not a path: open it, as with np.load(path, mmap_mode='r')."

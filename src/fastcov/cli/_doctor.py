@@ -10,7 +10,7 @@ import numba
 import numpy as np
 
 from .. import datasets
-from .._compute import pools
+from .._compute import blas_spin
 from .._compute.system import (
     CLUSTER,
     blas_pools,
@@ -42,7 +42,7 @@ def examine() -> dict[str, Any]:
             "compiles": not numba.config.DISABLE_JIT,
         },
         "blas": blas_pools(),
-        "spin": dict(pools.done),
+        "spin": dict(blas_spin.done),
         "cache": {"folder": folder, "writable": folder is not None and writable(folder)},
         "memory": {"available_gb": round(available_memory() / 1e9, 2)},
         "wait_policy": os.environ.get("OMP_WAIT_POLICY"),

@@ -3,8 +3,8 @@
 One call goes from gains to a minimum of the exact loss, for many targets one after another. Larger problems
 make one compiled call per pass. Here such calls would take 40 us each; Python's own share would be as much
 again, and threads that fit side by side would wait for the interpreter lock (GIL) as long as they compute.
-The functions that decide (`judge`, `least_of_quartic`, `lengthen`, `sweep`) are also called by the minimiser
-of large problems, between passes of its own.
+The minimiser of large problems also calls the functions that decide (`check_convergence`, `least_of_quartic`,
+`update_radius`, `sweep`), between passes of its own.
 """
 
 from typing import Any
@@ -17,13 +17,13 @@ from .kernels import CHUNK_BYTES, CHUNK_ROWS, CHUNKS
 
 EPSILON = 2.0**-52
 # A step along negative curvature first becomes this many times as long; its exact length is found afterwards.
-LEAP = 10.0
+FIRST_LEAP = 10.0
 # Rounding that may remain of a plain squared norm when the metric removes all of it, per condition.
-LOST = 8.0 * 2.0**-52
+CANCELLED = 8.0 * 2.0**-52
 # Places in the numbers of the conjugate gradients for one step. With y = r / diagonal, and norms of v and p
 # weighted by the diagonal, they are r.y, ||v||^2, v.p, ||p||^2, ||r|| / max |g|, max |g| and iterations; then
 # what ends them: the radius, the ||r|| / max |g| that is enough, and the most iterations.
-RY, VV, VP, PP, LEFT, LARGEST, COUNT, RADIUS, ENOUGH, MOST, NUMBERS = range(11)
+RY, VV, VP, PP, CG_RESIDUAL, LARGEST, CG_ITERATIONS, CG_RADIUS, CG_TOL, CG_MAX, NUMBERS = range(11)
 # Rows that `evaluate` fills; the first is the gradient without the ridge.
 SLOPE, SECOND, NORM, SKEW, SQUARE, ROWS = range(6)
 
@@ -36,32 +36,34 @@ MOST_PRODUCTS = 500
 # A step whose best length is below this share of its own was too long for the model.
 TOO_LONG = 0.7
 # If neither the loss falls nor the gradient halves in this many steps, only rounding is left.
-STALE = 3
+MAX_STALLED = 3
 # Where the gradient is below this share of the largest one so far, a minimum is near enough for a first
 # search for gains that have a lower minimum elsewhere.
 NEAR = 0.01
 # Another minimum along one gain is worth a step if the loss there is lower by this share of the loss.
 WORTH = 1e-6
 # Products with the curvature in float32 are precise enough while gains are below this.
-FINE_GAINS = 2.0**20
+FLOAT32_GAINS = 2.0**20
 
 # Places in the state of a minimiser. GOAL and LIMIT: the norm of the gradient to reach, and the most
-# iterations. REACH: the trust-region radius. ITERATIONS, PRODUCTS, PASSES, ESCAPES, STEPS: counts. OLD: steps
-# without progress. STILL: whether the last step left the loss where it was. LEAST, LARGEST_YET: extremes of
-# the gradient's norm. VALUE, RESIDUAL: the loss and the gradient's norm at the last point. LEVEL: the norm at
-# which it converges. LOOKED, FLOOR: whether it has searched for lower minima elsewhere, and the loss when
-# gains last moved to some. PAUSED: whether it stopped before a step. CODE: how it ended.
-(GOAL, LIMIT, REACH, ITERATIONS, PRODUCTS, PASSES, ESCAPES, OLD, STILL, LEAST, LARGEST_YET, VALUE, RESIDUAL,
- LEVEL, LOOKED, FLOOR, PAUSED, STEPS, CODE, STATE) = range(20)  # fmt: skip
-GOING, CONVERGED, STAGNATED, EXHAUSTED, BREAKDOWN, FINER = range(6)
+# iterations. TRUST_RADIUS: the trust-region radius. ITERATIONS, PRODUCTS, PASSES, ESCAPES, STEPS: counts.
+# STALLED_STEPS: steps without progress. NO_DECREASE: whether the last step left the loss where it was. LEAST,
+# LARGEST_YET: extremes of the gradient's norm. VALUE, RESIDUAL: the loss and the gradient's norm at the last
+# point. THRESHOLD: the norm at which it converges. SEARCHED, VALUE_AT_ESCAPE: whether it has searched for
+# lower minima elsewhere, and the loss when gains last moved to some. PAUSED: whether it stopped before a
+# step. CODE: how it ended.
+(GOAL, LIMIT, TRUST_RADIUS, ITERATIONS, PRODUCTS, PASSES, ESCAPES, STALLED_STEPS, NO_DECREASE, LEAST,
+ LARGEST_YET, VALUE, RESIDUAL, THRESHOLD, SEARCHED, VALUE_AT_ESCAPE, PAUSED, STEPS, CODE,
+ STATE) = range(20)  # fmt: skip
+GOING, CONVERGED, STAGNATED, EXHAUSTED, BREAKDOWN, NEEDS_FLOAT64 = range(6)
 
 
 @inner
-def fresh(state: Any, goal: float, limit: float) -> None:
+def start_state(state: Any, goal: float, limit: float) -> None:
     """Set the state before the first step: reach a gradient of norm `goal` in at most `limit` iterations."""
     state[:] = 0.0
     state[GOAL], state[LIMIT] = goal, limit
-    state[REACH], state[LEAST], state[FLOOR] = np.inf, np.inf, np.inf
+    state[TRUST_RADIUS], state[LEAST], state[VALUE_AT_ESCAPE] = np.inf, np.inf, np.inf
 
 
 @inner(exactly=True)
@@ -71,25 +73,25 @@ def finite(value: float) -> bool:
 
 
 @inner
-def judge(state: Any, value: float, residual: float, rounding: float, coarse: bool) -> None:
+def check_convergence(state: Any, value: float, residual: float, rounding: float, coarse: bool) -> None:
     """Decide whether the minimiser ends at a point with this value and a gradient of norm `residual`.
 
     Sets CODE. `rounding` is the norm of a gradient that rounding explains. `coarse` says that products with
     the curvature are in float32, and that more digits are available.
     """
-    state[LEVEL] = max(state[GOAL], rounding)
-    state[OLD] = state[OLD] + state[STILL] if residual > 0.5 * state[LEAST] else 0.0
+    state[THRESHOLD] = max(state[GOAL], rounding)
+    state[STALLED_STEPS] = state[STALLED_STEPS] + state[NO_DECREASE] if residual > 0.5 * state[LEAST] else 0.0
     state[LEAST] = min(state[LEAST], residual)
     state[LARGEST_YET] = max(state[LARGEST_YET], residual)
     state[VALUE], state[RESIDUAL] = value, residual
     if not finite(value + residual):
         state[CODE] = BREAKDOWN
-    elif residual <= state[LEVEL]:
+    elif residual <= state[THRESHOLD]:
         state[CODE] = CONVERGED
     elif state[ITERATIONS] >= state[LIMIT]:
         state[CODE] = EXHAUSTED
-    elif state[OLD] == STALE:
-        state[CODE] = FINER if coarse else STAGNATED
+    elif state[STALLED_STEPS] == MAX_STALLED:
+        state[CODE] = NEEDS_FLOAT64 if coarse else STAGNATED
     else:
         state[CODE] = GOING
 
@@ -98,43 +100,51 @@ def judge(state: Any, value: float, residual: float, rounding: float, coarse: bo
 def accuracy(state: Any) -> float:
     """The relative residual at which the next conjugate gradients end (Newton's forcing term)."""
     share = np.sqrt(state[RESIDUAL] / state[LARGEST_YET])
-    return max(min(ACCURACY, share), 0.5 * state[LEVEL] / state[RESIDUAL])
+    return max(min(ACCURACY, share), 0.5 * state[THRESHOLD] / state[RESIDUAL])
 
 
 @inner
-def lengthen(state: Any, t: float, length: float) -> None:
+def update_radius(state: Any, t: float, length: float) -> None:
     """Update the trust region after a step of norm `length`, of which the line search took t times."""
     if t < TOO_LONG:
-        state[REACH] = max(t, 0.25) * length
+        state[TRUST_RADIUS] = max(t, 0.25) * length
     else:
-        state[REACH] = max(2.0 * t * length, 0.0 if state[REACH] == np.inf else state[REACH])
+        state[TRUST_RADIUS] = max(
+            2.0 * t * length, 0.0 if state[TRUST_RADIUS] == np.inf else state[TRUST_RADIUS]
+        )
 
 
 @inner
-def looks(state: Any) -> bool:
+def should_search(state: Any) -> bool:
     """Whether to look for lower minima along single gains: when first near a minimum, or when at one."""
     # Since the last time the loss must have fallen as predicted; otherwise only rounding is left.
-    if state[ITERATIONS] >= state[LIMIT] or not state[VALUE] < (1.0 - 0.5 * WORTH) * state[FLOOR]:
+    if state[ITERATIONS] >= state[LIMIT] or not state[VALUE] < (1.0 - 0.5 * WORTH) * state[VALUE_AT_ESCAPE]:
         return False
     if state[CODE] == CONVERGED:
         return True
     near = state[CODE] == GOING and state[RESIDUAL] <= NEAR * state[LARGEST_YET]
-    return near and state[LOOKED] == 0.0
+    return near and state[SEARCHED] == 0.0
 
 
 @inner
 def escaped(state: Any, moved: int) -> None:
     """Update the state after a search in which `moved` gains moved; if any did, the minimiser starts anew."""
-    state[LOOKED] = 1.0
+    state[SEARCHED] = 1.0
     if moved:
         state[ESCAPES] += moved
         state[ITERATIONS] += 1.0
-        state[LOOKED], state[FLOOR] = 0.0, state[VALUE]
-        state[CODE], state[REACH], state[LEAST], state[OLD], state[STILL] = GOING, np.inf, np.inf, 0.0, 0.0
+        state[SEARCHED], state[VALUE_AT_ESCAPE] = 0.0, state[VALUE]
+        state[CODE], state[TRUST_RADIUS], state[LEAST], state[STALLED_STEPS], state[NO_DECREASE] = (
+            GOING,
+            np.inf,
+            np.inf,
+            0.0,
+            0.0,
+        )
 
 
 @inner
-def worth_of(value: float, size: float) -> float:
+def least_drop(value: float, size: float) -> float:
     """By how much another minimum must be lower than the loss `value`.
 
     Errors of the covariance are differences of matrices whose norms add up to `size` at most.
@@ -144,13 +154,13 @@ def worth_of(value: float, size: float) -> float:
 
 
 @inner(exactly=True)
-def rise(c1: float, c2: float, c3: float, c4: float, t: float) -> float:
+def quartic_change(c1: float, c2: float, c3: float, c4: float, t: float) -> float:
     """The change of a quartic from 0 to t."""
     return (((c4 * t + c3) * t + c2) * t + c1) * t
 
 
 @inner(exactly=True)
-def steepness(c1: float, c2: float, c3: float, c4: float, t: float) -> float:
+def quartic_slope(c1: float, c2: float, c3: float, c4: float, t: float) -> float:
     """The slope of a quartic at t."""
     return ((4.0 * c4 * t + 3.0 * c3) * t + 2.0 * c2) * t + c1
 
@@ -163,7 +173,7 @@ def level(c1: float, c2: float, c3: float, c4: float, low: float, high: float) -
     """
     t = 0.5 * (low + high)
     for _ in range(200):
-        slope = steepness(c1, c2, c3, c4, t)
+        slope = quartic_slope(c1, c2, c3, c4, t)
         curvature = (12.0 * c4 * t + 6.0 * c3) * t + 2.0 * c2
         if slope < 0.0:
             low = t
@@ -194,18 +204,18 @@ def least_of_quartic(c1: float, c2: float, c3: float, c4: float, longest: float)
             second = c / q
     best, least = 0.0, np.inf
     if longest < np.inf:
-        best, least = longest, rise(c1, c2, c3, c4, longest)
+        best, least = longest, quartic_change(c1, c2, c3, c4, longest)
     low, last = 0.0, False
     for k in range(3):
         high = min(first, second) if k == 0 else max(first, second)
         if k == 2 or high == np.inf:
             last, high = True, 2.0 * low if low > 0.0 else 1.0
-            while steepness(c1, c2, c3, c4, high) < 0.0 and high < 1e300:
+            while quartic_slope(c1, c2, c3, c4, high) < 0.0 and high < 1e300:
                 high *= 4.0
-        if steepness(c1, c2, c3, c4, low) < 0.0 <= steepness(c1, c2, c3, c4, high):
+        if quartic_slope(c1, c2, c3, c4, low) < 0.0 <= quartic_slope(c1, c2, c3, c4, high):
             t = level(c1, c2, c3, c4, low, high)
-            if 0.0 < t <= longest and rise(c1, c2, c3, c4, t) < least:
-                best, least = t, rise(c1, c2, c3, c4, t)
+            if 0.0 < t <= longest and quartic_change(c1, c2, c3, c4, t) < least:
+                best, least = t, quartic_change(c1, c2, c3, c4, t)
         if last:
             break
         low = high
@@ -218,11 +228,11 @@ def least_either_way(c1: float, c2: float, c3: float, c4: float, lowest: float, 
     best, least = 0.0, 0.0
     if highest > 0.0:
         t = least_of_quartic(c1, c2, c3, c4, highest)
-        if rise(c1, c2, c3, c4, t) < least:
-            best, least = t, rise(c1, c2, c3, c4, t)
+        if quartic_change(c1, c2, c3, c4, t) < least:
+            best, least = t, quartic_change(c1, c2, c3, c4, t)
     if lowest < 0.0:
         t = -least_of_quartic(-c1, c2, -c3, c4, -lowest)
-        if rise(c1, c2, c3, c4, t) < least:
+        if quartic_change(c1, c2, c3, c4, t) < least:
             best = t
     return best
 
@@ -243,7 +253,7 @@ def escape(c1: float, c2: float, c3: float, c4: float, lowest: float, highest: f
         if m > 0.0 and c1 * c1 <= 4.0 * m * worth:
             return 0.0
     t = least_either_way(c1, c2, c3, c4, lowest, highest)
-    return t if rise(c1, c2, c3, c4, t) < -worth else 0.0
+    return t if quartic_change(c1, c2, c3, c4, t) < -worth else 0.0
 
 
 @inner
@@ -257,7 +267,7 @@ def lower_elsewhere(quartics: Any, gains: Any, lower: Any, upper: Any, worth: fl
     for i in range(len(gains)):
         c1, c2, c3, c4 = quartics[0, i], quartics[1, i], quartics[2, i], quartics[3, i]
         t = escape(c1, c2, c3, c4, lower[i] - gains[i], upper[i] - gains[i], worth)
-        drops[i] = -rise(c1, c2, c3, c4, t)
+        drops[i] = -quartic_change(c1, c2, c3, c4, t)
         found += t != 0.0
     return found
 
@@ -329,7 +339,7 @@ def begin(gradient: Any, diagonal: Any, numbers: Any, vectors: Any, slope: Any) 
         for i in range(len(r)):
             rr += (r[i] / largest) ** 2
     numbers[RY], numbers[VV], numbers[VP], numbers[PP] = ry, 0.0, 0.0, ry
-    numbers[LEFT], numbers[LARGEST], numbers[COUNT] = np.sqrt(rr), largest, 0.0
+    numbers[CG_RESIDUAL], numbers[LARGEST], numbers[CG_ITERATIONS] = np.sqrt(rr), largest, 0.0
 
 
 @inner
@@ -337,10 +347,10 @@ def advance(Hp: Any, Gp: Any, diagonal: Any, numbers: Any, vectors: Any, slope: 
     """One iteration of Steihaug-Toint conjugate gradients, given H p and G p; True if it is the last.
 
     A step goes to the edge of the trust region where it would leave the region, or where the curvature along
-    p is not positive. If the region has no edge, the step becomes LEAP times as long.
+    p is not positive. If the region has no edge, the step becomes FIRST_LEAP times as long.
     """
     v, r, p = vectors[0], vectors[1], vectors[2]
-    radius, ry, vv, vp, pp = numbers[RADIUS], numbers[RY], numbers[VV], numbers[VP], numbers[PP]
+    radius, ry, vv, vp, pp = numbers[CG_RADIUS], numbers[RY], numbers[VV], numbers[VP], numbers[PP]
     curvature = 0.0
     for i in range(len(p)):
         curvature += p[i] * Hp[i]
@@ -349,7 +359,7 @@ def advance(Hp: Any, Gp: Any, diagonal: Any, numbers: Any, vectors: Any, slope: 
     if last:
         edge = radius
         if radius == np.inf:
-            edge = LEAP * np.sqrt(vv) if vv > 0.0 else np.sqrt(pp)
+            edge = FIRST_LEAP * np.sqrt(vv) if vv > 0.0 else np.sqrt(pp)
         left = edge * edge - vv
         alpha = left / (vp + np.hypot(vp, np.sqrt(pp) * np.sqrt(left))) if left > 0.0 else 0.0
     slope += alpha * Gp
@@ -365,9 +375,9 @@ def advance(Hp: Any, Gp: Any, diagonal: Any, numbers: Any, vectors: Any, slope: 
         p[i] = beta * p[i] - r[i] / diagonal[i]
     numbers[RY], numbers[VV] = ry, vv + alpha * (2.0 * vp + alpha * pp)
     numbers[VP], numbers[PP] = beta * (vp + alpha * pp), ry + beta * beta * pp
-    numbers[LEFT] = np.sqrt(rr)
-    numbers[COUNT] += 1.0
-    return last or numbers[LEFT] <= numbers[ENOUGH]
+    numbers[CG_RESIDUAL] = np.sqrt(rr)
+    numbers[CG_ITERATIONS] += 1.0
+    return last or numbers[CG_RESIDUAL] <= numbers[CG_TOL]
 
 
 @inner
@@ -489,12 +499,12 @@ def evaluate(X, weights, center, target, root, means, mean, errors, rows):
                 xx * yy + xy * xy,
                 2.0 * (on_on * xy * xy + 2.0 * on_off * xy * oxy + off_off * oxy * oxy),
             )
-            rows[NORM, i] = 0.0 if norm - taken <= LOST * d * norm else 2.0 * (norm - taken)
+            rows[NORM, i] = 0.0 if norm - taken <= CANCELLED * d * norm else 2.0 * (norm - taken)
             rows[SKEW, i] = 2.0 * (
                 xx * xy - on_on * xx * xy - on_off * (xx * oxy + oxx * xy) - off_off * oxx * oxy
             )
             square, taken = xx * xx, on_on * xx * xx + 2.0 * on_off * xx * oxx + off_off * oxx * oxx
-            rows[SQUARE, i] = 0.0 if square - taken <= LOST * d * square else square - taken
+            rows[SQUARE, i] = 0.0 if square - taken <= CANCELLED * d * square else square - taken
 
 
 @Kernel
@@ -513,7 +523,7 @@ def model_step(X, weights, mean, error, root, means, own, diagonal, numbers, vec
     parts = np.empty((chunks, d + 1, d))
     half, Gp, M = np.empty((d + 1, d)), np.empty((d, d)), np.empty((d, d), X.dtype)
     offset, Hp = np.empty(d), np.empty(n)
-    while numbers[COUNT] < numbers[MOST]:
+    while numbers[CG_ITERATIONS] < numbers[CG_MAX]:
         for c in prange(chunks):
             start, end = c * step, min((c + 1) * step, n)
             part, A = parts[c], np.empty((end - start, d), X.dtype)
@@ -594,10 +604,10 @@ def descend(
 ):
     """Minimise the exact loss from gains (T, n), for each of targets (T, D, D), without weights of pairs.
 
-    states (T, STATE) are as `fresh` or another call left them. The call returns when all targets have ended,
-    or before the next step once it has done `work` flops. `coarse` is X in the precision of products with the
-    curvature. own (n,) is the ridge. lower and upper (n,) bound only the escapes of single gains. mean,
-    errors and rows are those of `evaluate`; a later call that goes on must get the same arrays.
+    states (T, STATE) are as `start_state` or another call left them. The call returns when all targets have
+    ended, or before the next step once it has done `work` flops. `coarse` is X in the precision of products
+    with the curvature. own (n,) is the ridge. lower and upper (n,) bound only the escapes of single gains.
+    mean, errors and rows are those of `evaluate`; a later call that goes on must get the same arrays.
     """
     n, d = X.shape
     metric, is_coarse, done = len(means) > 0, coarse.itemsize < X.itemsize, 0.0
@@ -629,16 +639,16 @@ def descend(
             sizes = size + np.sqrt(inner_product(errors[0], errors[0]))
             rounding = EPSILON * (sizes * np.sqrt(norm) + largest * np.sqrt(length))
             if not paused:
-                if state[STILL] < 0.0:  # a step was taken since the last point
-                    state[STILL] = 1.0 if before - value <= 10.0 * EPSILON * before else 0.0
-                judge(state, value, norm_of(total), rounding, is_coarse)
-                if looks(state):
+                if state[NO_DECREASE] < 0.0:  # a step was taken since the last point
+                    state[NO_DECREASE] = 1.0 if before - value <= 10.0 * EPSILON * before else 0.0
+                check_convergence(state, value, norm_of(total), rounding, is_coarse)
+                if should_search(state):
                     for i in range(n):
                         quartics[0, i] = total[i]
                         quartics[1, i] = 0.5 * (rows[NORM, i] + share * rows[SECOND, i] + own[i])
                         quartics[2, i] = share * rows[SKEW, i]
                         quartics[3, i] = 0.5 * share * share * rows[SQUARE, i]
-                    moved, worth = 0, worth_of(value, sizes)
+                    moved, worth = 0, least_drop(value, sizes)
                     if lower_elsewhere(quartics, z, lower, upper, worth, drops):
                         moved = sweep(
                             X, z, own, pull, lower, upper, drops, share, mean, counted, root, means, worth
@@ -652,16 +662,16 @@ def descend(
                     state[PAUSED] = 1.0
                     return
             state[PAUSED] = 0.0
-            if is_coarse and not widest < FINE_GAINS:
-                state[CODE] = FINER
+            if is_coarse and not widest < FLOAT32_GAINS:
+                state[CODE] = NEEDS_FLOAT64
                 break
             for i in range(n):
                 diagonal[i] = rows[NORM, i] + own[i] + max(rows[SECOND, i], 0.0)
                 if diagonal[i] <= 0.0:
                     diagonal[i] = 1.0
             begin(total, diagonal, numbers, vectors, slope)
-            numbers[RADIUS], numbers[MOST] = state[REACH], MOST_PRODUCTS
-            numbers[ENOUGH] = accuracy(state) * numbers[LEFT]
+            numbers[CG_RADIUS], numbers[CG_MAX] = state[TRUST_RADIUS], MOST_PRODUCTS
+            numbers[CG_TOL] = accuracy(state) * numbers[CG_RESIDUAL]
             for i in range(n):
                 pull[i] = own[i] + rows[SECOND, i]
             pulled = errors[2] if metric else errors[0]
@@ -691,14 +701,14 @@ def descend(
             for i in range(n):
                 c2 += 0.5 * own[i] * v[i] * v[i]
             if is_coarse and not finite(c2 + c3 + c4):  # beyond the range of float32
-                state[CODE] = FINER
+                state[CODE] = NEEDS_FLOAT64
                 break
             longest = least_of_quartic(dot(total, v), c2, c3, 0.5 * c4, np.inf)
             for i in range(n):
                 z[i] += longest * v[i]
-            lengthen(state, longest, np.sqrt(numbers[VV]))
-            state[PRODUCTS] += numbers[COUNT]
+            update_radius(state, longest, np.sqrt(numbers[VV]))
+            state[PRODUCTS] += numbers[CG_ITERATIONS]
             state[ITERATIONS] += 1.0
-            state[STILL] = -1.0
+            state[NO_DECREASE] = -1.0
             state[STEPS] += 1.0
-            done += 4.0 * n * d * d * (numbers[COUNT] + 2.0)
+            done += 4.0 * n * d * d * (numbers[CG_ITERATIONS] + 2.0)
