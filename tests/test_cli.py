@@ -12,6 +12,7 @@ import warnings
 import click
 import numpy as np
 import pytest
+from cases import slow_but
 from click.testing import CliRunner
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.io import savemat
@@ -218,8 +219,8 @@ def slow(*values):
     ("arguments", "n"),
     [
         (("fit", "data.npz:X", "--target", "far.npy", "--relative-ridge", 1e-6), 1),
-        (("fit", "data.npz:X", "--target", "far.npy", "--relative-ridge", 1e-6, "--plot", "fit.png"), 1),
-        (("fit", "data.npz:X", "--target", "far.npy", "--relative-ridge", 1e-6, "--method", "exact",
+        slow(("fit", "data.npz:X", "--target", "far.npy", "--relative-ridge", 1e-6, "--plot", "fit.png"), 1),
+        slow(("fit", "data.npz:X", "--target", "far.npy", "--relative-ridge", 1e-6, "--method", "exact",
           "--plot", "fit.png"), 0),
         (("path", "data.npz:X", "--target", "far.npy", "--relative-ridges", "1e-6,1e-5,10"), 1),
         slow(("report", "data.npz:X", "--target", "far.npy", "--relative-ridge", 1e-6), 1),
@@ -817,6 +818,7 @@ def test_module_runs_and_says_its_name():
     assert result.stderr == "Error: No such command 'cook'. See 'fastcov --help'.\n"
 
 
+@pytest.mark.slow
 @compiled
 def test_a_closed_pipe_gives_no_traceback_and_keeps_the_files(run):
     arguments = ["fit", "data.npz:X", "--target", "data.npz:S", "--output", "out.npz", "--json"]
@@ -940,7 +942,7 @@ def test_names_of_tables_reach_json_files_and_figures(run, monkeypatch):
     assert "channel_names" not in plain.stdout
 
 
-@pytest.mark.parametrize("command", ["fit", "cv", "path"])
+@pytest.mark.parametrize("command", slow_but({"fit"}, ["fit", "cv", "path"]))
 def test_conditions_of_tables_in_another_order_are_aligned_and_it_is_said_once_on_stderr(run, command):
     data, order = load(), [3, 1, 0, 2, 7, 6, 5, 4]
     write_csv("x.csv", data["X"])

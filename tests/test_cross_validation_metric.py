@@ -3,7 +3,7 @@
 import naive
 import numpy as np
 import pytest
-from cases import data
+from cases import data, slow_but
 
 import fastcov as fc
 from fastcov._results.score import SCORES
@@ -90,7 +90,7 @@ def test_a_fold_is_a_fit_with_the_same_terms_whose_prediction_is_scored(kind, me
                 np.testing.assert_allclose(found, expected[score], rtol=1e-8, atol=1e-9, err_msg=score)
 
 
-@pytest.mark.parametrize("kind", ["both", "off-diagonal", "weights-both"])
+@pytest.mark.parametrize("kind", slow_but({"weights-both"}, ["both", "off-diagonal", "weights-both"]))
 @pytest.mark.parametrize("folds", ["leave-one-out", "leave-two-out"])
 def test_leaving_out_from_one_factorisation_is_refitting(kind, folds, monkeypatch):
     X, Y = pair(N=120)
@@ -179,6 +179,7 @@ def test_a_refit_has_the_terms_and_the_ridge_of_its_study():
     assert chosen.stats["cv"].stats["nuisance"] == TERMS
 
 
+@pytest.mark.slow
 def test_a_permutation_test_takes_terms_and_pairs():
     X, Y = pair()
     options = {"shuffles": 19, "folds": FOLDS, "relative_ridges": RELATIVE, "method": "linear"}

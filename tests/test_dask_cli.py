@@ -196,6 +196,7 @@ def test_a_report_of_a_fit_on_a_cluster_explains_a_named_channel(run, address):
 # ---- what goes wrong is one line
 
 
+@pytest.mark.slow
 def test_no_scheduler_is_said_before_anything_is_read(run, monkeypatch):
     monkeypatch.setattr("fastcov.cli._cluster.ANSWERS", 0.5)
     for wrong in ("tcp://127.0.0.1:1", "nonsense", "carrier://pigeon:1"):

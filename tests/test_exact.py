@@ -14,6 +14,7 @@ from cases import (
     parallel_dtypes,
     random_gains,
     rounding,
+    slow_but,
     target,
     within,
 )
@@ -215,7 +216,8 @@ def test_memory_layout_leaves_the_gains(layout, method, dtype, tmp_path):
     within(found.gains, expected.gains, near(plain, S, exact(plain, S, ridge=ridge), 1e-10))
 
 
-@pytest.mark.parametrize("rows", [1, 7, 20])
+@pytest.mark.covering(2)
+@pytest.mark.parametrize("rows", slow_but({7, 20}, [1, 7, 20]))
 @pytest.mark.parametrize("method", ["exact", "line-search"])
 def test_rows_of_a_file_give_the_same_answer(rows, method, dtype, tmp_path, set_block_rows, monkeypatch):
     X, S = data(20, 4, dtype), target(4, size=20)

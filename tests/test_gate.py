@@ -215,6 +215,7 @@ def test_where_there_is_no_avx_512_its_rows_are_left_out_and_that_is_said(module
     assert "left out" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_child_has_the_variables_that_the_process_was_given_and_imports_numpy_first(gate, monkeypatch):
     name, value = next(iter(environment.DEFAULTS.items()))
     monkeypatch.setenv(name, value)

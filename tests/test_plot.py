@@ -479,9 +479,9 @@ def test_a_legend_can_be_left_out_and_a_place_that_is_none_is_refused(cv):
     [
         (3, 12, {"method": ["exact", "linear", "line-search", "diagonal"], "shuffles": 1}),
         (60, 10, {"folds": 2}),
-        (60, 20, {"relative_ridges": [1e-2], "shuffles": 2}),
+        pytest.param(60, 20, {"relative_ridges": [1e-2], "shuffles": 2}, marks=pytest.mark.slow),
         (60, 20, {"relative_ridges": np.logspace(-12, 3, 31).tolist(), "method": "linear", "repeats": 3}),
-        (60, 20, {"folds": [np.arange(20) < 10], "method": "linear"}),
+        pytest.param(60, 20, {"folds": [np.arange(20) < 10], "method": "linear"}, marks=pytest.mark.slow),
     ],
 )
 def test_studies_of_every_shape_are_legible(N, D, options):
@@ -577,6 +577,7 @@ def test_a_study_is_one_legible_figure_of_three_panels(cv, paths):
     assert_legible(figure)
 
 
+@pytest.mark.slow
 def test_studies_are_drawn_on_the_axes_that_are_given(cv, paths):
     figure = Figure()
     ax, *two = figure.subplots(1, 3)

@@ -160,6 +160,7 @@ def test_a_truncated_spectrum_says_so_and_gives_bounds(few):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ridge", "words"), [
     (0.0, "λ = 0: all modes are corrected in full"),
     (1e-9, "λ: 1e-09 of the largest σ², below the picture"),
@@ -495,7 +496,7 @@ def test_figures_are_drawn_on_the_axes_that_are_given_and_nowhere_else(why):
     assert figure.get_suptitle() == ""
 
 
-@pytest.mark.parametrize("part", slow_but({"covariance_modes", "overlaps"}, PARTS))
+@pytest.mark.parametrize("part", slow_but({"overlaps"}, PARTS))
 def test_the_same_is_drawn_twice_and_something_else_for_another_ridge(sim, why, part):
     first, again = (pixels(figure_of(PARTS[part](why))) for _ in range(2))
     assert_array_equal(first, again)
@@ -533,7 +534,7 @@ def hostile():
 
 @pytest.mark.parametrize(
     "case",
-    slow_but({"two channels", "one condition", "dead channels", "one mode known", "all zero"}, hostile()),
+    slow_but({"two channels", "all zero"}, hostile()),
 )
 def test_whatever_is_explained_is_legible(case):
     why = hostile()[case]()
