@@ -4,6 +4,7 @@ import signal
 import tracemalloc
 
 import hypothesis
+import numba
 import numpy as np
 import pytest
 from cases import random_gains
@@ -11,6 +12,7 @@ from covering import kept
 from optional import note
 
 from fastcov._bench._compiled import modules
+from fastcov._compute.jit import Kernel
 
 # The same cases in every run, and no limit on the time of one: the first call compiles.
 hypothesis.settings.register_profile("fastcov", deadline=None, derandomize=True, max_examples=40)
@@ -105,6 +107,19 @@ def set_block_rows(monkeypatch):
         monkeypatch.setattr("fastcov._solvers._nystrom.PANEL_BYTES", 8 * D * rows)
 
     return set_rows
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    """Run kernels as Python runs them: coverage sees nothing of what is compiled."""
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    for module in COMPILED:
+        for name, value in tuple(vars(module).items()):
+            if isinstance(value, Kernel):
+                monkeypatch.setattr(value, "_twins", {})
+                monkeypatch.setattr(value, "_nested", {})
+            elif hasattr(value, "py_func"):
+                monkeypatch.setattr(module, name, value.py_func)
 
 
 @pytest.fixture

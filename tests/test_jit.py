@@ -158,6 +158,21 @@ def bounds():
     }
 
 
+# --- interpreted
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    return results()
+
+
+@needs_jit
+def test_kernels_give_what_python_makes_of_them(compiled, interpreted):
+    bound = bounds()
+    for name, value in results().items():
+        within(value, compiled[name], bound[name])
+
+
 # --- threads
 
 
