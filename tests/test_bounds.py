@@ -387,10 +387,12 @@ def test_held_are_those_that_downhill_would_take_beyond():
     bounds = Bounds.of((0, 2), 6)
     z = np.array([0.0, 0.0, 2.0, 2.0, 1.0, 0.0])
     gradient = np.array([1.0, -1.0, 1.0, -1.0, 1.0, 0.0])
-    np.testing.assert_array_equal(bounds.held(z, gradient), [True, False, False, True, False, False])
+    np.testing.assert_array_equal(bounds.active(z, gradient), [True, False, False, True, False, False])
     near = np.array([0.01, 0.2, 1.0, 1.99, 1.0, 1.0])
-    np.testing.assert_array_equal(bounds.held(near, gradient, 0.1), [True, False, False, True, False, False])
-    assert Bounds.of((1, 1), 2).held(np.ones(2), np.array([-1.0, 0.0])).all()
+    np.testing.assert_array_equal(
+        bounds.active(near, gradient, 0.1), [True, False, False, True, False, False]
+    )
+    assert Bounds.of((1, 1), 2).active(np.ones(2), np.array([-1.0, 0.0])).all()
 
 
 @pytest.mark.parametrize("method", ["exact", "linear"])
