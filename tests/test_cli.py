@@ -518,6 +518,7 @@ def test_what_shuffles_may_exchange_can_be_said(run, option, permute):
     assert run(*STUDY, f"--permute-{permute}", "labels.txt").stdout == f"{cv}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["cv", "test"])
 def test_studies_write_their_page(run, command):
     pytest.importorskip("jinja2")

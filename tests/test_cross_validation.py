@@ -480,6 +480,7 @@ def test_the_same_call_gives_the_same_bits(method):
     np.testing.assert_array_equal(one.fit.gains, other.fit.gains)
 
 
+@pytest.mark.slow
 @pytest.mark.covering(1)
 @pytest.mark.parametrize("kind", ["h5", "memory-map"])
 def test_responses_in_files_give_the_same(kind, tmp_path, dtype, monkeypatch):

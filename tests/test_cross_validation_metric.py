@@ -90,6 +90,7 @@ def test_a_fold_is_a_fit_with_the_same_terms_whose_prediction_is_scored(kind, me
                 np.testing.assert_allclose(found, expected[score], rtol=1e-8, atol=1e-9, err_msg=score)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", slow_but({"weights-both"}, ["both", "off-diagonal", "weights-both"]))
 @pytest.mark.parametrize("folds", ["leave-one-out", "leave-two-out"])
 def test_leaving_out_from_one_factorisation_is_refitting(kind, folds, monkeypatch):

@@ -424,6 +424,7 @@ def work(dtype=np.float64):
 SERIAL_WORK = WORK.replace("PARALLEL_SIZE = 1", "PARALLEL_SIZE = 1 << 40")
 
 
+@pytest.mark.slow
 @needs_jit
 @pytest.mark.parametrize("layer", slow_but({"default"}, ["workqueue", "default"]))
 def test_several_python_threads_do_not_abort_the_process(layer):

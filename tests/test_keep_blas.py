@@ -81,6 +81,7 @@ print(min(times))
     return int(least)
 
 
+@pytest.mark.slow
 def test_the_spin_after_a_product_becomes_short_unless_it_is_to_be_kept():
     # 2**16 cycles in place of 2**26: a share of processor time, for what the product takes is in both.
     assert spin_time() < 0.2 * spin_time(FASTCOV_KEEP_BLAS="1")
@@ -90,6 +91,7 @@ def test_threads_are_others_after_the_first_use_and_products_right():
     assert run("use(); print(words()); print(kept(), right())") == [SHORT, "False True"]
 
 
+@pytest.mark.slow
 def test_a_second_time_changes_nothing():
     lines = run("""
 use()

@@ -162,6 +162,7 @@ def test_as_an_error_it_ends_the_fit():
         fc.fit(X, FAR, relative_ridge=1e-5)
 
 
+@pytest.mark.slow
 def test_without_filters_python_shows_it():
     run_python(
         "import warnings\n"

@@ -370,6 +370,7 @@ def test_chosen_ridges_are_ringed_and_named(cv):
     assert "best ridge by cross-pearson" in other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", [None, "r2", "cross-r2-off-diagonal"])
 def test_each_baseline_is_a_line_named_with_its_score(cv, score):
     ax = plot.cross_validation(cv, score=score)
@@ -414,6 +415,7 @@ def test_a_ridge_of_zero_has_a_place_of_its_own_left_of_all_others(noisy):
     assert [text.get_text() for text in plot.cross_validation(alone).get_xticklabels()] == ["0"]
 
 
+@pytest.mark.slow
 def test_axes_say_what_ridge_and_score_are(cv, noisy):
     ax = plot.cross_validation(cv)
     assert ax.get_xlabel() == "ridge λ / largest eigenvalue (larger: gains closer to 1)"
@@ -474,6 +476,7 @@ def test_a_legend_can_be_left_out_and_a_place_that_is_none_is_refused(cv):
         plot.cross_validation(cv, score="r3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("N", "D", "options"),
     [
@@ -554,6 +557,7 @@ def test_losses_off_the_scale_are_marked_at_the_edge(paths):
     assert high - low < 3 * np.ptp(np.quantile(paths["exact"].gains, [0.05, 0.95], axis=1))
 
 
+@pytest.mark.slow
 @pytest.mark.covering(1)
 @pytest.mark.parametrize("N", [3, 60])
 @pytest.mark.parametrize("ridges", [[1.0], [0.0], [0.0, 1e-3, 1.0], [0.01, 0.02]])

@@ -32,6 +32,7 @@ def full(record):  # noqa: F811
     return dataclasses.replace(record, cases=(*cases, timed("gram", dtype="float32")))
 
 
+@pytest.mark.slow
 def test_times_are_drawn_by_operation_in_the_order_of_sizes(full):
     figure = plot.scaling(full)
     assert [ax.get_title(loc="left") for ax in figure.axes][:2] == ["gram", "overlaps"]

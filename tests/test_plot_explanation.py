@@ -230,6 +230,7 @@ def test_clustering_gives_all_modes_the_order_of_the_covariances(sim, why):
     assert axes[0].get_ylabel() == "condition, clustered"
 
 
+@pytest.mark.slow
 def test_conditions_have_the_names_of_the_explanation_or_those_given(why):
     own = plot.covariance_modes(named(why, conditions=("a", "b", "c", "d", "e", "f", "g", 8)))
     assert [text.get_text() for text in own[0].get_yticklabels()] == [*"abcdefg", "8"]
@@ -445,6 +446,7 @@ def test_without_an_error_there_is_nothing_to_share(sim):
 # ---- all in one
 
 
+@pytest.mark.slow
 def test_the_summary_holds_every_part_for_the_channel_that_moves_most(why):
     figure = plot.explanation(why)
     words = [text for text, _ in shown(figure)]

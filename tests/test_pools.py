@@ -54,6 +54,7 @@ def test_one_norm_of_numpy_put_back_into_the_library_is_seen():
     assert count == 1
 
 
+@pytest.mark.slow
 @pytest.mark.covering(2)
 @pytest.mark.parametrize("dtype", slow_but({"float64"}, ["float64", "float32"]))
 @pytest.mark.parametrize("kind", slow_but({"fits"}, ["fits", "studies"]))
@@ -75,6 +76,7 @@ def test_no_penalty_or_quadratic_form_wakes_numpys_threads(dtype):
     assert count > 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("group", "needed"),
     [

@@ -193,6 +193,7 @@ def test_the_banner_is_the_verdict_on_held_out_conditions(studies, name):
     assert fit.text.index("Do the gains predict?") < fit.text.index("What the gains do")
 
 
+@pytest.mark.slow
 def test_without_held_out_conditions_nothing_is_green(named, noisy):
     X, Y = noisy["permuted"]
     for fit in (named, fc.fit(X, responses=Y, relative_ridge=1e-3, method="exact")):
@@ -287,6 +288,7 @@ def test_a_study_of_something_else_is_refused(studies, sim, named):
             _page.page(fit, cv=given)
 
 
+@pytest.mark.slow
 def test_held_out_scores_that_chose_the_ridge_are_told_and_drawn(chosen):
     cv = chosen.stats["cv"]
     page = read(chosen)
@@ -357,6 +359,7 @@ def test_the_smallest_fits_can_be_reported(shape):
     assert f"each of {N} channel" in read(fit).text
 
 
+@pytest.mark.slow
 def test_each_target_of_a_stack_has_its_part(sim):
     stack = fc.fit(sim.X, np.stack([sim.S, 30 * sim.S]), relative_ridge=1e-3, method="line-search")
     page = read(stack)
@@ -445,6 +448,7 @@ def test_figures_are_legible_at_both_widths(which, request):
             assert_legible(figure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("modes", "conditions"),
     [
@@ -749,6 +753,7 @@ def test_what_is_no_explanation_is_refused(named):
         read(named, explanation={})
 
 
+@pytest.mark.slow
 def test_sections_are_rendered_whatever_they_hold(named, monkeypatch):
     picture = _sections.Picture("Head", "an alternative", "A caption.", lambda figure: figure.subplots())
     section = _sections.Section(
@@ -785,6 +790,7 @@ def run(sim, tmp_path, monkeypatch):
     return call
 
 
+@pytest.mark.slow
 def test_report_command_fits_as_fit_does_and_writes_the_page(run, sim):
     options = ("data.npz:X", "--target", "data.npz:S", "--method", "exact", "--relative-ridge", 0.01)
     result = run(*options, "--lower", 0, "--title", "Mine & yours")
@@ -823,6 +829,7 @@ def test_report_command_names_the_files_it_read(run):
         assert "<title>Gains from data.npz:X to data.npz:Y</title>" in file.read()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ridge", slow_but({("--ridge", "cv")}, [("--ridge", "cv"), ("--ridge", 5.0), ("--relative-ridge", 0.1)])
 )
@@ -893,6 +900,7 @@ def test_results_show_themselves_in_notebooks_with_the_rows_they_print(sim):
     assert "overshoots" in fit._repr_html_()
 
 
+@pytest.mark.slow
 def test_notebooks_need_neither_jinja2_nor_matplotlib():
     code = (
         "import sys, fastcov as fc; sim = fc.datasets.simulate(10, 4);"
