@@ -206,6 +206,7 @@ def test_a_case_of_a_shape_alone_simulates_nothing(monkeypatch):
     found.check(found.runs[NAIVE]())
 
 
+@pytest.mark.slow
 def test_checks_do_not_rest_on_assert_which_python_may_leave_out(monkeypatch):
     folder = pathlib.Path(_cases.__file__).parent
     for path in folder.rglob("*.py"):

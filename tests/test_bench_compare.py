@@ -264,6 +264,7 @@ def test_other_commits_and_a_busy_machine_are_told(pair):
 # ---- the estimate
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.floats(-1, 1), min_size=6, max_size=30),
     st.lists(st.floats(-1, 1), min_size=6, max_size=30),

@@ -56,6 +56,7 @@ def entered(call):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", INSTALLED)
 def test_nothing_of_fastcov_runs_in_a_floor_or_a_naive_version(operation):
     found = small(operation)
@@ -165,6 +166,7 @@ COUNTED = {  # and how much more products of ours may take than the leading term
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @needs_jit
 @pytest.mark.parametrize("D", slow_but({NARROW}, [40, NARROW, NARROW + 12]))
 @pytest.mark.parametrize("operation", COUNTED)

@@ -281,6 +281,7 @@ def test_an_operation_without_peers_has_none():
     assert peers("overlaps", data(15, 8), target(8)) == ({}, {})
 
 
+@pytest.mark.slow
 def test_nothing_optional_is_imported_before_it_is_asked_for():
     run_python(
         "import sys; import fastcov._bench._peers\n"

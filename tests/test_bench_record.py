@@ -195,6 +195,7 @@ def test_contradictions_are_named_with_their_place(record, refused, change, word
     refused(json.dumps(value), *words)
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_no_edit_of_the_text_is_anything_but_read_or_refused(data):
     text = _record.as_text(
@@ -248,6 +249,7 @@ def test_a_process_knows_which_library_was_imported_first(first, said):
     assert output(code).strip() == said
 
 
+@pytest.mark.slow
 def test_the_defaults_are_what_fastcov_sets_and_no_others():
     code = (
         "import os; before = dict(os.environ); import fastcov, fastcov._compute.jit\n"

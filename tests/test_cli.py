@@ -87,6 +87,7 @@ def test_json_is_one_object_with_the_numbers_and_gains_of_the_fit(run, method):
     assert found["version"] == fc.__version__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["npy", "h5", "zarr"])
 def test_fits_from_files_that_are_read_by_rows_are_those_from_memory(run, suffix):
     data = load()
@@ -167,6 +168,7 @@ def test_a_stack_of_targets_is_fitted_and_saved(run):
     refused(run("fit", "data.npz:X", "--target", "stack.npy", "--plot", "x.png"), "draws one target")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
 def test_plot_draws_both_fits(run, suffix, monkeypatch):
     drawn = {}
@@ -439,6 +441,7 @@ def assert_same(found, wanted, name):
     assert_array_equal(np.array(found, dtype=float), np.asarray(wanted, float), err_msg=name)
 
 
+@pytest.mark.slow
 def test_cv_json_has_all_scores_by_method_beside_baselines_with_p_and_verdict(run):
     found = json.loads(run(*STUDY, "--json", "--nested").stdout)
     cv = study(load(), nested=True)
@@ -472,6 +475,7 @@ def test_cv_json_has_all_scores_by_method_beside_baselines_with_p_and_verdict(ru
         assert_array_equal(one["fit"]["gains"], cv.fits[method].gains)
 
 
+@pytest.mark.slow
 def test_cv_output_has_one_array_of_each_score_with_methods_first(run):
     result = run(*STUDY, "--output", "cv.npz", "--refit", "one-se", "--lower", 0, "--no-center")
     assert result.stderr == "Saved the scores to cv.npz\n"
@@ -568,6 +572,7 @@ def test_test_saves_p_values_and_a_table_of_channels(run):
     assert_array_equal(np.array(rows, float)[:, 5], test.channels.q)
 
 
+@pytest.mark.slow
 def test_cv_plot_draws_the_study(run):
     result = run(*STUDY, "--plot", "cv.png")
     assert result.stderr == "Saved the figure to cv.png\n"
@@ -692,6 +697,7 @@ def test_path_fits_a_stack_of_targets_and_draws_one(run):
 # ---- demo
 
 
+@pytest.mark.slow
 def test_demo_compares_losses_and_draws(run):
     result = run("demo", "--channels", 60, "--conditions", 10, "--seed", 3)
     assert result.exit_code == 0
@@ -757,6 +763,7 @@ def test_demo_takes_as_few_conditions_as_can_be_held_out(run):
     refused(run("demo", "--conditions", 3), "'--conditions'", "x>=4")
 
 
+@pytest.mark.slow
 def test_demo_without_matplotlib_prints_the_table_and_says_how_to_get_the_figure(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     result = run("demo", "--channels", 40, "--conditions", 5)
@@ -834,6 +841,7 @@ def test_a_closed_pipe_gives_no_traceback_and_keeps_the_files(run):
     assert os.path.exists("out.npz")
 
 
+@pytest.mark.slow
 @compiled
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal to send")
 def test_a_real_ctrl_c_answers_with_one_line():
@@ -909,6 +917,7 @@ def write_csv(path, values, columns=ODOURS, rows=None, corner="cell"):
     pathlib.Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_names_of_tables_reach_json_files_and_figures(run, monkeypatch):
     data = load()
     write_csv("x.csv", data["X"], rows=CELLS)
@@ -943,6 +952,7 @@ def test_names_of_tables_reach_json_files_and_figures(run, monkeypatch):
     assert "channel_names" not in plain.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", slow_but({"fit"}, ["fit", "cv", "path"]))
 def test_conditions_of_tables_in_another_order_are_aligned_and_it_is_said_once_on_stderr(run, command):
     data, order = load(), [3, 1, 0, 2, 7, 6, 5, 4]
@@ -964,6 +974,7 @@ def test_conditions_of_tables_in_another_order_are_aligned_and_it_is_said_once_o
     assert_allclose(*numbers, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_target_in_a_table_is_aligned(run):
     data, order = load(), [3, 1, 0, 2, 7, 6, 5, 4]
     S = (data["S"] + data["S"].T) / 2

@@ -198,6 +198,7 @@ def test_ctrl_c_leaves_no_file_and_the_older_one_and_says_so(run, monkeypatch):
         assert file.read() == "older"
 
 
+@pytest.mark.slow
 def test_the_table_for_a_page_and_the_figures(run):
     pytest.importorskip("matplotlib")
     result = run("--rounds", 1, "--only", "gram", "--no-peers", "--markdown", "--figure", "a.svg")

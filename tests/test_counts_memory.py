@@ -139,6 +139,7 @@ def test_conjugate_gradients_are_a_copy_in_float32_and_the_preconditioner(dtype,
     assert made == sorted(filter(None, [single, 4 * len(X) * ranks[0]]))
 
 
+@pytest.mark.slow
 @pytest.mark.covering(1)
 def test_an_exact_fit_copies_responses_at_most_once_in_float32(dtype, center):
     X, S, _, ridge = given(TALL, dtype)

@@ -195,6 +195,7 @@ def large():
     return fc.datasets.simulate(*LARGE, rng=0)
 
 
+@pytest.mark.slow
 @needs_jit
 def test_fifty_modes_take_few_products(applications, large):
     why = fc.explain(large.X, large.S, relative_ridge=0.01, modes=50)
@@ -212,6 +213,7 @@ def test_fifty_modes_take_few_products(applications, large):
     close(images, why.spectrum[::10, np.newaxis] * V[::10], 1e-9)
 
 
+@pytest.mark.slow
 @needs_jit
 def test_some_modes_take_no_matrix_of_all_channels(large):
     k, N = 10, LARGE[0]
@@ -450,6 +452,7 @@ def problems(draw):
     return X.astype(draw(st.sampled_from([np.float32, np.float64]))), S, draw(st.booleans())
 
 
+@pytest.mark.slow
 @hypothesis.given(problems(), st.floats(-3, 1), st.integers(1, 20))
 def test_all_ways_to_write_a_fit_agree(problem, decades, k):
     X, S, center = problem

@@ -131,6 +131,7 @@ def test_the_process_that_counts_what_numpys_threads_do_is_one_that_runs(modules
     assert "a NumPy product" in output(re.sub(r"time\.sleep\(0\.3\)", "pass", code), FASTCOV_KEEP_BLAS="1")
 
 
+@pytest.mark.slow
 def test_every_script_of_bench_that_measures_here_imports_numpy_before_fastcov():
     for path in sorted(BENCH.glob("*.py")):
         names = imported(path)

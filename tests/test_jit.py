@@ -443,6 +443,7 @@ print(numba.threading_layer() if numba.config.NUMBA_NUM_THREADS > 1 else "workqu
     assert layer == "default" or out.split() == ["workqueue"]
 
 
+@pytest.mark.slow
 @needs_jit
 @pytest.mark.skipif(sys.platform == "win32", reason="has no fork")
 @pytest.mark.parametrize("layer", slow_but({"default"}, ["workqueue", "default"]))

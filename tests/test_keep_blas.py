@@ -87,6 +87,7 @@ def test_the_spin_after_a_product_becomes_short_unless_it_is_to_be_kept():
     assert spin_time() < 0.2 * spin_time(FASTCOV_KEEP_BLAS="1")
 
 
+@pytest.mark.slow
 def test_threads_are_others_after_the_first_use_and_products_right():
     assert run("use(); print(words()); print(kept(), right())") == [SHORT, "False True"]
 
@@ -243,6 +244,7 @@ print(library.num_threads == most, right())
     assert lines == [SHORT, "1 True", "True True"]
 
 
+@pytest.mark.slow
 def test_one_thread_from_the_start_stays_one():
     script = f"""
 import sys, threading, os

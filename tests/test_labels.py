@@ -92,6 +92,7 @@ def test_whole_numbers_stay_and_all_else_becomes_text():
     assert Labels.of("X", pd.DataFrame(np.eye(4), columns=several)).conditions == expected
 
 
+@pytest.mark.slow
 def test_neither_library_is_imported_for_a_fit_or_a_covariance():
     script = (
         "import sys, fastcov as fc; x = [[1.0, 2.0], [3.0, 5.0]]; fc.fit(x, fc.covariance(x), ridge=1);"
@@ -644,6 +645,7 @@ def test_a_missing_library_says_how_to_get_it(monkeypatch, module):
         call()
 
 
+@pytest.mark.slow
 def test_figures_take_the_names_of_the_fit():
     pytest.importorskip("matplotlib")
     fit = fc.fit(XF, responses=YF, relative_ridge=0.1)

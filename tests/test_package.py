@@ -82,6 +82,7 @@ def test_star_import_gives_the_public_names():
     assert set(fc.__all__) <= set(scope)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", fc._DOORS)
 def test_a_door_needs_its_library_only_where_it_is_opened(name):
     script = f"""

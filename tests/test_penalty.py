@@ -401,6 +401,7 @@ def test_penalties_beyond_everything_hold_gains_at_one(method):
 # --- conjugate gradients
 
 
+@pytest.mark.slow
 @pytest.mark.covering(2)
 @pytest.mark.parametrize("rank", [None, 0, 5, 300])
 @pytest.mark.parametrize("kept", [True, False])

@@ -95,6 +95,7 @@ def test_a_shuffle_is_the_study_of_responses_in_that_order(shuffled):
 # --- verdicts on data of which the answer is known
 
 
+@pytest.mark.slow
 def test_pure_noise_is_never_said_to_be_predicted_and_seldom_to_be_worth_a_test():
     words = []
     for seed in range(8):

@@ -166,6 +166,7 @@ def test_a_fit_keeps_to_what_its_plan_says(solver, relative, dtype):
     assert peak <= needed
 
 
+@pytest.mark.slow
 @needs_jit
 @pytest.mark.parametrize("relative", [0.1, 1e-4])
 @pytest.mark.parametrize("preconditioner", ["made again", "kept"])

@@ -349,6 +349,7 @@ def test_the_best_of_a_study_that_is_wild_throughout_is_in_the_picture(noisy):
     assert low < best < cv.baseline("one")[0] < high
 
 
+@pytest.mark.slow
 def test_chosen_ridges_are_ringed_and_named(cv):
     ax = plot.cross_validation(cv)
     rings = [line for line in ax.lines if len(line.get_xdata()) == 1 and line.get_markerfacecolor() == "none"]
@@ -574,6 +575,7 @@ def test_a_path_that_has_nothing_to_gain_stays_at_the_loss_of_gains_of_one():
     assert_allclose(losses.lines[0].get_ydata(), 1.0)
 
 
+@pytest.mark.slow
 def test_a_study_is_one_legible_figure_of_three_panels(cv, paths):
     figure = plot.study(cv, paths)
     assert len(figure.axes) == 3
@@ -594,6 +596,7 @@ def test_studies_are_drawn_on_the_axes_that_are_given(cv, paths):
 # ---- the whole figure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", slow_but({(148, 48)}, [(3, 2), (148, 48), (2000, 30)]), ids=str)
 def test_nothing_in_a_summary_overlaps_or_is_cut(shape):
     N, D = shape
@@ -609,6 +612,7 @@ def test_single_parts_are_legible(sim, fits):
     assert_legible(plot.gains(fits).figure)
 
 
+@pytest.mark.slow
 def test_summary_says_what_was_fitted_and_labels_its_axes(sim, fits):
     figure = plot.summary(sim.X, sim.S, fits)
     words = [text for text, _ in shown(figure)]
@@ -653,6 +657,7 @@ def test_without_matplotlib_the_error_says_what_to_install(sim, fits, monkeypatc
         plot.ridge_path(fc.ridge_path(sim.X, sim.S))
 
 
+@pytest.mark.slow
 def test_module_is_imported_without_matplotlib():
     code = "import sys, fastcov.plot; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

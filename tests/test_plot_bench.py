@@ -51,6 +51,7 @@ def test_only_one_precision_is_in_one_figure(full):
         plot.scaling(dataclasses.replace(full, cases=cases), dtype="float32")
 
 
+@pytest.mark.slow
 def test_ratios_are_drawn_case_by_case_from_the_top(full):
     figure = plot.speedups(full)
     (ax,) = figure.axes
@@ -65,6 +66,7 @@ def test_ratios_are_drawn_case_by_case_from_the_top(full):
     assert_legible(figure)
 
 
+@pytest.mark.slow
 def test_files_are_drawn_too_and_anything_else_is_refused(full, tmp_path):
     path = tmp_path / "a.json"
     _record.save(full, path)

@@ -219,6 +219,7 @@ def test_positive_entries_are_red_and_negative_blue_at_their_place(why):
         assert (r > b) == red
 
 
+@pytest.mark.slow
 def test_clustering_gives_all_modes_the_order_of_the_covariances(sim, why):
     names = [str(j) for j in range(D)]
     axes = plot.covariance_modes(why, order="cluster", labels=names)
@@ -375,6 +376,7 @@ def test_numbers_beside_the_bars_and_the_title_are_those_of_the_bars(why):
         assert ax.get_title(loc="left") == words
 
 
+@pytest.mark.slow
 def test_what_raises_a_gain_is_orange_and_what_lowers_it_blue(why):
     ax = plot.contributions(why, int(np.argmax(why.delta)), 3)
     colours = {}
@@ -498,6 +500,7 @@ def test_figures_are_drawn_on_the_axes_that_are_given_and_nowhere_else(why):
     assert figure.get_suptitle() == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", slow_but({"overlaps"}, PARTS))
 def test_the_same_is_drawn_twice_and_something_else_for_another_ridge(sim, why, part):
     first, again = (pixels(figure_of(PARTS[part](why))) for _ in range(2))
@@ -534,6 +537,7 @@ def hostile():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     slow_but({"two channels", "all zero"}, hostile()),

@@ -41,6 +41,7 @@ def woken(*groups):
     return {name: turns for _, name, turns in found}, count
 
 
+@pytest.mark.slow
 def test_a_product_and_a_norm_of_numpy_are_seen():
     found, count = woken("controls")
     assert set(found) == {"product", "norm"}
@@ -69,6 +70,7 @@ def test_no_fit_or_study_wakes_numpys_threads(sizes, kind, dtype):
     assert count >= 4 * len(sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", slow_but({"float64"}, ["float64", "float32"]))
 def test_no_penalty_or_quadratic_form_wakes_numpys_threads(dtype):
     found, count = woken(f"functions {dtype}")
@@ -92,6 +94,7 @@ def test_no_figure_worker_or_report_wakes_numpys_threads(group, needed):
     assert count >= 3
 
 
+@pytest.mark.slow
 def test_vectors_of_30000_channels_do_not_wake_scipys_threads():
     """An iteration of pcg has six products of vectors, and with Γ as a matrix two with that."""
     output = run("""

@@ -191,6 +191,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="has no timers")
 @pytest.mark.parametrize("call", ["blas.eigh(A.copy())", "blas.self_product(A)"])
 def test_ctrl_c_is_answered_during_a_long_call(call):
@@ -229,6 +230,7 @@ except KeyboardInterrupt:
     assert run_python(script).splitlines() == ["interrupted", "the call ended"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="has no timers")
 def test_the_command_line_does_not_wait_for_a_call_after_ctrl_c():
     script = (

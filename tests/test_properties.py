@@ -267,6 +267,7 @@ def test_pieces_do_not_change_in_extreme_units(dtype, size):
 # --- blocks and precision
 
 
+@pytest.mark.slow
 @given(problems(), st.integers(1, 13), st.sampled_from([np.float32, np.float64]))
 def test_blocks_of_any_size_give_the_same(problem, rows, dtype):
     X, S, z, center = problem
@@ -308,6 +309,7 @@ def test_a_float32_fit_has_the_accuracy_of_float64(problem):
     within(half.loss, exact.loss, 1e-9 * np.sum(absolute_error(X, S, exact.gains, center) ** 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["i1", "i2", "i4", "i8", "u2", "?", "f2", "g", ">f8", ">i4", ">f4"])
 @given(st.integers(0, 10**6))
 def test_every_real_type_gives_the_answer_of_its_values_in_floating_point(kind, seed):
@@ -410,6 +412,7 @@ def test_duplicate_channels_get_the_same_gain(problem):
     assert abs(fit.delta[0] - fit.delta[-1]) <= 2 * gains_bound(X, S, ridge, center)
 
 
+@pytest.mark.slow
 @given(problems())
 def test_minimum_norm_fits_every_input_without_a_word(problem):
     # Rank is not clear-cut here: what is promised is a finite answer that does not overdo it.

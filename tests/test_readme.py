@@ -24,11 +24,16 @@ def examples(page):
 
 
 PAGES = [page for page in (README, *sorted((ROOT / "docs").glob("*.md"))) if examples(page)]
+# Pages other than README take long, and one of them worker processes.
+MARKS = {"dask.md": pytest.mark.cluster}
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 # The examples of one page start workers.
 run_pages = pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=pytest.mark.cluster) if page.name == "dask.md" else page for page in PAGES],
+    [
+        page if page == README else pytest.param(page, marks=MARKS.get(page.name, pytest.mark.slow))
+        for page in PAGES
+    ],
     ids=lambda page: page.name,
 )
 
@@ -87,6 +92,7 @@ def test_the_example_that_makes_the_table_of_ridges_runs(monkeypatch, capsys):
     assert printed.startswith("| λ / λ_max | 1 | 0.3 | 0.1 |")
 
 
+@pytest.mark.slow
 @compiled
 def test_the_example_that_makes_the_table_of_held_out_conditions_runs(monkeypatch, capsys):
     monkeypatch.delenv("FASTCOV_REAL_DATA", raising=False)
@@ -100,6 +106,7 @@ def test_the_example_that_makes_the_table_of_held_out_conditions_runs(monkeypatc
     assert "PermutationTest" not in printed
 
 
+@pytest.mark.slow
 @compiled
 def test_the_example_that_explains_a_gain_says_why_and_draws_the_readmes_figure(
     monkeypatch, capsys, tmp_path

@@ -133,6 +133,7 @@ def held_out(populations):
     return fc.cross_validate(*populations, relative_ridges=[3e-3], repeats=6, rng=0, refit=None)
 
 
+@pytest.mark.slow
 def test_scores_of_held_out_odours_are_those_of_the_reference(held_out):
     # Means over 30 folds that an independent implementation found, to half of the last digit on the same
     # folds, and on others within the spread from one draw of 30 folds to another.

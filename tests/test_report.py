@@ -131,6 +131,7 @@ def test_channels_at_either_end_are_named_with_their_gains(page, named):
     assert "Channels are numbered" not in page.text
 
 
+@pytest.mark.slow
 def test_channels_without_names_have_their_numbers(sim):
     fit = fc.fit(sim.X, sim.S, relative_ridge=0.1)
     text = read(fit).text
@@ -138,6 +139,7 @@ def test_channels_without_names_have_their_numbers(sim):
     assert "Channels are numbered by their row in the responses; the first is 0." in text
 
 
+@pytest.mark.slow
 def test_few_channels_are_listed_all(sim):
     text = read(fc.fit(sim.X[:20], sim.S, relative_ridge=1.0)).text
     assert "All gains" in text
@@ -229,6 +231,7 @@ def test_overshoot_stays_first_whatever_is_held_out(studies, sim):
     assert _headline.verdict(fit, cv) == ("Overshoots: worse than with all gains at one", "bad")
 
 
+@pytest.mark.slow
 def test_scores_stand_beside_baselines_with_p_values_and_meanings(studies):
     cv = studies["gains"]
     page = Page(_page.study_page(cv, title="Mine"))
@@ -249,6 +252,7 @@ def test_scores_stand_beside_baselines_with_p_values_and_meanings(studies):
     assert page.text.count("Held out: correlation") == 1
 
 
+@pytest.mark.slow
 def test_a_study_of_several_methods_has_a_verdict_for_each_and_nested_folds_are_told(noisy, tmp_path):
     X, Y = noisy["gains"]
     cv = fc.cross_validate(
@@ -262,6 +266,7 @@ def test_a_study_of_several_methods_has_a_verdict_for_each_and_nested_folds_are_
     assert text.count("Held-out covariances are predicted better than without X") >= 2
 
 
+@pytest.mark.slow
 def test_a_test_is_reported_with_its_channels_and_may_stand_for_its_study(noisy, tmp_path):
     X, Y = noisy["gains"]
     test = fc.permutation_test(X, Y, shuffles=19, relative_ridges=[1e-1, 1.0], folds=3)
@@ -299,6 +304,7 @@ def test_held_out_scores_that_chose_the_ridge_are_told_and_drawn(chosen):
     assert any("against the ridge" in image["alt"] for image in page.all("img"))
 
 
+@pytest.mark.slow
 def test_a_fit_that_overshoots_warns_before_anything_is_shown(sim):
     fit = fc.fit(sim.X, 30 * sim.S, relative_ridge=1e-4)
     assert fit.overshoots
@@ -308,6 +314,7 @@ def test_a_fit_that_overshoots_warns_before_anything_is_shown(sim):
     assert "times that of X's covariance" in text  # the trace, too
 
 
+@pytest.mark.slow
 def test_a_fit_that_stopped_short_says_so_first(sim):
     with pytest.warns(fc.ConvergenceWarning):
         fit = fc.fit(sim.X, sim.S, relative_ridge=1e-4, method="exact", max_iterations=1)
@@ -316,6 +323,7 @@ def test_a_fit_that_stopped_short_says_so_first(sim):
     assert text.index("The fit stopped short (max-iterations)") < text.index("What the gains do")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::fastcov.ConvergenceWarning")
 @pytest.mark.parametrize(
     ("options", "words"),
@@ -434,6 +442,7 @@ def test_page_is_small(written):
     assert written.stat().st_size < 0.6e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["named", "chosen"])
 def test_figures_are_legible_at_both_widths(which, request):
     fit = request.getfixturevalue(which)
@@ -667,6 +676,7 @@ def test_captions_claim_no_more_than_figures_show(chosen, sim):
     assert not re.search(r"\b(Left|Right)\b", captions)
 
 
+@pytest.mark.slow
 def test_scores_with_long_entries_in_the_legend_keep_their_width_on_a_phone(sim):
     ridges = np.geomspace(1e-5, 1.0, 9)
     cv = fc.cross_validate(sim.X, sim.Y, method="linear", relative_ridges=ridges, score="r2", shuffles=2)
@@ -743,6 +753,7 @@ def test_a_page_that_fails_leaves_the_old_one(named, tmp_path, monkeypatch):
     assert path.read_text() == "old"
 
 
+@pytest.mark.slow
 def test_names_that_utf8_cannot_write_are_no_obstacle(named, tmp_path):
     odd = dataclasses.replace(named, channels=tuple(f"\ud800{i}" for i in range(60)), conditions=None)
     assert "?5" in odd.report(tmp_path / "x.html").read_text(encoding="utf-8")
@@ -1071,6 +1082,7 @@ def test_report_of_real_recordings_is_below_two_megabytes_and_says_which_fit_ove
     assert words[method] in Page(path.read_text(encoding="utf-8")).text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ridge", "expected"),
     [
@@ -1085,6 +1097,7 @@ def test_other_ridges_than_one_number_are_described(tmp_path, ridge, expected):
     assert expected in fit.report(tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_explained_is_reported_without(tmp_path, monkeypatch, sim):
     np.savez(tmp_path / "data.npz", X=sim.X, S=sim.S)
     monkeypatch.setattr(

@@ -373,6 +373,7 @@ def test_a_study_of_format_version_1_had_other_scores_and_is_refused(tmp_path, s
     refused(path, "a study of format version 2", "of version 1, of fastcov 0.1.0", "cross-validate again")
 
 
+@pytest.mark.slow
 @suffixes
 @pytest.mark.parametrize(
     "changes",

@@ -86,6 +86,7 @@ def exceptions(model):
 
 
 # target="precomputed" is not among them: the checks have no square y.
+@pytest.mark.slow
 @parametrize_with_checks(
     [
         GainModel(center=False),
@@ -448,6 +449,7 @@ def test_the_score_of_a_target_of_zero_is_not_a_number_to_choose_by(X, y):
     assert model.score(X, np.zeros_like(y)) == -np.inf
 
 
+@pytest.mark.slow
 def test_scikit_learn_is_imported_with_its_door_alone():
     script = (
         "import sys, numpy as np, fastcov as fc; sim = fc.datasets.simulate(8, 6);"

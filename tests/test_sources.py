@@ -144,7 +144,10 @@ def no_reader():
 
 
 @every_kind
-@pytest.mark.parametrize("chunk", [1, 16, 10 * N])
+@pytest.mark.parametrize(
+    "chunk",
+    [pytest.param(1, marks=pytest.mark.slow), 16, pytest.param(10 * N, marks=pytest.mark.slow)],
+)
 def test_answers_do_not_depend_on_where_the_responses_are(tmp_path, kind, chunk, set_chunk_rows):
     stored, X = made(kind, tmp_path)
     assert is_stored(stored) == KINDS[kind][2]
@@ -425,6 +428,7 @@ def test_masked_rows_are_refused_and_a_mask_of_nothing_is_not():
     assert_array_equal(fc.covariance(whole), fc.covariance(values))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows does not cut a file short that is mapped")
 @pytest.mark.parametrize("when", ["before", "between"])
 def test_a_mapped_file_that_is_cut_short_does_not_end_the_process(tmp_path, when):

@@ -112,7 +112,7 @@ class Problem:
         dtype = np.dtype(np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64)
         draft = cls(array, dtype, bool(center), z, np.zeros(D), np.empty(N), labels=labels)
         with np.errstate(over="ignore", invalid="ignore"):
-            total, draft.sizes[:] = draft.rows.map_both(_sums, draft)
+            total, draft.sizes[:] = draft.rows.map_both(_chunk_sums, draft)
         if not np.isfinite(total).all():
             names = (labels.channels, labels.conditions)
             if error := nonfinite(name, array, ("channel", "condition"), names):
@@ -156,12 +156,12 @@ class Problem:
         if not (self.center or rows.read_again):  # no mean is needed
             return there
         if rows.read_again:
-            total, sizes = rows.map_both(_sums, there)
+            total, sizes = rows.map_both(_chunk_sums, there)
             moved = np.flatnonzero(sizes != self.sizes.astype(self.dtype))  # blocks round as X does
             if len(moved):
                 raise rows.changed(f", first at channel {moved[0]}")
         else:
-            total = _total(there)
+            total = _chunk_sum(there)
         return dataclasses.replace(there, mean=total / len(gains)) if self.center else there
 
     def safe(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
@@ -408,7 +408,7 @@ class Problem:
         return np.ldexp(values, -exponent) if exponent else values
 
 
-def _sums(problem: Problem) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _chunk_sums(problem: Problem) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The sum Σ z_i x_i over channels (D,), and max_j |x_ij| (N,). 3ND flops."""
     total, sizes = np.zeros(problem.shape[1]), np.empty(problem.shape[0])
     whole = np.dtype(f"i{problem.dtype.itemsize}")
@@ -425,6 +425,6 @@ def _sums(problem: Problem) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 @summed()
-def _total(problem: Problem) -> NDArray[np.float64]:
+def _chunk_sum(problem: Problem) -> NDArray[np.float64]:
     """The sum Σ z_i x_i over channels (D,)."""
-    return _sums(problem)[0]
+    return _chunk_sums(problem)[0]
