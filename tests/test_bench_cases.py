@@ -52,6 +52,7 @@ def test_ours_and_the_naive_version_pass_the_check(operation, dtype):
         found.check(found.runs[name]())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("operation", "dtype"), KEYS)
 def test_the_floor_runs_on_what_was_made_ready(operation, dtype):
     found = small(operation, dtype)
@@ -92,6 +93,7 @@ def perturbed(result):
     return array
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("operation", "dtype"), KEYS)
 def test_the_check_fails_where_one_entry_is_a_hundredth_off(operation, dtype):
     found = small(operation, dtype)

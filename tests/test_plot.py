@@ -301,6 +301,7 @@ def test_points_are_pooled_scores_at_their_true_ridges_with_jackknifed_errors(cv
         assert_allclose([np.ptp(s[:, 1]) for s in segments], 2 * error[shown])
 
 
+@pytest.mark.slow
 def test_methods_at_one_ridge_are_told_apart_by_marker_and_size(cv):
     lines = means(plot.cross_validation(cv))
     assert len({line.get_marker() for line in lines}) == 3

@@ -242,6 +242,7 @@ def test_conditions_have_the_names_of_the_explanation_or_those_given(why):
     assert_legible(long[0].figure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", slow_but({1, 6}, [1, 2, 4, 6, K]))
 def test_any_number_of_modes_is_legible(why, n):
     axes = plot.covariance_modes(why, n, order="cluster", labels=CONDITIONS)

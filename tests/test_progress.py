@@ -216,6 +216,7 @@ signal.setitimer(signal.ITIMER_REAL, 0.2)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="has no timers")
 def test_python_does_not_exit_under_a_call_that_runs():
     script = (

@@ -304,6 +304,7 @@ def test_a_search_finds_the_scores_of_cross_validate_on_the_same_folds(X, y, met
         assert_allclose(scores, r2, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_search_runs_in_processes(X, y):
     grid = {"relative_ridge": [1e-2, 1e-1], "method": ["linear", "exact"]}
     one, two = (GridSearchCV(GainModel(), grid, cv=3, n_jobs=n).fit(X, y) for n in (1, 2))
