@@ -1,1 +1,1 @@
-"""The covariance model: X and its atoms, G and GᵀG, targets, ridge penalties and the exact loss."""
+"""The covariance model: X and its atoms, G and GᵀG, targets, ridge penalties, and pairs that count."""
