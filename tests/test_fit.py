@@ -596,9 +596,9 @@ def test_methods_are_those_in_the_documentation():
 
 @pytest.mark.parametrize("exponent", [-50, -24, -16, 16, 50])
 def test_the_largest_eigenvalue_does_not_depend_on_the_units_of_the_responses(exponent):
-    # Independent channels: eigenvalues lie close together, and Lanczos has to go on until it is done. In units
-    # of their own, small X goes another way than in units that have to be scaled. Both stop at a residual of
-    # at most 1e-5 of the eigenvalue, whose error is the square of that.
+    # Independent channels: eigenvalues lie close together, and Lanczos has to go on until it is done. Units
+    # that have to be scaled take the general code, others that for small X. Both stop at a residual of at
+    # most 1e-5 of the eigenvalue, whose error is the square of that.
     X = np.random.default_rng(0).standard_normal((200, 20))
     S = naive.covariance(X)
     ridge = fc.fit(X, S, relative_ridge=0.1).ridge

@@ -3,18 +3,9 @@
 import numpy as np
 import pytest
 from cases import data, target
+from test_metric import BOTH, RIDGE, D, N, weights
 
 import fastcov as fc
-
-N, D, RIDGE = 40, 7, 300.0
-BOTH = ("diagonal", "constant")
-
-
-def weights(seed=5):
-    W = np.random.default_rng(seed).random((D, D))
-    W = W + W.T
-    W[0, 1] = W[1, 0] = W[2, 2] = 0.0
-    return W
 
 
 def test_a_saved_fit_has_its_terms(tmp_path):

@@ -318,17 +318,22 @@ def test_groups_that_do_not_fit_are_refused(options, error, match, shuffles):
 SOME_LABELS = st.lists(st.integers(0, 4), min_size=2, max_size=16)
 
 
-@given(SOME_LABELS, st.integers(0, 100))
-def test_orders_within_groups_leave_each_condition_in_its_group(labels, seed):
-    labels, sizes = np.array(labels), np.unique(labels, return_counts=True)[1]
+def some_orders(labels, sizes, seed, how):
+    """Some orders, after their number was checked; none where nothing can be shuffled, which is refused."""
     random = np.random.default_rng(seed)
     if sizes.max() == 1:
         with pytest.raises(ValueError, match=r"^Argument 'groups' must leave something"):
-            make_orders(3, len(labels), random, labels, "within")
-        return
-    orders, count = make_orders(3, len(labels), random, labels, "within")
+            make_orders(3, len(labels), random, labels, how)
+        return []
+    orders, count = make_orders(3, len(labels), random, labels, how)
     assert count == pytest.approx(math.prod(math.factorial(n) for n in sizes), rel=1e-9)
-    for order in orders:
+    return orders
+
+
+@given(SOME_LABELS, st.integers(0, 100))
+def test_orders_within_groups_leave_each_condition_in_its_group(labels, seed):
+    labels, sizes = np.array(labels), np.unique(labels, return_counts=True)[1]
+    for order in some_orders(labels, sizes, seed, "within"):
         np.testing.assert_array_equal(np.sort(order), np.arange(len(labels)))
         np.testing.assert_array_equal(labels[order], labels)
 
@@ -338,14 +343,7 @@ def test_orders_of_groups_move_them_as_wholes(labels, seed):
     labels = np.array(labels)
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     alike = np.unique([len(part) for part in members], return_counts=True)[1]
-    random = np.random.default_rng(seed)
-    if alike.max() == 1:
-        with pytest.raises(ValueError, match=r"^Argument 'groups' must leave something"):
-            make_orders(3, len(labels), random, labels, "groups")
-        return
-    orders, count = make_orders(3, len(labels), random, labels, "groups")
-    assert count == pytest.approx(math.prod(math.factorial(n) for n in alike), rel=1e-9)
-    for order in orders:
+    for order in some_orders(labels, alike, seed, "groups"):
         np.testing.assert_array_equal(np.sort(order), np.arange(len(labels)))
         for part in members:  # to the places of a group comes one group, its conditions in order
             assert any(np.array_equal(order[part], other) for other in members)

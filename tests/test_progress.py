@@ -20,6 +20,8 @@ from fastcov._solvers import NAMES
 # Sizes at which a factor takes several panels, and G several blocks of rows.
 SIZES = {"cholesky": (300, 6), "dual": (300, 6), "spectral": (300, 6), "pcg": (300, 6)}
 
+needs_timers = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="has no timers")
+
 
 @pytest.fixture
 def small_steps(monkeypatch, set_block_rows):
@@ -192,7 +194,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="has no timers")
+@needs_timers
 @pytest.mark.parametrize("call", ["blas.eigh(A.copy())", "blas.self_product(A)"])
 def test_ctrl_c_is_answered_during_a_long_call(call):
     # The call takes far longer than the timer: it is still running.
@@ -217,7 +219,7 @@ signal.setitimer(signal.ITIMER_REAL, 0.2)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="has no timers")
+@needs_timers
 def test_python_does_not_exit_under_a_call_that_runs():
     script = (
         LEFT_BEHIND.format(seconds=1.0)
@@ -232,7 +234,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="has no timers")
+@needs_timers
 def test_the_command_line_does_not_wait_for_a_call_after_ctrl_c():
     script = (
         LEFT_BEHIND.format(seconds=1e6)

@@ -3,7 +3,6 @@
 import naive
 import numpy as np
 import pytest
-from cases import data
 
 import fastcov as fc
 
@@ -11,24 +10,17 @@ pytest.importorskip("sklearn")
 
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, KFold
+from test_sklearn import D, X, y
 
 from fastcov.sklearn import GainModel
 
-D, N, M, RIDGE = 12, 30, 25, 500.0
+__all__ = ["X", "y"]  # fixtures
+
+RIDGE = 500.0
 BOTH = ("diagonal", "constant")
 OFF = 1.0 - np.eye(D)
 CASES = [("diagonal", None), ("constant", None), (BOTH, None), (None, "off-diagonal"), (BOTH, "off-diagonal")]
 cases = pytest.mark.parametrize(("nuisance", "pairs"), CASES, ids=str)
-
-
-@pytest.fixture
-def X():
-    return data(N, D).T.copy()
-
-
-@pytest.fixture
-def y():
-    return data(M, D, seed=9).T.copy()
 
 
 def terms(nuisance):
