@@ -177,8 +177,7 @@ def _checked(case: Case) -> tuple[Case, dict[str, float]]:
             if name in (OURS, NAIVE):
                 raise RuntimeError(
                     f"What {name!r} gives for {case.name!r} {what} ({error_summary(error)}): run "
-                    "'fastcov doctor', or "
-                    "choose other cases with --only."
+                    "'fastcov doctor', or choose other cases with --only."
                 ) from error
             skipped[name] = f"it {what} ({error_summary(error)})"
     runs = {name: call for name, call in case.runs.items() if name not in skipped}
