@@ -99,6 +99,7 @@ def applications(monkeypatch):
 
     monkeypatch.setattr(model_products, "apply_gram", counted)
     monkeypatch.setattr(Start, "gram", None)  # where there is GᵀG, products are with that
+    monkeypatch.setattr(model_products, "lanczos_with_gram", lambda problem, room: False)
     return widths
 
 

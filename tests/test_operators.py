@@ -236,6 +236,32 @@ def test_largest_eigenvalue_is_that_of_the_dense_gram(N, center):
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=rounding(X))
 
 
+@pytest.mark.parametrize("gains", [None, "at ones"])
+@pytest.mark.parametrize("shape", [(40, 20), (200, 40), (60, 33)], ids=str)
+def test_largest_eigenvalue_with_a_gram_of_its_own_is_that_without(shape, gains, center):
+    X = data(*shape)
+    X[3] = 0.0
+    problem = Problem.of(X, gains=None if gains is None else np.ones(len(X)), center=center)
+    norms, C = products.squared_norms(problem), problem.covariance()
+    assert products.lanczos_with_gram(problem, np.inf)
+    without = products.largest_eigenvalue(problem, norms, C, room=0.0)
+    np.testing.assert_allclose(products.largest_eigenvalue(problem, norms, C), without, rtol=1e-9)
+    expected = np.linalg.norm(naive.atoms(X, None, center), 2) ** 2
+    np.testing.assert_allclose(without, expected, rtol=1e-9)
+
+
+def test_a_gram_for_lanczos_alone_keeps_to_the_budget_and_to_where_it_pays():
+    def made(N, D, room=np.inf):
+        return products.lanczos_with_gram(Problem.of(data(N, D)), room)
+
+    assert made(50, 20)
+    assert not made(51, 20)  # N > D² / 8
+    assert made(100, 40, 8 * 100**2)
+    assert not made(100, 40, 8 * 100**2 - 1)
+    assert not made(1449, 120)  # more than 16 MiB
+    assert not products.lanczos_with_gram(Problem.of(data(50, 20, np.float32)).astype(np.float64), np.inf)
+
+
 @pytest.mark.parametrize("N", [5, 40])
 def test_largest_eigenvalue_of_dead_channels_is_zero(N):
     assert largest_eigenvalue(Problem.of(np.zeros((N, 3)))) == 0.0

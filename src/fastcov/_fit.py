@@ -165,14 +165,14 @@ def fit(
     Notes
     -----
     ``linear``: what the solver takes (see `plan`), and 7ND² flops more for each target; with a matrix Γ, or
-    channels without a penalty, one solve more, which tells whether there is one solution. ``diagonal``:
-    8ND² flops and no memory to speak of. ``exact``: 4ND² flops for each product with the curvature, some
-    twenty at λ/λ_max of 0.1 and hundreds at 1e-4, and copies of X in float64 and float32 where it is in
-    memory in another form; trust-region Newton steps of truncated conjugate gradients (Steihaug 1983), of
-    the length at which the quartic along them is least. The loss is not convex: at small λ other starts may
-    end in other minima, of nearly the same loss. A relative ridge takes some 7 products with GᵀG, 4ND² flops
-    each. Nuisance terms add little to any of these, and so do pairs off the diagonal; other pairs cost
-    "cholesky" N²D² / 2 flops in place of N²D.
+    channels without a penalty, one solve more, which tells whether there is one solution. ``diagonal``: 8ND²
+    flops and no memory to speak of. ``exact``: 4ND² flops for each product with the curvature, some twenty at
+    λ/λ_max of 0.1 and hundreds at 1e-4, and copies of X in float64 and float32 where it is in memory in
+    another form; trust-region Newton steps of truncated conjugate gradients (Steihaug 1983), of the length at
+    which the quartic along them is least. The loss is not convex: at small λ other starts may end in other
+    minima, of nearly the same loss. A relative ridge takes some 7 products with GᵀG, 4ND² flops each, or N²D
+    flops and 8N² bytes where N is at most D²/8 and 1448. Nuisance terms add little to any of these, and so do
+    pairs off the diagonal; other pairs cost "cholesky" N²D² / 2 flops in place of N²D.
 
     The linear fit can be trusted while it lowers the exact loss: compare `Fit.loss` with
     `Fit.loss_at_one`, as the printed table does. At small λ it overshoots, and the exact loss at
@@ -205,7 +205,7 @@ def fit(
     )  # fmt: skip
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         settings = settings.watched(watch, eager=callback is not None)
-        start = Start.of(given, target.S, watch)
+        start = Start.of(given, target.S, watch, settings.budget)
         chosen = start.ridge(ridge, relative_ridge)
         outcome = METHODS[method](start, chosen, settings)
         outcome.warn()

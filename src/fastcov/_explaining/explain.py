@@ -152,7 +152,7 @@ def explain(
     n, shuffles = min(N, n_pairs(D)), check_whole("shuffles", shuffles, 0)
     wanted = (n if n <= ALL_MODES else FIRST_MODES) if modes is None else check_whole("modes", modes, 1)
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
-        start = Start.of(given, target.S, watch)
+        start = Start.of(given, target.S, watch, settings.budget)
         chosen = start.ridge(ridge, relative_ridge)
         if not chosen.penalty.uniform:
             raise ValueError(

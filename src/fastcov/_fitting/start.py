@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from .._inputs.labels import by_channel
 from .._model.problem import Problem, n_parts
 from .._model.products import apply_adjoint, largest_eigenvalue, small_gram, squared_norms
 from .._model.ridge_penalty import LARGEST_PENALTY, Penalty
-from .._solvers import System
+from .._solvers import System, base_bytes
 
 Array = NDArray[np.float64]
 
@@ -41,6 +42,7 @@ class Start:
     norms: Array  # ‖g_i‖² (N,)
     overlaps: Array  # Gᵀe₀ (T, N)
     reading: Problem  # `problem` with progress of its passes over files, until a solver begins
+    budget: float | None = None  # bytes that a fit may take beyond X
 
     @classmethod
     def of(
@@ -48,6 +50,7 @@ class Start:
         given: Problem,
         S: ArrayLike,
         watch: Callable[[Progress], object] | None = None,
+        budget: float | None = None,
     ) -> Start:
         """From checked responses, and targets that are checked here."""
         problem = given.astype(np.float64)
@@ -75,7 +78,7 @@ class Start:
         if norms.sum() <= N * (2.0 * D * problem.rounding_floor * problem.sizes.max() ** 2) ** 2:
             norms[:] = 0.0
             overlaps[:] = 0.0
-        return cls(given, problem, target, covariance, norms, overlaps, reading)
+        return cls(given, problem, target, covariance, norms, overlaps, reading, budget)
 
     def with_target(self, S: ArrayLike) -> Start:
         """The start of another target, which shares everything that does not depend on it."""
@@ -130,7 +133,9 @@ class Start:
     @functools.cached_property
     def largest(self) -> float:
         """Largest eigenvalue of GᵀG, in scaled units. 7 products."""
-        return largest_eigenvalue(self.reading, self.norms, self.covariance, self.gram)
+        base = base_bytes(*self.problem.shape, len(self.target))
+        room = math.inf if self.budget is None else self.budget - base
+        return largest_eigenvalue(self.reading, self.norms, self.covariance, self.gram, room)
 
     @functools.cached_property
     def gram(self) -> Array | None:

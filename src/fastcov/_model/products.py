@@ -7,6 +7,7 @@ respect to gain i. All values are in the scaled units of a Problem.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,10 @@ CANCELLATION = 1e-3
 # For Lanczos with GᵀG as a matrix: the relative residual to reach, and the most vectors. Eight are enough in
 # most cases.
 SHORT_TOL, SHORT_BASIS = 1e-6, 24
+# GᵀG is made for Lanczos alone where it has at most so many bytes, which stay in the last-level cache, and N
+# is at most this share of D². It takes N²D flops, and a product then reads N² elements, in place of 4ND²
+# flops. Ratios of times: 0.2 at (500, 187), 0.3 at (1004, 187), 0.6 at (871, 100), 0.9 at (1400, 100).
+LANCZOS_BYTES, LANCZOS_SHARE = 1 << 24, 1 / 8
 
 
 def apply_atoms(problem: Problem, V: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -271,17 +276,28 @@ def small_gram(problem: Problem) -> NDArray[np.float64] | None:
     return A
 
 
+def lanczos_with_gram(problem: Problem, room: float) -> bool:
+    """Whether Lanczos is faster with GᵀG as a matrix, made for it alone, which may take `room` bytes."""
+    N, D = problem.shape
+    few = N <= LANCZOS_SHARE * D * D and min(room, LANCZOS_BYTES) >= 8 * N * N
+    return few and problem.metric is None and problem.at_ones and problem.ready(problem.X)
+
+
 def largest_eigenvalue(
     problem: Problem, diagonal: NDArray[np.float64], covariance: NDArray[np.float64],
-    gram: NDArray[np.float64] | None = None,
+    gram: NDArray[np.float64] | None = None, room: float = math.inf,
 ) -> float:  # fmt: skip
     """λ_max(GᵀG) by Lanczos, given the diagonal of GᵀG and the covariance. Some 30ND² flops.
 
-    With `gram`, which is GᵀG, products are with that matrix.
+    With `gram`, which is GᵀG, products are with that matrix. Where it pays and `room` bytes are enough, it is
+    made for them.
     """
-    N, _ = problem.shape
+    N, D = problem.shape
     if not diagonal.any():
         return 0.0
+    if gram is None and lanczos_with_gram(problem, room):
+        with blas_for(1.0 * N * N * D):
+            gram = gram_triangle(problem, mirror=True)
     if gram is not None:
         basis, found = np.empty((min(N, SHORT_BASIS), N)), np.empty(3)
         basis[0] = apply_adjoint(problem, covariance[np.newaxis])[0]

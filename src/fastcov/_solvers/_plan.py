@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -191,7 +192,7 @@ def plan(
     T, tol = check_whole("n_targets", n_targets, 1, LARGEST_SIZE), check_tolerance(tol)
     return choose(
         N, D, solver, share=share, n_targets=T, itemsize=itemsize, tol=tol,
-        budget=check_budget(memory_budget),
+        budget=check_budget(memory_budget), every=True,
     )  # fmt: skip
 
 
@@ -207,8 +208,13 @@ def choose(
     budget: float | None,
     rank: int | None = None,
     solvers: Sequence[str] = NAMES,
+    every: bool = False,
 ) -> Plan:
-    """`plan` for a ridge of `share` times the trace of GᵀG, among the given solvers."""
+    """`plan` for a ridge of `share` times the trace of GᵀG, among the given solvers.
+
+    Whether it fits is certain of the solver that is chosen, and of all only with `every`: the system is not
+    asked what is free where the fastest needs next to nothing.
+    """
     check_choice("solver", solver, ("auto", *NAMES))
     if solver not in ("auto", *solvers):
         names = [repr(name) for name in ("auto", *solvers)]
@@ -218,19 +224,24 @@ def choose(
         )
     base = base_bytes(N, D, n_targets)
     estimates = _estimates(N, D, share=share, T=n_targets, itemsize=itemsize, tol=tol, rank=rank)
-    largest = base + max(nbytes for _, nbytes, _ in estimates.values())
-    free = math.inf if largest < SMALL else available_memory()
+    estimates = {name: cost for name, cost in estimates.items() if name in solvers}
+    if "pcg" in estimates and "dual" not in solvers:
+        flops, nbytes, seconds = estimates["pcg"]
+        estimates["pcg"] = ANY_PENALTY_FACTOR * flops, nbytes, ANY_PENALTY_FACTOR * seconds
+    if every:
+        needed = max(nbytes for _, nbytes, _ in estimates.values())
+    elif share <= RESOLVED or solver != "auto":
+        needed = estimates["spectral" if share <= RESOLVED else solver][1]
+    else:  # of the least seconds
+        needed = min((cost for name, cost in estimates.items() if name != "spectral"), key=itemgetter(2))[1]
+    free = math.inf if base + needed < SMALL else available_memory()
     available = free if budget is None else min(free, budget)
     limit = solver_budget(available - base, budget)
     costs = []
     for name, (flops, nbytes, seconds) in estimates.items():
-        if name not in solvers:
-            continue
         if name == "pcg" and nbytes > limit:  # each iteration makes the preconditioner again
             least = working_bytes(N, D, LEAST_RANK if rank is None else min(rank, N))
             nbytes, flops, seconds = max(limit, least), 2 * flops, 2 * seconds
-        if name == "pcg" and "dual" not in solvers:
-            flops, seconds = ANY_PENALTY_FACTOR * flops, ANY_PENALTY_FACTOR * seconds
         costs.append(Cost(name, flops, base + nbytes, seconds, base + nbytes <= available))
     fitting = [c for c in costs if c.fits and math.isfinite(c.seconds)]
     if not fitting and budget is not None and budget < free:

@@ -242,7 +242,7 @@ def run_study(
         there = given if target.metric is None else dataclasses.replace(given, metric=target.metric)
         wanted = Target.of(target.S, Y, there, name="Y")
         with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
-            start = Start.of(there, wanted.S, watch)
+            start = Start.of(there, wanted.S, watch, settings[methods[0]].budget)
             for each in methods:
                 if result.place(each, refit) < 0:
                     warnings.warn(

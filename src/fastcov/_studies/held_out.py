@@ -111,8 +111,8 @@ class Study:
         block = Block.of(np.nan_to_num(scaled[np.ix_(train, train)]), weights[np.ix_(train, train)])
         return Fold(self, split, order, scale, target, scaled, weights, block)
 
-    def start(self, fold: Fold) -> Start:
-        """The start of a fit to the training conditions, at gains of one."""
+    def start(self, fold: Fold, budget: float | None = None) -> Start:
+        """The start of a fit to the training conditions, at gains of one, within `budget` bytes beyond X."""
         train, _ = fold.split
         S = fold.scale * fold.target[np.ix_(train, train)]
         metric = None if self.metric is None else self.metric.take(fold.order[train])
@@ -124,7 +124,7 @@ class Study:
         problem = Problem.of(part, center=self.given.center)
         if metric is not None:
             problem = dataclasses.replace(problem, metric=metric)
-        start = Start.of(problem, S)
+        start = Start.of(problem, S, budget=budget)
         if self.relative and key not in self.largest:
             self.largest[key] = start.problem.unscaled(start.largest, y=4)
         if rows.in_memory and 16 * part.size * (len(self.starts) + 1) <= KEPT_BYTES:
@@ -166,7 +166,7 @@ class Study:
         Several orders are allowed only if pairs count alike.
         """
         folds = [self.fold(split, order) for order in orders]
-        start = self.start(folds[0])
+        start = self.start(folds[0], settings.budget)
         if len(folds) > 1:
             train, _ = split
             start = start.with_target(

@@ -122,7 +122,7 @@ def ridge_path(
     values, relative = check_ridges(ridges, relative_ridges)
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         settings = settings.watched(watch, eager=callback is not None)
-        start = Start.of(given, target.S, watch)
+        start = Start.of(given, target.S, watch, settings.budget)
         grid = start.ridges(values, relative=relative)
         found: dict[int, tuple[Outcome, float]] = {}
         started = time.perf_counter()
