@@ -345,7 +345,7 @@ def test_any_bounds_are_kept_and_their_conditions_hold(N, D, seed, method, ridge
         (("a", None), TypeError, "real numbers"),
         ((0, 1j), TypeError, "real numbers"),
         ((0, np.ones(6, complex)), TypeError, "real numbers"),
-        ((object(), 1), TypeError, "real numbers"),
+        ((..., 1), TypeError, "real numbers"),
         (([0, None, 0, 0, 0, 0], 2), TypeError, "real numbers"),
         ((np.ma.masked_array(np.zeros(6), mask=True), 2), TypeError, "mask"),
         (([[0.0], [0.0, 1.0]], 2), ValueError, ""),

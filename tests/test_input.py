@@ -109,7 +109,7 @@ def test_sparse_responses_are_a_type_error(name, call, form):
 
 @pytest.mark.covering(1, whole="Problem.of")
 @x_calls
-@pytest.mark.parametrize("value", ["text", None, object(), {"a": 1}, {1.0, 2.0}, 1j], ids=repr)
+@pytest.mark.parametrize("value", ["text", None, ..., {"a": 1}, {1.0, 2.0}, 1j], ids=repr)
 def test_responses_that_are_no_array_are_a_type_error(name, call, value):
     if name == "like" and value is None:
         pytest.skip("None is the default")
