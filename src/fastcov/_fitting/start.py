@@ -133,8 +133,9 @@ class Start:
     @functools.cached_property
     def largest(self) -> float:
         """Largest eigenvalue of GᵀG, in scaled units. 7 products."""
-        base = base_bytes(*self.problem.shape, len(self.target))
-        room = math.inf if self.budget is None else self.budget - base
+        room = math.inf
+        if self.budget is not None:
+            room = self.budget - base_bytes(*self.problem.shape, len(self.target))
         return largest_eigenvalue(self.reading, self.norms, self.covariance, self.gram, room)
 
     @functools.cached_property
