@@ -23,6 +23,8 @@ def length(request, monkeypatch):
     monkeypatch.setattr(threading.Thread, "start", lambda self: (started.append(self), start(self))[1])
     yield request.param
     assert bool(started) == (request.param == "long")
+    for thread in started:  # it tells that its call has ended, and then ends
+        thread.join(10.0)
     assert not any(thread.is_alive() for thread in started)
 
 

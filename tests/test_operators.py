@@ -30,7 +30,7 @@ def check_atoms(operator, X, gains, center):
     assert operator.dtype == np.float64
     V, U = rng.standard_normal((N, 3)), rng.standard_normal((D * D, 3))  # U: matrices without symmetry
     within(operator.matvec(V[:, 0]), G @ V[:, 0], bound @ abs(V[:, 0]))
-    within(operator.matvec(V[:, :1]), G @ V[:, :1], bound @ abs(V[:, :1]))
+    within(operator @ V[:, :1], G @ V[:, :1], bound @ abs(V[:, :1]))
     within(operator.matmat(V), G @ V, bound @ abs(V))
     within(operator @ V, G @ V, bound @ abs(V))
     within(operator.rmatvec(U[:, 0]), G.T @ U[:, 0], bound.T @ abs(U[:, 0]))
