@@ -170,9 +170,9 @@ def fit(
     λ/λ_max of 0.1 and hundreds at 1e-4, and copies of X in float64 and float32 where it is in memory in
     another form; trust-region Newton steps of truncated conjugate gradients (Steihaug 1983), of the length at
     which the quartic along them is least. The loss is not convex: at small λ other starts may end in other
-    minima, of nearly the same loss. A relative ridge takes some 7 products with GᵀG, 4ND² flops each, or N²D
-    flops and 8N² bytes where N is at most D²/8 and 1448. Nuisance terms add little to any of these, and so do
-    pairs off the diagonal; other pairs cost "cholesky" N²D² / 2 flops in place of N²D.
+    minima, of nearly the same loss. A relative ridge takes some 30ND² flops, or N²D flops and 8N² bytes where
+    X is a float64 array in memory, N ≤ D²/8 and N ≤ 1448. Nuisance terms add little to any of these, and so
+    do pairs off the diagonal; other pairs cost "cholesky" N²D² / 2 flops in place of N²D.
 
     The linear fit can be trusted while it lowers the exact loss: compare `Fit.loss` with
     `Fit.loss_at_one`, as the printed table does. At small λ it overshoots, and the exact loss at

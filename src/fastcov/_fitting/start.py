@@ -132,7 +132,7 @@ class Start:
 
     @functools.cached_property
     def largest(self) -> float:
-        """Largest eigenvalue of GᵀG, in scaled units. 7 products."""
+        """Largest eigenvalue of GᵀG, in scaled units: see `largest_eigenvalue`."""
         room = math.inf
         if self.budget is not None:
             room = self.budget - base_bytes(*self.problem.shape, len(self.target))

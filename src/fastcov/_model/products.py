@@ -289,8 +289,8 @@ def largest_eigenvalue(
 ) -> float:  # fmt: skip
     """λ_max(GᵀG) by Lanczos, given the diagonal of GᵀG and the covariance. Some 30ND² flops.
 
-    With `gram`, which is GᵀG, products are with that matrix. Where it pays and `room` bytes are enough, it is
-    made for them.
+    With `gram`, which is GᵀG, each product takes 2N² flops. Where that pays and `room` bytes are enough, GᵀG
+    is made here, N²D flops, and dropped.
     """
     N, D = problem.shape
     if not diagonal.any():
