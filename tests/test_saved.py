@@ -60,6 +60,8 @@ def same(one, other, where="fit"):
     assert type(one) is type(other), where
     if dataclasses.is_dataclass(one):
         for field in dataclasses.fields(one):
+            if not field.metadata.get("saved", True):
+                continue
             same(getattr(one, field.name), getattr(other, field.name), f"{where}.{field.name}")
     elif isinstance(one, dict):
         assert list(one) == list(other), where

@@ -312,7 +312,7 @@ class Fit:
         >>> sim = fc.datasets.simulate(60, 12, rng=0)
         >>> fit = fc.fit(sim.X, responses=sim.Y, relative_ridge=0.1, method="exact")
         >>> found = fit.uncertainty(sim.Y, by="cells")
-        >>> found.se.shape, bool((found.lower < fit.gains).all())
+        >>> found.se.shape, bool((found.lower <= fit.gains).all())
         ((60,), True)
         """
         from .._uncertainty.estimate import estimate
