@@ -14,14 +14,15 @@ from ._inputs.container import FORMAT_VERSION, SUFFIXES, checksum, decoded, entr
 from ._inputs.text_tables import intact
 from ._results.cross_validation import CrossValidation, Nested, Scores
 from ._results.fit import Fit
+from ._results.noise_ceiling import NoiseCeiling
 from ._results.permutation_test import ChannelTest, PermutationTest
 from ._results.ridge_path import RidgePath
-from ._results.score import Moments
+from ._results.score import SCORES, Moments
 from ._version import __version__
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read what `save` of a Fit, RidgePath, CrossValidation or PermutationTest wrote to a file.
+    """Read what `save` of a Fit, RidgePath, CrossValidation, PermutationTest or NoiseCeiling wrote to a file.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    Fit, RidgePath, CrossValidation or PermutationTest
+    Fit, RidgePath, CrossValidation, PermutationTest or NoiseCeiling
         The object that was saved, equal bit by bit: arrays, names, stats, and the fits and studies in it.
 
     Raises
@@ -196,6 +197,13 @@ def _check_test(test: PermutationTest) -> None:
     _agree(wanted)
 
 
+def _check_ceiling(ceiling: NoiseCeiling) -> None:
+    if missing := set(SCORES) - set(ceiling.reliability):
+        raise ValueError(f"'reliability' lacks {sorted(missing)}")
+    n = np.size(ceiling.reliability[next(iter(SCORES))])
+    _agree({f"reliability.{name}": (np.shape(r), (n,)) for name, r in ceiling.reliability.items()})
+
+
 def _made(name: str, fields: dict[str, Any]) -> Any:
     """Make an object of a file, and check its shapes."""
     made = _CLASSES[name](**fields)
@@ -215,13 +223,18 @@ _CLASSES: dict[str, type[Any]] = {
     "Nested": Nested,
     "PermutationTest": PermutationTest,
     "ChannelTest": ChannelTest,
+    "NoiseCeiling": NoiseCeiling,
 }
 # Classes that a file may be of, by the name of its format; and the checks of each class, wherever it stands.
-_FORMATS = {f"fastcov.{name}": name for name in ("Fit", "RidgePath", "CrossValidation", "PermutationTest")}
-_KINDS = "Fit, RidgePath, CrossValidation or PermutationTest"
+_FORMATS = {
+    f"fastcov.{name}": name
+    for name in ("Fit", "RidgePath", "CrossValidation", "PermutationTest", "NoiseCeiling")
+}
+_KINDS = "Fit, RidgePath, CrossValidation, PermutationTest or NoiseCeiling"
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "Fit": _check_fit,
     "RidgePath": _check_path,
     "CrossValidation": _check_study,
     "PermutationTest": _check_test,
+    "NoiseCeiling": _check_ceiling,
 }

@@ -7,18 +7,34 @@ from typing import Any
 
 import numpy as np
 
-from .._inputs.labels import without_names
+from .._inputs.labels import trial_axis, without_names
 from .._inputs.validation import check_array, check_form
 from .dask_arrays import dask_array, opened
 from .rows import Array, Rows
 from .stored import Stored, is_stored
 
 
+def over_trials(
+    name: str, X: Any, nan_policy: str = "raise", *, center: bool = True, rows: str | None = None
+) -> Any:
+    """X as `_inputs.trials.reduced` has it: itself, unless it has trials or may have missing values."""
+    if nan_policy == "raise" and trial_axis(X) is None:
+        return X
+    from .._inputs.trials import reduced  # few need it
+
+    return reduced(name, X, nan_policy, center=center, rows=rows)
+
+
 def check_responses(name: str, X: Any) -> Array | Rows:
-    """X as an array with two axes, in memory or outside it. Its values are not checked."""
+    """X as an array with two axes, in memory or outside it. Its values are not checked.
+
+    Responses in trials, with three axes, are averaged.
+    """
     forms = ("channels", "conditions")
-    if type(X) is np.ndarray:
+    if type(X) is np.ndarray and X.ndim != 3:
         return check_array(name, X, forms)
+    if trial_axis(X) is not None:
+        return check_array(name, over_trials(name, X).values, forms)
     X = without_names(X)
     if isinstance(X, (str, bytes, os.PathLike)):
         raise TypeError(
