@@ -32,7 +32,8 @@ OF_LAYERS = [
 NO_DATA = {
     "Applied", "ChannelTest", "ChosenRidge", "ConvergenceWarning", "Contributions", "CrossValidation",
     "Explanation", "Fit", "LabelWarning", "MissingValuesWarning", "NoiseCeiling", "OvershootWarning",
-    "PermutationTest", "Plan", "Progress", "RidgePath", "SingleGainLosses", "Verdict", "threads", "plot", "__version__", "datasets.Simulation",
+    "PermutationTest", "Plan", "Progress", "RidgePath",
+    "SingleGainLosses", "Verdict", "threads", "plot", "__version__", "datasets.Simulation",
     "quadratic_forms.Gradients",
 }  # fmt: skip
 

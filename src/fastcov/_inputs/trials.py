@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .._compute import blas
 from .labels import Axis, Labelled, Labels, kind_of, order_of, outside, trial_axis
-from .validation import check_choice, check_form, check_unmasked, nonfinite, require_memory
+from .validation import check_array, check_choice, check_form, check_unmasked, nonfinite, require_memory
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -70,6 +70,8 @@ class Stack:
                 f"Argument '{name}' must have two axes (channels, conditions) where it is a dask array, not "
                 f"trials: pass {name}.mean(axis=0)."
             )
+        if not isinstance(getattr(values, "dtype", None), np.dtype):
+            values = check_array(name, values, AXES)
         check_form(name, values, AXES)
         return cls(name, values, labels)
 

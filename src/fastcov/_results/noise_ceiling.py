@@ -31,8 +31,8 @@ class NoiseCeiling:
     """The best score that a prediction can be expected to reach; prints itself as a table.
 
     Y is split into two random halves, again and again. r says how far the covariances of the two halves
-    agree, as each score defines it. r_full is the r that two recordings of the size of Y would have. `ceiling`
-    is √r_full for a correlation and r_full for an R²; see `noise_ceiling`.
+    agree, as each score defines it. r_full is the r that two recordings of the size of Y would have.
+    `ceiling` is √r_full for a correlation and r_full for an R²; see `noise_ceiling`.
 
     Attributes
     ----------

@@ -113,8 +113,8 @@ def noise_ceiling(
 
     r is the mean over splits. With an odd number n of cells or trials, one is left out of each split, and
     r_full = k r / (1 + (k − 1) r) with k = n / ⌊n/2⌋. The ceiling is one in expectation: by chance a score
-    may be higher. By "trials" the variances of S contain those of noise, which are alike in both halves and so
-    count as predictable: for ``r2``, ``r2-diagonal`` and ``cosine`` take "cells".
+    may be higher. By "trials" the variances of S contain those of noise, which are alike in both halves and
+    so count as predictable: for ``r2``, ``r2-diagonal`` and ``cosine`` take "cells".
 
     It takes n_splits · MD² flops by cells; by trials n_splits (4TMD + 2MD²). It needs a copy of Y in float64,
     and some 20 matrices for each of a few splits at a time.
