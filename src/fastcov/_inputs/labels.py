@@ -194,8 +194,9 @@ def _unique(name: str, axis: str, names: Axis | None) -> Axis | None:
         remedy = "rename them, or pass an array without names"
         if axis == "condition":
             remedy += (
-                f". If columns are trials of one condition, average them ({name}.T.groupby(level=0).mean().T), "
-                "or pass trials=labels to cross_validate or permutation_test"
+                ". If columns are trials of one condition, average them "
+                f"({name}.T.groupby(level=0).mean().T), or pass trials=labels to cross_validate or "
+                "permutation_test"
             )
         raise ValueError(
             f"Argument '{name}' must name each {axis} once, not {_some(twice)} more than once: {remedy}."

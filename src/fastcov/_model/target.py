@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 
 # How trials become a target.
 TRIALS = ("mean", "cross")
+# Why X may not have channels without a response to some condition.
+ALL_NEEDED = "gains need all responses of a channel"
 
 
 @overload
@@ -71,7 +73,7 @@ def covariance(
     so that a large common offset costs no digits. For float32 X, products within a block of rows are summed
     in float32, and the result is accurate to some 1e-6 of the largest entry.
     """
-    needed = None if gains is None else "gains need all responses of a channel"
+    needed = None if gains is None else ALL_NEEDED
     problem = Problem.of(
         over_trials("X", X, nan_policy, center=center, rows=needed), gains=gains, center=center
     )
