@@ -336,7 +336,7 @@ def test_given_folds_must_keep_conditions_together():
     agree = [0, 1, 0, 0, 1, 0, 1, 1, 1]
     assert whole(make_folds(agree, 1, 9, random, MEMBERS), LABELS)
     with pytest.raises(
-        ValueError, match="'folds' must keep the trials of a condition together.*columns 0, 2"
+        ValueError, match=r"'folds' must keep the trials of a condition together.*columns 0, 2"
     ):
         make_folds([0, 1, 1, 0, 1, 0, 1, 1, 1], 1, 9, random, MEMBERS)
     with pytest.raises(ValueError, match=r"train on at least 2 conditions in each fold, not on trials of 1"):
