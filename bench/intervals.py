@@ -33,24 +33,38 @@ BOOTSTRAPS = 300
 class Setting:
     """A simulation and a fit of it."""
 
-    name: str
-    simulation: dict[str, object]
+    realistic: bool
+    cells: int
     method: str
     relative_ridge: float
+
+    @property
+    def name(self) -> str:
+        shape = "realistic, (148, 48)" if self.realistic else "default, (60, 20)"
+        return f"{shape}, {self.cells} cells, {self.method}, {self.relative_ridge:g}"
+
+    def simulation(self) -> fc.datasets.Simulation:
+        """The truth."""
+        shape = (148, 48) if self.realistic else (60, 20)
+        return fc.datasets.simulate(*shape, rng=0, realistic=self.realistic)
+
+    def cells_of(self, sim: fc.datasets.Simulation, *seed: int) -> np.ndarray:
+        """A draw of its cells."""
+        return sim.fresh_cells(seed, n_cells=self.cells)
 
     def fit(self, X: np.ndarray, **target: object) -> fc.Fit:
         """The fit of a target, or of responses."""
         return fc.fit(X, **target, method=self.method, relative_ridge=self.relative_ridge)
 
 
-EASY = {"n_channels": 60, "n_conditions": 20}
-HARD = {"n_channels": 148, "n_conditions": 48, "realistic": True}
+# As many cells as recordings have; and, in the last two, few of them, of which few make most of the target.
 SETTINGS = [
-    Setting("default, (60, 20), linear, 0.1", EASY, "linear", 0.1),
-    Setting("default, (60, 20), exact, 0.1", EASY, "exact", 0.1),
-    Setting("realistic, (148, 48), exact, 0.1", HARD, "exact", 0.1),
-    Setting("realistic, (148, 48), exact, 0.01", HARD, "exact", 0.01),
-    Setting("realistic, (148, 48), 642 cells, exact, 0.01", HARD | {"n_cells": 642}, "exact", 0.01),
+    Setting(False, 300, "linear", 0.1),
+    Setting(False, 300, "exact", 0.1),
+    Setting(True, 642, "exact", 0.1),
+    Setting(True, 642, "exact", 0.01),
+    Setting(False, 60, "exact", 0.1),
+    Setting(True, 109, "exact", 0.01),
 ]
 COLUMNS = (
     "simulation, method, λ/λ_max", "expected gain held", "single channels, 5 % to 95 %", "error / spread",
@@ -63,14 +77,14 @@ def draws(sim: fc.datasets.Simulation, setting: Setting, n: int) -> np.ndarray:
     found = []
     for start in range(0, n, BATCH):
         seeds = range(start, min(start + BATCH, n))
-        S = np.stack([fc.target_covariance(sim.fresh_cells([1, seed]), like=sim.X) for seed in seeds])
+        S = np.stack([fc.target_covariance(setting.cells_of(sim, 1, seed), like=sim.X) for seed in seeds])
         found.append(setting.fit(sim.X, S=S).gains)
     return np.concatenate(found)
 
 
 def row(setting: Setting, sets: int, n: int) -> str:
     """The measured row of a setting."""
-    sim = fc.datasets.simulate(**setting.simulation, rng=0)
+    sim = setting.simulation()
     live = sim.X.any(axis=1)
     scale = np.trace(fc.covariance(sim.X)) / np.trace(fc.covariance(sim.X, gains=sim.gains))
     true = np.sqrt(scale) * sim.gains[live]
@@ -78,7 +92,7 @@ def row(setting: Setting, sets: int, n: int) -> str:
     expected, spread = gains.mean(axis=0), gains.std(axis=0, ddof=1)
     held, held_true, resolved, errors, ratios = [], [], [], [], []
     for seed in range(sets):
-        Y = sim.fresh_cells([2, seed])
+        Y = setting.cells_of(sim, 2, seed)
         fit = setting.fit(sim.X, responses=Y)
         found = fit.uncertainty(Y, by="cells", level=LEVEL)
         lower, upper = found.lower[live], found.upper[live]
