@@ -15,9 +15,10 @@ from ._inputs.text_tables import intact
 from ._results.channel_table import COLUMNS, ChannelTable
 from ._results.cross_validation import CrossValidation, Nested, Scores
 from ._results.fit import Fit
+from ._results.noise_ceiling import NoiseCeiling
 from ._results.permutation_test import ChannelTest, PermutationTest
 from ._results.ridge_path import RidgePath
-from ._results.score import Moments
+from ._results.score import SCORES, Moments
 from ._results.uncertainty import Uncertainty
 from ._version import __version__
 
@@ -32,7 +33,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    Fit, RidgePath, CrossValidation, PermutationTest, Uncertainty or ChannelTable
+    Fit, RidgePath, CrossValidation, PermutationTest, NoiseCeiling, Uncertainty or ChannelTable
         The object that was saved, equal bit by bit: arrays, names, stats, and the fits and studies in it.
 
     Raises
@@ -79,7 +80,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     form = None if entries is None else text(entries.get("format"))
     if entries is None or form is None or not form.startswith("fastcov."):
         raise ValueError(
-            f"Argument 'path' must be a file that save of a {_KINDS} wrote, and {str(file)!r} is none: fit "
+            f"Argument 'path' must be a file that save of a result wrote, and {str(file)!r} is none: fit "
             "again and save the fit."
         )
     with intact(file, "path"):
@@ -87,7 +88,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         writer = text(entries.get("version")) or "unknown"
     if form not in _FORMATS:
         raise ValueError(
-            f"Argument 'path' must hold a {_KINDS}, and {str(file)!r} is of class "
+            f"Argument 'path' must hold a result, and {str(file)!r} is of class "
             f"{form.removeprefix('fastcov.')}, of fastcov {writer}: upgrade fastcov to that."
         )
     if version > FORMAT_VERSION:
@@ -215,6 +216,13 @@ def _check_table(table: ChannelTable) -> None:
     _agree({name: (np.shape(getattr(table, name)), (len(table),)) for name in names})
 
 
+def _check_ceiling(ceiling: NoiseCeiling) -> None:
+    if missing := set(SCORES) - set(ceiling.reliability):
+        raise ValueError(f"'reliability' lacks {sorted(missing)}")
+    n = np.size(ceiling.reliability[next(iter(SCORES))])
+    _agree({f"reliability.{name}": (np.shape(r), (n,)) for name, r in ceiling.reliability.items()})
+
+
 def _made(name: str, fields: dict[str, Any]) -> Any:
     """Make an object of a file, and check its shapes."""
     made = _CLASSES[name](**fields)
@@ -234,18 +242,20 @@ _CLASSES: dict[str, type[Any]] = {
     "Nested": Nested,
     "PermutationTest": PermutationTest,
     "ChannelTest": ChannelTest,
+    "NoiseCeiling": NoiseCeiling,
     "Uncertainty": Uncertainty,
     "ChannelTable": ChannelTable,
 }
-# Classes that a file may be of, by the name of its format; and the checks of each class, wherever it stands.
-_SAVED = ("Fit", "RidgePath", "CrossValidation", "PermutationTest", "Uncertainty", "ChannelTable")
-_FORMATS = {f"fastcov.{name}": name for name in _SAVED}
-_KINDS = f"{', '.join(_SAVED[:-1])} or {_SAVED[-1]}"
+# Classes that are part of others only; a file may be of any other class, by the name of its format.
+_PARTS = {"Scores", "Moments", "Nested", "ChannelTest"}
+_FORMATS = {f"fastcov.{name}": name for name in _CLASSES if name not in _PARTS}
+# Checks of each class, wherever it stands.
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "Fit": _check_fit,
     "RidgePath": _check_path,
     "CrossValidation": _check_study,
     "PermutationTest": _check_test,
+    "NoiseCeiling": _check_ceiling,
     "Uncertainty": _check_uncertainty,
     "ChannelTable": _check_table,
 }

@@ -17,12 +17,14 @@ from .._fitting.methods import METHODS
 from .._fitting.settings import Settings
 from .._inputs.labels import outside
 from .._inputs.validation import check_generator, check_whole, require_memory
+from .._model.target import ALL_NEEDED
 from .._results import evidence
 from .._results.cross_validation import CrossValidation
 from .._results.permutation_test import ChannelTest, PermutationTest
 from .._results.score import FINE, SCORE, SCORES
-from .._rows.responses import check_responses
+from .._rows.responses import check_responses, over_trials
 from .cross_validation import run_study
+from .trial_columns import unrepeated
 
 Array = NDArray[np.float64]
 
@@ -42,6 +44,7 @@ def permutation_test(
     rng: Any = 0,
     groups: Any = None,
     permute: str = "conditions",
+    trials: Any = None,
     score: str = SCORE,
     ridges: ArrayLike | None = None,
     relative_ridges: ArrayLike | None = None,
@@ -56,6 +59,7 @@ def permutation_test(
     bounds: Any = None,
     tol: float | None = None,
     max_iterations: int = 1000,
+    nan_policy: str = "raise",
     memory_budget: float | None = None,
     callback: Callable[[Progress], object] | None = None,
 ) -> PermutationTest:
@@ -82,8 +86,11 @@ def permutation_test(
     rng : default 0
         Draws folds and shuffles.
     groups, permute
-        As for `cross_validate`: what may be exchanged. Keep trials of one stimulus together, with "groups"
-        and in `folds`. If classes of stimuli are known to differ, permute "within" them.
+        As for `cross_validate`: what may be exchanged. If classes of stimuli are known to differ, permute
+        "within" them.
+    trials : sequence of D labels, optional
+        As for `cross_validate`: the condition of each column, if columns are single trials, which folds and
+        shuffles then keep together.
     score : str, default "cross-pearson"
         The score that `p` refers to.
     ridges, relative_ridges : array_like, shape (L,)
@@ -92,7 +99,7 @@ def permutation_test(
         As for `cross_validate`, with one method.
     channels : bool, default True
         Whether to test the gain of each channel too, by K + 1 fits of all conditions.
-    solver, center, bounds, tol, max_iterations, memory_budget, callback
+    solver, center, bounds, tol, max_iterations, nan_policy, memory_budget, callback
         As for `fit`.
 
     Returns
@@ -134,16 +141,17 @@ def permutation_test(
         )
     if ridges is None and relative_ridges is None:
         relative_ridges = RIDGES
+    X = over_trials("X", unrepeated("X", X, trials), nan_policy, rows=ALL_NEEDED)
     if channels:
         N = check_responses("X", X).shape[0]
         require_memory(24 * N * (K + 1), f"Gains of {N} channels in {K + 1} orders", "pass channels=False")
     random = check_generator(rng)
     cv, study, orders = run_study(
         X, Y, S=S, ridges=ridges, relative_ridges=relative_ridges, folds=folds, method=method,
-        repeats=repeats, rng=random, score=score, shuffles=K, groups=groups, permute=permute, nested=False,
-        nuisance=nuisance, pairs=pairs, refit="best", solver=solver, center=center, bounds=bounds, tol=tol,
-        max_iterations=max_iterations, memory_budget=memory_budget, callback=callback,
-        level=evidence.LEVEL,
+        repeats=repeats, rng=random, score=score, shuffles=K, groups=groups, permute=permute, trials=trials,
+        nested=False, nuisance=nuisance, pairs=pairs, refit="best", solver=solver, center=center,
+        bounds=bounds, tol=tol, max_iterations=max_iterations, nan_policy=nan_policy,
+        memory_budget=memory_budget, callback=callback, level=evidence.LEVEL,
     )  # fmt: skip
     observed, null = evidence.maxima(cv, method, score)
     names = tuple(cv.baselines)
