@@ -193,6 +193,8 @@ def _check_test(test: PermutationTest) -> None:
         for name in ("gains", "mean", "deviation", "p", "q"):
             wanted[f"channels.{name}"] = np.shape(getattr(test.channels, name)), (N,)
         wanted["channels.correlation"] = np.shape(test.channels.correlation), (K,)
+        if test.channels.largest is not None:
+            wanted["channels.largest"] = np.shape(test.channels.largest), (N,)
     _agree(wanted)
 
 

@@ -42,7 +42,7 @@ class Prediction:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Study:
+class HeldOut:
     """Data that all folds share. Covariances are in units in which that of X is near one."""
 
     given: Problem
@@ -68,7 +68,7 @@ class Study:
         metric: Metric | None,
         ridges: list[float],
         relative: bool,
-    ) -> Study:
+    ) -> HeldOut:
         exact = given.astype(np.float64)
         fits = given.rows.in_memory and 8 * given.X.size <= KEPT_BYTES
         if fits and exact.exponent == 0 and not exact.ready(given.X):
@@ -200,7 +200,7 @@ class Study:
 class Fold:
     """One split, with the target in the study's units and its conditions in a given order."""
 
-    study: Study
+    study: HeldOut
     split: Split
     order: Order
     scale: float
