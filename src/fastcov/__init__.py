@@ -29,6 +29,7 @@ _NAMES = {
     "Applied": "_results.applied",
     "AtomOperator": "_model.operators",
     "ConvergenceWarning": "_fitting.certificate",
+    "ChannelTable": "_results.channel_table",
     "ChannelTest": "_results.permutation_test",
     "ChosenRidge": "_results.chosen_ridge",
     "Contributions": "_explaining.contributions",
@@ -43,6 +44,7 @@ _NAMES = {
     "Progress": "_compute.progress",
     "RidgePath": "_results.ridge_path",
     "SingleGainLosses": "_exact_loss.single_gains",
+    "Uncertainty": "_results.uncertainty",
     "Verdict": "_results.evidence",
     "atom_norms": "_model.operators",
     "covariance": "_model.target",
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
     from ._model.target import covariance as covariance
     from ._model.target import target_covariance as target_covariance
     from ._results.applied import Applied as Applied
+    from ._results.channel_table import ChannelTable as ChannelTable
     from ._results.chosen_ridge import ChosenRidge as ChosenRidge
     from ._results.cross_validation import CrossValidation as CrossValidation
     from ._results.evidence import Verdict as Verdict
@@ -100,6 +103,7 @@ if TYPE_CHECKING:
     from ._results.permutation_test import ChannelTest as ChannelTest
     from ._results.permutation_test import PermutationTest as PermutationTest
     from ._results.ridge_path import RidgePath as RidgePath
+    from ._results.uncertainty import Uncertainty as Uncertainty
     from ._solvers import Plan as Plan
     from ._solvers import plan as plan
     from ._studies.cross_validation import cross_validate as cross_validate

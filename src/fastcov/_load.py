@@ -12,16 +12,18 @@ import numpy as np
 
 from ._inputs.container import FORMAT_VERSION, SUFFIXES, checksum, decoded, entry, read_entries, text
 from ._inputs.text_tables import intact
+from ._results.channel_table import COLUMNS, ChannelTable
 from ._results.cross_validation import CrossValidation, Nested, Scores
 from ._results.fit import Fit
 from ._results.permutation_test import ChannelTest, PermutationTest
 from ._results.ridge_path import RidgePath
 from ._results.score import Moments
+from ._results.uncertainty import Uncertainty
 from ._version import __version__
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Read what `save` of a Fit, RidgePath, CrossValidation or PermutationTest wrote to a file.
+    """Read what `save` of a result wrote to a file.
 
     Parameters
     ----------
@@ -30,7 +32,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    Fit, RidgePath, CrossValidation or PermutationTest
+    Fit, RidgePath, CrossValidation, PermutationTest, Uncertainty or ChannelTable
         The object that was saved, equal bit by bit: arrays, names, stats, and the fits and studies in it.
 
     Raises
@@ -198,6 +200,23 @@ def _check_test(test: PermutationTest) -> None:
     _agree(wanted)
 
 
+def _check_uncertainty(found: Uncertainty) -> None:
+    shape, n = found.gains.shape, len(found.places)
+    wanted = {name: (getattr(found, name).shape, shape) for name in ("se", "lower", "upper", "resolution")}
+    wanted["gains"] = shape[-1:], (n,)
+    wanted["held"] = found.held.shape, shape
+    if found.draws is not None:
+        wanted["draws"] = found.draws.shape[1:], shape
+    if found.channels is not None:
+        wanted["channels"] = (len(found.channels),), (n,)
+    _agree(wanted)
+
+
+def _check_table(table: ChannelTable) -> None:
+    names = (*COLUMNS, "changed")
+    _agree({name: (np.shape(getattr(table, name)), (len(table),)) for name in names})
+
+
 def _made(name: str, fields: dict[str, Any]) -> Any:
     """Make an object of a file, and check its shapes."""
     made = _CLASSES[name](**fields)
@@ -217,13 +236,18 @@ _CLASSES: dict[str, type[Any]] = {
     "Nested": Nested,
     "PermutationTest": PermutationTest,
     "ChannelTest": ChannelTest,
+    "Uncertainty": Uncertainty,
+    "ChannelTable": ChannelTable,
 }
 # Classes that a file may be of, by the name of its format; and the checks of each class, wherever it stands.
-_FORMATS = {f"fastcov.{name}": name for name in ("Fit", "RidgePath", "CrossValidation", "PermutationTest")}
-_KINDS = "Fit, RidgePath, CrossValidation or PermutationTest"
+_SAVED = ("Fit", "RidgePath", "CrossValidation", "PermutationTest", "Uncertainty", "ChannelTable")
+_FORMATS = {f"fastcov.{name}": name for name in _SAVED}
+_KINDS = f"{', '.join(_SAVED[:-1])} or {_SAVED[-1]}"
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "Fit": _check_fit,
     "RidgePath": _check_path,
     "CrossValidation": _check_study,
     "PermutationTest": _check_test,
+    "Uncertainty": _check_uncertainty,
+    "ChannelTable": _check_table,
 }

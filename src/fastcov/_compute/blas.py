@@ -100,7 +100,7 @@ def tall_products(A: Array, parts: int) -> list[Array]:
     return outs
 
 
-def cholesky(A: Array, watch: Callable[[float], None] | None = None) -> int:
+def cholesky(A: Array, watch: Callable[[float], object] | None = None) -> int:
     """Overwrite the lower triangle of A with its Cholesky factor. n³/3 flops.
 
     `watch` is told the share that is done.

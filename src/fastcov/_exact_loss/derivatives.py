@@ -44,9 +44,7 @@ class Derivatives:
 
 def derivatives(problem: Problem, target: Array, penalty: Penalty, gains: Array) -> Derivatives:
     """The loss and its derivatives. `problem` is at gains of one, in float64. Some 4ND² flops per target."""
-    metric, (N, D) = problem.metric, problem.shape
-    short = N * D * D < COMPILED and problem.ready(problem.X)  # then sums over parts of rows are small, too
-    if short and (metric is None or metric.weights is None):
+    if _short(problem):
         parts = list(_together(problem, target, penalty, gains))
     else:
         parts = [_alone(problem, S, penalty, z) for S, z in zip(target, gains, strict=True)]
@@ -83,8 +81,38 @@ def _alone(problem: Problem, S: Array, penalty: Penalty, z: Array) -> Derivative
     )  # fmt: skip
 
 
-def _together(problem: Problem, target: Array, penalty: Penalty, gains: Array) -> Iterator[Derivatives]:
-    (N, D), metric, s, X = problem.shape, problem.metric, share(problem), problem.X
+def values_and_gradients(
+    problem: Problem, target: Array, penalty: Penalty, gains: Array
+) -> tuple[Array, Array]:
+    """The loss (T,) and its gradient (T, N) alone, for minimisers. Some 4ND² flops for each target."""
+    if not _short(problem):
+        points = [
+            Objective(problem, S, penalty, np.zeros_like(S), z, None, compiled=False).at(z)
+            for S, z in zip(target, gains, strict=True)
+        ]
+        return np.array([p.value for p in points]), np.stack([p.gradient for p in points])
+    value, gradient = np.empty(len(gains)), np.empty(gains.shape)
+    for some, _, _, image, sums in _passes(problem, target, gains):
+        delta = gains[some] - 1.0
+        pull = penalty.products(delta)
+        np.multiply(sums[:, XWY], 2.0, out=gradient[some])
+        gradient[some] += pull
+        value[some] = 0.5 * (np.square(image).sum(axis=(1, 2)) + (pull * delta).sum(axis=1))
+    return value, gradient
+
+
+def _short(problem: Problem) -> bool:
+    """Whether the passes for many targets are made together: then sums over parts of rows are small, too."""
+    (N, D), metric = problem.shape, problem.metric
+    fine = metric is None or metric.weights is None
+    return fine and N * D * D < COMPILED and problem.ready(problem.X)
+
+
+def _passes(
+    problem: Problem, target: Array, gains: Array
+) -> Iterator[tuple[slice, Array, Array, Array, Array]]:
+    """For groups of targets: which, C and E = C − S (T, D, D), R E, and the sums by row (T, SUMS, N)."""
+    (N, D), metric, X = problem.shape, problem.metric, problem.X
     assert isinstance(X, np.ndarray)
     chunks = max(1, N // ROWS)
     group = max(1, TOGETHER_BYTES // (8 * (chunks * D * D + SUMS * N)))
@@ -100,6 +128,14 @@ def _together(problem: Problem, target: Array, penalty: Penalty, gains: Array) -
             W = np.ascontiguousarray(image if metric is None else metric.weighed(image))
             sums = np.empty((T, SUMS, N))
             derivative_kernels.sums_by_row(X, Z, means, W, sums, size=size)
+        yield some, C, error, image, sums
+
+
+def _together(problem: Problem, target: Array, penalty: Penalty, gains: Array) -> Iterator[Derivatives]:
+    N, metric, s = problem.shape[0], problem.metric, share(problem)
+    for some, C, error, image, sums in _passes(problem, target, gains):
+        Z, S = gains[some], target[some]
+        T = len(Z)
         xx, xy, yy = sums[:, XX], sums[:, XY], sums[:, YY]
         norms, skew, square = xx * yy + xy * xy, xx * xy, xx * xx
         norms *= 2.0

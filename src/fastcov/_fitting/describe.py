@@ -13,6 +13,7 @@ from .._compute import blas
 from .._inputs.labels import Labels
 from .._model.problem import BLOCK_BYTES, Problem
 from .._results.fit import STACKED, Fit
+from .._results.kept import Kept
 from .._results.overshoot import beyond, sizes
 from .._results.ridge_path import LazyFits
 from .settings import Outcome
@@ -75,6 +76,7 @@ def fits_of(
         "conditions": labels.conditions,
         "_target": problem.unscaled(target, y=2)[shown],
         "_covariance_at_one": problem.unscaled(start.covariance, y=2),
+        "_kept": Kept(start.given),
     }
     residual = np.array([each.residual for each in outcomes])
     units = dataclasses.replace(problem.plain, X=np.empty((0, 0)))  # a fit keeps the units, not X

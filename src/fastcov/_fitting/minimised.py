@@ -84,6 +84,7 @@ def minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -
     if settings.n_starts > 1:
         losses = np.array([[m.value for m in found] for found in zip(*tried, strict=True)])
         stats["losses"] = start.problem.unscaled(losses, y=4)
+        stats["gains_of_starts"] = np.stack([[m.gains for m in found] for found in zip(*tried, strict=True)])
     gains = np.stack([m.gains for m in best])
     stats |= at_bounds(bounds, gains)
     statuses = [m.status for m in best]
@@ -97,14 +98,14 @@ def minimised(start: Start, ridge: Ridge, settings: Settings, *, linear: bool) -
         return Outcome(gains, gains - 1.0, verdict.residual, verdict.status, stats, verdict.warning)
     there = derivatives(problem, start.target, ridge.penalty, gains)
     verdict = stationarity(there.gradient, there.rounding, gains, bounds, statuses, goals, scale)
-    stats["lower_elsewhere"] = _lower_elsewhere(there, gains, bounds)
+    stats["lower_elsewhere"] = lower_along_axes(there, gains, bounds)
     return Outcome(
         gains, gains - 1.0, verdict.residual, verdict.status, stats, verdict.warning, there.covariance,
         quartics=there.quartics,
     )  # fmt: skip
 
 
-def _lower_elsewhere(there: Derivatives, gains: Array, bounds: Bounds | None) -> NDArray[np.intp]:
+def lower_along_axes(there: Derivatives, gains: Array, bounds: Bounds | None) -> NDArray[np.intp]:
     """Count the gains that alone would lower the loss of each target by twice the worth of a step (T,)."""
     infinite, drops = np.full(gains.shape[1], np.inf), np.empty(gains.shape[1])
     lower, upper = (-infinite, infinite) if bounds is None else (bounds.lower, bounds.upper)
@@ -116,7 +117,10 @@ def _lower_elsewhere(there: Derivatives, gains: Array, bounds: Bounds | None) ->
 
 
 def at_bounds(bounds: Bounds | None, gains: Array) -> dict[str, Any]:
-    return {} if bounds is None else {"at_bounds": bounds.at(gains).sum(axis=1)}
+    """The bounds, and how many gains of each target are at one."""
+    if bounds is None:
+        return {}
+    return {"at_bounds": bounds.at(gains).sum(axis=1), "bounds": (bounds.lower, bounds.upper)}
 
 
 def _require(start: Start, budget: float | None) -> None:

@@ -64,7 +64,11 @@ def _encoded(value: Any, place: str, arrays: dict[str, Array]) -> Any:
     """A value as JSON can hold it; NumPy arrays and scalars go to `arrays`."""
     name = type(value).__name__
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+        fields = {
+            f.name: getattr(value, f.name)
+            for f in dataclasses.fields(value)
+            if f.init and f.metadata.get("saved", True)
+        }
         return {
             "class": name,
             "fields": {k: _encoded(v, _join(place, k.lstrip("_")), arrays) for k, v in fields.items()},

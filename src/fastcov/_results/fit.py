@@ -6,11 +6,13 @@ import dataclasses
 import os
 import pathlib
 import textwrap
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._compute.progress import Progress
 from .._exact_loss.single_gains import SingleGainLosses
 from .._inputs.container import save
 from .._model.metric import nuisance_matrix
@@ -19,13 +21,14 @@ from .frames import fit_dataset, fit_frame
 from .html import html_table
 from .overshoot import remedy
 from .single_gains import losses_of
+from .uncertainty import Uncertainty
 
 Array = NDArray[np.float64]
 
 # If the traces of target and input differ by more than this factor, the cause is units, not gains.
 COMPARABLE = 10.0
 # Stats of an outcome that hold one value for each target.
-STACKED = ("step", "losses", "at_bounds", "lower_elsewhere")
+STACKED = ("step", "losses", "gains_of_starts", "at_bounds", "lower_elsewhere")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -69,11 +72,12 @@ class Fit:
         How the fit was computed: shape, dtype, seconds, solver and the reason for it, and the solver's own
         counts, such as rank, iterations and products with the curvature. Also ``r2_at_one``, R² at gains of
         one; ``trace_ratio``, the trace of the target over that of X's covariance; ``step``, the step length
-        of a line search; ``at_bounds``, how many gains are at a bound; ``pairs``, which pairs count;
-        ``nuisance_at_one``, β and γ at gains of one; ``cv``, the `CrossValidation` behind ``ridge="cv"``;
-        ``target_scale``, the scale c of a target given as responses (see `target_covariance`). For an exact
-        fit, ``losses``, the final loss from each of several starts; ``escapes``, how often a gain moved to a
-        lower minimum along its own axis; ``lower_elsewhere``, how many gains still have such a minimum.
+        of a line search; ``bounds``, and ``at_bounds``, how many gains are at one; ``pairs``, which pairs
+        count; ``nuisance_at_one``, β and γ at gains of one; ``cv``, the `CrossValidation` behind
+        ``ridge="cv"``; ``target_scale``, the scale c of a target given as responses (see
+        `target_covariance`). For an exact fit, ``losses`` and ``gains_of_starts``, where each of several
+        starts ended; ``escapes``, how often a gain moved to a lower minimum along its own axis;
+        ``lower_elsewhere``, how many gains still have such a minimum.
     channels, conditions : tuple or None
         Names of the N channels and D conditions, if X has them. If X has no names of conditions, those of
         the target.
@@ -100,6 +104,7 @@ class Fit:
     _covariance_at_one: Array
     nuisance: dict[str, Any] = dataclasses.field(default_factory=dict)
     _single_gains: Array | None = None
+    _kept: Any = dataclasses.field(default=None, metadata={"saved": False})
 
     @property
     def gains(self) -> Array:
@@ -212,6 +217,110 @@ class Fit:
         (True, True)
         """
         return losses_of(self, X)
+
+    def uncertainty(
+        self,
+        Y: Any = None,
+        by: str = "cells",
+        *,
+        X: ArrayLike | None = None,
+        channels: Any = None,
+        level: float = 0.95,
+        n_boot: int = 0,
+        rng: Any = 0,
+        memory_budget: float | None = None,
+        callback: Callable[[Progress], object] | None = None,
+    ) -> Uncertainty:
+        """Standard errors and intervals of the gains, and how far the data determine each gain.
+
+        The infinitesimal jackknife asks how the gains z would move if each cell of Y, or each condition,
+        counted a little more. One factorisation of H, the Hessian of the loss at z, answers for all gains.
+        With E = C(z) − S, x̃_i a row of X less the mean over channels, and ỹ_i that of diag(z) X,
+
+            H = 2 (XXᵀ ∘ ỸỸᵀ + XỸᵀ ∘ ỸXᵀ) + 2 (X E Xᵀ) ∘ J + λI                      exact
+            H = GᵀG + λI                                                               linear
+
+        Let u_m be the derivative of −∇L with respect to the weight of cell (or condition) m. The influence of
+        m on the gains is f_m = H⁻¹ u_m, and SE_i² = M/(M − 1) (Σ_m f_im² − (Σ_m f_im)²/M) for M cells or
+        conditions. A condition's weight counts in every pair that has it. The intervals are z ± t SE, with
+        the quantile t of Student's distribution with M − 1 degrees of freedom.
+
+        The resolution of a gain is 1 − λ(H⁻¹)_ii: near 1 the data determine the gain, near 0 the ridge does.
+        A ridge shrinks gains towards one, so an interval tells where this *shrunken* gain would be with
+        other cells, not where the gain without a ridge is. Read it so, above all where the resolution is low.
+
+        Parameters
+        ----------
+        Y : array_like, shape (M, D), optional
+            Responses of the other population, of which the target of the fit is the covariance. Needed for
+            "cells". Conditions with names are aligned. For a fit of T targets, a list of T of them.
+        by : {"cells", "conditions", "both"}
+            What might have been otherwise: the cells of Y, the conditions, or both independently. Fits of all
+            three refer to the channels of X that were recorded.
+        X : array_like, shape (N, D), optional
+            The fitted responses. A fit keeps X up to 64 MB, and refers to a larger array as long as it is
+            elsewhere in memory; a fit that was loaded needs X.
+        channels : sequence of names or indices, optional
+            Some channels only. Where N x N matrices do not fit the memory, this is the way: each channel
+            then takes a linear system, solved by conjugate gradients.
+        level : float, default 0.95
+            Coverage of the intervals.
+        n_boot : int, default 0
+            Draw so many bootstraps in place of the jackknife: cells, conditions or both are drawn with
+            replacement, and the gains are fitted again, each from the fitted gains. Errors are then standard
+            deviations over the draws, and intervals are percentiles. It works for every method.
+        rng : default 0
+            What `numpy.random.default_rng` takes; draws the bootstraps.
+        memory_budget : float, optional
+            Bytes that may be taken beyond X; what is available by default.
+        callback : callable, optional
+            Called with a `Progress`.
+
+        Returns
+        -------
+        Uncertainty
+
+        Raises
+        ------
+        TypeError, ValueError
+            If Y is missing, has fewer than two cells, or does not have the fitted target as its covariance;
+            if X is needed, or is not what was fitted; if the fit is not at a minimum with a positive definite
+            Hessian; if there is no such channel; for ``method="line-search"`` and "diagonal" without
+            `n_boot`.
+        MemoryError
+            If an N x N matrix does not fit the memory, and `channels` is not given.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If bootstrapped fits stop short.
+        LabelWarning
+            If conditions of Y are in another order than those of X. They are aligned by name.
+
+        Notes
+        -----
+        2N³ + 2N²M + 4N²D flops for M cells (for conditions, M = D) and 8N² bytes, plus 8N times a few hundred
+        columns. Chosen channels: 4ND² flops for each iteration, some 20 to 200. The ridge is held fixed at
+        its value in units of X. The scale of the target varies with the cells and conditions where the trace
+        of the target is that of X's covariance. For "both" the two variances are added, which holds to first
+        order. Efron, "Jackknife-after-bootstrap standard errors and influence functions" (1992); Jaeckel,
+        "The infinitesimal jackknife" (1972).
+
+        Examples
+        --------
+        >>> import fastcov as fc
+        >>> sim = fc.datasets.simulate(60, 12, rng=0)
+        >>> fit = fc.fit(sim.X, responses=sim.Y, relative_ridge=0.1, method="exact")
+        >>> found = fit.uncertainty(sim.Y, by="cells")
+        >>> found.se.shape, bool((found.lower < fit.gains).all())
+        ((60,), True)
+        """
+        from .._uncertainty.estimate import estimate
+
+        return estimate(
+            self, Y, by, X=X, channels=channels, level=level, n_boot=n_boot, rng=rng,
+            memory_budget=memory_budget, callback=callback,
+        )  # fmt: skip
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the whole fit to a .npz, .h5 or .hdf5 file, which `fastcov.load` reads.

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from .._exact_loss.derivatives import derivatives
 from .._exact_loss.single_gains import SingleGainLosses
 from .._model.metric import ALL, OFF_DIAGONAL
-from .._model.problem import Problem
 from .._model.ridge_penalty import Penalty
+from .kept import problem_of
 
 
 def losses_of(fit: Any, X: ArrayLike | None) -> SingleGainLosses:
@@ -29,19 +29,8 @@ def losses_of(fit: Any, X: ArrayLike | None) -> SingleGainLosses:
             f"Argument 'X' must be left out where pairs have weights ({pairs}), which a fit does not keep: "
             "use method='exact', which keeps the losses."
         )
-    given = Problem.of(X, center=fit.stats["center"])
-    if given.shape != tuple(fit.stats["shape"]):
-        raise ValueError(
-            f"Argument 'X' must be the responses that were fitted, {fit.stats['shape'][0]} x "
-            f"{fit.stats['shape'][1]}, not of shape {given.shape}."
-        )
-    names = given.labels.channels
-    if names is not None and fit.channels is not None and tuple(names) != tuple(fit.channels):
-        raise ValueError(
-            "Argument 'X' must have the channels that were fitted, in their order, not others: use "
-            "X.loc[fit.channels]."
-        )
-    problem = given.with_metric(tuple(fit.nuisance) or None, pairs, given.labels).astype(np.float64)
+    given = problem_of(fit, X)
+    problem = given.astype(np.float64)
     target = problem.target(fit.target())
     gains = np.atleast_2d(fit.gains)
     penalty = Penalty.of("ridge", fit.ridge, len(gains[0])).in_units(problem.exponent, problem.sizes == 0)

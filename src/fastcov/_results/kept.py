@@ -1,0 +1,71 @@
+"""The responses of a fit, for what is computed from them later."""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from typing import Any
+
+import numpy as np
+
+from .._model.metric import ALL, OFF_DIAGONAL
+from .._model.problem import Problem
+
+# A fit keeps X up to this size. It refers to a larger X without keeping it in memory.
+KEPT_BYTES = 1 << 26
+
+
+class Kept:
+    """The problem of a fit, as long as its X is there. Neither files nor pickles contain it."""
+
+    def __init__(self, given: Problem | None) -> None:
+        self._problem: Problem | None = None
+        self._refer: Any = None
+        X = None if given is None else given.X
+        if given is None or not isinstance(X, np.ndarray):
+            return
+        if X.nbytes <= KEPT_BYTES:
+            self._problem = given
+        else:
+            self._problem = dataclasses.replace(given, X=np.empty((0, 0), X.dtype))
+            self._refer = weakref.ref(X)
+
+    def get(self) -> Problem | None:
+        """The problem; None where its X is gone, or was not in memory."""
+        if self._refer is None or self._problem is None:
+            return self._problem
+        X = self._refer()
+        return None if X is None else dataclasses.replace(self._problem, X=X)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Kept, (None,))
+
+
+def problem_of(fit: Any, X: Any) -> Problem:
+    """The problem of a fit, from X if it is given; otherwise from the responses that the fit has kept."""
+    if X is None:
+        kept = None if fit._kept is None else fit._kept.get()
+        if kept is None:
+            raise ValueError(
+                "Argument 'X' must be the responses that were fitted, not None: the fit was loaded, or has "
+                "let go of a large X. Pass X=X."
+            )
+        return kept
+    pairs = fit.stats["pairs"]
+    if pairs not in (ALL, OFF_DIAGONAL):
+        raise ValueError(
+            f"Argument 'X' must be left out where pairs have weights ({pairs}), which X does not tell."
+        )
+    given = Problem.of(X, center=fit.stats["center"])
+    if given.shape != tuple(fit.stats["shape"]):
+        raise ValueError(
+            f"Argument 'X' must be the responses that were fitted, {fit.stats['shape'][0]} x "
+            f"{fit.stats['shape'][1]}, not of shape {given.shape}."
+        )
+    names = given.labels.channels
+    if names is not None and fit.channels is not None and tuple(names) != tuple(fit.channels):
+        raise ValueError(
+            "Argument 'X' must have the channels that were fitted, in their order, not others: use "
+            "X.loc[fit.channels]."
+        )
+    return given.with_metric(tuple(fit.nuisance) or None, pairs, given.labels)

@@ -1,0 +1,182 @@
+"""The bootstrap: gains fitted again to cells and conditions that are drawn with replacement.
+
+A draw is a vector of counts. Cells with counts n give the target Σ n_m y_m y_mᵀ, centred again. Conditions
+with counts w give the problem in which a pair counts w_d w_e times: the conditions that were drawn, times √w.
+
+Exact fits of other cells are at minima near the fitted one. Many are found at once, by quasi-Newton steps
+that begin with the H⁻¹ of the fit. Those that do not get there in time, or that could be lower along a single
+gain, are left to the minimiser.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from .._compute import blas, kernels
+from .._compute.jit import blas_for
+from .._compute.on_cores import on_cores
+from .._compute.progress import Progress
+from .._fitting.certificate import ConvergenceWarning
+from .._fitting.methods import METHODS
+from .._fitting.settings import EXACT_TOL, Settings
+from .._fitting.start import Ridge, Start
+from .._inputs.labels import outside
+from .._inputs.validation import require_memory
+from .._model.bounds import Bounds
+from .._model.metric import Metric
+from .._model.problem import Problem
+from .._model.products import apply_adjoint
+from .._results.fit import Fit
+from .._results.score import FINE
+from .curvature import Stationary
+from .quasi_newton import near_minima
+
+Array = NDArray[np.float64]
+
+# Bytes of the targets, gains and derivatives of draws that are fitted together.
+GROUP_BYTES, VECTORS = 1 << 26, 40
+# Parts of the draws of conditions for each core, so that none waits long.
+PARTS = 8
+
+
+def draws(
+    there: Stationary, fit: Fit, cells: Any, by: str, inverse: Array | None, n: int,
+    random: np.random.Generator, budget: float | None, watch: Callable[[Progress], object],
+) -> Array:  # fmt: skip
+    """Gains of n bootstraps (n, N)."""
+    (N, D), M = there.given.shape, 0 if cells is None else len(cells.Y)
+    require_memory(8 * n * N, f"Gains of {N} channels in {n} bootstraps", "draw fewer, or fit fewer channels")
+    counts = None if cells is None else _counts(random, n, M, 2)
+    weights = None if by == "cells" else _counts(random, n, D, 2)
+    refit = _Refit(there, fit, cells, inverse, budget)
+    out = np.empty((n, N))
+    if weights is None:
+        assert counts is not None
+        group = max(1, GROUP_BYTES // (8 * (VECTORS * N + 4 * D * D)))
+        for first in range(0, n, group):
+            some = slice(first, min(first + group, n))
+            out[some] = refit.of_targets(np.stack([refit.target(own) for own in counts[some]]))
+            watch(Progress("gains", some.stop / n))
+    else:
+
+        def work(part: Sequence[int], check: Callable[[Any], object]) -> None:
+            for b in part:
+                check(None)
+                out[b] = refit.of_conditions(None if counts is None else counts[b], weights[b])
+
+        parts = np.array_split(np.arange(n), min(n, PARTS * numba.get_num_threads()))
+        with blas_for(0):
+            on_cores(work, parts, numba.get_num_threads(), lambda done: watch(Progress("gains", done)))
+    if refit.short:
+        warnings.warn(
+            f"{refit.short} of {n} bootstrapped fits stopped short: they are used as they are. Use a larger "
+            "ridge.",
+            ConvergenceWarning,
+            stacklevel=outside(),
+        )
+    return out
+
+
+def _counts(random: np.random.Generator, n: int, of: int, least: int) -> NDArray[np.int64]:
+    """How often each is drawn, for n draws of as many as there are; at least two different ones are drawn."""
+    counts = random.multinomial(of, np.full(of, 1.0 / of), size=n)
+    while (few := np.flatnonzero((counts > 0).sum(axis=1) < least)).size:
+        counts[few] = random.multinomial(of, np.full(of, 1.0 / of), size=len(few))
+    return counts
+
+
+@dataclasses.dataclass(eq=False)
+class _Refit:
+    """Fits the same loss to other targets and other conditions, in the units of the first fit."""
+
+    there: Stationary
+    fit: Fit
+    cells: Any
+    inverse: Array | None  # H⁻¹ at the fitted gains, if it was made
+    budget: float | None
+    short: int = 0  # how many fits stopped short
+
+    def target(self, counts: Array) -> Array:
+        """The target of cells that are drawn so often, with its scale matched to X where the first was."""
+        Y = self.cells.Y
+        S = blas.self_product(np.sqrt(counts)[:, np.newaxis] * Y, transpose=True)
+        kernels.mirror_lower(S, size=S.size)
+        if self.cells.center:
+            total = counts @ Y
+            S -= np.outer(total, total) / counts.sum()
+        if self.cells.matched:
+            trace = float(np.trace(S))
+            S *= float(np.trace(self.there.at_one)) / trace if trace > 0 else 0.0
+        return S
+
+    def of_targets(self, S: Array) -> Array:
+        """The gains (T, N) of targets (T, D, D) with the same responses."""
+        there, direct = self.there, self.inverse is not None and "bounds" not in self.fit.stats
+        if not direct:
+            first = np.tile(there.gains, (len(S), 1))
+            return self._fitted(there.given, S, first)
+        assert self.inverse is not None
+        if there.linear:
+            error = S - there.at_one
+            metric = there.given.metric
+            overlaps = apply_adjoint(there.given, error if metric is None else metric.image(error))
+            overlaps[:, there.given.sizes == 0] = 0.0
+            return 1.0 + blas.product(overlaps, self.inverse)
+        return self._minima(S, self.inverse)
+
+    def _minima(self, S: Array, inverse: Array) -> Array:
+        """Minima of the exact loss, from the fitted gains: all at once, and the rest by the minimiser."""
+        there, metric = self.there, self.there.given.metric
+        error = S - there.at_one
+        overlaps = apply_adjoint(there.given, error if metric is None else metric.image(error))
+        goals = EXACT_TOL * np.sqrt(np.square(overlaps).sum(axis=1))
+        gains, left = near_minima(there, inverse, S, goals)
+        if len(left):
+            gains[left] = self._fitted(there.given, S[left], gains[left])
+        return gains
+
+    def of_conditions(self, counts: Array | None, weights: Array) -> Array:
+        """The gains (N,) where conditions, and cells if there are any, are drawn so often."""
+        there, base = self.there, self.there.given
+        S = there.target if counts is None else self.target(counts)
+        trace = float(np.trace(S))
+        at_one = float(np.trace(there.at_one))
+        if abs(trace - at_one) <= 1e-6 * at_one:  # the scale is matched on the conditions that are drawn
+            S = S * (float(weights @ np.diagonal(there.at_one)) / float(weights @ np.diagonal(S)))
+        drawn = np.flatnonzero(weights)
+        root, metric = np.sqrt(weights[drawn].astype(np.float64)), base.metric
+        X, S = base.X[:][:, drawn], np.ascontiguousarray(S[np.ix_(drawn, drawn)])
+        if metric is None:
+            X, S = X * root, S * np.outer(root, root)
+        problem = Problem.measured(np.ascontiguousarray(X), np.ones(len(X)), center=base.center)
+        if metric is not None:
+            own = np.outer(weights[drawn], weights[drawn]).astype(np.float64)
+            if metric.weights is not None:
+                own *= metric.weights[np.ix_(drawn, drawn)]
+            problem = dataclasses.replace(problem, metric=Metric(metric.nuisance, own, len(drawn)))
+        return self._fitted(problem, S[np.newaxis], there.gains[np.newaxis])[0]
+
+    def _fitted(self, problem: Problem, S: Array, first: Array) -> Array:
+        """The gains (T, N) by the method of the fit; the minimiser begins at `first`."""
+        fit, bounds = self.fit, None
+        if "bounds" in fit.stats:
+            bounds = Bounds(*fit.stats["bounds"])
+        dead = problem.sizes == 0
+        first = np.where(dead, 1.0, first)
+        if bounds is not None:
+            first = bounds.clip(first)
+        settings = Settings(
+            "auto", None, 1000, None, 0, self.budget, bounds, first if fit.method == "exact" else None, 1
+        )
+        penalty = self.there.penalty.in_units(problem.exponent, dead)
+        start = Start.of(problem, S, None, self.budget)
+        outcome = METHODS[fit.method](start, Ridge(fit.ridge, penalty, None), settings)
+        self.short += len(S) * (outcome.status not in FINE)
+        return outcome.gains

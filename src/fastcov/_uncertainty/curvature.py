@@ -1,0 +1,151 @@
+"""The Hessian of the loss at fitted gains, and columns of its inverse."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import lapack
+
+from .._compute import blas, kernels
+from .._compute.jit import blas_for
+from .._exact_loss.objective import Objective, Point
+from .._model.problem import Problem
+from .._model.products import gram_triangle, squared_norms
+from .._model.ridge_penalty import Penalty
+
+Array = NDArray[np.float64]
+
+# Columns of H that are made, or penalised, together.
+PANEL = 256
+# Conjugate gradients end at this relative residual, far below what a standard error needs, or here.
+TOL, MOST = 1e-8, 2000
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stationary:
+    """A fit of one target at its gains z, in the units of the problem. Gains at a bound are held."""
+
+    given: Problem  # at gains of one, products in float64
+    target: Array  # S (D, D)
+    penalty: Penalty
+    gains: Array  # z (N,)
+    held: NDArray[np.bool_]
+    linear: bool
+    at_one: Array  # C(1)
+
+    @functools.cached_property
+    def objective(self) -> Objective:
+        norms = squared_norms(self.given)
+        return Objective(self.given, self.target, self.penalty, self.at_one, norms, linear=self.linear)
+
+    @functools.cached_property
+    def point(self) -> Point:
+        """The loss at z, with its gradient."""
+        return self.objective.at(self.gains)
+
+    @property
+    def around(self) -> Problem:
+        """The responses around the gains at which atoms are taken: ones for the linearised loss, else z."""
+        return self.point.problem
+
+    def hessian(self) -> Array:
+        """The lower triangle of H (N, N); rows and columns of held gains are those of the identity.
+
+        4N²D flops. 8N² bytes, and as much for PANEL columns.
+        """
+        point, N = self.point, len(self.gains)
+        H = gram_triangle(self.around)
+        self.penalty.add_to(H)
+        if point.second_diagonal is not None:
+            H.flat[:: N + 1] += point.second_diagonal
+            if self.around.center:
+                self._subtract_mean_products(H)
+        H[self.held] = 0.0
+        H[:, self.held] = 0.0
+        H[self.held, self.held] = 1.0
+        return H
+
+    def _subtract_mean_products(self, H: Array) -> None:
+        """Subtract (2/N) X W Xᵀ from the lower triangle, with W = RᵀR E."""
+        N = len(self.gains)
+        X = self.given.responses()
+        XW = blas.product(X, self.point.weighed)
+        XW *= -2.0 / N
+        for first in range(0, N, PANEL):
+            columns = slice(first, min(first + PANEL, N))
+            H[first:, columns] += blas.product(XW[first:], X[columns], tb=True)
+
+    def inverse(self, watch: Callable[[float], object]) -> Array | None:
+        """H⁻¹ (N, N), or None unless H is positive definite. N³ flops after `hessian`, in its memory."""
+        H, N = self.hessian(), len(self.gains)
+        with blas_for(float(N) ** 3):
+            if blas.cholesky(H, watch):
+                return None
+            # To Fortran, the lower triangle of H is the upper one of its transpose.
+            _, info = lapack.dpotri(H.T, lower=0, overwrite_c=1)
+        if info:
+            return None
+        kernels.mirror_lower(H, size=H.size)
+        return H
+
+    def columns(self, places: NDArray[np.intp], watch: Callable[[float], object]) -> Array | None:
+        """H⁻¹ e_i for some gains i, as rows (k, N), or None unless H is positive definite there.
+
+        Preconditioned conjugate gradients, one gain after another. 4ND² flops for each iteration.
+        """
+        out = np.empty((len(places), len(self.gains)))
+        scales = 1.0 / self.point.diagonal(self.penalty.weights)
+        for row, i in zip(out, places, strict=True):
+            right = np.zeros(len(scales))
+            right[i] = 1.0
+            found = None if self.held[i] else self._solved(right, scales)
+            if self.held[i]:
+                row[:] = right
+            elif found is None:
+                return None
+            else:
+                row[:] = found
+            watch(float(i))
+        return out
+
+    def _solved(self, right: Array, scales: Array) -> Array | None:
+        """H⁻¹ `right`; None where H is not positive definite, or the iterations do not end."""
+        free = ~self.held
+        x, r = np.zeros_like(right), right.copy()
+        z = scales * r
+        p, inner, goal = z.copy(), blas.dot(r, z), TOL * float(blas.norm(right))
+        for _ in range(MOST):
+            if float(blas.norm(r)) <= goal:
+                return x
+            image, _ = self.objective.product(self.point, p)
+            image = np.where(free, image, 0.0)
+            curvature = blas.dot(p, image)
+            if not curvature > 0.0:
+                return None
+            step = inner / curvature
+            x += step * p
+            r -= step * image
+            z = scales * r
+            inner, before = blas.dot(r, z), inner
+            p = z + (inner / before) * p
+        return None
+
+    def resolution(self, inverse: Array, places: NDArray[np.intp]) -> Array:
+        """1 − (P H⁻¹)_ii of these gains, for rows of H⁻¹ (k, N)."""
+        share = np.empty(len(places))
+        for first in range(0, len(places), PANEL):
+            some = slice(first, first + PANEL)
+            rows, index = inverse[some], places[some]
+            if self.penalty.root is None:
+                weights = np.broadcast_to(np.asarray(self.penalty.weights), self.gains.shape)
+                share[some] = weights[index] * rows[np.arange(len(index)), index]
+            else:
+                pulled = self.penalty.products(np.ascontiguousarray(rows))
+                share[some] = pulled[np.arange(len(index)), index]
+        out = 1.0 - share
+        out[self.held[places] | (self.given.sizes[places] == 0)] = 0.0
+        return out

@@ -1,0 +1,297 @@
+"""Fit.uncertainty(): from a fit and the responses behind it to standard errors, intervals and resolution."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
+
+from .._compute.jit import blas_for
+from .._compute.progress import Progress, watching
+from .._inputs.validation import (
+    SMALL,
+    available_memory,
+    check_budget,
+    check_choice,
+    check_generator,
+    check_whole,
+)
+from .._model.bounds import Bounds
+from .._model.problem import Problem
+from .._model.ridge_penalty import Penalty
+from .._model.target import aligned
+from .._results.channel_table import same_side
+from .._results.fit import Fit, target_of_stack
+from .._results.intervals import OF
+from .._results.kept import problem_of
+from .._results.uncertainty import Uncertainty
+from . import bootstrap
+from .curvature import PANEL, Stationary
+from .influence import Cells, Conditions, standard_errors
+
+Array = NDArray[np.float64]
+
+# Largest relative difference between the covariance of a fit and that of the responses that are given.
+ALIKE = 1e-6
+# Vectors over channels, for each of PANEL columns, beside H: the blocks of a factorisation and of influences.
+PANELS = 4
+METHODS = ("linear", "exact")
+
+
+def estimate(
+    fit: Fit, Y: Any, by: str, *, X: Any, channels: Any, level: float, n_boot: int, rng: Any,
+    memory_budget: float | None, callback: Callable[[Progress], object] | None,
+) -> Uncertainty:  # fmt: skip
+    """See `Fit.uncertainty`."""
+    started = time.perf_counter()
+    check_choice("by", by, tuple(OF))
+    if not (isinstance(level, (int, float, np.floating)) and 0.0 < level < 1.0):
+        raise ValueError(f"Argument 'level' must be between 0 and 1, not {level!r}: 0.95 is usual.")
+    n_boot, random = check_whole("n_boot", n_boot, 0), check_generator(rng)
+    if n_boot == 1:
+        raise ValueError("Argument 'n_boot' must be 0 or at least 2, not 1: some 200 give errors to 5 %.")
+    if fit.method not in METHODS and not n_boot:
+        raise ValueError(
+            f"Argument 'n_boot' must be above 0 for a fit with method={fit.method!r}, which minimises no "
+            "loss: use n_boot=200, or method='exact'."
+        )
+    given = _problem(fit, X)
+    N, places = given.shape[0], _places(channels, given, fit)
+    cells = _cells(fit, Y, by, given)
+    fits = [fit] if fit.gains.ndim == 1 else [target_of_stack(fit, k) for k in range(len(fit.gains))]
+    budget = check_budget(memory_budget)
+    dense = fit.method in METHODS and _factors(N, places, budget, n_boot)
+    with blas_for(float(N) * N * N if dense else given.X.size), watching(callback) as watch:
+        found = [
+            _one(each, given, own, by, places, dense, level, n_boot, random, budget, watch)
+            for each, own in zip(fits, cells, strict=True)
+        ]
+    parts = found[0] if fit.gains.ndim == 1 else {
+        name: np.stack([each[name] for each in found], axis=1 if name == "draws" else 0) for name in found[0]
+    }  # fmt: skip
+    starts = fit.stats.get("gains_of_starts")
+    agreement = {"resamples": parts.pop("resamples")}
+    if starts is not None:
+        chosen = starts[..., places]
+        agreement["starts"] = (
+            same_side(chosen, fit.gains[places]) if chosen.ndim == 2
+            else np.stack([same_side(own, z[places]) for own, z in zip(chosen, fit.gains, strict=True)])
+        )  # fmt: skip
+    n = {"cells": [len(own.Y) for own in cells if own is not None], "conditions": given.shape[1]}
+    return Uncertainty(
+        by=by, level=float(level), places=places, agreement=agreement,
+        channels=None if fit.channels is None else tuple(fit.channels[i] for i in places),
+        draws=parts.pop("draws", None),
+        stats={
+            "method": "bootstrap" if n_boot else "jackknife", "n_boot": n_boot,
+            "solver": "factor" if dense else "iterations", "shape": given.shape,
+            "n": {name: value for name, value in n.items() if by in (name, "both")},
+            "ridge": fit.ridge, "seconds": time.perf_counter() - started,
+        },
+        **parts,
+    )  # fmt: skip
+
+
+# ---- one target
+
+
+def _one(
+    fit: Fit, given: Problem, cells: _Cells | None, by: str, places: NDArray[np.intp], dense: bool,
+    level: float, n_boot: int, random: np.random.Generator, budget: float | None,
+    watch: Callable[[Progress], object],
+) -> dict[str, Any]:  # fmt: skip
+    """Arrays of an `Uncertainty` for a fit of one target."""
+    there = _stationary(fit, given)
+    resolution = np.full(len(places), np.nan)
+    inverse = None
+    if fit.method in METHODS:
+        if dense:
+            inverse = there.inverse(lambda done: watch(Progress("factor", done)))
+            rows = inverse if inverse is None or len(places) == len(inverse) else inverse[places]
+        elif not n_boot or len(places) < len(there.gains):
+            rows = there.columns(places, lambda done: watch(Progress("iteration", done, 0, 0.0)))
+        else:
+            rows = None
+        if rows is None and not n_boot:
+            raise _not_definite(fit)
+        if rows is not None:
+            resolution = there.resolution(rows, places)
+    z = there.gains[places]
+    held = there.held[places]
+    if n_boot:
+        draws = bootstrap.draws(there, fit, cells, by, inverse, n_boot, random, budget, watch)[:, places]
+        se = draws.std(axis=0, ddof=1)
+        tail = (1.0 - level) / 2.0
+        lower, upper = np.quantile(draws, [tail, 1.0 - tail], axis=0)
+        extra = {"draws": draws, "resamples": same_side(draws, z)}
+    else:
+        assert rows is not None
+        kinds: list[Cells | Conditions] = []
+        if cells is not None:
+            kinds.append(Cells(there, cells.Y, cells.matched))
+        if by in ("conditions", "both"):
+            kinds.append(Conditions(there, _matched(there)))
+        squares = [np.square(standard_errors(there, rows, kind)) for kind in kinds]
+        se = np.sqrt(np.sum(squares, axis=0))
+        se[held] = 0.0
+        half = se * float(stdtrit(min(kind.n for kind in kinds) - 1, 0.5 + level / 2.0))
+        lower, upper = z - half, z + half
+        with np.errstate(divide="ignore", invalid="ignore"):
+            extra = {"resamples": np.where(se > 0, ndtr(np.abs(z - 1.0) / se), 1.0)}
+    arrays = {"gains": z, "se": se, "lower": lower, "upper": upper, "resolution": resolution}
+    return arrays | extra | {"held": held}
+
+
+def _stationary(fit: Fit, given: Problem) -> Stationary:
+    problem = given.astype(np.float64)
+    dead = problem.sizes == 0
+    penalty = Penalty.of("ridge", fit.ridge, len(dead)).in_units(problem.exponent, dead)
+    if problem.rows.in_memory and not problem.ready(problem.X):
+        problem = problem.converted()
+    if "at_bounds" in fit.stats and "bounds" not in fit.stats:
+        raise ValueError(
+            "Argument 'fit' must know its bounds, and this one was saved by an older fastcov: fit again."
+        )
+    bounds = Bounds(*fit.stats["bounds"]) if "bounds" in fit.stats else None
+    held = np.zeros(len(dead), bool) if bounds is None else bounds.at(fit.gains)
+    target = problem.target(fit.target())[0]
+    return Stationary(problem, target, penalty, fit.gains, held, fit.method == "linear", problem.covariance())
+
+
+def _matched(there: Stationary) -> bool:
+    """Whether the trace of the target is that of X's covariance, as `target_covariance` makes it."""
+    trace = float(np.trace(there.at_one))
+    return abs(float(np.trace(there.target)) - trace) <= ALIKE * trace
+
+
+def _not_definite(fit: Fit) -> ValueError:
+    return ValueError(
+        f"Argument 'fit' must be at a minimum with a positive definite Hessian, not end as {fit.status!r} "
+        "where it has none: fit with a larger ridge or more max_iterations, or draw n_boot=200 bootstraps."
+    )
+
+
+# ---- what the user gave
+
+
+def _problem(fit: Fit, X: Any) -> Problem:
+    """The responses of the fit, with a covariance that is still that of the fit."""
+    given = problem_of(fit, X)
+    if given.rows.on_workers:
+        raise ValueError(
+            "Argument 'X' must be in memory or in a file, not on a Dask cluster: pass X=X.compute(), or some "
+            "of its channels to a fit of their own."
+        )
+    problem = given.astype(np.float64)
+    found, kept = problem.unscaled(problem.covariance(), y=2), fit.covariance_at_one()
+    if not _alike(found, kept):
+        raise ValueError(
+            "Argument 'X' must be the responses that were fitted, and their covariance is another one: were "
+            "they changed since? Fit again, or pass X as it was."
+        )
+    return given
+
+
+def _alike(A: Array, B: Array) -> bool:
+    size = float(np.abs(B).max())
+    return bool(np.abs(A - B).max() <= ALIKE * size)
+
+
+def _places(channels: Any, given: Problem, fit: Fit) -> NDArray[np.intp]:
+    """Indices of the chosen channels."""
+    N = given.shape[0]
+    if channels is None:
+        return np.arange(N)
+    if isinstance(channels, str) or not isinstance(channels, (Sequence, np.ndarray)) or not len(channels):
+        raise TypeError(
+            f"Argument 'channels' must be a list of names or indices, not {channels!r}: [0, 5], or names."
+        )
+    known = {} if fit.channels is None else {str(name): i for i, name in enumerate(fit.channels)}
+    places = []
+    for each in channels:
+        whole = isinstance(each, (int, np.integer)) and not isinstance(each, bool)
+        if str(each) in known:
+            places.append(known[str(each)])
+        elif not known and whole and -N <= each < N:
+            places.append(int(each) % N)
+        else:
+            among = f"the {N} channels" if not known else f"the names of the {N} channels"
+            raise ValueError(f"Argument 'channels' must be among {among}, not {each!r}: see fit.to_frame().")
+    if len(set(places)) < len(places):
+        raise ValueError("Argument 'channels' must name each channel once, not twice.")
+    return np.array(places, np.intp)
+
+
+def _factors(N: int, places: NDArray[np.intp], budget: float | None, n_boot: int) -> bool:
+    """Whether H is factored. A MemoryError if it does not fit and all channels are asked for."""
+    needed = 8.0 * N * N + 8.0 * N * PANEL * PANELS
+    room = math.inf if needed < SMALL else available_memory()
+    room = room if budget is None else min(room, budget)
+    if needed <= room:
+        # Some channels of many: iterations take less than a factorisation.
+        return len(places) == N or bool(n_boot) or N <= 2000
+    if len(places) == N and not n_boot:
+        raise MemoryError(
+            f"The intervals of all {N} channels take {needed / 1e9:.3g} GB, and {room / 1e9:.3g} GB are "
+            "available: name some with channels=[…], or draw n_boot=200 bootstraps."
+        )
+    return False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Cells:
+    """Responses of the other population, centred and scaled so that YᵀY is the target in scaled units."""
+
+    Y: Array
+    matched: bool  # whether their scale is matched to X
+    center: bool
+
+
+def _cells(fit: Fit, Y: Any, by: str, given: Problem) -> Sequence[_Cells | None]:
+    """The cells behind each target; None where they are not asked for."""
+    T = 1 if fit.gains.ndim == 1 else len(fit.gains)
+    if by == "conditions":
+        return [None] * T
+    if Y is None:
+        raise ValueError(
+            f"Argument 'Y' must be the responses of the other population for by={by!r}, not None: pass the "
+            "responses whose covariance was fitted, or use by='conditions'."
+        )
+    if fit.gains.ndim == 1:
+        return [_checked(Y, fit, given)]
+    if not isinstance(Y, (list, tuple)) or len(Y) != T:
+        raise ValueError(
+            f"Argument 'Y' must be a list with the responses behind each of the {T} targets, in their order."
+        )
+    return [_checked(own, target_of_stack(fit, k), given) for k, own in enumerate(Y)]
+
+
+def _checked(Y: Any, fit: Fit, given: Problem) -> _Cells:
+    output = Problem.of(aligned("Y", Y, given.labels), center=given.center, name="Y").astype(np.float64)
+    M, D = output.shape
+    if given.shape[1] != D:
+        raise ValueError(
+            f"Argument 'Y' must have the {given.shape[1]} conditions of X, not {D}: is it transposed?"
+        )
+    if M < 2:
+        raise ValueError("Argument 'Y' must have at least two cells, not one: a single cell has no spread.")
+    problem = given.astype(np.float64)
+    S = problem.target(fit.target())[0]
+    values = output.centred()
+    own = output.covariance()
+    trace = float(np.trace(own))
+    scale = float(np.trace(S)) / trace if trace > 0 else 0.0
+    if not _alike(scale * own, S):
+        raise ValueError(
+            "Argument 'Y' must be the responses whose covariance was fitted, and their covariance is another "
+            "one (even with another scale): pass the Y that S was made from, or use by='conditions'."
+        )
+    values *= math.sqrt(max(scale, 0.0))
+    at_one = float(problem.trace())
+    return _Cells(values, abs(scale * trace - at_one) <= ALIKE * at_one, given.center)
