@@ -31,8 +31,9 @@ OF_LAYERS = [
 # Public names that compute nothing on data: results, progress, warnings, settings, figures of results.
 NO_DATA = {
     "Applied", "ChannelTest", "ChosenRidge", "ConvergenceWarning", "Contributions", "CrossValidation",
-    "Explanation", "Fit", "LabelWarning", "OvershootWarning", "PermutationTest", "Plan", "Progress",
-    "RidgePath", "SingleGainLosses", "Verdict", "threads", "plot", "__version__", "datasets.Simulation",
+    "Explanation", "Fit", "LabelWarning", "MissingValuesWarning", "NoiseCeiling", "OvershootWarning",
+    "PermutationTest", "Plan", "Progress", "RidgePath",
+    "SingleGainLosses", "Verdict", "threads", "plot", "__version__", "datasets.Simulation",
     "quadratic_forms.Gradients",
 }  # fmt: skip
 

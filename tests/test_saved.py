@@ -323,9 +323,17 @@ def test_missing_files_folders_and_other_kinds_are_refused(tmp_path, suffix):
 def test_files_of_others_are_not_fits(tmp_path, suffix):
     path = tmp_path / f"fit.{suffix}"
     container.write_entries(path, {"gains": np.ones(3)})
-    refused(path, "that save of a Fit, RidgePath, CrossValidation or PermutationTest wrote", "is none")
+    refused(
+        path,
+        "that save of a Fit, RidgePath, CrossValidation, PermutationTest or NoiseCeiling wrote",
+        "is none",
+    )
     container.write_entries(path, {"gains": np.ones(3), "format": "other"})
-    refused(path, "that save of a Fit, RidgePath, CrossValidation or PermutationTest wrote", "is none")
+    refused(
+        path,
+        "that save of a Fit, RidgePath, CrossValidation, PermutationTest or NoiseCeiling wrote",
+        "is none",
+    )
 
 
 @suffixes

@@ -38,11 +38,14 @@ _NAMES = {
     "Fit": "_results.fit",
     "GramOperator": "_model.operators",
     "LabelWarning": "_inputs.labels",
+    "MissingValuesWarning": "_inputs.trials",
+    "NoiseCeiling": "_results.noise_ceiling",
     "OvershootWarning": "_results.overshoot",
     "PermutationTest": "_results.permutation_test",
     "Plan": "_solvers",
     "Progress": "_compute.progress",
     "RidgePath": "_results.ridge_path",
+    "Study": "_results.study",
     "SingleGainLosses": "_exact_loss.single_gains",
     "Uncertainty": "_results.uncertainty",
     "Verdict": "_results.evidence",
@@ -55,10 +58,12 @@ _NAMES = {
     "load": "_load",
     "loss": "_exact_loss.loss",
     "loss_and_gradient": "_exact_loss.loss",
+    "noise_ceiling": "_studies.noise_ceiling",
     "overlaps": "_model.operators",
     "permutation_test": "_studies.permutation_test",
     "plan": "_solvers",
     "ridge_path": "_studies.ridge_path",
+    "study": "_whole.study",
     "target_covariance": "_model.target",
     "threads": "_compute.jit",
 }
@@ -85,6 +90,7 @@ if TYPE_CHECKING:
     from ._fit import fit as fit
     from ._fitting.certificate import ConvergenceWarning as ConvergenceWarning
     from ._inputs.labels import LabelWarning as LabelWarning
+    from ._inputs.trials import MissingValuesWarning as MissingValuesWarning
     from ._load import load as load
     from ._model.operators import AtomOperator as AtomOperator
     from ._model.operators import GramOperator as GramOperator
@@ -99,16 +105,20 @@ if TYPE_CHECKING:
     from ._results.cross_validation import CrossValidation as CrossValidation
     from ._results.evidence import Verdict as Verdict
     from ._results.fit import Fit as Fit
+    from ._results.noise_ceiling import NoiseCeiling as NoiseCeiling
     from ._results.overshoot import OvershootWarning as OvershootWarning
     from ._results.permutation_test import ChannelTest as ChannelTest
     from ._results.permutation_test import PermutationTest as PermutationTest
     from ._results.ridge_path import RidgePath as RidgePath
+    from ._results.study import Study as Study
     from ._results.uncertainty import Uncertainty as Uncertainty
     from ._solvers import Plan as Plan
     from ._solvers import plan as plan
     from ._studies.cross_validation import cross_validate as cross_validate
+    from ._studies.noise_ceiling import noise_ceiling as noise_ceiling
     from ._studies.permutation_test import permutation_test as permutation_test
     from ._studies.ridge_path import ridge_path as ridge_path
+    from ._whole.study import study as study
 
 __all__ = [*_NAMES, *_MODULES, "__version__"]
 

@@ -15,9 +15,12 @@ from ._inputs.text_tables import intact
 from ._results.channel_table import COLUMNS, ChannelTable
 from ._results.cross_validation import CrossValidation, Nested, Scores
 from ._results.fit import Fit
+from ._results.group_studies import GroupGains, GroupStudies
+from ._results.noise_ceiling import NoiseCeiling
 from ._results.permutation_test import ChannelTest, PermutationTest
 from ._results.ridge_path import RidgePath
-from ._results.score import Moments
+from ._results.score import SCORES, Moments
+from ._results.study import Difference, PopulationStudy, Study
 from ._results.uncertainty import Uncertainty
 from ._version import __version__
 
@@ -32,7 +35,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    Fit, RidgePath, CrossValidation, PermutationTest, Uncertainty or ChannelTable
+    Fit, RidgePath, CrossValidation, PermutationTest, Uncertainty, ChannelTable, NoiseCeiling or Study
         The object that was saved, equal bit by bit: arrays, names, stats, and the fits and studies in it.
 
     Raises
@@ -217,6 +220,55 @@ def _check_table(table: ChannelTable) -> None:
     _agree({name: (np.shape(getattr(table, name)), (len(table),)) for name in names})
 
 
+def _check_ceiling(ceiling: NoiseCeiling) -> None:
+    if missing := set(SCORES) - set(ceiling.reliability):
+        raise ValueError(f"'reliability' lacks {sorted(missing)}")
+    n = np.size(ceiling.reliability[next(iter(SCORES))])
+    _agree({f"reliability.{name}": (np.shape(r), (n,)) for name, r in ceiling.reliability.items()})
+
+
+def _check_groups(found: GroupStudies) -> None:
+    A, F = len(found.names), len(found.gains.folds)
+    wanted = {
+        "gains.gains": (np.shape(found.gains.gains), (A,)),
+        "gains.folds": (np.shape(found.gains.folds), (F, A)),
+        "gains.moments": (found.gains.moments.sums.shape[:-1], (F,)),
+        "agreement": (np.shape(found.agreement), (A,)),
+    }
+    if found.gains.shuffled is not None:
+        wanted["gains.shuffled"] = found.gains.shuffled.sums.shape[1:-1], (F,)
+    _agree(wanted)
+    if set(found.studies) != set(found.names):
+        raise ValueError(f"'studies' are of {sorted(found.studies)}, and groups are {sorted(found.names)}")
+    if not np.all((found.places >= 0) & (found.places < A)):
+        raise ValueError(f"'places' are of other groups than {A}")
+
+
+def _check_population(one: PopulationStudy) -> None:
+    if not isinstance(one.evidence, (CrossValidation, PermutationTest)):
+        raise ValueError("it has no study of held-out conditions")
+    N, _ = one.cv.stats["shape"]
+    wanted: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+    if one.uncertainty is not None:
+        wanted["uncertainty.gains"] = np.shape(one.uncertainty.gains), (N,)
+    if one.channels is not None:
+        wanted["channels"] = (len(one.channels),), (N,)
+    if one.groups is not None:
+        wanted["groups.places"] = np.shape(one.groups.places), (N,)
+    _agree(wanted)
+
+
+def _check_whole(study: Study) -> None:
+    if not study.populations or not all(
+        isinstance(one, PopulationStudy) and one.name == name for name, one in study.populations.items()
+    ):
+        raise ValueError("it is not of populations")
+    shape = tuple(study.stats["shape"])
+    _agree({name: (one.cv.stats["shape"], shape) for name, one in study.populations.items()})
+    if not all({one.first, one.second} <= set(study.populations) for one in study.differences):
+        raise ValueError("'differences' are of other populations")
+
+
 def _made(name: str, fields: dict[str, Any]) -> Any:
     """Make an object of a file, and check its shapes."""
     made = _CLASSES[name](**fields)
@@ -238,9 +290,18 @@ _CLASSES: dict[str, type[Any]] = {
     "ChannelTest": ChannelTest,
     "Uncertainty": Uncertainty,
     "ChannelTable": ChannelTable,
+    "NoiseCeiling": NoiseCeiling,
+    "Study": Study,
+    "PopulationStudy": PopulationStudy,
+    "Difference": Difference,
+    "GroupStudies": GroupStudies,
+    "GroupGains": GroupGains,
 }
 # Classes that a file may be of, by the name of its format; and the checks of each class, wherever it stands.
-_SAVED = ("Fit", "RidgePath", "CrossValidation", "PermutationTest", "Uncertainty", "ChannelTable")
+_SAVED = (
+    "Fit", "RidgePath", "CrossValidation", "PermutationTest", "Uncertainty", "ChannelTable", "NoiseCeiling",
+    "Study",
+)  # fmt: skip
 _FORMATS = {f"fastcov.{name}": name for name in _SAVED}
 _KINDS = f"{', '.join(_SAVED[:-1])} or {_SAVED[-1]}"
 _CHECKS: dict[str, Callable[[Any], None]] = {
@@ -250,4 +311,8 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "PermutationTest": _check_test,
     "Uncertainty": _check_uncertainty,
     "ChannelTable": _check_table,
+    "NoiseCeiling": _check_ceiling,
+    "PopulationStudy": _check_population,
+    "GroupStudies": _check_groups,
+    "Study": _check_whole,
 }

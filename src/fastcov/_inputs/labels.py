@@ -19,6 +19,9 @@ Names = tuple[Any, ...]
 # Axes are compared by their names. An axis that only counts 0, 1, 2, … is a range: an order without names.
 Axis = Names | range
 
+# Names of a dimension of an xarray DataArray that counts trials, in any case.
+TRIALS = ("trial", "trials", "repeat", "repeats", "repetition", "repetitions")
+
 # The most names that an error or a warning spells out.
 LISTED = 5
 # The most names among which the closest is searched.
@@ -113,6 +116,29 @@ def kind_of(X: Any) -> str | None:
     return None
 
 
+def trial_axis(X: Any) -> int | None:
+    """The axis of trials, of responses (trials, channels, conditions); None for responses without trials.
+
+    A list of arrays with two axes is one of trials. A dimension of an xarray array may have the name of one,
+    wherever it stands; otherwise trials come first.
+    """
+    if isinstance(X, (list, tuple)):
+        return 0 if _depth(X) == 3 else None
+    if len(getattr(X, "shape", ())) != 3:
+        return None
+    if kind_of(X) == "xarray":
+        named = [axis for axis, dimension in enumerate(X.dims) if str(dimension).lower() in TRIALS]
+        return named[0] if named else 0
+    return 0
+
+
+def _depth(X: Any) -> int:
+    """How many axes lists of lists or arrays have, by their first entries."""
+    if isinstance(X, (list, tuple)):
+        return 1 + _depth(X[0]) if len(X) else 1
+    return len(getattr(X, "shape", ()))
+
+
 def axis_names(X: Any, ndim: int) -> list[Axis | None]:
     """Names along the last `ndim` axes of X; a range where they only count, None where there are none."""
     none: list[Axis | None] = [None] * ndim
@@ -124,7 +150,8 @@ def axis_names(X: Any, ndim: int) -> list[Axis | None]:
     elif pandas is not None and isinstance(X, pandas.Series):
         axes = [X.index]
     elif kind_of(X) == "xarray":
-        axes = [X.indexes.get(dimension) for dimension in X.dims]
+        trials = trial_axis(X) if ndim == 2 else None
+        axes = [X.indexes.get(dimension) for axis, dimension in enumerate(X.dims) if axis != trials]
     else:
         return none
     if len(axes) < ndim:

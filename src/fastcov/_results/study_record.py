@@ -14,6 +14,8 @@ from .study_words import nested, paragraphs
 
 # A `Study` and its parts are `Any` here, as in `study_words`.
 
+COMPARED = ("first", "second", "value", "se", "lower", "upper", "level", "p")
+
 
 def record(study: Any) -> dict[str, Any]:
     """All that a study says, without the arrays of folds and shuffles."""
@@ -26,10 +28,7 @@ def record(study: Any) -> dict[str, Any]:
         **{name: study.stats[name] for name in ("by", "level", "fdr", "shuffles", "seconds", "cells")},
         "verdict": [{"heading": heading, "text": text} for heading, text in paragraphs(study)],
         "populations": {name: _population(one) for name, one in study.populations.items()},
-        "differences": [
-            {name: getattr(one, name) for name in ("first", "second", "value", "se", "lower", "upper", "level", "p")}
-            for one in study.differences
-        ],
+        "differences": [{name: getattr(one, name) for name in COMPARED} for one in study.differences],
     })  # fmt: skip
     return found
 

@@ -121,7 +121,7 @@ def prediction(study: Any, one: Any) -> list[str]:
     inside = nested(one)
     if math.isfinite(inside):
         said.append(
-            f"A ridge that inner folds choose, without the conditions that are scored, gives {number(inside)}."
+            f"A ridge that inner folds choose, without the conditions scored, gives {number(inside)}."
         )
     said.append(_ceiling(one, value))
     pattern = cv.score.removeprefix("cross-")
@@ -136,13 +136,17 @@ def prediction(study: Any, one: Any) -> list[str]:
 
 def _ceiling(one: Any, value: float) -> str:
     top, by = one.ceiling.ceiling(one.cv.score), one.ceiling.by
+    if not math.isfinite(top):
+        return f"The noise ceiling is not defined: all halves of the {by} of Y have one covariance."
     if not top > 0:
         return f"The noise ceiling is 0: two halves of the {by} of Y have no covariance in common."
+    said = f"As Y is noisy, no prediction is expected to score above {number(top)} (from halves of its {by})"
     if value <= 0:
-        return f"The noise ceiling, above which no prediction is expected with so few {by} of Y, is {number(top)}."
+        return f"{said}."
     return (
-        f"As Y is noisy, no prediction is expected to score above {number(top)} (two halves of its {by}); the gains "
-        f"reach {value / top:.0%} of that."
+        f"{said}; the gains reach {value / top:.0%} of that."
+        if value < top
+        else f"{said}; the gains reach that."
     )
 
 
@@ -155,9 +159,7 @@ def channels(study: Any, one: Any) -> list[str]:
     n, fdr = int(table.changed.sum()), study.stats["fdr"]
     rule = f"the {study.stats['level']:.0%} interval over {by} leaves out one"
     if table.tested:
-        rule += (
-            f", and the gain differs from gains of shuffled conditions at a false discovery rate of {fdr:.0%}"
-        )
+        rule += f", and the gain differs from those of shuffled conditions (false discovery rate {fdr:.0%})"
     if n:
         said = [f"The gains of {n} of {N} channels changed ({rule})."]
         for word, mask in (("rose", table.gain > 1), ("fell", table.gain < 1)):
@@ -173,20 +175,18 @@ def channels(study: Any, one: Any) -> list[str]:
         said = [f"No single channel is shown to have changed ({rule})."]
         if table.tested and outside:
             said.append(
-                f"The intervals of {outside} gains leave out one, but shuffled conditions give gains as far from it."
+                f"The intervals of {outside} gains leave out one, but gains of shuffled conditions do, too."
             )
     if not table.tested:
-        said.append(
-            "Gains were not compared with those of shuffled conditions, nor corrected for their number."
-        )
+        said.append("Gains were not compared with those of shuffled conditions.")
     resolution = table.resolution[np.isfinite(table.resolution)]
     if len(resolution):
         well = int((resolution > RESOLVED).sum())
         of = table.resolution[table.changed & np.isfinite(table.resolution)]
         changed = f", and of {int((of > RESOLVED).sum())} of the {n} that changed" if n else ""
         said.append(
-            f"The data, rather than the ridge, determine more than {RESOLVED:.0%} of the gains of {well} channels"
-            f"{changed} (resolution; its median is {np.median(resolution):.2f})."
+            f"Of the gains of {well} channels{changed}, the data determine more than {RESOLVED:.0%}, and the ridge "
+            f"less (resolution; its median is {np.median(resolution):.2f})."
         )
     agreed = one.cv.agreement(one.method)
     if agreed is not None and np.isfinite(agreed[one.cv.place(one.method)]):
