@@ -247,8 +247,10 @@ def _check_groups(found: GroupStudies) -> None:
 def _check_population(one: PopulationStudy) -> None:
     if not isinstance(one.evidence, (CrossValidation, PermutationTest)):
         raise ValueError("it has no study of held-out conditions")
-    N, _ = one.cv.stats["shape"]
+    N, D = one.cv.stats["shape"]
     wanted: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+    if one.predicted is not None:
+        wanted["predicted"] = np.shape(one.predicted), (D, D)
     if one.uncertainty is not None:
         wanted["uncertainty.gains"] = np.shape(one.uncertainty.gains), (N,)
     if one.channels is not None:

@@ -47,6 +47,10 @@ class PopulationStudy:
         Studies of each group of channels.
     missing : str
         Why there are no intervals; empty if there are.
+    predicted : ndarray, shape (D, D), or None
+        The covariance of Y as gains at the best ridge predict it, in units of Y: for each pair of conditions
+        the mean over folds that held out one or both. NaN where none did; None if gains of folds were not
+        kept.
     """
 
     name: str
@@ -56,6 +60,7 @@ class PopulationStudy:
     channels: ChannelTable | None
     groups: GroupStudies | None = None
     missing: str = ""
+    predicted: Array | None = None
 
     @property
     def test(self) -> PermutationTest | None:

@@ -97,6 +97,9 @@ def prediction(study: Any, one: Any) -> list[str]:
         f"{number(base['no-x'])} without X, {number(base['one'])} with all gains at one, and "
         f"{number(base['scaled'])} for the covariance of X scaled and shifted by three numbers.",
     ]
+    k = cv.place(method)
+    if len(cv.ridges) > 1 and cv.ridges[k] == cv.ridges.min() > 0:
+        said.append("That is the smallest ridge that was tried: smaller ones may predict better.")
     if one.test is None:
         said.append("No conditions were shuffled, so there is no p-value: shuffles=100 gives one.")
     else:
@@ -164,7 +167,7 @@ def channels(study: Any, one: Any) -> list[str]:
         said = [f"The gains of {n} of {N} channels changed ({rule})."]
         for word, mask in (("rose", table.gain > 1), ("fell", table.gain < 1)):
             places = np.flatnonzero(table.changed & mask)
-            some = ", ".join(f"{table.names[i]} ({table.gain[i]:.2f})" for i in places[:NAMED])
+            some = ", ".join(f"{called(table.names[i])} ({number(table.gain[i])})" for i in places[:NAMED])
             surely = "most surely " if len(places) > NAMED else ""
             if len(places):
                 said.append(f"{len(places)} {word}, {surely}{some}.")
@@ -183,10 +186,10 @@ def channels(study: Any, one: Any) -> list[str]:
     if len(resolution):
         well = int((resolution > RESOLVED).sum())
         of = table.resolution[table.changed & np.isfinite(table.resolution)]
-        changed = f", and of {int((of > RESOLVED).sum())} of the {n} that changed" if n else ""
+        changed = f", {int((of > RESOLVED).sum())} of them among those that changed" if n else ""
         said.append(
-            f"Of the gains of {well} channels{changed}, the data determine more than {RESOLVED:.0%}, and the ridge "
-            f"less (resolution; its median is {np.median(resolution):.2f})."
+            f"The data determine more than {RESOLVED:.0%} of a gain, and the ridge the rest, for {well} "
+            f"channels{changed}; the median of this resolution is {np.median(resolution):.2f}."
         )
     agreed = one.cv.agreement(one.method)
     if agreed is not None and np.isfinite(agreed[one.cv.place(one.method)]):
@@ -207,8 +210,8 @@ def groups(one: Any) -> list[str]:
         f"{name} {gain:.2f}" for name, gain in zip(found.names, found.gains.gains, strict=True)
     )
     said = [
-        f"One gain for each of the {len(found.names)} groups ({listed}) scores {number(base)}; a gain for each "
-        f"channel scores {number(abs(gained))} {'more' if gained >= 0 else 'less'} "
+        f"One gain for each of the {len(found.names)} groups ({listed}) scores {number(base)}; a gain for "
+        f"each channel scores {number(abs(gained))} {'more' if gained >= 0 else 'less'} "
         f"(± {number(error)}{tested})."
     ]
     scores = found.scores()
@@ -217,8 +220,8 @@ def groups(one: Any) -> list[str]:
     if len(known):
         spread = f" ± {number(known.std(ddof=1))} (standard deviation)" if len(known) > 1 else ""
         said.append(
-            f"Fitted to {cells} from the channels of one group alone, gains score {number(known.mean())}{spread} "
-            f"over groups, from {number(known.min())} to {number(known.max())}."
+            f"Fitted to {cells} from the channels of one group alone, gains score {number(known.mean())}"
+            f"{spread} over groups, from {number(known.min())} to {number(known.max())}."
         )
     k, n, p_sign = found.above("one")
     said.append(
@@ -227,8 +230,8 @@ def groups(one: Any) -> list[str]:
     agreed = found.agreement[np.isfinite(found.agreement)]
     if len(agreed):
         said.append(
-            f"The gains that channels have in the fit of their group alone and in that of all correlate by "
-            f"{number(agreed.mean())} in the mean."
+            f"Gains of a group's own fit and of the fit of all channels correlate by {number(agreed.mean())} "
+            "in the mean."
         )
     return said
 
@@ -258,8 +261,8 @@ def cautions(study: Any) -> list[str]:
     """What the numbers do not say."""
     by = OF[study.stats["by"]]
     return [
-        f"An interval is that of the shrunken gain, which this ridge would give with other {by}: it need not hold "
-        f"the gain that a circuit has, least of all where the resolution is below {RESOLVED:g}.",
+        f"An interval is that of the shrunken gain, which this ridge would give with other {by}: it need not "
+        f"hold the gain that a circuit has, least of all where the resolution is below {RESOLVED:g}.",
         "A channel that is not named may have changed, too.",
         "A gain says how much a channel has to count for the covariances to match; it is no measurement of a "
         "synapse, and another cause that moves the covariances in the same way has the same gains.",
@@ -267,6 +270,11 @@ def cautions(study: Any) -> list[str]:
 
 
 # ---- numbers
+
+
+def called(name: Any) -> str:
+    """A channel in a sentence: by its name, or by its number."""
+    return f"channel {name}" if isinstance(name, int) else str(name)
 
 
 def number(value: Any) -> str:

@@ -213,7 +213,12 @@ class Fold:
         return sums_of(columns, diagonal, self.scaled, self.weights, self.split, self.block.covariance)
 
     def predicted(self, gains: Array, covariance: Array | None, keep: bool) -> Prediction:
-        """The prediction of gains for the held-out conditions.
+        """The scores of what gains predict; see `columns`."""
+        sums, errors = self.scored(*self.columns(gains, covariance))
+        return Prediction(sums, errors, gains=gains.copy() if keep else None)
+
+    def columns(self, gains: Array, covariance: Array | None = None) -> tuple[Array, Array]:
+        """The columns (D, k) of held-out conditions that gains predict, and the diagonal (D,).
 
         `covariance` is that of the training block at these gains; it is computed if None and needed.
         """
@@ -231,5 +236,4 @@ class Fold:
             columns, diagonal = added(
                 columns, diagonal, terms.get("diagonal", 0.0), terms.get("constant", 0.0), test
             )
-        sums, errors = self.scored(columns, diagonal)
-        return Prediction(sums, errors, gains=gains.copy() if keep else None)
+        return columns, diagonal

@@ -1,1 +1,1 @@
-"""A whole study in one call: scores, tests, intervals and tables, of populations and of groups of channels."""
+"""A whole study in one call: scores, tests, intervals and tables, for populations and groups of channels."""

@@ -36,7 +36,7 @@ class Groups:
         names = tuple(dict.fromkeys(labels.tolist()))
         if len(names) < 2:
             raise ValueError(
-                f"Argument 'groups' must name at least two groups of channels, not only {names[0]!r}: leave it out."
+                f"Argument 'groups' must name at least two groups, not only {names[0]!r}: leave it out."
             )
         _check_sizes("groups", labels, names, "channels")
         if others is None:
@@ -59,8 +59,8 @@ class Groups:
             missing = [group for group in names if group not in set(cells[str(name)].tolist())]
             if missing:
                 raise ValueError(
-                    f"Argument '{of}' must have cells of each group of X, not none of {missing[0]!r}: leave out these "
-                    "channels, or the groups of Y, so that each group is compared with all cells."
+                    f"Argument '{of}' must have cells of each group of X, not none of {missing[0]!r}: leave "
+                    "out these channels, or the groups of Y, so that each group is compared with all cells."
                 )
             _check_sizes(of, cells[str(name)], names, "cells")
         return cls(names, _places(labels, names), cells)
@@ -97,8 +97,8 @@ def _check_sizes(argument: str, labels: NDArray[np.str_], names: Iterable[str], 
     small = next((name for name in names if sizes[name] < LEAST), None)
     if small is not None:
         raise ValueError(
-            f"Argument '{argument}' must have at least {LEAST} {what} in each group, not {sizes[small]} in {small!r}, "
-            "which has no covariance: join it to another group, or leave it out."
+            f"Argument '{argument}' must have at least {LEAST} {what} in each group, not {sizes[small]} in "
+            f"{small!r}, which has no covariance: join it to another group, or leave it out."
         )
 
 

@@ -31,6 +31,7 @@ from .._studies.noise_ceiling import noise_ceiling
 from .._studies.permutation_test import RIDGES, run_test
 from .differences import dealt, difference
 from .groups import Groups, some_rows
+from .predicted import held_out_covariances
 from .progress import Bar
 
 Orders = list[NDArray[np.intp]]
@@ -191,8 +192,9 @@ def study(
         nulls: dict[tuple[str, str], Any] = {}
         if deals:
             told = bar.step(run.cost_of_deals(len(populations), deals))
+            like = next(iter(parts.values())).cv
             nulls = dealt(
-                populations, deals, copy.deepcopy(seed), lambda cells: run.plain(X, cells, parts[next(iter(parts))].cv),
+                populations, deals, copy.deepcopy(seed), lambda cells: run.plain(X, cells, like),
                 lambda done: told(Progress("deals", done)),
             )  # fmt: skip
         bar.end()
@@ -263,7 +265,12 @@ class _Run:
         if self.groups is not None:
             groups = self.studies(name, Y, found, held_out, orders, bar)
         return dataclasses.replace(
-            found, uncertainty=uncertainty, channels=channels, groups=groups, missing=missing
+            found,
+            uncertainty=uncertainty,
+            channels=channels,
+            groups=groups,
+            missing=missing,
+            predicted=held_out_covariances(held_out, found.cv),
         )
 
     def evidence(
@@ -369,8 +376,8 @@ def _wide(argument: str, Y: Any, D: int, labels: Labels) -> Any:
     own = Labels.of(argument, Y)
     if shape[1] != D and (own.conditions is None or labels.conditions is None):
         raise ValueError(
-            f"Argument '{argument}' must have the {D} conditions of X in its columns, not {shape[1]}: is one of them "
-            "conditions x channels?"
+            f"Argument '{argument}' must have the {D} conditions of X in its columns, not {shape[1]}: is one "
+            "of them conditions x channels?"
         )
     return Y
 
