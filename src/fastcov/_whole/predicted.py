@@ -13,10 +13,10 @@ Array = NDArray[np.float64]
 
 
 def held_out_covariances(study: HeldOut, cv: CrossValidation) -> Array | None:
-    """Predictions at the best ridge (D, D), in units of Y's covariance; the mean over folds that held out a pair.
+    """Predictions at the best ridge (D, D), in units of Y's covariance.
 
-    A pair is held out if one of its conditions is, or both. NaN where it never was. None if gains of folds
-    were not kept, or no ridge has a finite score.
+    Each is the mean over the folds that held out one of the two conditions, or both; NaN where none did. None
+    if gains of folds were not kept, or no ridge has a finite score.
     """
     method = cv.methods[0]
     k, gains = cv.place(method), cv.scores[method].gains

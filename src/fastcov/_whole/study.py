@@ -14,32 +14,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._compute.progress import Progress, watching
-from .._inputs.labels import Labels
-from .._inputs.validation import check_choice, check_generator, check_whole
-from .._model.target import aligned
+from .._inputs.validation import check_generator
 from .._results.cross_validation import CrossValidation
 from .._results.group_studies import GroupStudies, correlation
 from .._results.permutation_test import FDR, PermutationTest
 from .._results.score import SCORE
 from .._results.study import PopulationStudy, Study
 from .._results.uncertainty import Uncertainty
-from .._rows.responses import check_responses
 from .._studies.cross_validation import run_study
 from .._studies.group_gains import group_gains
 from .._studies.held_out import HeldOut
 from .._studies.noise_ceiling import noise_ceiling
 from .._studies.permutation_test import RIDGES, run_test
+from .checks import check, populations_of, shapes
 from .differences import dealt, difference
 from .groups import Groups, some_rows
 from .predicted import held_out_covariances
 from .progress import Bar
 
 Orders = list[NDArray[np.intp]]
-
-# The name of a population that is given without one.
-ONLY = "Y"
-# Methods whose gains have an infinitesimal jackknife; others need bootstraps.
-SMOOTH = ("exact", "linear")
 
 
 def study(
@@ -173,8 +166,8 @@ def study(
     """
     started = time.perf_counter()
     named = isinstance(Y, Mapping)
-    populations = _populations(X, Y)
-    _check(method, by, n_boot, shuffles, group_shuffles, deals, fdr, len(populations))
+    populations = populations_of(X, Y)
+    check(method, by, n_boot, shuffles, group_shuffles, deals, fdr, len(populations))
     found_groups = Groups.of(groups, X, populations, named)
     seed = check_generator(rng)
     if ridges is None and relative_ridges is None:
@@ -207,7 +200,7 @@ def study(
         stats={
             "shape": next(iter(parts.values())).cv.stats["shape"], "by": by, "level": float(level),
             "fdr": float(fdr), "shuffles": shuffles, "named": named,
-            "cells": {name: int(each.shape[0]) for name, each in _shapes(populations)},
+            "cells": {name: int(each.shape[0]) for name, each in shapes(populations)},
             "seconds": time.perf_counter() - started,
         },
     )  # fmt: skip
@@ -347,66 +340,3 @@ class _Run:
             if fit is not None and found.fit is not None:
                 agreement[k] = correlation(fit.gains, found.fit.gains[channels])
         return GroupStudies(gains, studies, self.groups.places, bool(self.groups.cells), agreement)
-
-
-# ---- what is checked before anything is computed
-
-
-def _populations(X: Any, Y: Any) -> dict[str, Any]:
-    """Responses by population, with their conditions in the order of those of X."""
-    labels, D = Labels.of("X", X), int(check_responses("X", X).shape[1])
-    if not isinstance(Y, Mapping):
-        return {ONLY: aligned("Y", _wide("Y", Y, D, labels), labels)}
-    if not Y:
-        raise ValueError("Argument 'Y' must hold at least one population, not none.")
-    found = {}
-    for name, each in Y.items():
-        if not isinstance(name, str):
-            raise TypeError(
-                f"Argument 'Y' must name populations by text, not {name!r}: use a dict of str to responses."
-            )
-        argument = f"Y[{name!r}]"
-        found[name] = aligned(argument, _wide(argument, each, D, labels), labels)
-    return found
-
-
-def _wide(argument: str, Y: Any, D: int, labels: Labels) -> Any:
-    """Responses with as many conditions as X; other names are left to the alignment, which names them."""
-    shape = check_responses(argument, Y).shape
-    own = Labels.of(argument, Y)
-    if shape[1] != D and (own.conditions is None or labels.conditions is None):
-        raise ValueError(
-            f"Argument '{argument}' must have the {D} conditions of X in its columns, not {shape[1]}: is one "
-            "of them conditions x channels?"
-        )
-    return Y
-
-
-def _check(
-    method: Any, by: Any, n_boot: Any, shuffles: Any, group_shuffles: Any, deals: Any, fdr: Any, n: int
-) -> None:
-    """Refuse at once what would be refused after an hour of shuffles."""
-    check_choice("by", by, ("cells", "conditions", "both"))
-    if not isinstance(method, str):
-        raise TypeError(f"Argument 'method' must be one method, not {method!r}: study one after another.")
-    boots = check_whole("n_boot", n_boot, 0)
-    if method not in SMOOTH and not boots:
-        raise ValueError(
-            f"Argument 'n_boot' must be above 0 with method={method!r}, not 0: only gains of "
-            f"{' and '.join(map(repr, SMOOTH))} fits have intervals without bootstraps."
-        )
-    for name, value in (("shuffles", shuffles), ("group_shuffles", group_shuffles)):
-        if 0 < check_whole(name, value, 0) < 19:
-            raise ValueError(
-                f"Argument '{name}' must be at least 19 for a p of 0.05, or 0 for none, not {value}."
-            )
-    if check_whole("deals", deals, 0) and n < 2:
-        raise ValueError(
-            f"Argument 'deals' must be 0 for one population, not {deals}: there is none to compare it with."
-        )
-    if not (isinstance(fdr, (int, float)) and 0.0 < fdr < 1.0):
-        raise ValueError(f"Argument 'fdr' must be between 0 and 1, not {fdr!r}: 0.1 is usual.")
-
-
-def _shapes(populations: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return [(name, check_responses(name, each)) for name, each in populations.items()]

@@ -1,4 +1,4 @@
-"""The command line: `fastcov demo`, `study`, `fit`, `report`, `cv`, `test`, `path`, `plan`, `doctor` and `bench`.
+"""Commands: `fastcov demo`, `study`, `fit`, `report`, `cv`, `test`, `path`, `plan`, `doctor`, `bench`.
 
 Results go to stdout, messages to stderr. An error in the input prints one line, and the exit code is
 2. Numba, SciPy and matplotlib are imported only by the commands that need them, so that --help is
@@ -48,6 +48,7 @@ def main(ctx: click.Context) -> None:
 
 
 for _command in (
-    demo, study_command, fit_command, report_command, cv_command, test_command, path_command, plan_command, doctor, bench
+    demo, study_command, fit_command, report_command, cv_command, test_command, path_command, plan_command,
+    doctor, bench,
 ):  # fmt: skip
     main.add_command(_command)

@@ -46,8 +46,8 @@ TABLES = (".csv", ".tsv")
 @click.option("--groups-x", metavar="FILE", help="The group of each channel of X, such as its animal: a text "
               "file with one label per line, a column of a table as in table.csv:animal, or a vector as in "
               "data.npz:animal. Each group is studied by itself, too.")  # fmt: skip
-@click.option("--groups-y", metavar="FILE", multiple=True, help="The group of each cell of Y: the channels of "
-              "a group of X are then compared with the cells of the same group. Give one for each Y.")  # fmt: skip
+@click.option("--groups-y", metavar="FILE", multiple=True, help="The group of each cell of Y: the channels "
+              "of a group of X are then compared with its own cells. Give one for each Y.")  # fmt: skip
 @click.option("--shuffles", type=click.IntRange(0), default=100, show_default=True,
               help="Random orders of the conditions, for p-values: at least 19, or 0 for none.")  # fmt: skip
 @click.option("--nested/--no-nested", default=True, show_default=True,
@@ -71,7 +71,7 @@ TABLES = (".csv", ".tsv")
 @click.option("--group-shuffles", type=click.IntRange(0), default=0, show_default=True,
               help="Shuffles of the study of each group.")  # fmt: skip
 @click.option("--deals", type=click.IntRange(0), default=0, show_default=True,
-              help="How often to deal the cells of two populations anew, for p of their difference.")  # fmt: skip
+              help="How often to deal cells of two populations anew, for p of their difference.")  # fmt: skip
 @permute_options
 @problem_options
 @bound_options
@@ -133,8 +133,8 @@ def study_command(
     from .._inputs.optional import optional
     from .._whole.study import study
 
-    read = [file for file in (x, *ys, *map(_file, (groups_x, *groups_y)), channels, conditions,
-                              permute_within, permute_groups, pairs_file(pairs)) if file is not None]  # fmt: skip
+    files = (x, *ys, *map(_file, (groups_x, *groups_y)), channels, conditions, permute_within, permute_groups)
+    read = [file for file in (*files, pairs_file(pairs)) if file is not None]
     results = None if output is None else check_output(output, SUFFIXES, name="--output", read=read)
     if results is not None and results.suffix.lower() != ".npz":
         optional("h5py", f"Writing {results.suffix.lower()} files", "h5")
@@ -149,7 +149,8 @@ def study_command(
     several = len(ys) > 1
     found = study(
         X, populations if several else populations[names[0]], ridges=ridges, relative_ridges=relative_ridges,
-        folds=folds or 5, bounds=bounds, rng=seed, groups=_groups(groups_x, groups_y, X, populations, several),
+        folds=folds or 5, bounds=bounds, rng=seed,
+        groups=_groups(groups_x, groups_y, X, populations, several),
         **_permuted(permute_within, permute_groups, X.shape[1]), **problem_of(nuisance, pairs), **asked,
     )  # fmt: skip
     if results is not None:
@@ -193,9 +194,10 @@ def _open(x: str, X: Any, y: str, name: str | None, naming: InputNames) -> Any:
         from .._inputs.labels import Labels
 
         if Labels.of(argument, Y).conditions is None or Labels.of("X", X).conditions is None:
+            hint = naming.hint({"X": x, "Y": y}, {"X": X, "Y": Y})
             raise ValueError(
-                f"Argument '{argument}' must have the {X.shape[1]} conditions of X in its columns, not {Y.shape[1]}: "
-                f"is one of them conditions x channels?{naming.hint({'X': x, 'Y': y}, {'X': X, 'Y': Y})}"
+                f"Argument '{argument}' must have the {X.shape[1]} conditions of X in its columns, not "
+                f"{Y.shape[1]}: is one of them conditions x channels?{hint}"
             )
     return Y
 
@@ -250,11 +252,13 @@ def read_groups(spec: str, n: int, option: str, what: str) -> list[Any]:
     head = list(rows[0]) if rows else []
     if column not in head:
         raise ValueError(
-            f"Argument '{option}' must name a column of {path!r}, not {column!r}: it has {', '.join(map(repr, head))}."
+            f"Argument '{option}' must name a column of {path!r}, not {column!r}: it has "
+            f"{', '.join(map(repr, head))}."
         )
     if len(rows) != n:
         raise ValueError(
-            f"Argument '{option}' must hold a label for each of the {n} {what}, and {spec!r} holds {len(rows)}."
+            f"Argument '{option}' must hold a label for each of the {n} {what}, and {spec!r} holds "
+            f"{len(rows)}."
         )
     return [row[column] for row in rows]
 

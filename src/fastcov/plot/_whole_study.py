@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 UP, DOWN, REST, SHUFFLED = COLOURS[1], COLOURS[0], "0.72", "0.55"
 _WIDTH, _HEIGHT = 11.0, 8.2
-# Left, bottom, width and height of each panel, as shares of the figure; names of lines need room at the right.
+# Left, bottom, width and height of each panel, as shares of the figure; names of lines need room.
 _PLACES = (
     (0.065, 0.545, 0.305, 0.325), (0.548, 0.545, 0.145, 0.325), (0.76, 0.545, 0.215, 0.325),
     (0.065, 0.075, 0.455, 0.37), (0.665, 0.075, 0.275, 0.37),
@@ -77,8 +77,9 @@ def headline(study: Study, one: PopulationStudy) -> str:
     table = one.channels
     changed = int(table.changed.sum())
     second = f"{changed} of {len(table)} gains changed: {table.up} up, {table.down} down"
-    return textwrap.fill(first, _LINE) + "\n" + textwrap.fill(second if changed else
-                                                            f"None of {len(table)} gains is shown to have changed", _LINE)  # fmt: skip
+    if not changed:
+        second = f"None of {len(table)} gains is shown to have changed"
+    return textwrap.fill(first, _LINE) + "\n" + second
 
 
 def draw_scores(ax: Axes, one: PopulationStudy) -> None:
@@ -118,8 +119,8 @@ def draw_scores(ax: Axes, one: PopulationStudy) -> None:
             places[at], values[at], marker="o", markersize=11, markerfacecolor="none", color=DOWN, zorder=5
         )
         ax.annotate(
-            f"gains by channel {number(values[at])}", (places[at], values[at]), (8, 7), textcoords="offset points",
-            fontsize=8, color=DOWN, fontweight="bold", zorder=6,
+            f"gains by channel {number(values[at])}", (places[at], values[at]), (8, 7),
+            textcoords="offset points", fontsize=8, color=DOWN, fontweight="bold", zorder=6,
         )  # fmt: skip
     scale.apply(ax, cv.relative)
     _label_right(ax, right)
@@ -143,7 +144,8 @@ def _label_right(ax: Axes, lines: list[tuple[float, str, str]]) -> None:
         last = max(value, last + gap)
         ax.annotate(
             text, (1.0, value), (1.015, last), xycoords=ax.get_yaxis_transform(),
-            textcoords=ax.get_yaxis_transform(), fontsize=7.5, color=colour, va="center", annotation_clip=False,
+            textcoords=ax.get_yaxis_transform(), fontsize=7.5, color=colour, va="center",
+            annotation_clip=False,
         )  # fmt: skip
 
 
@@ -210,8 +212,8 @@ def draw_gains(ax: Axes, study: Study, one: PopulationStudy) -> None:
     finish(ax)
     table = one.channels
     if table is None:
-        ax.text(0.5, 0.5, textwrap.fill(f"no intervals: {one.missing}", 50), transform=ax.transAxes, ha="center",
-                va="center", fontsize=9)  # fmt: skip
+        text = textwrap.fill(f"no intervals: {one.missing}", 50)
+        ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", fontsize=9)
         return
     order = np.argsort(table.gain, kind="stable")
     rank = np.empty(len(order))
