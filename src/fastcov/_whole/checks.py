@@ -47,7 +47,7 @@ def _wide(argument: str, Y: Any, D: int, labels: Labels) -> Any:
 
 
 def check(
-    method: Any, by: Any, n_boot: Any, shuffles: Any, group_shuffles: Any, deals: Any, fdr: Any, n: int
+    method: Any, by: Any, n_boot: Any, shuffles: Any, group_shuffles: Any, deals: Any, fdr: Any, level: Any, n: int
 ) -> None:
     """Refuse at once what would be refused after an hour of shuffles."""
     check_choice("by", by, ("cells", "conditions", "both"))
@@ -68,8 +68,9 @@ def check(
         raise ValueError(
             f"Argument 'deals' must be 0 for one population, not {deals}: there is none to compare it with."
         )
-    if not (isinstance(fdr, (int, float)) and 0.0 < fdr < 1.0):
-        raise ValueError(f"Argument 'fdr' must be between 0 and 1, not {fdr!r}: 0.1 is usual.")
+    for name, value, usual in (("fdr", fdr, 0.1), ("level", level, 0.95)):
+        if not (isinstance(value, (int, float)) and 0.0 < value < 1.0):
+            raise ValueError(f"Argument '{name}' must be between 0 and 1, not {value!r}: {usual} is usual.")
 
 
 def shapes(populations: Mapping[str, Any]) -> list[tuple[str, Any]]:

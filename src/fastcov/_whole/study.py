@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._compute.progress import Progress, watching
+from .._inputs.labels import outside
 from .._inputs.validation import check_generator
 from .._results.cross_validation import CrossValidation
 from .._results.group_studies import GroupStudies, correlation
@@ -124,7 +125,8 @@ def study(
     nuisance, pairs, bounds, center, solver, tol, max_iterations, memory_budget
         As for `fit`.
     rng : default 0
-        Draws folds and shuffles, as for `permutation_test`, bootstraps, halves and deals.
+        Draws folds and shuffles, as for `permutation_test`, bootstraps, halves and deals. A generator is left
+        as it was, as all populations have the same.
     callback : callable, optional
         Called with a `Progress` of stage "study".
 
@@ -167,7 +169,7 @@ def study(
     started = time.perf_counter()
     named = isinstance(Y, Mapping)
     populations = populations_of(X, Y)
-    check(method, by, n_boot, shuffles, group_shuffles, deals, fdr, len(populations))
+    check(method, by, n_boot, shuffles, group_shuffles, deals, fdr, level, len(populations))
     found_groups = Groups.of(groups, X, populations, named)
     seed = check_generator(rng)
     if ridges is None and relative_ridges is None:
@@ -313,7 +315,7 @@ class _Run:
             ), ""  # fmt: skip
         except (ValueError, MemoryError) as error:
             # Hours of shuffles must not be lost because a factorisation does not fit.
-            warnings.warn(f"There are no intervals of gains: {error}", UserWarning, stacklevel=4)
+            warnings.warn(f"There are no intervals of gains: {error}", UserWarning, stacklevel=outside())
             return None, str(error)
 
     def studies(
