@@ -30,11 +30,11 @@ OF_LAYERS = [
 ]  # fmt: skip
 # Public names that compute nothing on data: results, progress, warnings, settings, figures of results.
 NO_DATA = {
-    "Applied", "ChannelTest", "ChosenRidge", "ConvergenceWarning", "Contributions", "CrossValidation",
-    "Explanation", "Fit", "LabelWarning", "MissingValuesWarning", "NoiseCeiling", "OvershootWarning",
-    "PermutationTest", "Plan", "Progress", "RidgePath",
-    "SingleGainLosses", "Verdict", "threads", "plot", "__version__", "datasets.Simulation",
-    "quadratic_forms.Gradients",
+    "Applied", "ChannelTable", "ChannelTest", "ChosenRidge", "Contributions", "ConvergenceWarning",
+    "CrossValidation", "Explanation", "Fit", "LabelWarning", "MissingValuesWarning", "NoiseCeiling",
+    "OvershootWarning", "PermutationTest", "Plan", "Progress", "RidgePath", "SingleGainLosses",
+    "Uncertainty", "Verdict", "__version__", "datasets.Simulation", "plot", "quadratic_forms.Gradients",
+    "threads",
 }  # fmt: skip
 
 

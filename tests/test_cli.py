@@ -1250,7 +1250,7 @@ def test_studies_and_paths_are_arrays_of_hdf5(run):
     with h5py.File("path.h5") as file:
         assert file["gains"].shape == (1, 2, 40)
         assert np.isnan(file["relative_ridges"][()])
-    with pytest.raises(ValueError, match=r"must be a file that save of a Fit"):
+    with pytest.raises(ValueError, match=r"must be a file that save of a result"):
         fc.load("path.h5")
 
 

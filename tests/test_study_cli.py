@@ -134,7 +134,7 @@ def test_the_page_is_named_for_the_files(run, tmp_path):
         (("glomeruli.csv", "mitral.csv", "--groups-y", "cells.txt"), ("--groups-y needs --groups-x",)),
         (("glomeruli.csv", "mitral.csv", "--groups-x", "animals.txt", "--groups-y", "a", "--groups-y", "b"),
          ("one --groups-y for each Y, 1, not 2",)),
-        (("glomeruli.csv", "mitral.csv", "--groups-x", "meta.csv:mouse"), ("--groups-x", "'mouse'", "'animal'")),
+        (("glomeruli.csv", "mitral.csv", "--groups-x", "meta.csv:mouse"), ("--groups-x", "'mouse'")),
         (("glomeruli.csv", "mitral.csv", "--groups-x", "cells.txt"), ("--groups-x", str(N), str(M))),
         (("glomeruli.csv", "mitral.csv", "--shuffles", 3), ("'shuffles' must be at least 19",)),
         (("glomeruli.csv", "mitral.csv", "--output", "s.csv"), ("--output", ".npz")),

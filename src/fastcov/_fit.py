@@ -17,10 +17,12 @@ from ._fitting.describe import describe
 from ._fitting.methods import METHODS
 from ._fitting.settings import Settings, method_for
 from ._fitting.start import Start
+from ._inputs.validation import check_choice
 from ._model.problem import Problem
-from ._model.target import Target, aligned
+from ._model.target import ALL_NEEDED, TRIALS, Target, aligned, records
 from ._results.fit import Fit
 from ._results.overshoot import warn_overshoot
+from ._rows.responses import over_trials
 from ._studies.cross_validation import cross_validate
 
 Array = NDArray[np.float64]
@@ -48,6 +50,8 @@ def fit(
     max_iterations: int = 1000,
     rank: int | None = None,
     rng: Any = 0,
+    trials: str = "mean",
+    nan_policy: str = "raise",
     memory_budget: float | None = None,
     callback: Callable[[Progress], object] | None = None,
 ) -> Fit:
@@ -68,7 +72,7 @@ def fit(
 
     Parameters
     ----------
-    X : array_like, shape (N, D)
+    X : array_like, shape (N, D) or (trials, N, D)
         Responses: one row a channel, one column a condition. It may be larger than memory: a
         `numpy.memmap`, an HDF5 or a Zarr array, or anything with ``shape``, ``dtype`` and slices of
         rows is read block by block, ahead of the work. It may be a dask array: with a client of
@@ -78,10 +82,12 @@ def fit(
         columns: conditions) or a DataArray of xarray gives its names to `Fit.channels` and
         `Fit.conditions`; all that has other names is refused, and what has them in another order aligned.
         An index that only counts is no name, but the same numbers in another order are aligned with it.
+        Trials are averaged: they are the first axis, or the dimension of a DataArray that has the name
+        "trial" or "repeat"; a list of arrays is one of trials. ``stats["trials"]`` has what is known of them.
     S : array_like, shape (D, D) or (T, D, D)
         Target covariance on the scale of X's, a sum over channels: from `target_covariance`, not
         `numpy.cov`. A stack of T targets shares one factorisation.
-    responses : array_like, shape (M, D)
+    responses : array_like, shape (M, D) or (trials, M, D)
         In place of S, the responses Y whose `target_covariance` it is.
     ridge : float, array_like of shape (N,) or (K, N), sparse matrix, or "cv"
         λ ≥ 0, in units of X to the fourth. 0 gives the linear solution of minimum norm. One λ a channel,
@@ -131,6 +137,12 @@ def fit(
         Of the preconditioner of "pcg", from 0 to N; as it pays by default.
     rng : default 0
         What `numpy.random.default_rng` takes: draws pivots of the preconditioner, random starts and folds.
+    trials : {"mean", "cross"}
+        How trials of `responses` become a target, as for `target_covariance`: "cross" has no bias by noise,
+        and may be indefinite.
+    nan_policy : {"raise", "omit-trials", "pairwise"}
+        What to do with NaN, as for `target_covariance`. Channels of X need a response to each condition, in
+        some trial; "pairwise" is for `responses`.
     memory_budget : float, optional
         Bytes that the fit may take beyond X; what is available by default.
     callback : callable, optional
@@ -146,7 +158,8 @@ def fit(
         If an argument is not a real, finite array of the right shape, S is not symmetric, λ < 0, or
         not exactly one of `ridge` and `relative_ridge` is given; if bounds cross, or `gains0` is outside;
         if a penalty and G share a null space, so that there is no one solution; if names repeat, or are
-        not those of X; if `pairs` are no weights, or `nuisance` spans all pairs that count.
+        not those of X; if `pairs` are no weights, or `nuisance` spans all pairs that count; if values are
+        missing that `nan_policy` cannot do without.
     MemoryError
         If the solver does not fit the memory that is available, before it is begun.
     OSError
@@ -161,6 +174,8 @@ def fit(
     LabelWarning
         If conditions of S or `responses`, or channels of `gains0`, `bounds` or a ridge by channel, are in
         another order than those of X: they are aligned by name.
+    MissingValuesWarning
+        If the covariance of `responses` is of the channels that are there.
 
     Notes
     -----
@@ -186,6 +201,12 @@ def fit(
     >>> bool(fit.loss < fit.loss_at_one), fit.status
     (True, 'converged')
     """
+    X = over_trials("X", X, nan_policy, rows=ALL_NEEDED)
+    if trials != "mean":
+        _check_trials(trials, responses, ridge)
+    known = None if responses is None else over_trials("responses", responses, nan_policy, center=center)
+    if trials == "mean":
+        responses = known
     if isinstance(ridge, str) and ridge == "cv":
         return _at_best_ridge(
             X, S, responses, relative_ridge, method=method or "linear", solver=solver, center=center,
@@ -195,9 +216,9 @@ def fit(
     started = time.perf_counter()
     given = Problem.of(X, center=center)
     method = method_for(method, ridge, relative_ridge)
-    if responses is not None:
+    if responses is not None and trials == "mean":
         responses = aligned("responses", responses, given.labels)
-    target = Target.of(S, responses, given)
+    target = Target.of(S, responses, given, trials=trials)
     given = given.with_metric(nuisance, pairs, target.labels)
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
@@ -211,10 +232,21 @@ def fit(
         outcome.warn()
         fitted = describe(
             start, chosen, outcome, method=method, stacked=np.ndim(target.S) == 3, labels=target.labels,
-            extra=target.stats, seconds=time.perf_counter() - started,
+            extra=target.stats | records(X=X, responses=known), seconds=time.perf_counter() - started,
         )  # fmt: skip
     warn_overshoot(fitted)
     return fitted
+
+
+def _check_trials(trials: Any, responses: Any, ridge: Any) -> None:
+    """Raise unless `trials`, which is not "mean", is "cross", and there is something that it applies to."""
+    check_choice("trials", trials, TRIALS)
+    if responses is None or (isinstance(ridge, str) and ridge == "cv"):
+        given = "ridge='cv' is given" if responses is not None else "responses are not given"
+        raise ValueError(
+            f"Argument 'trials' must be 'mean' where {given}, not {trials!r}: pass S=target_covariance(Y, "
+            f"like=X, trials={trials!r}), to fit or to cross_validate."
+        )
 
 
 def _at_best_ridge(X: Any, S: Any, responses: Any, relative_ridge: Any, **asked: Any) -> Fit:

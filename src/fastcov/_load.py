@@ -35,7 +35,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    Fit, RidgePath, CrossValidation, PermutationTest, Uncertainty, ChannelTable, NoiseCeiling or Study
+    Fit, RidgePath, CrossValidation, PermutationTest, NoiseCeiling, Uncertainty, ChannelTable or Study
         The object that was saved, equal bit by bit: arrays, names, stats, and the fits and studies in it.
 
     Raises
@@ -82,7 +82,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     form = None if entries is None else text(entries.get("format"))
     if entries is None or form is None or not form.startswith("fastcov."):
         raise ValueError(
-            f"Argument 'path' must be a file that save of a {_KINDS} wrote, and {str(file)!r} is none: fit "
+            f"Argument 'path' must be a file that save of a result wrote, and {str(file)!r} is none: fit "
             "again and save the fit."
         )
     with intact(file, "path"):
@@ -90,7 +90,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         writer = text(entries.get("version")) or "unknown"
     if form not in _FORMATS:
         raise ValueError(
-            f"Argument 'path' must hold a {_KINDS}, and {str(file)!r} is of class "
+            f"Argument 'path' must hold a result, and {str(file)!r} is of class "
             f"{form.removeprefix('fastcov.')}, of fastcov {writer}: upgrade fastcov to that."
         )
     if version > FORMAT_VERSION:
@@ -299,13 +299,19 @@ _CLASSES: dict[str, type[Any]] = {
     "GroupStudies": GroupStudies,
     "GroupGains": GroupGains,
 }
-# Classes that a file may be of, by the name of its format; and the checks of each class, wherever it stands.
-_SAVED = (
-    "Fit", "RidgePath", "CrossValidation", "PermutationTest", "Uncertainty", "ChannelTable", "NoiseCeiling",
-    "Study",
-)  # fmt: skip
-_FORMATS = {f"fastcov.{name}": name for name in _SAVED}
-_KINDS = f"{', '.join(_SAVED[:-1])} or {_SAVED[-1]}"
+# Classes that are part of others only; a file may be of any other class, by the name of its format.
+_PARTS = {
+    "Scores",
+    "Moments",
+    "Nested",
+    "ChannelTest",
+    "PopulationStudy",
+    "Difference",
+    "GroupStudies",
+    "GroupGains",
+}
+_FORMATS = {f"fastcov.{name}": name for name in _CLASSES if name not in _PARTS}
+# Checks of each class, wherever it stands.
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "Fit": _check_fit,
     "RidgePath": _check_path,

@@ -22,6 +22,7 @@ from . import _after as _after
 
 # isort: split
 from . import _studies as _studies
+from . import _uncertainty as _uncertainty
 
 # isort: split
 from . import _penalties as _penalties

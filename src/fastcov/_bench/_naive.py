@@ -198,3 +198,15 @@ def solutions(matrices: Array, x: Array) -> Array:
     """Return A_z⁻¹ x_lz."""
     out: Array = np.linalg.solve(matrices, x.transpose(1, 2, 0)).transpose(2, 0, 1)
     return out
+
+
+def split_half_correlations(Y: Array, n_splits: int) -> Array:
+    """Correlations of the covariances of two halves of the channels, off the diagonal (n_splits,)."""
+    M, D = Y.shape
+    random, pairs = np.random.default_rng(0), np.triu_indices(D, 1)
+    found = np.empty(n_splits)
+    for s in range(n_splits):
+        order = random.permutation(M)
+        A, B = (np.cov(Y[part].T, dtype=np.float64) for part in (order[: M // 2], order[M // 2 : M // 2 * 2]))
+        found[s] = np.corrcoef(A[pairs], B[pairs])[0, 1]
+    return found

@@ -45,6 +45,8 @@ FEW_RIDGES = tuple(float(share) for share in np.logspace(-4, 0, 8))
 FOLDS, MODES = 5, 50
 # The smallest number of shuffles that can give p = 0.05.
 SHUFFLES = 19
+# Splits of a noise ceiling, its default.
+SPLITS = 100
 # Places of the fits of a long path that are checked.
 CHECKED = (0, 49, 99)
 # Largest difference in held-out R² between two runs that find the same minimum to GRADIENT.
@@ -144,6 +146,32 @@ def cross_validate(simulation: Simulation) -> Task:
         flops=sum(work["flops"] for work in works), repeats=sum(work["repeats"] for work in works),
         floor=lambda: [work["floor"]() for work in works],
         given={"responses": Y, "folds": folds, "relative_ridges": FEW_RIDGES},
+    )  # fmt: skip
+
+
+@operation("noise-ceiling", ["noise_ceiling"], (TINY, SMALL, FLY))
+def noise_ceiling(simulation: Simulation) -> Task:
+    """Covariances of both halves of 100 splits, MD² flops each split, and their correlations by each score.
+
+    The floor is SYRK of each half. The correlations of all pairs are compared with those of the same halves.
+    """
+    Y, (M, D) = simulation.Y, simulation.Y.shape
+    (syrk,) = bare(simulation, "syrk")
+    half = Y[: M // 2].T
+
+    def floor() -> None:
+        for _ in range(2 * SPLITS):
+            syrk(1.0, half)
+
+    expected = _naive.split_half_correlations(Y, SPLITS)
+
+    def check(result: Any) -> None:
+        r = result.reliability["pearson"] if isinstance(result, fc.NoiseCeiling) else result
+        near(r, expected, M * D * np.finfo(np.float64).eps)
+
+    return Task(
+        ours=lambda: fc.noise_ceiling(Y, n_splits=SPLITS), check=check, flops=float(SPLITS * M * D**2),
+        nbytes=8.0 * M * D + 3e7, naive=lambda: _naive.split_half_correlations(Y, SPLITS), floor=floor,
     )  # fmt: skip
 
 

@@ -191,9 +191,15 @@ def _reorders(names: Axis) -> bool:
 def _unique(name: str, axis: str, names: Axis | None) -> Axis | None:
     if names is not None and not isinstance(names, range) and len(set(map(str, names))) < len(names):
         twice = [each for each, times in collections.Counter(map(str, names)).items() if times > 1]
+        remedy = "rename them, or pass an array without names"
+        if axis == "condition":
+            remedy += (
+                ". If columns are trials of one condition, average them "
+                f"({name}.T.groupby(level=0).mean().T), or pass trials=labels to cross_validate or "
+                "permutation_test"
+            )
         raise ValueError(
-            f"Argument '{name}' must name each {axis} once, not {_some(twice)} more than once: rename them, "
-            "or pass an array without names."
+            f"Argument '{name}' must name each {axis} once, not {_some(twice)} more than once: {remedy}."
         )
     return names
 
@@ -320,7 +326,9 @@ def like_matrix(values: Array, X: Any, names: Axis | None) -> Any:
         index = None if names is None or isinstance(names, range) else list(names)
         return sys.modules["pandas"].DataFrame(values, index=index, columns=index)
     if kind == "xarray":
-        dims = (X.dims[-1], f"{X.dims[-1]}_2")
+        trials = trial_axis(X)
+        last = [dimension for axis, dimension in enumerate(X.dims) if axis != trials][-1]
+        dims = (last, f"{last}_2")
         along: Any = None if names is None else list(names)
         if isinstance(names, range):
             along = sys.modules["pandas"].RangeIndex(len(names))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._compute import blas
-from .labels import Axis, Labelled, Labels, kind_of, order_of, outside, trial_axis
+from .labels import Axis, Labelled, Labels, kind_of, order_of, outside, trial_axis, without_names
 from .validation import check_array, check_choice, check_form, check_unmasked, nonfinite, require_memory
 
 Array = NDArray[Any]
@@ -43,6 +43,13 @@ class Averaged(Labelled):
     """
 
     record: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def ordered(self, order: NDArray[np.intp], conditions: Any) -> Averaged:
+        """The same with its conditions in another order, and named so."""
+        record = dict(self.record)
+        if "noise_variance" in record:
+            record["noise_variance"] = record["noise_variance"][order]
+        return Averaged(self.values[:, order], self.channels, conditions, record)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -134,6 +141,8 @@ def reduced(
         if nan_policy == "raise":
             return X
         check_unmasked(name, X)
+        if not (isinstance(without_names(X), np.ndarray) or kind_of(X) or isinstance(X, (list, tuple))):
+            return X  # outside memory; what is missing is found later, and is an error
         values, labels = np.asarray(X), Labels.of(name, X)
         if values.dtype.kind != "f" or values.ndim != 2 or not np.isnan(values).any():
             return X

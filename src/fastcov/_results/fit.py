@@ -75,9 +75,12 @@ class Fit:
         of a line search; ``bounds``, and ``at_bounds``, how many gains are at one; ``pairs``, which pairs
         count; ``nuisance_at_one``, β and γ at gains of one; ``cv``, the `CrossValidation` behind
         ``ridge="cv"``; ``target_scale``, the scale c of a target given as responses (see
-        `target_covariance`). For an exact fit, ``losses`` and ``gains_of_starts``, where each of several
-        starts ended; ``escapes``, how often a gain moved to a lower minimum along its own axis;
-        ``lower_elsewhere``, how many gains still have such a minimum.
+        `target_covariance`); ``trials``, for X and responses, if they have trials or missing values:
+        ``n_trials``, ``n_channels``, ``noise_variance`` (D,), the variance of the mean over trials in its
+        mean over channels, ``missing``, the number of missing values, and ``moved``, by which share of its
+        norm their covariance was moved to be positive semi-definite. For an exact fit, ``losses`` and
+        ``gains_of_starts``, where each of several starts ended; ``escapes``, how often a gain moved to a
+        lower minimum along its own axis; ``lower_elsewhere``, how many gains still have such a minimum.
     channels, conditions : tuple or None
         Names of the N channels and D conditions, if X has them. If X has no names of conditions, those of
         the target.
@@ -312,7 +315,7 @@ class Fit:
         >>> sim = fc.datasets.simulate(60, 12, rng=0)
         >>> fit = fc.fit(sim.X, responses=sim.Y, relative_ridge=0.1, method="exact")
         >>> found = fit.uncertainty(sim.Y, by="cells")
-        >>> found.se.shape, bool((found.lower < fit.gains).all())
+        >>> found.se.shape, bool((found.lower <= fit.gains).all())
         ((60,), True)
         """
         from .._uncertainty.estimate import estimate
@@ -433,6 +436,8 @@ class Fit:
         solver = f" ({self.stats['solver']})" if self.stats["solver"] else ""
         iterations = f" after {self.stats['iterations']} iterations" if "iterations" in self.stats else ""
         others = f", target of {self.stats['n_responses']} channels" if "n_responses" in self.stats else ""
+        if trials := self.stats.get("trials", {}).get("responses", {}).get("n_trials"):
+            others += f" in {trials} trials"
         rows = [
             ("method", f"{self.method}{solver}: {self.status}{rank}"),
             ("data", f"{N} channels x {D} conditions" + _targets(self.r2) + others),

@@ -15,6 +15,7 @@ from . import evidence
 from .cross_validation import CrossValidation
 from .html import html_table
 from .page import StudyPage
+from .printed import size_text
 from .score import BASELINES
 
 Array = NDArray[np.float64]
@@ -127,9 +128,8 @@ class PermutationTest(StudyPage):
         return html_table(self._title(), rows, head=head, notes=self._notes())
 
     def _title(self) -> str:
-        N, D = self.cv.stats["shape"]
         return (
-            f"PermutationTest: {N} channels x {D} conditions, {self.method}, {len(self.null)} shuffles, "
+            f"PermutationTest: {size_text(self.cv.stats)}, {self.method}, {len(self.null)} shuffles, "
             f"{self.score}"
         )
 

@@ -25,9 +25,16 @@ Table = tuple[str, tuple[str, ...], list[tuple[str, ...]], list[str]]
 
 
 def title(cv: Any) -> str:
-    N, D = cv.stats["shape"]
     folds = f"{len(cv.folds)} folds" + (f" ({cv.repeats} repeats)" if cv.repeats > 1 else "")
-    return f"CrossValidation: {N} channels x {D} conditions, {folds}, {cv.score} +- standard error"
+    return f"CrossValidation: {size_text(cv.stats)}, {folds}, {cv.score} +- standard error"
+
+
+def size_text(stats: Any) -> str:
+    """How many channels and conditions a study is of, or trials of how many conditions."""
+    (N, D), conditions = stats["shape"], stats.get("conditions")
+    return f"{N} channels x " + (
+        f"{D} conditions" if conditions is None else f"{D} trials of {conditions} conditions"
+    )
 
 
 def tables(cv: Any) -> Iterator[Table]:

@@ -22,17 +22,19 @@ from .._fitting.start import Start
 from .._inputs.labels import outside
 from .._inputs.validation import check_choice, check_generator, check_whole
 from .._model.problem import Problem
-from .._model.target import Target, aligned
+from .._model.target import ALL_NEEDED, Target, aligned, records
 from .._results.cross_validation import CrossValidation, Nested, Scores
 from .._results.fit import Fit
 from .._results.overshoot import warn_overshoot
 from .._results.score import BASELINES, FINE, N_SUMS, SCORE, Moments, Split
+from .._rows.responses import over_trials
 from .folds import as_given, inner_folds, make_folds
 from .held_out import HeldOut, Prediction
-from .permutations import make_orders
+from .permutations import make_orders, members_of
 from .ridge_path import check_ridges
 from .scored_target import check_score, held_out_target
 from .side_by_side import side_by_side
+from .trial_columns import unrepeated
 
 Array = NDArray[np.float64]
 
@@ -52,6 +54,7 @@ def cross_validate(
     shuffles: int = 0,
     groups: Any = None,
     permute: str = "conditions",
+    trials: Any = None,
     nested: bool = False,
     nuisance: str | Sequence[str] | None = None,
     pairs: Any = None,
@@ -61,6 +64,7 @@ def cross_validate(
     bounds: Any = None,
     tol: float | None = None,
     max_iterations: int = 1000,
+    nan_policy: str = "raise",
     memory_budget: float | None = None,
     callback: Callable[[Progress], object] | None = None,
 ) -> CrossValidation:
@@ -75,9 +79,9 @@ def cross_validate(
 
     Parameters
     ----------
-    X : array_like, shape (N, D)
-        Responses of the input channels. X and Y may be dask arrays, as for `fit`.
-    Y : array_like, shape (M, D)
+    X : array_like, shape (N, D) or (trials, N, D)
+        Responses of the input channels. X and Y may be dask arrays, and have trials, as for `fit`.
+    Y : array_like, shape (M, D) or (trials, M, D)
         Responses of the other population to the same conditions, in the same order; or in any order if the
         conditions of X and Y have names.
     S : array_like, shape (D, D), optional
@@ -107,6 +111,11 @@ def cross_validate(
     permute : {"conditions", "within", "groups"}
         What a shuffle permutes: all conditions; the conditions within each group (trials of a stimulus, or a
         class of stimuli); or whole groups of the same size.
+    trials : sequence of D labels, optional
+        The condition of each column, if columns are single trials. All folds then keep the trials of a
+        condition together, as numbers, "leave-one-out" and splitters count conditions; otherwise a condition
+        would be predicted from its own trials. Shuffles exchange whole conditions that have as many trials.
+        Columns of X and Y then may have names that repeat: trials of one name are taken in their order.
     nested : bool, default False
         For each fold, let inner folds of its training conditions choose λ, and score it at that λ. The
         printed study then says how far the choice of the best λ flatters its score. It takes as many times
@@ -116,7 +125,7 @@ def cross_validate(
         scores and baselines.
     refit : {"best", "one-se", None}
         Fit all conditions with `best_ridge` or `one_se_ridge`.
-    solver, center, bounds, tol, max_iterations, memory_budget, callback
+    solver, center, bounds, tol, max_iterations, nan_policy, memory_budget, callback
         As for `fit`.
 
     Returns
@@ -126,14 +135,17 @@ def cross_validate(
     Raises
     ------
     TypeError, ValueError
-        As for `fit`; if Y is a covariance; if a fold has fewer than two training conditions, or holds out a
-        condition that it trains on; if `score` needs pairs among held-out conditions and fewer than three are
-        held out; if groups leave nothing to permute.
+        As for `fit`; if Y is a covariance; if given folds or groups divide the trials of a condition; if a
+        fold has fewer than two training conditions, or holds out a condition that it trains on; if `score`
+        needs pairs among held-out conditions and fewer than three are held out; if groups or trials leave
+        nothing to permute.
 
     Warns
     -----
     LabelWarning
         If the conditions of Y are in a different order from those of X. They are then aligned by name.
+    MissingValuesWarning
+        If the covariance of Y is of the channels that are there.
     ConvergenceWarning
         Once, if fits stop short; see `CrossValidation.status`. Their scores are kept.
 
@@ -156,9 +168,9 @@ def cross_validate(
     result, _, _ = run_study(
         X, Y, S=S, ridges=ridges, relative_ridges=relative_ridges, folds=folds, method=method,
         repeats=repeats, rng=rng, score=score, shuffles=shuffles, groups=groups, permute=permute,
-        nested=nested, nuisance=nuisance, pairs=pairs, refit=refit, solver=solver, center=center,
-        bounds=bounds, tol=tol, max_iterations=max_iterations, memory_budget=memory_budget,
-        callback=callback,
+        trials=trials, nested=nested, nuisance=nuisance, pairs=pairs, refit=refit, solver=solver,
+        center=center, bounds=bounds, tol=tol, max_iterations=max_iterations, nan_policy=nan_policy,
+        memory_budget=memory_budget, callback=callback,
     )  # fmt: skip
     return result
 
@@ -168,7 +180,7 @@ def run_study(
     rng: Any, score: str, shuffles: int, groups: Any, permute: str, nested: bool, nuisance: Any, pairs: Any,
     refit: str | None, solver: str, center: bool, bounds: Any, tol: float | None, max_iterations: int,
     memory_budget: float | None, callback: Callable[[Progress], object] | None,
-    level: float = 1.0,
+    trials: Any = None, nan_policy: str = "raise", level: float = 1.0,
 ) -> tuple[CrossValidation, HeldOut, list[NDArray[np.intp]]]:  # fmt: skip
     """`cross_validate`, which also returns its `HeldOut` and the orders of conditions.
 
@@ -183,8 +195,12 @@ def run_study(
     if refit is not None:
         check_choice("refit", refit, ("best", "one-se"))
     n_shuffles, random = check_whole("shuffles", shuffles, 0), check_generator(rng)
+    X = over_trials("X", unrepeated("X", X, trials), nan_policy, rows=ALL_NEEDED)
+    if Y is not None:
+        Y = over_trials("Y", unrepeated("Y", Y, trials), nan_policy, center=center)
     given = Problem.of(X, center=center)
     D = given.shape[1]
+    members = None if trials is None else members_of("trials", trials, D)
     settings = {
         each: Settings.of(
             each, given, solver=solver, tol=tol, max_iterations=max_iterations, rng=0,
@@ -197,17 +213,17 @@ def run_study(
         Y = aligned("Y", Y, given.labels)
     target = held_out_target(given, Y, S, nuisance, pairs)
     folds = as_given(folds)
-    splits = make_folds(folds, repeats, D, random)
+    splits = make_folds(folds, repeats, D, random, members)
     check_score(score, splits)
-    shuffled, count = make_orders(n_shuffles, D, random, groups, permute)
+    shuffled, count = make_orders(n_shuffles, D, random, groups, permute, members)
     if 1 / count > level:
-        name = "X" if groups is None else "groups"
+        name = "groups" if groups is not None else "X" if trials is None else "trials"
         raise ValueError(
             f"Argument '{name}' must leave at least {math.ceil(1 / level)} orders of conditions for a p of "
             f"{level}, not {count:.0f}, whose least p is {1 / count:.2g}: permute more."
         )
     orders = [np.arange(D), *shuffled]
-    inner = [inner_folds(folds, train, random) for train, _ in splits] if nested else []
+    inner = [inner_folds(folds, train, random, members) for train, _ in splits] if nested else []
     for some in inner:
         check_score(score, some, inner=True)
     study = HeldOut.of(given, target.output, target.S, target.metric, values, relative)
@@ -232,6 +248,7 @@ def run_study(
         stats={
             "shape": given.shape, "center": given.center, "seconds": 0.0, "permute": permute,
             "nuisance": () if target.metric is None else tuple(target.metric.nuisance),
+            **records(X=X, Y=Y), **({} if members is None else {"conditions": len(members)}),
         },
     )  # fmt: skip
     for each in methods if nested else ():

@@ -10,6 +10,7 @@ import numpy as np
 
 from .._inputs.validation import check_whole
 from .._results.score import Indices, Split
+from .trial_columns import Members, check_whole_conditions, expanded, within
 
 # Training needs two conditions, because the covariance of one says nothing about how conditions are arranged.
 # One held-out condition is enough, because it forms pairs with the training conditions.
@@ -28,12 +29,28 @@ def as_given(folds: Any) -> Any:
     return list(folds) if isinstance(folds, Iterable) else folds
 
 
-def make_folds(folds: Any, repeats: int, D: int, random: np.random.Generator) -> list[Split]:
+def make_folds(
+    folds: Any, repeats: int, D: int, random: np.random.Generator, members: Members | None = None
+) -> list[Split]:
     """(train, test) for every fold of every repeat.
 
     `folds` is a number, "leave-one-out" or "leave-two-out", a splitter with a method ``split``, pairs of
-    indices or masks, or a label for each condition.
+    indices or masks, or a label for each condition. With `members`, the columns of each condition, folds of
+    the first three kinds are drawn of conditions, and given ones must keep the columns of one together.
     """
+    if members is not None:
+        counted = isinstance(folds, (str, bytes, int, np.integer)) or callable(getattr(folds, "split", None))
+        if counted:
+            return expanded(make_folds(folds, repeats, len(members), random), members)
+        splits = make_folds(folds, repeats, D, random)
+        check_whole_conditions(splits, members)
+        for k, (train, _) in enumerate(splits):
+            if (n := len(within(train, members))) < LEAST_TRAINED:
+                raise ValueError(
+                    f"Argument 'folds' must train on at least {LEAST_TRAINED} conditions in each fold, not "
+                    f"on trials of {n} as in fold {k}. Use more or smaller folds."
+                )
+        return splits
     repeats = check_whole("repeats", repeats, 1)
     if isinstance(folds, str) and folds in LEAVE_OUT:
         if repeats > 1:
@@ -168,9 +185,12 @@ def _indices(values: Any, D: int) -> Indices:
     return chosen
 
 
-def inner_folds(folds: Any, train: Indices, random: np.random.Generator) -> list[Split]:
+def inner_folds(
+    folds: Any, train: Indices, random: np.random.Generator, members: Members | None = None
+) -> list[Split]:
     """Folds of the training conditions of one fold, of the same kind as the outer folds if possible."""
-    n = len(train)
+    inside = None if members is None else within(train, members)
+    n = len(train) if inside is None else len(inside)
     if isinstance(folds, (int, np.integer)) or (isinstance(folds, str) and folds in LEAVE_OUT):
         kind: Any = folds if isinstance(folds, str) else min(int(folds), n)
     elif isinstance(folds, (np.ndarray, Sequence)) and _are_labels(folds):
@@ -179,7 +199,7 @@ def inner_folds(folds: Any, train: Indices, random: np.random.Generator) -> list
             kind = min(INNER, n)
     else:
         kind = min(INNER, n)
-    return [(train[a], train[b]) for a, b in make_folds(kind, 1, n, random)]
+    return [(train[a], train[b]) for a, b in make_folds(kind, 1, len(train), random, inside)]
 
 
 def _are_labels(folds: Any) -> bool:

@@ -31,6 +31,8 @@ Covariances = Callable[[Sequence[Half]], Array]
 LEAST_CONDITIONS = 3
 # Bytes of the matrices, or of the means over trials, that are made at a time.
 GROUP_BYTES = 1 << 24
+# Threads gain nothing in products of fewer flops, some 0.1 s of one core, and lose much where cores are busy.
+LONG_FLOPS = 1e9
 # Cells whose responses differ by less than this share of the largest are alike: the rest is rounding.
 ALIKE = 1e-13
 
@@ -156,7 +158,7 @@ def noise_ceiling(
     group = max(1, GROUP_BYTES // (16 * D * D))
     require_memory(160 * min(group, len(splits)) * D * D, f"Covariances of {D} conditions", "select some")
     found = []
-    with blas_for(2.0 * size * D * D):
+    with blas_for(0.0 if size * D * D < LONG_FLOPS else np.inf):
         for first in range(0, len(splits), group):
             some = splits[first : first + group]
             halves = covariances([half for split in some for half in split])

@@ -11,13 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from .._compute.progress import Progress
 from .._fitting.settings import Settings
 from .._inputs.validation import check_generator, check_whole, require_memory
+from .._model.target import ALL_NEEDED
 from .._results import evidence
 from .._results.permutation_test import PermutationTest
 from .._results.score import SCORE, SCORES
-from .._rows.responses import check_responses
+from .._rows.responses import check_responses, over_trials
 from .channel_test import compared_at_every_ridge, compared_at_the_best
 from .cross_validation import run_study
 from .held_out import HeldOut
+from .trial_columns import unrepeated
 
 Array = NDArray[np.float64]
 
@@ -35,6 +37,7 @@ def permutation_test(
     rng: Any = 0,
     groups: Any = None,
     permute: str = "conditions",
+    trials: Any = None,
     score: str = SCORE,
     ridges: ArrayLike | None = None,
     relative_ridges: ArrayLike | None = None,
@@ -49,6 +52,7 @@ def permutation_test(
     bounds: Any = None,
     tol: float | None = None,
     max_iterations: int = 1000,
+    nan_policy: str = "raise",
     memory_budget: float | None = None,
     callback: Callable[[Progress], object] | None = None,
 ) -> PermutationTest:
@@ -75,8 +79,11 @@ def permutation_test(
     rng : default 0
         Draws folds and shuffles.
     groups, permute
-        As for `cross_validate`: what may be exchanged. Keep trials of one stimulus together, with "groups"
-        and in `folds`. If classes of stimuli are known to differ, permute "within" them.
+        As for `cross_validate`: what may be exchanged. If classes of stimuli are known to differ, permute
+        "within" them.
+    trials : sequence of D labels, optional
+        As for `cross_validate`: the condition of each column, if columns are single trials, which folds and
+        shuffles then keep together.
     score : str, default "cross-pearson"
         The score that `p` refers to.
     ridges, relative_ridges : array_like, shape (L,)
@@ -85,7 +92,7 @@ def permutation_test(
         As for `cross_validate`, with one method.
     channels : bool, default True
         Whether to test the gain of each channel too, by K + 1 fits of all conditions.
-    solver, center, bounds, tol, max_iterations, memory_budget, callback
+    solver, center, bounds, tol, max_iterations, nan_policy, memory_budget, callback
         As for `fit`.
 
     Returns
@@ -121,7 +128,8 @@ def permutation_test(
         X, Y, S=S, shuffles=shuffles, rng=rng, groups=groups, permute=permute, score=score, ridges=ridges,
         relative_ridges=relative_ridges, folds=folds, repeats=repeats, method=method, channels=channels,
         nuisance=nuisance, pairs=pairs, solver=solver, center=center, bounds=bounds, tol=tol,
-        max_iterations=max_iterations, memory_budget=memory_budget, callback=callback,
+        max_iterations=max_iterations, trials=trials, nan_policy=nan_policy, memory_budget=memory_budget,
+        callback=callback,
     )  # fmt: skip
     return found
 
@@ -130,8 +138,8 @@ def run_test(
     X: Any, Y: Any, *, S: Any, shuffles: int, rng: Any, groups: Any, permute: str, score: str, ridges: Any,
     relative_ridges: Any, folds: Any, repeats: int, method: str, channels: bool, nuisance: Any, pairs: Any,
     solver: str, center: bool, bounds: Any, tol: float | None, max_iterations: int,
-    memory_budget: float | None, callback: Callable[[Progress], object] | None, nested: bool = False,
-    every_ridge: bool = False,
+    trials: Any, nan_policy: str, memory_budget: float | None,
+    callback: Callable[[Progress], object] | None, nested: bool = False, every_ridge: bool = False,
 ) -> tuple[PermutationTest, HeldOut, list[NDArray[np.intp]]]:  # fmt: skip
     """`permutation_test`, which also returns what it held out and the orders of conditions.
 
@@ -148,16 +156,17 @@ def run_test(
         )
     if ridges is None and relative_ridges is None:
         relative_ridges = RIDGES
+    X = over_trials("X", unrepeated("X", X, trials), nan_policy, rows=ALL_NEEDED)
     if channels:
         N = check_responses("X", X).shape[0]
         require_memory(24 * N * (K + 1), f"Gains of {N} channels in {K + 1} orders", "pass channels=False")
     random = check_generator(rng)
     cv, study, orders = run_study(
         X, Y, S=S, ridges=ridges, relative_ridges=relative_ridges, folds=folds, method=method,
-        repeats=repeats, rng=random, score=score, shuffles=K, groups=groups, permute=permute, nested=nested,
-        nuisance=nuisance, pairs=pairs, refit="best", solver=solver, center=center, bounds=bounds, tol=tol,
-        max_iterations=max_iterations, memory_budget=memory_budget, callback=callback,
-        level=evidence.LEVEL,
+        repeats=repeats, rng=random, score=score, shuffles=K, groups=groups, permute=permute, trials=trials,
+        nested=nested, nuisance=nuisance, pairs=pairs, refit="best", solver=solver, center=center,
+        bounds=bounds, tol=tol, max_iterations=max_iterations, nan_policy=nan_policy,
+        memory_budget=memory_budget, callback=callback, level=evidence.LEVEL,
     )  # fmt: skip
     observed, null = evidence.maxima(cv, method, score)
     names = tuple(cv.baselines)

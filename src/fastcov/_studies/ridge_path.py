@@ -20,9 +20,10 @@ from .._fitting.settings import Outcome, Settings
 from .._fitting.start import Ridge, Start
 from .._inputs.validation import as_float64, check_array, check_nonnegative
 from .._model.problem import BLOCK_BYTES, NARROW, Problem, n_pairs
-from .._model.target import Target
+from .._model.target import Target, records
 from .._results.overshoot import warn_overshoots
 from .._results.ridge_path import RidgePath
+from .._rows.responses import over_trials
 from .._solvers import SOLVERS
 from .._solvers._plan import BANDWIDTH
 from .neighbours import refined_from_neighbours
@@ -70,7 +71,7 @@ def ridge_path(
     Parameters
     ----------
     X, S, responses
-        As for `fit`; X and responses may be dask arrays.
+        As for `fit`; X and responses may have trials, (trials, channels, conditions), or be dask arrays.
     ridges : array_like, shape (K,)
         λ ≥ 0, in units of X to the fourth, in any order.
     relative_ridges : array_like, shape (K,), optional
@@ -112,6 +113,8 @@ def ridge_path(
     >>> path.gains.shape, bool(path.loss[0] < path.loss[2])
     ((3, 60), True)
     """
+    X = over_trials("X", X)
+    responses = None if responses is None else over_trials("responses", responses)
     given = Problem.of(X, center=center)
     target = Target.of(S, responses, given)
     given = given.with_metric(nuisance, pairs, target.labels)
@@ -139,7 +142,7 @@ def ridge_path(
         reached, seconds = zip(*(found[k] for k in range(len(grid))), strict=True)
         path = RidgePath(fits_of(
             start, grid, reached, method=method, stacked=np.ndim(target.S) == 3, labels=target.labels,
-            extra=target.stats, seconds=seconds,
+            extra=target.stats | records(X=X, responses=responses), seconds=seconds,
         ))  # fmt: skip
     warn_overshoots(path)
     return path

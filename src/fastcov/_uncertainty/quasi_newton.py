@@ -43,11 +43,11 @@ class _Rows:
         """Those of the rows that go on."""
         if on.all():
             return self
-        parts: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return _Rows(**{
-            name: [each[on] for each in value] if isinstance(value, list) else value[on]
-            for name, value in parts.items()
-        })  # fmt: skip
+        parts: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            parts[field.name] = [each[on] for each in value] if isinstance(value, list) else value[on]
+        return _Rows(**parts)
 
     def directions(self, inverse: Array) -> Array:
         """−B g for the inverse Hessian B that the pairs and H⁻¹ tell (T, N). 2N² flops each."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from .._inputs.labels import Labels
 from .._inputs.validation import check_choice, check_whole
-from .._model.target import aligned
-from .._rows.responses import check_responses
+from .._model.target import aligned, record_of
+from .._rows.responses import check_responses, over_trials
+from .._studies.trial_columns import unrepeated
 
 # The name of a population that is given without one.
 ONLY = "Y"
@@ -16,22 +18,45 @@ ONLY = "Y"
 SMOOTH = ("exact", "linear")
 
 
-def populations_of(X: Any, Y: Any) -> dict[str, Any]:
-    """Responses by population, with their conditions in the order of those of X."""
-    labels, D = Labels.of("X", X), int(check_responses("X", X).shape[1])
-    if not isinstance(Y, Mapping):
-        return {ONLY: aligned("Y", _wide("Y", Y, D, labels), labels)}
-    if not Y:
-        raise ValueError("Argument 'Y' must hold at least one population, not none.")
-    found = {}
-    for name, each in Y.items():
-        if not isinstance(name, str):
-            raise TypeError(
-                f"Argument 'Y' must name populations by text, not {name!r}: use a dict of str to responses."
-            )
-        argument = f"Y[{name!r}]"
-        found[name] = aligned(argument, _wide(argument, each, D, labels), labels)
-    return found
+@dataclasses.dataclass(frozen=True)
+class Populations:
+    """Responses by population, without trials and in the order of the conditions of X; and as they were."""
+
+    responses: dict[str, Any]
+    given: dict[str, Any]
+
+    @classmethod
+    def of(cls, X: Any, Y: Any, trials: Any, nan_policy: str, center: bool) -> Populations:
+        """Align the populations with X, whose trials are averaged already."""
+        labels, D = Labels.of("X", X), int(check_responses("X", X).shape[1])
+        if isinstance(Y, Mapping):
+            if not Y:
+                raise ValueError("Argument 'Y' must hold at least one population, not none.")
+            if wrong := [name for name in Y if not isinstance(name, str)]:
+                raise TypeError(
+                    f"Argument 'Y' must name populations by text, not {wrong[0]!r}: use a dict of str to "
+                    "responses."
+                )
+            given = {(name, f"Y[{name!r}]"): each for name, each in Y.items()}
+        else:
+            given = {(ONLY, "Y"): Y}
+        found, raw = {}, {}
+        for (name, argument), each in given.items():
+            raw[name] = unrepeated(argument, each, trials)
+            mean = over_trials(argument, raw[name], nan_policy, center=center)
+            found[name] = aligned(argument, _wide(argument, mean, D, labels), labels)
+        return cls(found, raw)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Cells and conditions by population."""
+        return {name: tuple(check_responses(name, each).shape) for name, each in self.responses.items()}
+
+    @property
+    def moved(self) -> str | None:
+        """The first population whose cells were replaced by others with the same covariance, if any."""
+        replaced = (name for name, each in self.responses.items() if "moved" in (record_of(each) or {}))
+        return next(replaced, None)
 
 
 def _wide(argument: str, Y: Any, D: int, labels: Labels) -> Any:
@@ -47,7 +72,15 @@ def _wide(argument: str, Y: Any, D: int, labels: Labels) -> Any:
 
 
 def check(
-    method: Any, by: Any, n_boot: Any, shuffles: Any, group_shuffles: Any, deals: Any, fdr: Any, level: Any, n: int
+    method: Any,
+    by: Any,
+    n_boot: Any,
+    shuffles: Any,
+    group_shuffles: Any,
+    deals: Any,
+    fdr: Any,
+    level: Any,
+    n: int,
 ) -> None:
     """Refuse at once what would be refused after an hour of shuffles."""
     check_choice("by", by, ("cells", "conditions", "both"))
@@ -73,5 +106,11 @@ def check(
             raise ValueError(f"Argument '{name}' must be between 0 and 1, not {value!r}: {usual} is usual.")
 
 
-def shapes(populations: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return [(name, check_responses(name, each)) for name, each in populations.items()]
+def check_cells(populations: Populations, cells: Any, deals: int) -> None:
+    """Refuse what needs single cells, if some were replaced because values are missing."""
+    if (name := populations.moved) is None or not (cells or deals):
+        return
+    raise ValueError(
+        f"Argument '{'groups' if cells else 'deals'}' must be without cells of Y where values are missing, as "
+        f"in {name!r}: nan_policy='pairwise' keeps covariances alone. Leave out these cells."
+    )

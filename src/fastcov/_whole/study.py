@@ -16,18 +16,22 @@ from numpy.typing import ArrayLike, NDArray
 from .._compute.progress import Progress, watching
 from .._inputs.labels import outside
 from .._inputs.validation import check_generator
+from .._model.target import ALL_NEEDED, record_of
 from .._results.cross_validation import CrossValidation
 from .._results.group_studies import GroupStudies, correlation
+from .._results.noise_ceiling import NoiseCeiling
 from .._results.permutation_test import FDR, PermutationTest
 from .._results.score import SCORE
 from .._results.study import PopulationStudy, Study
 from .._results.uncertainty import Uncertainty
+from .._rows.responses import over_trials
 from .._studies.cross_validation import run_study
 from .._studies.group_gains import group_gains
 from .._studies.held_out import HeldOut
 from .._studies.noise_ceiling import noise_ceiling
 from .._studies.permutation_test import RIDGES, run_test
-from .checks import check, populations_of, shapes
+from .._studies.trial_columns import unrepeated
+from .checks import Populations, check, check_cells
 from .differences import dealt, difference
 from .groups import Groups, some_rows
 from .predicted import held_out_covariances
@@ -57,6 +61,8 @@ def study(
     deals: int = 0,
     permute: str = "conditions",
     condition_groups: Any = None,
+    trials: Any = None,
+    nan_policy: str = "raise",
     nuisance: str | Sequence[str] | None = None,
     pairs: Any = None,
     bounds: Any = None,
@@ -87,9 +93,9 @@ def study(
 
     Parameters
     ----------
-    X : array_like, shape (N, D)
-        Responses of the input channels.
-    Y : array_like, shape (M, D), or mapping of name to these
+    X : array_like, shape (N, D) or (trials, N, D)
+        Responses of the input channels. Trials are averaged, as for `fit`.
+    Y : array_like, shape (M, D) or (trials, M, D), or mapping of name to these
         Responses of the other population, or of several populations, to the same conditions. Conditions with
         names are aligned. Several populations are studied on the same folds and shuffles, and compared.
     groups : sequence of N labels, or a pair of these and of labels of the cells of Y, optional
@@ -122,6 +128,11 @@ def study(
         What a shuffle permutes, as for `cross_validate`.
     condition_groups : sequence of D labels, optional
         The group of each condition, for `permute`.
+    trials : sequence of D labels, optional
+        The condition of each column, if columns are single trials, as for `cross_validate`.
+    nan_policy : {"raise", "omit-trials", "pairwise"}
+        What to do with NaN, as for `fit`. With "pairwise" only covariances are known where cells have missing
+        values: intervals then need ``by="conditions"``.
     nuisance, pairs, bounds, center, solver, tol, max_iterations, memory_budget
         As for `fit`.
     rng : default 0
@@ -168,22 +179,32 @@ def study(
     """
     started = time.perf_counter()
     named = isinstance(Y, Mapping)
-    populations = populations_of(X, Y)
+    X = over_trials("X", unrepeated("X", X, trials), nan_policy, rows=ALL_NEEDED)
+    found = Populations.of(X, Y, trials, nan_policy, center)
+    populations = found.responses
     check(method, by, n_boot, shuffles, group_shuffles, deals, fdr, level, len(populations))
     found_groups = Groups.of(groups, X, populations, named)
+    check_cells(found, found_groups is not None and found_groups.cells, deals)
     seed = check_generator(rng)
     if ridges is None and relative_ridges is None:
         relative_ridges = RIDGES
     shared: dict[str, Any] = {
         "ridges": ridges, "relative_ridges": relative_ridges, "method": method, "repeats": repeats,
-        "score": score, "groups": condition_groups, "permute": permute, "nuisance": nuisance, "pairs": pairs,
+        "score": score, "groups": condition_groups, "permute": permute, "trials": trials,
+        "nan_policy": "raise", "nuisance": nuisance, "pairs": pairs,
         "solver": solver, "center": center, "bounds": bounds, "tol": tol, "max_iterations": max_iterations,
         "memory_budget": memory_budget,
     }  # fmt: skip
     run = _Run(X, found_groups, shared, folds, seed, shuffles, group_shuffles, nested, by, level, n_boot, fdr)
     with watching(callback) as watch:
         bar = Bar(watch, run.cost(len(populations), deals))
-        parts = {name: run.population(name, each, bar, named) for name, each in populations.items()}
+        ceilings = {
+            name: noise_ceiling(
+                each, by="cells", center=center, nan_policy=nan_policy, rng=copy.deepcopy(seed)
+            )
+            for name, each in found.given.items()
+        }
+        parts = {name: run.population(name, each, ceilings[name], bar) for name, each in populations.items()}
         nulls: dict[tuple[str, str], Any] = {}
         if deals:
             told = bar.step(run.cost_of_deals(len(populations), deals))
@@ -202,7 +223,7 @@ def study(
         stats={
             "shape": next(iter(parts.values())).cv.stats["shape"], "by": by, "level": float(level),
             "fdr": float(fdr), "shuffles": shuffles, "named": named,
-            "cells": {name: int(each.shape[0]) for name, each in shapes(populations)},
+            "cells": {name: int(shape[0]) for name, shape in found.shapes.items()},
             "seconds": time.perf_counter() - started,
         },
     )  # fmt: skip
@@ -245,10 +266,8 @@ class _Run:
     def cost_of_deals(self, populations: int, deals: int) -> float:
         return populations * (populations - 1.0) * deals
 
-    def population(self, name: str, Y: Any, bar: Bar, named: bool) -> PopulationStudy:
+    def population(self, name: str, Y: Any, ceiling: NoiseCeiling, bar: Bar) -> PopulationStudy:
         """Study one population."""
-        seed, center = self.seed, self.shared["center"]
-        ceiling = noise_ceiling(Y, by="cells", center=center, rng=copy.deepcopy(seed))
         evidence, held_out, orders = self.evidence(
             self.X, Y, self.folds, self.shuffles, self.nested, bar.step(self._own)
         )
@@ -308,6 +327,10 @@ class _Run:
         """Intervals of all gains; where there are none, None and the reason, of which it warns."""
         if found.fit is None:
             return None, "no ridge has a finite score"
+        if "moved" in (record_of(Y) or {}) and self.by != "conditions":
+            reason = "with nan_policy='pairwise' covariances are known, and cells are not: by='conditions'"
+            warnings.warn(f"There are no intervals of gains: {reason}", UserWarning, stacklevel=outside())
+            return None, reason
         try:
             return found.fit.uncertainty(
                 Y, by=self.by, X=self.X, level=self.level, n_boot=self.n_boot, rng=copy.deepcopy(self.seed),

@@ -170,6 +170,6 @@ def _groups(one: PopulationStudy) -> Section:
     head = ("Group", "Channels", "One gain", "Own score", "over gains of one", "Agreement")
     return Section(
         "Groups of channels", groups(one), tables=[Table("Each group by itself", head, rows)],
-        notes=["One gain: that of all channels of the group, fitted to all conditions. Agreement: how far the "
-               "gains of a group's own fit correlate with those in the fit of all channels."],
+        notes=["One gain: that of all channels of the group, fitted to all conditions. Agreement: how "
+               "far the gains of a group's own fit correlate with those in the fit of all channels."],
     )  # fmt: skip
