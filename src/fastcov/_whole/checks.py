@@ -111,6 +111,6 @@ def check_cells(populations: Populations, cells: Any, deals: int) -> None:
     if (name := populations.moved) is None or not (cells or deals):
         return
     raise ValueError(
-        f"Argument '{'groups' if cells else 'deals'}' must be without cells of Y where values are missing, as "
-        f"in {name!r}: nan_policy='pairwise' keeps covariances alone. Leave out these cells."
+        f"Argument '{'groups' if cells else 'deals'}' must be without cells of Y where values are missing, "
+        f"as in {name!r}: nan_policy='pairwise' keeps covariances alone. Leave out these cells."
     )
