@@ -93,6 +93,7 @@ OPERATIONS = [
         margins=WIDE),
     Row("fit", TINY, FLOOR, 20.0, "Python's share", margins=WIDE),
     Row("fit", (500, 187), FLOOR, 4.0, "SYRK, a pass, a factor"),
+    Row("uncertainty", SMALL, FLOOR, 2.5, "a Hessian, its inverse and the influence of each cell"),
     Row("pcg", SMALL, FLOOR, 3.0, "preconditioner and iterations, beside the bare factor"),
     Row("exact", TINY, FLOOR, 12.0, "steps that are one compiled call each", margins=WIDE),
     Row("explain", TINY, FLOOR, 20.0, "one eigendecomposition; the rest is Python's share", margins=WIDE),

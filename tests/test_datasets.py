@@ -139,7 +139,7 @@ def test_float32_responses_are_the_float64_ones_rounded():
 
 
 def test_blocks_of_rows_are_simulated_alike(monkeypatch):
-    monkeypatch.setattr(datasets, "BLOCK_SIZE", 64)
+    monkeypatch.setattr("fastcov.datasets._responses.BLOCK_SIZE", 64)
     sim = datasets.simulate(200, 10, noise=0)
     assert statistics(sim.X)["zeros"] == pytest.approx(0.75, abs=0.15)
     assert_allclose(sim.S, fc.covariance(sim.X, gains=sim.gains), rtol=1e-12, atol=1e-12)
@@ -175,8 +175,172 @@ def test_simulation_prints_shapes_and_what_the_gains_explain():
         ({"rng": "seed"}, TypeError, "'rng' must be what numpy.random.default_rng takes"),
         ({"rng": -1}, ValueError, "'rng' must be what numpy.random.default_rng takes, not -1"),
         ({"n_channels": 10**13}, MemoryError, "ask for fewer channels"),
+        ({"n_channels": 10**13, "realistic": True}, MemoryError, "ask for fewer channels"),
+        ({"realistic": "yes"}, TypeError, "'realistic' must be True or False, not 'yes'"),
+        ({"n_cells": 20}, ValueError, "'n_cells' must be None, not 20: pass realistic=True, too"),
+        ({"hidden": 0.5}, ValueError, "'hidden' must be None, not 0.5: pass realistic=True, too"),
+        ({"n_cells": 1, "realistic": True}, ValueError, "'n_cells' must be at least 2, not 1"),
+        ({"hidden": 1.5, "realistic": True}, ValueError, "'hidden' must be at most 1, not 1.5"),
+        ({"hidden": -0.5, "realistic": True}, ValueError, "'hidden' must be a finite number >= 0"),
     ],
 )
 def test_bad_arguments_are_named_with_a_remedy(arguments, error, message):
     with pytest.raises(error, match=message):
         datasets.simulate(**arguments)
+
+
+# --- cells of the same truth, and the realistic mode
+
+SMALL = {"n_channels": 40, "n_conditions": 8}
+MODES = {
+    "default": {},
+    "realistic": {"realistic": True},
+    "gains alone": {"realistic": True, "hidden": 0.0, "noise": 0.0},
+    "hidden alone": {"realistic": True, "hidden": 1.0, "noise": 0.0},
+    "few noisy cells": {"realistic": True, "hidden": 0.3, "noise": 1.5, "n_cells": 6},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_the_expected_target_is_the_mean_over_fresh_cells(mode):
+    sim = datasets.simulate(**SMALL, **MODES[mode], rng=1)
+    draws = 4000
+    found = np.array([fc.covariance(sim.fresh_cells(seed)) for seed in range(draws)])
+    error = found.std(axis=0) / np.sqrt(draws)
+    drawn = error > 0  # conditions to which no channel responds have no covariance
+    assert_array_equal(sim.expected[~drawn], 0.0)
+    apart = (found.mean(axis=0) - sim.expected)[drawn] / error[drawn]
+    # 36 correlated entries of unit variance: the largest of so many is above 4.5 once in 4000 times.
+    assert np.abs(apart).max() < 4.5
+    assert np.sqrt(np.mean(apart**2)) < 2
+
+
+def test_without_hidden_channels_and_noise_the_expected_target_is_the_covariance_at_the_gains():
+    sim = datasets.simulate(**SMALL, **MODES["gains alone"])
+    at_gains = fc.covariance(sim.X, gains=sim.gains)
+    assert_allclose(sim.expected, at_gains, rtol=1e-10, atol=1e-12 * np.abs(at_gains).max())
+    assert np.trace(at_gains) == pytest.approx(np.trace(fc.covariance(sim.X)), rel=1e-12)
+
+
+def test_hidden_channels_alone_make_a_target_without_the_gains():
+    sim = datasets.simulate(**SMALL, **MODES["hidden alone"])
+    of_hidden = fc.covariance(sim.hidden)
+    scale = np.trace(sim.expected) / np.trace(of_hidden)
+    assert_allclose(sim.expected, scale * of_hidden, rtol=1e-10, atol=1e-12 * np.abs(sim.expected).max())
+
+
+def test_the_default_target_is_expected_to_be_that_of_the_gains_and_noise():
+    sim = datasets.simulate(30, 6, noise=0.3)
+    power = np.mean((sim.gains[:, np.newaxis] * sim.X) ** 2)
+    added = 29 * 0.09 * power * np.eye(6)
+    assert_allclose(sim.expected, fc.covariance(sim.X, gains=sim.gains) + added, rtol=1e-12)
+
+
+def test_each_realistic_cell_mixes_two_channels_with_weights_of_sum_one():
+    sim = datasets.simulate(20, 30, realistic=True, hidden=0.0, noise=0.0)
+    scaled = sim.gains[:, np.newaxis] * sim.X
+    live = np.flatnonzero(scaled.any(axis=1))
+    pairs = [[i, j] for i in live for j in live if i < j]
+    for cell in sim.fresh_cells(3)[:5] / sim._law[2]:
+        weights = [np.linalg.lstsq(scaled[pair].T, cell)[0] for pair in pairs]
+        errors = [np.sum((w @ scaled[pair] - cell) ** 2) for w, pair in zip(weights, pairs, strict=True)]
+        assert min(errors) < 1e-20 * np.sum(cell**2)
+        assert weights[int(np.argmin(errors))].sum() == pytest.approx(1.0, rel=1e-8)
+
+
+@pytest.mark.parametrize("realistic", [False, True])
+def test_fresh_cells_are_of_the_same_seed_the_same_and_of_another_others(realistic):
+    sim = datasets.simulate(**SMALL, realistic=realistic, dtype=np.float32)
+    first = sim.fresh_cells(3)
+    assert first.dtype == np.float32
+    assert first.shape == sim.Y.shape
+    assert_array_equal(first, sim.fresh_cells(3))
+    assert not np.array_equal(first, sim.fresh_cells(4))
+    assert sim.fresh_cells(3, n_cells=5).shape == (5, 8)
+    with pytest.raises(ValueError, match="'n_cells' must be at least 2, not 1"):
+        sim.fresh_cells(n_cells=1)
+
+
+def test_cells_of_other_data_are_not_drawn():
+    sim = datasets.Simulation(np.eye(3), np.eye(3), np.eye(3), np.ones(3))
+    with pytest.raises(ValueError, match=r"must be made by fastcov\.datasets\.simulate"):
+        sim.fresh_cells()
+
+
+def test_responses_of_realistic_cells_are_missing_as_often_as_noise_says():
+    quiet, noisy = (
+        datasets.simulate(200, 30, realistic=True, noise=noise, n_cells=4000).Y for noise in (0.0, 1.0)
+    )
+    left = np.mean(noisy != 0) / np.mean(quiet != 0)
+    assert left == pytest.approx(0.5, abs=0.01)  # 1 / (1 + noise²), of 120,000 responses
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_realistic_channels_have_the_statistics_of_recorded_ones(seed):
+    sim = datasets.simulate(871, 52, rng=seed, realistic=True)
+    found = statistics(sim.X)
+    off = {k: (found[k], v) for k, (v, margin) in RECORDED.items() if abs(found[k] - v) > margin}
+    assert not off
+    assert sim.Y.shape == (642, 52)
+    assert np.mean(sim.Y == 0) == pytest.approx(0.70, abs=0.06)
+    assert np.log(sim.gains).std() == pytest.approx(0.8, rel=0.05)
+    assert_array_equal(np.unique(sim.animals), [1, 2, 3, 4, 5])
+    assert len(sim.animals) == 871
+
+
+@pytest.mark.slow
+def test_realistic_gains_predict_held_out_conditions_about_as_badly_as_recorded_ones():
+    found = []
+    for seed in range(4):
+        sim = datasets.simulate(871, 52, rng=seed, realistic=True)
+        cv = fc.cross_validate(sim.X, sim.Y, relative_ridges=[0.03, 0.01], folds=5, refit=None)
+        baselines = [cv.baseline(name, "r2")[0] for name in ("one", "no-x")]
+        found.append([*(cv.summary("exact", s)[0].max() for s in ("r2", "cross-pearson")), *baselines])
+    # Recordings 0.51, 0.58, 0.13, 0.59; the mean over ten seeds is 0.59, 0.63, 0.30, 0.59.
+    assert_allclose(np.mean(found, axis=0), [0.55, 0.6, 0.25, 0.6], atol=0.2)
+    easy = datasets.simulate(871, 52)
+    cv = fc.cross_validate(easy.X, easy.Y, relative_ridges=[0.01], folds=5, refit=None)
+    assert cv.summary("exact", "r2")[0].max() > 0.95
+
+
+def test_a_realistic_float32_simulation_has_the_truth_of_the_float64_one():
+    single, double = (datasets.simulate(60, 12, realistic=True, dtype=d) for d in (np.float32, np.float64))
+    assert single.X.dtype == single.Y.dtype == np.float32
+    assert_array_equal(single.X, double.X.astype(np.float32))
+    assert_array_equal(single.gains, double.gains)
+    assert_array_equal(single.expected, double.expected)
+    assert_allclose(single.Y, double.Y, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(2, 1), (3, 2), (7, 1)])
+def test_the_smallest_realistic_simulations_are_finite(size):
+    for seed in range(20):
+        sim = datasets.simulate(*size, realistic=True, n_latent=1, n_cells=2, rng=seed)
+        for values in (sim.X, sim.Y, sim.S, sim.gains, sim.expected):
+            assert np.isfinite(values).all()
+
+
+def test_a_realistic_simulation_prints_what_x_lacks():
+    text = repr(datasets.simulate(60, 12, realistic=True))
+    assert "44 output cells" in text
+    assert "20 channels that X lacks drive 60% of the output cells; X is of 5 animals" in text
+
+
+def test_trials_are_the_responses_and_noise_of_their_own():
+    sim = datasets.simulate(200, 30, realistic=True, dtype=np.float32)
+    X, Y = sim.trials(50, noise=0.5, rng=2)
+    for trials, responses in ((X, sim.X), (Y, sim.Y)):
+        assert trials.dtype == np.float32
+        assert trials.shape == (50, *responses.shape)
+        size = np.sqrt(np.mean(responses.astype(float) ** 2))
+        noise = trials - responses
+        assert noise.std() == pytest.approx(0.5 * size, rel=0.01)
+        # Of independent trials; a mean over 50 of them has 1/50 of the variance.
+        assert noise.mean(axis=0).std() == pytest.approx(0.5 * size / np.sqrt(50), rel=0.05)
+    assert_array_equal(sim.trials(2, noise=0)[0], np.stack([sim.X, sim.X]))
+    assert_array_equal(sim.trials(2, rng=1)[1], sim.trials(2, rng=1)[1])
+    with pytest.raises(ValueError, match="'n_trials' must be at least 1"):
+        sim.trials(0)
+    with pytest.raises(MemoryError, match="ask for fewer trials"):
+        sim.trials(10**9)

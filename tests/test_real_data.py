@@ -189,3 +189,10 @@ def test_recorded_populations_are_said_to_be_predicted_and_shuffled_ones_not(pop
     assert fc.cross_validate(X, Y, **options).verdict.p == 0.05
     other = Y[:, np.random.default_rng(0).permutation(Y.shape[1])]
     assert fc.cross_validate(X, other, **options).verdict.better is False
+
+
+def test_the_noise_ceiling_of_mitral_cells_is_the_known_one(populations):
+    found = fc.noise_ceiling(populations[1])
+    assert 0.88 < found.ceiling("pearson") < 0.91
+    assert found.ceiling("cross-pearson") == found.ceiling("pearson")
+    assert fc.noise_ceiling(populations[0]).ceiling("pearson") > 0.97

@@ -205,20 +205,18 @@ def fit(
     if trials != "mean":
         _check_trials(trials, responses, ridge)
     known = None if responses is None else over_trials("responses", responses, nan_policy, center=center)
-    if trials == "mean":
-        responses = known
     if isinstance(ridge, str) and ridge == "cv":
         return _at_best_ridge(
-            X, S, responses, relative_ridge, method=method or "linear", solver=solver, center=center,
+            X, S, known, relative_ridge, method=method or "linear", solver=solver, center=center,
             nuisance=nuisance, pairs=pairs, bounds=bounds, gains0=gains0, n_starts=n_starts, tol=tol,
             max_iterations=max_iterations, rank=rank, rng=rng, memory_budget=memory_budget, callback=callback,
         )  # fmt: skip
     started = time.perf_counter()
     given = Problem.of(X, center=center)
     method = method_for(method, ridge, relative_ridge)
-    if responses is not None and trials == "mean":
-        responses = aligned("responses", responses, given.labels)
-    target = Target.of(S, responses, given, trials=trials)
+    if responses is not None:
+        known = aligned("responses", known, given.labels, quiet=trials != "mean")
+    target = Target.of(S, known if trials == "mean" else responses, given, trials=trials)
     given = given.with_metric(nuisance, pairs, target.labels)
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,

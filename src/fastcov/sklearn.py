@@ -21,7 +21,7 @@ except ImportError as error:
     raise ImportError('GainModel needs scikit-learn >= 1.6: pip install "fastcov-gains[sklearn]"') from error
 
 from ._fit import fit
-from ._inputs.labels import Axis, Labelled, Labels, axis_names, by_condition, order_of
+from ._inputs.labels import Axis, Labelled, axis_names
 from ._inputs.validation import check_choice, check_unmasked
 from ._model.metric import OFF_DIAGONAL
 
@@ -88,11 +88,18 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    If X and y both name their rows (DataFrame, Series, DataArray), `fit` and `score` reorder y by name to
-    match X, with a `fastcov.LabelWarning`; both axes of a precomputed covariance are reordered. Names that do
-    not match are refused. An index that only counts is aligned with the same numbers in another order, as
-    ``sample(frac=1)`` leaves them, and is otherwise ignored; numbers are not compared with words. If X comes
-    from a step that makes a new index, pass y without one: ``y.to_numpy()``.
+    **Rows belong together by their places**, as everywhere in scikit-learn: row d of X and row d of y are
+    one condition. An index of whole numbers, as pandas makes by itself, names nothing, and is not looked at.
+    If both X and y have names of conditions (words, dates), these must be the same at each place, and are
+    otherwise refused: y is never reordered, for that would undo what
+    `sklearn.model_selection.permutation_test_score` does. If y is in another order by accident, pass
+    ``y.loc[X.index]``; if rows are permuted on purpose, as in that test, pass ``y.to_numpy()``.
+
+    `cross_val_score`, `permutation_test_score` and `learning_curve` take this estimator as any other
+    (docs/sklearn.md). Samples are conditions: folds hold out conditions, a permutation gives each condition
+    the responses of another in y, and a learning curve has the score against the number of conditions.
+    `fastcov.permutation_test` also has p-values of all scores and of single gains, chooses the ridge in
+    each shuffle, and compares with baselines.
 
     Weights of conditions are not supported, nor are sparse arrays: call ``.toarray()`` on them.
 
@@ -172,16 +179,14 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            If X or y is not a real, dense, finite array, if they differ in their conditions or the names of
-            these, if `fastcov.fit` does not accept a parameter, or if the covariance of y is zero, or not
-            square and symmetric.
+            If X or y is not a real, dense, finite array, if they differ in their conditions or in the names
+            of these at any place, if `fastcov.fit` does not accept a parameter, or if the covariance of y is
+            zero, or not square and symmetric.
 
         Warns
         -----
         ConvergenceWarning
             As `fastcov.fit`.
-        LabelWarning
-            If the conditions of y are in another order than those of X: they are aligned by name.
         """
         if self.pairs is not None:
             check_choice("pairs", self.pairs, (OFF_DIAGONAL,))
@@ -268,7 +273,7 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return float(self.fit_.apply(x.T, **against).r2)
 
     def _checked(self, X: Any, y: Any, *, reset: bool, **x_checks: Any) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return X and y as finite arrays with two axes and equal numbers of rows, y in the order of X."""
+        """Return X and y as finite arrays with two axes and equal numbers of rows."""
         check_choice("target", self.target, ("responses", "precomputed"))
         check_unmasked("X", X)
         check_unmasked("y", y)
@@ -286,25 +291,15 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 f"Argument 'y' must be {D} x {D} for target='precomputed', a row and a column for each "
                 f"condition, not of shape {other.shape}: pass responses to cross-validate."
             )
-        other = self._aligned(other, own, axis_names(X, 2)[0])
+        names = axis_names(X, 2)[0]
+        for axis in own if self.target == "precomputed" else own[:1]:
+            _check_names(axis, names)
         if self.target == "responses" and self.center and other.shape[1] == 1:
             raise ValueError(
                 "Argument 'y' must have two outputs or more for center=True, not 1: less its mean over "
                 "outputs nothing is left. Pass center=False to GainModel for the covariance with the mean."
             )
         return x, other
-
-    def _aligned(self, other: NDArray[Any], own: list[Axis | None], names: Axis | None) -> NDArray[Any]:
-        """Return y with its conditions in the order of the names in X, if y has comparable names."""
-        if names is None or own[0] is None or _incomparable(own[0], names):
-            return other
-        if self.target == "precomputed":
-            S = by_condition("y", Labelled(other, *own), Labels(None, names))
-            return np.asarray(S)
-        if list(map(str, own[0])) == list(map(str, names)):  # names may repeat, as in a bootstrap
-            return other
-        order = order_of(own[0], names, "condition", "y", "'X'")
-        return other if order is None else other[order]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -315,10 +310,19 @@ class GainModel(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return tags
 
 
-def _incomparable(names: Axis, others: Axis) -> bool:
-    """Return whether two indices cannot be compared: numbers and words, or numbers without any in common.
+def _check_names(names: Axis | None, others: Axis | None) -> None:
+    """Raise a ValueError if conditions of y and of X both have names, and not the same ones in one order."""
+    if names is None or others is None or _counts(names) or _counts(others):
+        return
+    for place, (own, other) in enumerate(zip(map(str, names), map(str, others), strict=True)):
+        if own != other:
+            raise ValueError(
+                f"Argument 'y' must have the conditions of 'X' in the same order, not {own!r} for {other!r} "
+                f"in row {place}: pass y.loc[X.index], or y.to_numpy() to take rows by their places, as in a "
+                "permutation test."
+            )
 
-    A fold has some of the numbers of an index that only counts, and these are still not names.
-    """
-    whole = [all(str(each).isdecimal() for each in axis) for axis in (names, others)]
-    return whole[0] != whole[1] or (all(whole) and set(map(str, names)).isdisjoint(map(str, others)))
+
+def _counts(names: Axis) -> bool:
+    """Whether an index has whole numbers alone: what pandas makes by itself, or what is left of that."""
+    return isinstance(names, range) or all(isinstance(each, int) for each in names)

@@ -290,7 +290,7 @@ def _without_missing(
 
 
 def pairwise_covariance(
-    name: str, values: Floats, there: Floats, center: bool, labels: Labels | None = None
+    name: str, values: Floats, there: Floats, center: bool, labels: Labels | None = None, where: str = ""
 ) -> Floats:
     """C_ij of the channels with both conditions, as if all M channels had been there; need not be definite.
 
@@ -299,7 +299,7 @@ def pairwise_covariance(
     """
     M = len(values)
     if center:  # by the mean of each condition, so that little is cancelled below
-        values = (values - values.sum(axis=0) / there.sum(axis=0)) * there
+        values = (values - values.sum(axis=0) / np.maximum(there.sum(axis=0), 1.0)) * there
     n = blas.product(there, there, ta=True)
     C = blas.product(values, values, ta=True)
     least = 1 + center
@@ -308,8 +308,8 @@ def pairwise_covariance(
         names = None if labels is None else labels.conditions
         called = "" if names is None else f" ({names[i]!r} and {names[j]!r})"
         raise ValueError(
-            f"Argument '{name}' must have at least {least} channels with both conditions of each pair, not "
-            f"{int(n[i, j])} for conditions {i} and {j}{called}: leave one out."
+            f"Argument '{name}' must have {least} channels or more with both conditions of a pair{where}, "
+            f"not {int(n[i, j])} for conditions {i} and {j}{called}: leave one out."
         )
     if center:
         sums = blas.product(values, there, ta=True)  # of condition i, over the channels with j

@@ -255,10 +255,10 @@ def records(**given: Any) -> dict[str, Any]:
     return {"trials": found} if found else {}
 
 
-def aligned(name: str, Y: Any, wanted: Labels, like: str = "'X'") -> Any:
+def aligned(name: str, Y: Any, wanted: Labels, like: str = "'X'", *, quiet: bool = False) -> Any:
     """Responses with their conditions in the order of the wanted labels, where both have names."""
     labels = Labels.of(name, Y)
-    order = order_of(labels.columns, wanted.columns, "condition", name, like)
+    order = order_of(labels.columns, wanted.columns, "condition", name, like, quiet=quiet)
     if order is None:
         return Y
     if record_of(Y) is not None:

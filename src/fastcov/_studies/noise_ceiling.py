@@ -33,6 +33,8 @@ LEAST_CONDITIONS = 3
 GROUP_BYTES = 1 << 24
 # Threads gain nothing in products of fewer flops, some 0.1 s of one core, and lose much where cores are busy.
 LONG_FLOPS = 1e9
+# Where pairs of conditions need channels.
+HALF = " in each half"
 # Cells whose responses differ by less than this share of the largest are alike: the rest is rounding.
 ALIKE = 1e-13
 
@@ -253,7 +255,7 @@ def _of_cells(values: Array, center: bool, nan_policy: str, labels: Labels) -> C
     filled, known = np.where(there, values, 0.0), there.astype(np.float64)
 
     def covariances(halves: Sequence[Half]) -> Array:
-        return np.array([pairwise_covariance("Y", filled[a], known[a], center, labels) for a in halves])
+        return np.array([pairwise_covariance("Y", filled[a], known[a], center, labels, HALF) for a in halves])
 
     return covariances
 
@@ -285,7 +287,10 @@ def _of_trials(values: Array, center: bool, nan_policy: str, labels: Labels) -> 
             )
         means = (sums / np.maximum(counts, 1.0)).reshape(-1, M, D)
         some = (counts > 0).astype(np.float64).reshape(-1, M, D)
-        return [pairwise_covariance("Y", *each, center, labels) for each in zip(means, some, strict=True)]
+        return [
+            pairwise_covariance("Y", mean, known, center, labels, HALF)
+            for mean, known in zip(means, some, strict=True)
+        ]
 
     def covariances(halves: Sequence[Half]) -> Array:
         parts = [of_some(halves[first : first + group]) for first in range(0, len(halves), group)]

@@ -20,7 +20,7 @@ from .._fitting.settings import Outcome, Settings
 from .._fitting.start import Ridge, Start
 from .._inputs.validation import as_float64, check_array, check_nonnegative
 from .._model.problem import BLOCK_BYTES, NARROW, Problem, n_pairs
-from .._model.target import Target, records
+from .._model.target import Target, aligned, records
 from .._results.overshoot import warn_overshoots
 from .._results.ridge_path import RidgePath
 from .._rows.responses import over_trials
@@ -114,8 +114,9 @@ def ridge_path(
     ((3, 60), True)
     """
     X = over_trials("X", X)
-    responses = None if responses is None else over_trials("responses", responses)
     given = Problem.of(X, center=center)
+    if responses is not None:
+        responses = aligned("responses", over_trials("responses", responses), given.labels)
     target = Target.of(S, responses, given)
     given = given.with_metric(nuisance, pairs, target.labels)
     settings = Settings.of(

@@ -9,6 +9,7 @@ Needs matplotlib: pip install "fastcov-gains[plot]".
 """
 
 from ._benchmarks import scaling, speedups
+from ._changed import changed_channels
 from ._channels import contributions, overlaps
 from ._explanations import covariance_modes, explanation, reachable, spectrum
 from ._fits import covariances, gains, summary
@@ -17,7 +18,7 @@ from ._studies import ridge_path, study
 from ._style import require_matplotlib
 
 __all__ = [
-    "contributions", "covariance_modes", "covariances", "cross_validation", "explanation", "gains",
-    "overlaps", "reachable", "require_matplotlib", "ridge_path", "scaling", "spectrum", "speedups", "study",
-    "summary",
+    "changed_channels", "contributions", "covariance_modes", "covariances", "cross_validation",
+    "explanation", "gains", "overlaps", "reachable", "require_matplotlib", "ridge_path", "scaling",
+    "spectrum", "speedups", "study", "summary",
 ]  # fmt: skip
