@@ -32,7 +32,7 @@ OF_LAYERS = [
 NO_DATA = {
     "Applied", "ChannelTable", "ChannelTest", "ChosenRidge", "Contributions", "ConvergenceWarning",
     "CrossValidation", "Explanation", "Fit", "LabelWarning", "MissingValuesWarning", "NoiseCeiling",
-    "OvershootWarning", "PermutationTest", "Plan", "Progress", "RidgePath", "SingleGainLosses",
+    "OvershootWarning", "PermutationTest", "Plan", "Progress", "RidgePath", "SingleGainLosses", "Study",
     "Uncertainty", "Verdict", "__version__", "datasets.Simulation", "plot", "quadratic_forms.Gradients",
     "threads",
 }  # fmt: skip
