@@ -342,6 +342,49 @@ def test_conditions_of_each_population_are_aligned_by_name():
         fc.study(frame, fewer, **options)
 
 
+# --- trials and missing values
+
+
+def test_trials_are_averaged_and_kept_together():
+    rng = np.random.default_rng(4)
+    ys = Y + 0.1 * rng.standard_normal((3, M, D))
+    options = {**OPTIONS, "shuffles": 0, "nested": False}
+    found = fc.study(X, ys, **options)
+    plain = fc.study(X, ys.mean(axis=0), **options)
+    np.testing.assert_allclose(found.fit.gains, plain.fit.gains, rtol=1e-8)
+    np.testing.assert_allclose(found.uncertainty.se, plain.uncertainty.se, rtol=1e-6)
+    assert found.ceiling.ceiling() == pytest.approx(fc.noise_ceiling(ys, by="cells").ceiling())
+    columns = np.repeat(np.arange(D // 2), 2)
+    tested = fc.study(X, Y, trials=columns, **{**OPTIONS, "nested": False})
+    test = fc.permutation_test(X, Y, trials=columns, **OPTIONS)
+    assert tested.p == test.p
+    np.testing.assert_array_equal(tested.test.null, test.null)
+
+
+def test_missing_trials_are_left_out_and_missing_cells_leave_covariances_alone():
+    ys = np.stack([Y, Y])
+    ys[0, 3, 2] = np.nan
+    options = {**OPTIONS, "shuffles": 0, "nested": False}
+    plain = fc.study(X, Y, **options)
+    found = fc.study(X, ys, nan_policy="omit-trials", **options)
+    np.testing.assert_allclose(found.fit.gains, plain.fit.gains, rtol=1e-8)
+    holes = Y.copy()
+    holes[3, 2] = np.nan
+    with pytest.raises(ValueError, match=r"^Argument 'Y' must"):
+        fc.study(X, holes, **options)
+    with pytest.warns(fc.MissingValuesWarning), pytest.warns(UserWarning, match="by='conditions'"):
+        found = fc.study(X, holes, nan_policy="pairwise", **options)
+    assert found.channels is None
+    with pytest.warns(fc.MissingValuesWarning):
+        found = fc.study(X, holes, nan_policy="pairwise", by="conditions", **options)
+    assert len(found.channels) == N
+    cells = np.array(["a", "b", "c"])[np.arange(M) % 3]
+    with pytest.warns(fc.MissingValuesWarning), pytest.raises(ValueError, match="'groups' must be"):
+        fc.study(X, holes, nan_policy="pairwise", groups=(GROUPS, cells), **options)
+    with pytest.warns(fc.MissingValuesWarning), pytest.raises(ValueError, match=r"^Argument 'deals' must be"):
+        fc.study(X, {"a": holes, "b": OTHER}, nan_policy="pairwise", deals=1, **options)
+
+
 # --- what it says
 
 

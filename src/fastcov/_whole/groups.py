@@ -31,7 +31,7 @@ class Groups:
         """Check labels of channels of X, or a pair of these and of labels of the cells of Y."""
         if groups is None:
             return None
-        mine, others = groups if _is_pair(groups) else (groups, None)
+        mine, others = groups if is_pair(groups) else (groups, None)
         labels = _labels("groups", mine, X, "channel of X")
         names = tuple(dict.fromkeys(labels.tolist()))
         if len(names) < 2:
@@ -119,7 +119,7 @@ def _labels(argument: str, groups: Any, X: Any, each: str) -> NDArray[np.str_]:
     return np.array([value.decode() if isinstance(value, bytes) else str(value) for value in values])
 
 
-def _is_pair(groups: Any) -> bool:
+def is_pair(groups: Any) -> bool:
     """Whether groups are a pair of labels of X and of Y, rather than labels of two channels."""
     return (
         isinstance(groups, (tuple, list))

@@ -33,7 +33,7 @@ from .._studies.permutation_test import RIDGES, run_test
 from .._studies.trial_columns import unrepeated
 from .checks import Populations, check, check_cells
 from .differences import dealt, difference
-from .groups import Groups, some_rows
+from .groups import Groups, is_pair, some_rows
 from .predicted import held_out_covariances
 from .progress import Bar
 
@@ -183,8 +183,8 @@ def study(
     found = Populations.of(X, Y, trials, nan_policy, center)
     populations = found.responses
     check(method, by, n_boot, shuffles, group_shuffles, deals, fdr, level, len(populations))
+    check_cells(found, is_pair(groups), deals)
     found_groups = Groups.of(groups, X, populations, named)
-    check_cells(found, found_groups is not None and found_groups.cells, deals)
     seed = check_generator(rng)
     if ridges is None and relative_ridges is None:
         relative_ridges = RIDGES

@@ -9,6 +9,7 @@ from .._results.channel_table import ChannelTable
 from .._results.intervals import shrunken
 from .._results.study import PopulationStudy, Study
 from .._results.study_words import cautions, channels, differences, groups, p_text, prediction, score_rows
+from ..plot._style import is_narrow
 from ._evidence import STUDIED, verdict_of
 from ._evidence import sections as evidence_sections
 from ._sections import Headline, Part, Picture, Row, Section, Table
@@ -110,21 +111,17 @@ def _pictures(study: Study, one: PopulationStudy) -> list[Picture]:
     made = []
     if one.channels is not None:
         table = one.channels
-        made += [
+        made.append(
             Picture(
-                "All gains, with intervals",
-                f"Gains of {len(table)} channels from the smallest to the largest: {table.up} rose, "
-                f"{table.down} fell.",
-                "Channels from the smallest gain to the largest; those that changed are coloured.",
-                lambda figure: drawn.draw_gains(figure.subplots(), study, one), (3.6, 3.8),
-            ),
-            Picture(
-                "The surest changes",
-                "Gains with intervals of the channels that changed most surely, by name.",
-                "The numbers at the right are resolutions: how far the data determine a gain.",
-                lambda figure: drawn.draw_surest(figure.subplots(), one), (4.0, 4.4),
-            ),
-        ]  # fmt: skip
+                "All gains with intervals, and the surest changes",
+                f"Gains of {len(table)} channels with intervals: {table.up} rose, {table.down} fell. Beside "
+                "them by name those that changed most surely.",
+                "The scale is linear up to a gain of 2, and logarithmic beyond. Intervals that leave out one "
+                "are pale where gains of shuffled conditions may do as well.",
+                lambda figure: drawn.draw_channels(_side_by_side(figure), one),
+                (4.6, 8.0),
+            )
+        )
     if one.predicted is not None and one.fit is not None:
         made.append(
             Picture(
@@ -134,6 +131,11 @@ def _pictures(study: Study, one: PopulationStudy) -> list[Picture]:
             )
         )  # fmt: skip
     return made
+
+
+def _side_by_side(figure: Any) -> Any:
+    """Two axes beside each other, or in a narrow figure one above the other."""
+    return figure.subplots(*((2, 1) if is_narrow(figure) else (1, 2)))
 
 
 def _tables(one: PopulationStudy) -> list[Table]:
