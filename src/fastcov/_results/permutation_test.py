@@ -47,6 +47,9 @@ class ChannelTest:
     correlation : ndarray, shape (shuffles,)
         Correlation of `gains` with the gains of each shuffle. It measures the part of the gains that does not
         depend on which condition is which.
+    largest : ndarray, shape (N,), or None
+        If channels were compared at several ridges: for each, the largest difference of the gain from its
+        mean over all orders, in standard deviations over these, with its sign. None: at the best ridge alone.
     """
 
     gains: Array
@@ -56,6 +59,7 @@ class ChannelTest:
     q: Array
     names: tuple[Any, ...] | None
     correlation: Array
+    largest: Array | None = None
 
     def different(self, level: float = FDR) -> NDArray[np.bool_]:
         """Mask (N,) of channels whose gains differ from those of shuffles, at this false discovery rate."""
