@@ -169,6 +169,14 @@ def test_noise_lowers_the_ceiling():
     assert found[0] > found[1] > found[2]
 
 
+def test_a_rough_ceiling_of_noisy_trials_is_said():
+    random, Y = np.random.default_rng(0), data(60, 12)
+    for sd, rough in ((0.1, False), (5.0, True)):
+        found = fc.noise_ceiling(Y + sd * random.standard_normal((6, *Y.shape)))
+        assert ("the ceiling is rough" in str(found)) == rough
+        assert (found.halves() < 0.6) == rough
+
+
 def test_nothing_that_repeats_has_a_ceiling_of_zero_and_a_note():
     Y = np.random.default_rng(3).standard_normal((8, 6))
     found = fc.noise_ceiling(Y, n_splits=20)
