@@ -206,6 +206,14 @@ def test_units_do_not_matter(exponent):
         np.testing.assert_allclose(scaled.reliability[score], r, atol=1e-12)
 
 
+@pytest.mark.parametrize("by", ["cells", "trials"])
+def test_a_large_offset_costs_no_digits(by):
+    Y = np.random.default_rng(0).standard_normal((4, 16, 6))
+    found, shifted = (fc.noise_ceiling(Y + offset, by=by, n_splits=5) for offset in (0.0, 2.0**24))
+    for score in SCORES:  # the offset takes 24 of 53 bits, and a few more are lost in sums
+        np.testing.assert_allclose(shifted.reliability[score], found.reliability[score], atol=2.0**-24)
+
+
 def test_many_conditions_are_taken_a_few_splits_at_a_time(monkeypatch):
     from fastcov._studies import noise_ceiling as module
 
