@@ -99,6 +99,9 @@ def studies(size, dtype):
     for method in ("linear",) if large else ("linear", "exact"):
         yield f"cross_validate {method}", lambda m=method: fc.cross_validate(X, Y, method=m, **some).verdict
     yield "permutation_test", lambda: fc.permutation_test(X, Y, shuffles=19, method="linear", **some)
+    if not large:
+        groups = np.arange(len(X)) % 3
+        yield "study", lambda: str(fc.study(X, Y, shuffles=19, method="linear", groups=groups, **some))
     yield (
         "cross_validate nuisance",
         lambda: fc.cross_validate(X, S=S, method="linear", nuisance="diagonal", **some),

@@ -32,7 +32,7 @@ OF_LAYERS = [
 NO_DATA = {
     "Applied", "ChannelTable", "ChannelTest", "ChosenRidge", "Contributions", "ConvergenceWarning",
     "CrossValidation", "Explanation", "Fit", "LabelWarning", "MissingValuesWarning", "NoiseCeiling",
-    "OvershootWarning", "PermutationTest", "Plan", "Progress", "RidgePath", "SingleGainLosses",
+    "OvershootWarning", "PermutationTest", "Plan", "Progress", "RidgePath", "SingleGainLosses", "Study",
     "Uncertainty", "Verdict", "__version__", "datasets.Simulation", "plot", "quadratic_forms.Gradients",
     "threads",
 }  # fmt: skip
@@ -76,6 +76,10 @@ def perturbed(result):
         return 0.9 * result.r2
     if isinstance(result, fc.PermutationTest):
         return dataclasses.replace(result, channels=perturbed(result.channels))
+    if isinstance(result, fc.Study):
+        one = result["Y"]
+        populations = {"Y": dataclasses.replace(one, evidence=perturbed(one.evidence))}
+        return dataclasses.replace(result, populations=populations)
     if isinstance(result, fc.ChannelTest):
         return dataclasses.replace(result, gains=perturbed(result.gains))
     if isinstance(result, fc.Applied):

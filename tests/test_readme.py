@@ -122,3 +122,30 @@ def test_the_example_that_explains_a_gain_says_why_and_draws_the_readmes_figure(
     assert f"Saved the figure to {figure}" in printed
     sizes = [path.read_bytes()[16:24] for path in (figure, ROOT / "docs" / "explain.png")]
     assert sizes[0] == sizes[1]
+
+
+@pytest.mark.slow
+@compiled
+@pytest.mark.parametrize(
+    ("script", "row", "columns"),
+    [
+        ("realistic.py", "held out, `cross-pearson`: exact gains, best λ", 2),
+        ("recovery.py", "true and fitted gains, correlation", 6),
+    ],
+)
+def test_the_examples_of_the_page_on_identifiability_run_and_say_what_data_they_took(
+    script, row, columns, monkeypatch, capsys
+):
+    monkeypatch.delenv("FASTCOV_REAL_DATA", raising=False)
+    monkeypatch.setattr("sys.argv", [script, "1"])
+    runpy.run_path(str(ROOT / "examples" / script))
+    printed = capsys.readouterr().out
+    found = re.search(rf"^\| {re.escape(row)} \|(.*)\|$", printed, re.MULTILINE)
+    assert len(found.group(1).split("|")) == columns
+    page = (ROOT / "docs" / "identifiability.md").read_text(encoding="utf-8")
+    names = re.findall(r"^\| ([^|]+) \|", printed, re.MULTILINE)
+    assert not [name for name in names[1:] if f"| {name} |" not in page]
+    if script == "recovery.py":
+        assert printed.startswith("X: SIMULATED, for FASTCOV_REAL_DATA is not set")
+        values = [float(text) for text in found.group(1).split("|")]
+        assert values[0] > 0.6 > 0.2 > values[-1]  # without noise, and with more noise than signal

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.optimize
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -375,6 +376,25 @@ def test_intervals_are_students():
     found = fitted(X, Y, "exact").uncertainty(Y, level=0.9)
     assert_allclose((found.upper - found.gains) / found.se, 2.1318467863266499, rtol=1e-12)  # t, 4 df, 0.95
     assert_allclose(found.gains - found.lower, found.upper - found.gains)
+
+
+@pytest.mark.parametrize("kind", ["cells", "conditions"])
+def test_intervals_are_wider_where_few_have_most_of_the_influence(kind):
+    """Degrees of freedom are those of a multiple of χ² that is as uncertain as the sum of squares."""
+    X, Y = data(M=20)
+    Y[0] *= 5.0
+    fit = fitted(X, Y, "exact")
+    f = derivatives(X, Y, fit, kind, exact=True)
+    f = f - f.mean(axis=0)
+    n, v = len(f), np.square(f).sum(axis=0)
+    freedom = np.clip(2 * v**2 / (np.sum(f**4, axis=0) - v**2 / n), 1, n - 1)
+    assert freedom.min() < (0.6 if kind == "cells" else 1.0) * (n - 1)
+    found = fit.uncertainty(Y, kind)
+    assert_allclose((found.upper - fit.gains) / found.se, scipy.stats.t.ppf(0.975, freedom), rtol=2e-3)
+    both = fit.uncertainty(Y, "both")
+    other = fit.uncertainty(Y, "conditions" if kind == "cells" else "cells")
+    narrow, wide = sorted([np.median((each.upper - each.gains) / each.se) for each in (found, other)])
+    assert narrow * 0.9 < np.median((both.upper - both.gains) / both.se) < wide * 1.1
 
 
 def test_the_table_is_sorted_and_names_what_changed(tmp_path):

@@ -45,6 +45,7 @@ _NAMES = {
     "Plan": "_solvers",
     "Progress": "_compute.progress",
     "RidgePath": "_results.ridge_path",
+    "Study": "_results.study",
     "SingleGainLosses": "_exact_loss.single_gains",
     "Uncertainty": "_results.uncertainty",
     "Verdict": "_results.evidence",
@@ -62,6 +63,7 @@ _NAMES = {
     "permutation_test": "_studies.permutation_test",
     "plan": "_solvers",
     "ridge_path": "_studies.ridge_path",
+    "study": "_whole.study",
     "target_covariance": "_model.target",
     "threads": "_compute.jit",
 }
@@ -108,6 +110,7 @@ if TYPE_CHECKING:
     from ._results.permutation_test import ChannelTest as ChannelTest
     from ._results.permutation_test import PermutationTest as PermutationTest
     from ._results.ridge_path import RidgePath as RidgePath
+    from ._results.study import Study as Study
     from ._results.uncertainty import Uncertainty as Uncertainty
     from ._solvers import Plan as Plan
     from ._solvers import plan as plan
@@ -115,6 +118,7 @@ if TYPE_CHECKING:
     from ._studies.noise_ceiling import noise_ceiling as noise_ceiling
     from ._studies.permutation_test import permutation_test as permutation_test
     from ._studies.ridge_path import ridge_path as ridge_path
+    from ._whole.study import study as study
 
 __all__ = [*_NAMES, *_MODULES, "__version__"]
 

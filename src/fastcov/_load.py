@@ -15,10 +15,12 @@ from ._inputs.text_tables import intact
 from ._results.channel_table import COLUMNS, ChannelTable
 from ._results.cross_validation import CrossValidation, Nested, Scores
 from ._results.fit import Fit
+from ._results.group_studies import GroupGains, GroupStudies
 from ._results.noise_ceiling import NoiseCeiling
 from ._results.permutation_test import ChannelTest, PermutationTest
 from ._results.ridge_path import RidgePath
 from ._results.score import SCORES, Moments
+from ._results.study import Difference, PopulationStudy, Study
 from ._results.uncertainty import Uncertainty
 from ._version import __version__
 
@@ -33,7 +35,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    Fit, RidgePath, CrossValidation, PermutationTest, NoiseCeiling, Uncertainty or ChannelTable
+    Fit, RidgePath, CrossValidation, PermutationTest, NoiseCeiling, Uncertainty, ChannelTable or Study
         The object that was saved, equal bit by bit: arrays, names, stats, and the fits and studies in it.
 
     Raises
@@ -196,6 +198,8 @@ def _check_test(test: PermutationTest) -> None:
         for name in ("gains", "mean", "deviation", "p", "q"):
             wanted[f"channels.{name}"] = np.shape(getattr(test.channels, name)), (N,)
         wanted["channels.correlation"] = np.shape(test.channels.correlation), (K,)
+        if test.channels.largest is not None:
+            wanted["channels.largest"] = np.shape(test.channels.largest), (N,)
     _agree(wanted)
 
 
@@ -223,6 +227,50 @@ def _check_ceiling(ceiling: NoiseCeiling) -> None:
     _agree({f"reliability.{name}": (np.shape(r), (n,)) for name, r in ceiling.reliability.items()})
 
 
+def _check_groups(found: GroupStudies) -> None:
+    A, F = len(found.names), len(found.gains.folds)
+    wanted = {
+        "gains.gains": (np.shape(found.gains.gains), (A,)),
+        "gains.folds": (np.shape(found.gains.folds), (F, A)),
+        "gains.moments": (found.gains.moments.sums.shape[:-1], (F,)),
+        "agreement": (np.shape(found.agreement), (A,)),
+    }
+    if found.gains.shuffled is not None:
+        wanted["gains.shuffled"] = found.gains.shuffled.sums.shape[1:-1], (F,)
+    _agree(wanted)
+    if set(found.studies) != set(found.names):
+        raise ValueError(f"'studies' are of {sorted(found.studies)}, and groups are {sorted(found.names)}")
+    if not np.all((found.places >= 0) & (found.places < A)):
+        raise ValueError(f"'places' are of other groups than {A}")
+
+
+def _check_population(one: PopulationStudy) -> None:
+    if not isinstance(one.evidence, (CrossValidation, PermutationTest)):
+        raise ValueError("it has no study of held-out conditions")
+    N, D = one.cv.stats["shape"]
+    wanted: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+    if one.predicted is not None:
+        wanted["predicted"] = np.shape(one.predicted), (D, D)
+    if one.uncertainty is not None:
+        wanted["uncertainty.gains"] = np.shape(one.uncertainty.gains), (N,)
+    if one.channels is not None:
+        wanted["channels"] = (len(one.channels),), (N,)
+    if one.groups is not None:
+        wanted["groups.places"] = np.shape(one.groups.places), (N,)
+    _agree(wanted)
+
+
+def _check_whole(study: Study) -> None:
+    if not study.populations or not all(
+        isinstance(one, PopulationStudy) and one.name == name for name, one in study.populations.items()
+    ):
+        raise ValueError("it is not of populations")
+    shape = tuple(study.stats["shape"])
+    _agree({name: (one.cv.stats["shape"], shape) for name, one in study.populations.items()})
+    if not all({one.first, one.second} <= set(study.populations) for one in study.differences):
+        raise ValueError("'differences' are of other populations")
+
+
 def _made(name: str, fields: dict[str, Any]) -> Any:
     """Make an object of a file, and check its shapes."""
     made = _CLASSES[name](**fields)
@@ -242,12 +290,26 @@ _CLASSES: dict[str, type[Any]] = {
     "Nested": Nested,
     "PermutationTest": PermutationTest,
     "ChannelTest": ChannelTest,
-    "NoiseCeiling": NoiseCeiling,
     "Uncertainty": Uncertainty,
     "ChannelTable": ChannelTable,
+    "NoiseCeiling": NoiseCeiling,
+    "Study": Study,
+    "PopulationStudy": PopulationStudy,
+    "Difference": Difference,
+    "GroupStudies": GroupStudies,
+    "GroupGains": GroupGains,
 }
 # Classes that are part of others only; a file may be of any other class, by the name of its format.
-_PARTS = {"Scores", "Moments", "Nested", "ChannelTest"}
+_PARTS = {
+    "Scores",
+    "Moments",
+    "Nested",
+    "ChannelTest",
+    "PopulationStudy",
+    "Difference",
+    "GroupStudies",
+    "GroupGains",
+}
 _FORMATS = {f"fastcov.{name}": name for name in _CLASSES if name not in _PARTS}
 # Checks of each class, wherever it stands.
 _CHECKS: dict[str, Callable[[Any], None]] = {
@@ -255,7 +317,10 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "RidgePath": _check_path,
     "CrossValidation": _check_study,
     "PermutationTest": _check_test,
-    "NoiseCeiling": _check_ceiling,
     "Uncertainty": _check_uncertainty,
     "ChannelTable": _check_table,
+    "NoiseCeiling": _check_ceiling,
+    "PopulationStudy": _check_population,
+    "GroupStudies": _check_groups,
+    "Study": _check_whole,
 }

@@ -217,6 +217,37 @@ def permutation_test(simulation: Simulation) -> Task:
     )  # fmt: skip
 
 
+@operation("study", ["study"], (TINY, SMALL), singles=(SMALL,))
+def study(simulation: Simulation) -> Task:
+    """20 studies of 5 folds with two linear fits each, 20 fits of all conditions for each λ, intervals.
+
+    Flops are those of the fits. The floor is that of ``permutation-test``, with all conditions for each λ.
+    Scores, p and gains are compared as there; resolutions lie between 0 and 1.
+    """
+    X, Y, (N, D) = simulation.X, simulation.Y, simulation.X.shape
+    n_folds, ridges = min(FOLDS, D // 2), [TRUSTED, 1.0]
+    options: dict[str, Any] = {"shuffles": SHUFFLES, "folds": n_folds, "relative_ridges": ridges}
+    tested = permutation_test(simulation)
+    of_all = bare_solution(simulation, absolute(simulation, TRUSTED), SHUFFLES + 1)
+
+    def check(result: Any) -> None:
+        tested.check(result.test)
+        resolution = result.uncertainty.resolution
+        require(np.all((resolution > -1e-9) & (resolution < 1 + 1e-9)), "a resolution outside 0 to 1")
+        live = np.linalg.norm(X, axis=1) > 0
+        require(np.all(result.uncertainty.se[live] > 0), "a standard error of zero")
+        require(result.ceiling.ceiling() <= 1.0, "a noise ceiling above 1")
+
+    def floor() -> Any:
+        assert tested.floor is not None
+        return tested.floor(), of_all()
+
+    return Task(
+        ours=lambda: fc.study(X, Y, nested=False, method="linear", **options), check=check,
+        nbytes=24.0 * N * D, flops=tested.flops, floor=floor,
+    )  # fmt: skip
+
+
 def _training(X: Any, Y: Any, train: Any) -> tuple[Any, Any]:
     """Return X and the target for the conditions of a fold: Y's covariance, scaled to the trace of X's."""
     given = np.ascontiguousarray(X[:, train])

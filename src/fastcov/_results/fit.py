@@ -246,7 +246,8 @@ class Fit:
         Let u_m be the derivative of −∇L with respect to the weight of cell (or condition) m. The influence of
         m on the gains is f_m = H⁻¹ u_m, and SE_i² = M/(M − 1) (Σ_m f_im² − (Σ_m f_im)²/M) for M cells or
         conditions. A condition's weight counts in every pair that has it. The intervals are z ± t SE, with
-        the quantile t of Student's distribution with M − 1 degrees of freedom.
+        the quantile t of Student's distribution with 2v² / (Σ_m (f_im − f̄_i)⁴ − v²/M) degrees of freedom,
+        v = Σ_m (f_im − f̄_i)², at most M − 1: few where few cells have most of the influence.
 
         The resolution of a gain is 1 − λ(H⁻¹)_ii: near 1 the data determine the gain, near 0 the ridge does.
         A ridge shrinks gains towards one, so an interval tells where this *shrunken* gain would be with

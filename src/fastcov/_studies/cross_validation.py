@@ -29,7 +29,7 @@ from .._results.overshoot import warn_overshoot
 from .._results.score import BASELINES, FINE, N_SUMS, SCORE, Moments, Split
 from .._rows.responses import over_trials
 from .folds import as_given, inner_folds, make_folds
-from .held_out import Prediction, Study
+from .held_out import HeldOut, Prediction
 from .permutations import make_orders, members_of
 from .ridge_path import check_ridges
 from .scored_target import check_score, held_out_target
@@ -181,8 +181,8 @@ def run_study(
     refit: str | None, solver: str, center: bool, bounds: Any, tol: float | None, max_iterations: int,
     memory_budget: float | None, callback: Callable[[Progress], object] | None,
     trials: Any = None, nan_policy: str = "raise", level: float = 1.0,
-) -> tuple[CrossValidation, Study, list[NDArray[np.intp]]]:  # fmt: skip
-    """`cross_validate`, which also returns its `Study` and the orders of conditions.
+) -> tuple[CrossValidation, HeldOut, list[NDArray[np.intp]]]:  # fmt: skip
+    """`cross_validate`, which also returns its `HeldOut` and the orders of conditions.
 
     Raises ValueError if there are too few possible orders for a p-value of `level`.
     """
@@ -226,7 +226,7 @@ def run_study(
     inner = [inner_folds(folds, train, random, members) for train, _ in splits] if nested else []
     for some in inner:
         check_score(score, some, inner=True)
-    study = Study.of(given, target.output, target.S, target.metric, values, relative)
+    study = HeldOut.of(given, target.output, target.S, target.metric, values, relative)
     with watching(callback) as watch:
         results = side_by_side(study, splits, [each for some in inner for each in some], orders, settings,
                        memory_budget, watch)  # fmt: skip
@@ -288,7 +288,7 @@ def _warn_short(results: Mapping[Any, dict[int, Prediction]]) -> None:
 
 
 def _table(
-    study: Study, method: str, splits: list[Split], n_orders: int, repeats: int,
+    study: HeldOut, method: str, splits: list[Split], n_orders: int, repeats: int,
     results: Mapping[tuple[str, int, int], dict[int, Prediction]],
 ) -> Scores:  # fmt: skip
     """Scores of one method. The first order is that of the data; the others are shuffled."""

@@ -42,7 +42,7 @@ class Prediction:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Study:
+class HeldOut:
     """Data that all folds share. Covariances are in units in which that of X is near one."""
 
     given: Problem
@@ -68,7 +68,7 @@ class Study:
         metric: Metric | None,
         ridges: list[float],
         relative: bool,
-    ) -> Study:
+    ) -> HeldOut:
         exact = given.astype(np.float64)
         fits = given.rows.in_memory and 8 * given.X.size <= KEPT_BYTES
         if fits and exact.exponent == 0 and not exact.ready(given.X):
@@ -200,7 +200,7 @@ class Study:
 class Fold:
     """One split, with the target in the study's units and its conditions in a given order."""
 
-    study: Study
+    study: HeldOut
     split: Split
     order: Order
     scale: float
@@ -213,7 +213,12 @@ class Fold:
         return sums_of(columns, diagonal, self.scaled, self.weights, self.split, self.block.covariance)
 
     def predicted(self, gains: Array, covariance: Array | None, keep: bool) -> Prediction:
-        """The prediction of gains for the held-out conditions.
+        """The scores of what gains predict; see `columns`."""
+        sums, errors = self.scored(*self.columns(gains, covariance))
+        return Prediction(sums, errors, gains=gains.copy() if keep else None)
+
+    def columns(self, gains: Array, covariance: Array | None = None) -> tuple[Array, Array]:
+        """The columns (D, k) of held-out conditions that gains predict, and the diagonal (D,).
 
         `covariance` is that of the training block at these gains; it is computed if None and needed.
         """
@@ -231,5 +236,4 @@ class Fold:
             columns, diagonal = added(
                 columns, diagonal, terms.get("diagonal", 0.0), terms.get("constant", 0.0), test
             )
-        sums, errors = self.scored(columns, diagonal)
-        return Prediction(sums, errors, gains=gains.copy() if keep else None)
+        return columns, diagonal

@@ -27,7 +27,7 @@ from .._model.problem import n_pairs
 from .._model.products import apply_adjoint, apply_atoms
 from .._results.score import Split
 from .._solvers._pairs import dual_gram, pack, unpack
-from .held_out import Fold, Order, Prediction, Study
+from .held_out import Fold, HeldOut, Order, Prediction
 
 Array = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ MOST = 2
 LEAST_RIDGE = 1e-6
 
 
-def pays(study: Study, splits: Sequence[Split], settings: Settings) -> bool:
+def pays(study: HeldOut, splits: Sequence[Split], settings: Settings) -> bool:
     """Whether one eigendecomposition of order P serves all folds, and is less work than one for each."""
     N, D = study.given.shape
     P = n_pairs(D)
@@ -58,7 +58,7 @@ class LeftOut:
     the first that needs an eigendecomposition computes it.
     """
 
-    def __init__(self, study: Study, check: Callable[[None], object]) -> None:
+    def __init__(self, study: HeldOut, check: Callable[[None], object]) -> None:
         self._study, self._check, self._lock = study, check, threading.Lock()
         self._eigen: dict[bytes, tuple[Array, Array]] = {}
         self._targets: dict[bytes, _Target] = {}
@@ -85,7 +85,7 @@ def _packing(weights: Array) -> tuple[Order, Order, Order]:
     return i[places], j[places], places
 
 
-def _eigenvectors(study: Study, weights: Array, check: Callable[[None], object]) -> tuple[Array, Array]:
+def _eigenvectors(study: HeldOut, weights: Array, check: Callable[[None], object]) -> tuple[Array, Array]:
     """Eigenvalues of GGᵀ over the pairs that count, and its eigenvectors, one in each row."""
 
     def watch(_: float) -> None:
@@ -104,7 +104,7 @@ def _eigenvectors(study: Study, weights: Array, check: Callable[[None], object])
 class _Target:
     """The error for one order of conditions, expanded in eigenvectors."""
 
-    def __init__(self, study: Study, order: Order, weights: Array, values: Array, vectors: Array) -> None:
+    def __init__(self, study: HeldOut, order: Order, weights: Array, values: Array, vectors: Array) -> None:
         self.study, self.order, self.problem = study, order, study.exact
         self.weights, self.root = weights, np.sqrt(weights)
         self.values, self.vectors = values, vectors

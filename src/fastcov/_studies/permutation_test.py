@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._compute import blas
-from .._compute.jit import blas_for
-from .._compute.progress import Progress, watching
-from .._fitting.certificate import ConvergenceWarning
-from .._fitting.methods import METHODS
+from .._compute.progress import Progress
 from .._fitting.settings import Settings
-from .._inputs.labels import outside
 from .._inputs.validation import check_generator, check_whole, require_memory
 from .._model.target import ALL_NEEDED
 from .._results import evidence
-from .._results.cross_validation import CrossValidation
-from .._results.permutation_test import ChannelTest, PermutationTest
-from .._results.score import FINE, SCORE, SCORES
+from .._results.permutation_test import PermutationTest
+from .._results.score import SCORE, SCORES
 from .._rows.responses import check_responses, over_trials
+from .channel_test import compared_at_every_ridge, compared_at_the_best
 from .cross_validation import run_study
+from .held_out import HeldOut
 from .trial_columns import unrepeated
 
 Array = NDArray[np.float64]
@@ -31,8 +26,6 @@ Array = NDArray[np.float64]
 # Default ridges of a test, relative to the largest eigenvalue, over the range in which gains predict at all.
 # Fewer ridges make the test faster. They make it no less reliable, as it takes the largest score over them.
 RIDGES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)
-# Targets are fitted together up to this many bytes of their gains and covariances.
-TOGETHER_BYTES = 1 << 26
 
 
 def permutation_test(
@@ -75,7 +68,9 @@ def permutation_test(
     p-values of all other scores, and of the improvement over each baseline: ``p_over["one"]`` tells whether
     fitted gains add to what gains of one predict. Each channel's gain z, from all conditions at the best λ,
     is compared with its gains z_k from shuffled targets. With z̄ the mean of all K + 1 gains of the channel,
-    the two-sided p is (1 + #{k : |z_k − z̄| ≥ |z − z̄|}) / (K + 1); q follows from Benjamini and Hochberg.
+    the two-sided p is (1 + #{k : |z_k − z̄| ≥ |z − z̄|}) / (K + 1). For the false discovery rate q, |z − z̄| is
+    divided by its root mean square over all K + 1, which gives t, and shuffles of all N channels are pooled:
+    p' = (1 + #{(k, j) : t_kj ≥ t_i}) / (1 + KN), adjusted by Benjamini and Hochberg.
 
     Parameters
     ----------
@@ -121,7 +116,10 @@ def permutation_test(
     The cost is that of K + 1 studies: with 200 shuffles, 5 folds and 6 ridges, exact fits take some seconds
     at (148, 48) and a minute or two at (871, 52). docs/evidence.md has the rate of false positives, and the
     power. For the method see Phipson and Smyth, "Permutation p-values should never be zero" (2010). The
-    maximum over λ is taken in each shuffle, because a λ chosen on the data favours the data.
+    maximum over λ is taken in each shuffle, because a λ chosen on the data favours the data. p of one channel
+    is at least 1 / (K + 1), too coarse for a false discovery rate over hundreds of channels; pooling assumes
+    that t has much the same distribution in all of them (Storey and Tibshirani, "Statistical significance for
+    genomewide studies", 2003).
 
     Examples
     --------
@@ -130,6 +128,28 @@ def permutation_test(
     >>> test = fc.permutation_test(sim.X, sim.Y, shuffles=19, relative_ridges=[1e-2, 1e-1], folds=4)
     >>> test.p
     0.05
+    """
+    found, _, _ = run_test(
+        X, Y, S=S, shuffles=shuffles, rng=rng, groups=groups, permute=permute, score=score, ridges=ridges,
+        relative_ridges=relative_ridges, folds=folds, repeats=repeats, method=method, channels=channels,
+        nuisance=nuisance, pairs=pairs, solver=solver, center=center, bounds=bounds, tol=tol,
+        max_iterations=max_iterations, trials=trials, nan_policy=nan_policy, memory_budget=memory_budget,
+        callback=callback,
+    )  # fmt: skip
+    return found
+
+
+def run_test(
+    X: Any, Y: Any, *, S: Any, shuffles: int, rng: Any, groups: Any, permute: str, score: str, ridges: Any,
+    relative_ridges: Any, folds: Any, repeats: int, method: str, channels: bool, nuisance: Any, pairs: Any,
+    solver: str, center: bool, bounds: Any, tol: float | None, max_iterations: int,
+    trials: Any, nan_policy: str, memory_budget: float | None,
+    callback: Callable[[Progress], object] | None, nested: bool = False, every_ridge: bool = False,
+) -> tuple[PermutationTest, HeldOut, list[NDArray[np.intp]]]:  # fmt: skip
+    """`permutation_test`, which also returns what it held out and the orders of conditions.
+
+    With `nested` the study of the data, and not those of shuffles, has nested folds. With `every_ridge`
+    channels are compared at all ridges, and the largest difference counts: see `compared_at_every_ridge`.
     """
     K = check_whole("shuffles", shuffles, 1)
     if not isinstance(method, str):
@@ -149,7 +169,7 @@ def permutation_test(
     cv, study, orders = run_study(
         X, Y, S=S, ridges=ridges, relative_ridges=relative_ridges, folds=folds, method=method,
         repeats=repeats, rng=random, score=score, shuffles=K, groups=groups, permute=permute, trials=trials,
-        nested=False, nuisance=nuisance, pairs=pairs, refit="best", solver=solver, center=center,
+        nested=nested, nuisance=nuisance, pairs=pairs, refit="best", solver=solver, center=center,
         bounds=bounds, tol=tol, max_iterations=max_iterations, nan_policy=nan_policy,
         memory_budget=memory_budget, callback=callback, level=evidence.LEVEL,
     )  # fmt: skip
@@ -162,8 +182,9 @@ def permutation_test(
             method, study.given, solver=solver, tol=tol, max_iterations=max_iterations, rng=0,
             memory_budget=memory_budget, bounds=bounds,
         )  # fmt: skip
-        found = _gains(cv, study, orders, method, settings, callback)
-    return PermutationTest(
+        compared = compared_at_every_ridge if every_ridge else compared_at_the_best
+        found = compared(cv, study, orders, method, settings, callback)
+    test = PermutationTest(
         score=score, method=method, observed=observed, null=null, p=evidence.exceeded(observed, null),
         p_over={name: evidence.exceeded(*over[name]) for name in names},
         gain_over={name: over[name][0] for name in names},
@@ -171,56 +192,4 @@ def permutation_test(
         p_values={each: float(cv.p_value(method, each) or np.nan) for each in SCORES},
         channels=found, cv=cv,
     )  # fmt: skip
-
-
-def _gains(
-    cv: CrossValidation, study: Any, orders: Sequence[NDArray[np.intp]], method: str, settings: Settings,
-    callback: Callable[[Progress], object] | None,
-) -> ChannelTest:  # fmt: skip
-    """Compare gains fitted to all conditions at the best ridge with those of each shuffle."""
-    given, fit = study.given, cv.fits[method]
-    (N, D), K = given.shape, len(orders)
-    with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
-        settings = settings.watched(watch)
-        gains = np.empty((K, N))
-        gains[0], short = fit.gains, 0
-        together = max(1, TOGETHER_BYTES // (8 * (N + 4 * D * D)))
-        together = together if study.even else 1
-        for first in range(1, K, together):
-            some = orders[first : first + together]
-            start = study.whole(some)
-            # If pairs have unequal weights, the largest eigenvalue differs between orders.
-            kept = study.even or fit.relative_ridge is None
-            ridge = start.ridge(fit.ridge, None) if kept else start.ridge(None, fit.relative_ridge)
-            outcome = METHODS[method](start, ridge, settings)
-            gains[first : first + len(some)] = outcome.gains
-            short += len(some) * (outcome.status not in FINE)
-            watch(Progress("gains", min(1.0, (first + len(some)) / K)))
-    if short:
-        warnings.warn(
-            f"Fits of all conditions stopped short for some of {short} shuffles: their gains are compared as "
-            "they are. Use a larger ridge, a larger tol or more max_iterations.",
-            ConvergenceWarning,
-            stacklevel=outside(),
-        )
-    from scipy.stats import false_discovery_control  # takes half a second, and only this needs it
-
-    first = gains[0].copy()
-    correlation = np.array([_correlation(first, row) for row in gains[1:]])
-    mean, deviation = gains[1:].mean(axis=0), gains[1:].std(axis=0, ddof=1)
-    # Rounding in channels that do not move is not a difference.
-    rounding = 1e-12 * np.maximum(1.0, np.maximum(gains.max(axis=0), -gains.min(axis=0)))
-    gains -= gains.mean(axis=0)
-    np.abs(gains, out=gains)
-    gains[gains <= rounding] = 0.0
-    p = (1 + (gains[1:] >= gains[0]).sum(axis=0)) / K
-    return ChannelTest(
-        gains=first, mean=mean, deviation=deviation, p=p,
-        q=false_discovery_control(p), names=fit.channels, correlation=correlation,
-    )  # fmt: skip
-
-
-def _correlation(a: Array, b: Array) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    size = blas.norm(a) * blas.norm(b)
-    return float(blas.dot(a, b) / size) if size > 0 else float("nan")
+    return test, study, orders

@@ -18,7 +18,7 @@ from .._fitting.settings import Settings
 from .._inputs.validation import available_memory
 from .._results.score import Split
 from .._solvers import plan
-from .held_out import KEPT_BYTES, Prediction, Study
+from .held_out import KEPT_BYTES, HeldOut, Prediction
 from .leave_out import LeftOut, pays
 from .ridge_path import RELATIVE_RIDGES
 
@@ -38,7 +38,7 @@ GROUP = 8
 Predictions = dict[tuple[str, int, int], dict[int, Prediction]]  # keys: method, order and fold; then ridge
 
 
-def _bytes(study: Study, method: str, n_conditions: int, settings: Settings) -> float:
+def _bytes(study: HeldOut, method: str, n_conditions: int, settings: Settings) -> float:
     """Bytes that a fold takes, as far as known in advance."""
     N, dtype = study.given.shape[0], study.given.dtype
     copies = FOLD_BYTES * N * n_conditions
@@ -57,7 +57,7 @@ class _Cancelled(BaseException):
 
 
 def side_by_side(
-    study: Study,
+    study: HeldOut,
     splits: list[Split],
     inner: list[Split],
     orders: list[NDArray[np.intp]],

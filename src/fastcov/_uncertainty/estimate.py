@@ -137,10 +137,14 @@ def _one(
             kinds.append(Cells(there, cells.Y, cells.matched))
         if by in ("conditions", "both"):
             kinds.append(Conditions(there, _matched(there)))
-        squares = [np.square(standard_errors(there, rows, kind)) for kind in kinds]
-        se = np.sqrt(np.sum(squares, axis=0))
+        errors, freedoms = np.array([standard_errors(there, rows, kind) for kind in kinds]).transpose(1, 0, 2)
+        squares = np.square(errors)
+        total = squares.sum(axis=0)
+        se = np.sqrt(total)
         se[held] = 0.0
-        half = se * float(stdtrit(min(kind.n for kind in kinds) - 1, 0.5 + level / 2.0))
+        doubt = (squares * squares / freedoms).sum(axis=0)
+        freedom = np.divide(total * total, doubt, out=np.full(len(se), 1.0), where=doubt > 0)
+        half = se * stdtrit(freedom, 0.5 + level / 2.0)
         lower, upper = z - half, z + half
         with np.errstate(divide="ignore", invalid="ignore"):
             extra = {"resamples": np.where(se > 0, ndtr(np.abs(z - 1.0) / se), 1.0)}

@@ -104,10 +104,15 @@ class Conditions:
         return u
 
 
-def standard_errors(there: Stationary, inverse: Array, kind: Kind) -> Array:
-    """SE = √(n/(n − 1) (Σ f² − (Σ f)²/n)) of the gains whose rows of H⁻¹ (k, N) are given. 2kNn flops."""
+def standard_errors(there: Stationary, inverse: Array, kind: Kind) -> tuple[Array, Array]:
+    """Errors of the gains whose rows of H⁻¹ (k, N) are given, and the errors' degrees of freedom. 2kNn flops.
+
+    With v = Σ (f − f̄)² the error is SE = √(v n/(n − 1)). v is uncertain itself: its variance is
+    w = Σ (f − f̄)⁴ − v²/n. A multiple of χ² with 2v²/w degrees of freedom has the same mean and variance
+    (Satterthwaite): n of them where influences are normal, few where few of them are most of the sum.
+    """
     n, k = kind.n, len(inverse)
-    total, squares = np.zeros(k), np.zeros(k)
+    sums = np.zeros((4, k))  # of the first four powers
     step = max(LEAST_TOGETHER, BLOCK_BYTES // (8 * (k + there.around.block_rows)))
     for first in range(0, n, step):
         some = slice(first, min(first + step, n))
@@ -116,10 +121,17 @@ def standard_errors(there: Stationary, inverse: Array, kind: Kind) -> Array:
             u = kind.derivatives(part, some)
             u[there.held[rows]] = 0.0
             blas.product(np.ascontiguousarray(inverse[:, rows]), u, out=f, add=True)
-        total += f.sum(axis=1)
-        np.square(f, out=f)
-        squares += f.sum(axis=1)
-    return np.sqrt(np.maximum(squares - total * total / n, 0.0) * (n / (n - 1.0)))
+        square = np.square(f)
+        sums[0] += f.sum(axis=1)
+        sums[1] += square.sum(axis=1)
+        sums[2] += np.multiply(f, square, out=f).sum(axis=1)
+        sums[3] += np.square(square, out=square).sum(axis=1)
+    mean = sums[0] / n
+    v = np.maximum(sums[1] - n * mean**2, 0.0)
+    fourth = sums[3] - 4.0 * mean * sums[2] + 6.0 * mean**2 * sums[1] - 3.0 * n * mean**4
+    spread = fourth - v * v / n
+    freedom = np.divide(2.0 * v * v, spread, out=np.full(k, n - 1.0), where=spread > 0)
+    return np.sqrt(v * (n / (n - 1.0))), np.clip(freedom, 1.0, n - 1.0)
 
 
 def _remove_nuisance(u: Array, part: Problem, on: Array, off: Array) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `fastcov demo`, `fit`, `report`, `cv`, `test`, `path`, `plan`, `doctor` and `bench`.
+"""Commands: `fastcov demo`, `study`, `fit`, `report`, `cv`, `test`, `path`, `plan`, `doctor`, `bench`.
 
 Results go to stdout, messages to stderr. An error in the input prints one line, and the exit code is
 2. Numba, SciPy and matplotlib are imported only by the commands that need them, so that --help is
@@ -16,6 +16,7 @@ from ._fit import fit_command, report_command
 from ._group import ErrorReportingGroup
 from ._options import RELATIVE_RIDGE as RELATIVE_RIDGE
 from ._studies import cv_command, path_command
+from ._study import study_command
 from ._test import test_command
 from ._tools import doctor, plan_command
 
@@ -32,6 +33,7 @@ def main(ctx: click.Context) -> None:
 
     \b
     fastcov demo                                  see what fastcov does, on simulated responses
+    fastcov study X.csv Y.csv                     find which gains change, and whether they predict
     fastcov fit X.npy --responses Y.npy           fit gains to two recordings
     fastcov report X.npy --responses Y.npy        fit gains, and write a page that explains them
     fastcov cv X.npy --responses Y.npy            find which ridge and method predict held-out conditions
@@ -46,6 +48,7 @@ def main(ctx: click.Context) -> None:
 
 
 for _command in (
-    demo, fit_command, report_command, cv_command, test_command, path_command, plan_command, doctor, bench
+    demo, study_command, fit_command, report_command, cv_command, test_command, path_command, plan_command,
+    doctor, bench,
 ):  # fmt: skip
     main.add_command(_command)

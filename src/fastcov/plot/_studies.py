@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .._results.cross_validation import CrossValidation
 from .._results.ridge_path import RidgePath
+from .._results.study import Study
 from ._held_out import cross_validation, title_of
 from ._ridge_scale import RidgeScale
 from ._style import (
@@ -19,7 +20,9 @@ from ._style import (
     legend_above,
     look,
     new_figure,
+    require_matplotlib,
 )
+from ._whole_study import whole_study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,26 +124,54 @@ def ridge_path(
     return np.array(axes, dtype=object)
 
 
-def study(cv: CrossValidation, path: RidgePath | Mapping[str, RidgePath]) -> Figure:
-    """Draw a figure of a score of held-out conditions, above the loss and the gains along the ridges.
+def study(
+    cv: CrossValidation | Study,
+    path: RidgePath | Mapping[str, RidgePath] | None = None,
+    *,
+    population: str | None = None,
+) -> Figure:
+    """Draw a whole study on one page; or scores of held-out conditions above the path of fits.
+
+    Of a `Study` it draws (a) the held-out score against the ridge, between baselines, shuffled conditions
+    and the noise ceiling; (b) the scores of shuffled conditions beside that of the data, with p; (c) the
+    covariance of each pair of conditions as predicted when it was held out, and as observed; (d) all gains
+    with intervals, and those that changed in colour; (e) the channels that changed most surely, by name, with
+    interval and resolution.
 
     Parameters
     ----------
-    cv
-        As for `cross_validation`.
+    cv : Study or CrossValidation
+        What `fastcov.study` returns, or as for `cross_validation`.
     path
-        As for `ridge_path`.
+        With a CrossValidation: as for `ridge_path`.
+    population : str, optional
+        Which population of a Study; by default the first.
 
     Returns
     -------
     Figure
-        9 x 8 inches, in no window: call its ``savefig``, or make it the last line of a notebook cell.
+        11 x 8.2 inches, or with a path 9 x 8, in no window: call its ``savefig``, or make it the last line
+        of a notebook cell.
 
     Raises
     ------
     ImportError, TypeError, ValueError
-        As for `cross_validation` and `ridge_path`.
+        As for `cross_validation` and `ridge_path`; if there is no such population; if a path is given with
+        a Study, or none with a CrossValidation.
     """
+    if isinstance(cv, Study):
+        if path is not None:
+            raise TypeError("Argument 'path' must be left out with a Study: it has all that is drawn.")
+        require_matplotlib()
+        figure: Figure = whole_study(cv, population)
+        return figure
+    if population is not None:
+        raise TypeError("Argument 'population' must be left out with a CrossValidation, which has but one.")
+    if path is None:
+        raise TypeError(
+            "Argument 'path' must be a RidgePath with a CrossValidation, not None: pass what "
+            "fastcov.ridge_path returns, or draw cv alone with plot.cross_validation."
+        )
     figure = new_figure(9.0, 8.0)
     grid = figure.add_gridspec(2, 2, height_ratios=(1.2, 1.0))
     cross_validation(cv, ax=figure.add_subplot(grid[0, :]), legend="above")

@@ -19,6 +19,8 @@ from .._inputs.files import check_output, writing
 from .._results.cross_validation import CrossValidation
 from .._results.fit import Fit, target_of_stack
 from .._results.permutation_test import PermutationTest
+from .._results.study import Study
+from . import _whole_study
 from ._evidence import STUDIED, study_of
 from ._evidence import sections as evidence_sections
 from ._explanation import EXPLAINED, explanation_sections
@@ -76,9 +78,14 @@ def write(
 
 
 def write_study(
-    study: CrossValidation | PermutationTest, path: str | os.PathLike[str], *, title: str | None = None
+    study: CrossValidation | PermutationTest | Study,
+    path: str | os.PathLike[str],
+    *,
+    title: str | None = None,
 ) -> pathlib.Path:
     """Write the report of a study; see `CrossValidation.report`."""
+    if isinstance(study, Study):
+        return _written(path, title, lambda: whole_page(study, title=title))
     return _written(path, title, lambda: study_page(study, title=title))
 
 
@@ -160,6 +167,26 @@ def study_page(study: CrossValidation | PermutationTest, *, title: str | None = 
                 *_versions(),
             ]),
             Section("What the words mean", rows=[*GLOSSARY, *STUDIED]),
+        ],
+    )  # fmt: skip
+
+
+def whole_page(study: Study, *, title: str | None = None) -> str:
+    """Make the page of a whole study: prediction and channels of each population, groups, differences."""
+    N, D = study.stats["shape"]
+    return _rendered(
+        title=title or f"Which gains change: {plural(N, 'channel')}, {plural(D, 'condition')}",
+        lead=_whole_study.lead(study),
+        overview=_whole_study.overview(study),
+        parts=_whole_study.parts(study),
+        after=[
+            *_whole_study.after(study),
+            Section("How it was made", rows=[
+                Row("Shuffles", str(study.stats["shuffles"])),
+                Row("Time of the study", f"{number(study.stats['seconds'])} seconds"),
+                *_versions(),
+            ]),
+            Section("What the words mean", rows=[*GLOSSARY, *_whole_study.glossary()]),
         ],
     )  # fmt: skip
 

@@ -1,0 +1,309 @@
+"""The verdict of a study in words that readers understand who know neither the method nor the library."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from . import evidence
+from .group_studies import group_baseline, over_groups
+from .intervals import OF, RESOLVED
+from .score import BASELINES
+
+# A `Study` and its parts are `Any` here: their classes import this module.
+
+# Channels that are named in a sentence, in each direction.
+NAMED = 3
+WITHOUT = {"one": "with all gains at one", "no-x": "without X", "scaled": f"of {BASELINES['scaled']}"}
+# What each score is, in a sentence.
+SCORE_WORDS = {
+    "r2": "the R² of predicted covariances and variances",
+    "r2-diagonal": "the R² of predicted variances",
+    "r2-off-diagonal": "the R² of predicted covariances, beyond their mean",
+    "pearson": "the correlation of predicted and observed covariances",
+    "rsa": "the correlation of predicted and observed correlations",
+    "cosine": "the cosine of predicted and observed covariances",
+}
+PAIRS = {True: "pairs of a held-out and a trained condition", False: "pairs of held-out conditions"}
+
+
+def title(study: Any) -> str:
+    N, D = study.stats["shape"]
+    names = list(study.populations)
+    to = f", to {', '.join(names)}" if study.stats["named"] else ""
+    shuffles = study.stats["shuffles"]
+    return f"Study: {N} channels x {D} conditions{to}, {shuffles} shuffles, score {study.score}"
+
+
+def score_rows(study: Any) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Scores of gains, baselines and ceiling, with a column for each population."""
+    found = list(study.populations.values())
+    head = ("held out", *(one.name if study.stats["named"] else "score" for one in found))
+    rows = [("gains by channel", *(pm(*one.value()) for one in found))]
+    if any(one.cv.scores[one.method].nested is not None for one in found):
+        rows.append(("ridge chosen by inner folds", *(number(nested(one)) for one in found)))
+    if any(one.groups is not None for one in found):
+        rows.append(("one gain a group", *(pm(*_group_baseline(one)) for one in found)))
+    rows += [(label, *(pm(*one.cv.baseline(name)) for one in found)) for name, label in BASELINES.items()]
+    if any(one.test is not None for one in found):
+        rows.append(("shuffles, mean", *(number(_null_mean(one)) for one in found)))
+    rows.append(("noise ceiling", *(number(one.ceiling.ceiling(study.score)) for one in found)))
+    if any(one.test is not None for one in found):
+        rows.append(("p", *(p_text(one.p) for one in found)))
+    return head, rows
+
+
+def paragraphs(study: Any) -> list[tuple[str, str]]:
+    """Headings and paragraphs of the verdict."""
+    found = []
+    for one in study.populations.values():
+        of = f" of {one.name}" if study.stats["named"] else ""
+        found.append((f"Prediction{of}", " ".join(prediction(study, one))))
+        found.append((f"Channels{of}", " ".join(channels(study, one))))
+        if one.groups is not None:
+            found.append((f"Groups{of}", " ".join(groups(one))))
+    if study.differences:
+        found.append(("Between populations", " ".join(differences(study))))
+    found.append(("What not to conclude", " ".join(cautions(study))))
+    return found
+
+
+def prediction(study: Any, one: Any) -> list[str]:
+    """Whether gains predict held-out conditions, how much better than what, and how near to the ceiling."""
+    cv, method = one.cv, one.method
+    verdict = cv.verdicts()[method]
+    value, error = one.value()
+    if not math.isfinite(value):
+        return [f"The score {cv.score} is defined for no ridge: is Y constant?"]
+    base = {name: cv.baseline(name)[0] for name in BASELINES}
+    cross = cv.score.startswith("cross-")
+    what = SCORE_WORDS[cv.score.removeprefix("cross-")]
+    pairs = PAIRS[cross] if cv.score != "r2-diagonal" else "held-out conditions"
+    claim = {
+        True: "The gains predict conditions that they were not fitted to.",
+        False: "That the gains predict conditions that they were not fitted to is not shown.",
+        None: "Whether the gains predict conditions that they were not fitted to was not tested.",
+    }[verdict.better]
+    best = (
+        f"λ/λ_max = {cv.ridges[cv.place(method)]:.3g}"
+        if cv.relative
+        else f"λ = {cv.ridges[cv.place(method)]:.3g}"
+    )
+    said = [
+        claim,
+        f"Over {pairs}, {what} is {pm(value, error)} at the best ridge ({best}); it is "
+        f"{number(base['no-x'])} without X, {number(base['one'])} with all gains at one, and "
+        f"{number(base['scaled'])} for the covariance of X scaled and shifted by three numbers.",
+    ]
+    k = cv.place(method)
+    if len(cv.ridges) > 1 and cv.ridges[k] == cv.ridges.min() > 0:
+        said.append("That is the smallest ridge that was tried: smaller ones may predict better.")
+    if one.test is None:
+        said.append("No conditions were shuffled, so there is no p-value: shuffles=100 gives one.")
+    else:
+        n = len(one.test.null)
+        good = round(one.test.p * (n + 1)) - 1
+        none = "none" if good == 0 else str(good)
+        said.append(
+            f"Of {n} studies with the conditions of Y in random order, {none} scored as high "
+            f"(p = {p_text(one.test.p)})."
+        )
+        over = one.test.p_over
+        helps = {
+            True: "add to what X itself says",
+            None: "are not shown to add to what X itself says",
+            False: "do not predict better than X itself",
+        }[verdict.gains_help if verdict.better else False]
+        if verdict.better:
+            said.append(
+                f"The fitted gains {helps} (over gains of one p = {p_text(over['one'])}, over the scaled "
+                f"covariance p = {p_text(over['scaled'])})."
+            )
+    inside = nested(one)
+    if math.isfinite(inside):
+        said.append(
+            f"A ridge that inner folds choose, without the conditions scored, gives {number(inside)}."
+        )
+    said.append(_ceiling(one, value))
+    pattern = cv.score.removeprefix("cross-")
+    left = float(cv.scores[method].pooled(("cross-" if cross else "") + "r2-off-diagonal")[cv.place(method)])
+    if verdict.better and pattern in evidence.PATTERNS and left < 0:
+        said.append(
+            "The pattern of the covariances is predicted, not their size: R² of the same pairs is "
+            f"{number(left)}, and 0 for the mean of the training pairs."
+        )
+    return said
+
+
+def _ceiling(one: Any, value: float) -> str:
+    top, by = one.ceiling.ceiling(one.cv.score), one.ceiling.by
+    if not math.isfinite(top):
+        return f"The noise ceiling is not defined: all halves of the {by} of Y have one covariance."
+    if not top > 0:
+        return f"The noise ceiling is 0: two halves of the {by} of Y have no covariance in common."
+    said = f"As Y is noisy, no prediction is expected to score above {number(top)} (from halves of its {by})"
+    if value <= 0:
+        return f"{said}."
+    return (
+        f"{said}; the gains reach {value / top:.0%} of that."
+        if value < top
+        else f"{said}; the gains reach that."
+    )
+
+
+def channels(study: Any, one: Any) -> list[str]:
+    """How many gains changed, which ones most surely, and how well they are determined."""
+    table = one.channels
+    if table is None:
+        return [f"There are no intervals of single gains: {one.missing}"]
+    N, by = len(table), OF[study.stats["by"]]
+    n, fdr = int(table.changed.sum()), study.stats["fdr"]
+    rule = f"the {study.stats['level']:.0%} interval over {by} leaves out one"
+    if table.tested:
+        rule += f", and the gain differs from those of shuffled conditions (false discovery rate {fdr:.0%})"
+    if n:
+        said = [f"The gains of {n} of {N} channels changed ({rule})."]
+        for word, mask in (("rose", table.gain > 1), ("fell", table.gain < 1)):
+            places = np.flatnonzero(table.changed & mask)
+            some = ", ".join(f"{called(table.names[i])} ({number(table.gain[i])})" for i in places[:NAMED])
+            surely = "most surely " if len(places) > NAMED else ""
+            if len(places):
+                said.append(f"{len(places)} {word}, {surely}{some}.")
+            else:
+                said.append(f"None {word}.")
+    else:
+        outside = int(((table.lower > 1) | (table.upper < 1)).sum())
+        said = [f"No single channel is shown to have changed ({rule})."]
+        if table.tested and outside:
+            said.append(
+                f"The intervals of {outside} gains leave out one, but gains of shuffled conditions do, too."
+            )
+    if not table.tested:
+        said.append("Gains were not compared with those of shuffled conditions.")
+    resolution = table.resolution[np.isfinite(table.resolution)]
+    if len(resolution):
+        well = int((resolution > RESOLVED).sum())
+        of = table.resolution[table.changed & np.isfinite(table.resolution)]
+        changed = f", {int((of > RESOLVED).sum())} of them among those that changed" if n else ""
+        said.append(
+            f"The data determine more than {RESOLVED:.0%} of a gain, and the ridge the rest, for {well} "
+            f"channels{changed}; the median of this resolution is {np.median(resolution):.2f}."
+        )
+    agreed = one.cv.agreement(one.method)
+    if agreed is not None and np.isfinite(agreed[one.cv.place(one.method)]):
+        said.append(
+            "Gains of two folds, which share most conditions, correlate by "
+            f"{number(agreed[one.cv.place(one.method)])}."
+        )
+    return said
+
+
+def groups(one: Any) -> list[str]:
+    """What one gain for each group predicts, and in how many groups gains predict."""
+    found = one.groups
+    base, _ = _group_baseline(one)
+    gained, error, p = over_groups(one.cv, one.method, found.gains)
+    tested = "" if p is None else f", p = {p_text(p)}"
+    listed = ", ".join(
+        f"{name} {gain:.2f}" for name, gain in zip(found.names, found.gains.gains, strict=True)
+    )
+    said = [
+        f"One gain for each of the {len(found.names)} groups ({listed}) scores {number(base)}; a gain for "
+        f"each channel scores {number(abs(gained))} {'more' if gained >= 0 else 'less'} "
+        f"(± {number(error)}{tested})."
+    ]
+    scores = found.scores()
+    known = scores[np.isfinite(scores)]
+    cells = "its own cells" if found.own else "all cells"
+    if len(known):
+        spread = f" ± {number(known.std(ddof=1))} (standard deviation)" if len(known) > 1 else ""
+        said.append(
+            f"Fitted to {cells} from the channels of one group alone, gains score {number(known.mean())}"
+            f"{spread} over groups, from {number(known.min())} to {number(known.max())}."
+        )
+    k, n, p_sign = found.above("one")
+    said.append(
+        f"They predict better than gains of one in {k} of {n} groups (sign test, p = {p_text(p_sign)})."
+    )
+    agreed = found.agreement[np.isfinite(found.agreement)]
+    if len(agreed):
+        said.append(
+            f"Gains of a group's own fit and of the fit of all channels correlate by {number(agreed.mean())} "
+            "in the mean."
+        )
+    return said
+
+
+def differences(study: Any) -> list[str]:
+    """Which population is predicted better, on the same folds."""
+    said = []
+    for one in study.differences:
+        first, second, value = one.first, one.second, one.value
+        if not math.isfinite(value):
+            said.append(f"{first} and {second} cannot be compared: a score is not defined.")
+            continue
+        if value < 0:
+            first, second = second, first
+        low, high = sorted((one.lower, one.upper) if value >= 0 else (-one.upper, -one.lower))
+        clear = low > 0
+        said.append(
+            f"{first} is predicted better than {second} by {number(abs(value))} ± {number(one.se)} "
+            f"({one.level:.0%} interval {number(low)} to {number(high)}, over the same folds"
+            + (f"; p = {p_text(one.p)} with cells dealt anew" if one.p is not None else "")
+            + f"){'' if clear else ': a difference is not shown'}."
+        )
+    return said
+
+
+def cautions(study: Any) -> list[str]:
+    """What the numbers do not say."""
+    by = OF[study.stats["by"]]
+    return [
+        f"An interval is that of the shrunken gain, which this ridge would give with other {by}: it need not "
+        f"hold the gain that a circuit has, least of all where the resolution is below {RESOLVED:g}.",
+        "A channel that is not named may have changed, too.",
+        "A gain says how much a channel has to count for the covariances to match; it is no measurement of a "
+        "synapse, and another cause that moves the covariances in the same way has the same gains.",
+    ]
+
+
+# ---- numbers
+
+
+def called(name: Any) -> str:
+    """A channel in a sentence: by its name, or by its number."""
+    return f"channel {name}" if isinstance(name, int) else str(name)
+
+
+def number(value: Any) -> str:
+    value = float(value)
+    if not math.isfinite(value):
+        return "not defined"
+    text = f"{value:.2f}"
+    return ("0.00" if text == "-0.00" else text).replace("-", "−")
+
+
+def pm(value: float, error: float) -> str:
+    return number(value) + (f" ± {number(error)}" if math.isfinite(error) and math.isfinite(value) else "")
+
+
+def p_text(p: float | None) -> str:
+    return "not tested" if p is None else "not defined" if math.isnan(p) else f"{p:.2g}"
+
+
+def nested(one: Any) -> float:
+    """The score at ridges that inner folds chose; NaN without them."""
+    found = one.cv.scores[one.method].nested
+    return math.nan if found is None else float(found.moments.pooled(one.cv.score))
+
+
+def _null_mean(one: Any) -> float:
+    return math.nan if one.test is None else float(np.mean(one.test.null))
+
+
+def _group_baseline(one: Any) -> tuple[float, float]:
+    if one.groups is None:
+        return math.nan, math.nan
+    return group_baseline(one.groups.gains, one.cv.score, one.cv.times)

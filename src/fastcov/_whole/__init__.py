@@ -1,0 +1,1 @@
+"""A whole study in one call: scores, tests, intervals and tables, for populations and groups of channels."""
