@@ -261,7 +261,7 @@ class Fit:
             three refer to the channels of X that were recorded.
         X : array_like, shape (N, D), optional
             The fitted responses. A fit keeps X up to 64 MB, and refers to a larger array as long as it is
-            elsewhere in memory; a fit that was loaded needs X.
+            elsewhere in memory. A fit that was loaded needs X, and so does one of X in a file.
         channels : sequence of names or indices, optional
             Some channels only. Where N x N matrices do not fit the memory, this is the way: each channel
             then takes a linear system, solved by conjugate gradients.
