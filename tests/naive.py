@@ -288,6 +288,17 @@ def benjamini_hochberg(p):
 # --- penalties of any form
 
 
+def pooled_q(away):
+    """q of each column, from its distances (K + 1, N) and those of the shuffles of all columns that move."""
+    t = [column / np.sqrt(np.mean(column**2)) for column in away.T if column.any()]
+    null = [value for column in t for value in column[1:]]
+    p = np.ones(away.shape[1])
+    p[away.any(axis=0)] = [
+        (1 + sum(value >= column[0] * (1 - 1e-9) for value in null)) / (1 + len(null)) for column in t
+    ]
+    return benjamini_hochberg(p)
+
+
 def penalty(ridge, N, dtype=np.float64):
     """P (N, N) of ½ δᵀPδ: λI, diag(λ_i), or ΓᵀΓ of a matrix with N columns."""
     ridge = np.asarray(ridge).astype(dtype)

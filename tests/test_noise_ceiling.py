@@ -169,6 +169,14 @@ def test_noise_lowers_the_ceiling():
     assert found[0] > found[1] > found[2]
 
 
+def test_a_rough_ceiling_of_noisy_trials_is_said():
+    random, Y = np.random.default_rng(0), data(60, 12)
+    for sd, rough in ((0.1, False), (5.0, True)):
+        found = fc.noise_ceiling(Y + sd * random.standard_normal((6, *Y.shape)))
+        assert ("the ceiling is rough" in str(found)) == rough
+        assert (found.halves() < 0.6) == rough
+
+
 def test_nothing_that_repeats_has_a_ceiling_of_zero_and_a_note():
     Y = np.random.default_rng(3).standard_normal((8, 6))
     found = fc.noise_ceiling(Y, n_splits=20)
@@ -196,6 +204,14 @@ def test_units_do_not_matter(exponent):
     scaled = fc.noise_ceiling(10.0**exponent * Y, n_splits=5)
     for score, r in fc.noise_ceiling(Y, n_splits=5).reliability.items():
         np.testing.assert_allclose(scaled.reliability[score], r, atol=1e-12)
+
+
+@pytest.mark.parametrize("by", ["cells", "trials"])
+def test_a_large_offset_costs_no_digits(by):
+    Y = np.random.default_rng(0).standard_normal((4, 16, 6))
+    found, shifted = (fc.noise_ceiling(Y + offset, by=by, n_splits=5) for offset in (0.0, 2.0**24))
+    for score in SCORES:  # the offset takes 24 of 53 bits, and a few more are lost in sums
+        np.testing.assert_allclose(shifted.reliability[score], found.reliability[score], atol=2.0**-24)
 
 
 def test_many_conditions_are_taken_a_few_splits_at_a_time(monkeypatch):

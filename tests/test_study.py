@@ -100,7 +100,7 @@ def test_channels_are_compared_with_shuffles_at_every_ridge():
     p = (1 + (away[1:] >= away[0]).sum(axis=0)) / (K + 1)
     channels = found.test.channels
     np.testing.assert_array_equal(channels.p, p)
-    np.testing.assert_allclose(channels.q, naive.benjamini_hochberg(p), rtol=1e-12)
+    np.testing.assert_allclose(channels.q, naive.pooled_q(away), rtol=1e-9)
     expected = signed[np.abs(signed).argmax(axis=0), np.arange(N)]
     np.testing.assert_allclose(channels.largest, expected, rtol=1e-5)
     # Folds and shuffles are drawn as permutation_test draws them; this one takes the best ridge alone.

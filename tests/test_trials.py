@@ -266,6 +266,10 @@ CROSS = {
         lambda: fc.target_covariance(np.stack([Y, -Y]), like=X, trials="cross"),
         "must have trials that agree",
     ),
+    "channels alike": (
+        lambda: fc.target_covariance(np.stack([Y[[0] * M], 3 * Y[[1] * M]]), like=X, trials="cross"),
+        "must have trials that agree",
+    ),
     "unknown": (lambda: fc.target_covariance(Y3, trials="both"), "'trials' must be one of 'mean', 'cross'"),
     "unknown in a fit": (
         lambda: fc.fit(X, responses=Y3, trials="both", **OPTIONS),

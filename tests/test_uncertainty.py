@@ -355,7 +355,7 @@ def test_a_large_x_is_not_kept(monkeypatch):
     fit = fitted(X, Y, "exact")
     assert fit.uncertainty(Y).se.shape == (9,)
     del X
-    with pytest.raises(ValueError, match="has let go of a large X"):
+    with pytest.raises(ValueError, match="keeps no X that is in a file or larger than 64 MB"):
         fit.uncertainty(Y)
 
 

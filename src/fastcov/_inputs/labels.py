@@ -124,7 +124,11 @@ def trial_axis(X: Any) -> int | None:
     """
     if isinstance(X, (list, tuple)):
         return 0 if _depth(X) == 3 else None
-    if len(getattr(X, "shape", ())) != 3:
+    try:
+        shape = getattr(X, "shape", ())
+    except (ValueError, RuntimeError):  # of a file that is closed; it is refused where it is opened
+        return None
+    if len(shape) != 3:
         return None
     if kind_of(X) == "xarray":
         named = [axis for axis, dimension in enumerate(X.dims) if str(dimension).lower() in TRIALS]

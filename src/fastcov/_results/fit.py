@@ -17,16 +17,14 @@ from .._exact_loss.single_gains import SingleGainLosses
 from .._inputs.container import save
 from .._model.metric import nuisance_matrix
 from .applied import Applied, apply
+from .fit_text import remarks, rows
 from .frames import fit_dataset, fit_frame
 from .html import html_table
-from .overshoot import remedy
 from .single_gains import losses_of
 from .uncertainty import Uncertainty
 
 Array = NDArray[np.float64]
 
-# If the traces of target and input differ by more than this factor, the cause is units, not gains.
-COMPARABLE = 10.0
 # Stats of an outcome that hold one value for each target.
 STACKED = ("step", "losses", "gains_of_starts", "at_bounds", "lower_elsewhere")
 
@@ -263,7 +261,7 @@ class Fit:
             three refer to the channels of X that were recorded.
         X : array_like, shape (N, D), optional
             The fitted responses. A fit keeps X up to 64 MB, and refers to a larger array as long as it is
-            elsewhere in memory; a fit that was loaded needs X.
+            elsewhere in memory. A fit that was loaded needs X, and so does one of X in a file.
         channels : sequence of names or indices, optional
             Some channels only. Where N x N matrices do not fit the memory, this is the way: each channel
             then takes a linear system, solved by conjugate gradients.
@@ -419,67 +417,13 @@ class Fit:
         return write(self, path, cv=cv, explanation=explanation, channel=channel, title=title)
 
     def __repr__(self) -> str:
-        lines = ["Fit", *(f"  {name:<9}{value}" for name, value in self._rows())]
+        lines = ["Fit", *(f"  {name:<9}{value}" for name, value in rows(self))]
         for note in remarks(self):
             lines += textwrap.wrap(note, 108, initial_indent="  ", subsequent_indent="  ")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return html_table("Fit", self._rows(), notes=remarks(self))
-
-    def _rows(self) -> list[tuple[str, str]]:
-        """Rows of the table that a fit prints."""
-        N, D = self.stats["shape"]
-        share = ""
-        if np.all(self.loss_at_one > 0):
-            share = f" ({_span(self.loss / self.loss_at_one)} of the loss at gains of one)"
-        rank = f", rank {self.stats['rank']} of {N}" if self.status == "minimum-norm" else ""
-        solver = f" ({self.stats['solver']})" if self.stats["solver"] else ""
-        iterations = f" after {self.stats['iterations']} iterations" if "iterations" in self.stats else ""
-        others = f", target of {self.stats['n_responses']} channels" if "n_responses" in self.stats else ""
-        if trials := self.stats.get("trials", {}).get("responses", {}).get("n_trials"):
-            others += f" in {trials} trials"
-        rows = [
-            ("method", f"{self.method}{solver}: {self.status}{rank}"),
-            ("data", f"{N} channels x {D} conditions" + _targets(self.r2) + others),
-            ("ridge", ridge_text(self.ridge, self.relative_ridge)),
-            ("loss", _span(self.loss) + share),
-            ("R2", f"{_span(self.r2)} ({_span(self.stats['r2_at_one'])} at gains of one)"),
-            (
-                "gains",
-                f"{self.gains.min():.3g} to {self.gains.max():.3g}, median {np.median(self.gains):.3g}",
-            ),
-            (
-                "gradient" if self.method == "exact" else "residual",
-                _span(self.residual, ".1e")
-                + (" of that at gains of one" if self.method == "exact" else "")
-                + iterations,
-            ),
-        ]
-        if self.nuisance:
-            terms = [f"{name} {_span(value)}" for name, value in self.nuisance.items()]
-            rows.insert(-2, ("nuisance", ", ".join(terms)))
-        if self.stats.get("pairs", "all") != "all":
-            rows.insert(2, ("pairs", self.stats["pairs"]))
-        if "at_bounds" in self.stats:
-            rows.insert(-1, ("bounds", f"{_span(self.stats['at_bounds'], 'd')} of {N} gains at a bound"))
-        if "step" in self.stats:
-            rows.insert(-1, ("step", f"{_span(self.stats['step'])} of the linear fit"))
-        return rows
-
-
-def remarks(fit: Fit) -> list[str]:
-    """Reasons not to use the gains, each with its remedy."""
-    found = []
-    if np.any(fit.overshoots):
-        found.append(f"The exact loss is above that at gains of one: this fit overshoots. {remedy(fit)}")
-    ratio = np.ravel(fit.stats["trace_ratio"])[0]
-    if ratio < 1 / COMPARABLE or ratio > COMPARABLE:
-        found.append(
-            f"The trace of the target is {ratio:.3g} times that of X's covariance. Covariances are "
-            "sums over channels here, not means: target_covariance(Y, like=X) brings S to this scale."
-        )
-    return found
+        return html_table("Fit", rows(self), notes=remarks(self))
 
 
 def target_of_stack(fit: Fit, k: int) -> Fit:
@@ -494,21 +438,3 @@ def target_of_stack(fit: Fit, k: int) -> Fit:
     if fit._single_gains is not None:
         parts["_single_gains"] = fit._single_gains[k]
     return dataclasses.replace(fit, stats=stats, nuisance=nuisance, **parts)
-
-
-def ridge_text(ridge: Any, relative: Any) -> str:
-    """A ridge in words: one number, one for each channel, or a matrix."""
-    if np.ndim(ridge) == 2:
-        return f"a matrix, {ridge.shape[0]} x {ridge.shape[1]}"
-    each = " by channel" if np.ndim(ridge) else ""
-    share = "" if relative is None else f" ({_span(relative, 'g')} of the largest eigenvalue)"
-    return f"{_span(ridge)}{share}{each}"
-
-
-def _targets(values: Any) -> str:
-    return f", {len(values)} targets" if np.ndim(values) else ""
-
-
-def _span(values: Any, form: str = ".4g") -> str:
-    low, high = np.min(values), np.max(values)
-    return f"{low:{form}}" if np.ndim(values) == 0 else f"{low:{form}} to {high:{form}}"

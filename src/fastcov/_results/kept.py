@@ -47,8 +47,8 @@ def problem_of(fit: Any, X: Any) -> Problem:
         kept = None if fit._kept is None else fit._kept.get()
         if kept is None:
             raise ValueError(
-                "Argument 'X' must be the responses that were fitted, not None: the fit was loaded, or has "
-                "let go of a large X. Pass X=X."
+                "Argument 'X' must be the responses that were fitted, not None: a fit keeps no X that is "
+                "in a file or larger than 64 MB, and neither does a file of a fit. Pass X=X."
             )
         return kept
     pairs = fit.stats["pairs"]

@@ -19,6 +19,9 @@ from .score import SCORE, SCORES
 Array = NDArray[np.float64]
 
 WIDTH = 108
+# By trials, below this r of halves the noise of single trials is so large that products of noise with noise
+# count. These fall as 1 / T², and not as 1 / T as the formula has it.
+NOISY = 0.6
 
 
 def is_share(score: str) -> bool:
@@ -167,6 +170,11 @@ class NoiseCeiling:
             notes.append(
                 "These are ceilings for the same cells: by='cells' also counts that other cells differ."
             )
+            if self.halves(SCORE) < NOISY:
+                notes.append(
+                    "Single trials are mostly noise, so that the ceiling is rough: it may be 0.1 too low, or "
+                    "too high where conditions share their noise."
+                )
         zero = [score for score in self.reliability if self.halves(score) <= 0.0]
         if zero:
             notes.append(f"The halves have nothing in common, so that the ceiling is 0: {', '.join(zero)}.")

@@ -20,9 +20,8 @@ from .score import BASELINES
 
 Array = NDArray[np.float64]
 
-# The false discovery rate at which channels are counted. With few shuffles, q can be this small only if a
-# large fraction of all channels differ; if that fraction must exceed FEW, a note says so.
-FDR, FEW = 0.1, 0.1
+# The false discovery rate at which channels are counted.
+FDR = 0.1
 
 
 WIDTH = 108
@@ -41,7 +40,8 @@ class ChannelTest:
     p : ndarray, shape (N,)
         Two-sided p-value.
     q : ndarray, shape (N,)
-        p adjusted by Benjamini and Hochberg: channels with q ≤ 0.1 have a false discovery rate of 10 %.
+        False discovery rate, from shuffles of all channels together (see `permutation_test`): of the channels
+        with q ≤ 0.1, 10 % are expected to differ by chance alone.
     names : tuple or None
         Names of the channels.
     correlation : ndarray, shape (shuffles,)
@@ -156,12 +156,8 @@ class PermutationTest(StudyPage):
             found, N = int(self.channels.different().sum()), len(self.channels.p)
             known = self.channels.correlation[np.isfinite(self.channels.correlation)]
             alike = f"; they correlate by {known.mean():.2f} with those of such targets" if len(known) else ""
-            least = 1 / (len(self.null) + 1) / FDR  # fraction of all channels, at the least p
-            few = (
-                f" With so few shuffles, less than {least:.0%} of all cannot be told." if least > FEW else ""
-            )
             notes.append(
                 f"{found} of {N} gains differ from those of shuffled targets (false discovery rate {FDR:.0%})"
-                f"{alike}.{few}"
+                f"{alike}."
             )
         return notes

@@ -68,7 +68,9 @@ def permutation_test(
     p-values of all other scores, and of the improvement over each baseline: ``p_over["one"]`` tells whether
     fitted gains add to what gains of one predict. Each channel's gain z, from all conditions at the best λ,
     is compared with its gains z_k from shuffled targets. With z̄ the mean of all K + 1 gains of the channel,
-    the two-sided p is (1 + #{k : |z_k − z̄| ≥ |z − z̄|}) / (K + 1); q follows from Benjamini and Hochberg.
+    the two-sided p is (1 + #{k : |z_k − z̄| ≥ |z − z̄|}) / (K + 1). For the false discovery rate q, |z − z̄| is
+    divided by its root mean square over all K + 1, which gives t, and shuffles of all N channels are pooled:
+    p' = (1 + #{(k, j) : t_kj ≥ t_i}) / (1 + KN), adjusted by Benjamini and Hochberg.
 
     Parameters
     ----------
@@ -114,7 +116,10 @@ def permutation_test(
     The cost is that of K + 1 studies: with 200 shuffles, 5 folds and 6 ridges, exact fits take some seconds
     at (148, 48) and a minute or two at (871, 52). docs/evidence.md has the rate of false positives, and the
     power. For the method see Phipson and Smyth, "Permutation p-values should never be zero" (2010). The
-    maximum over λ is taken in each shuffle, because a λ chosen on the data favours the data.
+    maximum over λ is taken in each shuffle, because a λ chosen on the data favours the data. p of one channel
+    is at least 1 / (K + 1), too coarse for a false discovery rate over hundreds of channels; pooling assumes
+    that t has much the same distribution in all of them (Storey and Tibshirani, "Statistical significance for
+    genomewide studies", 2003).
 
     Examples
     --------

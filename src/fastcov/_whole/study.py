@@ -88,8 +88,8 @@ def study(
         t_k = max_λ |z_k(λ) − z̄(λ)| / s(λ),    p = (1 + #{k ≥ 1 : t_k ≥ t_0}) / (K + 1).
 
     The maximum is taken in each order, so that p is valid if conditions are exchangeable. No ridge has to be
-    chosen for it: small ridges, which may predict best, tell single channels apart least. q follows from
-    Benjamini and Hochberg.
+    chosen for it: small ridges, which may predict best, tell single channels apart least. q pools shuffles
+    of all channels, as in `permutation_test`.
 
     Parameters
     ----------

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._inputs.validation import check_choice
 from .._model.problem import Problem
-from .._results.fit import Fit, ridge_text
+from .._results.fit import Fit
+from .._results.fit_text import ridge_text
 from ._matrices import ORDERS, clustered, draw_matrices, names_of, shown_limit
 from ._style import (
     CARET_DOWN,

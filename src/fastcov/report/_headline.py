@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from .._results.cross_validation import CrossValidation
-from .._results.fit import Fit, remarks
+from .._results.fit import Fit
+from .._results.fit_text import remarks
 from .._results.score import FINE
 from ._evidence import sentences as evidence
 from ._evidence import tile, verdict_of
