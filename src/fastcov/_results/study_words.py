@@ -10,7 +10,6 @@ import numpy as np
 from . import evidence
 from .group_studies import group_baseline, over_groups
 from .intervals import OF, RESOLVED
-from .permutation_test import FEW
 from .score import BASELINES
 
 # A `Study` and its parts are `Any` here: their classes import this module.
@@ -182,10 +181,6 @@ def channels(study: Any, one: Any) -> list[str]:
             said.append(f"The intervals of {outside} gains leave out one, but the difference is not shown.")
     if not table.tested:
         said.append("Gains were not compared with those of shuffled conditions.")
-    elif (least := 1 / (study.stats["shuffles"] + 1) / fdr) > FEW:
-        said.append(
-            f"With so few shuffles, changes of fewer than {least:.0%} of all channels cannot be shown."
-        )
     resolution = table.resolution[np.isfinite(table.resolution)]
     if len(resolution):
         well = int((resolution > RESOLVED).sum())
