@@ -14,8 +14,10 @@ from cases import data
 from test_saved import same, suffixes
 
 import fastcov as fc
+from fastcov._results.group_studies import over_groups
 from fastcov._results.score import SCORES
 from fastcov._studies.permutations import make_orders
+from fastcov._whole.progress import Bar
 
 pd = pytest.importorskip("pandas")
 
@@ -184,9 +186,23 @@ def test_one_gain_a_group_is_the_minimum_over_gains_that_are_alike(several, nuis
         np.testing.assert_allclose(found.moments.pooled(name), scores[name], atol=1e-8, err_msg=name)
 
 
-def test_gains_by_group_of_shuffles_and_their_p(several):
-    from fastcov._results.group_studies import over_groups
+def test_folds_may_be_drawn_again_where_there_are_groups():
+    found = fc.study(X, Y, groups=GROUPS, repeats=2, **{**OPTIONS, "shuffles": 0, "nested": False})
+    assert found.cv.repeats == 2
+    assert len(found.groups.gains.folds) == 8
+    same(list(found.groups.cv("a").folds), list(found.cv.folds))
 
+
+def test_p_of_gains_by_channel_over_gains_by_group_is_of_the_same_shuffles(several):
+    one = several["tufted"]
+    gained, _, p = over_groups(one.cv, "exact", one.groups.gains)
+    best = one.cv.scores["exact"].shuffled.pooled(one.cv.score).max(axis=1)
+    null = best - one.groups.gains.shuffled.pooled(one.cv.score)
+    assert p == (1 + (null >= gained).sum()) / (K + 1)
+    assert p != (1 + (best >= gained).sum()) / (K + 1)
+
+
+def test_gains_by_group_of_shuffles_and_their_p(several):
     one = several["mitral"]
     random = np.random.default_rng(0)
     random.permutation(D)
@@ -323,6 +339,14 @@ def test_dealt_cells_give_p_of_a_difference():
         null.append(scores[0] - scores[1])
     np.testing.assert_allclose(difference.null, null, atol=1e-9)
     assert difference.p == (1 + (np.abs(null) >= abs(difference.value)).sum()) / (n + 1)
+
+
+def test_p_of_a_difference_is_two_sided():
+    options = {**OPTIONS, "shuffles": 0, "nested": False}
+    (found,) = fc.study(X, {"a": Y[:12], "b": Y[12:]}, deals=12, **options).differences
+    beyond = np.abs(found.null) >= abs(found.value)
+    assert beyond.sum() > (found.null >= abs(found.value)).sum()  # some are as far on the other side
+    assert found.p == (1 + beyond.sum()) / 13
 
 
 def test_conditions_of_each_population_are_aligned_by_name():
@@ -496,6 +520,17 @@ def test_progress_is_one_bar_that_never_falls():
     assert done == sorted(done)
     assert done[-1] == 1.0
     assert len(set(done)) > 20
+
+
+def test_a_bar_waits_where_a_part_begins_anew():
+    told = []
+    bar = Bar(lambda progress: told.append(progress.done), 4.0)
+    first = bar.step(1.0)
+    for stage, done in (("folds", 1.0), ("read", 0.1), ("folds", 0.2), ("gains", 1.0)):
+        first(fc.Progress(stage, done))
+    bar.step(3.0)(fc.Progress("groups", 0.5))
+    bar.end()
+    np.testing.assert_allclose(told, [0.0, 0.2125, 0.2125, 0.25, 0.25, 0.625, 1.0])
 
 
 def test_folds_are_drawn_from_a_generator_that_is_left_as_it_was(alone):

@@ -160,26 +160,25 @@ def channels(study: Any, one: Any) -> list[str]:
         return [f"There are no intervals of single gains: {one.missing}"]
     N, by = len(table), OF[study.stats["by"]]
     n, fdr = int(table.changed.sum()), study.stats["fdr"]
-    rule = f"the {study.stats['level']:.0%} interval over {by} leaves out one"
-    if table.tested:
-        rule += f", and the gain differs from those of shuffled conditions (false discovery rate {fdr:.0%})"
+    interval = f"{study.stats['level']:.0%}"
     if n:
-        said = [f"The gains of {n} of {N} channels changed ({rule})."]
+        rule = f"their {interval} intervals over {by} leave out one"
+        if table.tested:
+            rule += f", and they differ from gains of shuffled conditions (false discovery rate {fdr:.0%})"
+        said = [f"The gains of {n} of {N} channels changed: {rule}."]
         for word, mask in (("rose", table.gain > 1), ("fell", table.gain < 1)):
             places = np.flatnonzero(table.changed & mask)
             some = ", ".join(f"{called(table.names[i])} ({number(table.gain[i])})" for i in places[:NAMED])
             surely = "most surely " if len(places) > NAMED else ""
-            if len(places):
-                said.append(f"{len(places)} {word}, {surely}{some}.")
-            else:
-                said.append(f"None {word}.")
+            said.append(f"{len(places)} {word}, {surely}{some}." if len(places) else f"None {word}.")
     else:
+        rule = f"a {interval} interval over {by} that leaves out one"
+        if table.tested:
+            rule += f", and a difference from gains of shuffled conditions (false discovery rate {fdr:.0%})"
+        said = [f"No gain is shown to have changed; that takes {rule}."]
         outside = int(((table.lower > 1) | (table.upper < 1)).sum())
-        said = [f"No single channel is shown to have changed ({rule})."]
         if table.tested and outside:
-            said.append(
-                f"The intervals of {outside} gains leave out one, but gains of shuffled conditions do, too."
-            )
+            said.append(f"The intervals of {outside} gains leave out one, but the difference is not shown.")
     if not table.tested:
         said.append("Gains were not compared with those of shuffled conditions.")
     resolution = table.resolution[np.isfinite(table.resolution)]
@@ -207,7 +206,7 @@ def groups(one: Any) -> list[str]:
     gained, error, p = over_groups(one.cv, one.method, found.gains)
     tested = "" if p is None else f", p = {p_text(p)}"
     listed = ", ".join(
-        f"{name} {gain:.2f}" for name, gain in zip(found.names, found.gains.gains, strict=True)
+        f"{name} {number(gain)}" for name, gain in zip(found.names, found.gains.gains, strict=True)
     )
     said = [
         f"One gain for each of the {len(found.names)} groups ({listed}) scores {number(base)}; a gain for "

@@ -123,9 +123,12 @@ def draw_scores(ax: Axes, one: PopulationStudy) -> None:
         ax.plot(
             places[at], values[at], marker="o", markersize=11, markerfacecolor="none", color=DATA, zorder=5
         )
+        from matplotlib.patheffects import withStroke
+
         ax.annotate(
             f"gains by channel {number(values[at])}", (places[at], values[at]), (8, 7),
             textcoords="offset points", fontsize=8, color=DATA, fontweight="bold", zorder=6,
+            path_effects=[withStroke(linewidth=3, foreground="white")],
         )  # fmt: skip
     scale.apply(ax, cv.relative)
     _label_right(ax, right)
