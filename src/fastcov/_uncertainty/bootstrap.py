@@ -42,6 +42,8 @@ Array = NDArray[np.float64]
 
 # Bytes of the targets, gains and derivatives of draws that are fitted together.
 GROUP_BYTES, VECTORS = 1 << 26, 40
+# Bytes of the products of pairs of conditions of all cells.
+PAIR_BYTES = 1 << 25
 # Parts of the draws of conditions for each core, so that none waits long.
 PARTS = 8
 
@@ -62,7 +64,7 @@ def draws(
         group = max(1, GROUP_BYTES // (8 * (VECTORS * N + 4 * D * D)))
         for first in range(0, n, group):
             some = slice(first, min(first + group, n))
-            out[some] = refit.of_targets(np.stack([refit.target(own) for own in counts[some]]))
+            out[some] = refit.of_targets(refit.targets(counts[some]))
             watch(Progress("gains", some.stop / n))
     else:
 
@@ -103,17 +105,31 @@ class _Refit:
     budget: float | None
     short: int = 0  # how many fits stopped short
 
-    def target(self, counts: Array) -> Array:
-        """The target of cells that are drawn so often, with its scale matched to X where the first was."""
+    def targets(self, counts: Array) -> Array:
+        """Targets (T, D, D) of cells drawn so often (T, M), their scale matched to X where the first was.
+
+        2TMD² flops for several draws, by products of all pairs of conditions where these fit the caches.
+        """
         Y = self.cells.Y
-        S = blas.self_product(np.sqrt(counts)[:, np.newaxis] * Y, transpose=True)
-        kernels.mirror_lower(S, size=S.size)
+        (M, D), T = Y.shape, len(counts)
+        S = np.empty((T, D, D))
+        counts = counts.astype(np.float64)
+        if T > 1 and 8 * M * D * (D + 1) // 2 <= PAIR_BYTES:
+            i, j = np.tril_indices(D)
+            pairs = blas.product(counts, Y[:, i] * Y[:, j])
+            S[:, i, j] = pairs
+            S[:, j, i] = pairs
+        else:
+            for own, out in zip(counts, S, strict=True):
+                blas.self_product(np.sqrt(own)[:, np.newaxis] * Y, transpose=True, out=out)
+                kernels.mirror_lower(out, size=out.size)
         if self.cells.center:
-            total = counts @ Y
-            S -= np.outer(total, total) / counts.sum()
+            total = blas.product(counts, Y)
+            S -= total[:, :, np.newaxis] * total[:, np.newaxis, :] / M
         if self.cells.matched:
-            trace = float(np.trace(S))
-            S *= float(np.trace(self.there.at_one)) / trace if trace > 0 else 0.0
+            traces = np.trace(S, axis1=1, axis2=2)
+            scales = np.divide(np.trace(self.there.at_one), traces, out=np.zeros(T), where=traces > 0)
+            S *= scales[:, np.newaxis, np.newaxis]
         return S
 
     def of_targets(self, S: Array) -> Array:
@@ -145,7 +161,7 @@ class _Refit:
     def of_conditions(self, counts: Array | None, weights: Array) -> Array:
         """The gains (N,) where conditions, and cells if there are any, are drawn so often."""
         there, base = self.there, self.there.given
-        S = there.target if counts is None else self.target(counts)
+        S = there.target if counts is None else self.targets(counts[np.newaxis])[0]
         trace = float(np.trace(S))
         at_one = float(np.trace(there.at_one))
         if abs(trace - at_one) <= 1e-6 * at_one:  # the scale is matched on the conditions that are drawn
