@@ -80,6 +80,12 @@ def perturbed(result):
         one = result["Y"]
         populations = {"Y": dataclasses.replace(one, evidence=perturbed(one.evidence))}
         return dataclasses.replace(result, populations=populations)
+    if isinstance(result, fc.NoiseCeiling):
+        reliability = result.reliability | {"pearson": perturbed(result.reliability["pearson"])}
+        return dataclasses.replace(result, reliability=reliability)
+    if isinstance(result, fc.Uncertainty):
+        name = "se" if result.draws is None else "draws"
+        return dataclasses.replace(result, **{name: perturbed(getattr(result, name))})
     if isinstance(result, fc.ChannelTest):
         return dataclasses.replace(result, gains=perturbed(result.gains))
     if isinstance(result, fc.Applied):

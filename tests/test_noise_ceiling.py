@@ -198,6 +198,7 @@ def test_scores_that_are_undefined_are_said():
     assert found.to_frame()["undefined"].max() == 10
 
 
+@pytest.mark.slow
 @given(st.integers(-60, 60))
 def test_units_do_not_matter(exponent):
     Y = data(12, 6)

@@ -75,6 +75,7 @@ def naive_permutation_scores(X, y, groups, cv, n, seed):
     return [np.mean([naive_score(X, y[order], *fold) for fold in folds]) for order in orders]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("index", ["arrays", "default", "numbers", "shuffled", "names of X", "numpy"])
 def test_permutation_test_score_permutes_whatever_names_rows_have(sim, grouped, index):

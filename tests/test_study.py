@@ -237,6 +237,7 @@ def test_each_group_is_studied_by_itself_on_the_same_folds(several):
         assert found.cv(name).fit.channels == tuple(np.array(CHANNELS)[rows])
 
 
+@pytest.mark.slow
 def test_groups_of_cells_are_compared_with_their_own(several):
     cells = np.array(["b", "c", "a"])[np.arange(M) % 3]
     found = fc.study(X, Y, groups=(GROUPS, cells), **{**OPTIONS, "shuffles": 0})
@@ -326,6 +327,7 @@ def test_a_difference_of_three_populations_is_of_each_pair():
     assert [(d.first, d.second) for d in found.differences] == list(itertools.combinations("abc", 2))
 
 
+@pytest.mark.slow
 def test_dealt_cells_give_p_of_a_difference():
     n = 6
     found = fc.study(X, {"a": Y, "b": OTHER}, deals=n, **{**OPTIONS, "shuffles": 0, "nested": False})
@@ -369,6 +371,7 @@ def test_conditions_of_each_population_are_aligned_by_name():
 # --- trials and missing values
 
 
+@pytest.mark.slow
 def test_trials_are_averaged_and_kept_together():
     rng = np.random.default_rng(4)
     ys = Y + 0.1 * rng.standard_normal((3, M, D))
@@ -512,6 +515,7 @@ def test_a_file_whose_parts_do_not_fit_is_refused(several, tmp_path):
             fc.load(path)
 
 
+@pytest.mark.slow
 def test_progress_is_one_bar_that_never_falls():
     told = []
     fc.study(X, {"a": Y, "b": OTHER}, groups=GROUPS, deals=2, callback=told.append, **OPTIONS)

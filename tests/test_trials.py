@@ -65,6 +65,7 @@ def test_every_function_takes_the_mean_of_trials_in_any_form(form):
     np.testing.assert_array_equal(Y3, kept[1])
 
 
+@pytest.mark.slow
 def test_a_test_of_trials_is_that_of_their_mean():
     options = {**RIDGES, "shuffles": 19}
     found, wanted = fc.permutation_test(X3, Y3, **options), fc.permutation_test(X, Y, **options)
@@ -243,6 +244,7 @@ def test_an_indefinite_target_is_fitted():
     assert fc.fit(X, S, method="exact", **OPTIONS).status == "converged"
 
 
+@pytest.mark.slow
 def test_noise_adds_to_the_variances_of_a_mean_and_not_across_trials():
     random, cells, n_trials, sets, sd = np.random.default_rng(0), data(40, 6), 4, 400, 2.0
     true = np.cov(cells.T) * 39

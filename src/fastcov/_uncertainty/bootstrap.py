@@ -105,7 +105,7 @@ class _Refit:
     budget: float | None
     short: int = 0  # how many fits stopped short
 
-    def targets(self, counts: Array) -> Array:
+    def targets(self, counts: NDArray[Any]) -> Array:
         """Targets (T, D, D) of cells drawn so often (T, M), their scale matched to X where the first was.
 
         2TMD² flops for several draws, by products of all pairs of conditions where these fit the caches.
@@ -113,18 +113,18 @@ class _Refit:
         Y = self.cells.Y
         (M, D), T = Y.shape, len(counts)
         S = np.empty((T, D, D))
-        counts = counts.astype(np.float64)
+        often: Array = counts.astype(np.float64)
         if T > 1 and 8 * M * D * (D + 1) // 2 <= PAIR_BYTES:
             i, j = np.tril_indices(D)
-            pairs = blas.product(counts, Y[:, i] * Y[:, j])
+            pairs = blas.product(often, Y[:, i] * Y[:, j])
             S[:, i, j] = pairs
             S[:, j, i] = pairs
         else:
-            for own, out in zip(counts, S, strict=True):
+            for own, out in zip(often, S, strict=True):
                 blas.self_product(np.sqrt(own)[:, np.newaxis] * Y, transpose=True, out=out)
                 kernels.mirror_lower(out, size=out.size)
         if self.cells.center:
-            total = blas.product(counts, Y)
+            total = blas.product(often, Y)
             S -= total[:, :, np.newaxis] * total[:, np.newaxis, :] / M
         if self.cells.matched:
             traces = np.trace(S, axis1=1, axis2=2)
@@ -158,7 +158,7 @@ class _Refit:
             gains[left] = self._fitted(there.given, S[left], gains[left])
         return gains
 
-    def of_conditions(self, counts: Array | None, weights: Array) -> Array:
+    def of_conditions(self, counts: NDArray[Any] | None, weights: NDArray[Any]) -> Array:
         """The gains (N,) where conditions, and cells if there are any, are drawn so often."""
         there, base = self.there, self.there.given
         S = there.target if counts is None else self.targets(counts[np.newaxis])[0]
