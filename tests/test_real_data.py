@@ -5,6 +5,7 @@ import os
 import naive
 import numpy as np
 import pytest
+import scipy.optimize
 
 import fastcov as fc
 from fastcov._model import products
@@ -224,3 +225,35 @@ def test_a_study_of_the_recordings_names_glomeruli_that_changed(populations):
     assert table.down > 50 > table.up > 0
     assert f"The gains of {table.up + table.down} of 871 channels changed" in found.verdict
     assert 0.85 < found.ceiling.ceiling() < 0.95
+
+
+@pytest.mark.slow
+def test_intervals_of_a_study_agree_with_a_bootstrap_by_hand(populations):
+    """Cells are drawn again, and each target is fitted by L-BFGS on the loss in plain NumPy."""
+    X, Y = (np.asarray(each, np.float64) for each in populations)
+    found = fc.study(X, Y, shuffles=0, nested=False, relative_ridges=[0.1])
+    fit, random = found.fit, np.random.default_rng(1)
+    at_one = np.trace(naive.covariance(X))
+
+    def loss(z, S):
+        Z = z[:, None] * X
+        Z = Z - Z.mean(axis=0)
+        E = Z.T @ Z - S
+        gradient = 2.0 * (X * (Z @ E)).sum(axis=1) + fit.ridge * (z - 1.0)
+        return 0.5 * np.sum(E * E) + 0.5 * fit.ridge * np.sum((z - 1.0) ** 2), gradient
+
+    draws = []
+    for _ in range(150):
+        C = naive.covariance(Y[random.integers(len(Y), size=len(Y))])
+        done = scipy.optimize.minimize(
+            loss, fit.gains, args=(C * at_one / np.trace(C),), jac=True, method="L-BFGS-B",
+            options={"maxiter": 2000, "maxfun": 4000, "ftol": 1e-15, "gtol": 1e-6},
+        )  # fmt: skip
+        draws.append(done.x)
+    error, live = np.std(draws, axis=0, ddof=1), X.any(axis=1)
+    # An error from 150 draws is right to 6 %; gains that a few cells decide vary more.
+    ratio = (found.uncertainty.se / np.where(live, error, 1.0))[live]
+    assert abs(np.median(ratio) - 1.0) < 0.06
+    assert np.quantile(np.abs(ratio - 1.0), 0.8) < 0.3
+    by_hand = np.abs(fit.gains - 1.0) > 2.0 * error
+    assert (by_hand == found.uncertainty.excludes_one)[live].mean() > 0.9
