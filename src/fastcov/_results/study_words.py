@@ -206,7 +206,7 @@ def groups(one: Any) -> list[str]:
     gained, error, p = over_groups(one.cv, one.method, found.gains)
     tested = "" if p is None else f", p = {p_text(p)}"
     listed = ", ".join(
-        f"{name} {number(gain)}" for name, gain in zip(found.names, found.gains.gains, strict=True)
+        f"{name}: {number(gain)}" for name, gain in zip(found.names, found.gains.gains, strict=True)
     )
     said = [
         f"One gain for each of the {len(found.names)} groups ({listed}) scores {number(base)}; a gain for "

@@ -169,7 +169,7 @@ def _groups(one: PopulationStudy) -> Section:
         )
         for k, name in enumerate(found.names)
     ]
-    head = ("Group", "Channels", "One gain", "Own score", "over gains of one", "Agreement")
+    head = ("Group", "Channels", "One gain", "Own score", "Over gains of one", "Agreement")
     return Section(
         "Groups of channels", groups(one), tables=[Table("Each group by itself", head, rows)],
         notes=["One gain: that of all channels of the group, fitted to all conditions. Agreement: how "
