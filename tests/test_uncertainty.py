@@ -149,8 +149,8 @@ def test_resolution_is_that_of_the_inverse_hessian(method, ridge, center):
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.integers(2, 12), st.integers(2, 8), st.integers(2, 20), st.integers(0, 99),
-    st.sampled_from(["linear", "exact"]), st.sampled_from([1e-3, 1.0, 1e3]),
+    st.integers(2, 12), st.integers(2, 8), st.integers(3, 20), st.integers(0, 99),
+    st.sampled_from(["linear", "exact"]), st.sampled_from([1e-10, 1e-3, 1e3, 1e8, 1e40]),
 )  # fmt: skip
 def test_both_adds_the_variances_and_units_do_not_matter(N, D, M, seed, method, unit):
     X, Y = data(N, D, M, seed)
@@ -440,8 +440,90 @@ def test_a_test_adds_p_q_and_agreement_over_folds():
     assert_array_equal(table.changed, outside & (table.q <= 0.1))
     X, Y = data()
     other = fitted(X, Y, "exact").uncertainty(Y)
-    with pytest.raises(ValueError, match="'test' must be of the same 9 channels, not of 12"):
+    with pytest.raises(ValueError, match="of the fitted 9 channels x 6 conditions, not of 12 channels x 10"):
         other.table(test)
+
+
+def test_a_test_of_other_fits_is_refused_and_one_of_other_order_aligned():
+    X, Y = data(12, 10, 30, seed=3)
+    X = pd.DataFrame(X, [f"g{i}" for i in range(12)])
+    test = fc.permutation_test(X, Y, shuffles=19, relative_ridges=[0.1, 1.0], folds=5)
+    best = test.cv.best_ridge
+    plain = test.cv.fit.uncertainty(Y).table(test)
+    turned = fc.fit(X[::-1], responses=Y, relative_ridge=best).uncertainty(Y).table(test)
+    assert_array_equal(plain.to_frame()[["p", "q"]].sort_index(), turned.to_frame()[["p", "q"]].sort_index())
+    assert_allclose(plain.to_frame().sort_index()["folds"], turned.to_frame().sort_index()["folds"])
+    with pytest.raises(ValueError, match="'test' must have the channels of the fit, not be without 'h0'"):
+        fc.fit(X.rename(lambda g: g.replace("g", "h")), responses=Y, relative_ridge=best).uncertainty(
+            Y
+        ).table(test)
+    with pytest.raises(ValueError, match="'test' must be of method='linear', as the fit is, not of 'exact'"):
+        fc.fit(X, responses=Y, relative_ridge=0.1, method="linear").uncertainty(Y).table(test)
+    other = fc.fit(X, responses=Y, relative_ridge=0.3, method="exact").uncertainty(Y)
+    with pytest.raises(ValueError, match=r"must be of the ridge of the fit, 0\.3 of the largest"):
+        other.table(test)
+    assert np.isnan(other.table(test.cv).folds).all()  # that study has no such ridge
+
+
+def test_gains_at_a_bound_did_not_change():
+    X, Y = data()
+    fit = fitted(X, Y, "exact", 0.05, bounds=(0.9, 1.1))
+    found = fit.uncertainty(Y)
+    assert found.held.sum() > 2
+    assert not found.excludes_one[found.held].any()
+    table = found.table()
+    held = np.isin(table.names, np.flatnonzero(found.held))
+    assert not table.changed[held].any()
+    assert np.isnan(table.lower[held]).all()
+    assert "at a bound" in repr(table)
+    drawn = fit.uncertainty(Y, n_boot=10)
+    assert np.isfinite(drawn.table().lower).all()
+
+
+@pytest.mark.parametrize("by", ["cells", "conditions", "both"])
+@pytest.mark.parametrize("bounds", [None, (0.8, 1.3)])
+@pytest.mark.parametrize("unit", [1e-10, 1e8])
+def test_units_do_not_matter_in_a_bootstrap_of_a_file(tmp_path, by, bounds, unit):
+    X, Y = data(12, 8, 15)
+    fit = fc.fit(X, responses=Y, relative_ridge=0.3, method="exact", bounds=bounds)
+    np.save(tmp_path / "x.npy", unit * X)
+    there = np.load(tmp_path / "x.npy", mmap_mode="r")
+    other = fc.fit(there, responses=Y, relative_ridge=0.3, method="exact", bounds=bounds)
+    draws = other.uncertainty(Y, by, X=there, n_boot=5).draws
+    assert_allclose(draws, fit.uncertainty(Y, by, n_boot=5).draws, atol=1e-4)
+    if bounds is None:
+        found = other.uncertainty(Y, by, X=there)
+        assert_allclose(found.se, fit.uncertainty(Y, by).se, rtol=1e-4, atol=1e-6)
+
+
+def test_missing_trials_and_masks_of_channels():
+    X, Y = data()
+    trials = np.stack([Y, Y + 0.1, Y - 0.1])
+    trials[0, 3, 2] = np.nan
+    fit = fc.fit(X, responses=trials, ridge=5.0, nan_policy="omit-trials")
+    found = fit.uncertainty(trials, nan_policy="omit-trials")
+    mean = np.nanmean(trials, axis=0)
+    assert_allclose(found.se, fc.fit(X, responses=mean, ridge=5.0).uncertainty(mean).se, rtol=1e-9)
+    mask = np.arange(9) % 4 == 0
+    assert_allclose(fit.uncertainty(mean, channels=mask).se, found.se[mask], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_intervals_hold_the_expected_gain():
+    sim = fc.datasets.simulate(60, 20, rng=0)
+    live = sim.X.any(axis=1)
+
+    def target(*seed):
+        return fc.target_covariance(sim.fresh_cells(seed, n_cells=300), like=sim.X)
+
+    ridge = fc.fit(sim.X, target(0, 0), relative_ridge=0.1).ridge
+    expected = fc.fit(sim.X, np.stack([target(1, k) for k in range(600)]), ridge=ridge).gains.mean(axis=0)
+    held = []
+    for k in range(100):
+        Y = sim.fresh_cells((2, k), n_cells=300)
+        found = fc.fit(sim.X, responses=Y, ridge=ridge).uncertainty(Y)
+        held.append((found.lower <= expected) & (expected <= found.upper))
+    assert 0.91 < np.mean(np.array(held)[:, live]) < 0.98
 
 
 def test_what_is_printed_says_what_intervals_cover():
@@ -479,8 +561,11 @@ def test_bad_arguments():
         fit.uncertainty(Y, level=95)
     with pytest.raises(ValueError, match="'Y' must be the responses of the other population"):
         fit.uncertainty()
-    with pytest.raises(ValueError, match="'Y' must have at least two cells"):
-        fit.uncertainty(Y[:1])
+    for few in (1, 2):
+        with pytest.raises(ValueError, match=f"'Y' must have at least 3 cells, not {few}"):
+            fit.uncertainty(Y[:few])
+    with pytest.raises(ValueError, match="'by' must be 'cells' for a fit of one condition"):
+        fc.fit(X[:, :1], responses=Y[:, :1], ridge=1.0).uncertainty(Y[:, :1], "both")
     with pytest.raises(ValueError, match="'Y' must have the 6 conditions of X, not 14: is it transposed"):
         fit.uncertainty(Y.T)
     with pytest.raises(ValueError, match="'Y' must be the responses whose covariance was fitted"):
@@ -499,7 +584,7 @@ def test_bad_arguments():
         fit.uncertainty(Y, channels=[1, 1])
     with pytest.raises(ValueError, match="'n_boot' must be above 0 for a fit with method='diagonal'"):
         fitted(X, Y, "diagonal").uncertainty(Y)
-    with pytest.raises(ValueError, match="positive definite Hessian"):
+    with pytest.raises(ValueError, match="'fit' must have a ridge above zero"):
         fc.fit(X[:, :2], responses=Y[:, :2], ridge=0).uncertainty(Y[:, :2])
     with pytest.raises(ValueError, match="list with the responses behind each of the 2 targets"):
         fc.fit(X, np.stack([fit.target()] * 2), ridge=0.3).uncertainty(Y)

@@ -34,7 +34,7 @@ class ChannelTable:
     names : tuple
         Names of the channels, or their numbers in the fit.
     gain, se, lower, upper, resolution : ndarray
-        As in `Uncertainty`.
+        As in `Uncertainty`. A gain at a bound has no interval: NaN.
     p, q : ndarray
         Of each gain against gains fitted to shuffled targets, as in `ChannelTest`; NaN without a test.
     folds, starts, resamples : ndarray
@@ -115,7 +115,8 @@ class ChannelTable:
         head = ("channel", "gain", f"{self.level:.0%} interval", *known, "changed")
         rows = []
         for i in range(len(self) if n is None else min(n, len(self))):
-            interval = f"{self.lower[i]:.2f} to {self.upper[i]:.2f}"
+            ends = self.lower[i], self.upper[i]
+            interval = "at a bound" if np.isnan(ends[0]) else f"{ends[0]:.2f} to {ends[1]:.2f}"
             rest = [_short(name, float(getattr(self, name)[i])) for name in known]
             gain = f"{self.gain[i]:.2f}"
             rows.append((str(self.names[i]), gain, interval, *rest, "yes" if self.changed[i] else ""))
@@ -169,33 +170,20 @@ def table_of(found: Any, test: Any, *, fdr: float, target: int | None) -> Channe
               "resolution": found.resolution}  # fmt: skip
     arrays = {name: value if t is None else value[t] for name, value in arrays.items()}
     z, n, unknown = arrays["gain"], len(found.places), np.full(len(found.places), np.nan)
-    p, q, folds = (unknown.copy() for _ in range(3))
+    told = unknown, unknown, unknown
     tested = False
     if test is not None:
-        cv = getattr(test, "cv", test)
-        method = getattr(test, "method", None) or next(iter(getattr(cv, "methods", ())), None)
-        if not (hasattr(cv, "scores") and method in cv.scores):
-            raise TypeError(
-                "Argument 'test' must be a PermutationTest or a CrossValidation, not a "
-                f"{type(test).__name__}: fc.permutation_test(X, Y)."
-            )
-        if cv.stats["shape"][0] != found.stats["shape"][0]:
-            raise ValueError(
-                f"Argument 'test' must be of the same {found.stats['shape'][0]} channels, not of "
-                f"{cv.stats['shape'][0]}: test the responses that were fitted."
-            )
-        channels = getattr(test, "channels", None)
-        if channels is not None:
-            p, q, tested = channels.p[found.places], channels.q[found.places], True
-        kept, k = cv.scores[method].gains, cv.place(method)
-        if kept is not None and k >= 0:
-            folds = same_side(kept[:, k][:, found.places], z)
+        tested, told = _told(found, test, z)
+    p, q, folds = told
     starts = found.agreement.get("starts", unknown)
     resamples = found.agreement.get("resamples", unknown)
     starts, resamples = (each if t is None or each.ndim == 1 else each[t] for each in (starts, resamples))
-    changed = (arrays["lower"] > 1.0) | (arrays["upper"] < 1.0)
+    changed = found.excludes_one if t is None else found.excludes_one[t]
+    if found.draws is None:  # gains at a bound have no interval
+        held = found.held if t is None else found.held[t]
+        arrays |= {name: np.where(held, np.nan, arrays[name]) for name in ("lower", "upper")}
     if tested:
-        changed &= q <= fdr
+        changed = changed & (q <= fdr)
     with np.errstate(divide="ignore", invalid="ignore"):
         sureness = np.nan_to_num(np.abs(z - 1.0) / arrays["se"], nan=0.0, posinf=0.0)
     order = np.lexsort((np.arange(n), -sureness, ~changed))
@@ -205,6 +193,70 @@ def table_of(found: Any, test: Any, *, fdr: float, target: int | None) -> Channe
         names=tuple(names[i] for i in order), changed=changed[order], by=found.by, level=found.level,
         fdr=float(fdr), tested=tested, **{name: value[order] for name, value in columns.items()},
     )  # fmt: skip
+
+
+def _told(found: Any, test: Any, z: Array) -> tuple[bool, tuple[Array, Array, Array]]:
+    """Whether a study tests single gains, and p, q and the agreement over folds of the chosen channels."""
+    cv, wanted = getattr(test, "cv", test), found.stats
+    if not hasattr(cv, "scores"):
+        raise TypeError(
+            "Argument 'test' must be a PermutationTest or a CrossValidation, not a "
+            f"{type(test).__name__}: fc.permutation_test(X, Y)."
+        )
+    if tuple(cv.stats["shape"]) != tuple(wanted["shape"]):
+        shapes = [
+            "{} channels x {} conditions".format(*each) for each in (wanted["shape"], cv.stats["shape"])
+        ]
+        raise ValueError(
+            f"Argument 'test' must be of the fitted {shapes[0]}, not of {shapes[1]}: test the responses that "
+            "were fitted."
+        )
+    method = wanted["fit"]
+    if method not in cv.scores:
+        raise ValueError(
+            f"Argument 'test' must be of method={method!r}, as the fit is, not of "
+            f"{', '.join(map(repr, cv.scores))}: use test.cv.fit, or test that method."
+        )
+    place, channels, fitted = found.places, getattr(test, "channels", None), cv.fits.get(method)
+    names = channels.names if channels is not None else None if fitted is None else fitted.channels
+    if names is not None and found.channels is not None:
+        at = {str(name): i for i, name in enumerate(names)}
+        missing = [name for name in found.channels if str(name) not in at]
+        if missing:
+            raise ValueError(
+                f"Argument 'test' must have the channels of the fit, not be without {str(missing[0])!r} "
+                f"({len(missing)} in all): test the responses that were fitted."
+            )
+        place = np.array([at[str(name)] for name in found.channels], np.intp)
+    p, q, folds = (np.full(len(place), np.nan) for _ in range(3))
+    k = _ridge(cv, wanted)
+    if channels is not None:
+        if channels.largest is None and k != cv.place(method):  # of a study, it is of all ridges
+            raise ValueError(
+                f"Argument 'test' must be of the ridge of the fit, {_lambda(wanted)}, and its gains are "
+                f"tested at {cv.ridges[cv.place(method)]:.4g}: use test.cv.fit.uncertainty(Y).table(test)."
+            )
+        p, q = channels.p[place], channels.q[place]
+    kept = cv.scores[method].gains
+    if kept is not None and k >= 0:
+        folds = same_side(kept[:, k][:, place], z)
+    return channels is not None, (p, q, folds)
+
+
+def _ridge(cv: Any, wanted: dict[str, Any]) -> int:
+    """Index of the ridge of a fit in a study; −1 if the study does not have it."""
+    ridge = wanted["relative_ridge"] if cv.relative else wanted["ridge"]
+    if ridge is None or hasattr(ridge, "nnz") or np.ndim(ridge):
+        return -1
+    near = np.flatnonzero(np.abs(cv.ridges - ridge) <= 1e-6 * abs(float(ridge)))
+    return int(near[0]) if len(near) else -1
+
+
+def _lambda(wanted: dict[str, Any]) -> str:
+    relative, ridge = wanted["relative_ridge"], wanted["ridge"]
+    if np.ndim(ridge) or hasattr(ridge, "nnz"):
+        return "which is not one number"
+    return f"{ridge:.4g}" if relative is None else f"{float(relative):.4g} of the largest eigenvalue"
 
 
 def _target(found: Any, target: int | None) -> int | None:

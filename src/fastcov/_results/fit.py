@@ -229,6 +229,7 @@ class Fit:
         level: float = 0.95,
         n_boot: int = 0,
         rng: Any = 0,
+        nan_policy: str = "raise",
         memory_budget: float | None = None,
         callback: Callable[[Progress], object] | None = None,
     ) -> Uncertainty:
@@ -262,7 +263,7 @@ class Fit:
         X : array_like, shape (N, D), optional
             The fitted responses. A fit keeps X up to 64 MB, and refers to a larger array as long as it is
             elsewhere in memory. A fit that was loaded needs X, and so does one of X in a file.
-        channels : sequence of names or indices, optional
+        channels : sequence of names or indices, or a mask (N,), optional
             Some channels only. Where N x N matrices do not fit the memory, this is the way: each channel
             then takes a linear system, solved by conjugate gradients.
         level : float, default 0.95
@@ -273,6 +274,9 @@ class Fit:
             deviations over the draws, and intervals are percentiles. It works for every method.
         rng : default 0
             What `numpy.random.default_rng` takes; draws the bootstraps.
+        nan_policy : {"raise", "omit-trials"}
+            What to do with NaN in trials of Y, as for `fit`. After a fit with "pairwise" only covariances are
+            known, and not cells: use ``by="conditions"``.
         memory_budget : float, optional
             Bytes that may be taken beyond X; what is available by default.
         callback : callable, optional
@@ -285,10 +289,10 @@ class Fit:
         Raises
         ------
         TypeError, ValueError
-            If Y is missing, has fewer than two cells, or does not have the fitted target as its covariance;
-            if X is needed, or is not what was fitted; if the fit is not at a minimum with a positive definite
-            Hessian; if there is no such channel; for ``method="line-search"`` and "diagonal" without
-            `n_boot`.
+            If Y is missing, has fewer than three cells (two without centring), or does not have the fitted
+            target as its covariance; if X is needed, or is not what was fitted; if the fit is not at a
+            minimum with a positive definite Hessian; if there is no such channel; for "line-search" and
+            "diagonal" without `n_boot`.
         MemoryError
             If an N x N matrix does not fit the memory, and `channels` is not given.
 
@@ -320,7 +324,7 @@ class Fit:
         from .._uncertainty.estimate import estimate
 
         return estimate(
-            self, Y, by, X=X, channels=channels, level=level, n_boot=n_boot, rng=rng,
+            self, Y, by, X=X, channels=channels, level=level, n_boot=n_boot, rng=rng, nan_policy=nan_policy,
             memory_budget=memory_budget, callback=callback,
         )  # fmt: skip
 

@@ -38,7 +38,7 @@ class Uncertainty:
         1 − λ(H⁻¹)_ii: the share of a gain that the data determine; the ridge determines the rest. 0 for a
         gain at a bound and for a dead channel; NaN for methods that minimise nothing.
     held : ndarray of bool, shape (N,)
-        Gains at a bound: their standard error is 0, as long as they stay there.
+        Gains at a bound. With the jackknife their standard error is 0, and they have no interval.
     by : {"cells", "conditions", "both"}
     level : float
         Coverage of the intervals.
@@ -73,8 +73,8 @@ class Uncertainty:
 
     @property
     def excludes_one(self) -> NDArray[np.bool_]:
-        """Whether the interval of each gain leaves out one."""
-        return (self.lower > 1.0) | (self.upper < 1.0)
+        """Whether the interval of each gain leaves out one; not where there is no interval, as at a bound."""
+        return ((self.lower > 1.0) | (self.upper < 1.0)) & (self.se > 0.0)
 
     def table(self, test: Any = None, *, fdr: float = 0.1, target: int | None = None) -> ChannelTable:
         """The channels, those that changed most surely first: see `ChannelTable`.
@@ -82,8 +82,9 @@ class Uncertainty:
         Parameters
         ----------
         test : PermutationTest or CrossValidation, optional
-            A study of the same responses. A test gives p and q of each gain, against gains fitted to shuffled
-            targets; both give the agreement of gains over folds.
+            A study of the same responses, method and ridge; `test.cv.fit` is a fit with these. A test gives p
+            and q of each gain, against gains fitted to shuffled targets. Both give the agreement of gains
+            over folds, if the study has the ridge of the fit. Channels with names are aligned.
         fdr : float, default 0.1
             A gain counts as changed if its interval leaves out one and, with a test, q ≤ `fdr`.
         target : int, optional
@@ -96,8 +97,8 @@ class Uncertainty:
         Raises
         ------
         TypeError, ValueError
-            If `test` is no study, or is of other channels; if `fdr` is not between 0 and 1; if there is no
-            such target.
+            If `test` is no study, or one of other channels, conditions, another method or ridge; if `fdr`
+            is not between 0 and 1; if there is no such target.
         """
         return table_of(self, test, fdr=fdr, target=target)
 
@@ -140,7 +141,7 @@ class Uncertainty:
 
     def _rows(self) -> list[tuple[str, str]]:
         out, total = int(self.excludes_one.sum()), self.gains.size
-        up = int((self.lower > 1.0).sum())
+        up = int((self.excludes_one & (self.lower > 1.0)).sum())
         live = self.se[self.se > 0]
         spread = f"{np.median(live):.3g} (median), up to {live.max():.3g}" if len(live) else "0"
         rows = [
@@ -156,7 +157,7 @@ class Uncertainty:
                 f"{np.median(known):.2f} (median), {known.min():.2f} to {known.max():.2f}; above "
                 f"{RESOLVED:g} for {sure} gains",
             ))  # fmt: skip
-        if self.held.any():
+        if self.held.any() and self.draws is None:
             rows.append(("bounds", f"{int(self.held.sum())} gains are at a bound: no interval"))
         return rows
 

@@ -78,8 +78,8 @@ def draws(
             on_cores(work, parts, numba.get_num_threads(), lambda done: watch(Progress("gains", done)))
     if refit.short:
         warnings.warn(
-            f"{refit.short} of {n} bootstrapped fits stopped short: they are used as they are. Use a larger "
-            "ridge.",
+            f"{sum(refit.short)} of {n} bootstrapped fits stopped short: they are used as they are. Use a "
+            "larger ridge.",
             ConvergenceWarning,
             stacklevel=outside(),
         )
@@ -103,7 +103,7 @@ class _Refit:
     cells: Any
     inverse: Array | None  # H⁻¹ at the fitted gains, if it was made
     budget: float | None
-    short: int = 0  # how many fits stopped short
+    short: list[int] = dataclasses.field(default_factory=list)  # how many of some fits stopped short
 
     def targets(self, counts: NDArray[Any]) -> Array:
         """Targets (T, D, D) of cells drawn so often (T, M), their scale matched to X where the first was.
@@ -194,5 +194,6 @@ class _Refit:
         penalty = self.there.penalty.in_units(problem.exponent, dead)
         start = Start.of(problem, S, None, self.budget)
         outcome = METHODS[fit.method](start, Ridge(fit.ridge, penalty, None), settings)
-        self.short += len(S) * (outcome.status not in FINE)
+        if outcome.status not in FINE:
+            self.short.append(len(S))  # also from several threads
         return outcome.gains

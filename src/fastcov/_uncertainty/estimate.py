@@ -25,12 +25,13 @@ from .._inputs.validation import (
 from .._model.bounds import Bounds
 from .._model.problem import Problem
 from .._model.ridge_penalty import Penalty
-from .._model.target import aligned
+from .._model.target import ALL_NEEDED, aligned
 from .._results.channel_table import same_side
 from .._results.fit import Fit, target_of_stack
 from .._results.intervals import OF
 from .._results.kept import problem_of
 from .._results.uncertainty import Uncertainty
+from .._rows.responses import over_trials
 from . import bootstrap
 from .curvature import PANEL, Stationary
 from .influence import Cells, Conditions, standard_errors
@@ -42,15 +43,18 @@ ALIKE = 1e-6
 # Vectors over channels, for each of PANEL columns, beside H: the blocks of a factorisation and of influences.
 PANELS = 4
 METHODS = ("linear", "exact")
+# A standard error below this share of a gain is rounding.
+ROUNDING = 1e-12
 
 
 def estimate(
     fit: Fit, Y: Any, by: str, *, X: Any, channels: Any, level: float, n_boot: int, rng: Any,
-    memory_budget: float | None, callback: Callable[[Progress], object] | None,
+    nan_policy: str, memory_budget: float | None, callback: Callable[[Progress], object] | None,
 ) -> Uncertainty:  # fmt: skip
     """See `Fit.uncertainty`."""
     started = time.perf_counter()
     check_choice("by", by, tuple(OF))
+    check_choice("nan_policy", nan_policy, ("raise", "omit-trials"))
     if not (isinstance(level, (int, float, np.floating)) and 0.0 < level < 1.0):
         raise ValueError(f"Argument 'level' must be between 0 and 1, not {level!r}: 0.95 is usual.")
     n_boot, random = check_whole("n_boot", n_boot, 0), check_generator(rng)
@@ -63,7 +67,12 @@ def estimate(
         )
     given = _problem(fit, X)
     N, places = given.shape[0], _places(channels, given, fit)
-    cells = _cells(fit, Y, by, given)
+    if by != "cells" and given.shape[1] < 2:
+        raise ValueError(
+            f"Argument 'by' must be 'cells' for a fit of one condition, not {by!r}: a single condition has "
+            "no spread."
+        )
+    cells = _cells(fit, Y, by, given, nan_policy)
     fits = [fit] if fit.gains.ndim == 1 else [target_of_stack(fit, k) for k in range(len(fit.gains))]
     budget = check_budget(memory_budget)
     dense = fit.method in METHODS and _factors(N, places, budget, n_boot)
@@ -92,7 +101,8 @@ def estimate(
             "method": "bootstrap" if n_boot else "jackknife", "n_boot": n_boot,
             "solver": "factor" if dense else "iterations", "shape": given.shape,
             "n": {name: value for name, value in n.items() if by in (name, "both")},
-            "ridge": fit.ridge, "seconds": time.perf_counter() - started,
+            "ridge": fit.ridge, "relative_ridge": fit.relative_ridge, "fit": fit.method,
+            "seconds": time.perf_counter() - started,
         },
         **parts,
     )  # fmt: skip
@@ -107,7 +117,7 @@ def _one(
     watch: Callable[[Progress], object],
 ) -> dict[str, Any]:  # fmt: skip
     """Arrays of an `Uncertainty` for a fit of one target."""
-    there = _stationary(fit, given)
+    there = _stationary(fit, given, resampled=n_boot > 0)
     resolution = np.full(len(places), np.nan)
     inverse = None
     if fit.method in METHODS:
@@ -138,6 +148,7 @@ def _one(
         if by in ("conditions", "both"):
             kinds.append(Conditions(there, _matched(there)))
         errors, freedoms = np.array([standard_errors(there, rows, kind) for kind in kinds]).transpose(1, 0, 2)
+        errors[errors <= ROUNDING * np.maximum(1.0, np.abs(z))] = 0.0
         squares = np.square(errors)
         total = squares.sum(axis=0)
         se = np.sqrt(total)
@@ -147,16 +158,19 @@ def _one(
         half = se * stdtrit(freedom, 0.5 + level / 2.0)
         lower, upper = z - half, z + half
         with np.errstate(divide="ignore", invalid="ignore"):
-            extra = {"resamples": np.where(se > 0, ndtr(np.abs(z - 1.0) / se), 1.0)}
+            extra = {"resamples": np.where(se > 0, ndtr(np.abs(z - 1.0) / se), np.nan)}
     arrays = {"gains": z, "se": se, "lower": lower, "upper": upper, "resolution": resolution}
     return arrays | extra | {"held": held}
 
 
-def _stationary(fit: Fit, given: Problem) -> Stationary:
+def _stationary(fit: Fit, given: Problem, *, resampled: bool) -> Stationary:
+    """The fit of one target in scaled units. Bootstraps take columns of X, which then is in memory."""
     problem = given.astype(np.float64)
     dead = problem.sizes == 0
+    # Scaled here, before a copy of X is scaled, too: all three are then in the same units.
     penalty = Penalty.of("ridge", fit.ridge, len(dead)).in_units(problem.exponent, dead)
-    if problem.rows.in_memory and not problem.ready(problem.X):
+    target = problem.target(fit.target())[0]
+    if resampled or (problem.rows.in_memory and not problem.ready(problem.X)):
         problem = problem.converted()
     if "at_bounds" in fit.stats and "bounds" not in fit.stats:
         raise ValueError(
@@ -164,7 +178,6 @@ def _stationary(fit: Fit, given: Problem) -> Stationary:
         )
     bounds = Bounds(*fit.stats["bounds"]) if "bounds" in fit.stats else None
     held = np.zeros(len(dead), bool) if bounds is None else bounds.at(fit.gains)
-    target = problem.target(fit.target())[0]
     return Stationary(problem, target, penalty, fit.gains, held, fit.method == "linear", problem.covariance())
 
 
@@ -175,6 +188,12 @@ def _matched(there: Stationary) -> bool:
 
 
 def _not_definite(fit: Fit) -> ValueError:
+    if not hasattr(fit.ridge, "nnz") and not np.any(fit.ridge):
+        return ValueError(
+            "Argument 'fit' must have a ridge above zero for standard errors where its Hessian has no "
+            "inverse, not 0 (which any relative ridge is if channels are all alike): fit with ridge=λ, or "
+            "draw n_boot=200 bootstraps."
+        )
     return ValueError(
         f"Argument 'fit' must be at a minimum with a positive definite Hessian, not end as {fit.status!r} "
         "where it has none: fit with a larger ridge or more max_iterations, or draw n_boot=200 bootstraps."
@@ -216,6 +235,9 @@ def _places(channels: Any, given: Problem, fit: Fit) -> NDArray[np.intp]:
         raise TypeError(
             f"Argument 'channels' must be a list of names or indices, not {channels!r}: [0, 5], or names."
         )
+    mask = np.asarray(channels)
+    if mask.dtype == bool and mask.shape == (N,) and mask.any():
+        return np.flatnonzero(mask)
     known = {} if fit.channels is None else {str(name): i for i, name in enumerate(fit.channels)}
     places = []
     for each in channels:
@@ -257,7 +279,9 @@ class _Cells:
     center: bool
 
 
-def _cells(fit: Fit, Y: Any, by: str, given: Problem) -> Sequence[_Cells | None]:
+def _cells(
+    fit: Fit, Y: Any, by: str, given: Problem, nan_policy: str
+) -> Sequence[_Cells | None]:  # fmt: skip
     """The cells behind each target; None where they are not asked for."""
     T = 1 if fit.gains.ndim == 1 else len(fit.gains)
     if by == "conditions":
@@ -268,23 +292,28 @@ def _cells(fit: Fit, Y: Any, by: str, given: Problem) -> Sequence[_Cells | None]
             "responses whose covariance was fitted, or use by='conditions'."
         )
     if fit.gains.ndim == 1:
-        return [_checked(Y, fit, given)]
+        return [_checked(Y, fit, given, nan_policy)]
     if not isinstance(Y, (list, tuple)) or len(Y) != T:
         raise ValueError(
             f"Argument 'Y' must be a list with the responses behind each of the {T} targets, in their order."
         )
-    return [_checked(own, target_of_stack(fit, k), given) for k, own in enumerate(Y)]
+    return [_checked(own, target_of_stack(fit, k), given, nan_policy) for k, own in enumerate(Y)]
 
 
-def _checked(Y: Any, fit: Fit, given: Problem) -> _Cells:
+def _checked(Y: Any, fit: Fit, given: Problem, nan_policy: str) -> _Cells:
+    Y = over_trials("Y", Y, nan_policy, rows=ALL_NEEDED)
     output = Problem.of(aligned("Y", Y, given.labels), center=given.center, name="Y").astype(np.float64)
     M, D = output.shape
     if given.shape[1] != D:
         raise ValueError(
             f"Argument 'Y' must have the {given.shape[1]} conditions of X, not {D}: is it transposed?"
         )
-    if M < 2:
-        raise ValueError("Argument 'Y' must have at least two cells, not one: a single cell has no spread.")
+    least = 3 if given.center else 2  # two cells about their mean are one pattern
+    if least > M:
+        raise ValueError(
+            f"Argument 'Y' must have at least {least} cells, not {M}, for standard errors over cells: use "
+            "by='conditions', or more cells."
+        )
     problem = given.astype(np.float64)
     S = problem.target(fit.target())[0]
     values = output.centred()

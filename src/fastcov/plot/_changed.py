@@ -154,6 +154,6 @@ def _draw_named(ax: Axes, table: ChannelTable, groups: Groups, named: NDArray[np
 
 
 def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
-    low, high = float(values.min()), float(values.max())
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
     room = _MARGIN * (high - low) or 0.1
     return low - room, high + room
