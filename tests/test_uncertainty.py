@@ -2,6 +2,7 @@
 
 import csv
 import pickle
+import tracemalloc
 
 import naive
 import numpy as np
@@ -611,6 +612,21 @@ def test_arguments_are_not_changed():
     fitted(X, Y, "exact").uncertainty(Y, "both")
     assert_array_equal(X, before[0])
     assert_array_equal(Y, before[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["linear", "exact"])
+def test_memory_is_that_of_a_few_matrices_over_channels(method):
+    N = 1200
+    sim = fc.datasets.simulate(N, 20, rng=0)
+    Y = np.concatenate([sim.Y, sim.fresh_cells(1)])
+    fit = fc.fit(sim.X, responses=Y, relative_ridge=0.1, method=method)
+    fit.uncertainty(Y, "both")  # what is compiled and imported is not counted
+    tracemalloc.start()
+    fit.uncertainty(Y, "both")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= 6 * 8 * N * N
 
 
 def test_progress_reaches_its_end():

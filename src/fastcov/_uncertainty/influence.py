@@ -113,7 +113,8 @@ def standard_errors(there: Stationary, inverse: Array, kind: Kind) -> tuple[Arra
     """
     n, k = kind.n, len(inverse)
     sums = np.zeros((4, k))  # of the first four powers
-    step = max(LEAST_TOGETHER, BLOCK_BYTES // (8 * (k + there.around.block_rows)))
+    room = min(BLOCK_BYTES, inverse.nbytes)
+    step = max(LEAST_TOGETHER, room // (8 * (k + there.around.block_rows)))
     for first in range(0, n, step):
         some = slice(first, min(first + step, n))
         f = np.zeros((k, some.stop - first))
