@@ -228,6 +228,26 @@ def test_many_conditions_are_taken_a_few_splits_at_a_time(monkeypatch):
             np.testing.assert_allclose(once.reliability[score], again.reliability[score], rtol=1e-13)
 
 
+@pytest.mark.parametrize("by", ["cells", "trials"])
+def test_memory_without_values_is_not_read(by, monkeypatch):
+    Y = np.random.default_rng(0).standard_normal((4, 16, 9))
+    wanted, real = fc.noise_ceiling(Y, by=by, n_splits=3), np.empty
+
+    def signalling(*args, **options):
+        """An array of NaN that warn where they are read."""
+        out = real(*args, **options)
+        if out.dtype == np.float64:
+            out.view(np.uint64)[...] = 0x7FF0000000000001
+        return out
+
+    monkeypatch.setattr(np, "empty", signalling)
+    with np.errstate(all="raise"):
+        found = fc.noise_ceiling(Y, by=by, n_splits=3)
+    monkeypatch.undo()
+    for score in SCORES:
+        np.testing.assert_array_equal(found.reliability[score], wanted.reliability[score])
+
+
 def test_the_callers_array_is_not_changed():
     Y = data(12, 6)
     before = Y.copy()

@@ -24,7 +24,7 @@ from .._rows.rows import rows_of
 
 Array = NDArray[np.float64]
 Half = NDArray[np.intp]
-# The covariances (K, D, D) of K halves; only their lower triangles are defined.
+# The covariances (K, D, D) of K halves; only their lower triangles are those of the halves.
 Covariances = Callable[[Sequence[Half]], Array]
 
 # A correlation over pairs of conditions needs three pairs.
@@ -300,8 +300,9 @@ def _of_trials(values: Array, center: bool, nan_policy: str, labels: Labels) -> 
 
 
 def _covariance(rows: Array, center: bool) -> Array:
-    """Lower triangle of the covariance of these rows. MD² flops."""
-    C = blas.self_product(rows, transpose=True)
+    """Lower triangle of the covariance of these rows; the rest is finite. MD² flops."""
+    D = rows.shape[1]
+    C = blas.self_product(rows, transpose=True, out=np.zeros((D, D)))
     if center:
         total = rows.sum(axis=0)
         C -= np.outer(total, total) / len(rows)
