@@ -7,6 +7,7 @@ what was done.
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 import warnings
 from typing import Any
@@ -16,7 +17,15 @@ from numpy.typing import NDArray
 
 from .._compute import blas
 from .labels import Axis, Labelled, Labels, kind_of, order_of, outside, trial_axis, without_names
-from .validation import check_array, check_choice, check_form, check_unmasked, nonfinite, require_memory
+from .validation import (
+    LARGEST_EXPONENT,
+    check_array,
+    check_choice,
+    check_form,
+    check_unmasked,
+    nonfinite,
+    require_memory,
+)
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -219,7 +228,8 @@ def averaged(stack: Stack, nan_policy: str) -> tuple[Floats, dict[str, Any]]:
         squares = np.zeros((M, D))
         for t in range(T):
             left = stack.trial(t) - mean
-            squares += np.square(np.where(np.isnan(left), 0.0, left) if missing else left)
+            with np.errstate(over="ignore"):  # what is so large is refused where the mean is taken
+                squares += np.square(np.where(np.isnan(left), 0.0, left) if missing else left)
         known = np.broadcast_to(np.asarray(counts) > 1, (M, D))
         spread = np.where(known, squares / np.maximum(counts * (np.asarray(counts) - 1.0), 1.0), 0.0)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -274,7 +284,22 @@ def _without_missing(
         remedy = f"{rows}: fill them, or leave out these channels" if rows else "leave the condition out"
         raise ValueError(f"{_missing(name, values, labels)}: {remedy}.")
     there = ~np.isnan(values)
-    C = pairwise_covariance(name, np.where(there, values, 0.0), there.astype(np.float64), center, labels)
+    filled = np.where(there, values, 0.0)
+    size = max(float(filled.max()), -float(filled.min()))
+    if size > 0 and not 2.0**-LARGEST_EXPONENT < size < 2.0**LARGEST_EXPONENT:
+        raise ValueError(
+            f"Argument '{name}' must lie between 1e-72 and 1e+72 in magnitude, not near {size:.3g}: "
+            "rescale it."
+        )
+    exponent = math.frexp(size)[1]  # of 2: so no square leaves the range of float64, and nothing is rounded
+    C = pairwise_covariance(name, np.ldexp(filled, -exponent), there.astype(np.float64), center, labels)
+    # A mean of M values has as many roundings; the covariance of two channels counts as that of M.
+    if not np.trace(C) > 2.0 * M * D * ((M + 8.0) * np.finfo(np.float64).eps) ** 2:
+        needed = "vary over its channels" if center else "have responses other than 0"
+        raise ValueError(
+            f"Argument '{name}' must {needed}, not have a covariance of zero: pass channels that respond"
+            + (" differently." if center else ".")
+        )
     factor, moved = nearest_factor(C)
     warnings.warn(
         f"Argument '{name}' has {gone} missing values of {M * D}: the covariance of each pair of conditions "
@@ -284,7 +309,7 @@ def _without_missing(
         stacklevel=outside(),
     )
     # Rows r and -r: their mean is zero, so that the covariance is the same with and without centring.
-    factor *= np.sqrt(0.5)
+    factor *= math.ldexp(math.sqrt(0.5), exponent)
     record = {"missing": gone, "n_channels": M} | record | {"moved": moved}
     return Averaged(np.concatenate([factor, -factor]), None, labels.columns, record)
 
