@@ -299,7 +299,22 @@ ERRORS = {
         lambda: fc.target_covariance(pd.DataFrame(GONE, columns=ODOURS), **PAIRWISE),
         "condition 3 .'o3'. ",
     ),
-    "a condition in a ceiling": (lambda: fc.noise_ceiling(GONE, **PAIRWISE), "'Y' .* all of condition 3 "),
+    "a condition in a ceiling": (
+        lambda: fc.noise_ceiling(GONE, **PAIRWISE),
+        r"'Y' .* all of condition 3 \(counted from 0\): leave the condition out\.$",
+    ),
+    "a condition in a ceiling of trials": (
+        lambda: fc.noise_ceiling(np.stack([GONE, GONE]), **PAIRWISE),
+        r"'Y' .* all of condition 3 \(counted from 0\): leave the condition out\.$",
+    ),
+    "a condition of trials to omit": (
+        lambda: fc.target_covariance(np.stack([GONE, GONE]), **OMIT),
+        r"'Y' .* all of condition 3 \(counted from 0\): leave the condition out\.$",
+    ),
+    "a condition and no trials to omit": (
+        lambda: fc.target_covariance(GONE, **OMIT),
+        r"'Y' .* all of condition 3 \(counted from 0\): leave the condition out\.$",
+    ),
     "a ceiling by default": (lambda: fc.noise_ceiling(ONE), "'Y' must be finite.*see nan_policy"),
     "a ceiling without trials": (lambda: fc.noise_ceiling(ONE, **OMIT), "needs trials"),
     "a ceiling without all": (lambda: fc.noise_ceiling(NEVER, **OMIT), "every trial in 1 place"),

@@ -33,6 +33,7 @@ Floats = NDArray[np.float64]
 AXES = ("trial", "channel", "condition")
 POLICIES = ("raise", "omit-trials", "pairwise")
 LEAVE_OUT = "leave out the channel or the condition, or use nan_policy='pairwise'"
+LEAVE_OUT_CONDITION = "leave the condition out"
 
 
 class MissingValuesWarning(UserWarning):
@@ -185,7 +186,8 @@ def missing_in(name: str, values: Floats, labels: Labels, nan_policy: str) -> in
         raise ValueError(_needs_trials(name, values, labels))
     if not there.all() and (nan_policy == "omit-trials" or not there.any(axis=0).all()):
         where = "in every trial " if values.ndim == 3 else ""
-        raise ValueError(f"{_missing(name, np.where(there, 0.0, np.nan), labels, where)}: {LEAVE_OUT}.")
+        gone = np.where(there, 0.0, np.nan)
+        raise ValueError(f"{_missing(name, gone, labels, where)}: {_remedy(gone)}.")
     return int(np.isnan(values).sum())
 
 
@@ -220,7 +222,8 @@ def averaged(stack: Stack, nan_policy: str) -> tuple[Floats, dict[str, Any]]:
         missing = int(T * M * D - counts.sum())
         if nan_policy == "omit-trials" and not counts.all():
             never = np.where(counts > 0, 0.0, np.nan)
-            raise ValueError(f"{_missing(stack.name, never, stack.labels, 'in every trial ')}: {LEAVE_OUT}.")
+            said = _missing(stack.name, never, stack.labels, "in every trial ")
+            raise ValueError(f"{said}: {_remedy(never)}.")
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = total / counts
     noise = np.full(D, np.nan)
@@ -240,10 +243,17 @@ def averaged(stack: Stack, nan_policy: str) -> tuple[Floats, dict[str, Any]]:
 
 
 def _needs_trials(name: str, values: Array, labels: Labels) -> str:
+    if np.isnan(values).all(axis=0).any():
+        return f"{_missing(name, values, labels)}: {LEAVE_OUT_CONDITION}."
     return (
         f"{_missing(name, values, labels)}: nan_policy='omit-trials' needs trials, an array (trials, "
         "channels, conditions). Use 'pairwise' for the covariance of the channels that are there."
     )
+
+
+def _remedy(values: Array) -> str:
+    """What to do without values: a condition that no channel has cannot be had by pairs either."""
+    return LEAVE_OUT_CONDITION if np.isnan(values).all(axis=0).any() else LEAVE_OUT
 
 
 def _missing(name: str, values: Array, labels: Labels, where: str = "") -> str:
@@ -281,7 +291,7 @@ def _without_missing(
     if np.isinf(values).any():
         raise ValueError(f"Argument '{name}' must be finite or NaN, not infinite: only NaN is missing.")
     if rows is not None or np.isnan(values).all(axis=0).any():
-        remedy = f"{rows}: fill them, or leave out these channels" if rows else "leave the condition out"
+        remedy = f"{rows}: fill them, or leave out these channels" if rows else LEAVE_OUT_CONDITION
         raise ValueError(f"{_missing(name, values, labels)}: {remedy}.")
     there = ~np.isnan(values)
     filled = np.where(there, values, 0.0)
