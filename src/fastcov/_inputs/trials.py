@@ -74,7 +74,7 @@ class Stack:
     def of(cls, name: str, X: Any) -> Stack | None:
         """The stack of any array with three axes, or of a list of arrays with two; None for all others."""
         check_unmasked(name, X)
-        if (axis := trial_axis(X)) is None:
+        if (axis := trial_axis(X, name)) is None:
             return None
         if isinstance(X, (list, tuple)):
             return cls._of_list(name, X)
