@@ -169,6 +169,15 @@ def test_noise_lowers_the_ceiling():
     assert found[0] > found[1] > found[2]
 
 
+def test_trials_that_differ_in_one_value_differ():
+    Y = np.stack([data(12, 6)] * 3)
+    Y[2, 4, 3] *= 1 + 1e-9
+    assert fc.noise_ceiling(Y).ceiling() == pytest.approx(1.0)
+    Y[:2, 4, 3] = np.nan  # no other trial to differ from
+    with pytest.raises(ValueError, match="must vary over its trials"):
+        fc.noise_ceiling(Y, nan_policy="pairwise")
+
+
 def test_a_rough_ceiling_of_noisy_trials_is_said():
     random, Y = np.random.default_rng(0), data(60, 12)
     for sd, rough in ((0.1, False), (5.0, True)):
@@ -301,6 +310,16 @@ BAD = {
     "cells alike": (ONE * np.arange(6), {}, "must vary over its cells"),
     "cells alike in trials": (np.stack([ONE, 2 * ONE]), {}, "must vary over its cells"),
     "trials alike": (np.stack([data(8, 6)] * 3), {}, "must vary over its trials"),
+    "trials alike but for rounding": (
+        np.stack([data(8, 6), 3 * (data(8, 6) / 3), 7 * (data(8, 6) / 7)]),
+        {},
+        "must vary over its trials",
+    ),
+    "trials alike where they are": (
+        np.where(np.arange(3)[:, np.newaxis, np.newaxis] == np.eye(8, 6), np.nan, data(8, 6)),
+        {"nan_policy": "omit-trials"},
+        "must vary over its trials",
+    ),
     "no trials": (data(8, 6), {"by": "trials"}, "'by' must be 'cells' where Y has no trials"),
     "by rows": (data(8, 6), {"by": "rows"}, "'by' must be one of 'cells', 'trials'"),
     "no splits": (data(8, 6), {"n_splits": 0}, "'n_splits' must be at least 1"),
