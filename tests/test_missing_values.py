@@ -1,5 +1,9 @@
 """Missing values: means over the trials that are there, and covariances of the channels that are there."""
 
+import inspect
+import pathlib
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -260,6 +264,14 @@ def test_a_ceiling_of_trials_takes_those_that_are_there_in_each_half():
     wanted = np.corrcoef(*(half_of(mean, np.arange(M)) for mean in means))[0, 1]
     assert pairs[0] == pytest.approx(wanted, abs=1e-12)
     assert fc.noise_ceiling(few, by="cells", nan_policy="omit-trials").stats["missing"] == 3
+
+
+def test_the_page_names_every_function_that_takes_a_policy():
+    page = (pathlib.Path(__file__).parents[1] / "docs" / "trials.md").read_text(encoding="utf-8")
+    listed = re.search(r"says what to do\. (.*?) take it\.", page, re.DOTALL).group(1)
+    public = [name for name in fc.__all__ if inspect.isfunction(getattr(fc, name))]
+    taking = {name for name in public if "nan_policy" in inspect.signature(getattr(fc, name)).parameters}
+    assert set(re.findall(r"`fc\.(\w+)`", listed)) == taking
 
 
 # --- errors

@@ -1,5 +1,9 @@
 """Noise ceilings: r of two halves by hand, and ceilings against scores of the true covariance."""
 
+import pathlib
+import re
+import runpy
+
 import numpy as np
 import pytest
 from cases import data
@@ -143,6 +147,19 @@ def test_the_true_covariance_scores_as_high_as_the_ceiling_says(kind, M):
         difference = ceilings[score] - reached[score]
         # The formula is that of expectations; a mean of ratios differs by some 1 / (number of free pairs).
         assert abs(difference.mean()) < 0.02 + 3 * difference.std() / sets**0.5, score
+
+
+@pytest.mark.slow
+def test_the_script_of_the_page_prints_its_rows(monkeypatch, capsys):
+    root = pathlib.Path(__file__).parents[1]
+    monkeypatch.setattr("sys.argv", ["ceiling.py", "--sets", "2"])
+    runpy.run_path(str(root / "bench" / "ceiling.py"), run_name="__main__")
+    page = (root / "docs" / "trials.md").read_text(encoding="utf-8")
+    table = page[page.index("| population |") :].split("\n\n")[0]
+    rows = (re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE) for text in (capsys.readouterr().out, table))
+    printed, shown = rows
+    assert len(printed) > 10
+    assert printed == shown
 
 
 @pytest.mark.slow

@@ -429,7 +429,9 @@ def test_names_that_repeat_are_taken_with_trials_and_point_to_it_without():
     names = [f"o{j}" for j in range(D)] * 2
     x = pd.DataFrame(np.concatenate(X3[:2], axis=1), columns=names)
     y = pd.DataFrame(np.concatenate(Y3[:2], axis=1), columns=names)
-    with pytest.raises(ValueError, match=r"'X' must name each condition once.*groupby.*trials=labels"):
+    with pytest.raises(
+        ValueError, match=r"'X' must name each condition once.*groupby.*trials=labels to study, cross_v"
+    ):
         fc.cross_validate(x, y, **RIDGES)
     cv = fc.cross_validate(x, y, trials=names, **RIDGES)
     assert whole(cv.folds, names)

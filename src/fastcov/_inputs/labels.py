@@ -205,7 +205,7 @@ def _unique(name: str, axis: str, names: Axis | None) -> Axis | None:
         if axis == "condition":
             remedy += (
                 ". If columns are trials of one condition, average them "
-                f"({name}.T.groupby(level=0).mean().T), or pass trials=labels to cross_validate or "
+                f"({name}.T.groupby(level=0).mean().T), or pass trials=labels to study, cross_validate or "
                 "permutation_test"
             )
         raise ValueError(
