@@ -1,5 +1,9 @@
 """Missing values: means over the trials that are there, and covariances of the channels that are there."""
 
+import inspect
+import pathlib
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +17,7 @@ from fastcov._inputs.trials import nearest_factor, pairwise_covariance
 
 N, M, D, T = 14, 12, 7, 4
 OPTIONS = {"relative_ridge": 0.1}
+PAIRWISE = {"nan_policy": "pairwise"}
 RIDGES = {"relative_ridges": [0.1, 1.0], "method": "linear", "folds": 3}
 X, Y = data(N, D), data(M, D, seed=9)
 Y3 = Y + 0.5 * np.random.default_rng(1).standard_normal((T, M, D))
@@ -162,6 +167,17 @@ def test_a_large_offset_costs_no_digits():
     np.testing.assert_allclose(shifted, S, atol=1e-8 * np.abs(S).max())
 
 
+@pytest.mark.filterwarnings("ignore::fastcov.MissingValuesWarning")
+@pytest.mark.parametrize("exponent", [-230, -60, 60, 230])
+def test_units_do_not_matter(exponent):
+    few = without(Y)
+    scaled = np.ldexp(few, exponent)
+    wanted, found = (fc.target_covariance(each, **PAIRWISE) for each in (few, scaled))
+    matched, same = (fc.target_covariance(each, like=X, **PAIRWISE) for each in (few, scaled))
+    np.testing.assert_allclose(np.ldexp(found, -2 * exponent), wanted, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(same, matched, rtol=1e-12, atol=1e-14)
+
+
 def test_folds_scale_the_pairs_of_their_training_conditions():
     few = without(Y, 0.15)
     S, _ = positive(by_pairs(few))
@@ -250,6 +266,14 @@ def test_a_ceiling_of_trials_takes_those_that_are_there_in_each_half():
     assert fc.noise_ceiling(few, by="cells", nan_policy="omit-trials").stats["missing"] == 3
 
 
+def test_the_page_names_every_function_that_takes_a_policy():
+    page = (pathlib.Path(__file__).parents[1] / "docs" / "trials.md").read_text(encoding="utf-8")
+    listed = re.search(r"says what to do\. (.*?) take it\.", page, re.DOTALL).group(1)
+    public = [name for name in fc.__all__ if inspect.isfunction(getattr(fc, name))]
+    taking = {name for name in public if "nan_policy" in inspect.signature(getattr(fc, name)).parameters}
+    assert set(re.findall(r"`fc\.(\w+)`", listed)) == taking
+
+
 # --- errors
 
 GONE = np.where(np.arange(D) == 3, np.nan, Y)
@@ -259,7 +283,8 @@ ONE = Y.copy()
 ONE[4, 2] = np.nan
 NEVER = Y3.copy()
 NEVER[:, 4, 2] = np.nan
-PAIRWISE, OMIT = {"nan_policy": "pairwise"}, {"nan_policy": "omit-trials"}
+OMIT = {"nan_policy": "omit-trials"}
+ALIKE = np.where(np.eye(M, D) > 0, np.nan, 0.1)
 ERRORS = {
     "by default": (lambda: fc.fit(X, responses=ONE, **OPTIONS), "'responses' must be finite.*channel 4"),
     "trials by default": (
@@ -286,7 +311,22 @@ ERRORS = {
         lambda: fc.target_covariance(pd.DataFrame(GONE, columns=ODOURS), **PAIRWISE),
         "condition 3 .'o3'. ",
     ),
-    "a condition in a ceiling": (lambda: fc.noise_ceiling(GONE, **PAIRWISE), "'Y' .* all of condition 3 "),
+    "a condition in a ceiling": (
+        lambda: fc.noise_ceiling(GONE, **PAIRWISE),
+        r"'Y' .* all of condition 3 \(counted from 0\): leave the condition out\.$",
+    ),
+    "a condition in a ceiling of trials": (
+        lambda: fc.noise_ceiling(np.stack([GONE, GONE]), **PAIRWISE),
+        r"'Y' .* all of condition 3 \(counted from 0\): leave the condition out\.$",
+    ),
+    "a condition of trials to omit": (
+        lambda: fc.target_covariance(np.stack([GONE, GONE]), **OMIT),
+        r"'Y' .* all of condition 3 \(counted from 0\): leave the condition out\.$",
+    ),
+    "a condition and no trials to omit": (
+        lambda: fc.target_covariance(GONE, **OMIT),
+        r"'Y' .* all of condition 3 \(counted from 0\): leave the condition out\.$",
+    ),
     "a ceiling by default": (lambda: fc.noise_ceiling(ONE), "'Y' must be finite.*see nan_policy"),
     "a ceiling without trials": (lambda: fc.noise_ceiling(ONE, **OMIT), "needs trials"),
     "a ceiling without all": (lambda: fc.noise_ceiling(NEVER, **OMIT), "every trial in 1 place"),
@@ -294,6 +334,28 @@ ERRORS = {
         lambda: fc.target_covariance(APART, **PAIRWISE),
         "2 channels or more with both.*0 for conditions",
     ),
+    "channels alike": (
+        lambda: fc.target_covariance(ALIKE, like=X, **PAIRWISE),
+        "'Y' must vary over its channels, not have a covariance of zero: pass channels that resp",
+    ),
+    "trials of channels alike": (
+        lambda: fc.fit(X, responses=np.stack([ALIKE, ALIKE]), **PAIRWISE, **OPTIONS),
+        "'responses' must vary over its channels",
+    ),
+    "a study of channels alike": (
+        lambda: fc.study(X, ALIKE, by="conditions", shuffles=19, **PAIRWISE),
+        "'Y' must vary over its channels",
+    ),
+    "only zeros": (
+        lambda: fc.covariance(0.0 * ALIKE, center=False, **PAIRWISE),
+        "'X' must have responses other than 0, not have a covariance of zero",
+    ),
+    "large": (
+        lambda: fc.target_covariance(1e160 * ONE, **PAIRWISE),
+        r"'Y' must lie between 1e-72 and 1e\+72 in magnitude, not near [0-9.]+e\+160: rescale",
+    ),
+    "small": (lambda: fc.target_covariance(1e-170 * ONE, **PAIRWISE), "'Y' must lie between 1e-72"),
+    "large trials": (lambda: fc.target_covariance(1e160 * NEVER, **PAIRWISE), "'Y' must lie between 1e-72"),
     "X": (
         lambda: fc.fit(np.where(X[3, 1] == X, np.nan, X), responses=Y, **PAIRWISE, **OPTIONS),
         "'X' .*channel 3, condition 1.*gains need all responses of a channel: fill them, or leave out",

@@ -1,5 +1,9 @@
 """Noise ceilings: r of two halves by hand, and ceilings against scores of the true covariance."""
 
+import pathlib
+import re
+import runpy
+
 import numpy as np
 import pytest
 from cases import data
@@ -146,6 +150,19 @@ def test_the_true_covariance_scores_as_high_as_the_ceiling_says(kind, M):
 
 
 @pytest.mark.slow
+def test_the_script_of_the_page_prints_its_rows(monkeypatch, capsys):
+    root = pathlib.Path(__file__).parents[1]
+    monkeypatch.setattr("sys.argv", ["ceiling.py", "--sets", "2"])
+    runpy.run_path(str(root / "bench" / "ceiling.py"), run_name="__main__")
+    page = (root / "docs" / "trials.md").read_text(encoding="utf-8")
+    table = page[page.index("| population |") :].split("\n\n")[0]
+    rows = (re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE) for text in (capsys.readouterr().out, table))
+    printed, shown = rows
+    assert len(printed) > 10
+    assert printed == shown
+
+
+@pytest.mark.slow
 def test_trials_with_little_noise_give_the_score_of_the_expected_covariance():
     random, sets, T, M, D = np.random.default_rng(0), 100, 4, 60, 15
     loadings = 0.4 * random.standard_normal((D, 5))
@@ -167,6 +184,15 @@ def test_noise_lowers_the_ceiling():
         fc.noise_ceiling(Y + sd * random.standard_normal((6, *Y.shape))).ceiling() for sd in (0.1, 1.0, 10.0)
     ]
     assert found[0] > found[1] > found[2]
+
+
+def test_trials_that_differ_in_one_value_differ():
+    Y = np.stack([data(12, 6)] * 3)
+    Y[2, 4, 3] *= 1 + 1e-9
+    assert fc.noise_ceiling(Y).ceiling() == pytest.approx(1.0)
+    Y[:2, 4, 3] = np.nan  # no other trial to differ from
+    with pytest.raises(ValueError, match="must vary over its trials"):
+        fc.noise_ceiling(Y, nan_policy="pairwise")
 
 
 def test_a_rough_ceiling_of_noisy_trials_is_said():
@@ -228,6 +254,26 @@ def test_many_conditions_are_taken_a_few_splits_at_a_time(monkeypatch):
             np.testing.assert_allclose(once.reliability[score], again.reliability[score], rtol=1e-13)
 
 
+@pytest.mark.parametrize("by", ["cells", "trials"])
+def test_memory_without_values_is_not_read(by, monkeypatch):
+    Y = np.random.default_rng(0).standard_normal((4, 16, 9))
+    wanted, real = fc.noise_ceiling(Y, by=by, n_splits=3), np.empty
+
+    def signalling(*args, **options):
+        """An array of NaN that warn where they are read."""
+        out = real(*args, **options)
+        if out.dtype == np.float64:
+            out.view(np.uint64)[...] = 0x7FF0000000000001
+        return out
+
+    monkeypatch.setattr(np, "empty", signalling)
+    with np.errstate(all="raise"):
+        found = fc.noise_ceiling(Y, by=by, n_splits=3)
+    monkeypatch.undo()
+    for score in SCORES:
+        np.testing.assert_array_equal(found.reliability[score], wanted.reliability[score])
+
+
 def test_the_callers_array_is_not_changed():
     Y = data(12, 6)
     before = Y.copy()
@@ -281,6 +327,16 @@ BAD = {
     "cells alike": (ONE * np.arange(6), {}, "must vary over its cells"),
     "cells alike in trials": (np.stack([ONE, 2 * ONE]), {}, "must vary over its cells"),
     "trials alike": (np.stack([data(8, 6)] * 3), {}, "must vary over its trials"),
+    "trials alike but for rounding": (
+        np.stack([data(8, 6), 3 * (data(8, 6) / 3), 7 * (data(8, 6) / 7)]),
+        {},
+        "must vary over its trials",
+    ),
+    "trials alike where they are": (
+        np.where(np.arange(3)[:, np.newaxis, np.newaxis] == np.eye(8, 6), np.nan, data(8, 6)),
+        {"nan_policy": "omit-trials"},
+        "must vary over its trials",
+    ),
     "no trials": (data(8, 6), {"by": "trials"}, "'by' must be 'cells' where Y has no trials"),
     "by rows": (data(8, 6), {"by": "rows"}, "'by' must be one of 'cells', 'trials'"),
     "no splits": (data(8, 6), {"n_splits": 0}, "'n_splits' must be at least 1"),

@@ -179,6 +179,21 @@ def test_the_axis_of_trials_is_found():
     assert trial_axis(named(X3, ("a", "b", "REPEATS"), {})) == 2
 
 
+def test_two_dimensions_of_trials_are_refused():
+    both = named(Y3, ("repeat", "trial", "odour"), {})
+    said = "must have one dimension of trials, not 'repeat' and 'trial': rename"
+    for name, call in {
+        "X": lambda: fc.covariance(both),
+        "Y": lambda: fc.target_covariance(both, like=X),
+        "responses": lambda: fc.fit(X, responses=both, **OPTIONS),
+    }.items():
+        with pytest.raises(ValueError, match=f"'{name}' {said}"):
+            call()
+    for call in (fc.noise_ceiling, lambda Y: fc.cross_validate(X, Y, **RIDGES)):
+        with pytest.raises(ValueError, match=f"'Y' {said}"):
+            call(both)
+
+
 REFUSED = {
     "four axes": (np.ones((2, 2, 3, 4)), "must have 2 axes"),
     "no trial": (np.ones((0, 3, 4)), "no empty axis"),
@@ -393,11 +408,30 @@ def test_what_trials_in_columns_need_is_said():
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("label", [np.nan, None, pd.NA, pd.NaT, np.float32("nan"), np.datetime64("NaT")])
+def test_a_missing_label_is_no_condition(label):
+    x, y = np.tile(X, 2), np.tile(Y, 2)
+    labels = [*range(D), *range(D - 1), label]
+    said = rf"must have a label for each of the {2 * D} conditions, not .* for number {2 * D - 1} \(counted"
+    with pytest.raises(ValueError, match=f"'trials' {said}"):
+        fc.cross_validate(x, y, trials=labels, **RIDGES)
+    with pytest.raises(ValueError, match=f"'groups' {said}"):
+        fc.cross_validate(x, y, groups=labels, permute="within", shuffles=1, **RIDGES)
+
+
+def test_a_condition_may_be_called_nan():
+    x, y = np.tile(X, 2), np.tile(Y, 2)
+    labels = [*map(str, range(D - 1)), "nan"] * 2
+    assert fc.cross_validate(x, y, trials=labels, **RIDGES).stats["conditions"] == D
+
+
 def test_names_that_repeat_are_taken_with_trials_and_point_to_it_without():
     names = [f"o{j}" for j in range(D)] * 2
     x = pd.DataFrame(np.concatenate(X3[:2], axis=1), columns=names)
     y = pd.DataFrame(np.concatenate(Y3[:2], axis=1), columns=names)
-    with pytest.raises(ValueError, match=r"'X' must name each condition once.*groupby.*trials=labels"):
+    with pytest.raises(
+        ValueError, match=r"'X' must name each condition once.*groupby.*trials=labels to study, cross_v"
+    ):
         fc.cross_validate(x, y, **RIDGES)
     cv = fc.cross_validate(x, y, trials=names, **RIDGES)
     assert whole(cv.folds, names)

@@ -58,7 +58,7 @@ class Labels:
     @classmethod
     def of(cls, name: str, X: Any) -> Labels:
         """The labels of responses of any type; a ValueError if a label repeats."""
-        rows, columns = axis_names(X, 2)
+        rows, columns = axis_names(X, 2, name)
         return cls(_unique(name, "channel", rows), _unique(name, "condition", columns))
 
     def with_conditions_from(self, others: Labels) -> Labels:
@@ -116,11 +116,11 @@ def kind_of(X: Any) -> str | None:
     return None
 
 
-def trial_axis(X: Any) -> int | None:
+def trial_axis(X: Any, name: str = "X") -> int | None:
     """The axis of trials, of responses (trials, channels, conditions); None for responses without trials.
 
     A list of arrays with two axes is one of trials. A dimension of an xarray array may have the name of one,
-    wherever it stands; otherwise trials come first.
+    wherever it stands; otherwise trials come first. A ValueError if several dimensions have such names.
     """
     if isinstance(X, (list, tuple)):
         return 0 if _depth(X) == 3 else None
@@ -132,6 +132,12 @@ def trial_axis(X: Any) -> int | None:
         return None
     if kind_of(X) == "xarray":
         named = [axis for axis, dimension in enumerate(X.dims) if str(dimension).lower() in TRIALS]
+        if len(named) > 1:
+            dimensions = " and ".join(repr(str(X.dims[axis])) for axis in named)
+            raise ValueError(
+                f"Argument '{name}' must have one dimension of trials, not {dimensions}: rename those "
+                "that are of channels or conditions, or take the mean over one of them."
+            )
         return named[0] if named else 0
     return 0
 
@@ -143,7 +149,7 @@ def _depth(X: Any) -> int:
     return len(getattr(X, "shape", ()))
 
 
-def axis_names(X: Any, ndim: int) -> list[Axis | None]:
+def axis_names(X: Any, ndim: int, name: str = "X") -> list[Axis | None]:
     """Names along the last `ndim` axes of X; a range where they only count, None where there are none."""
     none: list[Axis | None] = [None] * ndim
     if isinstance(X, Labelled):
@@ -154,7 +160,7 @@ def axis_names(X: Any, ndim: int) -> list[Axis | None]:
     elif pandas is not None and isinstance(X, pandas.Series):
         axes = [X.index]
     elif kind_of(X) == "xarray":
-        trials = trial_axis(X) if ndim == 2 else None
+        trials = trial_axis(X, name) if ndim == 2 else None
         axes = [X.indexes.get(dimension) for axis, dimension in enumerate(X.dims) if axis != trials]
     else:
         return none
@@ -199,7 +205,7 @@ def _unique(name: str, axis: str, names: Axis | None) -> Axis | None:
         if axis == "condition":
             remedy += (
                 ". If columns are trials of one condition, average them "
-                f"({name}.T.groupby(level=0).mean().T), or pass trials=labels to cross_validate or "
+                f"({name}.T.groupby(level=0).mean().T), or pass trials=labels to study, cross_validate or "
                 "permutation_test"
             )
         raise ValueError(
@@ -298,7 +304,7 @@ def by_condition(name: str, S: Any, labels: Labels, *, like: str = "'X'", axis: 
     """Matrices over conditions (or another axis), with or without names, in the order of those of X."""
     if isinstance(S, (list, tuple)) and any(_has_names(each) for each in S):
         return [by_condition(name, each, labels, like=like, axis=axis) for each in S]
-    rows, columns = (_unique(name, axis, names) for names in axis_names(S, 2))
+    rows, columns = (_unique(name, axis, names) for names in axis_names(S, 2, name))
     if rows is None and columns is None:
         return S
     if rows is None or columns is None or isinstance(rows, range) != isinstance(columns, range):

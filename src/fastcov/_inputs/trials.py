@@ -7,6 +7,7 @@ what was done.
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 import warnings
 from typing import Any
@@ -16,7 +17,15 @@ from numpy.typing import NDArray
 
 from .._compute import blas
 from .labels import Axis, Labelled, Labels, kind_of, order_of, outside, trial_axis, without_names
-from .validation import check_array, check_choice, check_form, check_unmasked, nonfinite, require_memory
+from .validation import (
+    LARGEST_EXPONENT,
+    check_array,
+    check_choice,
+    check_form,
+    check_unmasked,
+    nonfinite,
+    require_memory,
+)
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -24,6 +33,7 @@ Floats = NDArray[np.float64]
 AXES = ("trial", "channel", "condition")
 POLICIES = ("raise", "omit-trials", "pairwise")
 LEAVE_OUT = "leave out the channel or the condition, or use nan_policy='pairwise'"
+LEAVE_OUT_CONDITION = "leave the condition out"
 
 
 class MissingValuesWarning(UserWarning):
@@ -64,7 +74,7 @@ class Stack:
     def of(cls, name: str, X: Any) -> Stack | None:
         """The stack of any array with three axes, or of a list of arrays with two; None for all others."""
         check_unmasked(name, X)
-        if (axis := trial_axis(X)) is None:
+        if (axis := trial_axis(X, name)) is None:
             return None
         if isinstance(X, (list, tuple)):
             return cls._of_list(name, X)
@@ -176,7 +186,8 @@ def missing_in(name: str, values: Floats, labels: Labels, nan_policy: str) -> in
         raise ValueError(_needs_trials(name, values, labels))
     if not there.all() and (nan_policy == "omit-trials" or not there.any(axis=0).all()):
         where = "in every trial " if values.ndim == 3 else ""
-        raise ValueError(f"{_missing(name, np.where(there, 0.0, np.nan), labels, where)}: {LEAVE_OUT}.")
+        gone = np.where(there, 0.0, np.nan)
+        raise ValueError(f"{_missing(name, gone, labels, where)}: {_remedy(gone)}.")
     return int(np.isnan(values).sum())
 
 
@@ -211,7 +222,8 @@ def averaged(stack: Stack, nan_policy: str) -> tuple[Floats, dict[str, Any]]:
         missing = int(T * M * D - counts.sum())
         if nan_policy == "omit-trials" and not counts.all():
             never = np.where(counts > 0, 0.0, np.nan)
-            raise ValueError(f"{_missing(stack.name, never, stack.labels, 'in every trial ')}: {LEAVE_OUT}.")
+            said = _missing(stack.name, never, stack.labels, "in every trial ")
+            raise ValueError(f"{said}: {_remedy(never)}.")
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = total / counts
     noise = np.full(D, np.nan)
@@ -219,7 +231,8 @@ def averaged(stack: Stack, nan_policy: str) -> tuple[Floats, dict[str, Any]]:
         squares = np.zeros((M, D))
         for t in range(T):
             left = stack.trial(t) - mean
-            squares += np.square(np.where(np.isnan(left), 0.0, left) if missing else left)
+            with np.errstate(over="ignore"):  # what is so large is refused where the mean is taken
+                squares += np.square(np.where(np.isnan(left), 0.0, left) if missing else left)
         known = np.broadcast_to(np.asarray(counts) > 1, (M, D))
         spread = np.where(known, squares / np.maximum(counts * (np.asarray(counts) - 1.0), 1.0), 0.0)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -230,10 +243,17 @@ def averaged(stack: Stack, nan_policy: str) -> tuple[Floats, dict[str, Any]]:
 
 
 def _needs_trials(name: str, values: Array, labels: Labels) -> str:
+    if np.isnan(values).all(axis=0).any():
+        return f"{_missing(name, values, labels)}: {LEAVE_OUT_CONDITION}."
     return (
         f"{_missing(name, values, labels)}: nan_policy='omit-trials' needs trials, an array (trials, "
         "channels, conditions). Use 'pairwise' for the covariance of the channels that are there."
     )
+
+
+def _remedy(values: Array) -> str:
+    """What to do without values: a condition that no channel has cannot be had by pairs either."""
+    return LEAVE_OUT_CONDITION if np.isnan(values).all(axis=0).any() else LEAVE_OUT
 
 
 def _missing(name: str, values: Array, labels: Labels, where: str = "") -> str:
@@ -271,10 +291,25 @@ def _without_missing(
     if np.isinf(values).any():
         raise ValueError(f"Argument '{name}' must be finite or NaN, not infinite: only NaN is missing.")
     if rows is not None or np.isnan(values).all(axis=0).any():
-        remedy = f"{rows}: fill them, or leave out these channels" if rows else "leave the condition out"
+        remedy = f"{rows}: fill them, or leave out these channels" if rows else LEAVE_OUT_CONDITION
         raise ValueError(f"{_missing(name, values, labels)}: {remedy}.")
     there = ~np.isnan(values)
-    C = pairwise_covariance(name, np.where(there, values, 0.0), there.astype(np.float64), center, labels)
+    filled = np.where(there, values, 0.0)
+    size = max(float(filled.max()), -float(filled.min()))
+    if size > 0 and not 2.0**-LARGEST_EXPONENT < size < 2.0**LARGEST_EXPONENT:
+        raise ValueError(
+            f"Argument '{name}' must lie between 1e-72 and 1e+72 in magnitude, not near {size:.3g}: "
+            "rescale it."
+        )
+    exponent = math.frexp(size)[1]  # of 2: so no square leaves the range of float64, and nothing is rounded
+    C = pairwise_covariance(name, np.ldexp(filled, -exponent), there.astype(np.float64), center, labels)
+    # A mean of M values has as many roundings; the covariance of two channels counts as that of M.
+    if not np.trace(C) > 2.0 * M * D * ((M + 8.0) * np.finfo(np.float64).eps) ** 2:
+        needed = "vary over its channels" if center else "have responses other than 0"
+        raise ValueError(
+            f"Argument '{name}' must {needed}, not have a covariance of zero: pass channels that respond"
+            + (" differently." if center else ".")
+        )
     factor, moved = nearest_factor(C)
     warnings.warn(
         f"Argument '{name}' has {gone} missing values of {M * D}: the covariance of each pair of conditions "
@@ -284,7 +319,7 @@ def _without_missing(
         stacklevel=outside(),
     )
     # Rows r and -r: their mean is zero, so that the covariance is the same with and without centring.
-    factor *= np.sqrt(0.5)
+    factor *= math.ldexp(math.sqrt(0.5), exponent)
     record = {"missing": gone, "n_channels": M} | record | {"moved": moved}
     return Averaged(np.concatenate([factor, -factor]), None, labels.columns, record)
 

@@ -25,6 +25,9 @@ SMALL = 1 << 26
 # inside the range of float32, in which solvers multiply where that is precise enough. Otherwise X is
 # multiplied by a power of two, which is exact. So are gains, vectors and matrices that are multiplied by X.
 SAFE_EXPONENT = 20
+# The largest magnitude of the exponent of 2 of X: beyond it the loss, which is of fourth order in X, leaves
+# the range of float64.
+LARGEST_EXPONENT = 240
 
 _REMEDIES = {
     "c": "take its real part or its modulus",

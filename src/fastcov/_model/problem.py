@@ -19,7 +19,15 @@ from scipy.linalg import blas as scipy_blas
 from .._compute import blas, kernels
 from .._compute.jit import ELEMENT_PRODUCTS, PARALLEL_SIZE, blas_for
 from .._inputs.labels import UNLABELLED, Labelled, Labels, by_channel, by_condition
-from .._inputs.validation import check_array, check_gains, nonfinite, require_memory, safe_exponent, symmetric
+from .._inputs.validation import (
+    LARGEST_EXPONENT,
+    check_array,
+    check_gains,
+    nonfinite,
+    require_memory,
+    safe_exponent,
+    symmetric,
+)
 from .._rows.responses import check_responses
 from .._rows.rows import Rows, Watch, rows_of, summed
 from .metric import Metric
@@ -37,10 +45,6 @@ PART_BYTES = 1 << 24
 # Up to this many conditions, a kernel that multiplies blocks of rows on all threads is faster than SYRK,
 # which has half the work (1.3 times at 52 and 100 conditions, 1000 to 50000 channels; equally fast at 187).
 NARROW = 128
-
-# The largest magnitude of the exponent of 2 of X: beyond it the loss, which is of fourth order in X, leaves
-# the range of float64.
-LARGEST_EXPONENT = 240
 
 
 def n_pairs(D: int) -> int:

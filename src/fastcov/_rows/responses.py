@@ -20,7 +20,7 @@ def over_trials(
     name: str, X: Any, nan_policy: str = "raise", *, center: bool = True, rows: str | None = None
 ) -> Any:
     """X as `_inputs.trials.reduced` has it: itself, unless it has trials or may have missing values."""
-    if nan_policy == "raise" and trial_axis(X) is None:
+    if nan_policy == "raise" and trial_axis(X, name) is None:
         return X
     from .._inputs.trials import reduced  # few need it
 
@@ -34,7 +34,7 @@ def check_responses(name: str, X: Any) -> Array | Rows:
     """
     if type(X) is np.ndarray and X.ndim != 3:
         return check_array(name, X, *FORMS)
-    if trial_axis(X) is not None:
+    if trial_axis(X, name) is not None:
         return check_array(name, over_trials(name, X).values, *FORMS)
     X = without_names(X)
     if isinstance(X, (str, bytes, os.PathLike)):

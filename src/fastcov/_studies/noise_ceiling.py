@@ -24,7 +24,7 @@ from .._rows.rows import rows_of
 
 Array = NDArray[np.float64]
 Half = NDArray[np.intp]
-# The covariances (K, D, D) of K halves; only their lower triangles are defined.
+# The covariances (K, D, D) of K halves; only their lower triangles are those of the halves.
 Covariances = Callable[[Sequence[Half]], Array]
 
 # A correlation over pairs of conditions needs three pairs.
@@ -35,7 +35,7 @@ GROUP_BYTES = 1 << 24
 LONG_FLOPS = 1e9
 # Where pairs of conditions need channels.
 HALF = " in each half"
-# Cells whose responses differ by less than this share of the largest are alike: the rest is rounding.
+# Cells or trials that differ by less than this share of the largest value are alike: the rest is rounding.
 ALIKE = 1e-13
 
 
@@ -224,7 +224,11 @@ def _scale(values: Array, by: str) -> None:
             "Argument 'Y' must vary over its cells, not have cells that are all alike: pass responses of "
             "single cells."
         )
-    if by == "trials" and all(np.array_equal(each, values[0], equal_nan=True) for each in values[1:]):
+    if by != "trials":
+        return
+    repeated = there.sum(axis=0) > 1
+    spread = np.fmax.reduce(values)[repeated] - np.fmin.reduce(values)[repeated]
+    if spread.size and not spread.max() > ALIKE:
         raise ValueError(
             "Argument 'Y' must vary over its trials, not have trials that are all alike: pass responses of "
             "single trials, or by='cells'."
@@ -300,8 +304,9 @@ def _of_trials(values: Array, center: bool, nan_policy: str, labels: Labels) -> 
 
 
 def _covariance(rows: Array, center: bool) -> Array:
-    """Lower triangle of the covariance of these rows. MD² flops."""
-    C = blas.self_product(rows, transpose=True)
+    """Lower triangle of the covariance of these rows; the rest is finite. MD² flops."""
+    D = rows.shape[1]
+    C = blas.self_product(rows, transpose=True, out=np.zeros((D, D)))
     if center:
         total = rows.sum(axis=0)
         C -= np.outer(total, total) / len(rows)

@@ -14,6 +14,8 @@ from .._inputs.validation import check_choice
 Order = NDArray[np.intp]
 
 PERMUTE = ("conditions", "within", "groups")
+# What None and the missing values of NumPy and pandas are as text.
+MISSING = ("None", "nan", "NaT", "<NA>")
 
 
 def make_orders(
@@ -93,15 +95,22 @@ def _of_conditions(
 def members_of(name: str, groups: Any, D: int) -> list[Order]:
     """The places of each label, of one for each of the D columns."""
     try:
-        labels = np.array([str(label) for label in groups])
+        given = list(groups)
     except TypeError:
         raise TypeError(
             f"Argument '{name}' must be a label for each of the {D} conditions, not {groups!r}."
         ) from None
-    if len(labels) != D:
+    if len(given) != D:
         raise ValueError(
-            f"Argument '{name}' must have a label for each of the {D} conditions, not {len(labels)}."
+            f"Argument '{name}' must have a label for each of the {D} conditions, not {len(given)}."
         )
+    labels = np.array([str(label) for label in given])
+    for i, label in enumerate(given):
+        if labels[i] in MISSING and not isinstance(label, (str, bytes)):
+            raise ValueError(
+                f"Argument '{name}' must have a label for each of the {D} conditions, not {label!r} for "
+                f"number {i} (counted from 0): name it, or leave the column out."
+            )
     return [np.flatnonzero(labels == label) for label in dict.fromkeys(labels.tolist())]
 
 

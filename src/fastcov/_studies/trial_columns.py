@@ -18,7 +18,7 @@ def unrepeated(name: str, X: Any, trials: Any) -> Any:
     """Responses whose columns have names that repeat, with a number behind each: trials are given."""
     if trials is None or isinstance(X, (list, tuple)) or len(getattr(X, "shape", ())) != 2:
         return X
-    rows, columns = axis_names(X, 2)
+    rows, columns = axis_names(X, 2, name)
     if columns is None or isinstance(columns, range) or len(set(map(str, columns))) == len(columns):
         return X
     counts: collections.Counter[str] = collections.Counter()
