@@ -80,8 +80,23 @@ def test_intervals_ceiling_and_table_are_those_of_the_fit_and_of_the_cells(by):
     table = uncertainty.table(found.test, fdr=0.2)
     for name in ("names", "p", "q", "changed"):
         np.testing.assert_array_equal(getattr(found.channels, name), getattr(table, name))
-    ceiling = fc.noise_ceiling(Y)
+    ceiling = fc.noise_ceiling(Y, folds=4)
     assert all(found.ceiling.ceiling(name) == ceiling.ceiling(name) for name in SCORES)
+
+
+@pytest.mark.parametrize(
+    ("folds", "apart"),
+    [(3, 3), (7, 7), ("leave-one-out", D), ("leave-two-out", D // 2), (np.arange(D) % 6, 6)],
+    ids=["3", "7", "leave-one-out", "leave-two-out", "labels"],
+)
+def test_the_ceiling_is_that_of_as_many_folds(folds, apart):
+    options = {"shuffles": 0, "nested": False, "relative_ridges": [1.0], "method": "linear"}
+    found = fc.study(X, Y, folds=folds, score="r2", **options).ceiling
+    ceiling = fc.noise_ceiling(Y, folds=apart)
+    assert all(found.ceiling(name) == ceiling.ceiling(name) for name in SCORES)
+    if apart == 3:  # folds of one repeat
+        found = fc.study(X, Y, folds=folds, repeats=2, **options).ceiling
+        assert found.ceiling("r2") == ceiling.ceiling("r2") != fc.noise_ceiling(Y).ceiling("r2")
 
 
 def test_channels_are_compared_with_shuffles_at_every_ridge():
@@ -648,6 +663,23 @@ def test_input_of_another_type_is_refused(changes, message):
     given = {"X": X, "Y": Y, **OPTIONS, **changes}
     with pytest.raises(TypeError, match=rf"^Argument {message}"):
         fc.study(given.pop("X"), given.pop("Y"), **given)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [Y[:3], np.ones((M, D)), np.where(np.arange(D) == 3, np.nan, Y), np.where(np.arange(D) < 1, Y, 1.0)],
+    ids=["few", "alike", "missing", "late"],
+)
+def test_errors_name_the_population(broken):
+    with pytest.raises(ValueError, match=r"^Argument 'Y\['b'\]' must "):
+        fc.study(X, {"a": Y, "b": broken}, **{**OPTIONS, "folds": "leave-one-out"})
+
+
+def test_folds_that_can_be_read_once_serve_all_populations(several):
+    folds = several["mitral"].cv.folds
+    options = {**OPTIONS, "shuffles": 0, "nested": False, "folds": (pair for pair in folds)}
+    found = fc.study(X, {"a": Y, "b": OTHER}, **options)
+    same(found["b"].cv.folds, folds)
 
 
 def test_groups_of_other_populations_are_refused():

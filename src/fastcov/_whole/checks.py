@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .._inputs.labels import Labels
@@ -14,6 +15,8 @@ from .._studies.trial_columns import unrepeated
 
 # The name of a population that is given without one.
 ONLY = "Y"
+# How errors about a population begin where it is the only one.
+ARGUMENT = "Argument 'Y'"
 # Methods whose gains have an infinitesimal jackknife; others need bootstraps.
 SMOOTH = ("exact", "linear")
 
@@ -24,6 +27,7 @@ class Populations:
 
     responses: dict[str, Any]
     given: dict[str, Any]
+    alone: bool  # one population, without a name
 
     @classmethod
     def of(cls, X: Any, Y: Any, trials: Any, nan_policy: str, center: bool) -> Populations:
@@ -45,7 +49,18 @@ class Populations:
             raw[name] = unrepeated(argument, each, trials)
             mean = over_trials(argument, raw[name], nan_policy, center=center)
             found[name] = aligned(argument, _wide(argument, mean, D, labels), labels)
-        return cls(found, raw)
+        return cls(found, raw, not isinstance(Y, Mapping))
+
+    @contextlib.contextmanager
+    def named(self, name: str) -> Iterator[None]:
+        """Errors of functions that know one population, 'Y', say which of several it is."""
+        try:
+            yield
+        except (TypeError, ValueError) as error:
+            text = str(error)
+            if not self.alone and text.startswith(ARGUMENT):
+                error.args = (f"Argument 'Y[{name!r}]'{text.removeprefix(ARGUMENT)}",)
+            raise
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import itertools
 import time
 import warnings
@@ -26,6 +27,7 @@ from .._results.study import PopulationStudy, Study
 from .._results.uncertainty import Uncertainty
 from .._rows.responses import over_trials
 from .._studies.cross_validation import run_study
+from .._studies.folds import apart, as_given
 from .._studies.group_gains import group_gains
 from .._studies.held_out import HeldOut
 from .._studies.noise_ceiling import noise_ceiling
@@ -185,7 +187,7 @@ def study(
     check(method, by, n_boot, shuffles, group_shuffles, deals, fdr, level, len(populations))
     check_cells(found, is_pair(groups), deals)
     found_groups = Groups.of(groups, X, populations, named)
-    seed = check_generator(rng)
+    seed, folds = check_generator(rng), as_given(folds)
     if ridges is None and relative_ridges is None:
         relative_ridges = RIDGES
     shared: dict[str, Any] = {
@@ -199,12 +201,18 @@ def study(
     with watching(callback) as watch:
         bar = Bar(watch, run.cost(len(populations), deals))
         ceilings = {
-            name: noise_ceiling(
-                each, by="cells", center=center, nan_policy=nan_policy, rng=copy.deepcopy(seed)
-            )
+            name: functools.partial(noise_ceiling, each, by="cells", center=center, nan_policy=nan_policy)
             for name, each in found.given.items()
         }
-        parts = {name: run.population(name, each, ceilings[name], bar) for name, each in populations.items()}
+        for name, ceiling in ceilings.items():
+            # One split refuses what all would. They need the number of folds, and are made when it is known.
+            with found.named(name), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ceiling(n_splits=1)
+        parts = {}
+        for name, each in populations.items():
+            with found.named(name):
+                parts[name] = run.population(name, each, ceilings[name], bar)
         nulls: dict[tuple[str, str], Any] = {}
         if deals:
             told = bar.step(run.cost_of_deals(len(populations), deals))
@@ -266,12 +274,16 @@ class _Run:
     def cost_of_deals(self, populations: int, deals: int) -> float:
         return populations * (populations - 1.0) * deals
 
-    def population(self, name: str, Y: Any, ceiling: NoiseCeiling, bar: Bar) -> PopulationStudy:
+    def population(
+        self, name: str, Y: Any, ceiling: Callable[..., NoiseCeiling], bar: Bar
+    ) -> PopulationStudy:
         """Study one population."""
         evidence, held_out, orders = self.evidence(
             self.X, Y, self.folds, self.shuffles, self.nested, bar.step(self._own)
         )
-        found = PopulationStudy(name, evidence, ceiling, None, None)
+        cv = evidence.cv if isinstance(evidence, PermutationTest) else evidence
+        top = ceiling(folds=apart(cv), rng=copy.deepcopy(self.seed))
+        found = PopulationStudy(name, evidence, top, None, None)
         told = bar.step(self._errors)
         uncertainty, missing = self.uncertainty(found, Y, told)
         channels = None if uncertainty is None else uncertainty.table(evidence, fdr=self.fdr)
