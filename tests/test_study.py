@@ -252,6 +252,44 @@ def test_each_group_is_studied_by_itself_on_the_same_folds(several):
         assert found.cv(name).fit.channels == tuple(np.array(CHANNELS)[rows])
 
 
+@pytest.mark.parametrize(
+    ("channels", "cells", "what"),
+    [
+        (0.0, None, "its channels"),
+        (np.where(np.arange(D) == 2, 1.0, 0.0), None, "its channels"),  # silent in the fold without this one
+        (None, 1.0, "the cells that it is compared with"),
+    ],
+    ids=["silent", "silent in a fold", "alike"],
+)
+def test_a_study_outlives_a_group_that_does_not_vary(tmp_path, channels, cells, what):
+    X2, Y2, own = X.copy(), Y.copy(), GROUPS[np.arange(M) % N]
+    if channels is not None:
+        X2[GROUPS == "b"] = channels * X2[GROUPS == "b"]
+    if cells is not None:
+        Y2[own == "b"] = cells
+    options = {**OPTIONS, "nested": False, "groups": (GROUPS, own)}
+    with pytest.warns(UserWarning, match=f"Group 'b' has no study of its own: in the .* fold {what} are"):
+        study = fc.study(X2, Y2, **options)
+    found = study.groups
+    assert study.p is not None
+    assert list(found.studies) == ["a", "c"]
+    np.testing.assert_array_equal(np.isnan(found.scores()), [False, True, False])
+    np.testing.assert_array_equal(np.isnan(found.agreement), [False, True, False])
+    assert found.above("one")[1] == 2
+    assert (
+        f"Group b has no study of its own: in the training conditions of a fold {what} are" in study.verdict
+    )
+    rows = json.loads(study.to_json())["populations"]["Y"]["groups"]["groups"]
+    assert [bool(row["missing"]) for row in rows] == [False, True, False]
+    with pytest.raises(KeyError, match=f"one of a, c, not 'b': in the training conditions of a fold {what}"):
+        found.cv("b")
+    study.save(tmp_path / "study.npz")
+    assert repr(fc.load(tmp_path / "study.npz")) == repr(study)
+    pytest.importorskip("jinja2")
+    page = study.report(tmp_path / "study.html").read_text(encoding="utf-8")
+    assert said in page
+
+
 @pytest.mark.slow
 def test_groups_of_cells_are_compared_with_their_own(several):
     cells = np.array(["b", "c", "a"])[np.arange(M) % 3]

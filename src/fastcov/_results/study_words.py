@@ -223,9 +223,11 @@ def groups(one: Any) -> list[str]:
             f"{spread} over groups, from {number(known.min())} to {number(known.max())}."
         )
     k, n, p_sign = found.above("one")
-    said.append(
-        f"They predict better than gains of one in {k} of {n} groups (sign test, p = {p_text(p_sign)})."
-    )
+    if n:
+        said.append(
+            f"They predict better than gains of one in {k} of {n} groups (sign test, p = {p_text(p_sign)})."
+        )
+    said += undefined(found)
     agreed = found.agreement[np.isfinite(found.agreement)]
     if len(agreed):
         said.append(
@@ -233,6 +235,11 @@ def groups(one: Any) -> list[str]:
             "in the mean."
         )
     return said
+
+
+def undefined(found: Any) -> list[str]:
+    """Which groups have no study of their own, and why."""
+    return [f"Group {name} has no study of its own: {reason}" for name, reason in found.missing.items()]
 
 
 def differences(study: Any) -> list[str]:

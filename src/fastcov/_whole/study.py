@@ -35,7 +35,7 @@ from .._studies.permutation_test import RIDGES, run_test
 from .._studies.trial_columns import unrepeated
 from .checks import Populations, check, check_cells
 from .differences import dealt, difference
-from .groups import Groups, is_pair, some_rows
+from .groups import Groups, is_pair, some_rows, why
 from .predicted import held_out_covariances
 from .progress import Bar
 
@@ -156,7 +156,8 @@ def study(
     Warns
     -----
     UserWarning
-        If intervals cannot be computed: the table of channels is then left out.
+        If intervals cannot be computed: the table of channels is then left out. If a group cannot be studied
+        by itself, because its channels or its cells do not vary in the training conditions of a fold.
     ConvergenceWarning, LabelWarning
         As for the functions above.
 
@@ -364,16 +365,26 @@ class _Run:
             bar.step(self._baseline),
         )  # fmt: skip
         studies: dict[str, CrossValidation | PermutationTest] = {}
+        missing: dict[str, str] = {}
         agreement = np.full(len(self.groups.names), np.nan)
         each = (1.0 + self.group_shuffles) / len(self.groups.names)
         for k, group in enumerate(self.groups.names):
-            channels = self.groups.channels(group)
-            studies[group], _, _ = self.evidence(
-                some_rows("X", self.X, channels), self.groups.target(group, name, Y), list(cv.folds),
-                self.group_shuffles, False, bar.step(each),
-            )  # fmt: skip
-            alone = studies[group]
+            channels, told = self.groups.channels(group), bar.step(each)
+            try:
+                alone, _, _ = self.evidence(
+                    some_rows("X", self.X, channels), self.groups.target(group, name, Y), list(cv.folds),
+                    self.group_shuffles, False, told,
+                )  # fmt: skip
+            except (ValueError, MemoryError) as error:
+                # All shuffles are made, and other groups may be defined.
+                missing[group] = why(error)
+                warnings.warn(
+                    f"Group {group!r} has no study of its own: {missing[group]}", UserWarning,
+                    stacklevel=outside(),
+                )  # fmt: skip
+                continue
+            studies[group] = alone
             fit = (alone.cv if isinstance(alone, PermutationTest) else alone).fits.get(found.method)
             if fit is not None and found.fit is not None:
                 agreement[k] = correlation(fit.gains, found.fit.gains[channels])
-        return GroupStudies(gains, studies, self.groups.places, bool(self.groups.cells), agreement)
+        return GroupStudies(gains, studies, self.groups.places, bool(self.groups.cells), agreement, missing)
