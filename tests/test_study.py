@@ -146,6 +146,24 @@ def test_predictions_pair_by_pair_are_the_mean_over_folds_that_held_a_pair_out(a
     np.testing.assert_allclose(alone["Y"].predicted, total / times, rtol=1e-10)
 
 
+def test_starts_of_the_fit_of_all_conditions_agree_or_not():
+    options = {**OPTIONS, "shuffles": 0, "nested": False, "relative_ridges": [1e-3], "by": "conditions"}
+    found = fc.study(X, Y, n_starts=3, groups=GROUPS, **options)
+    fit = fc.fit(X, responses=Y, method="exact", relative_ridge=1e-3, n_starts=3)
+    starts = found.fit.stats["gains_of_starts"]
+    np.testing.assert_allclose(starts, fit.stats["gains_of_starts"], rtol=1e-6)
+    np.testing.assert_array_equal(found.fit.gains, starts[np.argmin(found.fit.stats["losses"])])
+    same_side = (np.sign(starts - 1) == np.sign(found.fit.gains - 1)).mean(axis=0)
+    np.testing.assert_array_equal(found.channels.starts, same_side[np.array(found.channels.names)])
+    # Held-out fits, and those of groups, have one start.
+    plain = fc.study(X, Y, **options)
+    assert np.isnan(plain.channels.starts).all()
+    np.testing.assert_array_equal(
+        found.cv.scores["exact"].moments.sums, plain.cv.scores["exact"].moments.sums
+    )
+    assert "gains_of_starts" not in found.groups.cv("a").fit.stats
+
+
 def test_without_shuffles_there_is_no_p_and_the_rest_is_the_same(alone):
     found = fc.study(X, Y, **{**OPTIONS, "shuffles": 0})
     assert found.p is None
@@ -276,9 +294,8 @@ def test_a_study_outlives_a_group_that_does_not_vary(tmp_path, channels, cells, 
     np.testing.assert_array_equal(np.isnan(found.scores()), [False, True, False])
     np.testing.assert_array_equal(np.isnan(found.agreement), [False, True, False])
     assert found.above("one")[1] == 2
-    assert (
-        f"Group b has no study of its own: in the training conditions of a fold {what} are" in study.verdict
-    )
+    said = f"Group b has no study of its own: in the training conditions of a fold {what} are silent, or all"
+    assert said in study.verdict
     rows = json.loads(study.to_json())["populations"]["Y"]["groups"]["groups"]
     assert [bool(row["missing"]) for row in rows] == [False, True, False]
     with pytest.raises(KeyError, match=f"one of a, c, not 'b': in the training conditions of a fold {what}"):
@@ -382,7 +399,7 @@ def test_a_difference_of_three_populations_is_of_each_pair():
 
 @pytest.mark.slow
 def test_dealt_cells_give_p_of_a_difference():
-    n = 6
+    n = 19
     found = fc.study(X, {"a": Y, "b": OTHER}, deals=n, **{**OPTIONS, "shuffles": 0, "nested": False})
     (difference,) = found.differences
     cells, random, null = np.concatenate([Y, OTHER]), np.random.default_rng(0), []
@@ -398,10 +415,10 @@ def test_dealt_cells_give_p_of_a_difference():
 
 def test_p_of_a_difference_is_two_sided():
     options = {**OPTIONS, "shuffles": 0, "nested": False}
-    (found,) = fc.study(X, {"a": Y[:12], "b": Y[12:]}, deals=12, **options).differences
+    (found,) = fc.study(X, {"a": Y[:12], "b": Y[12:]}, deals=19, **options).differences
     beyond = np.abs(found.null) >= abs(found.value)
     assert beyond.sum() > (found.null >= abs(found.value)).sum()  # some are as far on the other side
-    assert found.p == (1 + beyond.sum()) / 13
+    assert found.p == (1 + beyond.sum()) / 20
 
 
 def test_conditions_of_each_population_are_aligned_by_name():
@@ -461,8 +478,11 @@ def test_missing_trials_are_left_out_and_missing_cells_leave_covariances_alone()
     cells = np.array(["a", "b", "c"])[np.arange(M) % 3]
     with pytest.warns(fc.MissingValuesWarning), pytest.raises(ValueError, match="'groups' must be"):
         fc.study(X, holes, nan_policy="pairwise", groups=(GROUPS, cells), **options)
-    with pytest.warns(fc.MissingValuesWarning), pytest.raises(ValueError, match=r"^Argument 'deals' must be"):
-        fc.study(X, {"a": holes, "b": OTHER}, nan_policy="pairwise", deals=1, **options)
+    with (
+        pytest.warns(fc.MissingValuesWarning),
+        pytest.raises(ValueError, match=r"^Argument 'deals' must be without"),
+    ):
+        fc.study(X, {"a": holes, "b": OTHER}, nan_policy="pairwise", deals=19, **options)
 
 
 # --- what it says
@@ -571,7 +591,7 @@ def test_a_file_whose_parts_do_not_fit_is_refused(several, tmp_path):
 @pytest.mark.slow
 def test_progress_is_one_bar_that_never_falls():
     told = []
-    fc.study(X, {"a": Y, "b": OTHER}, groups=GROUPS, deals=2, callback=told.append, **OPTIONS)
+    fc.study(X, {"a": Y, "b": OTHER}, groups=GROUPS, deals=19, callback=told.append, **OPTIONS)
     done = [each.done for each in told]
     assert {each.stage for each in told} == {"study"}
     assert done == sorted(done)
@@ -662,7 +682,10 @@ def test_the_page_has_the_verdict_the_channels_and_the_groups(several, tmp_path)
         ({"Y": Y[:1]}, r"'Y' must have at least \d cells"),
         ({"shuffles": 5}, r"'shuffles' must be at least 19 for a p of 0.05, or 0 for none, not 5"),
         ({"group_shuffles": 5}, r"'group_shuffles' must be at least 19"),
-        ({"deals": 3}, r"'deals' must be 0 for one population"),
+        ({"deals": 19}, r"'deals' must be 0 for one population"),
+        ({"n_starts": 0}, r"'n_starts' must be at least 1, not 0"),
+        ({"n_starts": 2, "method": "linear"}, r"'method' must be 'exact' where n_starts is above 1, not"),
+        ({"deals": 5, "Y": {"a": Y, "b": OTHER}}, r"'deals' must be at least 19 for a p of 0.05"),
         ({"method": "diagonal"}, r"'n_boot' must be above 0 with method='diagonal'"),
         ({"by": "odours"}, r"'by' must be "),
         ({"level": 1.0}, r"'level' must be between 0 and 1"),
@@ -718,6 +741,14 @@ def test_folds_that_can_be_read_once_serve_all_populations(several):
     options = {**OPTIONS, "shuffles": 0, "nested": False, "folds": (pair for pair in folds)}
     found = fc.study(X, {"a": Y, "b": OTHER}, **options)
     same(found["b"].cv.folds, folds)
+
+
+def test_numbers_of_numpy_are_numbers():
+    options = {**OPTIONS, "shuffles": 0, "nested": False}
+    found = fc.study(X, Y, level=np.float32(0.875), fdr=np.float32(0.25), **options)
+    same(found.channels, fc.study(X, Y, level=0.875, fdr=0.25, **options).channels)
+    with pytest.raises(TypeError, match=r"^Argument 'fdr' must be a finite number"):
+        fc.study(X, Y, fdr="small", **options)
 
 
 def test_groups_of_other_populations_are_refused():

@@ -50,6 +50,7 @@ def study(
     shuffles: int = 100,
     nested: bool = True,
     method: str = "exact",
+    n_starts: int = 1,
     score: str = SCORE,
     ridges: ArrayLike | None = None,
     relative_ridges: ArrayLike | None = None,
@@ -112,6 +113,9 @@ def study(
         Score each fold at the ridge that inner folds of its training conditions choose, too.
     method : str, default "exact"
         A method of `fit`. For "line-search" and "diagonal", intervals need `n_boot`.
+    n_starts : int, default 1
+        Starts of the exact fit of all conditions, as for `fit`. The table of channels then says in which
+        share of them each gain is on the same side of one.
     score, folds, repeats
         As for `cross_validate`.
     ridges, relative_ridges : array_like, shape (L,)
@@ -124,8 +128,8 @@ def study(
         Shuffles of the study of each group; at least 19, or 0.
     deals : int, default 0
         For p-values of differences between populations: how often to deal the cells of each pair of them anew
-        to the two. Cells must then be in the same units. Shuffled conditions would not tell: they test
-        whether either population is predicted, not whether both are predicted alike.
+        to the two; at least 19, or 0. Cells must then be in the same units. Shuffled conditions would not
+        tell: they test whether either population is predicted, not whether both are predicted alike.
     permute : {"conditions", "within", "groups"}
         What a shuffle permutes, as for `cross_validate`.
     condition_groups : sequence of D labels, optional
@@ -185,7 +189,9 @@ def study(
     X = over_trials("X", unrepeated("X", X, trials), nan_policy, rows=ALL_NEEDED)
     found = Populations.of(X, Y, trials, nan_policy, center)
     populations = found.responses
-    check(method, by, n_boot, shuffles, group_shuffles, deals, fdr, level, len(populations))
+    level, fdr = check(
+        method, by, n_boot, shuffles, group_shuffles, deals, fdr, level, n_starts, len(populations)
+    )
     check_cells(found, is_pair(groups), deals)
     found_groups = Groups.of(groups, X, populations, named)
     seed, folds = check_generator(rng), as_given(folds)
@@ -198,7 +204,9 @@ def study(
         "solver": solver, "center": center, "bounds": bounds, "tol": tol, "max_iterations": max_iterations,
         "memory_budget": memory_budget,
     }  # fmt: skip
-    run = _Run(X, found_groups, shared, folds, seed, shuffles, group_shuffles, nested, by, level, n_boot, fdr)
+    run = _Run(
+        X, found_groups, shared, folds, seed, shuffles, group_shuffles, nested, by, level, n_boot, fdr, n_starts,
+    )  # fmt: skip
     with watching(callback) as watch:
         bar = Bar(watch, run.cost(len(populations), deals))
         ceilings = {
@@ -230,8 +238,8 @@ def study(
             for a, b in itertools.combinations(parts, 2)
         ),
         stats={
-            "shape": next(iter(parts.values())).cv.stats["shape"], "by": by, "level": float(level),
-            "fdr": float(fdr), "shuffles": shuffles, "named": named,
+            "shape": next(iter(parts.values())).cv.stats["shape"], "by": by, "level": level, "fdr": fdr,
+            "shuffles": shuffles, "named": named,
             "cells": {name: int(shape[0]) for name, shape in found.shapes.items()},
             "seconds": time.perf_counter() - started,
         },
@@ -254,6 +262,7 @@ class _Run:
     level: float
     n_boot: int
     fdr: float
+    n_starts: int
 
     def cost(self, populations: int, deals: int) -> float:
         """All work, in studies without shuffles."""
@@ -304,7 +313,11 @@ class _Run:
         self, X: Any, Y: Any, folds: Any, shuffles: int, nested: bool, callback: Callable[[Progress], object]
     ) -> tuple[PermutationTest | CrossValidation, HeldOut, Orders]:
         """A test of X and Y, or without shuffles a cross-validation; draws what `permutation_test` draws."""
-        shared = self.shared | {"repeats": self.shared["repeats"] if folds is self.folds else 1}
+        whole = folds is self.folds  # a group by itself has the folds of the whole, and one start
+        shared = self.shared | {
+            "repeats": self.shared["repeats"] if whole else 1,
+            "n_starts": self.n_starts if whole else 1,
+        }
         random = copy.deepcopy(self.seed)
         if shuffles:
             return run_test(
@@ -321,17 +334,8 @@ class _Run:
         """A cross-validation on the folds of another, without a fit of all conditions."""
         shared = self.shared | {"groups": None, "permute": "conditions", "repeats": 1}
         cv, _, _ = run_study(
-            X,
-            Y,
-            S=None,
-            shuffles=0,
-            rng=0,
-            folds=like.folds,
-            nested=False,
-            refit=None,
-            callback=None,
-            **shared,
-        )
+            X, Y, S=None, shuffles=0, rng=0, folds=like.folds, nested=False, refit=None, callback=None, **shared
+        )  # fmt: skip
         return cv
 
     def uncertainty(
