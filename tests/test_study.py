@@ -504,6 +504,50 @@ def test_the_verdict_tells_what_is_found_and_what_is_not(several):
     assert repr(several).count("noise ceiling") >= 1
 
 
+def with_ceiling(study, **tops):
+    """The same study with other noise ceilings; r of halves varies by 0.05 over splits."""
+    ones = dict(study.populations)
+    for name, top in tops.items():
+        r = top**2 / (2 - top**2) + np.array([-0.05, 0.0, 0.05])
+        halves = dict.fromkeys(SCORES, r)
+        ones[name] = dataclasses.replace(ones[name], ceiling=fc.NoiseCeiling("cells", halves, 2.0, {}))
+    return dataclasses.replace(study, populations=ones)
+
+
+def test_the_verdict_says_how_near_to_the_ceiling_a_score_is(alone):
+    value, _ = alone["Y"].value()
+    assert 0.2 < value < 0.9
+    exceeds = f"The score exceeds the noise ceiling, {value - 0.1:.2f} (from halves of the cells of Y)"
+    for top, words in (
+        (value - 0.1, exceeds), (value - 0.02, "the gains reach that."), (value / 0.8, "reach 80% of that."),
+    ):  # fmt: skip
+        text = with_ceiling(alone, Y=top).verdict
+        assert words in text
+        assert ("exceeds" in text) is (words == exceeds)
+        assert ("is expected to score above" in text) is (words != exceeds)
+
+
+def test_differences_are_worded_by_size_interval_and_ceilings(several):
+    (found,) = several.differences
+
+    def words(value, lower, upper, mitral=0.8, tufted=0.8):
+        apart = dataclasses.replace(found, value=value, se=0.01, lower=lower, upper=upper)
+        study = dataclasses.replace(with_ceiling(several, mitral=mitral, tufted=tufted), differences=(apart,))
+        return study.verdict.split("\n\n")[-2]
+
+    assert words(-0.2, -0.3, -0.1).startswith(
+        "tufted is predicted better than mitral by 0.20 ± 0.01 (95% int"
+    )
+    text = words(0.2, -0.1, 0.5)
+    assert text.startswith("mitral scores 0.20 ± 0.01 more than tufted (95% interval −0.10 to 0.50, ")
+    assert text.endswith("folds): a difference is not shown.")
+    for value in (0.0, 0.004, -0.004):
+        assert "score alike: the difference is 0.00 ± 0.01" in words(value, value - 0.001, value + 0.001)
+    assert "ceilings" not in words(0.2, 0.1, 0.3)
+    text = words(-0.2, -0.3, -0.1, 0.5, 0.9)
+    assert re.search(r"noise ceilings are 0\.90? and 0\.50?", text)
+
+
 def test_numbers_of_the_verdict_are_those_of_the_tables(alone):
     table, text = alone.channels, " ".join(alone.verdict.split())
     value, error = alone["Y"].value()

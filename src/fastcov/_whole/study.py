@@ -205,7 +205,8 @@ def study(
         "memory_budget": memory_budget,
     }  # fmt: skip
     run = _Run(
-        X, found_groups, shared, folds, seed, shuffles, group_shuffles, nested, by, level, n_boot, fdr, n_starts,
+        X, found_groups, shared, folds, seed, shuffles, group_shuffles, nested, by, level, n_boot, fdr,
+        n_starts,
     )  # fmt: skip
     with watching(callback) as watch:
         bar = Bar(watch, run.cost(len(populations), deals))
@@ -334,7 +335,8 @@ class _Run:
         """A cross-validation on the folds of another, without a fit of all conditions."""
         shared = self.shared | {"groups": None, "permute": "conditions", "repeats": 1}
         cv, _, _ = run_study(
-            X, Y, S=None, shuffles=0, rng=0, folds=like.folds, nested=False, refit=None, callback=None, **shared
+            X, Y, S=None, shuffles=0, rng=0, folds=like.folds, nested=False, refit=None, callback=None,
+            **shared,
         )  # fmt: skip
         return cv
 
