@@ -589,6 +589,23 @@ def test_frames_have_a_row_for_each_channel(alone, several):
     assert found.loc["tufted"].equals(several["tufted"].channels.to_frame())
 
 
+def test_tables_of_channels_are_written_alike(alone, several, tmp_path):
+    alone.to_csv(tmp_path / "alone.csv")
+    alone.channels.to_csv(tmp_path / "own.csv")
+    assert (tmp_path / "alone.csv").read_bytes() == (tmp_path / "own.csv").read_bytes()
+    several.to_csv(tmp_path / "several.tsv")
+    lines = (tmp_path / "several.tsv").read_bytes().splitlines(keepends=True)
+    for name in ("mitral", "tufted"):
+        several[name].channels.to_csv(tmp_path / "own.tsv")
+        head, *rows = (tmp_path / "own.tsv").read_bytes().splitlines(keepends=True)
+        assert lines[0] == b"population\t" + head
+        first = 1 + N * (name == "tufted")
+        assert lines[first : first + N] == [name.encode() + b"\t" + row for row in rows]
+    assert len(lines) == 1 + 2 * N
+    with pytest.raises(ValueError, match=r"^Argument 'path' must end in \.csv or \.tsv"):
+        several.to_csv(tmp_path / "several.txt")
+
+
 def test_html_has_scores_and_channels(several):
     html = several._repr_html_()
     assert html.count("<table>") == 3
@@ -817,5 +834,8 @@ def test_a_study_outlives_intervals_that_cannot_be_computed(monkeypatch, tmp_pat
     assert repr(fc.load(tmp_path / "study.npz")) == repr(found)
     with pytest.raises(ValueError, match="no table of channels: 8 GB"):
         found.to_frame()
+    with pytest.raises(ValueError, match="no table of channels: 8 GB"):
+        found.to_csv(tmp_path / "study.csv")
+    assert not (tmp_path / "study.csv").exists()
     pytest.importorskip("matplotlib")
     fc.plot.study(found).draw_without_rendering()
