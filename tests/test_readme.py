@@ -108,6 +108,25 @@ def test_the_example_that_makes_the_table_of_held_out_conditions_runs(monkeypatc
 
 @pytest.mark.slow
 @compiled
+def test_the_example_of_a_study_prints_the_figures_of_the_page(monkeypatch, capsys):
+    monkeypatch.delenv("FASTCOV_REAL_DATA", raising=False)
+    monkeypatch.setattr("sys.argv", ["study.py", "19"])
+    runpy.run_path(str(ROOT / "examples" / "study.py"))
+    printed = capsys.readouterr().out
+    assert printed.startswith("Study: 60 channels x 20 conditions, 19 shuffles")
+    alone, every, changed = (
+        int(re.search(rf"^{words}.*: (\d+)", printed, re.MULTILINE).group(1))
+        for words in ("q of at most 0.1 at the best ridge", "the same over all ridges", "of these")
+    )
+    assert 0 <= changed <= every <= 60
+    assert 0 <= alone <= 60
+    assert (
+        len(re.findall(r"^(gains of one|one gain a group|one gain a channel): ", printed, re.MULTILINE)) == 3
+    )
+
+
+@pytest.mark.slow
+@compiled
 def test_the_example_that_explains_a_gain_says_why_and_draws_the_readmes_figure(
     monkeypatch, capsys, tmp_path
 ):

@@ -80,8 +80,23 @@ def test_intervals_ceiling_and_table_are_those_of_the_fit_and_of_the_cells(by):
     table = uncertainty.table(found.test, fdr=0.2)
     for name in ("names", "p", "q", "changed"):
         np.testing.assert_array_equal(getattr(found.channels, name), getattr(table, name))
-    ceiling = fc.noise_ceiling(Y)
+    ceiling = fc.noise_ceiling(Y, folds=4)
     assert all(found.ceiling.ceiling(name) == ceiling.ceiling(name) for name in SCORES)
+
+
+@pytest.mark.parametrize(
+    ("folds", "apart"),
+    [(3, 3), (7, 7), ("leave-one-out", D), ("leave-two-out", D // 2), (np.arange(D) % 6, 6)],
+    ids=["3", "7", "leave-one-out", "leave-two-out", "labels"],
+)
+def test_the_ceiling_is_that_of_as_many_folds(folds, apart):
+    options = {"shuffles": 0, "nested": False, "relative_ridges": [1.0], "method": "linear"}
+    found = fc.study(X, Y, folds=folds, score="r2", **options).ceiling
+    ceiling = fc.noise_ceiling(Y, folds=apart)
+    assert all(found.ceiling(name) == ceiling.ceiling(name) for name in SCORES)
+    if apart == 3:  # folds of one repeat
+        found = fc.study(X, Y, folds=folds, repeats=2, **options).ceiling
+        assert found.ceiling("r2") == ceiling.ceiling("r2") != fc.noise_ceiling(Y).ceiling("r2")
 
 
 def test_channels_are_compared_with_shuffles_at_every_ridge():
@@ -129,6 +144,24 @@ def test_predictions_pair_by_pair_are_the_mean_over_folds_that_held_a_pair_out(a
         total[out] += P[out]
         times[out] += 1
     np.testing.assert_allclose(alone["Y"].predicted, total / times, rtol=1e-10)
+
+
+def test_starts_of_the_fit_of_all_conditions_agree_or_not():
+    options = {**OPTIONS, "shuffles": 0, "nested": False, "relative_ridges": [1e-3], "by": "conditions"}
+    found = fc.study(X, Y, n_starts=3, groups=GROUPS, **options)
+    fit = fc.fit(X, responses=Y, method="exact", relative_ridge=1e-3, n_starts=3)
+    starts = found.fit.stats["gains_of_starts"]
+    np.testing.assert_allclose(starts, fit.stats["gains_of_starts"], rtol=1e-6)
+    np.testing.assert_array_equal(found.fit.gains, starts[np.argmin(found.fit.stats["losses"])])
+    same_side = (np.sign(starts - 1) == np.sign(found.fit.gains - 1)).mean(axis=0)
+    np.testing.assert_array_equal(found.channels.starts, same_side[np.array(found.channels.names)])
+    # Held-out fits, and those of groups, have one start.
+    plain = fc.study(X, Y, **options)
+    assert np.isnan(plain.channels.starts).all()
+    np.testing.assert_array_equal(
+        found.cv.scores["exact"].moments.sums, plain.cv.scores["exact"].moments.sums
+    )
+    assert "gains_of_starts" not in found.groups.cv("a").fit.stats
 
 
 def test_without_shuffles_there_is_no_p_and_the_rest_is_the_same(alone):
@@ -237,6 +270,43 @@ def test_each_group_is_studied_by_itself_on_the_same_folds(several):
         assert found.cv(name).fit.channels == tuple(np.array(CHANNELS)[rows])
 
 
+@pytest.mark.parametrize(
+    ("channels", "cells", "what"),
+    [
+        (0.0, None, "its channels"),
+        (np.where(np.arange(D) == 2, 1.0, 0.0), None, "its channels"),  # silent in the fold without this one
+        (None, 1.0, "the cells that it is compared with"),
+    ],
+    ids=["silent", "silent in a fold", "alike"],
+)
+def test_a_study_outlives_a_group_that_does_not_vary(tmp_path, channels, cells, what):
+    X2, Y2, own = X.copy(), Y.copy(), GROUPS[np.arange(M) % N]
+    if channels is not None:
+        X2[GROUPS == "b"] = channels * X2[GROUPS == "b"]
+    if cells is not None:
+        Y2[own == "b"] = cells
+    options = {**OPTIONS, "nested": False, "groups": (GROUPS, own)}
+    with pytest.warns(UserWarning, match=f"Group 'b' has no study of its own: in the .* fold {what} are"):
+        study = fc.study(X2, Y2, **options)
+    found = study.groups
+    assert study.p is not None
+    assert list(found.studies) == ["a", "c"]
+    np.testing.assert_array_equal(np.isnan(found.scores()), [False, True, False])
+    np.testing.assert_array_equal(np.isnan(found.agreement), [False, True, False])
+    assert found.above("one")[1] == 2
+    said = f"Group b has no study of its own: in the training conditions of a fold {what} are silent, or all"
+    assert said in study.verdict
+    rows = json.loads(study.to_json())["populations"]["Y"]["groups"]["groups"]
+    assert [bool(row["missing"]) for row in rows] == [False, True, False]
+    with pytest.raises(KeyError, match=f"one of a, c, not 'b': in the training conditions of a fold {what}"):
+        found.cv("b")
+    study.save(tmp_path / "study.npz")
+    assert repr(fc.load(tmp_path / "study.npz")) == repr(study)
+    pytest.importorskip("jinja2")
+    page = study.report(tmp_path / "study.html").read_text(encoding="utf-8")
+    assert said in page
+
+
 @pytest.mark.slow
 def test_groups_of_cells_are_compared_with_their_own(several):
     cells = np.array(["b", "c", "a"])[np.arange(M) % 3]
@@ -329,7 +399,7 @@ def test_a_difference_of_three_populations_is_of_each_pair():
 
 @pytest.mark.slow
 def test_dealt_cells_give_p_of_a_difference():
-    n = 6
+    n = 19
     found = fc.study(X, {"a": Y, "b": OTHER}, deals=n, **{**OPTIONS, "shuffles": 0, "nested": False})
     (difference,) = found.differences
     cells, random, null = np.concatenate([Y, OTHER]), np.random.default_rng(0), []
@@ -345,10 +415,10 @@ def test_dealt_cells_give_p_of_a_difference():
 
 def test_p_of_a_difference_is_two_sided():
     options = {**OPTIONS, "shuffles": 0, "nested": False}
-    (found,) = fc.study(X, {"a": Y[:12], "b": Y[12:]}, deals=12, **options).differences
+    (found,) = fc.study(X, {"a": Y[:12], "b": Y[12:]}, deals=19, **options).differences
     beyond = np.abs(found.null) >= abs(found.value)
     assert beyond.sum() > (found.null >= abs(found.value)).sum()  # some are as far on the other side
-    assert found.p == (1 + beyond.sum()) / 13
+    assert found.p == (1 + beyond.sum()) / 20
 
 
 def test_conditions_of_each_population_are_aligned_by_name():
@@ -408,8 +478,11 @@ def test_missing_trials_are_left_out_and_missing_cells_leave_covariances_alone()
     cells = np.array(["a", "b", "c"])[np.arange(M) % 3]
     with pytest.warns(fc.MissingValuesWarning), pytest.raises(ValueError, match="'groups' must be"):
         fc.study(X, holes, nan_policy="pairwise", groups=(GROUPS, cells), **options)
-    with pytest.warns(fc.MissingValuesWarning), pytest.raises(ValueError, match=r"^Argument 'deals' must be"):
-        fc.study(X, {"a": holes, "b": OTHER}, nan_policy="pairwise", deals=1, **options)
+    with (
+        pytest.warns(fc.MissingValuesWarning),
+        pytest.raises(ValueError, match=r"^Argument 'deals' must be without"),
+    ):
+        fc.study(X, {"a": holes, "b": OTHER}, nan_policy="pairwise", deals=19, **options)
 
 
 # --- what it says
@@ -429,6 +502,50 @@ def test_the_verdict_tells_what_is_found_and_what_is_not(several):
     assert " ".join(repr(several).split()).endswith(text.split("An interval")[1])
     assert f"{N} channels x {D} conditions, to mitral, tufted" in repr(several)
     assert repr(several).count("noise ceiling") >= 1
+
+
+def with_ceiling(study, **tops):
+    """The same study with other noise ceilings; r of halves varies by 0.05 over splits."""
+    ones = dict(study.populations)
+    for name, top in tops.items():
+        r = top**2 / (2 - top**2) + np.array([-0.05, 0.0, 0.05])
+        halves = dict.fromkeys(SCORES, r)
+        ones[name] = dataclasses.replace(ones[name], ceiling=fc.NoiseCeiling("cells", halves, 2.0, {}))
+    return dataclasses.replace(study, populations=ones)
+
+
+def test_the_verdict_says_how_near_to_the_ceiling_a_score_is(alone):
+    value, _ = alone["Y"].value()
+    assert 0.2 < value < 0.9
+    exceeds = f"The score exceeds the noise ceiling, {value - 0.1:.2f} (from halves of the cells of Y)"
+    for top, words in (
+        (value - 0.1, exceeds), (value - 0.02, "the gains reach that."), (value / 0.8, "reach 80% of that."),
+    ):  # fmt: skip
+        text = with_ceiling(alone, Y=top).verdict
+        assert words in text
+        assert ("exceeds" in text) is (words == exceeds)
+        assert ("is expected to score above" in text) is (words != exceeds)
+
+
+def test_differences_are_worded_by_size_interval_and_ceilings(several):
+    (found,) = several.differences
+
+    def words(value, lower, upper, mitral=0.8, tufted=0.8):
+        apart = dataclasses.replace(found, value=value, se=0.01, lower=lower, upper=upper)
+        study = dataclasses.replace(with_ceiling(several, mitral=mitral, tufted=tufted), differences=(apart,))
+        return study.verdict.split("\n\n")[-2]
+
+    assert words(-0.2, -0.3, -0.1).startswith(
+        "tufted is predicted better than mitral by 0.20 ± 0.01 (95% int"
+    )
+    text = words(0.2, -0.1, 0.5)
+    assert text.startswith("mitral scores 0.20 ± 0.01 more than tufted (95% interval −0.10 to 0.50, ")
+    assert text.endswith("folds): a difference is not shown.")
+    for value in (0.0, 0.004, -0.004):
+        assert "score alike: the difference is 0.00 ± 0.01" in words(value, value - 0.001, value + 0.001)
+    assert "ceilings" not in words(0.2, 0.1, 0.3)
+    text = words(-0.2, -0.3, -0.1, 0.5, 0.9)
+    assert re.search(r"noise ceilings are 0\.90? and 0\.50?", text)
 
 
 def test_numbers_of_the_verdict_are_those_of_the_tables(alone):
@@ -470,6 +587,23 @@ def test_frames_have_a_row_for_each_channel(alone, several):
     found = several.to_frame()
     assert found.index.names == ["population", "channel"]
     assert found.loc["tufted"].equals(several["tufted"].channels.to_frame())
+
+
+def test_tables_of_channels_are_written_alike(alone, several, tmp_path):
+    alone.to_csv(tmp_path / "alone.csv")
+    alone.channels.to_csv(tmp_path / "own.csv")
+    assert (tmp_path / "alone.csv").read_bytes() == (tmp_path / "own.csv").read_bytes()
+    several.to_csv(tmp_path / "several.tsv")
+    lines = (tmp_path / "several.tsv").read_bytes().splitlines(keepends=True)
+    for name in ("mitral", "tufted"):
+        several[name].channels.to_csv(tmp_path / "own.tsv")
+        head, *rows = (tmp_path / "own.tsv").read_bytes().splitlines(keepends=True)
+        assert lines[0] == b"population\t" + head
+        first = 1 + N * (name == "tufted")
+        assert lines[first : first + N] == [name.encode() + b"\t" + row for row in rows]
+    assert len(lines) == 1 + 2 * N
+    with pytest.raises(ValueError, match=r"^Argument 'path' must end in \.csv or \.tsv"):
+        several.to_csv(tmp_path / "several.txt")
 
 
 def test_html_has_scores_and_channels(several):
@@ -518,7 +652,7 @@ def test_a_file_whose_parts_do_not_fit_is_refused(several, tmp_path):
 @pytest.mark.slow
 def test_progress_is_one_bar_that_never_falls():
     told = []
-    fc.study(X, {"a": Y, "b": OTHER}, groups=GROUPS, deals=2, callback=told.append, **OPTIONS)
+    fc.study(X, {"a": Y, "b": OTHER}, groups=GROUPS, deals=19, callback=told.append, **OPTIONS)
     done = [each.done for each in told]
     assert {each.stage for each in told} == {"study"}
     assert done == sorted(done)
@@ -609,7 +743,10 @@ def test_the_page_has_the_verdict_the_channels_and_the_groups(several, tmp_path)
         ({"Y": Y[:1]}, r"'Y' must have at least \d cells"),
         ({"shuffles": 5}, r"'shuffles' must be at least 19 for a p of 0.05, or 0 for none, not 5"),
         ({"group_shuffles": 5}, r"'group_shuffles' must be at least 19"),
-        ({"deals": 3}, r"'deals' must be 0 for one population"),
+        ({"deals": 19}, r"'deals' must be 0 for one population"),
+        ({"n_starts": 0}, r"'n_starts' must be at least 1, not 0"),
+        ({"n_starts": 2, "method": "linear"}, r"'method' must be 'exact' where n_starts is above 1, not"),
+        ({"deals": 5, "Y": {"a": Y, "b": OTHER}}, r"'deals' must be at least 19 for a p of 0.05"),
         ({"method": "diagonal"}, r"'n_boot' must be above 0 with method='diagonal'"),
         ({"by": "odours"}, r"'by' must be "),
         ({"level": 1.0}, r"'level' must be between 0 and 1"),
@@ -650,6 +787,31 @@ def test_input_of_another_type_is_refused(changes, message):
         fc.study(given.pop("X"), given.pop("Y"), **given)
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [Y[:3], np.ones((M, D)), np.where(np.arange(D) == 3, np.nan, Y), np.where(np.arange(D) < 1, Y, 1.0)],
+    ids=["few", "alike", "missing", "late"],
+)
+def test_errors_name_the_population(broken):
+    with pytest.raises(ValueError, match=r"^Argument 'Y\['b'\]' must "):
+        fc.study(X, {"a": Y, "b": broken}, **{**OPTIONS, "folds": "leave-one-out"})
+
+
+def test_folds_that_can_be_read_once_serve_all_populations(several):
+    folds = several["mitral"].cv.folds
+    options = {**OPTIONS, "shuffles": 0, "nested": False, "folds": (pair for pair in folds)}
+    found = fc.study(X, {"a": Y, "b": OTHER}, **options)
+    same(found["b"].cv.folds, folds)
+
+
+def test_numbers_of_numpy_are_numbers():
+    options = {**OPTIONS, "shuffles": 0, "nested": False}
+    found = fc.study(X, Y, level=np.float32(0.875), fdr=np.float32(0.25), **options)
+    same(found.channels, fc.study(X, Y, level=0.875, fdr=0.25, **options).channels)
+    with pytest.raises(TypeError, match=r"^Argument 'fdr' must be a finite number"):
+        fc.study(X, Y, fdr="small", **options)
+
+
 def test_groups_of_other_populations_are_refused():
     with pytest.raises(ValueError, match=r"^Argument 'groups' must have labels of the cells of a, not of b"):
         fc.study(X, {"a": Y}, groups=(GROUPS, {"b": ["a"] * M}), **OPTIONS)
@@ -672,5 +834,8 @@ def test_a_study_outlives_intervals_that_cannot_be_computed(monkeypatch, tmp_pat
     assert repr(fc.load(tmp_path / "study.npz")) == repr(found)
     with pytest.raises(ValueError, match="no table of channels: 8 GB"):
         found.to_frame()
+    with pytest.raises(ValueError, match="no table of channels: 8 GB"):
+        found.to_csv(tmp_path / "study.csv")
+    assert not (tmp_path / "study.csv").exists()
     pytest.importorskip("matplotlib")
     fc.plot.study(found).draw_without_rendering()

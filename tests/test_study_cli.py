@@ -142,11 +142,42 @@ def test_the_page_is_named_for_the_files(run, tmp_path):
         (("glomeruli.csv", "mitral.csv", "--table", "meta.csv", "--groups-x", "meta.csv:animal"),
          ("--table", "must not be a file that is read")),
         (("glomeruli.csv", "no.csv"), ("no.csv",)),
+        (("glomeruli.csv", "mitral.csv", "--groups-x", "no.txt"),
+         ("Argument '--groups-x' must be a file, and 'no.txt' is missing",)),
+        (("glomeruli.csv", "mitral.csv", "--groups-x", "no.csv:animal"),
+         ("Argument '--groups-x' must be a file, and 'no.csv' is missing",)),
+        (("glomeruli.csv", "mitral.csv", "--trials", "no.txt"), ("'--trials' must be a file, and 'no.txt'",)),
+        (("glomeruli.csv", "mitral.csv", "--trials", "cells.txt"), ("--trials", str(D), str(M))),
+        (("glomeruli.csv", "mitral.csv", "--trials", "meta.csv", "--table", "meta.csv"),
+         ("--table", "must not be a file that is read")),
+        (("glomeruli.csv", "mitral.csv", "--n-starts", 2, "--method", "linear"), ("must be 'exact'",)),
         (("glomeruli.csv", "mitral.csv", "--permute-within", "a", "--permute-groups", "b"), ("not both",)),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(run, arguments, words):
     refused(run(*arguments), *words)
+
+
+def test_trials_starts_and_missing_values_are_passed_on(run, tmp_path):
+    X, Y, _ = (table.to_numpy() for table in tables())
+    stack = np.stack([Y, Y + 1.0])
+    stack[0, 3, 2] = np.nan
+    np.save("x.npy", X)
+    np.save("y.npy", stack)
+    options = (*FAST, "--nan-policy", "omit-trials", "--n-starts", 2, "--groups-x", "animals.txt")
+    result = run("x.npy", "y.npy", *options)
+    assert result.exit_code == 0, result.output
+    animals = ["left", "right"] * (N // 2)
+    found = fc.study(X, stack, nan_policy="omit-trials", n_starts=2, groups=animals, **OPTIONS)
+    assert result.stdout == f"{found}\n"
+    odours = [f"odour {d // 2}" for d in range(D)]
+    (tmp_path / "odours.txt").write_text("\n".join(odours), encoding="utf-8")
+    np.save("y.npy", Y)
+    result = run("x.npy", "y.npy", *FAST, "--trials", "odours.txt")
+    assert result.exit_code == 0, result.output
+    found = fc.study(X, Y, trials=odours, **OPTIONS)
+    assert all(set(test) == {d ^ 1 for d in test} for _, test in found.cv.folds)
+    assert result.stdout == f"{found}\n"
 
 
 def test_conditions_of_other_files_are_refused_with_the_names(run):

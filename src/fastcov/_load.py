@@ -238,7 +238,7 @@ def _check_groups(found: GroupStudies) -> None:
     if found.gains.shuffled is not None:
         wanted["gains.shuffled"] = found.gains.shuffled.sums.shape[1:-1], (F,)
     _agree(wanted)
-    if set(found.studies) != set(found.names):
+    if {*found.studies, *found.missing} != set(found.names) or set(found.studies) & set(found.missing):
         raise ValueError(f"'studies' are of {sorted(found.studies)}, and groups are {sorted(found.names)}")
     if not np.all((found.places >= 0) & (found.places < A)):
         raise ValueError(f"'places' are of other groups than {A}")

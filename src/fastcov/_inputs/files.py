@@ -95,7 +95,14 @@ def located(spec: str | os.PathLike[str], name: str) -> tuple[pathlib.Path, str 
         )
     path, key = pathlib.Path(match[1]), match[2]
     suffix = path.suffix.lower()
-    wanted = "folder" if suffix == ".zarr" else "file"
+    check_there(path, name, "folder" if suffix == ".zarr" else "file")
+    if key is not None and suffix in (".npy", ".csv", ".tsv"):
+        _reject_key(f"a {suffix} file", text, key, name)
+    return path, key
+
+
+def check_there(path: pathlib.Path, name: str, wanted: str = "file") -> None:
+    """Raise unless there is such a file, or a folder if that is wanted."""
     kind, found = (IsADirectoryError, "folder") if path.is_dir() else (NotADirectoryError, "file")
     if not path.exists():
         raise FileNotFoundError(
@@ -103,9 +110,6 @@ def located(spec: str | os.PathLike[str], name: str) -> tuple[pathlib.Path, str 
         )
     if found != wanted:
         raise kind(f"Argument '{name}' must be a {wanted}, and {str(path)!r} is a {found}: check the path.")
-    if key is not None and suffix in (".npy", ".csv", ".tsv"):
-        _reject_key(f"a {suffix} file", text, key, name)
-    return path, key
 
 
 def _reject_key(what: str, text: str, key: str, name: str) -> NoReturn:

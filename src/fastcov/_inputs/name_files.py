@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import SPEC, choose, located, npz_array, npz_headers, read_npy, reading
+from .files import SPEC, check_there, choose, located, npz_array, npz_headers, read_npy, reading
 from .optional import optional
 from .text_tables import intact
 
@@ -44,6 +44,7 @@ def read_names(spec: str, n: int, *, name: str, what: str) -> list[Any]:
 
 def read_lines(path: str, name: str) -> list[str]:
     """The lines of a text file, without empty ones."""
+    check_there(pathlib.Path(path), name)
     try:
         text = pathlib.Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:

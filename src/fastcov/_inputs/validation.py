@@ -187,6 +187,14 @@ def check_nonnegative(name: str, value: Any) -> float:
     raise (ValueError if real else TypeError)(f"Argument '{name}' must be a finite number >= 0, not {text}.")
 
 
+def check_between(name: str, value: Any, usual: float) -> float:
+    """A number between 0 and 1, and neither of them."""
+    number = check_nonnegative(name, value)
+    if not 0.0 < number < 1.0:
+        raise ValueError(f"Argument '{name}' must be between 0 and 1, not {value!r}: {usual} is usual.")
+    return number
+
+
 def check_whole(name: str, value: Any, least: int, most: float = math.inf) -> int:
     """A whole number from `least` to `most`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):

@@ -52,7 +52,8 @@ class GroupStudies:
     ----------
     gains : GroupGains
     studies : dict of str to CrossValidation or PermutationTest
-        By group: the study of the channels of this group alone, on the same folds.
+        By group: the study of the channels of this group alone, on the same folds. Without those in
+        `missing`.
     places : ndarray of int, shape (N,)
         The group of each channel, as an index into `names`.
     own : bool
@@ -60,6 +61,8 @@ class GroupStudies:
     agreement : ndarray, shape (A,)
         Correlation of the gains that a group has by itself with those that its channels have in the fit of
         all; NaN where they do not vary.
+    missing : dict of str to str
+        Why groups have no study of their own, for those that have none; scores are then NaN.
     """
 
     gains: GroupGains
@@ -67,6 +70,7 @@ class GroupStudies:
     places: NDArray[np.intp]
     own: bool
     agreement: Array
+    missing: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -78,7 +82,10 @@ class GroupStudies:
         return np.bincount(self.places, minlength=len(self.names))
 
     def cv(self, name: str) -> CrossValidation:
-        """The cross-validation of a group."""
+        """The cross-validation of a group; KeyError if there is none."""
+        if name not in self.studies:
+            reason = f"{name!r}: {self.missing[name]}" if name in self.missing else f"{name!r}."
+            raise KeyError(f"Argument 'name' must be one of {', '.join(self.studies)}, not {reason}")
         found = self.studies[name]
         return found.cv if isinstance(found, PermutationTest) else found
 
@@ -86,6 +93,9 @@ class GroupStudies:
         """The score of each group at its best ridge (A,); with `over`, less that of a baseline."""
         values = []
         for name in self.names:
+            if name in self.missing:
+                values.append(math.nan)
+                continue
             cv = self.cv(name)
             best = evidence.largest(cv.scores[cv.methods[0]].pooled(cv.score))
             values.append(float(best) - (0.0 if over is None else cv.baseline(over)[0]))

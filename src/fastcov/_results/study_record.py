@@ -81,7 +81,8 @@ def _groups(one: Any) -> dict[str, Any]:
         "own_cells": found.own,
         "groups": [
             {"name": name, "channels": int(found.sizes[k]), "gain": found.gains.gains[k], "score": scores[k],
-             "over_gains_of_one": over[k], "agreement": found.agreement[k]}
+             "over_gains_of_one": over[k], "agreement": found.agreement[k],
+             "missing": found.missing.get(name, "")}
             for k, name in enumerate(found.names)
         ],
     }  # fmt: skip

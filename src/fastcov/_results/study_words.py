@@ -146,10 +146,14 @@ def _ceiling(one: Any, value: float) -> str:
     said = f"As Y is noisy, no prediction is expected to score above {number(top)} (from halves of its {by})"
     if value <= 0:
         return f"{said}."
+    if value < top:
+        return f"{said}; the gains reach {value / top:.0%} of that."
+    if value <= one.ceiling.band(one.cv.score)[1]:
+        return f"{said}; the gains reach that."
     return (
-        f"{said}; the gains reach {value / top:.0%} of that."
-        if value < top
-        else f"{said}; the gains reach that."
+        f"The score exceeds the noise ceiling, {number(top)} (from halves of the {by} of Y), above which no "
+        "prediction was expected to score. That can be where Y has few cells, of which a half says little of "
+        "the whole, where X and Y share noise, or by chance."
     )
 
 
@@ -223,9 +227,11 @@ def groups(one: Any) -> list[str]:
             f"{spread} over groups, from {number(known.min())} to {number(known.max())}."
         )
     k, n, p_sign = found.above("one")
-    said.append(
-        f"They predict better than gains of one in {k} of {n} groups (sign test, p = {p_text(p_sign)})."
-    )
+    if n:
+        said.append(
+            f"They predict better than gains of one in {k} of {n} groups (sign test, p = {p_text(p_sign)})."
+        )
+    said += undefined(found)
     agreed = found.agreement[np.isfinite(found.agreement)]
     if len(agreed):
         said.append(
@@ -233,6 +239,11 @@ def groups(one: Any) -> list[str]:
             "in the mean."
         )
     return said
+
+
+def undefined(found: Any) -> list[str]:
+    """Which groups have no study of their own, and why."""
+    return [f"Group {name} has no study of its own: {reason}" for name, reason in found.missing.items()]
 
 
 def differences(study: Any) -> list[str]:
@@ -246,14 +257,29 @@ def differences(study: Any) -> list[str]:
         if value < 0:
             first, second = second, first
         low, high = sorted((one.lower, one.upper) if value >= 0 else (-one.upper, -one.lower))
-        clear = low > 0
-        said.append(
-            f"{first} is predicted better than {second} by {number(abs(value))} ± {number(one.se)} "
-            f"({one.level:.0%} interval {number(low)} to {number(high)}, over the same folds"
-            + (f"; p = {p_text(one.p)} with cells dealt anew" if one.p is not None else "")
-            + f"){'' if clear else ': a difference is not shown'}."
-        )
+        size = f"{number(abs(value))} ± {number(one.se)}"
+        more = f"{one.level:.0%} interval {number(low)} to {number(high)}, over the same folds"
+        if one.p is not None:
+            more += f"; p = {p_text(one.p)} with cells dealt anew"
+        if number(abs(value)) == number(0):
+            said.append(f"{first} and {second} score alike: the difference is {size} ({more}).")
+        elif low > 0:
+            said.append(f"{first} is predicted better than {second} by {size} ({more}).")
+        else:
+            said.append(f"{first} scores {size} more than {second} ({more}): a difference is not shown.")
+        said += unequal(study, first, second)
     return said
+
+
+def unequal(study: Any, first: str, second: str) -> list[str]:
+    """A caution where the noise of two populations allows them different scores."""
+    tops = [study.populations[name].ceiling.ceiling(study.score) for name in (first, second)]
+    if len(set(map(number, tops))) == 1:
+        return []
+    return [
+        f"Their noise ceilings are {number(tops[0])} and {number(tops[1])}: noise of Y alone can make a "
+        "difference between scores."
+    ]
 
 
 def cautions(study: Any) -> list[str]:

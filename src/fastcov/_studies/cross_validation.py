@@ -180,11 +180,12 @@ def run_study(
     rng: Any, score: str, shuffles: int, groups: Any, permute: str, nested: bool, nuisance: Any, pairs: Any,
     refit: str | None, solver: str, center: bool, bounds: Any, tol: float | None, max_iterations: int,
     memory_budget: float | None, callback: Callable[[Progress], object] | None,
-    trials: Any = None, nan_policy: str = "raise", level: float = 1.0,
+    trials: Any = None, nan_policy: str = "raise", level: float = 1.0, n_starts: int = 1,
 ) -> tuple[CrossValidation, HeldOut, list[NDArray[np.intp]]]:  # fmt: skip
     """`cross_validate`, which also returns its `HeldOut` and the orders of conditions.
 
-    Raises ValueError if there are too few possible orders for a p-value of `level`.
+    Raises ValueError if there are too few possible orders for a p-value of `level`. The fit of all
+    conditions has `n_starts`.
     """
     started = time.perf_counter()
     if not isinstance(method, (str, Sequence)):
@@ -269,7 +270,8 @@ def run_study(
                         stacklevel=outside(),
                     )
                     continue
-                result.fits[each] = _refit(start, wanted, result, each, refit, settings[each].watched(watch))
+                chosen = dataclasses.replace(settings[each], n_starts=n_starts).watched(watch)
+                result.fits[each] = _refit(start, wanted, result, each, refit, chosen)
                 warn_overshoot(result.fits[each])
     result.stats["seconds"] = time.perf_counter() - started
     return result, study, orders

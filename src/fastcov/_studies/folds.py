@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._inputs.validation import check_whole
+from .._results.cross_validation import CrossValidation
 from .._results.score import Indices, Split
 from .trial_columns import Members, check_whole_conditions, expanded, within
 
@@ -27,6 +28,13 @@ def as_given(folds: Any) -> Any:
     if isinstance(folds, (str, bytes)) or callable(getattr(folds, "split", None)):
         return folds
     return list(folds) if isinstance(folds, Iterable) else folds
+
+
+def apart(cv: CrossValidation) -> int:
+    """The number of folds of a repeat; where these overlap, of folds as large that do not."""
+    n, D = len(cv.folds) // cv.repeats, int(cv.stats["shape"][1])
+    held_out = sum(len(test) for _, test in cv.folds[:n])
+    return n if held_out == D else max(2, round(n * D / held_out))
 
 
 def make_folds(

@@ -30,6 +30,17 @@ Order = NDArray[np.intp]
 KEPT_BYTES = 1 << 28
 
 
+class ConstantError(ValueError):
+    """The covariance of X or Y is zero in the training conditions of a fold."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"Argument '{name}' must vary over its channels in the training conditions of each fold, not "
+            "have a covariance of zero there: pass other folds."
+        )
+        self.name = name
+
+
 @dataclasses.dataclass(frozen=True)
 class Prediction:
     """Scores of one fit on pairs it did not see."""
@@ -95,10 +106,7 @@ class HeldOut:
         for name, problem, C in (("X", self.given, of_one), ("Y", self.output, target)):
             traces.append(float(np.trace(C[np.ix_(train, train)])))
             if not traces[-1] > rounding_floor(problem, len(train)):
-                raise ValueError(
-                    f"Argument '{name}' must vary over its channels in the training conditions of each fold, "
-                    "not have a covariance of zero there: pass other folds."
-                )
+                raise ConstantError(name)
         return traces[0] / traces[1]
 
     def fold(self, split: Split, order: Order) -> Fold:

@@ -145,6 +145,7 @@ def run_test(
     solver: str, center: bool, bounds: Any, tol: float | None, max_iterations: int,
     trials: Any, nan_policy: str, memory_budget: float | None,
     callback: Callable[[Progress], object] | None, nested: bool = False, every_ridge: bool = False,
+    n_starts: int = 1,
 ) -> tuple[PermutationTest, HeldOut, list[NDArray[np.intp]]]:  # fmt: skip
     """`permutation_test`, which also returns what it held out and the orders of conditions.
 
@@ -171,7 +172,7 @@ def run_test(
         repeats=repeats, rng=random, score=score, shuffles=K, groups=groups, permute=permute, trials=trials,
         nested=nested, nuisance=nuisance, pairs=pairs, refit="best", solver=solver, center=center,
         bounds=bounds, tol=tol, max_iterations=max_iterations, nan_policy=nan_policy,
-        memory_budget=memory_budget, callback=callback, level=evidence.LEVEL,
+        memory_budget=memory_budget, callback=callback, level=evidence.LEVEL, n_starts=n_starts,
     )  # fmt: skip
     observed, null = evidence.maxima(cv, method, score)
     names = tuple(cv.baselines)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .._inputs.labels import Labels
-from .._inputs.validation import check_choice, check_whole
+from .._inputs.validation import check_between, check_choice, check_whole
 from .._model.target import aligned, record_of
 from .._rows.responses import check_responses, over_trials
 from .._studies.trial_columns import unrepeated
 
 # The name of a population that is given without one.
 ONLY = "Y"
+# How errors about a population begin where it is the only one.
+ARGUMENT = "Argument 'Y'"
 # Methods whose gains have an infinitesimal jackknife; others need bootstraps.
 SMOOTH = ("exact", "linear")
 
@@ -24,6 +27,7 @@ class Populations:
 
     responses: dict[str, Any]
     given: dict[str, Any]
+    alone: bool  # one population, without a name
 
     @classmethod
     def of(cls, X: Any, Y: Any, trials: Any, nan_policy: str, center: bool) -> Populations:
@@ -45,7 +49,18 @@ class Populations:
             raw[name] = unrepeated(argument, each, trials)
             mean = over_trials(argument, raw[name], nan_policy, center=center)
             found[name] = aligned(argument, _wide(argument, mean, D, labels), labels)
-        return cls(found, raw)
+        return cls(found, raw, not isinstance(Y, Mapping))
+
+    @contextlib.contextmanager
+    def named(self, name: str) -> Iterator[None]:
+        """Errors of functions that know one population, 'Y', say which of several it is."""
+        try:
+            yield
+        except (TypeError, ValueError) as error:
+            text = str(error)
+            if not self.alone and text.startswith(ARGUMENT):
+                error.args = (f"Argument 'Y[{name!r}]'{text.removeprefix(ARGUMENT)}",)
+            raise
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -80,9 +95,10 @@ def check(
     deals: Any,
     fdr: Any,
     level: Any,
+    n_starts: Any,
     n: int,
-) -> None:
-    """Refuse at once what would be refused after an hour of shuffles."""
+) -> tuple[float, float]:
+    """Refuse at once what would be refused after an hour of shuffles; gives `level` and `fdr`."""
     check_choice("by", by, ("cells", "conditions", "both"))
     if not isinstance(method, str):
         raise TypeError(f"Argument 'method' must be one method, not {method!r}: study one after another.")
@@ -92,18 +108,21 @@ def check(
             f"Argument 'n_boot' must be above 0 with method={method!r}, not 0: only gains of "
             f"{' and '.join(map(repr, SMOOTH))} fits have intervals without bootstraps."
         )
-    for name, value in (("shuffles", shuffles), ("group_shuffles", group_shuffles)):
+    if check_whole("n_starts", n_starts, 1) > 1 and method != "exact":
+        raise ValueError(
+            f"Argument 'method' must be 'exact' where n_starts is above 1, not {method!r}: other fits do not "
+            "depend on where they start."
+        )
+    for name, value in (("shuffles", shuffles), ("group_shuffles", group_shuffles), ("deals", deals)):
         if 0 < check_whole(name, value, 0) < 19:
             raise ValueError(
                 f"Argument '{name}' must be at least 19 for a p of 0.05, or 0 for none, not {value}."
             )
-    if check_whole("deals", deals, 0) and n < 2:
+    if deals and n < 2:
         raise ValueError(
             f"Argument 'deals' must be 0 for one population, not {deals}: there is none to compare it with."
         )
-    for name, value, usual in (("fdr", fdr, 0.1), ("level", level, 0.95)):
-        if not (isinstance(value, (int, float)) and 0.0 < value < 1.0):
-            raise ValueError(f"Argument '{name}' must be between 0 and 1, not {value!r}: {usual} is usual.")
+    return check_between("level", level, 0.95), check_between("fdr", fdr, 0.1)
 
 
 def check_cells(populations: Populations, cells: Any, deals: int) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .._inputs.labels import Labelled, Labels, by_channel
 from .._rows.responses import check_responses
 from .._rows.rows import rows_of
+from .._studies.held_out import ConstantError
 
 # A covariance is one of channels about their mean: of one channel there is none.
 LEAST = 2
@@ -74,6 +75,14 @@ class Groups:
         if population not in self.cells:
             return Y
         return some_rows("Y", Y, np.flatnonzero(self.cells[population] == name))
+
+
+def why(error: Exception) -> str:
+    """Why a group could not be studied by itself: its channels or cells, rather than X or Y, are to blame."""
+    if not isinstance(error, ConstantError):
+        return str(error)
+    what = {"X": "its channels", "Y": "the cells that it is compared with"}[error.name]
+    return f"in the training conditions of a fold {what} are silent, or all alike."
 
 
 def some_rows(name: str, X: Any, places: NDArray[np.intp]) -> Labelled:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import itertools
 import time
 import warnings
@@ -26,6 +27,7 @@ from .._results.study import PopulationStudy, Study
 from .._results.uncertainty import Uncertainty
 from .._rows.responses import over_trials
 from .._studies.cross_validation import run_study
+from .._studies.folds import apart, as_given
 from .._studies.group_gains import group_gains
 from .._studies.held_out import HeldOut
 from .._studies.noise_ceiling import noise_ceiling
@@ -33,7 +35,7 @@ from .._studies.permutation_test import RIDGES, run_test
 from .._studies.trial_columns import unrepeated
 from .checks import Populations, check, check_cells
 from .differences import dealt, difference
-from .groups import Groups, is_pair, some_rows
+from .groups import Groups, is_pair, some_rows, why
 from .predicted import held_out_covariances
 from .progress import Bar
 
@@ -48,6 +50,7 @@ def study(
     shuffles: int = 100,
     nested: bool = True,
     method: str = "exact",
+    n_starts: int = 1,
     score: str = SCORE,
     ridges: ArrayLike | None = None,
     relative_ridges: ArrayLike | None = None,
@@ -110,6 +113,9 @@ def study(
         Score each fold at the ridge that inner folds of its training conditions choose, too.
     method : str, default "exact"
         A method of `fit`. For "line-search" and "diagonal", intervals need `n_boot`.
+    n_starts : int, default 1
+        Starts of the exact fit of all conditions, as for `fit`. The table of channels then says in which
+        share of them each gain is on the same side of one.
     score, folds, repeats
         As for `cross_validate`.
     ridges, relative_ridges : array_like, shape (L,)
@@ -122,8 +128,8 @@ def study(
         Shuffles of the study of each group; at least 19, or 0.
     deals : int, default 0
         For p-values of differences between populations: how often to deal the cells of each pair of them anew
-        to the two. Cells must then be in the same units. Shuffled conditions would not tell: they test
-        whether either population is predicted, not whether both are predicted alike.
+        to the two; at least 19, or 0. Cells must then be in the same units. Shuffled conditions would not
+        tell: they test whether either population is predicted, not whether both are predicted alike.
     permute : {"conditions", "within", "groups"}
         What a shuffle permutes, as for `cross_validate`.
     condition_groups : sequence of D labels, optional
@@ -154,7 +160,8 @@ def study(
     Warns
     -----
     UserWarning
-        If intervals cannot be computed: the table of channels is then left out.
+        If intervals cannot be computed: the table of channels is then left out. If a group cannot be studied
+        by itself, because its channels or its cells do not vary in the training conditions of a fold.
     ConvergenceWarning, LabelWarning
         As for the functions above.
 
@@ -182,10 +189,12 @@ def study(
     X = over_trials("X", unrepeated("X", X, trials), nan_policy, rows=ALL_NEEDED)
     found = Populations.of(X, Y, trials, nan_policy, center)
     populations = found.responses
-    check(method, by, n_boot, shuffles, group_shuffles, deals, fdr, level, len(populations))
+    level, fdr = check(
+        method, by, n_boot, shuffles, group_shuffles, deals, fdr, level, n_starts, len(populations)
+    )
     check_cells(found, is_pair(groups), deals)
     found_groups = Groups.of(groups, X, populations, named)
-    seed = check_generator(rng)
+    seed, folds = check_generator(rng), as_given(folds)
     if ridges is None and relative_ridges is None:
         relative_ridges = RIDGES
     shared: dict[str, Any] = {
@@ -195,16 +204,25 @@ def study(
         "solver": solver, "center": center, "bounds": bounds, "tol": tol, "max_iterations": max_iterations,
         "memory_budget": memory_budget,
     }  # fmt: skip
-    run = _Run(X, found_groups, shared, folds, seed, shuffles, group_shuffles, nested, by, level, n_boot, fdr)
+    run = _Run(
+        X, found_groups, shared, folds, seed, shuffles, group_shuffles, nested, by, level, n_boot, fdr,
+        n_starts,
+    )  # fmt: skip
     with watching(callback) as watch:
         bar = Bar(watch, run.cost(len(populations), deals))
         ceilings = {
-            name: noise_ceiling(
-                each, by="cells", center=center, nan_policy=nan_policy, rng=copy.deepcopy(seed)
-            )
+            name: functools.partial(noise_ceiling, each, by="cells", center=center, nan_policy=nan_policy)
             for name, each in found.given.items()
         }
-        parts = {name: run.population(name, each, ceilings[name], bar) for name, each in populations.items()}
+        for name, ceiling in ceilings.items():
+            # One split refuses what all would. They need the number of folds, and are made when it is known.
+            with found.named(name), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ceiling(n_splits=1)
+        parts = {}
+        for name, each in populations.items():
+            with found.named(name):
+                parts[name] = run.population(name, each, ceilings[name], bar)
         nulls: dict[tuple[str, str], Any] = {}
         if deals:
             told = bar.step(run.cost_of_deals(len(populations), deals))
@@ -221,8 +239,8 @@ def study(
             for a, b in itertools.combinations(parts, 2)
         ),
         stats={
-            "shape": next(iter(parts.values())).cv.stats["shape"], "by": by, "level": float(level),
-            "fdr": float(fdr), "shuffles": shuffles, "named": named,
+            "shape": next(iter(parts.values())).cv.stats["shape"], "by": by, "level": level, "fdr": fdr,
+            "shuffles": shuffles, "named": named,
             "cells": {name: int(shape[0]) for name, shape in found.shapes.items()},
             "seconds": time.perf_counter() - started,
         },
@@ -245,6 +263,7 @@ class _Run:
     level: float
     n_boot: int
     fdr: float
+    n_starts: int
 
     def cost(self, populations: int, deals: int) -> float:
         """All work, in studies without shuffles."""
@@ -266,12 +285,16 @@ class _Run:
     def cost_of_deals(self, populations: int, deals: int) -> float:
         return populations * (populations - 1.0) * deals
 
-    def population(self, name: str, Y: Any, ceiling: NoiseCeiling, bar: Bar) -> PopulationStudy:
+    def population(
+        self, name: str, Y: Any, ceiling: Callable[..., NoiseCeiling], bar: Bar
+    ) -> PopulationStudy:
         """Study one population."""
         evidence, held_out, orders = self.evidence(
             self.X, Y, self.folds, self.shuffles, self.nested, bar.step(self._own)
         )
-        found = PopulationStudy(name, evidence, ceiling, None, None)
+        cv = evidence.cv if isinstance(evidence, PermutationTest) else evidence
+        top = ceiling(folds=apart(cv), rng=copy.deepcopy(self.seed))
+        found = PopulationStudy(name, evidence, top, None, None)
         told = bar.step(self._errors)
         uncertainty, missing = self.uncertainty(found, Y, told)
         channels = None if uncertainty is None else uncertainty.table(evidence, fdr=self.fdr)
@@ -291,7 +314,11 @@ class _Run:
         self, X: Any, Y: Any, folds: Any, shuffles: int, nested: bool, callback: Callable[[Progress], object]
     ) -> tuple[PermutationTest | CrossValidation, HeldOut, Orders]:
         """A test of X and Y, or without shuffles a cross-validation; draws what `permutation_test` draws."""
-        shared = self.shared | {"repeats": self.shared["repeats"] if folds is self.folds else 1}
+        whole = folds is self.folds  # a group by itself has the folds of the whole, and one start
+        shared = self.shared | {
+            "repeats": self.shared["repeats"] if whole else 1,
+            "n_starts": self.n_starts if whole else 1,
+        }
         random = copy.deepcopy(self.seed)
         if shuffles:
             return run_test(
@@ -308,17 +335,9 @@ class _Run:
         """A cross-validation on the folds of another, without a fit of all conditions."""
         shared = self.shared | {"groups": None, "permute": "conditions", "repeats": 1}
         cv, _, _ = run_study(
-            X,
-            Y,
-            S=None,
-            shuffles=0,
-            rng=0,
-            folds=like.folds,
-            nested=False,
-            refit=None,
-            callback=None,
+            X, Y, S=None, shuffles=0, rng=0, folds=like.folds, nested=False, refit=None, callback=None,
             **shared,
-        )
+        )  # fmt: skip
         return cv
 
     def uncertainty(
@@ -352,16 +371,26 @@ class _Run:
             bar.step(self._baseline),
         )  # fmt: skip
         studies: dict[str, CrossValidation | PermutationTest] = {}
+        missing: dict[str, str] = {}
         agreement = np.full(len(self.groups.names), np.nan)
         each = (1.0 + self.group_shuffles) / len(self.groups.names)
         for k, group in enumerate(self.groups.names):
-            channels = self.groups.channels(group)
-            studies[group], _, _ = self.evidence(
-                some_rows("X", self.X, channels), self.groups.target(group, name, Y), list(cv.folds),
-                self.group_shuffles, False, bar.step(each),
-            )  # fmt: skip
-            alone = studies[group]
+            channels, told = self.groups.channels(group), bar.step(each)
+            try:
+                alone, _, _ = self.evidence(
+                    some_rows("X", self.X, channels), self.groups.target(group, name, Y), list(cv.folds),
+                    self.group_shuffles, False, told,
+                )  # fmt: skip
+            except (ValueError, MemoryError) as error:
+                # All shuffles are made, and other groups may be defined.
+                missing[group] = why(error)
+                warnings.warn(
+                    f"Group {group!r} has no study of its own: {missing[group]}", UserWarning,
+                    stacklevel=outside(),
+                )  # fmt: skip
+                continue
+            studies[group] = alone
             fit = (alone.cv if isinstance(alone, PermutationTest) else alone).fits.get(found.method)
             if fit is not None and found.fit is not None:
                 agreement[k] = correlation(fit.gains, found.fit.gains[channels])
-        return GroupStudies(gains, studies, self.groups.places, bool(self.groups.cells), agreement)
+        return GroupStudies(gains, studies, self.groups.places, bool(self.groups.cells), agreement, missing)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ._files import InputNames, save_figure
+from ._files import InputNames, read_labels, save_figure
 from ._options import (
     METHODS,
     Ridges,
@@ -53,6 +53,8 @@ TABLES = (".csv", ".tsv")
 @click.option("--nested/--no-nested", default=True, show_default=True,
               help="Whether inner folds choose the ridge of each fold, too.")  # fmt: skip
 @click.option("--method", type=click.Choice(METHODS), default="exact", show_default=True)
+@click.option("--n-starts", type=click.IntRange(1), default=1, show_default=True,
+              help="Starts of the exact fit of all conditions; the table says if they agree.")  # fmt: skip
 @score_option
 @click.option("--ridges", type=Ridges(), help="Ridges, in units of X to the fourth.")
 @click.option("--relative-ridges", type=Ridges(), help="Ridges over the largest eigenvalue of the Gram "
@@ -73,6 +75,11 @@ TABLES = (".csv", ".tsv")
 @click.option("--deals", type=click.IntRange(0), default=0, show_default=True,
               help="How often to deal cells of two populations anew, for p of their difference.")  # fmt: skip
 @permute_options
+@click.option("--trials", metavar="FILE", help="If columns are single trials, the condition of each, one per "
+              "line: trials of a condition are held out and shuffled together.")  # fmt: skip
+@click.option("--nan-policy", type=click.Choice(["raise", "omit-trials", "pairwise"]), default="raise",
+              show_default=True, help="What to do with missing values: refuse them, take the mean over the "
+              "trials that are there, or for each pair of conditions the cells with both.")  # fmt: skip
 @problem_options
 @bound_options
 @center_option
@@ -97,6 +104,7 @@ def study_command(
     folds: int | str | None,
     permute_within: str | None,
     permute_groups: str | None,
+    trials: str | None,
     nuisance: tuple[str, ...],
     pairs: str | None,
     lower: float | None,
@@ -133,7 +141,8 @@ def study_command(
     from .._inputs.optional import optional
     from .._whole.study import study
 
-    files = (x, *ys, *map(_file, (groups_x, *groups_y)), channels, conditions, permute_within, permute_groups)
+    files = (x, *ys, *map(_file, (groups_x, *groups_y)), channels, conditions, permute_within, permute_groups,
+             trials)  # fmt: skip
     read = [file for file in (*files, pairs_file(pairs)) if file is not None]
     results = None if output is None else check_output(output, SUFFIXES, name="--output", read=read)
     if results is not None and results.suffix.lower() != ".npz":
@@ -151,13 +160,15 @@ def study_command(
         X, populations if several else populations[names[0]], ridges=ridges, relative_ridges=relative_ridges,
         folds=folds or 5, bounds=bounds, rng=seed,
         groups=_groups(groups_x, groups_y, X, populations, several),
-        **_permuted(permute_within, permute_groups, X.shape[1]), **problem_of(nuisance, pairs), **asked,
+        trials=None if trials is None else read_labels(trials, X.shape[-1], "--trials"),
+        **_permuted(permute_within, permute_groups, X.shape[-1]), **problem_of(nuisance, pairs), **asked,
     )  # fmt: skip
     if results is not None:
         found.save(results)
         click.echo(f"Saved the study to {results}", err=True)
     if rows is not None:
-        _write_table(found, rows)
+        found.to_csv(rows)
+        click.echo(f"Saved the table of channels to {rows}", err=True)
     if picture is not None:
         from .. import plot
 
@@ -217,11 +228,11 @@ def _groups(x: str | None, ys: Sequence[str], X: Any, populations: dict[str, Any
     """Return groups as `study` takes them."""
     if x is None:
         return None
-    mine = read_groups(x, X.shape[0], "--groups-x", "channels of X")
+    mine = read_groups(x, X.shape[-2], "--groups-x", "channels of X")
     if not ys:
         return mine
     theirs = {
-        name: read_groups(y, Y.shape[0], "--groups-y", f"cells of {name}")
+        name: read_groups(y, Y.shape[-2], "--groups-y", f"cells of {name}")
         for y, (name, Y) in zip(ys, populations.items(), strict=True)
     }
     return mine, theirs if several else next(iter(theirs.values()))
@@ -247,6 +258,9 @@ def read_groups(spec: str, n: int, option: str, what: str) -> list[Any]:
     if found is None:
         return read_names(spec, n, name=option, what=what)
     path, column = found
+    from .._inputs.files import check_there
+
+    check_there(pathlib.Path(path), option)
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file, delimiter="\t" if path.lower().endswith(".tsv") else ","))
     head = list(rows[0]) if rows else []
@@ -261,28 +275,3 @@ def read_groups(spec: str, n: int, option: str, what: str) -> list[Any]:
             f"{len(rows)}."
         )
     return [row[column] for row in rows]
-
-
-def _write_table(found: Any, path: pathlib.Path) -> None:
-    """Write the table of channels; tables of several populations have the name of these in a column."""
-    tables = {name: one.channels for name, one in found.populations.items() if one.channels is not None}
-    if not tables:
-        raise ValueError(f"--table has nothing to write: {next(iter(found.populations.values())).missing}")
-    if not found.stats["named"]:
-        next(iter(tables.values())).to_csv(path)
-    else:
-        from .._inputs.files import writing
-        from .._results.channel_table import COLUMNS
-
-        with writing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(
-                file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", lineterminator="\n"
-            )
-            writer.writerow(("population", "channel", *COLUMNS, "changed"))
-            for name, table in tables.items():
-                columns = [getattr(table, column) for column in COLUMNS]
-                for i, channel in enumerate(table.names):
-                    values = [float(column[i]) for column in columns]
-                    texts = ["" if value != value else repr(value) for value in values]
-                    writer.writerow((name, channel, *texts, "yes" if table.changed[i] else "no"))
-    click.echo(f"Saved the table of channels to {path}", err=True)
