@@ -239,8 +239,7 @@ def study(simulation: Simulation) -> Task:
         require(result.ceiling.ceiling() <= 1.0, "a noise ceiling above 1")
 
     def floor() -> Any:
-        assert tested.floor is not None
-        return tested.floor(), of_all()
+        return tested.floor() if tested.floor else None, of_all()
 
     return Task(
         ours=lambda: fc.study(X, Y, nested=False, method="linear", **options), check=check,
