@@ -284,12 +284,14 @@ def test_a_file_that_workers_do_not_find_as_it_is_here_is_named(run, address, mo
 
 
 def test_arrays_of_a_wrong_form_are_refused_as_they_are_without_a_cluster(run, address):
-    for wrong in (np.ones(8), np.ones((2, 3, 8)), np.ones((0, 8)), np.ones((3, 8), complex)):
+    arguments = ("fit", "wrong.npy", "--target", "data.npz:S")
+    for wrong in (np.ones(8), np.ones((0, 8)), np.ones((3, 8), complex)):
         np.save("wrong.npy", wrong)
-        arguments = ("fit", "wrong.npy", "--target", "data.npz:S")
         here, there = run(*arguments), run(*arguments, "--dask", address)
         refused(there, "Argument 'X' must ")
-        assert there.stderr == here.stderr
+        assert there.stderr == here.stderr.replace(" or 3 axes (trials, channels, conditions)", "")
+    np.save("wrong.npy", np.ones((2, 3, 8)))  # trials, which chunks cannot have
+    refused(run(*arguments, "--dask", address), "Argument 'X' must have 2 axes (channels, conditions)")
     arguments = ("fit", "data.npz:X", "--responses", "data.npz:S", "--dask", address)
     np.savez("data.npz", X=data()["X"], S=np.ones((5, 3)))
     refused(run(*arguments), "Argument 'Y' must have the 8 conditions of X")

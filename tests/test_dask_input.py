@@ -248,7 +248,7 @@ BAD = {
     "objects": (chunked(X.astype(object), 10), TypeError, "real numbers, not dtype object"),
     "dates": (chunked(X.astype("M8[s]"), 10), TypeError, "real numbers, not dtype datetime64"),
     "one-axis": (da.ones(10, chunks=5), ValueError, r"2 axes \(channels, conditions\), not shape \(10,\)"),
-    "three-axes": (da.ones((4, 5, 6), chunks=2), ValueError, r"2 axes .*not shape \(4, 5, 6\)"),
+    "three-axes": (da.ones((4, 5, 6), chunks=2), TypeError, r"two axes .*not trials: pass X\.mean\(axis=0\)"),
     "no-rows": (da.ones((0, D)), ValueError, r"no empty axis, not shape \(0, 6\)"),
     "no-conditions": (da.ones((5, 0)), ValueError, r"no empty axis, not shape \(5, 0\)"),
 }

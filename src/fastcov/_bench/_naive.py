@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -76,17 +77,21 @@ def projected_fit(X: Array, S: Array, ridge: float) -> Array:
     return 1 + np.linalg.solve(G.T @ G + ridge * np.eye(len(X)), G.T @ e)
 
 
-def projected_minimum(X: Array, S: Array, ridge: float, share: float) -> Array:
-    """Minimise ½‖R (C(z) − S)‖² + (λ/2)‖z − 1‖², R as in `projected`, by SciPy's L-BFGS; return the gains.
+def minimum(
+    X: Array, S: Array, ridge: float, share: float, *, start: Array | None = None,
+    image: Callable[[Array], Array] = lambda M: M,
+) -> Array:  # fmt: skip
+    """Minimise ½‖R (C(z) − S)‖² + (λ/2)‖z − 1‖² by SciPy's L-BFGS; return the gains.
 
-    It stops when the gradient is `share` of that at gains of one.
+    R is `image`, by default nothing. It begins at `start`, by default at gains of one, and stops when the
+    gradient is `share` of that at gains of one.
     """
     X, ones = X.astype(np.float64), np.ones(len(X))
 
     def loss_and_slope(z: Array) -> tuple[Any, Array]:
         Y = z[:, np.newaxis] * X
         Y = Y - Y.mean(axis=0)
-        E = projected((Y.T @ Y - S).ravel()).reshape(S.shape)
+        E = image((Y.T @ Y - S).ravel()).reshape(S.shape)
         delta = z - 1
         return (
             0.5 * np.square(E).sum() + 0.5 * ridge * delta @ delta,
@@ -95,11 +100,17 @@ def projected_minimum(X: Array, S: Array, ridge: float, share: float) -> Array:
 
     unit = float(np.linalg.norm(loss_and_slope(ones)[1])) or 1.0
     found = minimize(
-        lambda z: tuple(part / unit for part in loss_and_slope(z)), ones, jac=True, method="L-BFGS-B",
+        lambda z: tuple(part / unit for part in loss_and_slope(z)), ones if start is None else start,
+        jac=True, method="L-BFGS-B",
         options={"maxiter": 10_000, "maxfun": 20_000, "ftol": 0.0, "gtol": share / len(X) ** 0.5},
     )  # fmt: skip
     out: Array = found.x
     return out
+
+
+def projected_minimum(X: Array, S: Array, ridge: float, share: float) -> Array:
+    """`minimum` with R as in `projected`."""
+    return minimum(X, S, ridge, share, image=projected)
 
 
 def loss(X: Array, S: Array, z: Array) -> Any:

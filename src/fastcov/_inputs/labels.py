@@ -128,7 +128,7 @@ def trial_axis(X: Any, name: str = "X") -> int | None:
         shape = getattr(X, "shape", ())
     except (ValueError, RuntimeError):  # of a file that is closed; it is refused where it is opened
         return None
-    if len(shape) != 3:
+    if not isinstance(shape, tuple) or len(shape) != 3:  # of a delayed value it is another one
         return None
     if kind_of(X) == "xarray":
         named = [axis for axis, dimension in enumerate(X.dims) if str(dimension).lower() in TRIALS]
