@@ -108,7 +108,7 @@ def test_the_band_is_of_the_percentiles_of_splits():
     assert found.band("cosine") == pytest.approx(np.quantile(ceilings, [0.025, 0.975]))
     assert found.band("cosine", level=0.5) == pytest.approx(np.quantile(ceilings, [0.25, 0.75]))
     for level in (0, 1, 2.0):
-        with pytest.raises(ValueError, match="'level' must lie between 0 and 1"):
+        with pytest.raises(ValueError, match="'level' must be between 0 and 1"):
             found.band("cosine", level)
 
 

@@ -629,6 +629,27 @@ def test_memory_is_that_of_a_few_matrices_over_channels(method):
     assert peak <= 6 * 8 * N * N
 
 
+def test_progress_of_chosen_channels_is_a_share(monkeypatch):
+    monkeypatch.setattr("fastcov._uncertainty.estimate.SMALL", 0)
+    X, Y = data()
+    seen = []
+    fitted(X, Y, "exact").uncertainty(Y, channels=[7, 2, 5], memory_budget=10_000, callback=seen.append)
+    assert [round(each.done, 6) for each in seen] == [round(k / 3, 6) for k in (1, 2, 3)]
+
+
+def test_linear_fits_of_a_stack_share_one_factorisation(monkeypatch):
+    from fastcov._uncertainty.curvature import Stationary
+
+    X, Y = data()
+    made, original = [], Stationary.inverse
+    monkeypatch.setattr(Stationary, "inverse", lambda *args: made.append(1) or original(*args))
+    S = np.stack([fc.target_covariance(Y, like=X)] * 3)
+    for method, times in (("linear", 1), ("exact", 3)):
+        made.clear()
+        fc.fit(X, S, ridge=5.0, method=method).uncertainty([Y] * 3)
+        assert len(made) == times
+
+
 def test_progress_reaches_its_end():
     X, Y = data()
     seen = []

@@ -26,7 +26,8 @@ class Progress:
     ----------
     stage : str
         The stage that is running: "read" (a pass over a file), "factor", "precondition" or "iteration".
-        Explanations also have "modes", and many fits "targets", "path", "folds" or "gains".
+        Explanations also have "modes", and many fits "targets", "path", "folds",
+        "gains" or "channels".
     done : float
         Share of the stage that is done, from 0 to 1. For iterations it is counted in digits of the residual.
     iteration : int or None

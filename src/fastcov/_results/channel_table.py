@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import os
 import textwrap
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,16 @@ from numpy.typing import NDArray
 from .._inputs.container import save
 from .._inputs.files import check_output, writing
 from .._inputs.optional import optional
+from .._inputs.validation import check_between
 from .html import html_table
 from .intervals import shrunken
 
 Array = NDArray[np.float64]
 
+STABLE = (
+    "That a gain keeps its side of one in folds, starts or resamples says that it is stable, not that it is "
+    "right."
+)
 SHOWN = 10  # rows of a printed table
 COLUMNS = ("gain", "se", "lower", "upper", "resolution", "p", "q", "folds", "starts", "resamples")
 
@@ -93,14 +99,14 @@ class ChannelTable:
         The file appears at `path` when it is complete. Raises ValueError or OSError if no .csv or .tsv file
         can be written there.
         """
-        target = check_output(path, (".csv", ".tsv"))
-        with writing(target) as draft, open(draft, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, delimiter="\t" if target.suffix.lower() == ".tsv" else ",")
-            writer.writerow(("channel", *COLUMNS, "changed"))
-            for i, name in enumerate(self.names):
-                values = [float(getattr(self, column)[i]) for column in COLUMNS]
-                texts = ["" if np.isnan(value) else repr(value) for value in values]
-                writer.writerow((name, *texts, "yes" if self.changed[i] else "no"))
+        write_table(path, ("channel", *COLUMNS, "changed"), self.texts())
+
+    def texts(self) -> Iterator[tuple[str, ...]]:
+        """The rows as texts with all digits, NaN as an empty text: the name, the columns, and yes or no."""
+        for i, name in enumerate(self.names):
+            values = [float(getattr(self, column)[i]) for column in COLUMNS]
+            texts = ("" if np.isnan(value) else repr(value) for value in values)
+            yield (str(name), *texts, "yes" if self.changed[i] else "no")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to a .npz, .h5 or .hdf5 file, which `fastcov.load` reads; as `Fit.save` does."""
@@ -128,7 +134,8 @@ class ChannelTable:
             rule += f", and q is at most {self.fdr:g} against gains of shuffled targets."
         else:
             rule += ". It is not corrected for the number of channels: pass test=fc.permutation_test(X, Y)."
-        return [rule, shrunken(self.by)]
+        known = [name for name in COLUMNS[-3:] if np.isfinite(getattr(self, name)).any()]
+        return [rule, shrunken(self.by), *([STABLE] if known else [])]
 
     def __repr__(self) -> str:
         head, rows = self.cells()
@@ -149,6 +156,17 @@ class ChannelTable:
         return html_table(self._head(), rows, head=head, notes=self._notes())
 
 
+def write_table(
+    path: str | os.PathLike[str], head: Iterable[str], rows: Iterable[Iterable[str]]
+) -> None:  # fmt: skip
+    """Write rows of texts to a .csv or .tsv file, which appears at `path` when it is complete."""
+    target = check_output(path, (".csv", ".tsv"))
+    with writing(target) as draft, open(draft, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t" if target.suffix.lower() == ".tsv" else ",")
+        writer.writerow(head)
+        writer.writerows(rows)
+
+
 def _short(name: str, value: float) -> str:
     if np.isnan(value):
         return ""
@@ -163,8 +181,7 @@ def same_side(gains: Array, fitted: Array) -> Array:
 
 def table_of(found: Any, test: Any, *, fdr: float, target: int | None) -> ChannelTable:
     """The table of an `Uncertainty`, with what a study of the same responses adds."""
-    if not (isinstance(fdr, (int, float)) and 0.0 < fdr < 1.0):
-        raise ValueError(f"Argument 'fdr' must be between 0 and 1, not {fdr!r}: 0.1 is usual.")
+    fdr = check_between("fdr", fdr, 0.1)
     gains, t = found.gains, _target(found, target)
     arrays = {"gain": gains, "se": found.se, "lower": found.lower, "upper": found.upper,
               "resolution": found.resolution}  # fmt: skip
@@ -191,7 +208,7 @@ def table_of(found: Any, test: Any, *, fdr: float, target: int | None) -> Channe
     columns = arrays | {"p": p, "q": q, "folds": folds, "starts": starts, "resamples": resamples}
     return ChannelTable(
         names=tuple(names[i] for i in order), changed=changed[order], by=found.by, level=found.level,
-        fdr=float(fdr), tested=tested, **{name: value[order] for name, value in columns.items()},
+        fdr=fdr, tested=tested, **{name: value[order] for name, value in columns.items()},
     )  # fmt: skip
 
 

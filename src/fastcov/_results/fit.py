@@ -7,7 +7,7 @@ import os
 import pathlib
 import textwrap
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +21,9 @@ from .fit_text import remarks, rows
 from .frames import fit_dataset, fit_frame
 from .html import html_table
 from .single_gains import losses_of
-from .uncertainty import Uncertainty
+
+if TYPE_CHECKING:
+    from .uncertainty import Uncertainty
 
 Array = NDArray[np.float64]
 

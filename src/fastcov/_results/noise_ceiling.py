@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._inputs.container import save
-from .._inputs.validation import check_choice, check_nonnegative
+from .._inputs.validation import check_between, check_choice
 from .frames import frame
 from .html import html_table
 from .score import SCORE, SCORES
@@ -89,8 +89,7 @@ class NoiseCeiling:
 
         Raises ValueError for an unknown score, or a level that is not between 0 and 1.
         """
-        if not 0 < check_nonnegative("level", level) < 1:
-            raise ValueError(f"Argument 'level' must lie between 0 and 1, not {level!r}: 0.95 is usual.")
+        level = check_between("level", level, 0.95)
         r = self._defined(score)
         if not len(r):
             return float("nan"), float("nan")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
-import pathlib
-import tempfile
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +14,7 @@ from numpy.typing import NDArray
 from .._inputs.container import save
 from .._inputs.files import check_output, writing
 from .._inputs.optional import optional
-from .channel_table import ChannelTable
+from .channel_table import COLUMNS, ChannelTable, write_table
 from .cross_validation import CrossValidation
 from .fit import Fit
 from .group_studies import GroupStudies
@@ -248,25 +245,14 @@ class Study(StudyPage):
         Tables of populations that were given by name stand one below the other, with the name in a first
         column, ``population``. Raises ValueError if no population has a table, and as `ChannelTable.to_csv`.
         """
-        target = check_output(path, (".csv", ".tsv"))
         tables = {name: one.channels for name, one in self.populations.items() if one.channels is not None}
         if not tables:
             raise ValueError(f"There is no table of channels: {self._missing()}")
         if not self.stats["named"]:
-            next(iter(tables.values())).to_csv(target)
+            next(iter(tables.values())).to_csv(path)
             return
-        delimiter = "\t" if target.suffix.lower() == ".tsv" else ","
-        with tempfile.TemporaryDirectory() as folder, writing(target) as draft:
-            part = pathlib.Path(folder) / f"part{target.suffix}"
-            with draft.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, delimiter=delimiter)
-                for name, table in tables.items():
-                    table.to_csv(part)
-                    with part.open(newline="", encoding="utf-8") as written:
-                        head, *rows = csv.reader(written, delimiter=delimiter)
-                    if file.tell() == 0:
-                        writer.writerow(("population", *head))
-                    writer.writerows((name, *row) for row in rows)
+        rows = ((name, *row) for name, table in tables.items() for row in table.texts())
+        write_table(path, ("population", "channel", *COLUMNS, "changed"), rows)
 
     def _missing(self) -> str:
         return "; ".join(dict.fromkeys(one.missing for one in self.populations.values() if one.missing))

@@ -49,11 +49,11 @@ PARTS = 8
 
 
 def draws(
-    there: Stationary, fit: Fit, cells: Any, by: str, inverse: Array | None, n: int,
+    there: Stationary, fit: Fit, cells: Array | None, by: str, inverse: Array | None, n: int,
     random: np.random.Generator, budget: float | None, watch: Callable[[Progress], object],
 ) -> Array:  # fmt: skip
     """Gains of n bootstraps (n, N)."""
-    (N, D), M = there.given.shape, 0 if cells is None else len(cells.Y)
+    (N, D), M = there.given.shape, 0 if cells is None else len(cells)
     require_memory(8 * n * N, f"Gains of {N} channels in {n} bootstraps", "draw fewer, or fit fewer channels")
     counts = None if cells is None else _counts(random, n, M, 2)
     weights = None if by == "cells" else _counts(random, n, D, 2)
@@ -100,7 +100,7 @@ class _Refit:
 
     there: Stationary
     fit: Fit
-    cells: Any
+    cells: Array | None  # centred and scaled so that YᵀY is the target
     inverse: Array | None  # H⁻¹ at the fitted gains, if it was made
     budget: float | None
     short: list[int] = dataclasses.field(default_factory=list)  # how many of some fits stopped short
@@ -110,7 +110,8 @@ class _Refit:
 
         2TMD² flops for several draws, by products of all pairs of conditions where these fit the caches.
         """
-        Y = self.cells.Y
+        Y = self.cells
+        assert Y is not None
         (M, D), T = Y.shape, len(counts)
         S = np.empty((T, D, D))
         often: Array = counts.astype(np.float64)
@@ -123,10 +124,10 @@ class _Refit:
             for own, out in zip(often, S, strict=True):
                 blas.self_product(np.sqrt(own)[:, np.newaxis] * Y, transpose=True, out=out)
                 kernels.mirror_lower(out, size=out.size)
-        if self.cells.center:
+        if self.there.given.center:
             total = blas.product(often, Y)
             S -= total[:, :, np.newaxis] * total[:, np.newaxis, :] / M
-        if self.cells.matched:
+        if self.there.matched:
             traces = np.trace(S, axis1=1, axis2=2)
             scales = np.divide(np.trace(self.there.at_one), traces, out=np.zeros(T), where=traces > 0)
             S *= scales[:, np.newaxis, np.newaxis]
@@ -162,9 +163,7 @@ class _Refit:
         """The gains (N,) where conditions, and cells if there are any, are drawn so often."""
         there, base = self.there, self.there.given
         S = there.target if counts is None else self.targets(counts[np.newaxis])[0]
-        trace = float(np.trace(S))
-        at_one = float(np.trace(there.at_one))
-        if abs(trace - at_one) <= 1e-6 * at_one:  # the scale is matched on the conditions that are drawn
+        if there.matched:  # on the conditions that are drawn
             S = S * (float(weights @ np.diagonal(there.at_one)) / float(weights @ np.diagonal(S)))
         drawn = np.flatnonzero(weights)
         root, metric = np.sqrt(weights[drawn].astype(np.float64)), base.metric

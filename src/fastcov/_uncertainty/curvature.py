@@ -21,6 +21,8 @@ Array = NDArray[np.float64]
 
 # Columns of H that are made, or penalised, together.
 PANEL = 256
+# Traces of target and input that differ by a smaller share are the same.
+ALIKE = 1e-6
 # Conjugate gradients end at this relative residual, far below what a standard error needs, or here.
 TOL, MOST = 1e-8, 2000
 
@@ -36,6 +38,15 @@ class Stationary:
     held: NDArray[np.bool_]
     linear: bool
     at_one: Array  # C(1)
+
+    @functools.cached_property
+    def matched(self) -> bool:
+        """Whether the trace of the target is that of X's covariance, as `target_covariance` makes it.
+
+        The scale of the target then varies with the cells and conditions that are drawn.
+        """
+        trace = float(np.trace(self.at_one))
+        return abs(float(np.trace(self.target)) - trace) <= ALIKE * trace
 
     @functools.cached_property
     def objective(self) -> Objective:
@@ -99,7 +110,7 @@ class Stationary:
         """
         out = np.empty((len(places), len(self.gains)))
         scales = 1.0 / self.point.diagonal(self.penalty.weights)
-        for row, i in zip(out, places, strict=True):
+        for done, (row, i) in enumerate(zip(out, places, strict=True), 1):
             right = np.zeros(len(scales))
             right[i] = 1.0
             found = None if self.held[i] else self._solved(right, scales)
@@ -109,7 +120,7 @@ class Stationary:
                 return None
             else:
                 row[:] = found
-            watch(float(i))
+            watch(done / len(places))
         return out
 
     def _solved(self, right: Array, scales: Array) -> Array | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from .._compute.progress import Progress, watching
 from .._inputs.validation import (
     SMALL,
     available_memory,
+    check_between,
     check_budget,
     check_choice,
     check_generator,
@@ -33,16 +33,16 @@ from .._results.kept import problem_of
 from .._results.uncertainty import Uncertainty
 from .._rows.responses import over_trials
 from . import bootstrap
-from .curvature import PANEL, Stationary
+from .curvature import ALIKE, PANEL, Stationary
 from .influence import Cells, Conditions, standard_errors
 
 Array = NDArray[np.float64]
 
-# Largest relative difference between the covariance of a fit and that of the responses that are given.
-ALIKE = 1e-6
 # Vectors over channels, for each of PANEL columns, beside H: the blocks of a factorisation and of influences.
 PANELS = 4
 METHODS = ("linear", "exact")
+# For some of more channels than this, iterations take less time than a factorisation.
+FACTORED = 2000
 # A standard error below this share of a gain is rounding.
 ROUNDING = 1e-12
 
@@ -55,8 +55,7 @@ def estimate(
     started = time.perf_counter()
     check_choice("by", by, tuple(OF))
     check_choice("nan_policy", nan_policy, ("raise", "omit-trials"))
-    if not (isinstance(level, (int, float, np.floating)) and 0.0 < level < 1.0):
-        raise ValueError(f"Argument 'level' must be between 0 and 1, not {level!r}: 0.95 is usual.")
+    level = check_between("level", level, 0.95)
     n_boot, random = check_whole("n_boot", n_boot, 0), check_generator(rng)
     if n_boot == 1:
         raise ValueError("Argument 'n_boot' must be 0 or at least 2, not 1: some 200 give errors to 5 %.")
@@ -76,11 +75,16 @@ def estimate(
     fits = [fit] if fit.gains.ndim == 1 else [target_of_stack(fit, k) for k in range(len(fit.gains))]
     budget = check_budget(memory_budget)
     dense = fit.method in METHODS and _factors(N, places, budget, n_boot)
+    points = _stationary(fits, given, resampled=n_boot > 0)
+    found, inverse = [], None
     with blas_for(float(N) * N * N if dense else given.X.size), watching(callback) as watch:
-        found = [
-            _one(each, given, own, by, places, dense, level, n_boot, random, budget, watch)
-            for each, own in zip(fits, cells, strict=True)
-        ]
+        for each, there, own in zip(fits, points, cells, strict=True):
+            # Linear fits of several targets have one Hessian, unless gains are at bounds.
+            if dense and (inverse is None or not there.linear or there.held.any()):
+                inverse = there.inverse(lambda done: watch(Progress("factor", done)))
+            found.append(
+                _one(each, there, own, by, places, dense, inverse, level, n_boot, random, budget, watch)
+            )
     parts = found[0] if fit.gains.ndim == 1 else {
         name: np.stack([each[name] for each in found], axis=1 if name == "draws" else 0) for name in found[0]
     }  # fmt: skip
@@ -92,7 +96,7 @@ def estimate(
             same_side(chosen, fit.gains[places]) if chosen.ndim == 2
             else np.stack([same_side(own, z[places]) for own, z in zip(chosen, fit.gains, strict=True)])
         )  # fmt: skip
-    n = {"cells": [len(own.Y) for own in cells if own is not None], "conditions": given.shape[1]}
+    n = {"cells": [len(own) for own in cells if own is not None], "conditions": given.shape[1]}
     return Uncertainty(
         by=by, level=float(level), places=places, agreement=agreement,
         channels=None if fit.channels is None else tuple(fit.channels[i] for i in places),
@@ -112,26 +116,20 @@ def estimate(
 
 
 def _one(
-    fit: Fit, given: Problem, cells: _Cells | None, by: str, places: NDArray[np.intp], dense: bool,
-    level: float, n_boot: int, random: np.random.Generator, budget: float | None,
+    fit: Fit, there: Stationary, cells: Array | None, by: str, places: NDArray[np.intp], dense: bool,
+    inverse: Array | None, level: float, n_boot: int, random: np.random.Generator, budget: float | None,
     watch: Callable[[Progress], object],
 ) -> dict[str, Any]:  # fmt: skip
-    """Arrays of an `Uncertainty` for a fit of one target."""
-    there = _stationary(fit, given, resampled=n_boot > 0)
-    resolution = np.full(len(places), np.nan)
-    inverse = None
-    if fit.method in METHODS:
-        if dense:
-            inverse = there.inverse(lambda done: watch(Progress("factor", done)))
-            rows = inverse if inverse is None or len(places) == len(inverse) else inverse[places]
-        elif not n_boot or len(places) < len(there.gains):
-            rows = there.columns(places, lambda done: watch(Progress("iteration", done, 0, 0.0)))
-        else:
-            rows = None
-        if rows is None and not n_boot:
-            raise _not_definite(fit)
-        if rows is not None:
-            resolution = there.resolution(rows, places)
+    """Arrays of an `Uncertainty` for a fit of one target, with its H⁻¹ if it is `dense` and has one."""
+    resolution, rows = np.full(len(places), np.nan), inverse
+    if dense and inverse is not None and len(places) < len(inverse):
+        rows = inverse[places]
+    elif not dense and fit.method in METHODS and (not n_boot or len(places) < len(there.gains)):
+        rows = there.columns(places, lambda done: watch(Progress("channels", done)))
+    if rows is not None:
+        resolution = there.resolution(rows, places)
+    elif not n_boot:
+        raise _not_definite(fit)
     z = there.gains[places]
     held = there.held[places]
     if n_boot:
@@ -144,9 +142,9 @@ def _one(
         assert rows is not None
         kinds: list[Cells | Conditions] = []
         if cells is not None:
-            kinds.append(Cells(there, cells.Y, cells.matched))
+            kinds.append(Cells(there, cells))
         if by in ("conditions", "both"):
-            kinds.append(Conditions(there, _matched(there)))
+            kinds.append(Conditions(there))
         errors, freedoms = np.array([standard_errors(there, rows, kind) for kind in kinds]).transpose(1, 0, 2)
         errors[errors <= ROUNDING * np.maximum(1.0, np.abs(z))] = 0.0
         squares = np.square(errors)
@@ -163,28 +161,28 @@ def _one(
     return arrays | extra | {"held": held}
 
 
-def _stationary(fit: Fit, given: Problem, *, resampled: bool) -> Stationary:
-    """The fit of one target in scaled units. Bootstraps take columns of X, which then is in memory."""
-    problem = given.astype(np.float64)
+def _stationary(fits: Sequence[Fit], given: Problem, *, resampled: bool) -> list[Stationary]:
+    """The fits of single targets in scaled units. Bootstraps take columns of X, which then is in memory."""
+    problem, first = given.astype(np.float64), fits[0]
     dead = problem.sizes == 0
     # Scaled here, before a copy of X is scaled, too: all three are then in the same units.
-    penalty = Penalty.of("ridge", fit.ridge, len(dead)).in_units(problem.exponent, dead)
-    target = problem.target(fit.target())[0]
+    penalty = Penalty.of("ridge", first.ridge, len(dead)).in_units(problem.exponent, dead)
+    targets = [problem.target(fit.target())[0] for fit in fits]
     if resampled or (problem.rows.in_memory and not problem.ready(problem.X)):
         problem = problem.converted()
-    if "at_bounds" in fit.stats and "bounds" not in fit.stats:
+    if "at_bounds" in first.stats and "bounds" not in first.stats:
         raise ValueError(
             "Argument 'fit' must know its bounds, and this one was saved by an older fastcov: fit again."
         )
-    bounds = Bounds(*fit.stats["bounds"]) if "bounds" in fit.stats else None
-    held = np.zeros(len(dead), bool) if bounds is None else bounds.at(fit.gains)
-    return Stationary(problem, target, penalty, fit.gains, held, fit.method == "linear", problem.covariance())
-
-
-def _matched(there: Stationary) -> bool:
-    """Whether the trace of the target is that of X's covariance, as `target_covariance` makes it."""
-    trace = float(np.trace(there.at_one))
-    return abs(float(np.trace(there.target)) - trace) <= ALIKE * trace
+    bounds = Bounds(*first.stats["bounds"]) if "bounds" in first.stats else None
+    at_one = problem.covariance()
+    return [
+        Stationary(
+            problem, target, penalty, fit.gains, np.zeros(len(dead), bool) if bounds is None else
+            bounds.at(fit.gains), fit.method == "linear", at_one,
+        )
+        for fit, target in zip(fits, targets, strict=True)
+    ]  # fmt: skip
 
 
 def _not_definite(fit: Fit) -> ValueError:
@@ -260,8 +258,7 @@ def _factors(N: int, places: NDArray[np.intp], budget: float | None, n_boot: int
     room = math.inf if needed < SMALL else available_memory()
     room = room if budget is None else min(room, budget)
     if needed <= room:
-        # Some channels of many: iterations take less than a factorisation.
-        return len(places) == N or bool(n_boot) or N <= 2000
+        return len(places) == N or bool(n_boot) or N <= FACTORED
     if len(places) == N and not n_boot:
         raise MemoryError(
             f"The intervals of all {N} channels take {needed / 1e9:.3g} GB, and {room / 1e9:.3g} GB are "
@@ -270,19 +267,10 @@ def _factors(N: int, places: NDArray[np.intp], budget: float | None, n_boot: int
     return False
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Cells:
-    """Responses of the other population, centred and scaled so that YᵀY is the target in scaled units."""
-
-    Y: Array
-    matched: bool  # whether their scale is matched to X
-    center: bool
-
-
 def _cells(
     fit: Fit, Y: Any, by: str, given: Problem, nan_policy: str
-) -> Sequence[_Cells | None]:  # fmt: skip
-    """The cells behind each target; None where they are not asked for."""
+) -> Sequence[Array | None]:  # fmt: skip
+    """The cells behind each target, centred and scaled so that YᵀY is the target; None if not asked for."""
     T = 1 if fit.gains.ndim == 1 else len(fit.gains)
     if by == "conditions":
         return [None] * T
@@ -300,7 +288,7 @@ def _cells(
     return [_checked(own, target_of_stack(fit, k), given, nan_policy) for k, own in enumerate(Y)]
 
 
-def _checked(Y: Any, fit: Fit, given: Problem, nan_policy: str) -> _Cells:
+def _checked(Y: Any, fit: Fit, given: Problem, nan_policy: str) -> Array:
     Y = over_trials("Y", Y, nan_policy, rows=ALL_NEEDED)
     output = Problem.of(aligned("Y", Y, given.labels), center=given.center, name="Y").astype(np.float64)
     M, D = output.shape
@@ -326,5 +314,4 @@ def _checked(Y: Any, fit: Fit, given: Problem, nan_policy: str) -> _Cells:
             "one (even with another scale): pass the Y that S was made from, or use by='conditions'."
         )
     values *= math.sqrt(max(scale, 0.0))
-    at_one = float(problem.trace())
-    return _Cells(values, abs(scale * trace - at_one) <= ALIKE * at_one, given.center)
+    return values

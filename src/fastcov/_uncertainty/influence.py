@@ -48,7 +48,6 @@ class Cells:
 
     there: Stationary
     Y: Array
-    matched: bool  # whether the scale of the target is matched to X
 
     @property
     def n(self) -> int:
@@ -72,7 +71,7 @@ class Cells:
                 u[:, few] = _adjoints(part, stack).T
                 on[few], total[few] = np.trace(stack, axis1=1, axis2=2), stack.sum(axis=(1, 2))
         _remove_nuisance(u, part, on, total - on)
-        if self.matched:
+        if self.there.matched:
             S = self.there.target
             u -= np.outer(_pulled(part, S), np.square(y).sum(axis=1) / float(np.trace(S)))
         return u
@@ -83,7 +82,6 @@ class Conditions:
     """Conditions: a weight of condition d counts in row and column d of the error."""
 
     there: Stationary
-    matched: bool
 
     @property
     def n(self) -> int:
@@ -99,7 +97,7 @@ class Conditions:
         u *= -2.0
         own, total = np.diagonal(R)[some], columns.sum(axis=0)
         _remove_nuisance(u, part, -2.0 * own, -2.0 * (total - own))
-        if self.matched:
+        if there.matched:
             u += np.outer(_pulled(part, S), (ones - np.diagonal(S))[some] / float(ones.sum()))
         return u
 
