@@ -4,13 +4,15 @@
     python bench/evidence.py unshuffled --sets 200
     python bench/evidence.py spread --sets 60
     python bench/evidence.py null --sets 400
+    python bench/evidence.py differences --sets 100
 
 `power` compares the scores: of data sets of several kinds in which gains do predict, which share has a p of
 0.05 by each score, and how far the observed score is from those of shuffles, in their standard deviations.
 `unshuffled` counts how often, without shuffles, the best score is some standard errors above the baseline
 without X, where there is nothing to find and where there is; `spread`, how scores spread over data sets.
 `null` counts, of data sets in which there is nothing to find, how many have a p of 0.05 nevertheless, by the
-default score, by its gain over each baseline, and of single gains. They print the tables of docs/evidence.md.
+default score, by its gain over each baseline, and of single gains; `differences`, how often two samples of
+cells from one population differ. They print the tables of docs/evidence.md and docs/study.md.
 """
 
 from __future__ import annotations
@@ -205,14 +207,37 @@ def spread(sets, _):
         print(f"| {kind.__name__} | {scores.std(ddof=1):.3f} | {errors.mean():.3f} |")
 
 
+def differences(sets, deals):
+    """How often two samples of cells from one population differ, by the interval and by cells dealt anew."""
+    print(f"| simulation, cells of each | interval leaves out 0 | p ≤ {LEVEL:g} with cells dealt anew |")
+    print("|---|---|---|")
+    for realistic, cells in ((False, 300), (True, 300), (True, 100)):
+        sim, apart, found = fc.datasets.simulate(60, 24, rng=0, realistic=realistic), 0, 0
+        for seed in range(sets):
+            samples = {name: sim.fresh_cells((k, seed), n_cells=cells) for k, name in enumerate("ab", 1)}
+            one = fc.study(
+                sim.X,
+                samples,
+                shuffles=0,
+                nested=False,
+                relative_ridges=[0.1],
+                method="linear",
+                deals=deals,
+                rng=seed,
+            ).differences[0]
+            apart += one.lower > 0 or one.upper < 0
+            found += one.p <= LEVEL
+        name = f"{'realistic' if realistic else 'default'}, {cells}"
+        print(f"| {name} | {100 * apart / sets:.0f} % | {100 * found / sets:.0f} % |", flush=True)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=["power", "unshuffled", "spread", "null"])
+    parser.add_argument("what", choices=["power", "unshuffled", "spread", "null", "differences"])
     parser.add_argument("--sets", type=int, default=400)
     parser.add_argument("--shuffles", type=int, default=19)
     asked = parser.parse_args()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fc.ConvergenceWarning)
-        {"power": power, "unshuffled": unshuffled, "spread": spread, "null": null}[asked.what](
-            asked.sets, asked.shuffles
-        )
+        kinds = (power, unshuffled, spread, null, differences)
+        {kind.__name__: kind for kind in kinds}[asked.what](asked.sets, asked.shuffles)

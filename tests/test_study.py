@@ -497,7 +497,9 @@ def test_the_verdict_tells_what_is_found_and_what_is_not(several):
     assert (f"The gains of {changed} of {N} channels changed" in text) is bool(changed)
     assert f"p = {mitral.p:.2g}" in text
     assert f"{tufted.value()[0]:.2f}".replace("-", "−") in text
-    assert "mitral is predicted better than tufted" in text
+    assert re.search(
+        r"mitral scores 0\.\d\d ± \d\.\d\d more than tufted .*Whether other cells would, too, was not", text
+    )
     assert "shrunken gain" in text
     assert " ".join(repr(several).split()).endswith(text.split("An interval")[1])
     assert f"{N} channels x {D} conditions, to mitral, tufted" in repr(several)
@@ -530,17 +532,22 @@ def test_the_verdict_says_how_near_to_the_ceiling_a_score_is(alone):
 def test_differences_are_worded_by_size_interval_and_ceilings(several):
     (found,) = several.differences
 
-    def words(value, lower, upper, mitral=0.8, tufted=0.8):
-        apart = dataclasses.replace(found, value=value, se=0.01, lower=lower, upper=upper)
+    def words(value, lower, upper, mitral=0.8, tufted=0.8, p=0.05):
+        apart = dataclasses.replace(found, value=value, se=0.01, lower=lower, upper=upper, p=p)
         study = dataclasses.replace(with_ceiling(several, mitral=mitral, tufted=tufted), differences=(apart,))
         return study.verdict.split("\n\n")[-2]
 
     assert words(-0.2, -0.3, -0.1).startswith(
         "tufted is predicted better than mitral by 0.20 ± 0.01 (95% int"
     )
-    text = words(0.2, -0.1, 0.5)
+    text = words(0.2, -0.1, 0.5, p=None)
     assert text.startswith("mitral scores 0.20 ± 0.01 more than tufted (95% interval −0.10 to 0.50, ")
     assert text.endswith("folds): a difference is not shown.")
+    # An interval over folds says nothing of other cells.
+    assert words(0.2, 0.1, 0.3, p=0.2).endswith("a difference is not shown.")
+    untested = words(0.2, 0.1, 0.3, p=None)
+    assert "better" not in untested
+    assert untested.endswith("deals=99 tests it.")
     for value in (0.0, 0.004, -0.004):
         assert "score alike: the difference is 0.00 ± 0.01" in words(value, value - 0.001, value + 0.001)
     assert "ceilings" not in words(0.2, 0.1, 0.3)

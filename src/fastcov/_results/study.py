@@ -108,7 +108,8 @@ class Difference:
     se : float
         Standard error of the difference, by the jackknife over folds.
     lower, upper : float
-        Ends of its interval, by Student's t with one less than the number of folds of a repeat.
+        Ends of its interval, by Student's t with one less than the number of folds of a repeat. It is over
+        conditions, for these very cells: samples of cells from one population may well differ by more.
     level : float
         Coverage of the interval.
     p : float or None

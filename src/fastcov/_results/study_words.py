@@ -198,7 +198,7 @@ def channels(study: Any, one: Any) -> list[str]:
     if agreed is not None and np.isfinite(agreed[one.cv.place(one.method)]):
         said.append(
             "Gains of two folds, which share most conditions, correlate by "
-            f"{number(agreed[one.cv.place(one.method)])}."
+            f"{number(agreed[one.cv.place(one.method)])}: that says how stable they are, not how right."
         )
     return said
 
@@ -247,7 +247,10 @@ def undefined(found: Any) -> list[str]:
 
 
 def differences(study: Any) -> list[str]:
-    """Which population is predicted better, on the same folds."""
+    """Which population is predicted better, on the same folds.
+
+    An interval over folds does not say it: two samples of cells from one population differ by as much.
+    """
     said = []
     for one in study.differences:
         first, second, value = one.first, one.second, one.value
@@ -263,7 +266,12 @@ def differences(study: Any) -> list[str]:
             more += f"; p = {p_text(one.p)} with cells dealt anew"
         if number(abs(value)) == number(0):
             said.append(f"{first} and {second} score alike: the difference is {size} ({more}).")
-        elif low > 0:
+        elif low > 0 and one.p is None:
+            said.append(
+                f"{first} scores {size} more than {second} ({more}). Whether other cells would, too, was not "
+                "tested: two samples of cells from one population can differ as much. deals=99 tests it."
+            )
+        elif low > 0 and one.p <= evidence.LEVEL:
             said.append(f"{first} is predicted better than {second} by {size} ({more}).")
         else:
             said.append(f"{first} scores {size} more than {second} ({more}): a difference is not shown.")

@@ -172,7 +172,8 @@ def study(
 
     The standard error of a difference between populations is the jackknife's over folds of the paired
     difference. Its interval uses Student's t with one less than the number of folds of a repeat. Both say how
-    the difference varies over conditions, and not over cells.
+    the difference varies over conditions, and not over cells: of two samples of cells from one population it
+    may leave out 0 in most cases. Only `deals` tests whether other cells would differ, too.
 
     Examples
     --------
