@@ -5,7 +5,6 @@ Flops and bytes are those of the leading terms, as in `_pieces`.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import pathlib
 import tempfile
@@ -18,7 +17,7 @@ import fastcov as fc
 
 from ..datasets import Simulation
 from . import _naive
-from ._fits import EXACT, SVD, TRUSTED, absolute, bare_solution, bare_work, minimisation
+from ._fits import EXACT, SVD, TRUSTED, absolute, bare_work, minimisation
 from ._operation import (
     FLY,
     LARGE,
@@ -43,10 +42,6 @@ from ._reference import LinearSystem, Minimum, Reference, gains_of, near, requir
 RIDGES = tuple(float(share) for share in np.logspace(-4, 0, 100))
 FEW_RIDGES = tuple(float(share) for share in np.logspace(-4, 0, 8))
 FOLDS, MODES = 5, 50
-# The smallest number of shuffles that can give p = 0.05.
-SHUFFLES = 19
-# Splits of a noise ceiling, its default.
-SPLITS = 100
 # Places of the fits of a long path that are checked.
 CHECKED = (0, 49, 99)
 # Largest difference in held-out R² between two runs that find the same minimum to GRADIENT.
@@ -139,7 +134,7 @@ def cross_validate(simulation: Simulation) -> Task:
     train = D * (n_folds - 1) // n_folds
     works = []
     for chosen, _ in folds:
-        given, S = _training(X, Y, chosen)
+        given, S = training(X, Y, chosen)
         works.append(minimisation(given, _chain(given, S)))
     return Task(
         ours=ours, check=check, nbytes=24.0 * N * train,
@@ -149,105 +144,7 @@ def cross_validate(simulation: Simulation) -> Task:
     )  # fmt: skip
 
 
-@operation("noise-ceiling", ["noise_ceiling"], (TINY, SMALL, FLY))
-def noise_ceiling(simulation: Simulation) -> Task:
-    """Covariances of both halves of 100 splits, MD² flops each split, and their correlations by each score.
-
-    The floor is SYRK of each half. The correlations of all pairs are compared with those of the same halves.
-    """
-    Y, (M, D) = simulation.Y, simulation.Y.shape
-    (syrk,) = bare(simulation, "syrk")
-    half = Y[: M // 2].T
-
-    def floor() -> None:
-        for _ in range(2 * SPLITS):
-            syrk(1.0, half)
-
-    expected = _naive.split_half_correlations(Y, SPLITS)
-
-    def check(result: Any) -> None:
-        r = result.reliability["pearson"] if isinstance(result, fc.NoiseCeiling) else result
-        near(r, expected, M * D * np.finfo(np.float64).eps)
-
-    return Task(
-        ours=lambda: fc.noise_ceiling(Y, n_splits=SPLITS), check=check, flops=float(SPLITS * M * D**2),
-        nbytes=8.0 * M * D + 3e7, naive=lambda: _naive.split_half_correlations(Y, SPLITS), floor=floor,
-    )  # fmt: skip
-
-
-@operation("permutation-test", ["permutation_test"], (TINY, SMALL), singles=(SMALL,))
-def permutation_test(simulation: Simulation) -> Task:
-    """20 studies of 5 folds with two linear fits each, and 20 fits of all conditions; flops are those of all.
-
-    The floor factorises once for each fold and λ, and once for all conditions, and solves for all 20 targets.
-    The gains from all conditions are compared, and p and the scores that it is computed from.
-    """
-    X, Y, (N, D) = simulation.X, simulation.Y, simulation.X.shape
-    n_folds, n_ridges = min(FOLDS, D // 2), 2
-    train = D * (n_folds - 1) // n_folds
-
-    def ours() -> Any:
-        return fc.permutation_test(
-            X, Y, shuffles=SHUFFLES, folds=n_folds, method="linear", relative_ridges=[TRUSTED, 1.0]
-        )
-
-    given, S = _training(X, Y, np.arange(D))
-    ridge = absolute(simulation, TRUSTED)
-    of_all = bare_solution(simulation, ridge, SHUFFLES + 1)
-    of_fold = bare_solution(dataclasses.replace(simulation, X=X[:, :train]), ridge, SHUFFLES + 1)
-
-    def check(result: Any) -> None:
-        p = (1 + np.count_nonzero(result.null >= result.observed)) / (SHUFFLES + 1)
-        require(len(result.null) == SHUFFLES and result.p == p, f"p of {result.p}, not {p}")
-        fit, made = result.cv.fit, Reference(Y)
-        share = made.roundoff * np.trace(S) / np.trace(made.covariance())
-        near(fit.target(), S, share * made.scale())
-        LinearSystem(Reference(given), fit.target(), fit.ridge, fit.ridge / fit.relative_ridge).check(
-            result.channels.gains
-        )
-
-    def flops(conditions: int) -> float:
-        plan = fc.plan(N, conditions, relative_ridge=TRUSTED, dtype=X.dtype)
-        return float(plan.cost(plan.solver).flops)
-
-    return Task(
-        ours=ours, check=check, nbytes=24.0 * N * D,
-        flops=(SHUFFLES + 1) * (n_folds * n_ridges * flops(train) + flops(D)),
-        floor=lambda: [solve() for solve in [of_all, *[of_fold] * (n_folds * n_ridges)]],
-    )  # fmt: skip
-
-
-@operation("study", ["study"], (TINY, SMALL), singles=(SMALL,))
-def study(simulation: Simulation) -> Task:
-    """20 studies of 5 folds with two linear fits each, 20 fits of all conditions for each λ, intervals.
-
-    Flops are those of the fits. The floor is that of ``permutation-test``, with all conditions for each λ.
-    Scores, p and gains are compared as there; resolutions lie between 0 and 1.
-    """
-    X, Y, (N, D) = simulation.X, simulation.Y, simulation.X.shape
-    n_folds, ridges = min(FOLDS, D // 2), [TRUSTED, 1.0]
-    options: dict[str, Any] = {"shuffles": SHUFFLES, "folds": n_folds, "relative_ridges": ridges}
-    tested = permutation_test(simulation)
-    of_all = bare_solution(simulation, absolute(simulation, TRUSTED), SHUFFLES + 1)
-
-    def check(result: Any) -> None:
-        tested.check(result.test)
-        resolution = result.uncertainty.resolution
-        require(np.all((resolution > -1e-9) & (resolution < 1 + 1e-9)), "a resolution outside 0 to 1")
-        live = np.linalg.norm(X, axis=1) > 0
-        require(np.all(result.uncertainty.se[live] > 0), "a standard error of zero")
-        require(result.ceiling.ceiling() <= 1.0, "a noise ceiling above 1")
-
-    def floor() -> Any:
-        return tested.floor() if tested.floor else None, of_all()
-
-    return Task(
-        ours=lambda: fc.study(X, Y, nested=False, method="linear", **options), check=check,
-        nbytes=24.0 * N * D, flops=tested.flops, floor=floor,
-    )  # fmt: skip
-
-
-def _training(X: Any, Y: Any, train: Any) -> tuple[Any, Any]:
+def training(X: Any, Y: Any, train: Any) -> tuple[Any, Any]:
     """Return X and the target for the conditions of a fold: Y's covariance, scaled to the trace of X's."""
     given = np.ascontiguousarray(X[:, train])
     S = Reference(Y[:, train]).covariance()
@@ -256,7 +153,7 @@ def _training(X: Any, Y: Any, train: Any) -> tuple[Any, Any]:
 
 def _held_out(X: Any, Y: Any, train: Any, test: Any, relative: float) -> float:
     """Compute R² of one fold from its definition, with the gains of a checked exact fit."""
-    given, S = _training(X, Y, train)
+    given, S = training(X, Y, train)
     fit = fc.fit(given, S, relative_ridge=relative, method="exact")
     Minimum(Reference(given), S, fit.ridge).check(fit)
     other = Reference(Y).covariance()
