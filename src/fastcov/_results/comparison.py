@@ -15,14 +15,13 @@ from .._inputs.files import check_output, writing
 from .._inputs.validation import check_between, check_choice
 from . import evidence
 from .channel_table import write_table
-from .chosen_ridge import jackknife
 from .cross_validation import CrossValidation
 from .frames import Table, frame
 from .html import html_table
 from .noise_ceiling import NoiseCeiling
 from .page import StudyPage
 from .score import SCORES, Moments
-from .summaries import CHOICES, SUMMARIES
+from .summaries import CHOICES, SUMMARIES, error_of
 
 Array = NDArray[np.float64]
 
@@ -110,11 +109,15 @@ class ModelDifference:
         The models. `value` is the pooled score of the first less that of the second.
     value : float
     se : float
-        Standard error of the difference, by the jackknife over folds.
+        Standard error of the difference over conditions, by the jackknife over folds; for scores of pairs of
+        a held-out and a training condition twice that, because each such pair counts in two folds.
     lower, upper : float
         Ends of its interval, by Student's t with one less than the number of folds of a repeat.
     level : float
         Coverage of the interval.
+    p : float
+        Two-sided p-value of the difference, by the same t. It tests whether the two models would differ in
+        the mean over other conditions like these, for these very channels and cells.
     p_shuffled : float or None
         How often, with shuffled conditions, the two models differ as much at their best ridges. There
         neither has anything to predict. So a small value says that one of them predicts, and not that
@@ -128,6 +131,7 @@ class ModelDifference:
     lower: float
     upper: float
     level: float
+    p: float
     p_shuffled: float | None = None
 
 
@@ -192,7 +196,7 @@ class Comparison(StudyPage):
         return cv
 
     def value(self, name: str, score: str | None = None, choice: str | None = None) -> tuple[float, float]:
-        """A model's pooled score, by default `score`, and its standard error by the jackknife over folds.
+        """A model's pooled score, by default `score`, and its standard error over conditions.
 
         Parameters
         ----------
@@ -204,6 +208,11 @@ class Comparison(StudyPage):
             At the ridges that inner folds chose, or at the best ridge. By default nested if there are inner
             folds.
 
+        Returns
+        -------
+        tuple of float
+            The standard error is as in `ModelDifference`.
+
         Raises
         ------
         KeyError, ValueError
@@ -213,7 +222,7 @@ class Comparison(StudyPage):
         score = self._checked(score)
         if moments is None:
             return math.nan, math.nan
-        return float(moments.pooled(score)), float(jackknife(moments.without(score), self._first.times))
+        return float(moments.pooled(score)), float(error_of(moments.without(score), self._first.times, score))
 
     def by_fold(self, name: str, score: str | None = None, choice: str | None = None) -> Array:
         """The score of a model in each fold (F,), with the options of `value`; NaN if no score is finite."""
@@ -257,14 +266,16 @@ class Comparison(StudyPage):
         if one is not None and other is not None:
             value = float(one.pooled(name) - other.pooled(name))
             with np.errstate(invalid="ignore"):
-                error = float(jackknife(one.without(name) - other.without(name), cv.times))
-        freedom = max(1, len(cv.folds) // cv.repeats - 1)
-        half = error * float(scipy.stats.t.ppf(0.5 + level / 2, freedom))
+                error = float(error_of(one.without(name) - other.without(name), cv.times, name))
+        t = scipy.stats.t(max(1, len(cv.folds) // cv.repeats - 1))
+        half = error * float(t.ppf(0.5 + level / 2))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            p = float(2.0 * t.sf(np.abs(np.float64(value) / error)))
         (a, null), (b, others) = (self[each].maxima(name) for each in (first, second))
-        p = None
+        shuffled = None
         if null is not None and others is not None and first != second:
-            p = evidence.exceeded(abs(a - b), np.abs(null - others))
-        return ModelDifference(first, second, value, error, value - half, value + half, level, p)
+            shuffled = evidence.exceeded(abs(a - b), np.abs(null - others))
+        return ModelDifference(first, second, value, error, value - half, value + half, level, p, shuffled)
 
     def differences(
         self, reference: str | None = None, score: str | None = None, choice: str | None = None

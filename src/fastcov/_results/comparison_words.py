@@ -40,9 +40,9 @@ def tables(found: Any) -> Iterator[Shown]:
         "best": "at the best ridge, which flatters models that have one",
     }[found.choice]
     notes = [
-        f"{found.score}: of all folds together, ± its standard error over folds; scores are {how}. Mean and "
-        "median R², Pearson and cross-Pearson are over folds. d.o.f.: effective degrees of freedom; λ: the "
-        "best ridge"
+        f"{found.score}: of all folds together, ± its standard error over conditions; scores are {how}. Mean "
+        "and median R², Pearson and cross-Pearson are over folds. d.o.f.: effective degrees of freedom; λ: "
+        "the best ridge"
         + (" over the largest eigenvalue" if any(_relative(found, name) for name in found.fitted) else "")
         + "; s: seconds."
     ]
@@ -50,11 +50,16 @@ def tables(found: Any) -> Iterator[Shown]:
     if len(found.names) > 1:
         level = f"{found.stats['level']:.0%} interval"
         compared: list[tuple[str, ...]] = [
-            (each.first, number(each.value), f"{number(each.lower)} to {number(each.upper)}")
+            (
+                each.first,
+                number(each.value),
+                f"{number(each.lower)} to {number(each.upper)}",
+                p_text(each.p),
+            )
             for each in found.differences()
         ]
         caption = f"Difference of {found.score} to {found.reference}, on the same folds"
-        yield caption, ("", "difference", level), compared, sentences(found)
+        yield caption, ("", "difference", level, "p"), compared, sentences(found)
 
 
 def _relative(found: Any, name: str) -> bool:
@@ -108,8 +113,8 @@ def sentences(found: Any) -> list[str]:
     said += _chance(found)
     said += _ceiling(found, first, known[first])
     said.append(
-        "An interval is over folds, for these very cells and conditions of this kind: it says how steady a "
-        "difference is, and other cells may give another."
+        "Intervals and p of differences are over conditions, for these very channels and cells: others may "
+        "give another difference."
     )
     if found.choice == "best":
         said.append(
@@ -206,7 +211,8 @@ def record(found: Any) -> dict[str, Any]:
         "models": {name: _model(found, name) for name in found.names},
         "differences": [
             {"first": one.first, "second": one.second, "value": one.value, "standard_error": one.se,
-             "lower": one.lower, "upper": one.upper, "level": one.level, "p_shuffled": one.p_shuffled}
+             "lower": one.lower, "upper": one.upper, "level": one.level, "p": one.p,
+             "p_shuffled": one.p_shuffled}
             for i, first in enumerate(found.names)
             for one in (found.difference(first, second) for second in found.names[i + 1 :])
         ],

@@ -87,8 +87,8 @@ def compare(
     models : list of str, or mapping of str to mapping
         Names of the table above. Or a mapping of name to options of `cross_validate`: "method", "ridges",
         "relative_ridges", "nuisance", "bounds", "channel_groups", "solver", "tol", "max_iterations". They
-        amend the model of that name; with any other name, they amend "gains". So ``{"gains": {}, "inhibition":
-        {"bounds": (0, 1)}}`` compares gains with gains that only inhibit.
+        amend the model of that name; with any other name, they amend "gains". So
+        ``{"gains": {}, "inhibition": {"bounds": (0, 1)}}`` compares gains with gains that only inhibit.
     S : array_like, shape (D, D), optional
         In place of Y, a target covariance, as for `cross_validate`.
     groups : sequence of N labels, optional
