@@ -74,6 +74,8 @@ def compare(
     groups           Z diagonal, one gain for each group of channels (needs `groups`)
     gains            Z = diag(z), a gain for each channel
     gains+nuisance   the same, and βI + γ11ᵀ beside C(Z)
+    free             Z = I + W with any W: all connections among channels
+    symmetric, psd   Z symmetric; and positive semi-definite, too
     ================ ======================================================================
 
     The first three are baselines, in which nothing is chosen.

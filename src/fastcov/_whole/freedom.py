@@ -34,7 +34,7 @@ def degrees_of_freedom(fit: Any, study: HeldOut, groups: Sequence[str] | None) -
     if fit is None:
         return math.nan
     if hasattr(fit, "degrees_of_freedom"):
-        return float(fit.degrees_of_freedom)
+        return float(fit.degrees_of_freedom) + len(fit.nuisance)
     around = dataclasses.replace(study.exact, metric=study.metric)
     if fit.method == "exact":
         around = around.at(fit.gains)
