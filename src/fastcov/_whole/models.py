@@ -108,7 +108,7 @@ def _one(
     name: str, options: Any, groups: NDArray[np.str_] | None, n_channels: int, relative_ridges: Any
 ) -> Model:
     """One model with all its options."""
-    if options is None and name not in MODELS:
+    if not options and isinstance(options, (Mapping, type(None))) and name not in MODELS:
         raise ValueError(
             f"Argument 'models' must name models that fastcov has, {', '.join(MODELS)}, not {name!r}: for "
             "another, pass a mapping of name to options of cross_validate, as "
@@ -164,4 +164,4 @@ def _words(known: Model, own: Mapping[str, Any]) -> str:
             continue
         text = value if isinstance(value, str) else repr(value)
         said.append(text if option == "method" else f"{option} {text}" if len(text) < 24 else option)
-    return ", ".join([known.words, *said])
+    return f"{known.name}: {', '.join(said)}" if said else known.words

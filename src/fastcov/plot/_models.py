@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._results.comparison import Comparison
 from .._results.study_words import p_text
 from ._held_out import WORDS
-from ._style import COLOURS, finish, new_figure, number, require_matplotlib, shorten
+from ._style import COLOURS, finish, is_narrow, new_figure, number, require_matplotlib, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,16 +21,18 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 MODEL, BASELINE, TOP = COLOURS[0], "0.45", COLOURS[2]
-# Inches of a row, and of everything above and below the rows.
-_ROW, _REST, _WIDTH = 0.46, 1.75, 10.5
+_WIDTH = 10.5
+# Inches of a row; of the title; of what stands above and below the rows of a panel; and of all but the rows.
+_ROW, _TITLE, _HEAD, _FOOT = 0.46, 0.6, 0.43, 0.72
+_REST = _TITLE + _HEAD + _FOOT
+# Inches at the left, for names, in a wide and in a narrow figure; between panels; and at the right, for p.
+_LEFT, _LEFT_NARROW, _GAP, _RIGHT = 2.2, 1.5, 0.6, 0.72
 # Folds further below the lowest score than the range of scores are drawn at the edge.
 _BELOW = 0.6
 # Half the height of a row within which dots of folds are spread.
 _SPREAD = 0.16
-# Letters in a line of the title, and of the name of a model and of what it is.
-_LINE, _NAME, _WORDS = 105, 26, 40
-# Room at the left, between panels and at the right, as shares of the width.
-_LEFT, _GAP, _RIGHT = 0.225, 0.03, 0.075
+# Letters in a line of the title, and of the name of a model and of what it is, in a wide and a narrow figure.
+_LINE, _NAME, _WORDS = 105, (26, 16), (40, 24)
 
 
 def models(
@@ -77,18 +79,41 @@ def models(
     score = comparison.score if score is None else score
     reference = comparison.reference if reference is None else comparison[reference].name
     comparison.value(reference, score, choice)  # raises if there is no such score or choice
+    figure = new_figure(_WIDTH, height_of(comparison))
+    draw_models(figure, comparison, score, choice, reference)
+    figure.suptitle(headline(comparison, score, choice), fontsize=11.5, y=1.0 - 0.12 / height_of(comparison))
+    return figure
+
+
+def height_of(comparison: Comparison, *, narrow: bool = False) -> float:
+    """Inches of a figure: panels are beside each other, or in a narrow figure one above the other."""
     n = len(comparison.names)
-    height = _REST + _ROW * n
-    figure = new_figure(_WIDTH, height)
+    return 2 * (_REST + _ROW * n) - _TITLE if narrow else _REST + _ROW * n
+
+
+def draw_models(
+    figure: Figure, comparison: Comparison, score: str, choice: str | None, reference: str
+) -> None:
+    """Draw both panels into an empty figure of `height_of`, with room for a title."""
     figure.set_layout_engine("none")
-    bottom, tall = 0.72 / height, _ROW * n / height
-    wide = (1.0 - _LEFT - 2 * _GAP - _RIGHT) / 2
-    scores = figure.add_axes((_LEFT, bottom, wide, tall))
-    compared = figure.add_axes((_LEFT + wide + 2 * _GAP, bottom, wide, tall))
+    width, height = figure.get_size_inches()
+    rows = _ROW * len(comparison.names)
+    if is_narrow(figure):
+        box = (_LEFT_NARROW, width - _LEFT_NARROW - _RIGHT)
+        first = (box[0], rows + _HEAD + 2 * _FOOT, box[1], rows)
+        second = (box[0], _FOOT, box[1], rows)
+    else:
+        wide = (width - _LEFT - _GAP - _RIGHT) / 2
+        first = (_LEFT, _FOOT, wide, rows)
+        second = (_LEFT + wide + _GAP, _FOOT, wide, rows)
+    scores, compared = (
+        figure.add_axes((left / width, bottom / height, wide / width, tall / height))
+        for left, bottom, wide, tall in (first, second)
+    )
     draw_scores(scores, comparison, score, choice)
     draw_differences(compared, comparison, score, choice, reference)
-    figure.suptitle(headline(comparison, score, choice), fontsize=11.5, y=1.0 - 0.12 / height)
-    return figure
+    if is_narrow(figure):  # the right panel is below, and needs names of its own
+        _names(compared, comparison)
 
 
 def headline(comparison: Comparison, score: str, choice: str | None) -> str:
@@ -144,16 +169,7 @@ def draw_scores(ax: Axes, comparison: Comparison, score: str, choice: str | None
     )
     ax.set_title("Held-out score", fontsize=9.5, loc="left", fontweight="bold", pad=16)
     _rows(ax, len(names))
-    for k, name in enumerate(names):
-        for text, offset, size, weight, colour in (
-            (shorten(name, _NAME), 5.5, 9.5, "bold", "0.4" if comparison[name].is_baseline else "black"),
-            (shorten(comparison[name].words, _WORDS), -5.5, 7.5, "normal", "0.35"),
-        ):
-            ax.annotate(
-                text, (0.0, k), (-8, offset), xycoords=ax.get_yaxis_transform(), textcoords="offset points",
-                ha="right", va="center", fontsize=size, fontweight=weight, color=colour,
-                annotation_clip=False,
-            )  # fmt: skip
+    _names(ax, comparison)
 
 
 def draw_differences(
@@ -188,7 +204,7 @@ def draw_differences(
     ax.set_xlabel(
         f"difference of scores, with {_level(comparison)} interval\nfull where it leaves out 0", fontsize=8.5
     )
-    title = f"Difference to {shorten(reference, _NAME)}, same folds"
+    title = f"Difference to {shorten(reference, _NAME[0])}, same folds"
     ax.set_title(title, fontsize=9.5, loc="left", fontweight="bold", pad=16)
     _rows(ax, len(names))
 
@@ -216,6 +232,27 @@ def _colour(comparison: Comparison, name: str) -> str:
 
 def _level(comparison: Comparison) -> str:
     return f"{comparison.stats['level']:.0%}".replace("%", " %")
+
+
+def _names(ax: Axes, comparison: Comparison) -> None:
+    """Write the name of each model, and what it is, beside its row."""
+    narrow = is_narrow(ax.figure)
+    for k, name in enumerate(comparison.names):
+        for text, offset, size, weight, colour in (
+            (
+                shorten(name, _NAME[narrow]),
+                5.5,
+                9.5,
+                "bold",
+                "0.4" if comparison[name].is_baseline else "black",
+            ),
+            (shorten(comparison[name].words, _WORDS[narrow]), -5.5, 7.5 - narrow, "normal", "0.35"),
+        ):
+            ax.annotate(
+                text, (0.0, k), (-8, offset), xycoords=ax.get_yaxis_transform(), textcoords="offset points",
+                ha="right", va="center", fontsize=size, fontweight=weight, color=colour,
+                annotation_clip=False,
+            )  # fmt: skip
 
 
 def _rows(ax: Axes, n: int) -> None:
