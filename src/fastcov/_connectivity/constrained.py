@@ -64,8 +64,8 @@ class Core:
 
     @functools.cached_property
     def scale(self) -> float:
-        """The norm of the gradient at W = 0, or one where that is zero."""
-        return gradient_at_zero(self.reduced, self.S) or 1.0
+        """The norm of the gradient at W = 0; infinite where W = 0 is the minimum."""
+        return gradient_at_zero(self.reduced, self.S) or np.inf
 
     @functools.cached_property
     def basis(self) -> tuple[Array, Array]:
@@ -84,6 +84,14 @@ class Core:
         if self.reduced.center:
             Q[D, k] = 1.0
         return blas.product(blas.product(Q, A), Q, tb=True)
+
+    def omega(self, A: Array) -> Array:
+        """Ω of the free W = X̃ΩXᵀ, of which A has the rows that J keeps: a minimum has no other part."""
+        values, vectors = self.reduced.eigen
+        back = vectors[self.live].T / np.sqrt(values[self.live])
+        s, V = self.reduced.moments_eigen
+        right = blas.product(np.ascontiguousarray(A[: self.kept]), blas.product(self.x, V, tb=True) / s**2)
+        return blas.product(np.ascontiguousarray(back), blas.product(right, V))
 
     def output(self, A: Array) -> Array:
         """Y = J(I + A)x (kept, D)."""
