@@ -202,32 +202,58 @@ def free(core: Core, tol: float, most: int, watch: Watch = None) -> tuple[Array,
 
 
 def symmetric(core: Core, tol: float, most: int, watch: Watch = None) -> tuple[Array, Ended[Any]]:
-    """A minimum over symmetric A."""
-    return _smooth(core, True, tol, most, watch)
+    """A minimum over symmetric A.
 
-
-def semidefinite(core: Core, tol: float, most: int, watch: Watch = None) -> tuple[Array, Ended[Any]]:
-    """A minimum over symmetric A with a positive semi-definite I + A: the symmetric one where it is that."""
-    A, ended = symmetric(core, tol, most, watch)
+    There may be several where the mean over channels is removed. If the one that is reached from A = 0 has an
+    indefinite I + A, it has changed the sign of a pattern on its way. Then the one that is reached from the
+    semi-definite minimum is taken if it is lower.
+    """
+    A, ended = _smooth(core, True, tol, most, watch)
     vectors = A + np.eye(len(A))
     values = blas.eigh(vectors)
     if values[0] >= 0.0:
         return A, ended
+    other, within = _within(core, values, vectors, tol, most, watch)
+    B, again = _smooth(core, True, tol, most, watch, start=other)
+    chosen = (B, again) if again.point.loss < ended.point.loss else (A, ended)
+    return chosen[0], _counted(chosen[1], ended, within, again)
+
+
+def semidefinite(core: Core, tol: float, most: int, watch: Watch = None) -> tuple[Array, Ended[Any]]:
+    """A minimum over A with a positive semi-definite I + A: the symmetric one where that is so."""
+    A, ended = _smooth(core, True, tol, most, watch)
+    vectors = A + np.eye(len(A))
+    values = blas.eigh(vectors)
+    if values[0] >= 0.0:
+        return A, ended
+    A, within = _within(core, values, vectors, tol, most, watch)
+    return A, _counted(within, ended, within)
+
+
+def _within(
+    core: Core, values: Array, vectors: Array, tol: float, most: int, watch: Watch
+) -> tuple[Array, Ended[Any]]:
+    """A minimum with a semi-definite I + A, from an I + A with these eigenvalues and eigenvectors."""
     values = np.maximum(values, BEGIN * values[-1])
     V = blas.product(np.sqrt(values)[:, np.newaxis] * vectors, vectors, ta=True)
-    factored = minimise(lambda V: _Factored(core, V), V, lambda at: at.slope / core.scale, tol, most, watch)
-    point = factored.point
-    counted = dataclasses.replace(
-        factored, iterations=ended.iterations + factored.iterations,
-        products=ended.products + factored.products,
+    ended = minimise(lambda V: _Factored(core, V), V, lambda at: at.slope / core.scale, tol, most, watch)
+    return ended.point.A, ended
+
+
+def _counted(chosen: Ended[Any], *all_of_them: Ended[Any]) -> Ended[Any]:
+    """The chosen end, with the counts of all."""
+    return dataclasses.replace(
+        chosen, iterations=sum(each.iterations for each in all_of_them),
+        products=sum(each.products for each in all_of_them),
     )  # fmt: skip
-    return point.A, counted
 
 
-def _smooth(core: Core, symmetric: bool, tol: float, most: int, watch: Watch) -> tuple[Array, Ended[Any]]:
+def _smooth(
+    core: Core, symmetric: bool, tol: float, most: int, watch: Watch, start: Array | None = None
+) -> tuple[Array, Ended[Any]]:
     q = len(core.x)
     ended = minimise(
-        lambda A: core.at(A, symmetric=symmetric), np.zeros((q, q)),
+        lambda A: core.at(A, symmetric=symmetric), np.zeros((q, q)) if start is None else start,
         lambda at: float(blas.norm(at.gradient)) / core.scale, tol, most, watch,
     )  # fmt: skip
     return ended.value, ended

@@ -12,8 +12,9 @@ step for this equation solves, with P = s Z s,
 
 over symmetric u, and moves Z⁻¹ by 2 s u s, or Z by −2 Z s u s Z, which is the same to first order. Its
 operator is positive definite for any Z. In the eigenvectors of P + C it is nearly diagonal, and at large λ in
-the basis V, too, so few steps of conjugate gradients solve the system. Z moves along a line, to where the loss, a quartic along it, is least.
-Where it would come near a singular Z, it moves along a curve on which it stays positive definite.
+the basis V, too, so few steps of conjugate gradients solve the system. Z moves along a line, to where the
+loss, a quartic along it, is least. Where it would come near a singular Z, it moves along a curve on which it
+stays positive definite.
 
 The metric replaces E by RᵀRE, see `_model.metric`. Then u = Rᵀφ − e, where e is the part of E_Z/λ that is no
 image under Rᵀ, and φ solves the system with R A Rᵀ in place of A: u ↦ 2(PuC + CuP).
@@ -41,8 +42,7 @@ Array = NDArray[np.float64]
 
 # Relative residual at which conjugate gradients end a step; smaller near the minimum, for fast convergence.
 LOOSE, TIGHT = 0.1, 1e-6
-# Steps of conjugate gradients from which on an eigendecomposition for better ones is sooner done: it takes as long
-# as ten of them.
+# Steps of conjugate gradients from which on an eigendecomposition pays, which takes as long as ten of them.
 ENOUGH_PRODUCTS = 6
 # The most conjugate gradient steps in one Newton step.
 MAX_INNER = 200

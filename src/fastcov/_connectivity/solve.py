@@ -113,7 +113,7 @@ def _lower_outside(core: Core, C: Array) -> bool:
     """Whether a W that leaves the span of X̃ would lower the loss further.
 
     To second order a further row v of J(I + W), from the columns x = UᵀX of channels, adds v(λ/2 + xExᵀ)vᵀ
-    to the loss. There is room for one where the mean over channels is in the span of X, and more channels are.
+    to the loss. There is room for one where the mean over channels is in the span of X, of a rank below N.
     """
     reduced, N = core.reduced, core.reduced.n_channels
     if N is None or len(core.x) >= N:
