@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .._compute import blas
 from .._compute.progress import Progress
+from .._connectivity.linearised import Linearised
 from .._connectivity.reduced import Reduced
 from .._connectivity.solve import LINEAR, METHODS, Connected, Limits, connect, loss, path
 from .._inputs.labels import Labels, outside
@@ -23,6 +24,7 @@ from .._model.problem import Problem
 from .._results.connectivity import Connectivity
 from .._results.kept import Kept
 from .certificate import ConvergenceWarning
+from .linear_path import Level, LinearFits, phi_in_units
 from .settings import Settings
 
 Array = NDArray[np.float64]
@@ -30,15 +32,6 @@ Array = NDArray[np.float64]
 FINE = "converged"
 
 __all__ = ["METHODS", "ConnectedStart"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Level:
-    """A ridge in the caller's units and in those of the problem."""
-
-    value: float
-    own: float
-    relative: float | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,6 +79,10 @@ class ConnectedStart:
         extra: dict[str, Any], started: float,
     ) -> Connectivity:  # fmt: skip
         """The connectivity of each target at one ridge."""
+        if self.in_closed_form(method):
+            one = self.linear([level], settings, stacked=stacked, labels=labels, extra=extra)[0]
+            one.stats["seconds"] = time.perf_counter() - started
+            return one
         limits = self.limits(settings)
         found = [connect(method, self.reduced, S, level.own, limits) for S in self.target]
         made = self.made(method, level, found, labels, stacked=stacked, extra=extra, started=started)
@@ -95,8 +92,10 @@ class ConnectedStart:
     def path(
         self, levels: Sequence[Level], settings: Settings, *, method: str, stacked: bool, labels: Labels,
         extra: dict[str, Any],
-    ) -> list[Connectivity]:  # fmt: skip
+    ) -> Sequence[Any]:  # fmt: skip
         """The connectivities at several ridges, each from the one at the next larger."""
+        if self.in_closed_form(method):
+            return self.linear(levels, settings, stacked=stacked, labels=labels, extra=extra)
         limits, started = self.limits(settings), time.perf_counter()
         found: list[list[Connected | None]] = [[None] * len(self.target) for _ in levels]
         done, total = 0, len(levels) * len(self.target)
@@ -111,6 +110,34 @@ class ConnectedStart:
             for level, row in zip(levels, found, strict=True)
         ]
 
+    def in_closed_form(self, method: str) -> bool:
+        """Whether one eigendecomposition serves every ridge: that of a metric would not be one of Γ."""
+        return method == LINEAR and self.problem.metric is None
+
+    def linear(
+        self, levels: Sequence[Level], settings: Settings, *, stacked: bool, labels: Labels,
+        extra: dict[str, Any],
+    ) -> LinearFits:  # fmt: skip
+        """The linearised fits: their losses and certificates now, and the rest when one of them is read."""
+        started, problem, shown = time.perf_counter(), self.problem, _shown(stacked)
+
+        def watch(done: float) -> None:
+            if len(levels) > 1:  # otherwise it is no path
+                settings.watch(Progress("path", done))
+
+        linearised = Linearised(self.reduced, self.target)
+        solutions = linearised.solve([level.own for level in levels], watch)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            r2 = 1.0 - solutions.left / self._target_squares
+        return LinearFits(
+            levels=tuple(levels), linearised=linearised, solutions=solutions,
+            loss=problem.unscaled(solutions.loss, y=4), r2=r2, residual=solutions.residual,
+            common=self._common(LINEAR, labels, shown) | {"status": FINE},
+            stats=self._stats(shown) | {"solver": "closed form"} | extra,
+            seconds=(time.perf_counter() - started) / len(levels), shown=shown,
+            units=dataclasses.replace(problem.plain, X=np.empty((0, problem.shape[1]))),
+        )  # fmt: skip
+
     def limits(self, settings: Settings) -> Limits:
         def watch(gradient: float) -> None:
             settings.watch(Progress("minimise", gradient))
@@ -122,9 +149,7 @@ class ConnectedStart:
         extra: dict[str, Any], started: float,
     ) -> Connectivity:  # fmt: skip
         """The result of a fit, in the caller's units."""
-        shown: Any
-        problem, shown = self.problem, slice(None) if stacked else 0
-        at = self._at_one
+        problem, shown = self.problem, _shown(stacked)
         losses = np.array([
             loss(self.reduced, S, level.own, each) for S, each in zip(self.target, found, strict=True)
         ])  # fmt: skip
@@ -134,7 +159,6 @@ class ConnectedStart:
         ])  # fmt: skip
         with np.errstate(divide="ignore", invalid="ignore"):
             r2 = 1.0 - left / self._target_squares
-            r2_at_one = 1.0 - at / self._target_squares
         statuses = [each.status for each in found]
         counts: dict[str, Any] = {
             name: sum(each.stats[name] for each in found)
@@ -142,11 +166,9 @@ class ConnectedStart:
             if name in found[0].stats
         }
         metric = problem.metric
-        stats: dict[str, Any] = {
-            "shape": problem.shape, "r2_at_one": r2_at_one[shown], "trace_ratio": self._trace_ratio[shown],
-            "dtype": str(problem.dtype), "center": problem.center,
-            "pairs": "all" if metric is None else metric.pairs,
-            "solver": max((each.stats["solver"] for each in found), key=len), **counts, **extra,
+        stats = {
+            **self._stats(shown), "solver": max((each.stats["solver"] for each in found), key=len), **counts,
+            **extra,
         }  # fmt: skip
         if any(each.stats.get("outside") for each in found):
             stats["outside"] = True
@@ -158,33 +180,43 @@ class ConnectedStart:
             nuisance = {n: v if np.ndim(v) else float(v) for n, v in nuisance.items()}
         stats["seconds"] = time.perf_counter() - started
         return Connectivity(
-            phi=self._in_units(np.stack([each.phi for each in found]))[shown],
+            phi=phi_in_units(problem, np.stack([each.phi for each in found]))[shown],
             loss=problem.unscaled(losses, y=4)[shown],
-            loss_at_one=problem.unscaled(0.5 * at, y=4)[shown],
             r2=r2[shown],
             ridge=level.value,
             relative_ridge=level.relative,
             residual=np.array([each.residual for each in found])[shown],
             status=next((s for s in statuses if s != FINE), FINE),
-            method=method,
             stats=stats,
-            channels=labels.channels,
-            conditions=labels.conditions,
             _covariance=problem.unscaled(np.stack([each.covariance for each in found]), y=2)[shown],
-            _target=problem.unscaled(self.target, y=2)[shown],
-            _covariance_at_one=problem.unscaled(self.reduced.covariance, y=2),
-            _mean=problem.unscaled(self.reduced.mean, x=1),
             nuisance=nuisance,
-            _kept=Kept(problem.plain),
+            **self._common(method, labels, shown),
         )
 
-    def _in_units(self, phi: Array) -> Array:
-        """Φ in the caller's units: X to the power −2, −1 and 0."""
-        e, D = self.problem.exponent, self.reduced.n_conditions
-        if e:
-            phi[:, :D] = np.ldexp(phi[:, :D], e)
-            phi[:, :, :D] = np.ldexp(phi[:, :, :D], e)
-        return phi
+    def _common(self, method: str, labels: Labels, shown: Any) -> dict[str, Any]:
+        """Fields that the fits at all ridges share."""
+        problem = self.problem
+        return {
+            "loss_at_one": problem.unscaled(0.5 * self._at_one, y=4)[shown],
+            "method": method,
+            "channels": labels.channels,
+            "conditions": labels.conditions,
+            "_target": problem.unscaled(self.target, y=2)[shown],
+            "_covariance_at_one": problem.unscaled(self.reduced.covariance, y=2),
+            "_mean": problem.unscaled(self.reduced.mean, x=1),
+            "_kept": Kept(problem.plain),
+        }
+
+    def _stats(self, shown: Any) -> dict[str, Any]:
+        """Entries of stats that the fits at all ridges share."""
+        problem, metric = self.problem, self.problem.metric
+        with np.errstate(divide="ignore", invalid="ignore"):
+            r2_at_one = 1.0 - self._at_one / self._target_squares
+        return {
+            "shape": problem.shape, "r2_at_one": r2_at_one[shown], "trace_ratio": self._trace_ratio[shown],
+            "dtype": str(problem.dtype), "center": problem.center,
+            "pairs": "all" if metric is None else metric.pairs,
+        }  # fmt: skip
 
     @functools.cached_property
     def _at_one(self) -> Array:
@@ -203,6 +235,11 @@ class ConnectedStart:
         with np.errstate(divide="ignore", invalid="ignore"):
             traces = np.trace(self.target, axis1=1, axis2=2)
             return np.asarray(traces / np.trace(self.reduced.covariance))
+
+
+def _shown(stacked: bool) -> Any:
+    """Index of the targets that a fit shows: all of a stack, or the single one."""
+    return slice(None) if stacked else 0
 
 
 def warn_short(found: Connectivity, tol: float) -> None:
