@@ -8,17 +8,18 @@ import numpy as np
 
 from .._compute.jit import Kernel
 
+# Relative residual of v, and the most steps to it. Random problems with eigenvalues over up to 14 orders of
+# magnitude, and means that lie anywhere among them, took 18 steps at most.
+MEAN_TOL, MOST_STEPS = 1e-15, 100
+
 
 @Kernel
-def linear_system(inverse, values, n, ridge, scales, A):
-    """inverse_ij = 1 / (ridge + 4 γ_i γ_j), or zero where that divides by zero, and the system for v.
+def linear_divisors(inverse, values, n, ridge, sums):
+    """inverse_ij = 1 / (ridge + 4 γ_i γ_j), or zero where that divides by zero; sums_i = Σ_j inverse_ij n_j².
 
-    A (D - z, D - z) takes the lower triangle of the system, scaled to a diagonal of one, and scales
-    (D - z,) what rows and columns were multiplied by. The diagonal may span many orders of magnitude. With
-    an A of no rows there is no system. 8 D^2 flops.
+    5 D^2 flops.
     """
     d, least = len(values), 2.3e-308
-    z = d - len(A)
     for i in range(d):
         row, a, s = inverse[i], 4.0 * values[i], 0.0
         for j in range(d):
@@ -26,42 +27,59 @@ def linear_system(inverse, values, n, ridge, scales, A):
             y = 1.0 / x if x > least else 0.0
             row[j] = y
             s += y * n[j] * n[j]
-        if i >= z:
-            scales[i - z] = 1.0 / np.sqrt(1.0 / values[i] + 2.0 * (s + row[i] * n[i] * n[i]))
-    for i in range(len(A)):
-        row, out, a = inverse[z + i, z:], A[i], 2.0 * n[z + i] * scales[i]
-        for j in range(i):
-            out[j] = row[j] * a * (n[z + j] * scales[j])
-        out[i] = 1.0
+        sums[i] = s
 
 
 @Kernel
-def linear_mean(error, inverse, n, scales, factor, v):
-    """v (D,) from the Cholesky factor, in the lower triangle, of A in `linear_system`. 5 D^2 flops."""
-    d, r = len(n), len(factor)
-    z = d - r
-    for i in range(z):
-        v[i] = 0.0
-    x = v[z:]
-    for i in range(r):
+def linear_mean(error, inverse, values, n, sums, v, steps):
+    """v (D,) by conjugate gradients, which is zero where γ is; steps[0] is their number.
+
+    Of the system (1 / γ_i + 2 sums_i) v_i + 2 n_i Σ_j inverse_ij n_j v_j = Σ_j E₀_ij inverse_ij n_j, scaled
+    to a diagonal of one. Its eigenvalues are then below 2, and few are far below 1. 2 D^2 flops a step.
+    """
+    d, z = len(n), 0
+    while z < d and values[z] == 0.0:
+        z += 1
+    m = d - z
+    scales, own, r, p, x, q = np.empty(m), np.empty(m), np.empty(m), np.empty(m), np.zeros(m), np.empty(m)
+    square = 0.0
+    for i in range(m):
         row, e, s = inverse[z + i], error[z + i], 0.0
         for j in range(d):
             s += e[j] * row[j] * n[j]
-        x[i] = s * scales[i]
-    for i in range(r):
-        row, s = factor[i], 0.0
-        for j in range(i):
-            s += row[j] * x[j]
-        x[i] = (x[i] - s) / row[i]
-    for k in range(r):
-        i = r - 1 - k
-        row = factor[i]
-        s = x[i] / row[i]
-        x[i] = s
-        for j in range(i):
-            x[j] -= s * row[j]
-    for i in range(r):
-        x[i] *= scales[i]
+        g, c = 1.0 / values[z + i] + 2.0 * sums[z + i], n[z + i]
+        scale = 1.0 / np.sqrt(g + 2.0 * row[z + i] * c * c)
+        own[i] = g * scale * scale
+        r[i] = s * scale
+        p[i] = r[i]
+        square += r[i] * r[i]
+        scales[i] = scale
+    first, k = square, 0
+    turned = np.empty(m)
+    while square > MEAN_TOL * MEAN_TOL * first and k < MOST_STEPS:
+        k += 1
+        for j in range(m):
+            turned[j] = n[z + j] * scales[j] * p[j]
+        curvature = 0.0
+        for i in range(m):
+            row, s = inverse[z + i, z:], 0.0
+            for j in range(m):
+                s += row[j] * turned[j]
+            q[i] = own[i] * p[i] + 2.0 * n[z + i] * scales[i] * s
+            curvature += p[i] * q[i]
+        a, before, square = square / curvature, square, 0.0
+        for i in range(m):
+            x[i] += a * p[i]
+            r[i] -= a * q[i]
+            square += r[i] * r[i]
+        a = square / before
+        for i in range(m):
+            p[i] = r[i] + a * p[i]
+    for i in range(z):
+        v[i] = 0.0
+    for i in range(m):
+        v[z + i] = x[i] * scales[i]
+    steps[0] = k
 
 
 @Kernel
@@ -112,9 +130,20 @@ def linear_norms(error, omega, values, n, u, ridge, unit, found):
     found[1] = square
 
 
+@Kernel.of(linear_mean, linear_omega, linear_norms)
+def linear_solution(error, inverse, values, n, sums, ridge, unit, v, omega, Y, u, found):
+    """v, Ω, Y and u, and the numbers of `linear_norms`; found[4] counts the steps to v.
+
+    It calls the kernels for these one after the other.
+    """
+    linear_mean(error, inverse, values, n, sums, v, found[4:])
+    linear_omega(error, inverse, values, n, v, omega, Y, u)
+    linear_norms(error, omega, values, n, u, ridge, unit, found)
+
+
 @Kernel
 def linear_distance(C, error, values, found):
-    """found[0] = ‖C - S‖² with S = γ + E₀, and found[1] = ‖C‖², from the lower triangle of C. 4 D^2 flops."""
+    """found[2] = ‖C - S‖² with S = γ + E₀, and found[3] = ‖C‖², from the lower triangle of C. 4 D^2 flops."""
     left, size = 0.0, 0.0
     for i in range(len(values)):
         row, e, s, q = C[i], error[i], 0.0, 0.0
@@ -125,5 +154,5 @@ def linear_distance(C, error, values, found):
         x = row[i] - values[i] - e[i]
         left += 2.0 * s + x * x
         size += 2.0 * q + row[i] * row[i]
-    found[0] = left
-    found[1] = size
+    found[2] = left
+    found[3] = size

@@ -10,9 +10,11 @@ In the eigenvectors of Γ, with eigenvalues γ, the equation is
     e_ij = (E₀_ij − 2 n_i v_j − 2 v_i n_j) / (λ + 4γ_iγ_j),    v_i = γ_i Σ_j e_ij n_j.
 
 If X has no mean over channels, n = 0, and that is all. Otherwise v follows from a D × D system, which is
-symmetric and positive definite. So with E₀ in the eigenvectors of Γ once, a ridge takes D³/3 flops for its
-system and O(D²) for Ω, ‖W‖ and the certificate, and D³ for C and the exact loss. (K and Γ together cannot be diagonalised to the same end: the generalised
-eigenvectors of the pair are not orthogonal, and λe stays coupled in them.)
+symmetric and positive definite. Scaled to a diagonal of one its condition number is small, whatever λ is: a
+dozen conjugate gradients solve it to rounding, in less time than a factorisation. So with E₀ in the
+eigenvectors of Γ once, all that a ridge takes is O(D²), but for the exact loss, which takes D³ flops for C.
+(K and Γ together cannot be diagonalised to the same end: the generalised eigenvectors of the pair are not
+orthogonal, and λe stays coupled in them.)
 """
 
 from __future__ import annotations
@@ -81,11 +83,12 @@ class Linearised:
     @functools.cached_property
     def units(self) -> Array:
         """One over the norm of the gradient in W at W = 0, of each target (T,); zero where that is."""
-        roots = np.sqrt(self.reduced.eigen[0])
-        found = []
+        values, roots, found = self.reduced.eigen[0], np.sqrt(self.reduced.eigen[0]), []
         for error in self.errors:
-            half = roots[:, np.newaxis] * error
-            found.append(blas.norm(np.column_stack([half * roots, np.einsum("ij,j->i", half, self.mean)])))
+            size = float(np.abs(error).max()) or 1.0  # so that no square overflows
+            half = error * (roots / size)[:, np.newaxis]
+            own = np.einsum("ij,ij,j", half, half, values)
+            found.append(size * np.sqrt(own + np.square(np.einsum("ij,j->i", half, self.mean)).sum()))
         sizes = np.array(found)
         return np.divide(1.0, sizes, out=np.zeros_like(sizes), where=sizes > 0)
 
@@ -94,19 +97,18 @@ class Linearised:
     ) -> Solutions:
         """The minima at all ridges, with their certificates; `watch` is told the share that is done.
 
-        D³/3 flops for a ridge where X has a mean over channels, D³ for a target of a ridge, and O(D²). Each
-        certificate is computed by plugging Ω into the gradient, in the eigenvectors. Ridges are solved for
-        side by side on all threads.
+        D³ flops for a target of a ridge, and O(D²). Each certificate is computed by plugging Ω into the
+        gradient, in the eigenvectors. Ridges are solved for side by side on all threads.
         """
         K, (T, D) = len(ridges), self.targets.shape[:2]
-        v, numbers = np.empty((K, T, D)), np.empty((K, T, 4))
-        values, _, _ = self.reduced.eigen[0], self.errors, self.units  # before there are threads
+        v, numbers = np.empty((K, T, D)), np.empty((K, T, 5))
+        _ = self.reduced.eigen, self.errors, self.mean, self.units  # before there are threads
 
         def work(places: Any, check: Callable[[Any], object]) -> None:
-            room = _Room(values, system=bool(self.mean.any()))
+            room = self._room()
             for k in places:
                 check(k)
-                room.divide(float(ridges[k]), self.mean)
+                room.divide(float(ridges[k]))
                 for t in range(T):
                     self._solved(room, t, v[k, t], numbers[k, t])
 
@@ -117,33 +119,32 @@ class Linearised:
         else:
             with blas_for(0):  # each ridge on one thread
                 on_cores(work, np.array_split(np.arange(K), min(K, PARTS * workers)), workers, watch)
-        residual, squares, left, size = np.moveaxis(numbers, -1, 0)
+        residual, squares, left, size, _ = np.moveaxis(numbers, -1, 0)
         return Solutions(tuple(ridges), v, left, squares, np.sqrt(size), np.sqrt(residual))
 
+    def _room(self) -> _Room:
+        return _Room(self.reduced.eigen[0], self.mean)
+
     def _solved(self, room: _Room, t: int, v: Array, numbers: Array) -> None:
-        error, D = self.errors[t], self.reduced.n_conditions
-        linear_kernels.linear_mean(error, room.inverse, self.mean, room.scales, room.factor, v, size=D)
-        self._omega(room, t, v)
-        linear_kernels.linear_norms(
-            error, room.omega, room.values, self.mean, room.u, room.ridge, float(self.units[t]), numbers[:2],
-            size=D,
+        error, D = self.errors[t], len(v)
+        linear_kernels.linear_solution(
+            error, room.inverse, room.values, room.mean, room.sums, room.ridge, float(self.units[t]), v,
+            room.omega, room.Y, room.u, numbers, size=D,
         )  # fmt: skip
         C = blas.self_product(room.Y, transpose=True, out=room.omega, unlocked=True)
-        linear_kernels.linear_distance(C, error, room.values, numbers[2:], size=D)
-
-    def _omega(self, room: _Room, t: int, v: Array) -> None:
-        linear_kernels.linear_omega(
-            self.errors[t], room.inverse, room.values, self.mean, v, room.omega, room.Y, room.u, size=len(v)
-        )
+        linear_kernels.linear_distance(C, error, room.values, numbers, size=D)
 
     def matrices(self, ridge: float, v: Array) -> tuple[Array, Array]:
         """Φ (T, p, p) and C (T, D, D) in conditions, from v (T, D). 7D³ flops for each target."""
         vectors = self.reduced.eigen[1]
-        room = _Room(self.reduced.eigen[0], system=False)
-        room.divide(ridge, self.mean)
+        room = self._room()
+        room.divide(ridge)
         phi, covariances = [], np.empty_like(self.targets)
         for t, (mine, C) in enumerate(zip(v, covariances, strict=True)):
-            self._omega(room, t, mine)
+            linear_kernels.linear_omega(
+                self.errors[t], room.inverse, room.values, room.mean, mine, room.omega, room.Y, room.u,
+                size=len(mine),
+            )  # fmt: skip
             phi.append(self.reduced.phi(mirrored(rotated(vectors, room.omega, back=True))))
             blas.self_product(blas.product(room.Y, vectors), transpose=True, out=C)
             mirrored(C)
@@ -153,22 +154,19 @@ class Linearised:
 class _Room:
     """Matrices (D, D) that one thread works in, in turn for each ridge."""
 
-    def __init__(self, values: Array, *, system: bool) -> None:
+    def __init__(self, values: Array, mean: Array) -> None:
         D = len(values)
-        live = int(np.count_nonzero(values > 0.0))
-        self.values, self.ridge = values, 0.0
-        self.inverse, self.omega, self.Y = np.empty((D, D)), np.empty((D, D)), np.empty((live, D))
-        self.factor = np.empty((live * system, live * system))
-        self.scales, self.u = np.empty(len(self.factor)), np.empty(D)
+        self.values, self.mean, self.ridge = values, mean, 0.0
+        self.inverse, self.omega = np.empty((D, D)), np.empty((D, D))
+        self.Y = np.empty((np.count_nonzero(values > 0.0), D))
+        self.sums, self.u = np.empty(D), np.empty(D)
 
-    def divide(self, ridge: float, mean: Array) -> None:
-        """What all targets share at a ridge: the divisors, and the factor of the system."""
+    def divide(self, ridge: float) -> None:
+        """Take a ridge, whose divisors all targets share."""
         self.ridge = ridge
-        linear_kernels.linear_system(
-            self.inverse, self.values, mean, ridge, self.scales, self.factor, size=len(mean)
+        linear_kernels.linear_divisors(
+            self.inverse, self.values, self.mean, ridge, self.sums, size=len(self.mean)
         )
-        if len(self.factor):
-            blas.cholesky(self.factor)
 
 
 def weighed(reduced: Reduced, S: Array, ridge: float) -> Array:
