@@ -11,6 +11,7 @@ with Γ = XᵀJX, m the mean over channels, and Φ_D the first D rows of Φ. So 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from .._compute import blas, kernels
+from .._compute.jit import blas_for
 from .._model.metric import Metric
 from .._model.problem import Problem
 
@@ -56,6 +58,10 @@ class Reduced:
     @property
     def n_conditions(self) -> int:
         return len(self.mean)
+
+    def products(self) -> contextlib.AbstractContextManager[None]:
+        """Hold BLAS at one thread inside a block, where products of D × D matrices are small for it."""
+        return blas_for(2.0 * self.n_conditions**3)
 
     @functools.cached_property
     def moments(self) -> Array:

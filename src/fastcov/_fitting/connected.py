@@ -71,7 +71,8 @@ class ConnectedStart:
         e = 4 * self.problem.exponent
         if not relative:
             return [Level(value, math.ldexp(value, e), None) for value in values]
-        own = [value * self.reduced.largest for value in values]
+        with self.reduced.products():
+            own = [value * self.reduced.largest for value in values]
         return [Level(math.ldexp(mine, -e), mine, value) for mine, value in zip(own, values, strict=True)]
 
     def fit(
@@ -84,8 +85,9 @@ class ConnectedStart:
             one.stats["seconds"] = time.perf_counter() - started
             return one
         limits = self.limits(settings)
-        found = [connect(method, self.reduced, S, level.own, limits) for S in self.target]
-        made = self.made(method, level, found, labels, stacked=stacked, extra=extra, started=started)
+        with self.reduced.products():
+            found = [connect(method, self.reduced, S, level.own, limits) for S in self.target]
+            made = self.made(method, level, found, labels, stacked=stacked, extra=extra, started=started)
         warn_short(made, limits.tol)
         return made
 
@@ -99,16 +101,17 @@ class ConnectedStart:
         limits, started = self.limits(settings), time.perf_counter()
         found: list[list[Connected | None]] = [[None] * len(self.target) for _ in levels]
         done, total = 0, len(levels) * len(self.target)
-        for t, S in enumerate(self.target):
-            for k, each in path(method, self.reduced, S, [level.own for level in levels], limits):
-                found[k][t] = each
-                done += 1
-                settings.watch(Progress("path", done / total))
-        share = started + (time.perf_counter() - started) * (1.0 - 1.0 / len(levels))
-        return [
-            self.made(method, level, row, labels, stacked=stacked, extra=extra, started=share)  # type: ignore[arg-type]
-            for level, row in zip(levels, found, strict=True)
-        ]
+        with self.reduced.products():
+            for t, S in enumerate(self.target):
+                for k, each in path(method, self.reduced, S, [level.own for level in levels], limits):
+                    found[k][t] = each
+                    done += 1
+                    settings.watch(Progress("path", done / total))
+            share = started + (time.perf_counter() - started) * (1.0 - 1.0 / len(levels))
+            return [
+                self.made(method, level, row, labels, stacked=stacked, extra=extra, started=share)  # type: ignore[arg-type]
+                for level, row in zip(levels, found, strict=True)
+            ]
 
     def in_closed_form(self, method: str) -> bool:
         """Whether one eigendecomposition serves every ridge: that of a metric would not be one of Γ."""
@@ -126,8 +129,8 @@ class ConnectedStart:
                 settings.watch(Progress("path", done))
 
         linearised = Linearised(self.reduced, self.target)
-        solutions = linearised.solve([level.own for level in levels], watch)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with self.reduced.products(), np.errstate(divide="ignore", invalid="ignore"):
+            solutions = linearised.solve([level.own for level in levels], watch)
             r2 = 1.0 - solutions.left / self._target_squares
         return LinearFits(
             levels=tuple(levels), linearised=linearised, solutions=solutions,

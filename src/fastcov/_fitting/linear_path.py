@@ -77,7 +77,8 @@ class LinearFits(LazyFits):
 
     def _make(self, k: int) -> Connectivity:
         level, shown = self.levels[k], self.shown
-        phi, covariance = self.linearised.matrices(level.own, self.solutions.v[k])
+        with self.linearised.reduced.products():
+            phi, covariance = self.linearised.matrices(level.own, self.solutions.v[k])
         return Connectivity(
             phi=phi_in_units(self.units, phi)[shown],
             loss=self.loss[k, shown],
