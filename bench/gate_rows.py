@@ -150,7 +150,7 @@ KERNELS = [
     Row("descend", TINY, CORE, 55.0, "all steps of an exact fit"),
     Row("covariance_parts", TINY, CORE, 0.6, "the covariance of its certificate"),
     Row("sums_by_row", TINY, CORE, 1.0, "the gradient of its certificate"),
-    Row("linear_divisors", FLY, CORE, 0.3, "the divisors of a ridge of a linearised connectivity", margins=WIDE),
+    Row("linear_divisors", FLY, CORE, 0.3, "divisors of a ridge of the linearised free model", margins=WIDE),
     Row("linear_solution", FLY, CORE, 2.5, "its connectivity, and the certificate", margins=WIDE),
     Row("linear_omega", FLY, CORE, 0.8, "the connectivity alone, when it is read", margins=WIDE),
     Row("linear_distance", FLY, CORE, 0.2, "the last of its exact loss", margins=WIDE),
