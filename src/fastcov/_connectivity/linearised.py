@@ -142,9 +142,8 @@ class Linearised:
         phi, covariances = [], np.empty_like(self.targets)
         for t, (mine, C) in enumerate(zip(v, covariances, strict=True)):
             linear_kernels.linear_omega(
-                self.errors[t], room.inverse, room.values, room.mean, mine, room.omega, room.Y, room.u,
-                size=len(mine),
-            )  # fmt: skip
+                self.errors[t], room.inverse, room.values, room.mean, mine, room.omega, room.Y, room.u
+            )
             phi.append(self.reduced.phi(mirrored(rotated(vectors, room.omega, back=True))))
             blas.self_product(blas.product(room.Y, vectors), transpose=True, out=C)
             mirrored(C)
