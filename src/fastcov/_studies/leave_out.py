@@ -26,7 +26,8 @@ from .._inputs.validation import available_memory
 from .._model.problem import n_pairs
 from .._model.products import apply_adjoint, apply_atoms
 from .._results.score import Split
-from .._solvers._pairs import dual_gram, pack, unpack
+from .._model.packed import pack, unpack
+from .._solvers._pairs import dual_gram
 from .held_out import Fold, HeldOut, Order, Prediction
 
 Array = NDArray[np.float64]
