@@ -33,9 +33,7 @@ class ExplicitAtoms(Problem):
         """Atoms from their packed images (A, P), which are not copied."""
         A, P = rows.shape
         sizes = np.abs(rows).max(axis=1)
-        return cls(
-            rows, rows.dtype, False, np.ones(A), np.zeros(P), sizes, labels=UNLABELLED, n_conditions=D
-        )
+        return cls(rows, rows.dtype, False, np.ones(A), np.zeros(P), sizes, labels=UNLABELLED, n_conditions=D)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -51,8 +49,8 @@ class ExplicitAtoms(Problem):
 
     def combined(self, V: NDArray[np.float64]) -> NDArray[np.float64]:
         """Σ v_a G_a for each row v of V (T, A), as a stack (T, D, D). 2AP flops for each."""
-        return unpack(blas.product(V, self.X), self.n_conditions)
+        return unpack(blas.product(V, self.X[:]), self.n_conditions)
 
     def inner(self, M: NDArray[np.float64]) -> NDArray[np.float64]:
         """⟨G_a, M⟩ for a stack of symmetric M (T, D, D), as rows (T, A). 2AP flops for each."""
-        return blas.product(pack(M), self.X, tb=True)
+        return blas.product(pack(M), self.X[:], tb=True)

@@ -55,7 +55,7 @@ class GroupForms:
     def of(cls, problem: Problem, groups: Groups, budget: float | None = None) -> GroupForms:
         """Make the sums. ND² flops, one pass over X. A MemoryError if they do not fit."""
         (N, D), A = problem.shape, len(groups)
-        needed = 8.0 * COPIES * A * n_pairs(D)
+        needed = forms_bytes(A, D)
         room = needed if needed < BLOCK_BYTES else available_memory()
         room = room if budget is None else min(room, budget)
         if needed > room:
@@ -155,7 +155,7 @@ class GroupForms:
         return self._images(out)
 
     def curves(self, some: slice) -> Array:
-        """F(e_a, e_a) of some groups (n, P), as images: the part of the covariance that is quadratic in g_a."""
+        """F(e_a, e_a) of some groups (n, P), as images: C(g + t e_a) has it times t²."""
         out = self.K[some].copy()
         if self.problem.center:
             n, c, N, free = self.groups.counts[some], self._c, self._N, (1.0 - self._shares)[some]
@@ -195,6 +195,11 @@ class GroupForms:
     def _combined(self, g: Array) -> Array:
         """Σ g_a μ_a (D,)."""
         return blas.product(g[np.newaxis], self.means)[0]
+
+
+def forms_bytes(A: int, D: int) -> float:
+    """Bytes that the sums of A groups take, with what is made of them."""
+    return 8.0 * COPIES * A * n_pairs(D)
 
 
 def _symmetric(X: Array, Y: Array) -> Array:

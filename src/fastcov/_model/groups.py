@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._inputs.labels import Labels, Names, by_channel, plain_names
+from .._inputs.labels import Labels, Names, axis_names, by_channel, order_of, plain_names
 
 Array = NDArray[Any]
 
@@ -29,31 +29,27 @@ class Groups:
     @classmethod
     def of(cls, labels: Any, n: int, like: Labels, name: str = "groups") -> Groups:
         """Check labels of n channels, and bring them into the order of the channels where they have names."""
-        given = by_channel(name, labels, like)
-        if isinstance(given, (str, bytes)) or not isinstance(given, Iterable) or np.ndim(given) == 0:
+        given: Any = by_channel(name, labels, like)
+        scalar = isinstance(given, np.ndarray) and given.ndim == 0
+        if scalar or isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
             raise TypeError(
                 f"Argument '{name}' must hold one label for each of the {n} channels, not "
                 f"{_short(labels)}: pass a list, such as ['a', 'a', 'b', …]."
             )
         each = given.tolist() if isinstance(given, np.ndarray) else list(given)
+        wanted = f"Argument '{name}' must hold one label for each of the {n} channels"
+        alone = "channels of no group get a label of their own."
         if len(each) != n:
-            raise ValueError(
-                f"Argument '{name}' must hold one label for each of the {n} channels, not {len(each)} labels: "
-                "channels of no group get a label of their own."
-            )
+            raise ValueError(f"{wanted}, not {len(each)} labels: {alone}")
         missing = [i for i, label in enumerate(each) if _missing(label)]
         if missing:
-            raise ValueError(
-                f"Argument '{name}' must hold one label for each of the {n} channels, not "
-                f"{each[missing[0]]!r} at channel {missing[0]} ({len(missing)} in all): channels of no group "
-                "get a label of their own."
-            )
-        bad = next((i for i, label in enumerate(each) if isinstance(label, (list, dict, set, np.ndarray))), None)
-        if bad is not None:
-            raise TypeError(
-                f"Argument '{name}' must hold one label for each of the {n} channels, not "
-                f"{_short(each[bad])} at channel {bad}: pass numbers or texts along one axis."
-            )
+            many = f" ({len(missing)} in all)" if len(missing) > 1 else ""
+            raise ValueError(f"{wanted}, not {each[missing[0]]!r} at channel {missing[0]}{many}: {alone}")
+        for i, label in enumerate(each):
+            if isinstance(label, (list, dict, set, np.ndarray)):
+                raise TypeError(
+                    f"{wanted}, not {_short(label)} at channel {i}: pass numbers or texts along one axis."
+                )
         known: dict[str, int] = {}
         names: list[Any] = []
         places = np.empty(n, np.intp)
@@ -67,10 +63,10 @@ class Groups:
     def __len__(self) -> int:
         return len(self.names)
 
-    @property
-    def labels(self) -> Labels:
-        """The names, as vectors over groups are aligned with."""
-        return Labels(self.names)
+    def vector(self, name: str, values: Any) -> Any:
+        """An argument over groups, with or without names, in the order of the groups."""
+        order = order_of(axis_names(values, 1)[0], self.names, "group", name, "'groups'")
+        return values if order is None else np.asarray(values)[..., order]
 
     @functools.cached_property
     def counts(self) -> NDArray[np.float64]:

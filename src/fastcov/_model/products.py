@@ -134,10 +134,10 @@ def gram_triangle(problem: Problem, *, mirror: bool = False) -> Array:
     are multiplied, which takes N²D² / 2 flops.
     """
     if isinstance(problem, ExplicitAtoms):
-        A = blas.self_product(problem.X[:])
+        inner = blas.self_product(problem.X[:])
         if mirror:
-            kernels.mirror_lower(A, size=A.size)
-        return A
+            kernels.mirror_lower(inner, size=inner.size)
+        return inner
     N, _ = problem.shape
     A = _triangle_at_ones(problem, mirror) if problem.at_ones else None
     if A is None:
@@ -262,7 +262,7 @@ def _dual_product(problem: Problem, v: Array) -> Array:
     return apply_atoms(problem, apply_adjoint(problem, v.reshape(1, D, D))).ravel()
 
 
-def _beginning(problem: Problem, covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+def beginning(problem: Problem, covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     """A matrix from which Lanczos starts: the covariance, or its image under the metric.
 
     Where that image is next to nothing, it is the image of a random combination of atoms.
@@ -328,10 +328,10 @@ def largest_eigenvalue(
     # round of products.
     top = diagonal.max()
     if problem.rows.on_workers:  # GGᵀ has the same eigenvalue, and needs no vector over channels to be sent
-        n, start = covariance.size, _beginning(problem, covariance).ravel()
+        n, start = covariance.size, beginning(problem, covariance).ravel()
         multiply = functools.partial(_dual_product, problem)
     else:
-        n, start = N, apply_adjoint(problem, _beginning(problem, covariance)[np.newaxis])[0]
+        n, start = N, apply_adjoint(problem, beginning(problem, covariance)[np.newaxis])[0]
         multiply = functools.partial(_gram_product, problem)
     operator = LinearOperator((n, n), matvec=lambda v: multiply(v) / top, dtype=np.float64)
     start = start / np.abs(start).max()

@@ -35,9 +35,9 @@ def dual_gram(
     NP² flops, one pass over X.
     """
     if isinstance(problem, ExplicitAtoms):
-        rows = problem.X[:] if scales is None else problem.X[:] * scales[:, np.newaxis]
+        scaled = problem.X[:] if scales is None else problem.X[:] * scales[:, np.newaxis]
         watch(1.0)
-        return blas.self_product(rows, transpose=True)
+        return blas.self_product(scaled, transpose=True)
     if problem.rows.on_workers:
         nbytes = problem.dtype.itemsize * n_pairs(problem.shape[1]) ** 2
         K: Array = problem.rows.map_sum(_dual_part, problem, scales, each=1, nbytes=nbytes)

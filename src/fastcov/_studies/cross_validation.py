@@ -21,6 +21,7 @@ from .._fitting.settings import Settings
 from .._fitting.start import Start
 from .._inputs.labels import outside
 from .._inputs.validation import check_choice, check_generator, check_whole
+from .._model.groups import Groups
 from .._model.problem import Problem
 from .._model.target import ALL_NEEDED, Target, aligned, records
 from .._results.cross_validation import CrossValidation, Nested, Scores
@@ -58,6 +59,7 @@ def cross_validate(
     nested: bool = False,
     nuisance: str | Sequence[str] | None = None,
     pairs: Any = None,
+    channel_groups: Any = None,
     refit: str | None = "best",
     solver: str = "auto",
     center: bool = True,
@@ -123,6 +125,8 @@ def cross_validate(
     nuisance, pairs
         As for `fit`: terms βI and γ11ᵀ that are fitted beside the gains, and the pairs that count in fits,
         scores and baselines.
+    channel_groups : sequence of N labels, optional
+        Groups of channels that share a gain, as `groups` of `fit`. (`groups` are those of conditions here.)
     refit : {"best", "one-se", None}
         Fit all conditions with `best_ridge` or `one_se_ridge`.
     solver, center, bounds, tol, max_iterations, nan_policy, memory_budget, callback
@@ -170,7 +174,7 @@ def cross_validate(
         repeats=repeats, rng=rng, score=score, shuffles=shuffles, groups=groups, permute=permute,
         trials=trials, nested=nested, nuisance=nuisance, pairs=pairs, refit=refit, solver=solver,
         center=center, bounds=bounds, tol=tol, max_iterations=max_iterations, nan_policy=nan_policy,
-        memory_budget=memory_budget, callback=callback,
+        memory_budget=memory_budget, callback=callback, channel_groups=channel_groups,
     )  # fmt: skip
     return result
 
@@ -181,6 +185,7 @@ def run_study(
     refit: str | None, solver: str, center: bool, bounds: Any, tol: float | None, max_iterations: int,
     memory_budget: float | None, callback: Callable[[Progress], object] | None,
     trials: Any = None, nan_policy: str = "raise", level: float = 1.0, n_starts: int = 1,
+    channel_groups: Any = None,
 ) -> tuple[CrossValidation, HeldOut, list[NDArray[np.intp]]]:  # fmt: skip
     """`cross_validate`, which also returns its `HeldOut` and the orders of conditions.
 
@@ -202,10 +207,13 @@ def run_study(
     given = Problem.of(X, center=center)
     D = given.shape[1]
     members = None if trials is None else members_of("trials", trials, D)
+    shared = None
+    if channel_groups is not None:
+        shared = Groups.of(channel_groups, given.shape[0], given.labels, "channel_groups")
     settings = {
         each: Settings.of(
             each, given, solver=solver, tol=tol, max_iterations=max_iterations, rng=0,
-            memory_budget=memory_budget, bounds=bounds,
+            memory_budget=memory_budget, bounds=bounds, groups=shared,
         )
         for each in methods
     }  # fmt: skip
@@ -227,7 +235,7 @@ def run_study(
     inner = [inner_folds(folds, train, random, members) for train, _ in splits] if nested else []
     for some in inner:
         check_score(score, some, inner=True)
-    study = HeldOut.of(given, target.output, target.S, target.metric, values, relative)
+    study = HeldOut.of(given, target.output, target.S, target.metric, values, relative, shared)
     with watching(callback) as watch:
         results = side_by_side(study, splits, [each for some in inner for each in some], orders, settings,
                        memory_budget, watch)  # fmt: skip
@@ -249,6 +257,7 @@ def run_study(
         stats={
             "shape": given.shape, "center": given.center, "seconds": 0.0, "permute": permute,
             "nuisance": () if target.metric is None else tuple(target.metric.nuisance),
+            **({} if shared is None else {"channel_groups": shared.names}),
             **records(X=X, Y=Y), **({} if members is None else {"conditions": len(members)}),
         },
     )  # fmt: skip
@@ -260,7 +269,7 @@ def run_study(
         there = given if target.metric is None else dataclasses.replace(given, metric=target.metric)
         wanted = Target.of(target.S, Y, there, name="Y")
         with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
-            start = Start.of(there, wanted.S, watch, settings[methods[0]].budget)
+            start = Start.of(there, wanted.S, watch, settings[methods[0]].budget, shared)
             for each in methods:
                 if result.place(each, refit) < 0:
                     warnings.warn(
