@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._compute.jit import blas_for
 from ._compute.progress import Progress, watching
+from ._fitting.connected import METHODS as CONNECTED
+from ._fitting.connected import ConnectedStart
 from ._fitting.describe import describe
 from ._fitting.methods import METHODS
 from ._fitting.settings import Settings, method_for
@@ -21,7 +23,6 @@ from ._inputs.validation import check_choice
 from ._model.groups import Groups
 from ._model.problem import Problem
 from ._model.target import ALL_NEEDED, TRIALS, Target, aligned, records
-from ._results.fit import Fit
 from ._results.overshoot import warn_overshoot
 from ._rows.responses import over_trials
 from ._studies.cross_validation import cross_validate
@@ -56,7 +57,7 @@ def fit(
     nan_policy: str = "raise",
     memory_budget: float | None = None,
     callback: Callable[[Progress], object] | None = None,
-) -> Fit:
+) -> Any:
     """Fit one gain a channel so that the covariance of the responses becomes the target.
 
     The covariance loss is L(z) = ½‖Xᵀ diag(z) J diag(z) X − S‖²_F + (λ/2)‖z − 1‖². Linearised at gains
@@ -226,15 +227,24 @@ def fit(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
         memory_budget=memory_budget, bounds=bounds, gains0=gains0, n_starts=n_starts, groups=shared,
     )  # fmt: skip
+    extra = target.stats | records(X=X, responses=known)
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         settings = settings.watched(watch, eager=callback is not None)
+        if method in CONNECTED:
+            connected = ConnectedStart.of(given, target.S, watch)
+            found = connected.fit(
+                connected.level(ridge, relative_ridge), settings, method=method, labels=target.labels,
+                stacked=np.ndim(target.S) == 3, extra=extra, started=started,
+            )  # fmt: skip
+            warn_overshoot(found)
+            return found
         start = Start.of(given, target.S, watch, settings.budget, shared)
         chosen = start.ridge(ridge, relative_ridge)
         outcome = METHODS[method](start, chosen, settings)
         outcome.warn()
         fitted = describe(
             start, chosen, outcome, method=method, stacked=np.ndim(target.S) == 3, labels=target.labels,
-            extra=target.stats | records(X=X, responses=known), seconds=time.perf_counter() - started,
+            extra=extra, seconds=time.perf_counter() - started,
         )  # fmt: skip
     warn_overshoot(fitted)
     return fitted
@@ -251,7 +261,7 @@ def _check_trials(trials: Any, responses: Any, ridge: Any) -> None:
         )
 
 
-def _at_best_ridge(X: Any, S: Any, responses: Any, relative_ridge: Any, **asked: Any) -> Fit:
+def _at_best_ridge(X: Any, S: Any, responses: Any, relative_ridge: Any, **asked: Any) -> Any:
     """`fit` at the relative ridge that `cross_validate` finds best; the study is ``stats["cv"]``."""
     started, method = time.perf_counter(), asked["method"]
     given = Problem.of(X, center=asked["center"])

@@ -25,6 +25,7 @@ class Groups:
 
     names: Names  # (A,)
     places: NDArray[np.intp]  # the group of each channel (N,)
+    argument: str = "groups"  # that they were given as
 
     @classmethod
     def of(cls, labels: Any, n: int, like: Labels, name: str = "groups") -> Groups:
@@ -58,14 +59,17 @@ class Groups:
             if place == len(names):
                 names.append(label)
             places[i] = place
-        return cls(tuple(names), places)
+        return cls(tuple(names), places, name)
+
+    def __repr__(self) -> str:
+        return f"{len(self)} groups"
 
     def __len__(self) -> int:
         return len(self.names)
 
     def vector(self, name: str, values: Any) -> Any:
         """An argument over groups, with or without names, in the order of the groups."""
-        order = order_of(axis_names(values, 1)[0], self.names, "group", name, "'groups'")
+        order = order_of(axis_names(values, 1)[0], self.names, "group", name, f"'{self.argument}'")
         return values if order is None else np.asarray(values)[..., order]
 
     @functools.cached_property

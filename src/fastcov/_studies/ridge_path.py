@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from .._compute.jit import blas_for
 from .._compute.progress import Progress, watching
 from .._exact_loss.derivatives import covariances
+from .._fitting.connected import METHODS as CONNECTED
+from .._fitting.connected import ConnectedStart
 from .._fitting.describe import fits_of, kept
 from .._fitting.methods import METHODS, all_certified, plan_for, stepped
 from .._fitting.settings import Outcome, Settings
@@ -129,6 +131,16 @@ def ridge_path(
     values, relative = check_ridges(ridges, relative_ridges)
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         settings = settings.watched(watch, eager=callback is not None)
+        if method in CONNECTED:
+            connected = ConnectedStart.of(given, target.S, watch)
+            fits: Any = connected.path(
+                connected.levels(values, relative=relative), settings, method=method,
+                stacked=np.ndim(target.S) == 3, labels=target.labels,
+                extra=target.stats | records(X=X, responses=responses),
+            )  # fmt: skip
+            path = RidgePath(fits)
+            warn_overshoots(path)
+            return path
         start = Start.of(given, target.S, watch, settings.budget, shared)
         grid = start.ridges(values, relative=relative)
         found: dict[int, tuple[Outcome, float]] = {}

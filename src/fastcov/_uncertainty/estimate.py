@@ -13,6 +13,7 @@ from scipy.special import ndtr, stdtrit
 
 from .._compute.jit import blas_for
 from .._compute.progress import Progress, watching
+from .._inputs.labels import places_of
 from .._inputs.validation import (
     SMALL,
     available_memory,
@@ -65,7 +66,7 @@ def estimate(
             "loss: use n_boot=200, or method='exact'."
         )
     given = _problem(fit, X)
-    N, places = given.shape[0], _places(channels, given, fit)
+    N, places = given.shape[0], places_of(channels, fit.channels, given.shape[0])
     if by != "cells" and given.shape[1] < 2:
         raise ValueError(
             f"Argument 'by' must be 'cells' for a fit of one condition, not {by!r}: a single condition has "
@@ -222,34 +223,6 @@ def _problem(fit: Fit, X: Any) -> Problem:
 def _alike(A: Array, B: Array) -> bool:
     size = float(np.abs(B).max())
     return bool(np.abs(A - B).max() <= ALIKE * size)
-
-
-def _places(channels: Any, given: Problem, fit: Fit) -> NDArray[np.intp]:
-    """Indices of the chosen channels."""
-    N = given.shape[0]
-    if channels is None:
-        return np.arange(N)
-    if isinstance(channels, str) or not isinstance(channels, (Sequence, np.ndarray)) or not len(channels):
-        raise TypeError(
-            f"Argument 'channels' must be a list of names or indices, not {channels!r}: [0, 5], or names."
-        )
-    mask = np.asarray(channels)
-    if mask.dtype == bool and mask.shape == (N,) and mask.any():
-        return np.flatnonzero(mask)
-    known = {} if fit.channels is None else {str(name): i for i, name in enumerate(fit.channels)}
-    places = []
-    for each in channels:
-        whole = isinstance(each, (int, np.integer)) and not isinstance(each, bool)
-        if str(each) in known:
-            places.append(known[str(each)])
-        elif not known and whole and -N <= each < N:
-            places.append(int(each) % N)
-        else:
-            among = f"the {N} channels" if not known else f"the names of the {N} channels"
-            raise ValueError(f"Argument 'channels' must be among {among}, not {each!r}: see fit.to_frame().")
-    if len(set(places)) < len(places):
-        raise ValueError("Argument 'channels' must name each channel once, not twice.")
-    return np.array(places, np.intp)
 
 
 def _factors(N: int, places: NDArray[np.intp], budget: float | None, n_boot: int) -> bool:
