@@ -363,7 +363,9 @@ class Fit:
         readable = {"method": self.method, "status": self.status, "center": self.stats["center"]}
         for name in ("ridge", "relative_ridge"):
             readable[name] = np.nan if (value := getattr(self, name)) is None else value
-        for name in ("channels", "conditions"):
+        if self.group_gains is not None:
+            readable["group_gains"] = self.group_gains
+        for name in ("channels", "conditions", "groups"):
             if (names := getattr(self, name)) is not None:
                 readable[name] = np.array([str(each) for each in names])
         save(self, path, readable)
