@@ -1,5 +1,8 @@
 """Gains that groups of channels share, against fits with G formed and its columns summed."""
 
+import json
+import pathlib
+
 import dask.array as da
 import naive
 import numpy as np
@@ -7,11 +10,13 @@ import pandas as pd
 import pytest
 import scipy.optimize
 from cases import data, target
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastcov as fc
+from fastcov import cli
 from fastcov._model.group_forms import GroupForms
 from fastcov._model.groups import Groups
 from fastcov._model.problem import Problem
@@ -169,8 +174,6 @@ def test_bounded_gains_meet_the_conditions_of_karush_kuhn_and_tucker(method, bou
 @pytest.mark.parametrize("pairs", [None, "off-diagonal", "weights"])
 @pytest.mark.parametrize("method", ["linear", "exact"])
 def test_nuisance_terms_and_pairs_count_as_for_channels(nuisance, pairs, method):
-    if nuisance is None and pairs is None:
-        pytest.skip("is the plain fit")
     X, S = data(N, D), target(D, size=N)
     weights = np.random.default_rng(3).random((D, D))
     weights = {"off-diagonal": 1 - np.eye(D), "weights": weights + weights.T}.get(pairs)
@@ -621,3 +624,59 @@ def test_gains_held_at_bounds_have_no_error(fitted):
     found = fit.uncertainty(sim.Y)
     assert_array_equal(found.se[at], 0.0)
     assert_array_equal(found.held, at)
+
+
+# ---- the command line
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """Run a command in a folder with data.npz (X, Y and labels g), labels.txt and table.csv."""
+    monkeypatch.chdir(tmp_path)
+    sim = fc.datasets.simulate(N, 8, rng=0)
+    np.savez("data.npz", X=sim.X, Y=sim.Y, g=np.array(LABELS))
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS))
+    pd.DataFrame({"cell": range(N), "layer": LABELS}).to_csv("table.csv", index=False)
+
+    def call(name, *arguments):
+        given = [name, "data.npz:X", "--responses", "data.npz:Y", *arguments]
+        return CliRunner().invoke(cli.main, given, prog_name="fastcov")
+
+    return sim, call
+
+
+@pytest.mark.parametrize("file", ["labels.txt", "data.npz:g", "table.csv:layer"])
+def test_groups_are_read_from_files(command, file):
+    sim, call = command
+    result = call("fit", "--groups", file, "--method", "exact", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    want = fc.fit(sim.X, responses=sim.Y, relative_ridge=0.1, method="exact", groups=LABELS)
+    assert found["groups"] == list(want.groups)
+    assert_allclose(found["group_gains"], want.group_gains, rtol=1e-12)
+
+
+def test_commands_take_groups(command):
+    sim, call = command
+    assert call("fit", "--groups", "labels.txt", "--output", "gains.csv").exit_code == 0
+    assert pd.read_csv("gains.csv")["group"].tolist() == LABELS
+    path = call("path", "--groups", "labels.txt", "--relative-ridges", "0.1", "--json")
+    assert len(json.loads(path.stdout)["methods"]["linear"][0]["group_gains"]) == 6
+    cv = call("cv", "--channel-groups", "labels.txt", "--relative-ridges", "0.1,1", "--json")
+    want = fc.cross_validate(sim.X, sim.Y, relative_ridges=[0.1, 1.0], channel_groups=LABELS)
+    found = json.loads(cv.stdout)["methods"]["exact"]
+    assert_allclose(found["best_ridge"], want.best_ridge)
+    assert_allclose(found["fit"]["group_gains"], want.fits["exact"].group_gains, rtol=1e-9)
+    assert call("report", "--groups", "labels.txt", "--output", "page.html").exit_code == 0
+    assert "Channels of a group share one gain" in pathlib.Path("page.html").read_text()
+
+
+def test_commands_refuse_labels_of_other_channels(command):
+    _, call = command
+    pathlib.Path("few.txt").write_text("a\nb\n")
+    for name, option in (("fit", "--groups"), ("path", "--groups"), ("cv", "--channel-groups")):
+        result = call(name, option, "few.txt")
+        assert result.exit_code == 2
+        assert option in result.stderr
+        assert "40 channels" in result.stderr
+    assert call("report", "--groups", "labels.txt", "--channel", "3").exit_code == 2

@@ -58,7 +58,7 @@ def fit(
     memory_budget: float | None = None,
     callback: Callable[[Progress], object] | None = None,
 ) -> Any:
-    """Fit one gain a channel so that the covariance of the responses becomes the target.
+    """Fit gains of channels, or of groups, so that the covariance of the responses becomes the target.
 
     The covariance loss is L(z) = ½‖Xᵀ diag(z) J diag(z) X − S‖²_F + (λ/2)‖z − 1‖². Linearised at gains
     of one it is a ridge problem in δ = z − 1, which explains; its exact minimum comes closest.
@@ -122,6 +122,13 @@ def fit(
         Which pairs of conditions count: all but those of a condition with itself, a symmetric mask, or
         symmetric weights w ≥ 0, with the loss ½ Σ w (C + βI + γ11ᵀ − S)². S may be NaN where w is 0. Aligned
         by the names of the conditions, where it has them.
+    groups : sequence of N labels, optional
+        Groups of channels that share a gain: z = P g for the gains g of A groups, where P (N, A) has a one
+        where a channel is in a group. The penalty is (λ/2)‖g − 1‖²: each group pays once, however many
+        channels it has. G P takes the place of G, and A that of N; vectors of `ridge`, `bounds` and `gains0`
+        have an entry for each group, in the order in which labels first occur, or by name as a Series.
+        Labels are aligned by the names of channels. A label for all is one gain; a channel of no group needs
+        a label of its own. A silent channel has the gain of its group.
     bounds : (lower, upper), optional
         Least and largest gain: numbers, one a channel, or None for no bound. (0, None) keeps gains from being
         negative; where the two meet a gain is fixed. The linear fit then is the minimum of its loss within.
@@ -162,9 +169,9 @@ def fit(
         not exactly one of `ridge` and `relative_ridge` is given; if bounds cross, or `gains0` is outside;
         if a penalty and G share a null space, so that there is no one solution; if names repeat, or are
         not those of X; if `pairs` are no weights, or `nuisance` spans all pairs that count; if values are
-        missing that `nan_policy` cannot do without.
+        missing that `nan_policy` cannot do without; if `groups` has no label for some channel.
     MemoryError
-        If the solver does not fit the memory that is available, before it is begun.
+        If the solver, or the sums of groups, do not fit the memory that is available, before it is begun.
     OSError
         If X is in a file that cannot be read.
 
@@ -190,7 +197,9 @@ def fit(
     which the quartic along them is least. The loss is not convex: at small λ other starts may end in other
     minima, of nearly the same loss. A relative ridge takes some 30ND² flops, or N²D flops and 8N² bytes where
     X is a float64 array in memory, N ≤ D²/8 and N ≤ 1448. Nuisance terms add little to any of these, and so
-    do pairs off the diagonal; other pairs cost "cholesky" N²D² / 2 flops in place of N²D.
+    do pairs off the diagonal; other pairs cost "cholesky" N²D² / 2 flops in place of N²D. A groups take ND²
+    flops and one pass over X for their sums, 12AD² bytes in all, and then A²D² / 2 flops for "cholesky",
+    2AD² for each product. Exact fits then move one group at a time to a lower minimum along its own gain.
 
     The linear fit can be trusted while it lowers the exact loss: compare `Fit.loss` with
     `Fit.loss_at_one`, as the printed table does. At small λ it overshoots, and the exact loss at
