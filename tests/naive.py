@@ -535,3 +535,27 @@ class Counted:
     def gradient(self, z):
         e = self.R.T @ self.R @ error(self.X, self.S, z, self.center)
         return self.ridge * (z - 1) - atoms(self.X, z, self.center).T @ e
+
+
+# --- one vector of gains for several targets
+
+
+def mean_loss(X, stack, gains, ridge, center=True, terms=(), pairs=None):
+    """(1/T) Σ_t min over β_t, γ_t of ½ Σ w (C + β_t I + γ_t 11ᵀ − S_t)² + (λ/2)‖z − 1‖²."""
+    left = [np.sum(shared_residual(X, S, gains, center, terms, pairs) ** 2) for S in stack]
+    return np.mean(left) / 2 + ridge / 2 * np.sum((gains - 1) ** 2)
+
+
+def shared_residual(X, S, gains, center=True, terms=(), pairs=None, linear=False):
+    """√w ∘ (C + βI + γ11ᵀ − S) at the β and γ that leave the least, C to first order with `linear`."""
+    D = X.shape[1]
+    C = covariance(X, gains, center).ravel()
+    if linear:
+        C = covariance(X, None, center).ravel() + atoms(X, None, center) @ (gains - 1)
+    root = np.sqrt(np.ones(D * D) if pairs is None else pairs.ravel())
+    left = root * (C - S.ravel())
+    matrices = {"diagonal": np.eye(D), "constant": np.ones((D, D))}
+    if terms:
+        A = np.stack([root * matrices[name].ravel() for name in terms], axis=1)
+        left = left - A @ np.linalg.lstsq(A, left, rcond=None)[0]
+    return left

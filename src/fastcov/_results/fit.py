@@ -78,9 +78,12 @@ class Fit:
         `target_covariance`); ``trials``, for X and responses, if they have trials or missing values:
         ``n_trials``, ``n_channels``, ``noise_variance`` (D,), the variance of the mean over trials in its
         mean over channels, ``missing``, the number of missing values, and ``moved``, by which share of its
-        norm their covariance was moved to be positive semi-definite. For an exact fit, ``losses`` and
-        ``gains_of_starts``, where each of several starts ended; ``escapes``, how often a gain moved to a
-        lower minimum along its own axis; ``lower_elsewhere``, how many gains still have such a minimum.
+        norm their covariance was moved to be positive semi-definite; ``shared``, for gains that T targets
+        share: ``r2`` and ``r2_at_one`` (T,) of each target, ``targets`` (T, D, D), and ``spread``, which is
+        (1/2T) Σ_t ‖S_t − S̄‖² for their mean S̄: `loss` plus it is the mean loss over targets. For
+        an exact fit, ``losses`` and ``gains_of_starts``, where each of several starts ended; ``escapes``, how
+        often a gain moved to a lower minimum along its own axis; ``lower_elsewhere``, how many gains still
+        have such a minimum.
     channels, conditions : tuple or None
         Names of the N channels and D conditions, if X has them. If X has no names of conditions, those of
         the target.

@@ -41,6 +41,10 @@ def rows(fit: Any) -> list[tuple[str, str]]:
             + iterations,
         ),
     ]
+    if shared := fit.stats.get("shared"):
+        mean = f"R2 of each {_span(shared['r2'])} ({_span(shared['r2_at_one'])} at gains of one)"
+        rows[4] = ("R2", f"{rows[4][1]}, of the mean target")
+        rows.insert(5, ("shared", f"one vector of gains for {len(shared['r2'])} targets; {mean}"))
     if fit.nuisance:
         terms = [f"{name} {_span(value)}" for name, value in fit.nuisance.items()]
         rows.insert(-2, ("nuisance", ", ".join(terms)))
