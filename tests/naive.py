@@ -559,3 +559,23 @@ def shared_residual(X, S, gains, center=True, terms=(), pairs=None, linear=False
         A = np.stack([root * matrices[name].ravel() for name in terms], axis=1)
         left = left - A @ np.linalg.lstsq(A, left, rcond=None)[0]
     return left
+
+
+# --- importance of channels
+
+
+def loss_with_gain_held(X, S, ridge, i, gain, center=True, nuisance=None, pairs=None):
+    """The linear loss at its minimum where gain i is held, and those of all other channels are free.
+
+    Nuisance matrices (r, D, D) are free, too. With λ = 0 the others are those of least norm.
+    """
+    N, D = np.shape(X)
+    root = np.sqrt(np.ones(D * D) if pairs is None else np.ravel(pairs))
+    G = root[:, np.newaxis] * atoms(X, None, center)
+    e = root * error(X, S, None, center) - G[:, i] * (gain - 1)
+    free = np.delete(G, i, axis=1)
+    extra = np.zeros((D * D, 0)) if nuisance is None else root[:, None] * np.reshape(nuisance, (-1, D * D)).T
+    below = np.hstack([np.sqrt(ridge) * np.eye(N - 1), np.zeros((N - 1, extra.shape[1]))])
+    A, b = np.vstack([np.hstack([free, extra]), below]), np.concatenate([e, np.zeros(N - 1)])
+    x = np.linalg.lstsq(A, b, rcond=1e-7 if ridge == 0 else None)[0]
+    return (np.sum((A @ x - b) ** 2) + ridge * (gain - 1) ** 2) / 2

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import numbers
+import os
 import warnings
 from typing import Any
 
@@ -19,9 +20,11 @@ from .._fitting.start import Start
 from .._inputs.labels import outside
 from .._inputs.validation import check_whole, require_memory
 from .._model.products import gram_columns, gram_triangle
+from .._results.channel_table import write_table
 from .._results.fit import Fit
-from .._results.frames import explanation_frame
+from .._results.frames import explanation_columns, explanation_frame
 from .._solvers import SOLVERS, System
+from .channel_importance import Importances
 from .contributions import Contributions
 from .modes import Complete, Parts, Truncated
 from .tables import remark, table
@@ -37,7 +40,7 @@ LOOSE = 1e-9
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Explanation:
+class Explanation(Importances):
     """Why a linear fit δ = (GᵀG + λI)⁻¹ Gᵀe₀ has the gains it has; prints itself as a table.
 
     G has the atoms g_i as columns, and e₀ is the error at gains of one; see `explain`. K of the modes
@@ -240,10 +243,21 @@ class Explanation:
     def to_frame(self) -> Any:
         """A pandas DataFrame with a row for each channel.
 
-        The columns are delta, diagonal_delta, overlap, whitened_overlap and squared_norm, ‖g_i‖². Raises
-        ImportError without pandas.
+        The columns are delta, diagonal_delta, overlap, whitened_overlap and squared_norm, ‖g_i‖²; and, if
+        `complete`, importance, importance_silenced and resolution. Raises ImportError without pandas.
         """
         return explanation_frame(self)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the columns of `to_frame` to a .csv or .tsv file, with a header and all digits.
+
+        The file appears at `path` when it is complete. Raises ValueError or OSError if no such file can be
+        written there.
+        """
+        columns = explanation_columns(self)
+        rows = zip(self.channels, *(values.tolist() for values in columns.values()), strict=True)
+        texts = ((str(name), *map(repr, values)) for name, *values in rows)
+        write_table(path, ("channel", *columns), texts)
 
     # --- mode by mode
 
