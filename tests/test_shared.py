@@ -115,6 +115,21 @@ def test_a_path_of_shared_gains_is_its_fits(method):
     assert "shared by 4 targets" in repr(path)
 
 
+@pytest.mark.parametrize("method", ["free", "free-linear", "symmetric"])
+def test_a_connectivity_that_is_shared_is_that_of_the_mean_target(method):
+    X, S = data(N, D), targets()
+    alone = fc.fit(X, S.mean(axis=0), relative_ridge=0.1, method=method)
+    found = fc.fit(X, S, relative_ridge=0.1, method=method, shared=True)
+    assert_allclose(found.covariance(), alone.covariance(), rtol=1e-6, atol=1e-6 * S.max())
+    left = np.sum((found.covariance() - S) ** 2, axis=(1, 2))
+    assert_allclose(found.stats["shared"]["r2"], 1 - left / np.sum(S**2, axis=(1, 2)), rtol=1e-9)
+    left = np.sum((naive.covariance(X) - S) ** 2, axis=(1, 2))
+    assert_allclose(found.stats["shared"]["r2_at_one"], 1 - left / np.sum(S**2, axis=(1, 2)), rtol=1e-9)
+    assert "one connectivity for 4 targets; R2 of each" in repr(found)
+    path = fc.ridge_path(X, S, relative_ridges=[0.1, 1.0], method=method, shared=True)
+    assert_allclose(path[0].covariance(), alone.covariance(), rtol=1e-4, atol=1e-4 * S.max())
+
+
 def test_targets_may_lack_pairs_that_do_not_count():
     X, S = data(N, D), targets()
     known = np.ones((D, D), bool)

@@ -32,6 +32,7 @@ _NAMES = {
     "ChannelTable": "_results.channel_table",
     "ChannelTest": "_results.permutation_test",
     "ChosenRidge": "_results.chosen_ridge",
+    "Connectivity": "_results.connectivity",
     "Contributions": "_explaining.contributions",
     "CrossValidation": "_results.cross_validation",
     "Explanation": "_explaining.explanation",
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
     from ._results.applied import Applied as Applied
     from ._results.channel_table import ChannelTable as ChannelTable
     from ._results.chosen_ridge import ChosenRidge as ChosenRidge
+    from ._results.connectivity import Connectivity as Connectivity
     from ._results.cross_validation import CrossValidation as CrossValidation
     from ._results.evidence import Verdict as Verdict
     from ._results.fit import Fit as Fit

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._compute.jit import blas_for
 from ._compute.progress import Progress, watching
+from ._fitting.connected import METHODS as CONNECTED
+from ._fitting.connected import ConnectedStart
 from ._fitting.describe import describe
 from ._fitting.methods import METHODS
 from ._fitting.settings import Settings, method_for
@@ -21,7 +23,6 @@ from ._fitting.start import Start
 from ._inputs.validation import check_choice
 from ._model.problem import Problem
 from ._model.target import ALL_NEEDED, TRIALS, Target, aligned, records
-from ._results.fit import Fit
 from ._results.overshoot import warn_overshoot
 from ._rows.responses import over_trials
 from ._studies.cross_validation import cross_validate
@@ -56,7 +57,7 @@ def fit(
     shared: bool = False,
     memory_budget: float | None = None,
     callback: Callable[[Progress], object] | None = None,
-) -> Fit:
+) -> Any:
     """Fit one gain a channel so that the covariance of the responses becomes the target.
 
     The covariance loss is L(z) = ½‖Xᵀ diag(z) J diag(z) X − S‖²_F + (λ/2)‖z − 1‖². Linearised at gains
@@ -232,20 +233,29 @@ def fit(
     target = Target.of(S, known if trials == "mean" else responses, given, trials=trials)
     given = given.with_metric(nuisance, pairs, target.labels)
     together = shared_targets(shared, given, target.S, responses)
+    fitted_to, stacked = (target.S, np.ndim(target.S) == 3) if together is None else (together.mean, False)
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
         memory_budget=memory_budget, bounds=bounds, gains0=gains0, n_starts=n_starts,
     )  # fmt: skip
+    extra = target.stats | records(X=X, responses=known)
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         settings = settings.watched(watch, eager=callback is not None)
-        start = Start.of(given, target.S if together is None else together.mean, watch, settings.budget)
+        if method in CONNECTED:
+            connected = ConnectedStart.of(given, fitted_to, watch, together)
+            found = connected.fit(
+                connected.level(ridge, relative_ridge), settings, method=method, labels=target.labels,
+                stacked=stacked, extra=extra, started=started,
+            )  # fmt: skip
+            warn_overshoot(found)
+            return found
+        start = Start.of(given, fitted_to, watch, settings.budget)
         chosen = start.ridge(ridge, relative_ridge)
         outcome = METHODS[method](start, chosen, settings)
         outcome.warn()
         fitted = describe(
-            start, chosen, outcome, method=method, stacked=np.ndim(target.S) == 3 and not shared,
-            labels=target.labels, extra=target.stats | records(X=X, responses=known), shared=together,
-            seconds=time.perf_counter() - started,
+            start, chosen, outcome, method=method, stacked=stacked, labels=target.labels, extra=extra,
+            shared=together, seconds=time.perf_counter() - started,
         )  # fmt: skip
     warn_overshoot(fitted)
     return fitted
@@ -262,7 +272,7 @@ def _check_trials(trials: Any, responses: Any, ridge: Any) -> None:
         )
 
 
-def _at_best_ridge(X: Any, S: Any, responses: Any, relative_ridge: Any, **asked: Any) -> Fit:
+def _at_best_ridge(X: Any, S: Any, responses: Any, relative_ridge: Any, **asked: Any) -> Any:
     """`fit` at the relative ridge that `cross_validate` finds best; the study is ``stats["cv"]``."""
     started, method = time.perf_counter(), asked["method"]
     given = Problem.of(X, center=asked["center"])

@@ -13,6 +13,7 @@ import numpy as np
 from ._inputs.container import FORMAT_VERSION, SUFFIXES, checksum, decoded, entry, read_entries, text
 from ._inputs.text_tables import intact
 from ._results.channel_table import COLUMNS, ChannelTable
+from ._results.connectivity import Connectivity
 from ._results.cross_validation import CrossValidation, Nested, Scores
 from ._results.fit import Fit
 from ._results.group_studies import GroupGains, GroupStudies
@@ -35,7 +36,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    Fit, RidgePath, CrossValidation, PermutationTest, NoiseCeiling, Uncertainty, ChannelTable or Study
+    Fit, Connectivity, RidgePath, CrossValidation, PermutationTest, NoiseCeiling, …
         The object that was saved, equal bit by bit: arrays, names, stats, and the fits and studies in it.
 
     Raises
@@ -150,14 +151,34 @@ def _check_fit(fit: Fit) -> None:
     fit.delta.flags.writeable = False
 
 
+def _check_connectivity(found: Connectivity) -> None:
+    N, D = found.stats["shape"]
+    T, p = found.phi.shape[:-2], D + bool(found.stats["center"])
+    _agree({
+        "phi": (found.phi.shape, (*T, p, p)),
+        "mean": (found._mean.shape, (D,)),
+        "covariance": (found._covariance.shape, (*T, D, D)),
+        "target": (found._target.shape, (*T, D, D)),
+        "covariance_at_one": (found._covariance_at_one.shape, (D, D)),
+        **{name: (np.shape(getattr(found, name)), T) for name in ("loss", "loss_at_one", "r2", "residual")},
+        **{
+            name: ((len(names),), (n,))
+            for name, names, n in (("channels", found.channels, N), ("conditions", found.conditions, D))
+            if names is not None
+        },
+    })  # fmt: skip
+
+
 def _check_path(path: RidgePath) -> None:
-    if not path.fits or not all(isinstance(fit, Fit) for fit in path.fits):
+    kinds = {type(fit) for fit in path.fits}
+    if kinds not in ({Fit}, {Connectivity}):
         raise ValueError("it is not of fits")
+    name = "delta" if kinds == {Fit} else "phi"
     first = path.fits[0]
     for k, fit in enumerate(path.fits):
         _agree({
             f"fits.{k}": (fit.stats["shape"], first.stats["shape"]),
-            f"fits.{k}.delta": (fit.delta.shape, first.delta.shape),
+            f"fits.{k}.{name}": (getattr(fit, name).shape, getattr(first, name).shape),
         })  # fmt: skip
 
 
@@ -283,6 +304,7 @@ def _made(name: str, fields: dict[str, Any]) -> Any:
 # take their defaults.
 _CLASSES: dict[str, type[Any]] = {
     "Fit": Fit,
+    "Connectivity": Connectivity,
     "RidgePath": RidgePath,
     "CrossValidation": CrossValidation,
     "Scores": Scores,
@@ -314,6 +336,7 @@ _FORMATS = {f"fastcov.{name}": name for name in _CLASSES if name not in _PARTS}
 # Checks of each class, wherever it stands.
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "Fit": _check_fit,
+    "Connectivity": _check_connectivity,
     "RidgePath": _check_path,
     "CrossValidation": _check_study,
     "PermutationTest": _check_test,

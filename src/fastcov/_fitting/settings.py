@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._compute.progress import Progress, unwatched
+from .._connectivity.solve import METHODS
 from .._inputs.labels import by_channel, outside
 from .._inputs.validation import (
     check_budget,
@@ -48,6 +49,16 @@ def method_for(method: str | None, ridge: Any, relative_ridge: Any) -> str:
     return "linear" if method is None else method
 
 
+def check_options(method: str, **given: Any) -> None:
+    """Raise if an option is given that only gains have; `given` holds those that are not None."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"Argument '{name}' must be left out for method={method!r}, which fits no gains, not "
+                f"{value!r}: use method='exact'."
+            )
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Validated options; each method reads the ones it needs."""
@@ -82,7 +93,12 @@ class Settings:
     ) -> Settings:
         """Validate options for these responses."""
         N = given.shape[0]
-        check_choice("method", method, NAMES)
+        check_choice("method", method, (*NAMES, *METHODS))
+        if method in METHODS:
+            check_options(
+                method, bounds=bounds, gains0=gains0, rank=rank, n_starts=None if n_starts == 1 else n_starts,
+                solver=None if solver == "auto" else solver,
+            )  # fmt: skip
         check_choice("solver", solver, ("auto", *SOLVERS))
         if rank is not None and check_whole("rank", rank, 0) > N:
             raise ValueError(f"Argument 'rank' must be at most the {N} channels, not {rank}.")

@@ -1,11 +1,11 @@
-"""One vector of gains for several targets: the fit to their mean.
+"""One vector of gains, or one connectivity, for several targets: the fit to their mean.
 
 With T targets S_t, their mean S̄, and R of the metric (without one, R M = M), the mean of their losses is
 
     (1/T) Σ_t ½‖R (C − S_t)‖² = ½‖R (C − S̄)‖² + (1/2T) Σ_t ‖R (S_t − S̄)‖²,
 
-because the terms ⟨R (C − S̄), R (S_t − S̄)⟩ add up to zero. The last sum, `spread`, does not depend on the
-gains. Nuisance terms are projected out by R, and so each target has its own β and γ.
+because the terms ⟨R (C − S̄), R (S_t − S̄)⟩ add up to zero. The last sum, `spread`, depends on no gains.
+Nuisance terms are projected out by R, and so each target has its own β and γ.
 """
 
 from __future__ import annotations

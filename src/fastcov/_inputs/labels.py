@@ -345,3 +345,30 @@ def like_matrix(values: Array, X: Any, names: Axis | None) -> Any:
         coords = {} if along is None else dict.fromkeys(dims, along)
         return sys.modules["xarray"].DataArray(values, dims=dims, coords=coords)
     return values
+
+
+def places_of(channels: Any, names: Names | None, N: int) -> NDArray[np.intp]:
+    """Indices of channels that are chosen by names, indices or a mask (N,); all of them for None."""
+    if channels is None:
+        return np.arange(N)
+    if isinstance(channels, str) or not isinstance(channels, (Sequence, np.ndarray)) or not len(channels):
+        raise TypeError(
+            f"Argument 'channels' must be a list of names or indices, not {channels!r}: [0, 5], or names."
+        )
+    mask = np.asarray(channels)
+    if mask.dtype == bool and mask.shape == (N,) and mask.any():
+        return np.flatnonzero(mask)
+    known = {} if names is None else {str(name): i for i, name in enumerate(names)}
+    places = []
+    for each in channels:
+        whole = isinstance(each, (int, np.integer)) and not isinstance(each, bool)
+        if str(each) in known:
+            places.append(known[str(each)])
+        elif not known and whole and -N <= each < N:
+            places.append(int(each) % N)
+        else:
+            among = f"the {N} channels" if not known else f"the names of the {N} channels"
+            raise ValueError(f"Argument 'channels' must be among {among}, not {each!r}: see fit.to_frame().")
+    if len(set(places)) < len(places):
+        raise ValueError("Argument 'channels' must name each channel once, not twice.")
+    return np.array(places, np.intp)

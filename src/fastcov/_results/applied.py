@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._connectivity.channels import expanded, projected
 from .._inputs.labels import Labels, Names, by_condition, conditions_of, kind_of, order_of
 from .._inputs.validation import require_memory
 from .._model.metric import OFF_DIAGONAL, nuisance_matrix
@@ -55,24 +57,25 @@ class Applied:
     r2_at_one: Any
     r2_over_one: Any
     pearson: Any
-    _gains: Array  # (N,) or (T, N), in the order of the channels of X_new
+    _change: Callable[[Array], Array]  # turns responses (N, D_new) into those of each target
+    _targets: int | None  # the number of targets of a stack
     _problem: Problem
     _given: Any
 
     @property
     def responses(self) -> Any:
-        """z_i x_i, shape (N, D_new) or (T, N, D_new), computed at each access from X_new as it is then.
+        """z_i x_i, or (I + W)X_new, shape (N, D_new) or (T, N, D_new), from X_new as it is at each access.
 
         If X_new is a DataFrame or DataArray, so is this, with the same names. For T targets a frame has rows
         (target, channel). It is float32 if X_new is.
         """
         N, D = self._problem.shape
-        T = self._gains.shape[:-1]
+        T = () if self._targets is None else (self._targets,)
         require_memory(
             8 * N * D * (2 + sum(T)), f"Responses of {N} x {D}", "apply the fit to fewer conditions at a time"
         )
         X = self._problem.unscaled(self._problem.responses(), x=1)
-        values = self._gains[..., np.newaxis].astype(X.dtype) * X
+        values = self._change(X)
         kind, given = kind_of(self._given), self._given
         if kind == "pandas":
             pandas = sys.modules["pandas"]
@@ -95,7 +98,7 @@ class Applied:
 
     def _title(self) -> str:
         N, D = self._problem.shape
-        targets = f", {len(self._gains)} targets" if self._gains.ndim == 2 else ""
+        targets = "" if self._targets is None else f", {self._targets} targets"
         return f"Applied: {N} channels x {D} conditions{targets}"
 
     def _rows(self) -> list[tuple[str, str]]:
@@ -115,6 +118,48 @@ def _mean(values: Any) -> str:
 
 def apply(fit: Any, X_new: Any, S: Any, responses: Any) -> Applied:
     """Apply the gains of a fit to new responses, and score the prediction if there is a target."""
+    problem, order = _new_responses(fit, X_new)
+    gains = fit.gains
+    if order is not None:
+        gains[..., order] = fit.gains
+    exact = problem.astype(np.float64)
+    C = np.stack([exact.unscaled(exact.at(z).covariance(), y=2) for z in np.atleast_2d(gains)])
+
+    def change(X: Array) -> Array:
+        return np.asarray(gains[..., np.newaxis].astype(X.dtype) * X)
+
+    return _scored(fit, X_new, problem, C, S, responses, change, stacked=gains.ndim == 2)
+
+
+def apply_connectivity(found: Any, X_new: Any, S: Any, responses: Any, fitted: Problem) -> Applied:
+    """Apply a connectivity to new responses. With A = x̂ᵀX_new and P = Φ_D A, JWX_new = X̃P."""
+    problem, order = _new_responses(found, X_new)
+    exact, D = problem.astype(np.float64), fitted.shape[1]
+    new = exact.unscaled(exact.responses(), x=1)
+    if order is not None:
+        new = new[order]
+    A = projected(fitted, np.ascontiguousarray(new.T)).T
+    own = exact.unscaled(exact.covariance(), y=2)
+    stack = found._stack()
+    C = np.empty((len(stack), *own.shape))
+    for each, phi in zip(C, stack, strict=True):
+        P = np.einsum("dp,pe->de", phi[:D], A)
+        half = np.einsum("de,df->ef", A[:D] + 0.5 * np.einsum("dg,ge->de", found._covariance_at_one, P), P)
+        each[:] = own + half + half.T
+
+    def change(X: Array) -> Array:
+        moved = [expanded(fitted, np.einsum("pq,qe->ep", phi, A)).T for phi in stack]
+        if order is not None:
+            back = np.argsort(order)
+            moved = [each[back] for each in moved]
+        values = X + np.array(moved).astype(X.dtype)
+        return np.asarray(values if found.phi.ndim == 3 else values[0])
+
+    return _scored(found, X_new, problem, C, S, responses, change, stacked=found.phi.ndim == 3)
+
+
+def _new_responses(fit: Any, X_new: Any) -> tuple[Problem, Any]:
+    """New responses, and the places of the fit's channels in them, if they are in another order."""
     problem = Problem.of(X_new, center=fit.stats["center"], name="X_new")
     N = fit.stats["shape"][0]
     channels = range(N) if fit.channels is None else fit.channels  # a fit without names numbers them
@@ -124,11 +169,15 @@ def apply(fit: Any, X_new: Any, S: Any, responses: Any) -> Applied:
             f"Argument 'X_new' must have the {N} channels of the fit as its rows, not {problem.shape[0]}: "
             "record the same channels, or transpose it."
         )
-    gains = fit.gains
-    if order is not None:
-        gains[..., order] = fit.gains
+    return problem, order
+
+
+def _scored(
+    fit: Any, X_new: Any, problem: Problem, C: Array, S: Any, responses: Any,
+    change: Callable[[Array], Array], *, stacked: bool,
+) -> Applied:  # fmt: skip
+    """The prediction C (T, D_new, D_new), without nuisance terms, with its scores if there is a target."""
     exact = problem.astype(np.float64)
-    C = np.stack([exact.unscaled(exact.at(z).covariance(), y=2) for z in np.atleast_2d(gains)])
     if fit.nuisance:
         C += nuisance_matrix(fit.nuisance, C.shape[-1])
     target, labels = None, problem.labels
@@ -146,7 +195,7 @@ def apply(fit: Any, X_new: Any, S: Any, responses: Any) -> Applied:
     elif responses is not None:
         labels = labels.with_conditions_from(Labels.of("responses", responses))
         target = _predicted(fit, problem, responses)[np.newaxis]
-    one = slice(None) if gains.ndim == 2 else 0
+    one = slice(None) if stacked else 0
     scores: dict[str, Any] = dict.fromkeys(("r2", "r2_at_one", "r2_over_one", "pearson"))
     if target is not None:
         target = np.broadcast_to(target, C.shape)
@@ -169,8 +218,8 @@ def apply(fit: Any, X_new: Any, S: Any, responses: Any) -> Applied:
         scores = {name: column[one] for name, column in columns.items()}
         target = target[one].copy()
     return Applied(
-        covariance=C[one], target=target, conditions=labels.conditions, **scores, _gains=gains,
-        _problem=problem, _given=X_new,
+        covariance=C[one], target=target, conditions=labels.conditions, **scores, _change=change,
+        _targets=len(C) if stacked else None, _problem=problem, _given=X_new,
     )  # fmt: skip
 
 

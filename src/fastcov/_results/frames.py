@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .._connectivity.channels import diagonal
 from .._inputs.labels import Names
 from .._inputs.optional import optional
 from .score import SCORES, scored
@@ -28,6 +29,27 @@ def fit_frame(fit: Any) -> Any:
     else:
         index = pandas.MultiIndex.from_product([range(len(fit.delta)), channels], names=["target", "channel"])
     return pandas.DataFrame({"gain": fit.gains.ravel(), "delta": fit.delta.ravel()}, index=index)
+
+
+def connectivity_frame(found: Any, problem: Any) -> Any:
+    """A row for each channel, or for each target and channel: its W_ii, and the norms of its row and column.
+
+    ‖row i‖² = x̂_iᵀ Φ (x̂ᵀx̂) Φᵀ x̂_i, a quadratic form as W_ii is.
+    """
+    pandas = optional("pandas", "to_frame()")
+    reduced, stack = found._reduced, found._stack()
+    columns: dict[str, list[NDArray[Any]]] = {"diagonal": [], "row_norm": [], "column_norm": []}
+    for phi in stack:
+        inner = reduced.gram(len(phi))
+        columns["diagonal"].append(diagonal(problem, phi))
+        for name, M in (("row_norm", phi), ("column_norm", phi.T)):
+            form = np.linalg.multi_dot([M, inner, M.T])
+            columns[name].append(np.sqrt(np.maximum(diagonal(problem, form), 0.0)))
+    channels = named(found.channels, problem.shape[0])
+    index = pandas.Index(channels, name="channel")
+    if found.phi.ndim == 3:
+        index = pandas.MultiIndex.from_product([range(len(stack)), channels], names=["target", "channel"])
+    return pandas.DataFrame({name: np.concatenate(parts) for name, parts in columns.items()}, index=index)
 
 
 def explanation_columns(explanation: Any) -> Table:
@@ -64,7 +86,7 @@ def fit_table(fit: Any) -> Table:
 
 def path_table(path: Any) -> Table:
     """A row for each ridge, or for each ridge and target of a stack."""
-    T = len(path[0].delta) if path[0].delta.ndim == 2 else 1
+    T = np.size(path[0].loss)
 
     def column(name: str) -> NDArray[Any]:
         return np.concatenate([np.broadcast_to(np.asarray(getattr(fit, name)), T) for fit in path])
@@ -72,7 +94,7 @@ def path_table(path: Any) -> Table:
     table: Table = {"method": column("method"), "ridge": column("ridge")}
     if path.relative_ridges is not None:
         table["relative_ridge"] = column("relative_ridge")
-    if path[0].delta.ndim == 2:
+    if np.ndim(path[0].loss):
         table["target"] = np.tile(np.arange(T), len(path))
     return table | {name: column(name) for name in ("loss", "loss_at_one", "r2", "residual", "status")}
 

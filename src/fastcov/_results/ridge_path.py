@@ -70,7 +70,7 @@ class RidgePath(Sequence[Fit]):
 
     @property
     def gains(self) -> Array:
-        """z, shape (K, N)."""
+        """z, shape (K, N); none for a path of connectivities."""
         return np.array(self._each("gains"))
 
     @property
@@ -165,14 +165,22 @@ class RidgePath(Sequence[Fit]):
     def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Head and rows of the table that a path prints."""
         relative = self.fits[0].relative_ridge is not None
-        head = ("ridge/largest" if relative else "ridge", "loss/at one", "R2", "gains", "residual", "status")
+        moved = "gains" if isinstance(self.fits[0], Fit) else "norm of W"
+        head = ("ridge/largest" if relative else "ridge", "loss/at one", "R2", moved, "residual", "status")
         rows: list[tuple[str, ...]] = []
         for fit in self.fits:
             with np.errstate(divide="ignore", invalid="ignore"):
                 share = np.mean(np.divide(fit.loss, fit.loss_at_one))
             rows.append((
                 f"{fit.relative_ridge if relative else fit.ridge:.4g}", f"{share:.4g}",
-                f"{np.mean(fit.r2):.4g}", f"{fit.gains.min():.3g} to {fit.gains.max():.3g}",
+                f"{np.mean(fit.r2):.4g}", _size(fit),
                 f"{np.max(fit.residual):.1e}", fit.status,
             ))  # fmt: skip
         return head, rows
+
+
+def _size(fit: Any) -> str:
+    """How far a fit went: the span of its gains, or the norm of its connectivity."""
+    if isinstance(fit, Fit):
+        return f"{fit.gains.min():.3g} to {fit.gains.max():.3g}"
+    return f"{np.max(fit.norm()):.3g}"

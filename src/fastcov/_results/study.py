@@ -221,7 +221,7 @@ class Study(StudyPage):
         """
         readable: dict[str, Any] = {"verdict": self.verdict}
         for name, one in self.populations.items():
-            if one.fit is not None:
+            if isinstance(one.fit, Fit):
                 readable[f"gains.{name}"] = one.fit.gains
         save(self, path, readable)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 import warnings
@@ -14,7 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._compute.jit import blas_for
 from .._compute.progress import Progress, watching
+from .._connectivity.solve import METHODS as METHODS_OF_CONNECTIVITY
 from .._fitting.certificate import ConvergenceWarning
+from .._fitting.connected import ConnectedStart
 from .._fitting.describe import describe
 from .._fitting.methods import METHODS
 from .._fitting.settings import Settings
@@ -24,7 +27,6 @@ from .._inputs.validation import check_choice, check_generator, check_whole
 from .._model.problem import Problem
 from .._model.target import ALL_NEEDED, Target, aligned, records
 from .._results.cross_validation import CrossValidation, Nested, Scores
-from .._results.fit import Fit
 from .._results.overshoot import warn_overshoot
 from .._results.score import BASELINES, FINE, N_SUMS, SCORE, Moments, Split
 from .._rows.responses import over_trials
@@ -260,7 +262,7 @@ def run_study(
         there = given if target.metric is None else dataclasses.replace(given, metric=target.metric)
         wanted = Target.of(target.S, Y, there, name="Y")
         with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
-            start = Start.of(there, wanted.S, watch, settings[methods[0]].budget)
+            whole = _Whole(there, wanted, watch)
             for each in methods:
                 if result.place(each, refit) < 0:
                     warnings.warn(
@@ -271,7 +273,7 @@ def run_study(
                     )
                     continue
                 chosen = dataclasses.replace(settings[each], n_starts=n_starts).watched(watch)
-                result.fits[each] = _refit(start, wanted, result, each, refit, chosen)
+                result.fits[each] = whole.fit(result, each, refit, chosen)
                 warn_overshoot(result.fits[each])
     result.stats["seconds"] = time.perf_counter() - started
     return result, study, orders
@@ -332,16 +334,33 @@ def _nested(
     return Nested(np.array(places), Moments(outer, result.repeats))
 
 
-def _refit(
-    start: Start, target: Target, result: CrossValidation, method: str, choice: str, settings: Settings
-) -> Fit:
-    began = time.perf_counter()
-    chosen = float(result.choices(choice)[method])
-    ridge = start.ridge(None, chosen) if result.relative else start.ridge(chosen, None)
-    outcome = METHODS[method](start, ridge, settings)
-    outcome.warn()
-    seconds = time.perf_counter() - began
-    return describe(
-        start, ridge, outcome, method=method, stacked=False, labels=target.labels, extra=target.stats,
-        seconds=seconds,
-    )  # fmt: skip
+class _Whole:
+    """All conditions, to be fitted with the chosen ridges."""
+
+    def __init__(self, problem: Problem, target: Target, watch: Callable[[Progress], object]) -> None:
+        self.problem, self.target, self.watch = problem, target, watch
+
+    @functools.cached_property
+    def gains(self) -> Start:
+        return Start.of(self.problem, self.target.S, self.watch, self.budget)
+
+    @functools.cached_property
+    def connected(self) -> ConnectedStart:
+        return ConnectedStart.of(self.problem, self.target.S, self.watch)
+
+    def fit(self, result: CrossValidation, method: str, choice: str, settings: Settings) -> Any:
+        began = time.perf_counter()
+        self.budget = settings.budget
+        chosen = float(result.choices(choice)[method])
+        ridge, relative = (None, chosen) if result.relative else (chosen, None)
+        shared: dict[str, Any] = {
+            "method": method, "stacked": False, "labels": self.target.labels, "extra": self.target.stats,
+        }  # fmt: skip
+        if method in METHODS_OF_CONNECTIVITY:
+            level = self.connected.level(ridge, relative)
+            return self.connected.fit(level, settings, started=began, **shared)
+        start = self.gains
+        at = start.ridge(ridge, relative)
+        outcome = METHODS[method](start, at, settings)
+        outcome.warn()
+        return describe(start, at, outcome, seconds=time.perf_counter() - began, **shared)

@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from .._compute.jit import blas_for
 from .._compute.progress import Progress, watching
 from .._exact_loss.derivatives import covariances
+from .._fitting.connected import METHODS as CONNECTED
+from .._fitting.connected import ConnectedStart
 from .._fitting.describe import fits_of, kept
 from .._fitting.methods import METHODS, all_certified, plan_for, stepped
 from .._fitting.settings import Outcome, Settings
@@ -122,6 +124,7 @@ def ridge_path(
     target = Target.of(S, responses, given)
     given = given.with_metric(nuisance, pairs, target.labels)
     together = shared_targets(shared, given, target.S, responses)
+    fitted_to, stacked = (target.S, np.ndim(target.S) == 3) if together is None else (together.mean, False)
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
         memory_budget=memory_budget, bounds=bounds,
@@ -129,7 +132,17 @@ def ridge_path(
     values, relative = check_ridges(ridges, relative_ridges)
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         settings = settings.watched(watch, eager=callback is not None)
-        start = Start.of(given, target.S if together is None else together.mean, watch, settings.budget)
+        if method in CONNECTED:
+            connected = ConnectedStart.of(given, fitted_to, watch, together)
+            fits: Any = connected.path(
+                connected.levels(values, relative=relative), settings, method=method,
+                stacked=stacked, labels=target.labels,
+                extra=target.stats | records(X=X, responses=responses),
+            )  # fmt: skip
+            path = RidgePath(fits)
+            warn_overshoots(path)
+            return path
+        start = Start.of(given, fitted_to, watch, settings.budget)
         grid = start.ridges(values, relative=relative)
         found: dict[int, tuple[Outcome, float]] = {}
         started = time.perf_counter()
@@ -145,7 +158,7 @@ def ridge_path(
             started = time.perf_counter()
         reached, seconds = zip(*(found[k] for k in range(len(grid))), strict=True)
         path = RidgePath(fits_of(
-            start, grid, reached, method=method, stacked=np.ndim(target.S) == 3 and not shared,
+            start, grid, reached, method=method, stacked=stacked,
             labels=target.labels, extra=target.stats | records(X=X, responses=responses), seconds=seconds,
             shared=together,
         ))  # fmt: skip

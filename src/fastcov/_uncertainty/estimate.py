@@ -13,6 +13,7 @@ from scipy.special import ndtr, stdtrit
 
 from .._compute.jit import blas_for
 from .._compute.progress import Progress, watching
+from .._inputs.labels import places_of
 from .._inputs.validation import (
     SMALL,
     available_memory,
@@ -31,7 +32,7 @@ from .._results.intervals import OF
 from .._results.uncertainty import Uncertainty
 from . import bootstrap
 from .curvature import PANEL, Stationary
-from .given import cells_of, places_of, responses_of, targets_of
+from .given import cells_of, responses_of, targets_of
 from .influence import Cells, Conditions, Kind, Targets, standard_errors
 from .populations import Population
 
@@ -69,7 +70,7 @@ def estimate(
             "'targets': fit(X, targets, shared=True) has gains that several targets share."
         )
     given = responses_of(fit, X)
-    N, places = given.shape[0], places_of(channels, given, fit)
+    N, places = given.shape[0], places_of(channels, fit.channels, given.shape[0])
     if by in ("conditions", "both") and given.shape[1] < 2:
         raise ValueError(
             f"Argument 'by' must be 'cells' for a fit of one condition, not {by!r}: a single condition has "

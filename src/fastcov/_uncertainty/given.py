@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,34 +49,6 @@ def responses_of(fit: Fit, X: Any) -> Problem:
 def _alike(A: Array, B: Array) -> bool:
     size = float(np.abs(B).max())
     return bool(np.abs(A - B).max() <= ALIKE * size)
-
-
-def places_of(channels: Any, given: Problem, fit: Fit) -> NDArray[np.intp]:
-    """Indices of the chosen channels."""
-    N = given.shape[0]
-    if channels is None:
-        return np.arange(N)
-    if isinstance(channels, str) or not isinstance(channels, (Sequence, np.ndarray)) or not len(channels):
-        raise TypeError(
-            f"Argument 'channels' must be a list of names or indices, not {channels!r}: [0, 5], or names."
-        )
-    mask = np.asarray(channels)
-    if mask.dtype == bool and mask.shape == (N,) and mask.any():
-        return np.flatnonzero(mask)
-    known = {} if fit.channels is None else {str(name): i for i, name in enumerate(fit.channels)}
-    places = []
-    for each in channels:
-        whole = isinstance(each, (int, np.integer)) and not isinstance(each, bool)
-        if str(each) in known:
-            places.append(known[str(each)])
-        elif not known and whole and -N <= each < N:
-            places.append(int(each) % N)
-        else:
-            among = f"the {N} channels" if not known else f"the names of the {N} channels"
-            raise ValueError(f"Argument 'channels' must be among {among}, not {each!r}: see fit.to_frame().")
-    if len(set(places)) < len(places):
-        raise ValueError("Argument 'channels' must name each channel once, not twice.")
-    return np.array(places, np.intp)
 
 
 def cells_of(
