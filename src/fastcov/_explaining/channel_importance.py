@@ -1,8 +1,9 @@
-"""What an explanation says of the importance of single channels."""
+"""What an explanation says of single channels: their importance, and a table of all."""
 
 from __future__ import annotations
 
 import functools
+import os
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from .._compute import blas
 from .._inputs.validation import as_float64, check_array
 from .._model.problem import n_pairs
+from .._results.channel_table import write_table
+from .._results.frames import explanation_columns, explanation_frame
 from .importance import Diagonal
 from .modes import Complete
 
@@ -35,6 +38,11 @@ class Importances:
     _start: Any
     _system: Any
     _modes: Any
+
+    @property
+    def channels(self) -> tuple[Any, ...]:
+        """Names of the channels, or their numbers from 0."""
+        return self.fit.channels or tuple(range(len(self.overlaps)))
 
     @property
     def importance(self) -> Array:
@@ -110,6 +118,25 @@ class Importances:
     def loss_removed(self) -> float:
         """½ δᵀGᵀe₀: by how much the fit reduces the linear loss, ridge term included."""
         return 0.5 * float(blas.dot(self.fit.delta.copy(), self.overlaps.copy()))
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame with a row for each channel.
+
+        The columns are delta, diagonal_delta, overlap, whitened_overlap and squared_norm, ‖g_i‖²; and, if
+        `complete`, importance, importance_silenced and resolution. Raises ImportError without pandas.
+        """
+        return explanation_frame(self)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the columns of `to_frame` to a .csv or .tsv file, with a header and all digits.
+
+        The file appears at `path` when it is complete. Raises ValueError or OSError if no such file can be
+        written there.
+        """
+        columns = explanation_columns(self)
+        rows = zip(self.channels, *(values.tolist() for values in columns.values()), strict=True)
+        texts = ((str(name), *map(repr, values)) for name, *values in rows)
+        write_table(path, ("channel", *columns), texts)
 
     @functools.cached_property
     def _diagonal(self) -> Diagonal:

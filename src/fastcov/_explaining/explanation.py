@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import math
 import numbers
-import os
 import warnings
 from typing import Any
 
@@ -20,9 +19,7 @@ from .._fitting.start import Start
 from .._inputs.labels import outside
 from .._inputs.validation import check_whole, require_memory
 from .._model.products import gram_columns, gram_triangle
-from .._results.channel_table import write_table
 from .._results.fit import Fit
-from .._results.frames import explanation_columns, explanation_frame
 from .._solvers import SOLVERS, System
 from .channel_importance import Importances
 from .contributions import Contributions
@@ -118,11 +115,6 @@ class Explanation(Importances):
     def delta(self) -> Array:
         """δ = z − 1, shape (N,)."""
         return self.fit.delta.copy()
-
-    @property
-    def channels(self) -> tuple[Any, ...]:
-        """Names of the channels, or their numbers from 0."""
-        return self.fit.channels or tuple(range(len(self.overlaps)))
 
     @property
     def stats(self) -> dict[str, Any]:
@@ -239,25 +231,6 @@ class Explanation(Importances):
             names[i], i, float(self.fit.delta[i]), float(self.diagonal_delta[i]), others,
             self._cosines(i, column), names,
         )  # fmt: skip
-
-    def to_frame(self) -> Any:
-        """A pandas DataFrame with a row for each channel.
-
-        The columns are delta, diagonal_delta, overlap, whitened_overlap and squared_norm, ‖g_i‖²; and, if
-        `complete`, importance, importance_silenced and resolution. Raises ImportError without pandas.
-        """
-        return explanation_frame(self)
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the columns of `to_frame` to a .csv or .tsv file, with a header and all digits.
-
-        The file appears at `path` when it is complete. Raises ValueError or OSError if no such file can be
-        written there.
-        """
-        columns = explanation_columns(self)
-        rows = zip(self.channels, *(values.tolist() for values in columns.values()), strict=True)
-        texts = ((str(name), *map(repr, values)) for name, *values in rows)
-        write_table(path, ("channel", *columns), texts)
 
     # --- mode by mode
 
