@@ -18,6 +18,7 @@ from ._fitting.connected import ConnectedStart
 from ._fitting.describe import describe
 from ._fitting.methods import METHODS
 from ._fitting.settings import Settings, method_for
+from ._fitting.shared import shared_targets
 from ._fitting.start import Start
 from ._inputs.validation import check_choice
 from ._model.groups import Groups
@@ -30,7 +31,7 @@ from ._studies.cross_validation import cross_validate
 Array = NDArray[np.float64]
 
 # Options that `cross_validate` takes as well.
-_OF_STUDIES = ("solver", "bounds", "tol", "max_iterations", "rng", "memory_budget")
+_OF_STUDIES = ("solver", "bounds", "free_ridge", "tol", "max_iterations", "rng", "memory_budget")
 
 
 def fit(
@@ -46,6 +47,7 @@ def fit(
     nuisance: str | Sequence[str] | None = None,
     pairs: str | ArrayLike | None = None,
     groups: Any = None,
+    free_ridge: float | None = None,
     bounds: Any = None,
     gains0: ArrayLike | None = None,
     n_starts: int = 1,
@@ -55,6 +57,7 @@ def fit(
     rng: Any = 0,
     trials: str = "mean",
     nan_policy: str = "raise",
+    shared: bool = False,
     memory_budget: float | None = None,
     callback: Callable[[Progress], object] | None = None,
 ) -> Any:
@@ -153,6 +156,12 @@ def fit(
     nan_policy : {"raise", "omit-trials", "pairwise"}
         What to do with NaN, as for `target_covariance`. Channels of X need a response to each condition, in
         some trial; "pairwise" is for `responses`.
+    shared : bool, default False
+        Whether T targets, S of shape (T, D, D), share one vector of gains. The loss is then the mean over
+        targets, (1/T) Σ_t ½‖C − S_t‖² + (λ/2)‖z − 1‖², so that λ means what it means for one target, however
+        many there are. As (1/T) Σ_t ½‖C − S_t‖² = ½‖C − S̄‖² + (1/2T) Σ_t ‖S_t − S̄‖², it is the fit to the
+        mean target S̄: `Fit.loss` and `Fit.r2` are of S̄. R² of each target, and the last sum, which no gains
+        change, are in ``Fit.stats["shared"]``. Nuisance terms are then of each target by itself.
     memory_budget : float, optional
         Bytes that the fit may take beyond X; what is available by default.
     callback : callable, optional
@@ -169,7 +178,8 @@ def fit(
         not exactly one of `ridge` and `relative_ridge` is given; if bounds cross, or `gains0` is outside;
         if a penalty and G share a null space, so that there is no one solution; if names repeat, or are
         not those of X; if `pairs` are no weights, or `nuisance` spans all pairs that count; if values are
-        missing that `nan_policy` cannot do without; if `groups` has no label for some channel.
+        missing that `nan_policy` cannot do without; if `shared` is given for one target, or for responses; if
+        `groups` has no label for some channel.
     MemoryError
         If the solver, or the sums of groups, do not fit the memory that is available, before it is begun.
     OSError
@@ -218,11 +228,16 @@ def fit(
         _check_trials(trials, responses, ridge)
     known = None if responses is None else over_trials("responses", responses, nan_policy, center=center)
     if isinstance(ridge, str) and ridge == "cv":
+        if shared:
+            raise ValueError(
+                "Argument 'ridge' must be a number for shared=True, not 'cv': cross_validate(X, "
+                "S=targets.mean(axis=0)) finds one."
+            )
         return _at_best_ridge(
             X, S, known, relative_ridge, method=method or "linear", solver=solver, center=center,
             nuisance=nuisance, pairs=pairs, groups=groups, bounds=bounds, gains0=gains0, n_starts=n_starts,
-            tol=tol, max_iterations=max_iterations, rank=rank, rng=rng, memory_budget=memory_budget,
-            callback=callback,
+            tol=tol, free_ridge=free_ridge, max_iterations=max_iterations, rank=rank, rng=rng,
+            memory_budget=memory_budget, callback=callback,
         )  # fmt: skip
     started = time.perf_counter()
     given = Problem.of(X, center=center)
@@ -231,29 +246,32 @@ def fit(
         known = aligned("responses", known, given.labels, quiet=trials != "mean")
     target = Target.of(S, known if trials == "mean" else responses, given, trials=trials)
     given = given.with_metric(nuisance, pairs, target.labels)
-    shared = None if groups is None else Groups.of(groups, given.shape[0], given.labels)
+    grouped = None if groups is None else Groups.of(groups, given.shape[0], given.labels)
+    together = shared_targets(shared, given, target.S, responses)
+    fitted_to, stacked = (target.S, np.ndim(target.S) == 3) if together is None else (together.mean, False)
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
-        memory_budget=memory_budget, bounds=bounds, gains0=gains0, n_starts=n_starts, groups=shared,
+        memory_budget=memory_budget, bounds=bounds, gains0=gains0, n_starts=n_starts,
+        free_ridge=free_ridge, groups=grouped,
     )  # fmt: skip
     extra = target.stats | records(X=X, responses=known)
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         settings = settings.watched(watch, eager=callback is not None)
         if method in CONNECTED:
-            connected = ConnectedStart.of(given, target.S, watch)
+            connected = ConnectedStart.of(given, fitted_to, watch, together)
             found = connected.fit(
-                connected.level(ridge, relative_ridge), settings, method=method, labels=target.labels,
-                stacked=np.ndim(target.S) == 3, extra=extra, started=started,
+                ridge, relative_ridge, settings, method=method, labels=target.labels, stacked=stacked,
+                extra=extra, started=started,
             )  # fmt: skip
             warn_overshoot(found)
             return found
-        start = Start.of(given, target.S, watch, settings.budget, shared)
+        start = Start.of(given, fitted_to, watch, settings.budget, grouped)
         chosen = start.ridge(ridge, relative_ridge)
         outcome = METHODS[method](start, chosen, settings)
         outcome.warn()
         fitted = describe(
-            start, chosen, outcome, method=method, stacked=np.ndim(target.S) == 3, labels=target.labels,
-            extra=extra, seconds=time.perf_counter() - started,
+            start, chosen, outcome, method=method, stacked=stacked, labels=target.labels, extra=extra,
+            shared=together, seconds=time.perf_counter() - started,
         )  # fmt: skip
     warn_overshoot(fitted)
     return fitted

@@ -13,10 +13,12 @@ import numpy as np
 from ._inputs.container import FORMAT_VERSION, SUFFIXES, checksum, decoded, entry, read_entries, text
 from ._inputs.text_tables import intact
 from ._results.channel_table import COLUMNS, ChannelTable
+from ._results.comparison import Comparison, ModelScores
 from ._results.connectivity import Connectivity
 from ._results.cross_validation import CrossValidation, Nested, Scores
 from ._results.fit import Fit
 from ._results.group_studies import GroupGains, GroupStudies
+from ._results.mixed import Mixed
 from ._results.noise_ceiling import NoiseCeiling
 from ._results.permutation_test import ChannelTest, PermutationTest
 from ._results.ridge_path import RidgePath
@@ -159,10 +161,23 @@ def _check_fit(fit: Fit) -> None:
 
 
 def _check_connectivity(found: Connectivity) -> None:
+    _, D = found.stats["shape"]
+    p = D + bool(found.stats["center"])
+    _check_matched(found, found.phi.shape[:-2], {"phi": (found.phi.shape, (p, p))})
+
+
+def _check_mixed(found: Mixed) -> None:
     N, D = found.stats["shape"]
-    T, p = found.phi.shape[:-2], D + bool(found.stats["center"])
+    parts = {"delta": (found.delta.shape, (N,)), "omega": (found.omega.shape, (D, D)),
+             "covariance_at_gains": (found._covariance_at_gains.shape, (D, D))}  # fmt: skip
+    _check_matched(found, found.delta.shape[:-1], parts)
+
+
+def _check_matched(found: Any, T: tuple[int, ...], parts: dict[str, Any]) -> None:
+    """Check what any connectivity of T targets has, and parts, whose shapes are given for each target."""
+    N, D = found.stats["shape"]
     _agree({
-        "phi": (found.phi.shape, (*T, p, p)),
+        **{name: (shape, (*T, *wanted)) for name, (shape, wanted) in parts.items()},
         "mean": (found._mean.shape, (D,)),
         "covariance": (found._covariance.shape, (*T, D, D)),
         "target": (found._target.shape, (*T, D, D)),
@@ -177,10 +192,10 @@ def _check_connectivity(found: Connectivity) -> None:
 
 
 def _check_path(path: RidgePath) -> None:
-    kinds = {type(fit) for fit in path.fits}
-    if kinds not in ({Fit}, {Connectivity}):
+    kinds: set[Any] = {type(fit) for fit in path.fits}
+    if kinds not in ({Fit}, {Connectivity}, {Mixed}):
         raise ValueError("it is not of fits")
-    name = "delta" if kinds == {Fit} else "phi"
+    name = "phi" if kinds == {Connectivity} else "delta"
     first = path.fits[0]
     for k, fit in enumerate(path.fits):
         _agree({
@@ -299,6 +314,28 @@ def _check_whole(study: Study) -> None:
         raise ValueError("'differences' are of other populations")
 
 
+def _check_comparison(found: Comparison) -> None:
+    if not found.models or not all(
+        isinstance(one, ModelScores) and one.name == name for name, one in found.models.items()
+    ):
+        raise ValueError("it is not of models")
+    if not found.fitted or found.reference not in found.models:
+        raise ValueError(f"'reference' is {found.reference!r}, and models are {sorted(found.models)}")
+    shape, F = tuple(found.stats["shape"]), found.stats["folds"]
+    wanted: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+    for name, one in found.models.items():
+        if one.cv is not None:
+            wanted[f"models.{name}.cv"] = one.cv.stats["shape"], shape
+            wanted[f"models.{name}.folds"] = (len(one.cv.folds),), (F,)
+        elif one.baseline is None:
+            raise ValueError(f"the model {name!r} has no scores")
+        else:
+            wanted[f"models.{name}.baseline"] = one.baseline.sums.shape[:-1], (F,)
+        if one.shuffled is not None:
+            wanted[f"models.{name}.shuffled"] = one.shuffled.sums.shape[1:-1], (F,)
+    _agree(wanted)
+
+
 def _made(name: str, fields: dict[str, Any]) -> Any:
     """Make an object of a file, and check its shapes."""
     made = _CLASSES[name](**fields)
@@ -312,6 +349,7 @@ def _made(name: str, fields: dict[str, Any]) -> Any:
 _CLASSES: dict[str, type[Any]] = {
     "Fit": Fit,
     "Connectivity": Connectivity,
+    "Mixed": Mixed,
     "RidgePath": RidgePath,
     "CrossValidation": CrossValidation,
     "Scores": Scores,
@@ -322,6 +360,8 @@ _CLASSES: dict[str, type[Any]] = {
     "Uncertainty": Uncertainty,
     "ChannelTable": ChannelTable,
     "NoiseCeiling": NoiseCeiling,
+    "Comparison": Comparison,
+    "ModelScores": ModelScores,
     "Study": Study,
     "PopulationStudy": PopulationStudy,
     "Difference": Difference,
@@ -333,6 +373,7 @@ _PARTS = {
     "Scores",
     "Moments",
     "Nested",
+    "ModelScores",
     "ChannelTest",
     "PopulationStudy",
     "Difference",
@@ -344,6 +385,7 @@ _FORMATS = {f"fastcov.{name}": name for name in _CLASSES if name not in _PARTS}
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "Fit": _check_fit,
     "Connectivity": _check_connectivity,
+    "Mixed": _check_mixed,
     "RidgePath": _check_path,
     "CrossValidation": _check_study,
     "PermutationTest": _check_test,
@@ -353,4 +395,5 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "PopulationStudy": _check_population,
     "GroupStudies": _check_groups,
     "Study": _check_whole,
+    "Comparison": _check_comparison,
 }

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._compute.jit import blas_for
 from .._compute.progress import Progress, watching
 from .._connectivity.solve import METHODS as METHODS_OF_CONNECTIVITY
+from .._connectivity.solve import MIXED
 from .._fitting.certificate import ConvergenceWarning
 from .._fitting.connected import ConnectedStart
 from .._fitting.describe import describe
@@ -66,6 +67,7 @@ def cross_validate(
     solver: str = "auto",
     center: bool = True,
     bounds: Any = None,
+    free_ridge: float | None = None,
     tol: float | None = None,
     max_iterations: int = 1000,
     nan_policy: str = "raise",
@@ -176,7 +178,7 @@ def cross_validate(
         repeats=repeats, rng=rng, score=score, shuffles=shuffles, groups=groups, permute=permute,
         trials=trials, nested=nested, nuisance=nuisance, pairs=pairs, refit=refit, solver=solver,
         center=center, bounds=bounds, tol=tol, max_iterations=max_iterations, nan_policy=nan_policy,
-        memory_budget=memory_budget, callback=callback, channel_groups=channel_groups,
+        free_ridge=free_ridge, memory_budget=memory_budget, callback=callback, channel_groups=channel_groups,
     )  # fmt: skip
     return result
 
@@ -188,6 +190,7 @@ def run_study(
     memory_budget: float | None, callback: Callable[[Progress], object] | None,
     trials: Any = None, nan_policy: str = "raise", level: float = 1.0, n_starts: int = 1,
     channel_groups: Any = None,
+    free_ridge: float | None = None,
 ) -> tuple[CrossValidation, HeldOut, list[NDArray[np.intp]]]:  # fmt: skip
     """`cross_validate`, which also returns its `HeldOut` and the orders of conditions.
 
@@ -209,13 +212,14 @@ def run_study(
     given = Problem.of(X, center=center)
     D = given.shape[1]
     members = None if trials is None else members_of("trials", trials, D)
-    shared = None
+    grouped = None
     if channel_groups is not None:
-        shared = Groups.of(channel_groups, given.shape[0], given.labels, "channel_groups")
+        grouped = Groups.of(channel_groups, given.shape[0], given.labels, "channel_groups")
     settings = {
         each: Settings.of(
             each, given, solver=solver, tol=tol, max_iterations=max_iterations, rng=0,
-            memory_budget=memory_budget, bounds=bounds, groups=shared,
+            memory_budget=memory_budget, bounds=bounds, groups=grouped,
+            free_ridge=free_ridge if each == MIXED or MIXED not in methods else None,
         )
         for each in methods
     }  # fmt: skip
@@ -237,7 +241,7 @@ def run_study(
     inner = [inner_folds(folds, train, random, members) for train, _ in splits] if nested else []
     for some in inner:
         check_score(score, some, inner=True)
-    study = HeldOut.of(given, target.output, target.S, target.metric, values, relative, shared)
+    study = HeldOut.of(given, target.output, target.S, target.metric, values, relative, grouped)
     with watching(callback) as watch:
         results = side_by_side(study, splits, [each for some in inner for each in some], orders, settings,
                        memory_budget, watch)  # fmt: skip
@@ -259,7 +263,7 @@ def run_study(
         stats={
             "shape": given.shape, "center": given.center, "seconds": 0.0, "permute": permute,
             "nuisance": () if target.metric is None else tuple(target.metric.nuisance),
-            **({} if shared is None else {"channel_groups": shared.names}),
+            **({} if grouped is None else {"channel_groups": grouped.names}),
             **records(X=X, Y=Y), **({} if members is None else {"conditions": len(members)}),
         },
     )  # fmt: skip
@@ -271,7 +275,7 @@ def run_study(
         there = given if target.metric is None else dataclasses.replace(given, metric=target.metric)
         wanted = Target.of(target.S, Y, there, name="Y")
         with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
-            whole = _Whole(there, wanted, watch, shared)
+            whole = _Whole(there, wanted, watch, grouped)
             for each in methods:
                 if result.place(each, refit) < 0:
                     warnings.warn(
@@ -368,8 +372,7 @@ class _Whole:
             "method": method, "stacked": False, "labels": self.target.labels, "extra": self.target.stats,
         }  # fmt: skip
         if method in METHODS_OF_CONNECTIVITY:
-            level = self.connected.level(ridge, relative)
-            return self.connected.fit(level, settings, started=began, **shared)
+            return self.connected.fit(ridge, relative, settings, started=began, **shared)
         start = self.gains
         at = start.ridge(ridge, relative)
         outcome = METHODS[method](start, at, settings)
