@@ -29,7 +29,7 @@ def fit_frame(fit: Any) -> Any:
     else:
         index = pandas.MultiIndex.from_product([range(len(fit.delta)), channels], names=["target", "channel"])
     columns = {"gain": fit.gains.ravel(), "delta": fit.delta.ravel()}
-    if fit.groups is not None:
+    if getattr(fit, "groups", None) is not None:  # of gains beside a connectivity there are none
         columns["group"] = np.tile(group_names(fit), fit.delta.size // fit.delta.shape[-1])
     return pandas.DataFrame(columns, index=index)
 
