@@ -72,6 +72,14 @@ def fit(
     * ``method="diagonal"``: δ_i = g_iᵀe₀ / (‖g_i‖² + λ), which ignores the correlations among atoms
       and is usually poor.
 
+    Beyond gains, I + W in place of diag(z) with the ridge (λ/2)‖W‖²_F, which gives a `Connectivity`:
+
+    * ``method="free"``: the minimum over all W (N × N), which has rank D at most and is never formed,
+    * ``method="free-linear"``: the same linearised at W = 0, in closed form,
+    * ``method="symmetric"``, ``"psd"``: the minimum over symmetric W, and over those with a positive
+      semi-definite I + W,
+    * ``method="mixed"``: gains and W together, diag(z) + W with a ridge of each, which gives a `Mixed`.
+
     G = [vec(x_i x̃_iᵀ + x̃_i x_iᵀ)] and e₀ = vec(S − XᵀJX); G is never formed.
 
     Parameters
@@ -103,9 +111,10 @@ def fit(
     relative_ridge : float, or array_like of shape (N,)
         λ divided by the largest eigenvalue of GᵀG, instead of `ridge`. On real recordings 0.1 is
         cautious; below some 0.03 the linear fit tends to overshoot.
-    method : {"linear", "line-search", "exact", "diagonal"}, optional
-        By default "linear"; for a ridge that `cross_validate` chose (a `ChosenRidge`, as `best_ridge`), the
-        method that it was chosen for.
+    method : str, optional
+        As above: "linear", "line-search", "exact", "diagonal", "free", "free-linear", "symmetric", "psd" or
+        "mixed". By default "linear"; for a ridge that `cross_validate` chose (a `ChosenRidge`, as
+        `best_ridge`), the method that it was chosen for.
     solver : {"auto", "cholesky", "dual", "spectral", "pcg"}
         Of the linear fit without bounds: "cholesky" factors GᵀG (N × N), "dual" GGᵀ (P × P for the
         P = D(D+1)/2 pairs of conditions), "spectral" takes eigenvectors of the smaller of the two, and
@@ -123,6 +132,9 @@ def fit(
         Which pairs of conditions count: all but those of a condition with itself, a symmetric mask, or
         symmetric weights w ≥ 0, with the loss ½ Σ w (C + βI + γ11ᵀ − S)². S may be NaN where w is 0. Aligned
         by the names of the conditions, where it has them.
+    free_ridge : float, optional
+        With "mixed", μ ≥ 0 of (μ/2)‖W‖²_F, where `ridge` is λ of the gains; relative to the largest
+        eigenvalue of the free model where that is relative. By default the same number as for the gains.
     bounds : (lower, upper), optional
         Least and largest gain: numbers, one a channel, or None for no bound. (0, None) keeps gains from being
         negative; where the two meet a gain is fixed. The linear fit then is the minimum of its loss within.
@@ -161,6 +173,7 @@ def fit(
     Returns
     -------
     Fit
+        A `Connectivity` for "free", "free-linear", "symmetric" and "psd", and a `Mixed` for "mixed".
 
     Raises
     ------
@@ -198,6 +211,11 @@ def fit(
     minima, of nearly the same loss. A relative ridge takes some 30ND² flops, or N²D flops and 8N² bytes where
     X is a float64 array in memory, N ≤ D²/8 and N ≤ 1448. Nuisance terms add little to any of these, and so
     do pairs off the diagonal; other pairs cost "cholesky" N²D² / 2 flops in place of N²D.
+
+    ``free``: one pass over X, ND² flops or twice that, then some 6 Newton steps of 70D³ flops, whatever N is;
+    "symmetric", "psd", and "free" where X has no more channels than conditions and a mean over channels is
+    removed, take hundreds of products of D × D matrices. ``mixed``: 4ND² flops for each of some 20 to 50
+    evaluations. See docs/free.md.
 
     The linear fit can be trusted while it lowers the exact loss: compare `Fit.loss` with
     `Fit.loss_at_one`, as the printed table does. At small λ it overshoots, and the exact loss at
