@@ -496,6 +496,24 @@ def test_a_ridge_that_folds_choose_is_chosen_with_groups():
     assert fit.stats["cv"].stats["channel_groups"] == (0, 1, 2, 3)
 
 
+@pytest.mark.parametrize("bounds", [None, (0.9, 1.1), "each"])
+def test_a_comparison_counts_the_gains_of_groups_that_are_free(bounds):
+    sim = fc.datasets.simulate(40, 12, rng=0)
+    labels = [f"g{k}" for k in np.random.default_rng(0).integers(0, 5, 40)]
+    limits = ([0.9, -np.inf, 0.5, 0.9, 0.9], 1.1) if bounds == "each" else bounds
+    models = {"groups": {"relative_ridges": [0.1], "bounds": limits}, "gains": {"relative_ridges": [0.1]}}
+    found = fc.compare(sim.X, sim.Y, models=models, groups=labels, nested=False, folds=3)
+    fit = found.models["groups"].cv.fits["exact"]
+    g = fit.group_gains
+    free = np.ones(5, bool)
+    if limits is not None:
+        free = (g > np.asarray(limits[0])) & (g < limits[1])
+    G = naive.atoms(sim.X, fit.gains) @ naive.membership(labels)[1][:, free]
+    values = np.linalg.eigvalsh(G.T @ G) if free.any() else np.zeros(0)
+    want = np.sum(values / (values + fit.ridge))
+    assert_allclose(found.models["groups"].degrees_of_freedom, want, rtol=1e-9, atol=1e-12)
+
+
 # ---- results
 
 

@@ -74,6 +74,14 @@ def fit(
     * ``method="diagonal"``: δ_i = g_iᵀe₀ / (‖g_i‖² + λ), which ignores the correlations among atoms
       and is usually poor.
 
+    Beyond gains, I + W in place of diag(z) with the ridge (λ/2)‖W‖²_F, which gives a `Connectivity`:
+
+    * ``method="free"``: the minimum over all W (N × N), which has rank D at most and is never formed,
+    * ``method="free-linear"``: the same linearised at W = 0, in closed form,
+    * ``method="symmetric"``, ``"psd"``: the minimum over symmetric W, and over those with a positive
+      semi-definite I + W,
+    * ``method="mixed"``: gains and W together, diag(z) + W with a ridge of each, which gives a `Mixed`.
+
     G = [vec(x_i x̃_iᵀ + x̃_i x_iᵀ)] and e₀ = vec(S − XᵀJX); G is never formed.
 
     Parameters
@@ -105,9 +113,10 @@ def fit(
     relative_ridge : float, or array_like of shape (N,)
         λ divided by the largest eigenvalue of GᵀG, instead of `ridge`. On real recordings 0.1 is
         cautious; below some 0.03 the linear fit tends to overshoot.
-    method : {"linear", "line-search", "exact", "diagonal"}, optional
-        By default "linear"; for a ridge that `cross_validate` chose (a `ChosenRidge`, as `best_ridge`), the
-        method that it was chosen for.
+    method : str, optional
+        As above: "linear", "line-search", "exact", "diagonal", "free", "free-linear", "symmetric", "psd" or
+        "mixed". By default "linear"; for a ridge that `cross_validate` chose (a `ChosenRidge`, as
+        `best_ridge`), the method that it was chosen for.
     solver : {"auto", "cholesky", "dual", "spectral", "pcg"}
         Of the linear fit without bounds: "cholesky" factors GᵀG (N × N), "dual" GGᵀ (P × P for the
         P = D(D+1)/2 pairs of conditions), "spectral" takes eigenvectors of the smaller of the two, and
@@ -132,6 +141,9 @@ def fit(
         have an entry for each group, in the order in which labels first occur, or by name as a Series.
         Labels are aligned by the names of channels. A label for all is one gain; a channel of no group needs
         a label of its own. A silent channel has the gain of its group.
+    free_ridge : float, optional
+        With "mixed", μ ≥ 0 of (μ/2)‖W‖²_F, where `ridge` is λ of the gains; relative to the largest
+        eigenvalue of the free model where that is relative. By default the same number as for the gains.
     bounds : (lower, upper), optional
         Least and largest gain: numbers, one a channel, or None for no bound. (0, None) keeps gains from being
         negative; where the two meet a gain is fixed. The linear fit then is the minimum of its loss within.
@@ -170,6 +182,7 @@ def fit(
     Returns
     -------
     Fit
+        A `Connectivity` for "free", "free-linear", "symmetric" and "psd", and a `Mixed` for "mixed".
 
     Raises
     ------
@@ -210,6 +223,11 @@ def fit(
     do pairs off the diagonal; other pairs cost "cholesky" N²D² / 2 flops in place of N²D. A groups take ND²
     flops and one pass over X for their sums, 12AD² bytes in all, and then A²D² / 2 flops for "cholesky",
     2AD² for each product. Exact fits then move one group at a time to a lower minimum along its own gain.
+
+    ``free``: one pass over X, ND² flops or twice that, then some 6 Newton steps of 70D³ flops, whatever N is;
+    "symmetric", "psd", and "free" where X has no more channels than conditions and a mean over channels is
+    removed, take hundreds of products of D × D matrices. ``mixed``: 4ND² flops for each of some 20 to 50
+    evaluations. See docs/free.md.
 
     The linear fit can be trusted while it lowers the exact loss: compare `Fit.loss` with
     `Fit.loss_at_one`, as the printed table does. At small λ it overshoots, and the exact loss at

@@ -272,6 +272,8 @@ class Fit:
         The resolution of a gain is 1 − λ(H⁻¹)_ii: near 1 the data determine the gain, near 0 the ridge does.
         A ridge shrinks gains towards one, so an interval tells where this *shrunken* gain would be with
         other cells, not where the gain without a ridge is. Read it so, above all where the resolution is low.
+        Where groups share gains z = P g, H is PᵀHP for the H of channels, with a ridge for each group, and
+        all channels of a group have one error.
 
         Parameters
         ----------

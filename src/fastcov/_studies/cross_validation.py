@@ -101,7 +101,8 @@ def cross_validate(
         computes from one factorisation; a scikit-learn splitter, whose samples are the conditions; (train,
         test) pairs of indices or masks; or a label for each condition, each label being held out once.
     method : str or sequence of str, default "exact"
-        A method of `fit`, or several methods to compare on the same folds.
+        A method of `fit`, or several methods to compare on the same folds. A connectivity W that was fitted
+        to training conditions predicts (I + W)X of all; its relative ridges refer to the free model.
     repeats : int, default 1
         How often to draw the folds, because one split says little.
     rng : default 0
@@ -131,6 +132,8 @@ def cross_validate(
         scores and baselines.
     channel_groups : sequence of N labels, optional
         Groups of channels that share a gain, as `groups` of `fit`. (`groups` are those of conditions here.)
+    free_ridge : float, optional
+        Of W with method "mixed", as for `ridge_path`.
     refit : {"best", "one-se", None}
         Fit all conditions with `best_ridge` or `one_se_ridge`.
     solver, center, bounds, tol, max_iterations, nan_policy, memory_budget, callback

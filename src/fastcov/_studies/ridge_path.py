@@ -83,15 +83,19 @@ def ridge_path(
         λ ≥ 0, in units of X to the fourth, in any order.
     relative_ridges : array_like, shape (K,), optional
         λ over the largest eigenvalue of GᵀG, in place of `ridges`. By default 1e-4 to 1 in half decades.
-    method : {"linear", "line-search", "exact", "diagonal"}
-    solver, center, nuisance, pairs, groups, bounds, tol, max_iterations, rank, rng, shared, memory_budget,
-    callback
+    method : str
+        As for `fit`. Connectivities are a path, too: "free-linear" takes one eigendecomposition for all λ.
+    free_ridge : float, optional
+        Of W with method "mixed", the same at all ridges of the gains; by default equal to these.
+    nuisance, pairs, groups
+        As for `fit`.
+    solver, center, bounds, tol, max_iterations, rank, rng, shared, memory_budget, callback
         As for `fit`. ``solver="spectral"`` is the eigendecomposition; "auto" uses it where it is faster.
 
     Returns
     -------
     RidgePath
-        A `Fit` for each ridge, in the order given.
+        A `Fit` (or `Connectivity`, or `Mixed`) for each ridge, in the order given.
 
     Raises
     ------
