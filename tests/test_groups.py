@@ -620,16 +620,31 @@ def test_resolution_of_an_exact_fit_is_of_the_projected_hessian(fitted):
     assert_allclose(fit.uncertainty(sim.Y).resolution, want, rtol=1e-8)
 
 
-def test_bootstraps_fit_groups_again(fitted):
-    sim, labels, fit = fitted
-    found = fit.uncertainty(sim.Y, n_boot=5, rng=0)
-    P = naive.membership(list(labels))[1]
-    first = [list(labels).index(name) for name in fit.groups]
-    assert_array_equal(found.draws, found.draws[:, first] @ P.T)
+@pytest.mark.parametrize("method", ["linear", "exact"])
+@pytest.mark.parametrize("channels", [None, [5, 2, 11]])
+def test_bootstraps_fit_groups_again(fitted, method, channels):
+    sim, labels, _ = fitted
+    fit = fc.fit(sim.X, responses=sim.Y, relative_ridge=0.05, groups=labels, method=method)
+    found = fit.uncertainty(sim.Y, n_boot=5, rng=0, channels=channels)
     counts = np.random.default_rng(0).multinomial(len(sim.Y), np.full(len(sim.Y), 1 / len(sim.Y)), size=5)
-    drawn = [np.repeat(sim.Y, row, axis=0) for row in counts]
-    again = fc.fit(sim.X, responses=drawn[0], ridge=fit.ridge, groups=labels, method="exact")
-    assert_allclose(found.draws[0], again.gains, rtol=1e-4)
+    for draw, row in zip(found.draws, counts, strict=True):
+        Y = np.repeat(sim.Y, row, axis=0)
+        again = fc.fit(sim.X, responses=Y, ridge=fit.ridge, groups=labels, method=method)
+        assert_allclose(draw, again.gains[slice(None) if channels is None else channels], rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["linear", "exact"])
+def test_targets_that_share_gains_of_groups(fitted, method):
+    sim, labels, _ = fitted
+    parts = [sim.Y[:20], sim.Y[20:]]
+    S = np.stack([fc.target_covariance(part, like=sim.X) for part in parts])
+    asked = {"relative_ridge": 0.05, "groups": labels, "method": method}
+    fit, mean = fc.fit(sim.X, S, shared=True, **asked), fc.fit(sim.X, S.mean(axis=0), **asked)
+    assert_allclose(fit.group_gains, mean.group_gains, rtol=1e-9)
+    drawn = fit.uncertainty(parts, n_boot=300).se
+    assert_allclose(fit.uncertainty(parts).se, drawn, rtol=1.0)
+    first = [list(labels).index(name) for name in fit.groups]
+    assert_array_equal(drawn, drawn[first][fit.group_places])
 
 
 def test_gains_held_at_bounds_have_no_error(fitted):
