@@ -1,14 +1,14 @@
-"""How often a comparison of models errs: where nothing predicts, where two models are alike, and which one wins.
+"""How often a comparison of models errs: where nothing predicts, where two models are alike, and who wins.
 
     python bench/compare.py null --sets 200
     python bench/compare.py alike --sets 200
     python bench/compare.py truths --sets 50
 
 `null` counts, of data sets in which X says nothing of Y, how many have a p of 0.05 for each model. `alike`
-compares two models that are alike: the gains of one half of the channels, or of the other, drawn at random. It
-counts how often the interval of their difference leaves out 0, and in how many of these sets p of shuffled
-conditions is 0.05. `truths` simulates Y from one of the models, and counts how often each model scores highest.
-They print the tables of docs/compare.md.
+compares two models that are alike: the gains of one half of the channels, or of the other, drawn at random.
+It counts how often the interval of their difference leaves out 0, and in how many of these sets p of
+shuffled conditions is 0.05. `truths` simulates Y from one of the models, and counts how often each model
+scores highest. They print the tables of docs/compare.md.
 """
 
 from __future__ import annotations

@@ -30,6 +30,8 @@ Array = NDArray[np.float64]
 
 # Eigenvalues of Γ below this share of the largest, times D, are rounding.
 RANK_TOL = float(np.finfo(np.float64).eps)
+# The least pivot of a Cholesky factor of Γ, over the largest, with which it serves as a root.
+PIVOT = 1e-5
 # Relative accuracy of the largest eigenvalue.
 EIGENVALUE_TOL = 1e-10
 
@@ -43,6 +45,7 @@ class Reduced:
     center: bool
     metric: Metric | None = None
     n_channels: int | None = None
+    at_one: Reduced | None = None  # of the same X at gains of one, where `covariance` is at other gains
 
     @classmethod
     def of(cls, problem: Problem) -> Reduced:
@@ -66,6 +69,8 @@ class Reduced:
     @functools.cached_property
     def moments(self) -> Array:
         """K = XᵀX (D, D)."""
+        if self.at_one is not None:
+            return self.at_one.moments
         return self.covariance + np.outer(self.mean, self.mean)
 
     @functools.cached_property
@@ -77,14 +82,26 @@ class Reduced:
         return values, vectors
 
     @functools.cached_property
-    def root(self) -> Array:
-        """L (D, D) with LᵀL = Γ."""
+    def eigen_root(self) -> Array:
+        """L (D, D) with LᵀL = Γ, whose rows are eigenvectors."""
         values, vectors = self.eigen
         return np.sqrt(values)[:, np.newaxis] * vectors
 
     @functools.cached_property
+    def root(self) -> Array:
+        """L (D, D) with LᵀL = Γ: a Cholesky factor, unless Γ is nearly singular."""
+        lower = np.tril(self.covariance)
+        if len(lower) and blas.cholesky(lower) == 0:
+            pivots = np.diagonal(lower)
+            if pivots.min() > PIVOT * pivots.max():
+                return np.ascontiguousarray(lower.T)
+        return self.eigen_root
+
+    @functools.cached_property
     def moments_eigen(self) -> tuple[Array, Array]:
         """Roots s of the eigenvalues of K that are not rounding (r,), and its eigenvectors as rows (r, D)."""
+        if self.at_one is not None:
+            return self.at_one.moments_eigen
         if not self.mean.any():
             values, vectors = self.eigen
         else:
@@ -103,6 +120,8 @@ class Reduced:
     @functools.cached_property
     def wide_root(self) -> Array:
         """[Lᵀ, n] (D, D + 1), whose product with its transpose is K."""
+        if self.at_one is not None:
+            return self.at_one.wide_root
         return np.ascontiguousarray(np.column_stack([self.root.T, self.mean]))
 
     def response(self, phi: Array) -> Array:

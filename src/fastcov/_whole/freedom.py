@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,10 @@ from numpy.typing import NDArray
 from .._compute import blas
 from .._compute.jit import blas_for
 from .._model.bounds import Bounds
+from .._model.packed import pack
 from .._model.problem import Problem, n_pairs
 from .._model.products import apply_atoms, gram_triangle, squared_norms
-from .._solvers._pairs import dual_gram, pack
+from .._solvers._pairs import dual_gram
 from .._studies.held_out import HeldOut
 
 Array = NDArray[np.float64]
@@ -24,10 +24,10 @@ Array = NDArray[np.float64]
 LARGEST_ORDER = 8000
 
 
-def degrees_of_freedom(fit: Any, study: HeldOut, groups: Sequence[str] | None) -> float:
+def degrees_of_freedom(fit: Any, study: HeldOut) -> float:
     """Σ σ² / (σ² + λ) over the eigenvalues σ² of GᵀG at the fitted gains, and one for each nuisance term.
 
-    Gains at a bound are not free; with `groups`, the label of each channel, atoms are summed over groups. A
+    Gains at a bound are not free; where groups of channels share a gain, atoms are summed over groups. A
     fit of another kind knows its own number. NaN where it would take minutes. Some 9n³ flops for
     n = min(N, D(D+1)/2), and those of the matrix.
     """
@@ -38,9 +38,11 @@ def degrees_of_freedom(fit: Any, study: HeldOut, groups: Sequence[str] | None) -
     around = dataclasses.replace(study.exact, metric=study.metric)
     if fit.method == "exact":
         around = around.at(fit.gains)
-    N = len(fit.gains)
-    free = ~Bounds(*fit.stats["bounds"]).at(fit.gains) if "bounds" in fit.stats else np.ones(N, bool)
-    values = _eigenvalues(around, fit.method == "diagonal", free, groups)
+    free, places = np.ones(len(fit.gains), bool), fit.group_places
+    if "bounds" in fit.stats:
+        free = ~Bounds(*fit.stats["bounds"]).at(fit.gains if places is None else fit.group_gains)
+        free = free if places is None else free[places]
+    values = _eigenvalues(around, fit.method == "diagonal", free, places)
     if values is None:
         return math.nan
     values = around.unscaled(np.maximum(values, 0.0), x=2, y=2)
@@ -51,12 +53,11 @@ def degrees_of_freedom(fit: Any, study: HeldOut, groups: Sequence[str] | None) -
 
 
 def _eigenvalues(
-    around: Problem, diagonal: bool, free: NDArray[np.bool_], groups: Sequence[str] | None
+    around: Problem, diagonal: bool, free: NDArray[np.bool_], places: NDArray[np.intp] | None
 ) -> Array | None:
     """Eigenvalues of GᵀG of the channels that are free, in the units of the problem."""
     N, D = around.shape
-    if groups is not None:
-        _, places = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    if places is not None:
         members = np.zeros((int(places.max()) + 1, N))
         members[places, np.arange(N)] = free
         sums = pack(apply_atoms(around, members))

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ._files import InputNames, outputs, read_labels, save_figure
+from ._group_files import TABLES, file_of, read_groups
 from ._options import (
     Ridges,
     center_option,
@@ -17,7 +18,7 @@ from ._options import (
     plot_option,
     seed_option,
 )
-from ._study import TABLES, file_of, permuted_of, read_groups
+from ._study import permuted_of
 from ._study_options import (
     check_permute,
     folds_option,
