@@ -16,6 +16,7 @@ from fastcov.plot._models import draw_models, height_of
 from fastcov.plot._style import new_figure
 
 N, M, D = 24, 30, 14
+ON = score_kernels.ON
 NAMES = ["one", "no-x", "scaled", "gains", "gains+nuisance", "free"]
 
 
@@ -103,8 +104,8 @@ def test_folds_far_below_are_marked_at_the_edge(found):
     one = found["gains"]
     scores = one.cv.scores["exact"]
     sums = scores.nested.moments.sums.copy()
-    size = sums[0, score_kernels.SIZE] + sums[0, score_kernels.DIAGONAL_SIZE]
-    sums[0, score_kernels.LEFT] = 51 * size - sums[0, score_kernels.DIAGONAL_LEFT]
+    size = sums[0, ON + score_kernels.SIZE] + sums[0, score_kernels.DIAGONAL_SIZE]
+    sums[0, ON + score_kernels.LEFT] = 51 * size - sums[0, score_kernels.DIAGONAL_LEFT]
     moments = dataclasses.replace(scores.nested.moments, sums=sums)
     worse = dataclasses.replace(scores, nested=dataclasses.replace(scores.nested, moments=moments))
     cv = dataclasses.replace(one.cv, scores={"exact": worse})
