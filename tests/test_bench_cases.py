@@ -31,10 +31,10 @@ OF_LAYERS = [
 # Public names that compute nothing on data: results, progress, warnings, settings, figures of results.
 NO_DATA = {
     "Applied", "ChannelTable", "ChannelTest", "ChosenRidge", "Comparison", "Contributions",
-    "ConvergenceWarning", "CrossValidation", "Explanation", "Fit", "LabelWarning",
-    "MissingValuesWarning", "NoiseCeiling", "OvershootWarning", "PermutationTest", "Plan", "Progress", "RidgePath", "SingleGainLosses", "Study",
-    "Uncertainty", "Verdict", "__version__", "datasets.Simulation", "plot", "quadratic_forms.Gradients",
-    "threads",
+    "ConvergenceWarning", "CrossValidation", "Explanation", "Fit", "LabelWarning", "MissingValuesWarning",
+    "NoiseCeiling", "OvershootWarning", "PermutationTest", "Plan", "Progress", "RidgePath",
+    "SingleGainLosses", "Study", "Uncertainty", "Verdict", "__version__", "datasets.Simulation", "plot",
+    "quadratic_forms.Gradients", "threads",
 }  # fmt: skip
 
 

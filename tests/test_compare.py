@@ -21,7 +21,7 @@ from fastcov._whole.models import FREE_RIDGES, MODELS, models_of
 N, M, D, K = 24, 30, 14, 19
 ODOURS = [f"odour {d}" for d in range(D)]
 RIDGES = (1e-2, 1e-1, 1.0)
-NAMES = ["one", "no-x", "scaled", "gains", "gains+nuisance", "free"]
+NAMES = ["one", "no-x", "scaled", "gains", "gains+nuisance", "free", "mixed"]
 OPTIONS = {"relative_ridges": RIDGES, "folds": 4}
 
 
@@ -59,6 +59,7 @@ def linear():
         ("gains", {}),
         ("gains+nuisance", {"nuisance": ("diagonal", "constant")}),
         ("free", {"method": "free"}),
+        ("mixed", {"method": "mixed"}),
     ],
 )
 def test_a_model_has_the_scores_of_cross_validate(found, name, options):
@@ -220,6 +221,7 @@ def test_many_channels_have_the_degrees_of_freedom_of_g_formed():
 def test_the_degrees_of_freedom_of_baselines_and_of_a_connectivity_are_their_own(found):
     assert [found[name].degrees_of_freedom for name in BASELINES] == [0.0, 2.0, 3.0]
     assert found["free"].degrees_of_freedom == found["free"].fit.degrees_of_freedom
+    assert np.isnan(found["mixed"].degrees_of_freedom)  # of gains and connections together it is not known
 
 
 # --- models

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .._compute import blas
 from .._compute.jit import blas_for
+from .._connectivity.solve import MIXED
 from .._model.bounds import Bounds
 from .._model.problem import Problem, n_pairs
 from .._model.products import apply_atoms, gram_triangle, squared_norms
@@ -31,7 +32,7 @@ def degrees_of_freedom(fit: Any, study: HeldOut, groups: Sequence[str] | None) -
     fit of another kind knows its own number. NaN where it would take minutes. Some 9n³ flops for
     n = min(N, D(D+1)/2), and those of the matrix.
     """
-    if fit is None:
+    if fit is None or fit.method == MIXED:  # nobody has counted those of gains and a connectivity together
         return math.nan
     if hasattr(fit, "degrees_of_freedom"):
         return float(fit.degrees_of_freedom) + len(fit.nuisance)

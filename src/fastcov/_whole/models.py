@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._results.score import BASELINES
-from .._studies.cross_validation import run_study
 from .._studies.permutation_test import RIDGES
 
 # A connectivity predicts patterns at smaller ridges than gains do: on recordings of (871, 52) the correlation
@@ -56,21 +54,18 @@ MODELS = {
     "symmetric": Model(
         "symmetric", "symmetric connections", {"method": "symmetric", "relative_ridges": FREE_RIDGES}
     ),
+    "mixed": Model("mixed", "gains and connections", {"method": "mixed", "relative_ridges": FREE_RIDGES}),
     "psd": Model("psd", "positive connections", {"method": "psd", "relative_ridges": FREE_RIDGES}),
 }
 # What a model may have of its own. Everything else is shared, so that all have the same folds and scores.
-OPTIONS = tuple(
-    name
-    for name in (
-        "method", "ridges", "relative_ridges", "nuisance", "bounds", "channel_groups", "solver", "tol",
-        "max_iterations",
-    )
-    if name in inspect.signature(run_study).parameters
+OPTIONS = (
+    "method", "ridges", "relative_ridges", "nuisance", "bounds", "channel_groups", "free_ridge", "solver",
+    "tol", "max_iterations",
 )  # fmt: skip
 # Options of `run_study` that have no default there.
 DEFAULTS: dict[str, Any] = {
     "method": "exact", "ridges": None, "relative_ridges": None, "nuisance": None, "bounds": None,
-    "solver": "auto", "tol": None, "max_iterations": 1000,
+    "free_ridge": None, "solver": "auto", "tol": None, "max_iterations": 1000,
 }  # fmt: skip
 
 
