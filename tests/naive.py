@@ -535,3 +535,46 @@ class Counted:
     def gradient(self, z):
         e = self.R.T @ self.R @ error(self.X, self.S, z, self.center)
         return self.ridge * (z - 1) - atoms(self.X, z, self.center).T @ e
+
+
+# --- gains that groups of channels share
+
+
+def membership(labels):
+    """The names in the order in which they first occur, and P (N, A) of zeros and ones."""
+    labels = list(labels)
+    names = list(dict.fromkeys(labels))
+    P = np.zeros((len(labels), len(names)))
+    for i, label in enumerate(labels):
+        P[i, names.index(label)] = 1.0
+    return names, P
+
+
+def group_fit(X, S, labels, ridge, center=True):
+    """g = 1 + (PᵀGᵀGP + Λ)⁻¹ PᵀGᵀe₀, with Λ = λI or diag(λ_a)."""
+    _, P = membership(labels)
+    G = atoms(X, None, center) @ P
+    Q = np.diag(np.broadcast_to(np.asarray(ridge, float), P.shape[1]))
+    return 1 + np.linalg.solve(G.T @ G + Q, G.T @ error(X, S, None, center))
+
+
+def group_loss(X, S, labels, g, ridge=0.0, center=True, R=None):
+    """½‖R(C(Pg) − S)‖² + (λ/2)‖g − 1‖², R the identity or as `projection` gives it."""
+    _, P = membership(labels)
+    e = error(X, S, P @ g, center)
+    e = e if R is None else R @ e
+    return (e @ e + np.sum(ridge * (g - 1) ** 2)) / 2
+
+
+def group_gradient(X, S, labels, g, ridge=0.0, center=True, R=None):
+    """The gradient of `group_loss` in g."""
+    _, P = membership(labels)
+    e = error(X, S, P @ g, center)
+    e = e if R is None else R.T @ (R @ e)
+    return ridge * (g - 1) - P.T @ (atoms(X, P @ g, center).T @ e)
+
+
+def group_hessian(X, S, labels, g, ridge=0.0, center=True):
+    """PᵀHP + λI, with H without a ridge."""
+    _, P = membership(labels)
+    return P.T @ hessian(X, S, P @ g, 0.0, center) @ P + ridge * np.eye(P.shape[1])

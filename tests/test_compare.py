@@ -461,3 +461,44 @@ def test_words_say_what_is_not_shown():
     plain = fc.compare(X, Y, ["one", "gains"], nested=False, **OPTIONS)
     assert "nested=True" in plain.verdict
     assert "shuffles=99" in plain.verdict
+
+
+# --- groups of channels
+
+
+GROUPS = np.array(["a", "b", "c"])[np.arange(N) % 3]
+
+
+@pytest.mark.parametrize("options", [{}, {"bounds": (0.9, None)}])
+def test_groups_share_a_gain(options):
+    found = fc.compare(X, Y, {"one-gain": {}, "groups": options}, groups=GROUPS, **OPTIONS)
+    for name, labels in (("one-gain", ["all"] * N), ("groups", GROUPS)):
+        own = options if name == "groups" else {}
+        cv = fc.cross_validate(X, Y, nested=True, channel_groups=labels, **OPTIONS, **own)
+        np.testing.assert_array_equal(found[name].fit.gains, cv.fit.gains)
+        np.testing.assert_array_equal(found.by_fold(name, choice="best"), cv.scores["exact"].by_fold(
+            "cross-pearson")[:, cv.place("exact")])  # fmt: skip
+        fit = found[name].fit
+        G = naive.atoms(X, fit.gains)
+        _, places = np.unique(labels, return_inverse=True)
+        sums = np.stack([G[:, places == a].sum(axis=1) for a in range(places.max() + 1)], axis=1)
+        gains = np.array([fit.gains[places == a][0] for a in range(places.max() + 1)])
+        sums = sums[:, gains > own.get("bounds", (-np.inf, None))[0]]
+        values = np.linalg.svd(sums, compute_uv=False) ** 2
+        expected = np.sum(values / (values + fit.ridge))
+        np.testing.assert_allclose(found[name].degrees_of_freedom, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("groups", "error", "words"),
+    [
+        (None, ValueError, "label for each channel"),
+        (GROUPS[:-1], ValueError, f"{N}, not {N - 1}"),
+        (["a", None] * (N // 2), ValueError, "not None"),
+        (3, TypeError, "label for each channel"),
+    ],
+)
+def test_groups_that_do_not_cover_the_channels_are_refused(groups, error, words):
+    with pytest.raises(error, match="Argument 'groups'") as caught:
+        fc.compare(X, Y, ["groups"], groups=groups)
+    assert words in str(caught.value)

@@ -20,6 +20,7 @@ from ._fitting.methods import METHODS
 from ._fitting.settings import Settings, method_for
 from ._fitting.start import Start
 from ._inputs.validation import check_choice
+from ._model.groups import Groups
 from ._model.problem import Problem
 from ._model.target import ALL_NEEDED, TRIALS, Target, aligned, records
 from ._results.overshoot import warn_overshoot
@@ -44,6 +45,7 @@ def fit(
     center: bool = True,
     nuisance: str | Sequence[str] | None = None,
     pairs: str | ArrayLike | None = None,
+    groups: Any = None,
     free_ridge: float | None = None,
     bounds: Any = None,
     gains0: ArrayLike | None = None,
@@ -210,8 +212,8 @@ def fit(
     if isinstance(ridge, str) and ridge == "cv":
         return _at_best_ridge(
             X, S, known, relative_ridge, method=method or "linear", solver=solver, center=center,
-            nuisance=nuisance, pairs=pairs, bounds=bounds, gains0=gains0, n_starts=n_starts, tol=tol,
-            free_ridge=free_ridge, max_iterations=max_iterations, rank=rank, rng=rng,
+            nuisance=nuisance, pairs=pairs, groups=groups, free_ridge=free_ridge, bounds=bounds,
+            gains0=gains0, n_starts=n_starts, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
             memory_budget=memory_budget, callback=callback,
         )  # fmt: skip
     started = time.perf_counter()
@@ -221,9 +223,10 @@ def fit(
         known = aligned("responses", known, given.labels, quiet=trials != "mean")
     target = Target.of(S, known if trials == "mean" else responses, given, trials=trials)
     given = given.with_metric(nuisance, pairs, target.labels)
+    shared = None if groups is None else Groups.of(groups, given.shape[0], given.labels)
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
-        memory_budget=memory_budget, bounds=bounds, gains0=gains0, n_starts=n_starts,
+        memory_budget=memory_budget, bounds=bounds, gains0=gains0, n_starts=n_starts, groups=shared,
         free_ridge=free_ridge,
     )  # fmt: skip
     extra = target.stats | records(X=X, responses=known)
@@ -237,7 +240,7 @@ def fit(
             )  # fmt: skip
             warn_overshoot(found)
             return found
-        start = Start.of(given, target.S, watch, settings.budget)
+        start = Start.of(given, target.S, watch, settings.budget, shared)
         chosen = start.ridge(ridge, relative_ridge)
         outcome = METHODS[method](start, chosen, settings)
         outcome.warn()
@@ -271,7 +274,8 @@ def _at_best_ridge(X: Any, S: Any, responses: Any, relative_ridge: Any, **asked:
         Target.of(S, responses, given)
     shared = {name: asked[name] for name in _OF_STUDIES}
     alone = {name: asked[name] for name in ("gains0", "n_starts", "rank")}
-    Settings.of(method, given, **shared, **alone)
+    groups = None if asked["groups"] is None else Groups.of(asked["groups"], given.shape[0], given.labels)
+    Settings.of(method, given, groups=groups, **shared, **alone)
     for wrong, why in (
         (responses is None, "where S is given: conditions are held out of responses=Y"),
         (relative_ridge is not None, "where relative_ridge is given: it is chosen"),
@@ -283,7 +287,7 @@ def _at_best_ridge(X: Any, S: Any, responses: Any, relative_ridge: Any, **asked:
     metric = {name: asked[name] for name in ("nuisance", "pairs") if asked[name] is not None}
     cv = cross_validate(
         X, responses, folds=min(5, D // 2), method=method, center=asked["center"], refit=None,
-        callback=asked["callback"], **shared, **metric,
+        channel_groups=asked["groups"], callback=asked["callback"], **shared, **metric,
     )  # fmt: skip
     if math.isnan(cv.best_ridge):
         raise ValueError("Argument 'responses' must not be zero in any fold for ridge='cv': give a number.")

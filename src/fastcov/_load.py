@@ -135,6 +135,13 @@ def _check_fit(fit: Fit) -> None:
     T = fit.delta.shape[:-1]
     if len(T) > 1:
         raise ValueError(f"the shape of 'gains' is {fit.delta.shape}, and others say {(N,)}")
+    if (fit.groups is None) != (fit.group_places is None):
+        raise ValueError("it has groups without their channels, or the other way round")
+    if fit.groups is not None and fit.group_places is not None:
+        A = len(fit.groups)
+        _agree({"group_places": (np.shape(fit.group_places), (N,))})
+        if not np.array_equal(np.unique(fit.group_places), np.arange(A)):
+            raise ValueError(f"'group_places' are of other groups than {A}")
     square = (*T, D, D)
     _agree({
         "delta": (fit.delta.shape, (*T, N)),

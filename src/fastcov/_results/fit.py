@@ -87,6 +87,11 @@ class Fit:
     nuisance : dict
         ``{"diagonal": β, "constant": γ}``, the terms requested in S ≈ C(z) + βI + γ11ᵀ, in units of X
         squared. Each loss and R² is computed at the β and γ that are best for its own gains.
+    groups : tuple or None
+        Names of the A groups, in the order in which `groups` has them first, if groups of channels share a
+        gain. `ridge` and ``stats["bounds"]``, where they are vectors, then have one entry for each group.
+    group_places : ndarray, shape (N,), or None
+        The place of each channel's group in `groups`.
     """
 
     delta: Array
@@ -106,6 +111,8 @@ class Fit:
     _target: Array
     _covariance_at_one: Array
     nuisance: dict[str, Any] = dataclasses.field(default_factory=dict)
+    groups: tuple[Any, ...] | None = None
+    group_places: NDArray[np.intp] | None = None
     _single_gains: Array | None = None
     _kept: Any = dataclasses.field(default=None, metadata={"saved": False})
 
@@ -113,6 +120,14 @@ class Fit:
     def gains(self) -> Array:
         """z = 1 + δ, shape (N,) or (T, N)."""
         return self._gains.copy()
+
+    @property
+    def group_gains(self) -> Array | None:
+        """The gain of each group, shape (A,) or (T, A); None if each channel has a gain of its own."""
+        if self.group_places is None:
+            return None
+        _, first = np.unique(self.group_places, return_index=True)
+        return self._gains[..., first]
 
     @property
     def overshoots(self) -> Any:
@@ -348,7 +363,9 @@ class Fit:
         readable = {"method": self.method, "status": self.status, "center": self.stats["center"]}
         for name in ("ridge", "relative_ridge"):
             readable[name] = np.nan if (value := getattr(self, name)) is None else value
-        for name in ("channels", "conditions"):
+        if self.group_gains is not None:
+            readable["group_gains"] = self.group_gains
+        for name in ("channels", "conditions", "groups"):
             if (names := getattr(self, name)) is not None:
                 readable[name] = np.array([str(each) for each in names])
         save(self, path, readable)

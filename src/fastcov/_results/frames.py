@@ -28,7 +28,15 @@ def fit_frame(fit: Any) -> Any:
         index = pandas.Index(channels, name="channel")
     else:
         index = pandas.MultiIndex.from_product([range(len(fit.delta)), channels], names=["target", "channel"])
-    return pandas.DataFrame({"gain": fit.gains.ravel(), "delta": fit.delta.ravel()}, index=index)
+    columns = {"gain": fit.gains.ravel(), "delta": fit.delta.ravel()}
+    if fit.groups is not None:
+        columns["group"] = np.tile(group_names(fit), fit.delta.size // fit.delta.shape[-1])
+    return pandas.DataFrame(columns, index=index)
+
+
+def group_names(fit: Any) -> NDArray[Any]:
+    """The name of the group of each channel (N,)."""
+    return np.array(fit.groups, dtype=object)[fit.group_places]
 
 
 def connectivity_frame(found: Any, problem: Any) -> Any:
@@ -67,6 +75,8 @@ def explanation_frame(explanation: Any) -> Any:
 def fit_table(fit: Any) -> Table:
     """A row for each channel: its name, gain and delta. Several targets have a pair of columns each."""
     table: Table = {"channel": np.array(named(fit.channels, fit.delta.shape[-1]), dtype=object)}
+    if fit.groups is not None:
+        table["group"] = group_names(fit)
     if fit.delta.ndim == 1:
         return table | {"gain": fit.gains, "delta": fit.delta}
     for t, (gains, delta) in enumerate(zip(fit.gains, fit.delta, strict=True)):
@@ -139,12 +149,16 @@ def fit_dataset(fit: Any) -> Any:
         variables[name] = (target, np.asarray(getattr(fit, name)))
     for name, value in fit.nuisance.items():
         variables[f"nuisance_{name}"] = (target, np.asarray(value))
-    dims = {0: (), 1: ("channel",), 2: ("penalty", "channel")}
+    gain = "channel" if fit.groups is None else "group"
+    if fit.groups is not None:
+        variables["group_gains"] = ((*target, "group"), fit.group_gains)
+        variables["group_of_channel"] = ("channel", fit.group_places.copy())
+    dims = {0: (), 1: (gain,), 2: ("penalty", gain)}
     for name in ("ridge", "relative_ridge"):
         value = getattr(fit, name)
         if value is not None and not hasattr(value, "nnz"):  # a sparse matrix is left out
             variables[name] = (dims[np.ndim(value)], np.asarray(value))
-    coordinates = {"channel": fit.channels, **dict.fromkeys(square, fit.conditions)}
+    coordinates = {"channel": fit.channels, "group": fit.groups, **dict.fromkeys(square, fit.conditions)}
     if target:  # a variable with the name of a dimension would become its coordinate
         variables["target_covariance"] = variables.pop("target")
     attributes = {"method": fit.method, "status": fit.status, "center": int(fit.stats["center"])}

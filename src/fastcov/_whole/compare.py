@@ -222,7 +222,7 @@ def _fitted(
     cv, study, _ = run_study(X, Y, rng=copy.deepcopy(seed), callback=callback, **shared, **model.options)
     fit = cv.fits.get(cv.methods[0])
     seconds = time.perf_counter() - began
-    freedom = degrees_of_freedom(fit, study, model.options.get("channel_groups"))
+    freedom = degrees_of_freedom(fit, study)
     return ModelScores(model.name, model.words, cv, None, None, freedom, seconds)
 
 

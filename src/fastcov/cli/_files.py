@@ -184,6 +184,7 @@ def fit_record(fit: Fit) -> dict[str, Any]:
         **{name: fit.stats.get(name) for name in ("solver", "reason", "iterations", "seconds")},
         **{name: fit.stats[name] for name in ("at_bounds", "losses", "step") if name in fit.stats},
         **{name: getattr(fit, name) for name in scalars},
+        **({} if fit.groups is None else {"groups": list(fit.groups), "group_gains": fit.group_gains}),
         "gains": fit.gains,
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from ._files import InputNames, read_labels, save_figure
+from ._group_files import TABLES, read_groups, spec_file
 from ._options import (
     METHODS,
     Ridges,
@@ -35,8 +35,6 @@ from ._study_options import (
     score_option,
 )
 from ._study_report import check_page
-
-TABLES = (".csv", ".tsv")
 
 
 @click.command("study", short_help="Find which gains change, how surely, and whether they predict.")
@@ -141,7 +139,7 @@ def study_command(
     from .._inputs.optional import optional
     from .._whole.study import study
 
-    files = (x, *ys, *map(file_of, (groups_x, *groups_y)), channels, conditions, permute_within,
+    files = (x, *ys, *map(spec_file, (groups_x, *groups_y)), channels, conditions, permute_within,
              permute_groups, trials)  # fmt: skip
     read = [file for file in (*files, pairs_file(pairs)) if file is not None]
     results = None if output is None else check_output(output, SUFFIXES, name="--output", read=read)
@@ -174,7 +172,7 @@ def study_command(
 
         save_figure(plot.study(found), picture)
     if page is not None:
-        to = ", ".join(pathlib.Path(file_of(y) or y).name for y in ys)
+        to = ", ".join(pathlib.Path(spec_file(y) or y).name for y in ys)
         found.report(page, title=f"Which gains change: {pathlib.Path(x).name} to {to}")
         click.echo(f"Saved the report to {page}", err=True)
     click.echo(found.to_json() if as_json else str(found))
@@ -236,42 +234,3 @@ def _groups(x: str | None, ys: Sequence[str], X: Any, populations: dict[str, Any
         for y, (name, Y) in zip(ys, populations.items(), strict=True)
     }
     return mine, theirs if several else next(iter(theirs.values()))
-
-
-def _column(spec: str) -> tuple[str, str] | None:
-    """Return the file and the column of a spec such as table.csv:animal."""
-    path, _, column = spec.rpartition(":")
-    return (path, column) if path.lower().endswith(TABLES) else None
-
-
-def file_of(spec: str | None) -> str | None:
-    """Return the file that a spec names, without a column."""
-    found = None if spec is None else _column(spec)
-    return spec if found is None else found[0]
-
-
-def read_groups(spec: str, n: int, option: str, what: str) -> list[Any]:
-    """Read a label for each of n channels: lines of text, a vector in a file, or a column of a table."""
-    from .._inputs.name_files import read_names
-
-    found = _column(spec)
-    if found is None:
-        return read_names(spec, n, name=option, what=what)
-    path, column = found
-    from .._inputs.files import check_there
-
-    check_there(pathlib.Path(path), option)
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file, delimiter="\t" if path.lower().endswith(".tsv") else ","))
-    head = list(rows[0]) if rows else []
-    if column not in head:
-        raise ValueError(
-            f"Argument '{option}' must name a column of {path!r}, not {column!r}: it has "
-            f"{', '.join(map(repr, head))}."
-        )
-    if len(rows) != n:
-        raise ValueError(
-            f"Argument '{option}' must hold a label for each of the {n} {what}, and {spec!r} holds "
-            f"{len(rows)}."
-        )
-    return [row[column] for row in rows]

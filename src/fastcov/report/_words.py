@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._results.fit import Fit
+from .._results.fit_text import groups_text
 from ._sections import Row
 
 # Number of digits that a reader takes in at once, and the range of magnitudes that are written without a
@@ -107,7 +108,8 @@ def _ridge_row(fit: Fit) -> Row:
     relative = ""
     if fit.relative_ridge is not None:
         relative = f" ({_numbers(fit.relative_ridge)} of the largest eigenvalue of GᵀG)"
-    each = ", one for each channel" if np.ndim(fit.ridge) else ""
+    of = "channel" if fit.groups is None else "group"
+    each = f", one for each {of}" if np.ndim(fit.ridge) else ""
     return Row(
         "Ridge λ", _numbers(fit.ridge) + relative + each, "What a gain pays for leaving one. The larger, the "
         "nearer it stays to one. In units of the responses to the fourth.",
@@ -137,6 +139,11 @@ def fit_rows(fit: Fit) -> list[Row]:
             "Total variance of the target over that of the input. Far from 1 it is a matter of units, not of "
             "gains."),
     ]  # fmt: skip
+    if fit.groups is not None:
+        rows.append(
+            Row("Groups", groups_text(fit), "Channels of a group share one gain. The ridge keeps the gain of "
+                "each group near one, however many channels it has.")
+        )  # fmt: skip
     if stats.get("pairs", "all") != "all":
         rows.append(Row("Pairs that count", stats["pairs"], "Loss and R² are of these pairs of conditions."))
     if fit.nuisance:
@@ -147,7 +154,7 @@ def fit_rows(fit: Fit) -> list[Row]:
                 "them; in units of the responses squared.")
         )  # fmt: skip
     if "at_bounds" in stats:
-        held = f"{stats['at_bounds']} of {N} gains"
+        held = f"{stats['at_bounds']} of {N if fit.groups is None else len(fit.groups)} gains"
         rows.append(Row("At a bound", held, "Gains that would go further if they were allowed to."))
     if "step" in stats:
         rows.append(
