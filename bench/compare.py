@@ -153,6 +153,8 @@ def recordings(figure):
                     + f" | {found[name].best_ridge:.2g} |"
                 )
             print()
+    found = fc.compare(X, Y, ["one", "no-x", "gains", "free"], shuffles=99, nested=False)
+    print("p, 99 shuffles:", {name: found.p(name) for name in found.names})
     started = time.perf_counter()
     fc.compare(X, Y, ["one", "one-gain", "gains", "gains+nuisance", "free"])
     print(f"five models, 5 folds x 6 λ, nested: {time.perf_counter() - started:.1f} s")

@@ -14,7 +14,7 @@ from .._studies.permutation_test import RIDGES
 
 # A connectivity predicts patterns at smaller ridges than gains do: on recordings of (871, 52) the correlation
 # of pairs is 0.62 at 1e-4 and 3e-4, 0.61 at 1e-3 and 0.50 at 1e-2, and R² is highest at 2e-3.
-FREE_RIDGES = (3e-4, 1e-3, 3e-3, 1e-2, 1e-1, 1.0)
+FREE_RIDGES = (2e-4, 6e-4, 2e-3, 1e-2, 1e-1, 1.0)
 # Parameters of the baselines that are fitted to the training block: two means; a, β and γ.
 PARAMETERS = {"one": 0, "no-x": 2, "scaled": 3}
 # What `groups` of `compare` stands for in the options of a model, until labels are known.
