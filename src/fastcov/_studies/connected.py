@@ -6,7 +6,7 @@ is x̂ Φ x̂ᵀ with zeros in Φ for the conditions that are held out. J(I + W)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,25 +26,40 @@ def connected_paths(
     study: Any, folds: Sequence[Any], method: str, settings: Settings, places: Sequence[int]
 ) -> list[dict[int, Any]]:
     """Predictions of each fold, which have one split, at the ridges with these indices."""
-    train, _ = folds[0].split
-    found: list[dict[int, Any]] = []
+    return [
+        {
+            k: fold.prediction(*_columns(study, fold, each), residual=each.residual, status=each.status)
+            for k, each in _fits(study, fold, method, settings, places)
+        }
+        for fold in folds
+    ]
+
+
+def connected_columns(
+    study: Any, fold: Any, method: str, settings: Settings, place: int
+) -> tuple[Array, Array]:
+    """The columns (D, k) of held-out conditions, and the diagonal (D,), as predicted at one ridge."""
+    ((_, found),) = _fits(study, fold, method, settings, [place])
+    return _columns(study, fold, found)
+
+
+def _fits(
+    study: Any, fold: Any, method: str, settings: Settings, places: Sequence[int]
+) -> Iterator[tuple[int, Connected]]:
+    """Connectivities of the training conditions of a fold, at the ridges with these indices."""
+    train, _ = fold.split
     limits = Limits(
         settings.exact_tol, settings.max_iterations,
         lambda gradient: settings.watch(Progress("minimise", gradient)),
     )  # fmt: skip
-    for fold in folds:
-        reduced = study.reduced_for(fold)
-        S = np.nan_to_num(fold.scaled[np.ix_(train, train)])
-        scale = reduced.largest if study.relative else study.unit**2
-        ridges = [scale * study.ridges[k] for k in places]
-        found.append({
-            places[k]: _predicted(study, fold, each)
-            for k, each in path(method, reduced, S, ridges, limits)
-        })  # fmt: skip
-    return found
+    reduced = study.reduced_for(fold)
+    S = np.nan_to_num(fold.scaled[np.ix_(train, train)])
+    scale = reduced.largest if study.relative else study.unit**2
+    for k, found in path(method, reduced, S, [scale * study.ridges[k] for k in places], limits):
+        yield places[k], found
 
 
-def _predicted(study: Any, fold: Any, found: Connected) -> Any:
+def _columns(study: Any, fold: Any, found: Connected) -> tuple[Array, Array]:
     train, test = fold.split
     D = len(study.at_one)
     whole = study.reduced
@@ -54,6 +69,5 @@ def _predicted(study: Any, fold: Any, found: Connected) -> Any:
     Y = blas.product(whole.root, whole.response(phi))
     columns = blas.product(Y, np.ascontiguousarray(Y[:, test]), ta=True)
     diagonal = np.square(Y).sum(axis=0)
-    return fold.prediction(
-        *fold.with_terms(columns, diagonal, found.covariance), residual=found.residual, status=found.status
-    )
+    predicted: tuple[Array, Array] = fold.with_terms(columns, diagonal, found.covariance)
+    return predicted

@@ -311,7 +311,9 @@ class _Run:
             channels=channels,
             groups=groups,
             missing=missing,
-            predicted=held_out_covariances(held_out, found.cv),
+            predicted=held_out_covariances(
+                held_out, found.cv, tol=self.shared["tol"], max_iterations=self.shared["max_iterations"]
+            ),
         )
 
     def evidence(

@@ -1,0 +1,80 @@
+"""What a fit is of, in sentences: gains, or a connectivity. Texts about either take their nouns from here."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from .._connectivity.solve import METHODS
+from .score import BASELINES
+
+# Forms of verbs after a single subject, where they are not the plural with an s.
+_SINGULAR = {"are": "is", "were": "was", "do": "does", "reach": "reaches", "Do": "Does"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Nouns:
+    """Nouns of one kind of model.
+
+    Attributes
+    ----------
+    subject, they, some, short : str
+        What was fitted: after "the", as a pronoun, in general ("whether gains predict"), and where there is
+        little room.
+    fitted : str
+        The same in general, as opposed to what was not fitted.
+    at_one, with_one : str
+        The baseline in which X is as it is, and the same after "with".
+    row, each : str
+        The fit in a table of scores, and in a sentence beside one gain for each group.
+    larger : str
+        What a larger ridge does.
+    lead : str
+        How it was fitted; takes `channels`.
+    """
+
+    subject: str
+    they: str
+    some: str
+    short: str
+    fitted: str
+    at_one: str
+    with_one: str
+    row: str
+    each: str
+    larger: str
+    lead: str
+    plural: bool = True
+
+    def do(self, verb: str) -> str:
+        """A verb, given in the plural, as the subject needs it."""
+        return verb if self.plural else _SINGULAR.get(verb, f"{verb}s")
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Names of the baselines in tables and figures."""
+        return BASELINES | {"one": self.at_one}
+
+
+GAINS = Nouns(
+    subject="gains", they="they", some="gains", short="the gains", fitted="fitted gains",
+    at_one=BASELINES["one"], with_one="all gains at one", row="gains by channel",
+    each="a gain for each channel", larger="gains closer to 1",
+    lead="One gain was fitted to each of {channels}",
+)  # fmt: skip
+CONNECTIVITY = Nouns(
+    subject="connectivity", they="it", some="a connectivity", short="W", fitted="a fitted connectivity",
+    at_one="W = 0", with_one="W = 0", row="connectivity", each="the connectivity", larger="W closer to 0",
+    lead="A connectivity W was fitted to {channels}, which turns responses X into (I + W)X", plural=False,
+)  # fmt: skip
+# Of several methods, some of which fit gains and some a connectivity.
+FITS = dataclasses.replace(
+    GAINS, subject="fits", some="fits", short="the fits", fitted="fits", row="fits", each="the fit",
+    larger="closer to X",
+    lead="Gains, and connectivities W that turn responses X into (I + W)X, were fitted to {channels}",
+)  # fmt: skip
+
+
+def nouns_of(*methods: str) -> Nouns:
+    """The nouns for what a method fits, or for what several methods fit."""
+    found = {CONNECTIVITY if method in METHODS else GAINS for method in methods}
+    return found.pop() if len(found) == 1 else FITS
