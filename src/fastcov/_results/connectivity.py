@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
 import textwrap
 from typing import Any
 
@@ -285,6 +286,41 @@ class Connectivity:
         X as for `operator`. For T targets the index is (target, channel). Raises ImportError without pandas.
         """
         return connectivity_frame(self, self._problem(X))
+
+    def report(
+        self, path: str | os.PathLike[str], *, cv: Any = None, title: str | None = None
+    ) -> pathlib.Path:
+        """Write a report: one HTML page with figures, tables, and the meaning of each number.
+
+        It shows the covariances of X, the target and the fit, the modes of W, what W makes of the modes of
+        X's covariance, the channels that W changes most, and the certificate. Channels are left out where
+        the responses are not kept: see `operator`. For a stack of targets it has one part for each.
+
+        Parameters
+        ----------
+        path : path of a .html file
+            Written as by `Fit.report`.
+        cv : CrossValidation or PermutationTest, optional
+            A study of the same responses and method, by default that of ``ridge="cv"``. The page then begins
+            with its verdict on held-out conditions.
+        title : str, optional
+            The default states the numbers of channels and conditions.
+
+        Returns
+        -------
+        pathlib.Path
+            Path of the page.
+
+        Raises
+        ------
+        ImportError
+            Without jinja2 or matplotlib: pip install "fastcov-gains[report]".
+        TypeError, ValueError, OSError
+            If no .html file can be written there, or the study is of other data or another method.
+        """
+        from ..report import write
+
+        return write(self, path, cv=cv, title=title)
 
     def __repr__(self) -> str:
         lines = ["Connectivity", *(f"  {name:<9}{value}" for name, value in rows(self))]

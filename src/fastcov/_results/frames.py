@@ -32,11 +32,32 @@ def fit_frame(fit: Any) -> Any:
 
 
 def connectivity_frame(found: Any, problem: Any) -> Any:
-    """A row for each channel, or for each target and channel: its W_ii, and the norms of its row and column.
+    """A row for each channel, or for each target and channel: see `connectivity_columns`."""
+    pandas = optional("pandas", "to_frame()")
+    columns = connectivity_columns(found, problem)
+    channels = named(found.channels, problem.shape[0])
+    index = pandas.Index(channels, name="channel")
+    if found.phi.ndim == 3:
+        index = pandas.MultiIndex.from_product([range(len(found.phi)), channels], names=["target", "channel"])
+    return pandas.DataFrame({name: values.ravel() for name, values in columns.items()}, index=index)
+
+
+def connectivity_table(found: Any, problem: Any) -> Table:
+    """A row for each channel: its name, W_ii and norms. Several targets have three columns each."""
+    table: Table = {"channel": np.array(named(found.channels, problem.shape[0]), dtype=object)}
+    columns = connectivity_columns(found, problem)
+    if found.phi.ndim == 2:
+        return table | columns
+    for t in range(len(found.phi)):
+        table |= {f"{name}_{t}": values[t] for name, values in columns.items()}
+    return table
+
+
+def connectivity_columns(found: Any, problem: Any) -> Table:
+    """W_ii of each channel, and the norms of its row and column of W, (N,) or (T, N).
 
     ‖row i‖² = x̂_iᵀ Φ (x̂ᵀx̂) Φᵀ x̂_i, a quadratic form as W_ii is.
     """
-    pandas = optional("pandas", "to_frame()")
     reduced, stack = found._reduced, found._stack()
     columns: dict[str, list[NDArray[Any]]] = {"diagonal": [], "row_norm": [], "column_norm": []}
     for phi in stack:
@@ -45,11 +66,8 @@ def connectivity_frame(found: Any, problem: Any) -> Any:
         for name, M in (("row_norm", phi), ("column_norm", phi.T)):
             form = np.linalg.multi_dot([M, inner, M.T])
             columns[name].append(np.sqrt(np.maximum(diagonal(problem, form), 0.0)))
-    channels = named(found.channels, problem.shape[0])
-    index = pandas.Index(channels, name="channel")
-    if found.phi.ndim == 3:
-        index = pandas.MultiIndex.from_product([range(len(stack)), channels], names=["target", "channel"])
-    return pandas.DataFrame({name: np.concatenate(parts) for name, parts in columns.items()}, index=index)
+    stacked = found.phi.ndim == 3
+    return {name: np.stack(parts) if stacked else parts[0] for name, parts in columns.items()}
 
 
 def explanation_frame(explanation: Any) -> Any:

@@ -26,8 +26,8 @@ class Nouns:
         The baseline in which X is as it is, and the same after "with".
     row, each : str
         The fit in a table of scores, and in a sentence beside one gain for each group.
-    larger : str
-        What a larger ridge does.
+    larger, near : str
+        What a larger ridge does, and what it keeps.
     lead : str
         How it was fitted; takes `channels`.
     """
@@ -42,6 +42,7 @@ class Nouns:
     row: str
     each: str
     larger: str
+    near: str
     lead: str
     plural: bool = True
 
@@ -59,17 +60,18 @@ GAINS = Nouns(
     subject="gains", they="they", some="gains", short="the gains", fitted="fitted gains",
     at_one=BASELINES["one"], with_one="all gains at one", row="gains by channel",
     each="a gain for each channel", larger="gains closer to 1",
-    lead="One gain was fitted to each of {channels}",
+    near="gains near one", lead="One gain was fitted to each of {channels}",
 )  # fmt: skip
 CONNECTIVITY = Nouns(
     subject="connectivity", they="it", some="a connectivity", short="W", fitted="a fitted connectivity",
     at_one="W = 0", with_one="W = 0", row="connectivity", each="the connectivity", larger="W closer to 0",
+    near="W small",
     lead="A connectivity W was fitted to {channels}, which turns responses X into (I + W)X", plural=False,
 )  # fmt: skip
 # Of several methods, some of which fit gains and some a connectivity.
 FITS = dataclasses.replace(
     GAINS, subject="fits", some="fits", short="the fits", fitted="fits", row="fits", each="the fit",
-    larger="closer to X",
+    larger="closer to X", near="them near X",
     lead="Gains, and connectivities W that turn responses X into (I + W)X, were fitted to {channels}",
 )  # fmt: skip
 
