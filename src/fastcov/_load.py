@@ -13,6 +13,7 @@ import numpy as np
 from ._inputs.container import FORMAT_VERSION, SUFFIXES, checksum, decoded, entry, read_entries, text
 from ._inputs.text_tables import intact
 from ._results.channel_table import COLUMNS, ChannelTable
+from ._results.comparison import Comparison, ModelScores
 from ._results.connectivity import Connectivity
 from ._results.cross_validation import CrossValidation, Nested, Scores
 from ._results.fit import Fit
@@ -292,6 +293,28 @@ def _check_whole(study: Study) -> None:
         raise ValueError("'differences' are of other populations")
 
 
+def _check_comparison(found: Comparison) -> None:
+    if not found.models or not all(
+        isinstance(one, ModelScores) and one.name == name for name, one in found.models.items()
+    ):
+        raise ValueError("it is not of models")
+    if not found.fitted or found.reference not in found.models:
+        raise ValueError(f"'reference' is {found.reference!r}, and models are {sorted(found.models)}")
+    shape, F = tuple(found.stats["shape"]), found.stats["folds"]
+    wanted: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+    for name, one in found.models.items():
+        if one.cv is not None:
+            wanted[f"models.{name}.cv"] = one.cv.stats["shape"], shape
+            wanted[f"models.{name}.folds"] = (len(one.cv.folds),), (F,)
+        elif one.baseline is None:
+            raise ValueError(f"the model {name!r} has no scores")
+        else:
+            wanted[f"models.{name}.baseline"] = one.baseline.sums.shape[:-1], (F,)
+        if one.shuffled is not None:
+            wanted[f"models.{name}.shuffled"] = one.shuffled.sums.shape[1:-1], (F,)
+    _agree(wanted)
+
+
 def _made(name: str, fields: dict[str, Any]) -> Any:
     """Make an object of a file, and check its shapes."""
     made = _CLASSES[name](**fields)
@@ -315,6 +338,8 @@ _CLASSES: dict[str, type[Any]] = {
     "Uncertainty": Uncertainty,
     "ChannelTable": ChannelTable,
     "NoiseCeiling": NoiseCeiling,
+    "Comparison": Comparison,
+    "ModelScores": ModelScores,
     "Study": Study,
     "PopulationStudy": PopulationStudy,
     "Difference": Difference,
@@ -326,6 +351,7 @@ _PARTS = {
     "Scores",
     "Moments",
     "Nested",
+    "ModelScores",
     "ChannelTest",
     "PopulationStudy",
     "Difference",
@@ -346,4 +372,5 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "PopulationStudy": _check_population,
     "GroupStudies": _check_groups,
     "Study": _check_whole,
+    "Comparison": _check_comparison,
 }

@@ -64,8 +64,8 @@ class Core:
 
     @functools.cached_property
     def scale(self) -> float:
-        """The norm of the gradient at W = 0, or one where that is zero."""
-        return gradient_at_zero(self.reduced, self.S) or 1.0
+        """The norm of the gradient at W = 0; infinite where W = 0 is the minimum."""
+        return gradient_at_zero(self.reduced, self.S) or np.inf
 
     @functools.cached_property
     def basis(self) -> tuple[Array, Array]:
@@ -84,6 +84,14 @@ class Core:
         if self.reduced.center:
             Q[D, k] = 1.0
         return blas.product(blas.product(Q, A), Q, tb=True)
+
+    def omega(self, A: Array) -> Array:
+        """Ω of the free W = X̃ΩXᵀ, of which A has the rows that J keeps: a minimum has no other part."""
+        values, vectors = self.reduced.eigen
+        back = vectors[self.live].T / np.sqrt(values[self.live])
+        s, V = self.reduced.moments_eigen
+        right = blas.product(np.ascontiguousarray(A[: self.kept]), blas.product(self.x, V, tb=True) / s**2)
+        return blas.product(np.ascontiguousarray(back), blas.product(right, V))
 
     def output(self, A: Array) -> Array:
         """Y = J(I + A)x (kept, D)."""
@@ -194,32 +202,58 @@ def free(core: Core, tol: float, most: int, watch: Watch = None) -> tuple[Array,
 
 
 def symmetric(core: Core, tol: float, most: int, watch: Watch = None) -> tuple[Array, Ended[Any]]:
-    """A minimum over symmetric A."""
-    return _smooth(core, True, tol, most, watch)
+    """A minimum over symmetric A.
 
-
-def semidefinite(core: Core, tol: float, most: int, watch: Watch = None) -> tuple[Array, Ended[Any]]:
-    """A minimum over symmetric A with a positive semi-definite I + A: the symmetric one where it is that."""
-    A, ended = symmetric(core, tol, most, watch)
+    There may be several where the mean over channels is removed. If the one that is reached from A = 0 has an
+    indefinite I + A, it has changed the sign of a pattern on its way. Then the one that is reached from the
+    semi-definite minimum is taken if it is lower.
+    """
+    A, ended = _smooth(core, True, tol, most, watch)
     vectors = A + np.eye(len(A))
     values = blas.eigh(vectors)
     if values[0] >= 0.0:
         return A, ended
+    other, within = _within(core, values, vectors, tol, most, watch)
+    B, again = _smooth(core, True, tol, most, watch, start=other)
+    chosen = (B, again) if again.point.loss < ended.point.loss else (A, ended)
+    return chosen[0], _counted(chosen[1], ended, within, again)
+
+
+def semidefinite(core: Core, tol: float, most: int, watch: Watch = None) -> tuple[Array, Ended[Any]]:
+    """A minimum over A with a positive semi-definite I + A: the symmetric one where that is so."""
+    A, ended = _smooth(core, True, tol, most, watch)
+    vectors = A + np.eye(len(A))
+    values = blas.eigh(vectors)
+    if values[0] >= 0.0:
+        return A, ended
+    A, within = _within(core, values, vectors, tol, most, watch)
+    return A, _counted(within, ended, within)
+
+
+def _within(
+    core: Core, values: Array, vectors: Array, tol: float, most: int, watch: Watch
+) -> tuple[Array, Ended[Any]]:
+    """A minimum with a semi-definite I + A, from an I + A with these eigenvalues and eigenvectors."""
     values = np.maximum(values, BEGIN * values[-1])
     V = blas.product(np.sqrt(values)[:, np.newaxis] * vectors, vectors, ta=True)
-    factored = minimise(lambda V: _Factored(core, V), V, lambda at: at.slope / core.scale, tol, most, watch)
-    point = factored.point
-    counted = dataclasses.replace(
-        factored, iterations=ended.iterations + factored.iterations,
-        products=ended.products + factored.products,
+    ended = minimise(lambda V: _Factored(core, V), V, lambda at: at.slope / core.scale, tol, most, watch)
+    return ended.point.A, ended
+
+
+def _counted(chosen: Ended[Any], *all_of_them: Ended[Any]) -> Ended[Any]:
+    """The chosen end, with the counts of all."""
+    return dataclasses.replace(
+        chosen, iterations=sum(each.iterations for each in all_of_them),
+        products=sum(each.products for each in all_of_them),
     )  # fmt: skip
-    return point.A, counted
 
 
-def _smooth(core: Core, symmetric: bool, tol: float, most: int, watch: Watch) -> tuple[Array, Ended[Any]]:
+def _smooth(
+    core: Core, symmetric: bool, tol: float, most: int, watch: Watch, start: Array | None = None
+) -> tuple[Array, Ended[Any]]:
     q = len(core.x)
     ended = minimise(
-        lambda A: core.at(A, symmetric=symmetric), np.zeros((q, q)),
+        lambda A: core.at(A, symmetric=symmetric), np.zeros((q, q)) if start is None else start,
         lambda at: float(blas.norm(at.gradient)) / core.scale, tol, most, watch,
     )  # fmt: skip
     return ended.value, ended

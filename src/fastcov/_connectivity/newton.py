@@ -11,9 +11,10 @@ step for this equation solves, with P = s Z s,
     λu + 2(PuC + CuP) = E − E_Z
 
 over symmetric u, and moves Z⁻¹ by 2 s u s, or Z by −2 Z s u s Z, which is the same to first order. Its
-operator is positive definite for any Z. In the eigenvectors of P + C it is nearly diagonal, so few steps of
-conjugate gradients solve the system. Z moves along a line, to where the loss, a quartic along it, is least.
-Where it would come near a singular Z, it moves along a curve on which it stays positive definite.
+operator is positive definite for any Z. In the eigenvectors of P + C it is nearly diagonal, and at large λ in
+the basis V, too, so few steps of conjugate gradients solve the system. Z moves along a line, to where the
+loss, a quartic along it, is least. Where it would come near a singular Z, it moves along a curve on which it
+stays positive definite.
 
 The metric replaces E by RᵀRE, see `_model.metric`. Then u = Rᵀφ − e, where e is the part of E_Z/λ that is no
 image under Rᵀ, and φ solves the system with R A Rᵀ in place of A: u ↦ 2(PuC + CuP).
@@ -41,6 +42,8 @@ Array = NDArray[np.float64]
 
 # Relative residual at which conjugate gradients end a step; smaller near the minimum, for fast convergence.
 LOOSE, TIGHT = 0.1, 1e-6
+# Steps of conjugate gradients from which on an eigendecomposition pays, which takes as long as ten of them.
+ENOUGH_PRODUCTS = 6
 # The most conjugate gradient steps in one Newton step.
 MAX_INNER = 200
 # A step in Z goes at most this share of the way to where Z is singular.
@@ -78,9 +81,9 @@ def minimum(
     free = _Free(reduced, S, ridge)
     state = _At(free, np.eye(len(free.s)) if Z is None else Z)
     unit = gradient_at_zero(reduced, S)
-    stalled, products, status = 0, 0, "max-iterations"
+    stalled, products, status, turned = 0, 0, "max-iterations", False
     for iteration in range(max_iterations + 1):
-        gradient = state.gradient / unit if unit > 0 else 0.0
+        gradient = state.gradient / unit if unit > 0 else 0.0  # W = 0 is the minimum
         if watch is not None:
             watch(gradient)
         if gradient <= tol:
@@ -93,8 +96,9 @@ def minimum(
             break
         moved = None
         for accuracy in (min(LOOSE, gradient), TIGHT):  # only an accurate step is sure to go downhill
-            u, inner = state.direction(accuracy)
+            u, inner = state.direction(accuracy, turned=turned)
             products += inner
+            turned = turned or inner > ENOUGH_PRODUCTS
             moved = state.moved(u)
             if moved is not None:
                 break
@@ -107,8 +111,10 @@ def minimum(
 
 
 def gradient_at_zero(reduced: Reduced, S: Array) -> float:
-    """The norm of the gradient in W at W = 0."""
-    return reduced.gradient_norm(2.0 * reduced.pull(reduced.covariance - S))
+    """The norm of the gradient in W at W = 0; zero where rounding explains it."""
+    found = reduced.gradient_norm(2.0 * reduced.pull(reduced.covariance - S))
+    size = reduced.gradient_norm(2.0 * reduced.pull(reduced.covariance))
+    return found if found > len(S) * np.finfo(np.float64).eps * size else 0.0
 
 
 def omega_of(reduced: Reduced, Z: Array) -> Array:
@@ -178,12 +184,17 @@ class _At:
     def gradient(self) -> float:
         return float(blas.norm(self.slope))
 
-    def direction(self, tol: float) -> tuple[Array, int]:
-        """u of the Newton step, and the products that it took."""
+    def direction(self, tol: float, *, turned: bool) -> tuple[Array, int]:
+        """u of the Newton step, and the products that it took.
+
+        It is `turned` into the eigenvectors of P + C, or preconditioned in the basis V.
+        """
         free = self.free
         P = free.scales * self.Z
-        vectors = P + self.C
-        blas.eigh(vectors)
+        vectors = None
+        if turned:
+            vectors = P + self.C
+            blas.eigh(vectors)
         inverse = _inverse(self.Z)
         inverse[np.diag_indices(len(inverse))] -= 1.0
         e = 0.5 * inverse / free.scales
@@ -191,10 +202,12 @@ class _At:
             return self._plain(P, vectors, e, tol)
         return self._weighed(P, vectors, e, tol)
 
-    def _plain(self, P: Array, vectors: Array, e: Array, tol: float) -> tuple[Array, int]:
+    def _plain(self, P: Array, vectors: Array | None, e: Array, tol: float) -> tuple[Array, int]:
         """All in the eigenvectors, where the preconditioner is a division."""
-        ridge = self.free.ridge
-        P, C, right = (_rotated(vectors, M) for M in (P, self.C, self.E - ridge * e))
+        ridge, C = self.free.ridge, self.C
+        right = self.E - ridge * e
+        if vectors is not None:
+            P, C, right = (_rotated(vectors, M) for M in (P, C, right))
         divisor = self._divisor(np.diagonal(P), np.diagonal(C), 1.0)
 
         def multiply(u: Array) -> Array:
@@ -204,9 +217,9 @@ class _At:
         u, inner = conjugate_gradients(
             multiply, lambda r: r / divisor, right, tol, lambda r, z: _inner(share * r, z)
         )
-        return _rotated(vectors, u, back=True), inner
+        return u if vectors is None else _rotated(vectors, u, back=True), inner
 
-    def _weighed(self, P: Array, vectors: Array, e: Array, tol: float) -> tuple[Array, int]:
+    def _weighed(self, P: Array, vectors: Array | None, e: Array, tol: float) -> tuple[Array, int]:
         """The metric is that of conditions, not of the basis V."""
         free = self.free
         metric, ridge, V = free.reduced.metric, free.ridge, free.V
@@ -219,7 +232,7 @@ class _At:
         own = metric.image(plain)  # Rᵀ of this is the part of e that is an image under Rᵀ
         rest = e - metric.adjoint(own)
         right = self.image - ridge * own + metric.image(both_ways(P, rest, C))
-        vectors = blas.product(vectors, V)
+        vectors = V if vectors is None else blas.product(vectors, V)
         p, c = (np.diagonal(_rotated(vectors, M)) for M in (P, C))
         divisor = self._divisor(p, c, mean)
 

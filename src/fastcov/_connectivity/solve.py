@@ -100,10 +100,28 @@ def _free(method: str, reduced: Reduced, S: Array, ridge: float, limits: Limits,
             return found
     core = Core(reduced, S, ridge)
     A, ended = constrained.free(core, limits.tol, limits.max_iterations, limits.watch)
-    slow = _certified(method, reduced, S, ridge, core.phi(A), ended, limits.tol, "trust region")
+    phi = reduced.phi(core.omega(A))
+    slow = _certified(method, reduced, S, ridge, phi, ended, limits.tol, "trust region")
+    if _lower_outside(core, slow.covariance):
+        slow.stats["outside"] = True
     if fast is None or loss(reduced, S, ridge, slow) <= loss(reduced, S, ridge, found):
         return slow
     return found
+
+
+def _lower_outside(core: Core, C: Array) -> bool:
+    """Whether a W that leaves the span of X̃ would lower the loss further.
+
+    To second order a further row v of J(I + W), from the columns x = UᵀX of channels, adds v(λ/2 + xExᵀ)vᵀ
+    to the loss. There is room for one where the mean over channels is in the span of X, of a rank below N.
+    """
+    reduced, N = core.reduced, core.reduced.n_channels
+    if N is None or len(core.x) >= N:
+        return False
+    E = reduced.pull(C - core.S)
+    form = 2.0 * blas.product(blas.product(core.x, E), core.x, tb=True)
+    values = blas.eigh(form)
+    return bool(core.ridge + values[0] < -ROUNDED * np.abs(values).max())
 
 
 def loss(reduced: Reduced, S: Array, ridge: float, found: Connected) -> float:

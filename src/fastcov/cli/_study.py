@@ -141,8 +141,8 @@ def study_command(
     from .._inputs.optional import optional
     from .._whole.study import study
 
-    files = (x, *ys, *map(_file, (groups_x, *groups_y)), channels, conditions, permute_within, permute_groups,
-             trials)  # fmt: skip
+    files = (x, *ys, *map(file_of, (groups_x, *groups_y)), channels, conditions, permute_within,
+             permute_groups, trials)  # fmt: skip
     read = [file for file in (*files, pairs_file(pairs)) if file is not None]
     results = None if output is None else check_output(output, SUFFIXES, name="--output", read=read)
     if results is not None and results.suffix.lower() != ".npz":
@@ -161,7 +161,7 @@ def study_command(
         folds=folds or 5, bounds=bounds, rng=seed,
         groups=_groups(groups_x, groups_y, X, populations, several),
         trials=None if trials is None else read_labels(trials, X.shape[-1], "--trials"),
-        **_permuted(permute_within, permute_groups, X.shape[-1]), **problem_of(nuisance, pairs), **asked,
+        **permuted_of(permute_within, permute_groups, X.shape[-1]), **problem_of(nuisance, pairs), **asked,
     )  # fmt: skip
     if results is not None:
         found.save(results)
@@ -174,7 +174,7 @@ def study_command(
 
         save_figure(plot.study(found), picture)
     if page is not None:
-        to = ", ".join(pathlib.Path(_file(y) or y).name for y in ys)
+        to = ", ".join(pathlib.Path(file_of(y) or y).name for y in ys)
         found.report(page, title=f"Which gains change: {pathlib.Path(x).name} to {to}")
         click.echo(f"Saved the report to {page}", err=True)
     click.echo(found.to_json() if as_json else str(found))
@@ -219,7 +219,7 @@ def _picture(figure: str | None, read: list[str]) -> pathlib.Path | None:
     return outputs(None, figure, read)[1]
 
 
-def _permuted(within: str | None, groups: str | None, n: int) -> dict[str, Any]:
+def permuted_of(within: str | None, groups: str | None, n: int) -> dict[str, Any]:
     found = permuted(within, groups, n)
     return {"condition_groups" if name == "groups" else name: value for name, value in found.items()}
 
@@ -244,7 +244,7 @@ def _column(spec: str) -> tuple[str, str] | None:
     return (path, column) if path.lower().endswith(TABLES) else None
 
 
-def _file(spec: str | None) -> str | None:
+def file_of(spec: str | None) -> str | None:
     """Return the file that a spec names, without a column."""
     found = None if spec is None else _column(spec)
     return spec if found is None else found[0]

@@ -16,11 +16,12 @@ from ._connectivity import connectivity, modes
 from ._explanations import covariance_modes, explanation, reachable, spectrum
 from ._fits import covariances, gains, summary
 from ._held_out import cross_validation
+from ._models import models
 from ._studies import ridge_path, study
 from ._style import require_matplotlib
 
 __all__ = [
     "changed_channels", "connectivity", "contributions", "covariance_modes", "covariances",
-    "cross_validation", "explanation", "gains", "modes", "overlaps", "reachable", "require_matplotlib",
-    "ridge_path", "scaling", "spectrum", "speedups", "study", "summary",
+    "cross_validation", "explanation", "gains", "models", "modes", "overlaps", "reachable",
+    "require_matplotlib", "ridge_path", "scaling", "spectrum", "speedups", "study", "summary",
 ]  # fmt: skip

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from .._compute import system
 from .._inputs.files import check_output, writing
+from .._results.comparison import Comparison
 from .._results.connectivity import Connectivity
 from .._results.cross_validation import CrossValidation
 from .._results.fit import Fit, target_of_stack
 from .._results.nouns import GAINS, nouns_of
 from .._results.permutation_test import PermutationTest
 from .._results.study import Study
-from . import _connectivity, _whole_study
+from . import _comparison, _connectivity, _whole_study
 from ._evidence import STUDIED, study_of
 from ._evidence import sections as evidence_sections
 from ._explanation import EXPLAINED, explanation_sections
@@ -83,12 +84,14 @@ def write(
 
 
 def write_study(
-    study: CrossValidation | PermutationTest | Study,
+    study: CrossValidation | PermutationTest | Study | Comparison,
     path: str | os.PathLike[str],
     *,
     title: str | None = None,
 ) -> pathlib.Path:
     """Write the report of a study; see `CrossValidation.report`."""
+    if isinstance(study, Comparison):
+        return _written(path, title, lambda: comparison_page(study, title=title))
     if isinstance(study, Study):
         return _written(path, title, lambda: whole_page(study, title=title))
     return _written(path, title, lambda: study_page(study, title=title))
@@ -240,6 +243,26 @@ def whole_page(study: Study, *, title: str | None = None) -> str:
                 *_versions(),
             ]),
             Section("What the words mean", rows=[*_glossary(study.method), *_whole_study.glossary(study)]),
+        ],
+    )  # fmt: skip
+
+
+def comparison_page(found: Comparison, *, title: str | None = None) -> str:
+    """Make the page of a comparison of models."""
+    N, D = found.stats["shape"]
+    return _rendered(
+        title=title or f"Which model predicts: {plural(N, 'channel')}, {plural(D, 'condition')}",
+        lead=_comparison.lead(found),
+        overview=[],
+        parts=_comparison.parts(found),
+        after=[
+            Section("How it was made", rows=[
+                Row("Folds", f"{found.stats['folds']} in {plural(found.stats['repeats'], 'repeat')}"),
+                Row("Shuffles", str(found.stats["shuffles"])),
+                Row("Time of the comparison", f"{number(found.stats['seconds'])} seconds"),
+                *_versions(),
+            ]),
+            Section("What the words mean", rows=[*GLOSSARY, *_comparison.glossary()]),
         ],
     )  # fmt: skip
 
