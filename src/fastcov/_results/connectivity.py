@@ -20,7 +20,7 @@ from .._model.metric import nuisance_matrix
 from .applied import Applied, apply_connectivity
 from .connectivity_modes import Modes, Scaling, modes_of, scaling_of
 from .connectivity_text import remarks, rows
-from .frames import connectivity_frame
+from .frames import connectivity_dataset, connectivity_frame
 from .html import html_table
 from .kept import problem_of
 
@@ -286,6 +286,16 @@ class Connectivity:
         X as for `operator`. For T targets the index is (target, channel). Raises ImportError without pandas.
         """
         return connectivity_frame(self, self._problem(X))
+
+    def to_xarray(self, X: ArrayLike | None = None) -> Any:
+        """An xarray Dataset with all arrays and numbers of the connectivity that do not grow with N².
+
+        It has diagonal, row_norm and column_norm over (channel), as `to_frame`; singular_values over (mode);
+        norm; and covariance, target, covariance_at_one, loss, loss_at_one, r2, residual, ridge and
+        relative_ridge, and attributes, as `Fit.to_xarray`. X as for `operator`. Raises ImportError without
+        xarray.
+        """
+        return connectivity_dataset(self, self._problem(X))
 
     def report(
         self, path: str | os.PathLike[str], *, cv: Any = None, title: str | None = None

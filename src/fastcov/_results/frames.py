@@ -143,12 +143,26 @@ def frame(table: Table) -> Any:
 
 
 def fit_dataset(fit: Any) -> Any:
+    return _dataset(fit, {"gains": ("channel", fit.gains), "delta": ("channel", fit.delta.copy())})
+
+
+def connectivity_dataset(found: Any, problem: Any) -> Any:
+    columns = connectivity_columns(found, problem)
+    return _dataset(
+        found, {
+            **{name: ("channel", values) for name, values in columns.items()},
+            "singular_values": ("mode", found.singular_values), "norm": (None, np.asarray(found.norm())),
+        },
+    )  # fmt: skip
+
+
+def _dataset(fit: Any, own: dict[str, tuple[str | None, NDArray[Any]]]) -> Any:
+    """A dataset of a fit, with variables of its `own` over at most one dimension beside the targets."""
     xarray = optional("xarray", "to_xarray()")
-    target = ("target",) * (fit.delta.ndim - 1)
+    target = ("target",) * np.ndim(fit.r2)
     square = ("condition", "condition_2")
     variables: dict[str, Any] = {
-        "gains": ((*target, "channel"), fit.gains),
-        "delta": ((*target, "channel"), fit.delta.copy()),
+        **{name: (target if dim is None else (*target, dim), values) for name, (dim, values) in own.items()},
         "covariance": ((*target, *square), fit.covariance()),
         "target": ((*target, *square), fit.target()),
         "covariance_at_one": (square, fit.covariance_at_one()),

@@ -66,7 +66,7 @@ CONNECTIVITY = Nouns(
     subject="connectivity", they="it", some="a connectivity", short="W", fitted="a fitted connectivity",
     at_one="W = 0", with_one="W = 0", row="connectivity", each="the connectivity", larger="W closer to 0",
     near="W small",
-    lead="A connectivity W was fitted to {channels}, which turns responses X into (I + W)X", plural=False,
+    lead="A connectivity W, which turns responses X into (I + W)X, was fitted to {channels}", plural=False,
 )  # fmt: skip
 # Of several methods, some of which fit gains and some a connectivity.
 FITS = dataclasses.replace(

@@ -309,7 +309,7 @@ def cautions(study: Any) -> list[str]:
             "So an entry of W is no measurement of a synapse, and of a channel it says less than a gain "
             "does. What the data determine is how patterns over conditions are strengthened and weakened.",
             "A connectivity has many more numbers than gains. That it fits better says nothing: compare how "
-            "both predict conditions that are held out.",
+            "both predict conditions that are held out (fastcov.compare).",
         ]
     by = OF[study.stats["by"]]
     return [

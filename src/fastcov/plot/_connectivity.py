@@ -25,8 +25,8 @@ Array = NDArray[np.float64]
 MODES, SHOWN = 3, 30
 # Variances of modes below this share of the largest are rounding.
 _ROUNDING = 1e-12
-# Conditions that are all named, and letters of a name.
-_NAMED, _LETTERS = 16, 12
+# Conditions that are all named, and letters of a name there, and where only the first and last are named.
+_NAMED, _LETTERS, _LETTERS_OF_ENDS = 16, 12, 18
 _GREY = "0.35"
 _SIDES = "Where both are on one side of 0, W strengthens the response; elsewhere it weakens or turns it."
 
@@ -167,7 +167,8 @@ def _draw_mode(ax: Axes, found: Modes, k: int, names: Sequence[Any] | None) -> N
 def _name(ax: Axes, order: NDArray[np.intp], names: Sequence[Any] | None) -> None:
     """Name all conditions if there are few, else the first and the last."""
     D = len(order)
-    texts = [str(i) if names is None else shorten(str(names[i]), _LETTERS) for i in order]
+    letters = _LETTERS if D <= _NAMED else _LETTERS_OF_ENDS
+    texts = [str(i) if names is None else shorten(str(names[i]), letters) for i in order]
     if D <= _NAMED:
         turned = 0 if all(len(text) <= 2 for text in texts) else 90
         ax.set_xticks(np.arange(D), texts, fontsize=7, rotation=turned)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Modes and channels in tables, and conditions that are named for a mode.
 _LISTED, _NAMED = 8, 3
+# Shares below this are rounding.
+_ROUNDING = 1e-10
 
 METHODS = {
     "free": "The minimum of the exact loss over all connectivities. The loss is convex in the covariance: "
@@ -209,13 +211,18 @@ def fit_rows(found: Connectivity) -> list[Row]:
             f"which leaves X as it is, would have {number(np.sqrt(stats['shape'][0]))}."),
         Row("Degrees of freedom", f"{found.degrees_of_freedom:.0f} of {D * (D + 1) // 2}", "How many numbers "
             "of the target the ridge lets W fit freely. Near the second a close fit is no achievement."),
-        Row("Out of reach", f"{100 * found.unreachable:.2g}\u00a0% of the target", "The least distance that "
+        Row("Out of reach", f"{_percent(found.unreachable)} of the target", "The least distance that "
             "any connectivity leaves, over the norm of the target, if all pairs count."),
         trace_row(found, "of W"),
     ]  # fmt: skip
     if stats.get("pairs", "all") != "all":
         rows.append(Row("Pairs that count", stats["pairs"], "Loss and R² are of these pairs of conditions."))
     return [*rows, *nuisance_row(found, "W")]
+
+
+def _percent(share: float) -> str:
+    """A share in percent, with rounding as 0."""
+    return f"{100 * share:.2g}\u00a0%" if share > _ROUNDING else "0\u00a0%"
 
 
 def certificate_rows(found: Connectivity) -> list[Row]:

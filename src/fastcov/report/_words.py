@@ -228,7 +228,7 @@ GLOSSARY = (
     Row("Gain", "The factor that multiplies all responses of a channel. The fit finds one for each."),
     Row("Covariance", "For each pair of conditions, how alike the channels respond to both: the sum over "
         "channels of the products of their responses. A sum, not a mean."),
-    Row("Target", "The covariance that the gains should give, mostly that of another population under the "
+    Row("Target", "The covariance that a fit should give, mostly that of another population under the "
         "same conditions."),
     Row("Loss", "L(z) = ½‖Xᵀ diag(z) J diag(z) X − S‖² + ½λ‖z − 1‖² for responses X, gains z, target S and "
         "ridge λ. J removes the mean over channels, or does nothing where that is kept."),
