@@ -41,6 +41,7 @@ _NAMES = {
     "GramOperator": "_model.operators",
     "LabelWarning": "_inputs.labels",
     "MissingValuesWarning": "_inputs.trials",
+    "Mixed": "_results.mixed",
     "NoiseCeiling": "_results.noise_ceiling",
     "OvershootWarning": "_results.overshoot",
     "PermutationTest": "_results.permutation_test",
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
     from ._results.cross_validation import CrossValidation as CrossValidation
     from ._results.evidence import Verdict as Verdict
     from ._results.fit import Fit as Fit
+    from ._results.mixed import Mixed as Mixed
     from ._results.noise_ceiling import NoiseCeiling as NoiseCeiling
     from ._results.overshoot import OvershootWarning as OvershootWarning
     from ._results.permutation_test import ChannelTest as ChannelTest

@@ -29,7 +29,7 @@ from ._studies.cross_validation import cross_validate
 Array = NDArray[np.float64]
 
 # Options that `cross_validate` takes as well.
-_OF_STUDIES = ("solver", "bounds", "tol", "max_iterations", "rng", "memory_budget")
+_OF_STUDIES = ("solver", "bounds", "free_ridge", "tol", "max_iterations", "rng", "memory_budget")
 
 
 def fit(
@@ -44,6 +44,7 @@ def fit(
     center: bool = True,
     nuisance: str | Sequence[str] | None = None,
     pairs: str | ArrayLike | None = None,
+    free_ridge: float | None = None,
     bounds: Any = None,
     gains0: ArrayLike | None = None,
     n_starts: int = 1,
@@ -210,7 +211,8 @@ def fit(
         return _at_best_ridge(
             X, S, known, relative_ridge, method=method or "linear", solver=solver, center=center,
             nuisance=nuisance, pairs=pairs, bounds=bounds, gains0=gains0, n_starts=n_starts, tol=tol,
-            max_iterations=max_iterations, rank=rank, rng=rng, memory_budget=memory_budget, callback=callback,
+            free_ridge=free_ridge, max_iterations=max_iterations, rank=rank, rng=rng,
+            memory_budget=memory_budget, callback=callback,
         )  # fmt: skip
     started = time.perf_counter()
     given = Problem.of(X, center=center)
@@ -222,6 +224,7 @@ def fit(
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
         memory_budget=memory_budget, bounds=bounds, gains0=gains0, n_starts=n_starts,
+        free_ridge=free_ridge,
     )  # fmt: skip
     extra = target.stats | records(X=X, responses=known)
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
@@ -229,7 +232,7 @@ def fit(
         if method in CONNECTED:
             connected = ConnectedStart.of(given, target.S, watch)
             found = connected.fit(
-                connected.level(ridge, relative_ridge), settings, method=method, labels=target.labels,
+                ridge, relative_ridge, settings, method=method, labels=target.labels,
                 stacked=np.ndim(target.S) == 3, extra=extra, started=started,
             )  # fmt: skip
             warn_overshoot(found)

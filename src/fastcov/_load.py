@@ -18,6 +18,7 @@ from ._results.connectivity import Connectivity
 from ._results.cross_validation import CrossValidation, Nested, Scores
 from ._results.fit import Fit
 from ._results.group_studies import GroupGains, GroupStudies
+from ._results.mixed import Mixed
 from ._results.noise_ceiling import NoiseCeiling
 from ._results.permutation_test import ChannelTest, PermutationTest
 from ._results.ridge_path import RidgePath
@@ -153,10 +154,23 @@ def _check_fit(fit: Fit) -> None:
 
 
 def _check_connectivity(found: Connectivity) -> None:
+    _, D = found.stats["shape"]
+    p = D + bool(found.stats["center"])
+    _check_matched(found, found.phi.shape[:-2], {"phi": (found.phi.shape, (p, p))})
+
+
+def _check_mixed(found: Mixed) -> None:
     N, D = found.stats["shape"]
-    T, p = found.phi.shape[:-2], D + bool(found.stats["center"])
+    parts = {"delta": (found.delta.shape, (N,)), "omega": (found.omega.shape, (D, D)),
+             "covariance_at_gains": (found._covariance_at_gains.shape, (D, D))}  # fmt: skip
+    _check_matched(found, found.delta.shape[:-1], parts)
+
+
+def _check_matched(found: Any, T: tuple[int, ...], parts: dict[str, Any]) -> None:
+    """Check what any connectivity of T targets has, and parts, whose shapes are given for each target."""
+    N, D = found.stats["shape"]
     _agree({
-        "phi": (found.phi.shape, (*T, p, p)),
+        **{name: (shape, (*T, *wanted)) for name, (shape, wanted) in parts.items()},
         "mean": (found._mean.shape, (D,)),
         "covariance": (found._covariance.shape, (*T, D, D)),
         "target": (found._target.shape, (*T, D, D)),
@@ -171,10 +185,10 @@ def _check_connectivity(found: Connectivity) -> None:
 
 
 def _check_path(path: RidgePath) -> None:
-    kinds = {type(fit) for fit in path.fits}
-    if kinds not in ({Fit}, {Connectivity}):
+    kinds: set[Any] = {type(fit) for fit in path.fits}
+    if kinds not in ({Fit}, {Connectivity}, {Mixed}):
         raise ValueError("it is not of fits")
-    name = "delta" if kinds == {Fit} else "phi"
+    name = "phi" if kinds == {Connectivity} else "delta"
     first = path.fits[0]
     for k, fit in enumerate(path.fits):
         _agree({
@@ -328,6 +342,7 @@ def _made(name: str, fields: dict[str, Any]) -> Any:
 _CLASSES: dict[str, type[Any]] = {
     "Fit": Fit,
     "Connectivity": Connectivity,
+    "Mixed": Mixed,
     "RidgePath": RidgePath,
     "CrossValidation": CrossValidation,
     "Scores": Scores,
@@ -363,6 +378,7 @@ _FORMATS = {f"fastcov.{name}": name for name in _CLASSES if name not in _PARTS}
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "Fit": _check_fit,
     "Connectivity": _check_connectivity,
+    "Mixed": _check_mixed,
     "RidgePath": _check_path,
     "CrossValidation": _check_study,
     "PermutationTest": _check_test,

@@ -24,35 +24,33 @@ class ConnectivityOperator(LinearOperator):
     Attributes
     ----------
     left, right : ndarray, shape (N, D) or (N, D + 1)
-        Factors of W, computed at each access: X̃Ω and X where the fit is free.
+        Factors of W, computed at each access: X̃Ω and X where the fit is free, J diag(z) X Ω and X beside
+        gains.
     """
 
-    def __init__(self, problem: Problem, phi: Array) -> None:
+    def __init__(self, problem: Problem, phi: Array, gains: Array | None = None) -> None:
         N = problem.shape[0]
         super().__init__(np.dtype(np.float64), (N, N))
         self._problem, self._phi = problem, phi
+        self._out = problem if gains is None else problem.at(gains)
 
     def _matmat(self, V: Any) -> Array:
-        return self._product(V, self._phi)
+        c = blas.product(projected(self._problem, _rows(V)), self._phi, tb=True)
+        return expanded(self._out, c).T
 
     def _rmatmat(self, V: Any) -> Array:
-        return self._product(V, np.ascontiguousarray(self._phi.T))
+        c = blas.product(projected(self._out, _rows(V)), self._phi)
+        return expanded(self._problem, c).T
 
     def _matvec(self, v: Any) -> Array:
-        return self._product(np.reshape(v, (-1, 1)), self._phi)[:, 0]
+        return self._matmat(np.reshape(v, (-1, 1)))[:, 0]
 
     def _rmatvec(self, v: Any) -> Array:
-        return self._product(np.reshape(v, (-1, 1)), np.ascontiguousarray(self._phi.T))[:, 0]
-
-    def _product(self, V: Any, phi: Array) -> Array:
-        if np.iscomplexobj(V):
-            raise TypeError("Argument 'v' must be real, not complex: multiply its parts one by one.")
-        rows = np.ascontiguousarray(np.asarray(V, np.float64).T)
-        return expanded(self._problem, blas.product(projected(self._problem, rows), phi, tb=True)).T
+        return self._rmatmat(np.reshape(v, (-1, 1)))[:, 0]
 
     @property
     def left(self) -> Array:
-        return expanded(self._problem, np.ascontiguousarray(self._factors()[0])).T
+        return expanded(self._out, np.ascontiguousarray(self._factors()[0])).T
 
     @property
     def right(self) -> Array:
@@ -67,6 +65,12 @@ class ConnectivityOperator(LinearOperator):
         left[:, :D] = phi[:D, :D].T
         right[:, D] = math.sqrt(self._problem.shape[0]) * self._problem.unscaled(self._problem.mean, x=1)
         return left, right
+
+
+def _rows(V: Any) -> Array:
+    if np.iscomplexobj(V):
+        raise TypeError("Argument 'v' must be real, not complex: multiply its parts one by one.")
+    return np.ascontiguousarray(np.asarray(V, np.float64).T)
 
 
 def projected(problem: Problem, v: Array) -> Array:

@@ -136,13 +136,18 @@ class _Free:
         self.own = _rotated(self.V, S)
         # What of S no covariance can reach, where K has no full rank.
         self.rest = max(blas.norm(S) ** 2 - blas.norm(self.own) ** 2, 0.0)
+        self.factor = None  # of H (D, r), where X is not at gains of one
+        if reduced.at_one is not None:
+            self.factor = blas.product(reduced.root, self.V, tb=True) / self.s
         # H = I − qqᵀ, and its root I − c qqᵀ.
         self.q = np.einsum("ij,j->i", self.V, reduced.mean) / self.s
         square = float(self.q @ self.q)
         self.c = (1.0 - max(1.0 - square, 0.0) ** 0.5) / square if square > 0 else 0.0
 
     def half(self, M: Array) -> Array:
-        """H^½ M."""
+        """H^½ M, or a factor of H times M."""
+        if self.factor is not None:
+            return blas.product(self.factor, M)
         if self.c == 0.0:
             return M
         return M - np.outer(self.c * self.q, np.einsum("i,ij->j", self.q, M))
@@ -173,7 +178,7 @@ class _At:
 
     @functools.cached_property
     def slope(self) -> Array:
-        """H^½ times the gradient of the loss in the part of W that Z moves, (r, r)."""
+        """H^½ times the gradient of the loss in the part of W that Z moves, (r, r) or (D, r)."""
         free = self.free
         out = blas.product(self.Y, self.pulled)
         out *= 2.0 * free.s

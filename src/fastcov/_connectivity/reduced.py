@@ -41,6 +41,7 @@ class Reduced:
     center: bool
     metric: Metric | None = None
     n_channels: int | None = None
+    at_one: Reduced | None = None  # of the same X at gains of one, where `covariance` is at other gains
 
     @classmethod
     def of(cls, problem: Problem) -> Reduced:
@@ -60,6 +61,8 @@ class Reduced:
     @functools.cached_property
     def moments(self) -> Array:
         """K = XᵀX (D, D)."""
+        if self.at_one is not None:
+            return self.at_one.moments
         return self.covariance + np.outer(self.mean, self.mean)
 
     @functools.cached_property
@@ -79,6 +82,8 @@ class Reduced:
     @functools.cached_property
     def moments_eigen(self) -> tuple[Array, Array]:
         """Roots s of the eigenvalues of K that are not rounding (r,), and its eigenvectors as rows (r, D)."""
+        if self.at_one is not None:
+            return self.at_one.moments_eigen
         if not self.mean.any():
             values, vectors = self.eigen
         else:
@@ -97,6 +102,8 @@ class Reduced:
     @functools.cached_property
     def wide_root(self) -> Array:
         """[Lᵀ, n] (D, D + 1), whose product with its transpose is K."""
+        if self.at_one is not None:
+            return self.at_one.wide_root
         return np.ascontiguousarray(np.column_stack([self.root.T, self.mean]))
 
     def response(self, phi: Array) -> Array:

@@ -19,7 +19,8 @@ Array = NDArray[np.float64]
 Watch = Callable[[float], object] | None
 
 FREE, LINEAR, SYMMETRIC, SEMIDEFINITE = "free", "free-linear", "symmetric", "psd"
-METHODS = (FREE, LINEAR, SYMMETRIC, SEMIDEFINITE)
+MIXED = "mixed"  # gains beside a free connectivity, see `mixed`
+METHODS = (FREE, LINEAR, SYMMETRIC, SEMIDEFINITE, MIXED)
 # Newton steps over conditions after which the trust region takes over.
 FAST_STEPS = 50
 # The least part of the mean over channels that must be left outside the span of X for `newton`. Otherwise C

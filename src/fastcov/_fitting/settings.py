@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._compute.progress import Progress, unwatched
-from .._connectivity.solve import METHODS
+from .._connectivity.solve import METHODS, MIXED
 from .._inputs.labels import by_channel, outside
 from .._inputs.validation import (
     check_budget,
     check_choice,
     check_gains,
     check_generator,
+    check_nonnegative,
     check_tolerance,
     check_whole,
 )
@@ -54,7 +55,7 @@ def check_options(method: str, **given: Any) -> None:
     for name, value in given.items():
         if value is not None:
             raise ValueError(
-                f"Argument '{name}' must be left out for method={method!r}, which fits no gains, not "
+                f"Argument '{name}' must be left out for method={method!r}, which fits a connectivity, not "
                 f"{value!r}: use method='exact'."
             )
 
@@ -73,6 +74,7 @@ class Settings:
     gains0: Array | None  # (N,) or (T, N)
     n_starts: int
     watch: Callable[[Progress], object] = unwatched
+    free_ridge: float | None = None  # of a connectivity beside gains, relative where theirs is
     eager: bool = False  # whether `watch` is told of each step, however short
 
     @classmethod
@@ -90,6 +92,7 @@ class Settings:
         bounds: Any = None,
         gains0: Any = None,
         n_starts: int = 1,
+        free_ridge: Any = None,
     ) -> Settings:
         """Validate options for these responses."""
         N = given.shape[0]
@@ -127,7 +130,14 @@ class Settings:
                 "there: use method='exact'."
             )
         budget = check_budget(memory_budget)
-        return cls(solver, tol, most, rank, random, budget, limits, gains0, n_starts)
+        if free_ridge is not None:
+            if method != MIXED:
+                raise ValueError(
+                    f"Argument 'free_ridge' must be left out for method={method!r}, not {free_ridge!r}: it "
+                    f"is for the connectivity beside gains, method={MIXED!r}."
+                )
+            free_ridge = check_nonnegative("free_ridge", free_ridge)
+        return cls(solver, tol, most, rank, random, budget, limits, gains0, n_starts, free_ridge=free_ridge)
 
     @property
     def linear_tol(self) -> float:

@@ -135,30 +135,46 @@ def apply(fit: Any, X_new: Any, S: Any, responses: Any) -> Applied:
 
 
 def apply_connectivity(found: Any, X_new: Any, S: Any, responses: Any, fitted: Problem) -> Applied:
-    """Apply a connectivity to new responses. With A = x̂ᵀX_new and P = Φ_D A, JWX_new = X̃P."""
+    """Apply a connectivity, or gains with one, to new responses.
+
+    With A = x̂ᵀX_new, P = Φ_D A and Q = X̃_zᵀ diag(z) X_new, J(diag(z) + W)X_new = J diag(z) X_new + X̃_z P has
+    the covariance C_new(z) + QᵀP + PᵀQ + PᵀΓ_z P. Without gains z = 1.
+    """
     problem, order = _new_responses(found, X_new)
     exact, D = problem.astype(np.float64), fitted.shape[1]
     new = exact.unscaled(exact.responses(), x=1)
+    stacked = found._target.ndim == 3
+    own_gains = np.atleast_2d(found.gains) if hasattr(found, "gains") else None
     if order is not None:
         new = new[order]
-    A = projected(fitted, np.ascontiguousarray(new.T)).T
-    own = exact.unscaled(exact.covariance(), y=2)
+    rows = np.ascontiguousarray(new.T)
+    A = projected(fitted, rows).T
     stack = found._stack()
-    C = np.empty((len(stack), *own.shape))
-    for each, phi in zip(C, stack, strict=True):
+    C, moved = np.empty((len(stack), new.shape[1], new.shape[1])), []
+    for k, (each, phi) in enumerate(zip(C, stack, strict=True)):
+        if own_gains is None:
+            there, Q, at = fitted, A[:D], found._covariance_at_one
+            own = exact.unscaled(exact.covariance(), y=2)
+        else:
+            z = own_gains[k]
+            there = fitted.at(z)
+            Q = projected(there, np.ascontiguousarray(rows * z)).T[:D]
+            at = found._covariance_at_gains.reshape(-1, D, D)[k]
+            placed = z if order is None else z[np.argsort(order)]
+            own = exact.unscaled(exact.at(placed).covariance(), y=2)
         P = np.einsum("dp,pe->de", phi[:D], A)
-        half = np.einsum("de,df->ef", A[:D] + 0.5 * np.einsum("dg,ge->de", found._covariance_at_one, P), P)
+        half = np.einsum("de,df->ef", Q + 0.5 * np.einsum("dg,ge->de", at, P), P)
         each[:] = own + half + half.T
+        moved.append((there, np.einsum("pq,qe->ep", phi, A)))
 
     def change(X: Array) -> Array:
-        moved = [expanded(fitted, np.einsum("pq,qe->ep", phi, A)).T for phi in stack]
+        values = np.array([expanded(*each).T for each in moved])
+        values += new if own_gains is None else own_gains[..., np.newaxis] * new
         if order is not None:
-            back = np.argsort(order)
-            moved = [each[back] for each in moved]
-        values = X + np.array(moved).astype(X.dtype)
-        return np.asarray(values if found.phi.ndim == 3 else values[0])
+            values = values[:, np.argsort(order)]
+        return np.asarray(values.astype(X.dtype) if stacked else values[0].astype(X.dtype))
 
-    return _scored(found, X_new, problem, C, S, responses, change, stacked=found.phi.ndim == 3)
+    return _scored(found, X_new, problem, C, S, responses, change, stacked=stacked)
 
 
 def _new_responses(fit: Any, X_new: Any) -> tuple[Problem, Any]:

@@ -13,22 +13,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._connectivity.channels import ConnectivityOperator, diagonal, expanded
 from .._connectivity.freedom import degrees_of_freedom
-from .._connectivity.reduced import Reduced
 from .._inputs.container import save
 from .._inputs.labels import places_of
-from .._model.metric import nuisance_matrix
 from .applied import Applied, apply_connectivity
 from .connectivity_modes import Modes, Scaling, modes_of, scaling_of
 from .connectivity_text import remarks, rows
 from .frames import connectivity_dataset, connectivity_frame
 from .html import html_table
 from .kept import problem_of
+from .matched import Matched
 
 Array = NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Connectivity:
+class Connectivity(Matched):
     """A fitted connectivity W with its certificate; prints itself as a short table.
 
     W (N × N) turns responses X into (I + W)X, where gains would give diag(z)X. It has rank D at most and is
@@ -85,45 +84,6 @@ class Connectivity:
     _mean: Array  # √N times the mean over channels (D,); zero without centring
     nuisance: dict[str, Any] = dataclasses.field(default_factory=dict)
     _kept: Any = dataclasses.field(default=None, metadata={"saved": False})
-
-    # --- covariances
-
-    def covariance(self) -> Array:
-        """C = Xᵀ(I + W)ᵀJ(I + W)X, without nuisance terms, (D, D) or (T, D, D), in units of X squared."""
-        return self._covariance.copy()
-
-    def prediction(self) -> Array:
-        """C + βI + γ11ᵀ, with the nuisance terms of the fit: the fitted S, in units of X squared."""
-        if not self.nuisance:
-            return self.covariance()
-        return self._covariance + nuisance_matrix(self.nuisance, self._covariance.shape[-1])
-
-    def target(self) -> Array:
-        """The target S that was fitted, (D, D) or (T, D, D), in units of X squared."""
-        return self._target.copy()
-
-    def covariance_at_one(self) -> Array:
-        """The covariance Γ = XᵀJX at W = 0, (D, D), in units of X squared."""
-        return self._covariance_at_one.copy()
-
-    @property
-    def overshoots(self) -> Any:
-        """Whether the loss is above that at W = 0, as it may be for "free-linear" at a small ridge."""
-        return self.loss > self.loss_at_one
-
-    @property
-    def unreachable(self) -> Any:
-        """The least ‖C − S‖_F / ‖S‖_F that any connectivity reaches without a ridge, a number or (T,).
-
-        C is positive semi-definite, of at most the rank of X̃, and zero where X is. Pairs count alike here.
-        """
-        reduced = self._reduced
-        found = []
-        for S in self._target.reshape(-1, *self._target.shape[-2:]):
-            size = float(np.linalg.norm(S))
-            left = S - reduced.nearest(S, self.stats["shape"][0])
-            found.append(float(np.linalg.norm(left)) / size if size > 0 else 0.0)
-        return np.array(found) if self._target.ndim == 3 else found[0]
 
     def select(self, target: int) -> Connectivity:
         """The connectivity of one of T targets."""
@@ -342,10 +302,6 @@ class Connectivity:
         return html_table("Connectivity", rows(self), notes=remarks(self))
 
     # --- inside
-
-    @property
-    def _reduced(self) -> Reduced:
-        return Reduced(self._covariance_at_one, self._mean, bool(self.stats["center"]))
 
     def _stack(self) -> Array:
         return self.phi.reshape(-1, *self.phi.shape[-2:])

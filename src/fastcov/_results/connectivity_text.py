@@ -21,14 +21,16 @@ def rows(found: Any) -> list[tuple[str, str]]:
         share = f" ({span(found.loss / found.loss_at_one)} of the loss at W = 0)"
     iterations = f" after {found.stats['iterations']} steps" if "iterations" in found.stats else ""
     others = f", target of {found.stats['n_responses']} channels" if "n_responses" in found.stats else ""
-    norm = np.max(found.norm())
+    size = f"norm {np.max(found.norm()):.4g}"
+    if hasattr(found, "degrees_of_freedom"):
+        size += f"; {found.degrees_of_freedom:.0f} degrees of freedom of {D * (D + 1) // 2}"
     table = [
         ("method", f"{found.method} ({found.stats['solver']}): {found.status}"),
         ("data", f"{N} channels x {D} conditions{targets_text(found.r2)}{others}"),
         ("ridge", ridge_text(found.ridge, found.relative_ridge)),
         ("loss", span(found.loss) + share),
         ("R2", f"{span(found.r2)} ({span(found.stats['r2_at_one'])} at W = 0)"),
-        ("W", f"norm {norm:.4g}; {found.degrees_of_freedom:.0f} degrees of freedom of {D * (D + 1) // 2}"),
+        ("W", size),
         ("gradient", f"{span(found.residual, '.1e')} of that at W = 0{iterations}"),
     ]
     if found.nuisance:
@@ -37,6 +39,19 @@ def rows(found: Any) -> list[tuple[str, str]]:
     if found.stats.get("pairs", "all") != "all":
         table.insert(2, ("pairs", found.stats["pairs"]))
     return table
+
+
+def mixed_rows(found: Any) -> list[tuple[str, str]]:
+    """Rows of the table that gains with a connectivity print."""
+    table = dict(rows(found))
+    table["ridge"] = f"gains {ridge_text(found.ridge, found.relative_ridge)}"
+    table["of W"] = ridge_text(found.free_ridge, found.relative_free_ridge)
+    gains = found.gains
+    table["gains"] = (
+        f"{gains.min():.3g} to {gains.max():.3g}, norm of z - 1 {np.linalg.norm(found.delta):.4g}"
+    )
+    order = ("method", "data", "pairs", "ridge", "of W", "loss", "R2", "nuisance", "gains", "W", "gradient")
+    return [(name, table[name]) for name in order if name in table]
 
 
 def remarks(found: Any) -> list[str]:

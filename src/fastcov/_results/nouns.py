@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from .._connectivity.solve import METHODS
+from .._connectivity.solve import METHODS, MIXED
 from .score import BASELINES
 
 # Forms of verbs after a single subject, where they are not the plural with an s.
@@ -68,6 +68,14 @@ CONNECTIVITY = Nouns(
     near="W small",
     lead="A connectivity W, which turns responses X into (I + W)X, was fitted to {channels}", plural=False,
 )  # fmt: skip
+BOTH = dataclasses.replace(
+    GAINS, subject="gains and the connectivity", some="gains with a connectivity", short="z and W",
+    fitted="fitted gains with a connectivity", with_one="all gains at one and W = 0",
+    row="gains and connectivity", each="gains with a connectivity", larger="closer to X",
+    near="them near X",
+    lead="Gains z and a connectivity W, which turn responses X into (diag(z) + W)X, were fitted to "
+        "{channels}",
+)  # fmt: skip
 # Of several methods, some of which fit gains and some a connectivity.
 FITS = dataclasses.replace(
     GAINS, subject="fits", some="fits", short="the fits", fitted="fits", row="fits", each="the fit",
@@ -78,5 +86,5 @@ FITS = dataclasses.replace(
 
 def nouns_of(*methods: str) -> Nouns:
     """The nouns for what a method fits, or for what several methods fit."""
-    found = {CONNECTIVITY if method in METHODS else GAINS for method in methods}
+    found = {BOTH if m == MIXED else CONNECTIVITY if m in METHODS else GAINS for m in methods}
     return found.pop() if len(found) == 1 else FITS

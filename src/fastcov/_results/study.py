@@ -20,6 +20,7 @@ from .cross_validation import CrossValidation
 from .fit import Fit
 from .group_studies import GroupStudies
 from .html import html_table
+from .mixed import Mixed
 from .noise_ceiling import NoiseCeiling
 from .page import StudyPage
 from .permutation_test import PermutationTest
@@ -80,7 +81,7 @@ class PopulationStudy:
         return self.cv.methods[0]
 
     @property
-    def fit(self) -> Fit | Connectivity | None:
+    def fit(self) -> Fit | Connectivity | Mixed | None:
         """The fit of all conditions at the best ridge; None if no ridge has a finite score."""
         return self.cv.fits.get(self.method)
 
@@ -228,7 +229,7 @@ class Study(StudyPage):
         """
         readable: dict[str, Any] = {"verdict": self.verdict}
         for name, one in self.populations.items():
-            if isinstance(one.fit, Fit):
+            if isinstance(one.fit, (Fit, Mixed)):
                 readable[f"gains.{name}"] = one.fit.gains
             elif one.fit is not None:
                 readable[f"singular_values.{name}"] = one.fit.singular_values

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from .._compute.jit import blas_for
 from .._compute.progress import Progress, watching
 from .._connectivity.solve import METHODS as METHODS_OF_CONNECTIVITY
+from .._connectivity.solve import MIXED
 from .._fitting.certificate import ConvergenceWarning
 from .._fitting.connected import ConnectedStart
 from .._fitting.describe import describe
@@ -64,6 +65,7 @@ def cross_validate(
     solver: str = "auto",
     center: bool = True,
     bounds: Any = None,
+    free_ridge: float | None = None,
     tol: float | None = None,
     max_iterations: int = 1000,
     nan_policy: str = "raise",
@@ -172,7 +174,7 @@ def cross_validate(
         repeats=repeats, rng=rng, score=score, shuffles=shuffles, groups=groups, permute=permute,
         trials=trials, nested=nested, nuisance=nuisance, pairs=pairs, refit=refit, solver=solver,
         center=center, bounds=bounds, tol=tol, max_iterations=max_iterations, nan_policy=nan_policy,
-        memory_budget=memory_budget, callback=callback,
+        free_ridge=free_ridge, memory_budget=memory_budget, callback=callback,
     )  # fmt: skip
     return result
 
@@ -183,6 +185,7 @@ def run_study(
     refit: str | None, solver: str, center: bool, bounds: Any, tol: float | None, max_iterations: int,
     memory_budget: float | None, callback: Callable[[Progress], object] | None,
     trials: Any = None, nan_policy: str = "raise", level: float = 1.0, n_starts: int = 1,
+    free_ridge: float | None = None,
 ) -> tuple[CrossValidation, HeldOut, list[NDArray[np.intp]]]:  # fmt: skip
     """`cross_validate`, which also returns its `HeldOut` and the orders of conditions.
 
@@ -208,6 +211,7 @@ def run_study(
         each: Settings.of(
             each, given, solver=solver, tol=tol, max_iterations=max_iterations, rng=0,
             memory_budget=memory_budget, bounds=bounds,
+            free_ridge=free_ridge if each == MIXED or MIXED not in methods else None,
         )
         for each in methods
     }  # fmt: skip
@@ -357,8 +361,7 @@ class _Whole:
             "method": method, "stacked": False, "labels": self.target.labels, "extra": self.target.stats,
         }  # fmt: skip
         if method in METHODS_OF_CONNECTIVITY:
-            level = self.connected.level(ridge, relative)
-            return self.connected.fit(level, settings, started=began, **shared)
+            return self.connected.fit(ridge, relative, settings, started=began, **shared)
         start = self.gains
         at = start.ridge(ridge, relative)
         outcome = METHODS[method](start, at, settings)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .._connectivity.reduced import Reduced
 from .._connectivity.solve import METHODS
+from .._fitting.connected import ConnectedStart
 from .._fitting.settings import Settings
 from .._fitting.start import Ridge, Start
 from .._model.problem import Problem
@@ -167,6 +168,15 @@ class HeldOut:
             metric = None if self.metric is None else self.metric.take(fold.order[train])
             self.connected[key] = self.reduced.take(train, metric)
         return self.connected[key]
+
+    def connected_start(self, fold: Fold) -> ConnectedStart:
+        """The training conditions of a fold, as gains and a connectivity together need them."""
+        train, _ = fold.split
+        problem = Problem.of(self.given.rows.columns(train), center=self.given.center)
+        if self.metric is not None:
+            problem = dataclasses.replace(problem, metric=self.metric.take(fold.order[train]))
+        problem = problem.astype(np.float64)
+        return ConnectedStart.of(problem, fold.scale * fold.target[np.ix_(train, train)], lambda _: None)
 
     def key(self, fold: Fold) -> bytes:
         """A key to everything, apart from the target, that the matrices of a training block depend on."""

@@ -54,6 +54,7 @@ def ridge_path(
     center: bool = True,
     nuisance: str | Sequence[str] | None = None,
     pairs: str | ArrayLike | None = None,
+    free_ridge: float | None = None,
     bounds: Any = None,
     tol: float | None = None,
     max_iterations: int = 1000,
@@ -123,7 +124,7 @@ def ridge_path(
     given = given.with_metric(nuisance, pairs, target.labels)
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
-        memory_budget=memory_budget, bounds=bounds,
+        memory_budget=memory_budget, bounds=bounds, free_ridge=free_ridge,
     )  # fmt: skip
     values, relative = check_ridges(ridges, relative_ridges)
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
@@ -131,7 +132,7 @@ def ridge_path(
         if method in CONNECTED:
             connected = ConnectedStart.of(given, target.S, watch)
             fits: Any = connected.path(
-                connected.levels(values, relative=relative), settings, method=method,
+                values, settings, relative=relative, method=method,
                 stacked=np.ndim(target.S) == 3, labels=target.labels,
                 extra=target.stats | records(X=X, responses=responses),
             )  # fmt: skip

@@ -215,7 +215,7 @@ def _paths(path: Any) -> dict[str, RidgePath]:
                 f"Argument 'path[{name!r}]' must be a path to one target, not to {len(each[0].r2)}: fit "
                 "them one by one."
             )
-    if len({nouns_of(each[0].method) for each in named.values()}) > 1:
+    if len({nouns_of(each[0].method) is CONNECTIVITY for each in named.values()}) > 1:
         raise ValueError(
             "Argument 'path' must be of gains or of connectivities, not of both, which have no axis in "
             "common: draw them one by one."

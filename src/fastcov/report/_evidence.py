@@ -11,6 +11,7 @@ from .. import plot
 from .._results.connectivity import Connectivity
 from .._results.cross_validation import CrossValidation
 from .._results.fit import Fit
+from .._results.mixed import Mixed
 from .._results.nouns import nouns_of
 from .._results.permutation_test import PermutationTest
 from ..plot._held_out import WORDS, band
@@ -170,7 +171,7 @@ def sections(
     cv: CrossValidation,
     methods: tuple[str, ...],
     test: PermutationTest | None = None,
-    fit: Fit | Connectivity | None = None,
+    fit: Fit | Connectivity | Mixed | None = None,
 ) -> list[Section]:
     """Make all sections about the prediction of held-out conditions by these methods."""
     fit = fit or next(iter(cv.fits.values()), None)

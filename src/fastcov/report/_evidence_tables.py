@@ -10,6 +10,7 @@ from .._results.connectivity import Connectivity
 from .._results.cross_validation import CrossValidation
 from .._results.evidence import gain_over, maxima
 from .._results.fit import Fit
+from .._results.mixed import Mixed
 from .._results.nouns import nouns_of
 from .._results.permutation_test import PermutationTest
 from .._results.score import BASELINES, FINE, SCORES
@@ -186,14 +187,14 @@ def _stability(cv: CrossValidation, method: str, k: int) -> list[Row]:
     return rows
 
 
-def _names(fit: Fit | Connectivity | None, D: int) -> tuple[list[str], list[str]]:
+def _names(fit: Fit | Connectivity | Mixed | None, D: int) -> tuple[list[str], list[str]]:
     """Return the names of conditions, and a note if they have none."""
     if fit is not None and fit.conditions is not None:
         return [str(name) for name in fit.conditions], []
     return [str(d) for d in range(D)], ["Conditions are numbered by their column; the first is 0."]
 
 
-def conditions(cv: CrossValidation, method: str, fit: Fit | Connectivity | None, of: str) -> Section:
+def conditions(cv: CrossValidation, method: str, fit: Fit | Connectivity | Mixed | None, of: str) -> Section:
     D = cv.stats["shape"][1]
     names, notes = _names(fit, D)
     heading = f"Conditions that are predicted worst{of}"
@@ -207,7 +208,7 @@ def conditions(cv: CrossValidation, method: str, fit: Fit | Connectivity | None,
     return Section(heading, tables=[Table(caption, ("Condition", "Share"), rows)], notes=notes)
 
 
-def folds(cv: CrossValidation, methods: tuple[str, ...], fit: Fit | Connectivity | None) -> Section:
+def folds(cv: CrossValidation, methods: tuple[str, ...], fit: Fit | Connectivity | Mixed | None) -> Section:
     """Make the section of the conditions that each fold held out, and of its score."""
     names, notes = _names(fit, cv.stats["shape"][1])
     each, places = len(cv.folds) // cv.repeats, {name: cv.place(name) for name in methods}

@@ -20,7 +20,7 @@ from .._results.comparison import Comparison
 from .._results.connectivity import Connectivity
 from .._results.cross_validation import CrossValidation
 from .._results.fit import Fit, target_of_stack
-from .._results.nouns import GAINS, nouns_of
+from .._results.nouns import CONNECTIVITY, GAINS, nouns_of
 from .._results.permutation_test import PermutationTest
 from .._results.study import Study
 from . import _comparison, _connectivity, _whole_study
@@ -193,7 +193,8 @@ def _connected_sections(found: Connectivity, studied: Found | None) -> list[Sect
 def _glossary(*methods: str) -> list[Row]:
     """The words that these methods need; each once."""
     found = {nouns_of(method) for method in methods}
-    rows = [*(GLOSSARY if GAINS in found else ()), *(_connectivity.CONNECTED if found - {GAINS} else ())]
+    gains, connected = found - {CONNECTIVITY}, found - {GAINS}
+    rows = [*(GLOSSARY if gains else ()), *(_connectivity.CONNECTED if connected else ())]
     return list({row.name: row for row in reversed(rows)}.values())[::-1]
 
 
