@@ -17,9 +17,10 @@ class Nouns:
 
     Attributes
     ----------
-    subject, they, some, short : str
-        What was fitted: after "the", as a pronoun, in general ("whether gains predict"), and where there is
-        little room.
+    subject, they, some, short, kind : str
+        What was fitted: after "the", as a pronoun, in general ("whether gains "
+            "predict"), where there is little
+        room, and after a method.
     fitted : str
         The same in general, as opposed to what was not fitted.
     at_one, with_one : str
@@ -36,6 +37,7 @@ class Nouns:
     they: str
     some: str
     short: str
+    kind: str
     fitted: str
     at_one: str
     with_one: str
@@ -57,19 +59,20 @@ class Nouns:
 
 
 GAINS = Nouns(
-    subject="gains", they="they", some="gains", short="the gains", fitted="fitted gains",
+    subject="gains", they="they", some="gains", short="the gains", kind="gains", fitted="fitted gains",
     at_one=BASELINES["one"], with_one="all gains at one", row="gains by channel",
     each="a gain for each channel", larger="gains closer to 1",
     near="gains near one", lead="One gain was fitted to each of {channels}",
 )  # fmt: skip
 CONNECTIVITY = Nouns(
-    subject="connectivity", they="it", some="a connectivity", short="W", fitted="a fitted connectivity",
+    subject="connectivity", they="it", some="a connectivity", short="W", kind="connectivity", fitted="a "
+        "fitted connectivity",
     at_one="W = 0", with_one="W = 0", row="connectivity", each="the connectivity", larger="W closer to 0",
     near="W small",
     lead="A connectivity W, which turns responses X into (I + W)X, was fitted to {channels}", plural=False,
 )  # fmt: skip
 BOTH = dataclasses.replace(
-    GAINS, subject="gains and the connectivity", some="gains with a connectivity", short="z and W",
+    GAINS, subject="gains and the connectivity", some="gains with a connectivity", short="z and W", kind="fit",
     fitted="fitted gains with a connectivity", with_one="all gains at one and W = 0",
     row="gains and connectivity", each="gains with a connectivity", larger="closer to X",
     near="them near X",
@@ -78,7 +81,8 @@ BOTH = dataclasses.replace(
 )  # fmt: skip
 # Of several methods, some of which fit gains and some a connectivity.
 FITS = dataclasses.replace(
-    GAINS, subject="fits", some="fits", short="the fits", fitted="fits", row="fits", each="the fit",
+    GAINS, subject="fits", some="fits", short="the fits", kind="fits", fitted="fits", row="fits", each="the "
+        "fit",
     larger="closer to X", near="them near X",
     lead="Gains, and connectivities W that turn responses X into (I + W)X, were fitted to {channels}",
 )  # fmt: skip

@@ -13,6 +13,7 @@ from .._model.problem import Problem
 from .._results.connectivity import Connectivity
 from .._results.fit import Fit
 from .._results.fit_text import ridge_text
+from .._results.mixed import Mixed
 from .._results.nouns import nouns_of
 from ._matrices import ORDERS, clustered, draw_matrices, names_of, shown_limit
 from ._style import (
@@ -37,7 +38,7 @@ Array = NDArray[np.float64]
 def covariances(
     X: ArrayLike,
     S: ArrayLike,
-    fit: Fit | Connectivity,
+    fit: Fit | Connectivity | Mixed,
     *,
     axes: Sequence[Axes] | None = None,
     labels: Sequence[Any] | None = None,
@@ -55,7 +56,7 @@ def covariances(
         The responses that were fitted.
     S : array_like, shape (D, D)
         The target covariance that was fitted.
-    fit : Fit or Connectivity
+    fit : Fit, Connectivity or Mixed
         The fit of one target.
     axes : three matplotlib Axes, optional
         Where to draw; by default in a new Figure outside pyplot, which is ``axes[0].figure``.
@@ -89,7 +90,7 @@ def covariances(
 def draw_covariances(
     given: Array,
     target: Array,
-    fit: Fit | Connectivity,
+    fit: Fit | Connectivity | Mixed,
     *,
     axes: Sequence[Axes] | None = None,
     labels: Sequence[Any] | None = None,
@@ -110,7 +111,7 @@ def draw_covariances(
     panels = (
         (given, f"Input\n{nouns.with_one}: {r2_text(_r2(given, target))}"),
         (target, f"Target\nwhat {nouns.short} should give"),
-        (fitted, f"Fitted\n{fit.method} {nouns.subject}: {r2_text(fit.r2)}"),
+        (fitted, f"Fitted\n{fit.method} {nouns.kind}: {r2_text(fit.r2)}"),
     )
     draw_matrices(
         axes, [matrix[np.ix_(places, places)] for matrix, _ in panels], [title for _, title in panels],
@@ -249,9 +250,9 @@ def _require_one_target(name: str, fit: Any, kinds: tuple[type[Any], ...] = (Fit
         )
 
 
-def _checked(X: ArrayLike, S: ArrayLike, fit: Fit | Connectivity) -> tuple[Array, Array]:
+def _checked(X: ArrayLike, S: ArrayLike, fit: Fit | Connectivity | Mixed) -> tuple[Array, Array]:
     """Return the covariance of X, and S, in the caller's units; raise if they do not belong to the fit."""
-    _require_one_target("fit", fit, (Fit, Connectivity))
+    _require_one_target("fit", fit, (Fit, Connectivity, Mixed))
     problem = Problem.of(X, center=fit.stats["center"])
     if problem.shape != fit.stats["shape"]:
         raise ValueError(
