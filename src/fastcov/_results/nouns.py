@@ -59,33 +59,64 @@ class Nouns:
 
 
 GAINS = Nouns(
-    subject="gains", they="they", some="gains", short="the gains", kind="gains", fitted="fitted gains",
-    at_one=BASELINES["one"], with_one="all gains at one", row="gains by channel",
-    each="a gain for each channel", larger="gains closer to 1",
-    near="gains near one", lead="One gain was fitted to each of {channels}",
-)  # fmt: skip
+    subject="gains",
+    they="they",
+    some="gains",
+    short="the gains",
+    kind="gains",
+    fitted="fitted gains",
+    at_one=BASELINES["one"],
+    with_one="all gains at one",
+    row="gains by channel",
+    each="a gain for each channel",
+    larger="gains closer to 1",
+    near="gains near one",
+    lead="One gain was fitted to each of {channels}",
+)
 CONNECTIVITY = Nouns(
-    subject="connectivity", they="it", some="a connectivity", short="W", kind="connectivity", fitted="a "
-        "fitted connectivity",
-    at_one="W = 0", with_one="W = 0", row="connectivity", each="the connectivity", larger="W closer to 0",
+    subject="connectivity",
+    they="it",
+    some="a connectivity",
+    short="W",
+    kind="connectivity",
+    fitted="a fitted connectivity",
+    at_one="W = 0",
+    with_one="W = 0",
+    row="connectivity",
+    each="the connectivity",
+    larger="W closer to 0",
     near="W small",
-    lead="A connectivity W, which turns responses X into (I + W)X, was fitted to {channels}", plural=False,
-)  # fmt: skip
+    lead="A connectivity W, which turns responses X into (I + W)X, was fitted to {channels}",
+    plural=False,
+)
 BOTH = dataclasses.replace(
-    GAINS, subject="gains and the connectivity", some="gains with a connectivity", short="z and W", kind="fit",
-    fitted="fitted gains with a connectivity", with_one="all gains at one and W = 0",
-    row="gains and connectivity", each="gains with a connectivity", larger="closer to X",
+    GAINS,
+    subject="gains and the connectivity",
+    some="gains with a connectivity",
+    short="z and W",
+    kind="fit",
+    fitted="fitted gains with a connectivity",
+    with_one="all gains at one and W = 0",
+    row="gains and connectivity",
+    each="gains with a connectivity",
+    larger="closer to X",
     near="them near X",
-    lead="Gains z and a connectivity W, which turn responses X into (diag(z) + W)X, were fitted to "
-        "{channels}",
-)  # fmt: skip
+    lead="Gains z and a connectivity W, which turn responses X into (diag(z) + W)X, were fitted to {channels}",
+)
 # Of several methods, some of which fit gains and some a connectivity.
 FITS = dataclasses.replace(
-    GAINS, subject="fits", some="fits", short="the fits", kind="fits", fitted="fits", row="fits", each="the "
-        "fit",
-    larger="closer to X", near="them near X",
+    GAINS,
+    subject="fits",
+    some="fits",
+    short="the fits",
+    kind="fits",
+    fitted="fits",
+    row="fits",
+    each="the fit",
+    larger="closer to X",
+    near="them near X",
     lead="Gains, and connectivities W that turn responses X into (I + W)X, were fitted to {channels}",
-)  # fmt: skip
+)
 
 
 def nouns_of(*methods: str) -> Nouns:

@@ -118,7 +118,7 @@ def draw_scores(ax: Axes, one: PopulationStudy) -> None:
         ax.axhline(top, color=COLOURS[2], linewidth=1.2, zorder=1)
         right.append((top, f"noise ceiling: {number(top)}", COLOURS[2]))
     nouns = nouns_of(method)
-    for name, label in ({"one": nouns.with_one} | _BASES).items():
+    for name, label in ({"one": nouns.at_one} | _BASES).items():
         value = cv.baseline(name)[0]
         if np.isfinite(value) and value > -1.0:
             ax.axhline(value, color="0.35", linewidth=1.0, linestyle="--", zorder=1)
