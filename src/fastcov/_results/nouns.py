@@ -101,7 +101,7 @@ BOTH = dataclasses.replace(
     each="gains with a connectivity",
     larger="closer to X",
     near="them near X",
-    lead="Gains z and a connectivity W, which turn responses X into (diag(z) + W)X, were fitted to {channels}",
+    lead="Gains z and a connectivity W, for responses (diag(z) + W)X, were fitted to {channels}",
 )
 # Of several methods, some of which fit gains and some a connectivity.
 FITS = dataclasses.replace(

@@ -188,13 +188,19 @@ def _groups(one: PopulationStudy) -> Section:
             text(found.gains.gains[k]),
             text(scores[k]),
             text(over[k]),
-            text(found.agreement[k]),
+            *([text(found.agreement[k])] if has_gains(one) else []),
         )
         for k, name in enumerate(found.names)
     ]
-    head = ("Group", "Channels", "One gain", "Own score", f"Over {nouns_of(one.method).at_one}", "Agreement")
+    head = ["Group", "Channels", "One gain", "Own score", f"Over {nouns_of(one.method).at_one}"]
+    note = "One gain: that of all channels of the group, fitted to all conditions."
+    if has_gains(one):
+        head.append("Agreement")
+        note += " Agreement: how far the gains of a group's own fit correlate with those in the fit of all "
+            "channels."
     return Section(
-        "Groups of channels", groups(one), tables=[Table("Each group by itself", head, rows)],
-        notes=["One gain: that of all channels of the group, fitted to all conditions. Agreement: how "
-               "far the gains of a group's own fit correlate with those in the fit of all channels."],
-    )  # fmt: skip
+        "Groups of channels",
+        groups(one),
+        tables=[Table("Each group by itself", head, rows)],
+        notes=[note],
+    )
