@@ -26,7 +26,8 @@ NAMED = Labelled(SIM.X, [f"glomerulus & {i}" for i in range(N)], ODOURS)
 STUDY = {"shuffles": 19, "folds": 4, "relative_ridges": [0.01, 0.1], "nested": False}
 # Where a text about a connectivity may speak of gains.
 ALLOWED = (
-    "one gain a group", "One gain for each of the", "One gain", "nothing to find", "Gain over", "gain over baselines", "With gains, W would",
+    "one gain a group", "One gain for each of the", "One gain", "nothing to find",
+    "Gain over", "gain over baselines", "With gains, W would",
     "a gain does", "numbers than gains", "as a gain would", "gains could make",
 )  # fmt: skip
 

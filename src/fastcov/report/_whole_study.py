@@ -196,8 +196,10 @@ def _groups(one: PopulationStudy) -> Section:
     note = "One gain: that of all channels of the group, fitted to all conditions."
     if has_gains(one):
         head.append("Agreement")
-        note += " Agreement: how far the gains of a group's own fit correlate with those in the fit of all "
+        note += (
+            " Agreement: how far the gains of a group's own fit correlate with those in the fit of all "
             "channels."
+        )
     return Section(
         "Groups of channels",
         groups(one),
