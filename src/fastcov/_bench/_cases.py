@@ -17,6 +17,7 @@ from . import _pieces as _pieces  # these modules register their operations, in 
 # isort: split
 from . import _evidence as _evidence
 from . import _fits as _fits
+from . import _shared as _shared
 
 # isort: split
 from . import _after as _after

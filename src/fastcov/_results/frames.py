@@ -70,8 +70,8 @@ def connectivity_columns(found: Any, problem: Any) -> Table:
     return {name: np.stack(parts) if stacked else parts[0] for name, parts in columns.items()}
 
 
-def explanation_frame(explanation: Any) -> Any:
-    pandas = optional("pandas", "to_frame()")
+def explanation_columns(explanation: Any) -> Table:
+    """The columns of an explanation, with an entry for each channel."""
     columns = {
         "delta": explanation.delta,
         "diagonal_delta": explanation.diagonal_delta,
@@ -79,6 +79,16 @@ def explanation_frame(explanation: Any) -> Any:
         "whitened_overlap": explanation.whitened_overlaps,
         "squared_norm": explanation.squared_norms,
     }
+    if explanation.complete:
+        columns |= {
+            name: getattr(explanation, name) for name in ("importance", "importance_silenced", "resolution")
+        }
+    return columns
+
+
+def explanation_frame(explanation: Any) -> Any:
+    pandas = optional("pandas", "to_frame()")
+    columns = explanation_columns(explanation)
     return pandas.DataFrame(columns, index=pandas.Index(list(explanation.channels), name="channel"))
 
 

@@ -99,7 +99,8 @@ def cross_validate(
         computes from one factorisation; a scikit-learn splitter, whose samples are the conditions; (train,
         test) pairs of indices or masks; or a label for each condition, each label being held out once.
     method : str or sequence of str, default "exact"
-        A method of `fit`, or several methods to compare on the same folds.
+        A method of `fit`, or several methods to compare on the same folds. A connectivity W that was fitted
+        to training conditions predicts (I + W)X of all; its relative ridges refer to the free model.
     repeats : int, default 1
         How often to draw the folds, because one split says little.
     rng : default 0
@@ -127,6 +128,8 @@ def cross_validate(
     nuisance, pairs
         As for `fit`: terms βI and γ11ᵀ that are fitted beside the gains, and the pairs that count in fits,
         scores and baselines.
+    free_ridge : float, optional
+        Of W with method "mixed", as for `ridge_path`.
     refit : {"best", "one-se", None}
         Fit all conditions with `best_ridge` or `one_se_ridge`.
     solver, center, bounds, tol, max_iterations, nan_policy, memory_budget, callback

@@ -11,7 +11,7 @@ Needs matplotlib: pip install "fastcov-gains[plot]".
 
 from ._benchmarks import scaling, speedups
 from ._changed import changed_channels
-from ._channels import contributions, overlaps
+from ._channels import contributions, importance, overlaps
 from ._connectivity import connectivity, modes
 from ._explanations import covariance_modes, explanation, reachable, spectrum
 from ._fits import covariances, gains, summary
@@ -22,6 +22,6 @@ from ._style import require_matplotlib
 
 __all__ = [
     "changed_channels", "connectivity", "contributions", "covariance_modes", "covariances",
-    "cross_validation", "explanation", "gains", "models", "modes", "overlaps", "reachable",
+    "cross_validation", "explanation", "gains", "importance", "models", "modes", "overlaps", "reachable",
     "require_matplotlib", "ridge_path", "scaling", "spectrum", "speedups", "study", "summary",
 ]  # fmt: skip
