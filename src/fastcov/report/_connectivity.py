@@ -11,7 +11,18 @@ from ..plot._connectivity import MODES, draw_modes, draw_scaling, draw_shares
 from ..plot._style import is_narrow
 from ._figures import covariances_picture
 from ._sections import Picture, Row, Section, Table
-from ._words import GLOSSARY, STATUSES, data_row, nuisance_row, number, numbers, plural, score, trace_row
+from ._words import (
+    GLOSSARY,
+    STATUSES,
+    data_row,
+    nuisance_row,
+    number,
+    numbers,
+    plural,
+    score,
+    shared_row,
+    trace_row,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -197,7 +208,7 @@ def fit_rows(found: Connectivity) -> list[Row]:
     if found.relative_ridge is not None:
         ridge += f" ({numbers(found.relative_ridge)} of the largest eigenvalue)"
     rows = [
-        Row("Method", found.method, METHODS[found.method]),
+        Row("Method", found.method, _method(found)),
         data_row(found),
         Row("Ridge λ", ridge, "What W pays for its squared entries. The larger, the nearer W stays to 0. In "
             "units of the responses to the fourth; the eigenvalue is that of the curvature at W = 0."),
@@ -217,7 +228,17 @@ def fit_rows(found: Connectivity) -> list[Row]:
     ]  # fmt: skip
     if stats.get("pairs", "all") != "all":
         rows.append(Row("Pairs that count", stats["pairs"], "Loss and R² are of these pairs of conditions."))
-    return [*rows, *nuisance_row(found, "W")]
+    return [*rows, *shared_row(found), *nuisance_row(found, "W")]
+
+
+def _method(found: Connectivity) -> str:
+    """What the method finds; a free fit by another solver than Newton's need not be the only minimum."""
+    if found.method == "free" and found.stats["solver"] != "Newton":
+        return (
+            "A minimum of the exact loss over all connectivities, reached from W = 0. With so few channels, "
+            "or a condition to which all respond alike, there may be others."
+        )
+    return METHODS[found.method]
 
 
 def _percent(share: float) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from .._results.connectivity import Connectivity
 from .._results.fit import Fit
+from .._results.nouns import nouns_of
 from ._sections import Row
 
 # Number of digits that a reader takes in at once, and the range of magnitudes that are written without a
@@ -149,6 +150,19 @@ def nuisance_row(fit: Fit | Connectivity, what: str) -> list[Row]:
     ]  # fmt: skip
 
 
+def shared_row(fit: Fit | Connectivity) -> list[Row]:
+    """Make the row of R² of each target, where several have one fit; none for a single target."""
+    shared = fit.stats.get("shared")
+    if not shared:
+        return []
+    nouns = nouns_of(fit.method)
+    each = f"{span(shared['r2'])}; {span(shared['r2_at_one'])} with {nouns.with_one}"
+    return [
+        Row("R² of each target", each, f"Of {plural(len(shared['r2']), 'target')} with the same "
+            f"{nouns.subject}. Everything else on this page is of their mean.")
+    ]  # fmt: skip
+
+
 def fit_rows(fit: Fit) -> list[Row]:
     """Make the table of a fit, with the meaning of each number."""
     N = fit.stats["shape"][0]
@@ -170,7 +184,7 @@ def fit_rows(fit: Fit) -> list[Row]:
     ]  # fmt: skip
     if stats.get("pairs", "all") != "all":
         rows.append(Row("Pairs that count", stats["pairs"], "Loss and R² are of these pairs of conditions."))
-    rows += nuisance_row(fit, "gains")
+    rows += [*shared_row(fit), *nuisance_row(fit, "gains")]
     if "at_bounds" in stats:
         held = f"{stats['at_bounds']} of {N} gains"
         rows.append(Row("At a bound", held, "Gains that would go further if they were allowed to."))
