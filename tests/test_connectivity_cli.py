@@ -16,6 +16,8 @@ from test_saved import same
 import fastcov as fc
 from fastcov import cli
 from fastcov._inputs.labels import Labelled
+from fastcov.cli import _files
+from fastcov.report import _sections
 
 METHODS = ("free", "free-linear", "symmetric", "psd")
 SIM = fc.datasets.simulate(30, 10, rng=0)
@@ -26,6 +28,9 @@ QUICK = ("--relative-ridges", "0.1,1", "--folds", "4")
 def run(tmp_path, monkeypatch):
     """Run a command in an empty folder with data.npz (X, Y, S) and return click's result."""
     monkeypatch.chdir(tmp_path)
+    # Figures of few dots, and pages without any, as most of the time is theirs.
+    monkeypatch.setattr(_files, "DPI", 30)
+    monkeypatch.setattr(_sections.Picture, "_source", lambda *_: "data:image/png;base64,")
     np.savez("data.npz", X=SIM.X, Y=SIM.Y, S=SIM.S)
 
     def call(command, *arguments, y="--responses"):

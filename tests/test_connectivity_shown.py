@@ -26,16 +26,18 @@ NAMED = Labelled(SIM.X, [f"glomerulus & {i}" for i in range(N)], ODOURS)
 STUDY = {"shuffles": 19, "folds": 4, "relative_ridges": [0.01, 0.1], "nested": False}
 # Where a text about a connectivity may speak of gains.
 ALLOWED = (
-    "one gain a group", "One gain for each of the", "One gain", "nothing to find",
+    "one gain a group", "One gain for each of the", "One gain",
     "Gain over", "gain over baselines", "With gains, W would",
     "a gain does", "numbers than gains", "as a gain would", "gains could make",
 )  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Figures of few dots, as most of the time of a page is theirs."""
+def quick(request, monkeypatch):
+    """Pages without figures, or with few dots, where a test is not about them: most of the time is theirs."""
     monkeypatch.setattr(_sections, "DPI", 30)
+    if "drawn" not in request.node.name:
+        monkeypatch.setattr(_sections.Picture, "_source", lambda *_: "data:image/png;base64,")
 
 
 @pytest.fixture(scope="module")
@@ -328,7 +330,7 @@ def test_figures_refuse_what_they_cannot_draw(found):
 # ---- pages
 
 
-def test_the_page_has_all_that_a_reader_needs(found, tmp_path):
+def test_the_page_is_drawn_with_all_that_a_reader_needs(found, tmp_path):
     assert found.report(tmp_path / "free.html", title="A <title>") == tmp_path / "free.html"
     page = (tmp_path / "free.html").read_text(encoding="utf-8")
     text = read(page)
@@ -379,6 +381,26 @@ def test_a_page_of_several_targets_has_a_part_for_each():
     for k in range(2):
         assert f"Target {k + 1} of 2" in text
         assert f" {np.linalg.norm(formed(found.select(k))):.3g} " in text
+
+
+def test_a_page_of_shared_targets_has_r2_of_each():
+    stack = np.stack([SIM.S, 3 * SIM.S])
+    for method in ("free", "exact"):
+        found = fc.fit(SIM.X, stack, relative_ridge=0.3, method=method, shared=True)
+        page = _page.connected_page(found) if method == "free" else _page.page(found)
+        C = found.covariance()
+        each = [1 - np.sum((C - S) ** 2) / np.sum(S**2) for S in stack]
+        assert f"R² of each target {min(each):.2f} to {max(each):.2f}; ".replace("-", "−") in read(page)
+
+
+def test_a_page_claims_one_minimum_only_where_there_is_one():
+    X = SIM.X.copy()
+    X[:, 0] = 3.0  # a condition to which all channels respond alike
+    found = fc.fit(X, SIM.S, relative_ridge=0.1, method="free")
+    assert found.stats["solver"] == "trust region"
+    assert "there may be others" in read(_page.connected_page(found))
+    found = fc.fit(SIM.X, SIM.S, relative_ridge=0.1, method="free")
+    assert "there is no lower one" in read(_page.connected_page(found))
 
 
 def test_a_page_without_the_responses_leaves_out_channels(found, tmp_path):
