@@ -30,11 +30,11 @@ OF_LAYERS = [
 ]  # fmt: skip
 # Public names that compute nothing on data: results, progress, warnings, settings, figures of results.
 NO_DATA = {
-    "Applied", "ChannelTable", "ChannelTest", "ChosenRidge", "Comparison", "Connectivity", "Contributions",
-    "ConvergenceWarning", "CrossValidation", "Explanation", "Fit", "LabelWarning", "MissingValuesWarning", "Mixed",
-    "NoiseCeiling", "OvershootWarning", "PermutationTest", "Plan", "Progress", "RidgePath",
-    "SingleGainLosses", "Study", "Uncertainty", "Verdict", "__version__", "datasets.Simulation", "plot",
-    "quadratic_forms.Gradients", "threads",
+    "Applied", "ChannelTable", "ChannelTest", "ChosenRidge", "Comparison", "Connectivity",
+    "Contributions", "ConvergenceWarning", "CrossValidation", "Explanation", "Fit", "LabelWarning",
+    "MissingValuesWarning", "Mixed", "NoiseCeiling", "OvershootWarning", "PermutationTest", "Plan",
+    "Progress", "RidgePath", "SingleGainLosses", "Study", "Uncertainty", "Verdict", "__version__",
+    "datasets.Simulation", "plot", "quadratic_forms.Gradients", "threads",
 }  # fmt: skip
 
 
