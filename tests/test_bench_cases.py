@@ -30,11 +30,11 @@ OF_LAYERS = [
 ]  # fmt: skip
 # Public names that compute nothing on data: results, progress, warnings, settings, figures of results.
 NO_DATA = {
-    "Applied", "ChannelTable", "ChannelTest", "ChosenRidge", "Contributions", "ConvergenceWarning",
-    "Connectivity", "CrossValidation", "Explanation", "Fit", "LabelWarning", "MissingValuesWarning",
-    "Mixed", "NoiseCeiling", "OvershootWarning", "PermutationTest", "Plan", "Progress", "RidgePath",
-    "SingleGainLosses", "Study", "Uncertainty", "Verdict", "__version__", "datasets.Simulation", "plot",
-    "quadratic_forms.Gradients", "threads",
+    "Applied", "ChannelTable", "ChannelTest", "ChosenRidge", "Comparison", "Connectivity",
+    "Contributions", "ConvergenceWarning", "CrossValidation", "Explanation", "Fit", "LabelWarning",
+    "MissingValuesWarning", "Mixed", "NoiseCeiling", "OvershootWarning", "PermutationTest", "Plan",
+    "Progress", "RidgePath", "SingleGainLosses", "Study", "Uncertainty", "Verdict", "__version__",
+    "datasets.Simulation", "plot", "quadratic_forms.Gradients", "threads",
 }  # fmt: skip
 
 
@@ -80,6 +80,8 @@ def perturbed(result):
         return dataclasses.replace(result, spectrum=perturbed(result.spectrum))
     if isinstance(result, fc.CrossValidation):
         return 0.9 * result.r2
+    if isinstance(result, fc.Comparison):
+        return 0.9 * result["gains"].cv.r2[:, 0]
     if isinstance(result, fc.PermutationTest):
         return dataclasses.replace(result, channels=perturbed(result.channels))
     if isinstance(result, fc.Study):

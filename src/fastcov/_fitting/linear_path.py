@@ -13,6 +13,7 @@ from .._model.problem import Problem
 from .._results.connectivity import Connectivity
 from .._results.overshoot import beyond, sizes
 from .._results.ridge_path import LazyFits
+from .shared import SharedTargets
 
 Array = NDArray[np.float64]
 
@@ -41,6 +42,7 @@ class LinearFits(LazyFits):
     seconds: float  # of each
     shown: Any  # index of the targets that a fit shows: all of a stack, or the single one
     units: Problem  # units of the solutions
+    shared: SharedTargets | None = None  # targets whose mean is fitted
     finished: dict[int, Connectivity] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -79,6 +81,9 @@ class LinearFits(LazyFits):
         level, shown = self.levels[k], self.shown
         with self.linearised.reduced.products():
             phi, covariance = self.linearised.matrices(level.own, self.solutions.v[k])
+        stats = {**self.stats, "seconds": self.seconds}
+        if self.shared is not None:
+            stats["shared"] = self.shared.stats(self.linearised.reduced.covariance, covariance[0])
         return Connectivity(
             phi=phi_in_units(self.units, phi)[shown],
             loss=self.loss[k, shown],
@@ -86,7 +91,7 @@ class LinearFits(LazyFits):
             ridge=level.value,
             relative_ridge=level.relative,
             residual=self.residual[k, shown],
-            stats={**self.stats, "seconds": self.seconds},
+            stats=stats,
             _covariance=self.units.unscaled(covariance, y=2)[shown],
             **self.common,
         )

@@ -17,6 +17,7 @@ from .._model.metric import OFF_DIAGONAL, nuisance_matrix
 from .._model.problem import Problem
 from .._model.target import aligned
 from .html import html_table
+from .nouns import nouns_of
 from .score import scored, sums_of
 
 Array = NDArray[np.float64]
@@ -24,7 +25,7 @@ Array = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Applied:
-    """Gains of a fit applied to new responses X_new; prints itself as a short table.
+    """Gains of a fit, or a connectivity, applied to new responses X_new; prints itself as a short table.
 
     C is the predicted covariance, and S is the target of the new conditions. For a fit of T targets every
     array has a leading axis of length T, and every score is an array (T,). Scores are None if neither S nor
@@ -33,8 +34,9 @@ class Applied:
     Attributes
     ----------
     covariance : ndarray, shape (D_new, D_new)
-        C = X_newᵀ diag(z) J diag(z) X_new, with J as in the fit, plus βI + γ11ᵀ if the fit has nuisance
-        terms, as in `Fit.prediction`; in units of X_new squared. All scores use this C.
+        C = X_newᵀ diag(z) J diag(z) X_new, with J as in the fit and I + W in place of diag(z) for a
+        connectivity, plus βI + γ11ᵀ if the fit has nuisance terms, as in `Fit.prediction`; in units of X_new
+        squared. All scores use this C.
     target : ndarray, shape (D_new, D_new), or None
         S, in the order of the conditions of X_new.
     conditions : tuple or None
@@ -42,8 +44,8 @@ class Applied:
     r2 : float or None
         1 − ‖C − S‖²_F / ‖S‖²_F.
     r2_at_one : float or None
-        The same for the baseline, gains of one, with their own nuisance terms. If the fit counts only pairs
-        off the diagonal, so do all three R².
+        The same for the baseline, gains of one or W = 0, with its own nuisance terms. If the fit counts only
+        pairs off the diagonal, so do all three R².
     r2_over_one : float or None
         1 − ‖C − S‖²_F / ‖C(1) − S‖²_F. 0 is no better than gains of one; 1 is perfect.
     pearson : float or None
@@ -61,6 +63,7 @@ class Applied:
     _targets: int | None  # the number of targets of a stack
     _problem: Problem
     _given: Any
+    _at_one: str  # the baseline in words
 
     @property
     def responses(self) -> Any:
@@ -105,7 +108,7 @@ class Applied:
         if self.r2 is None:
             return []
         one, over_one = _mean(self.r2_at_one), _mean(self.r2_over_one)
-        r2 = f"{_mean(self.r2)} ({one} at gains of one), {over_one} over gains of one"
+        r2 = f"{_mean(self.r2)} ({one} at {self._at_one}), {over_one} over {self._at_one}"
         return [("R2", r2), ("pearson", _mean(self.pearson))]
 
     def _notes(self) -> list[str]:
@@ -236,6 +239,7 @@ def _scored(
     return Applied(
         covariance=C[one], target=target, conditions=labels.conditions, **scores, _change=change,
         _targets=len(C) if stacked else None, _problem=problem, _given=X_new,
+        _at_one=nouns_of(fit.method).at_one,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pathlib
 import textwrap
 from typing import Any
 
@@ -17,7 +18,7 @@ from .._inputs.labels import places_of
 from .applied import Applied, apply_connectivity
 from .connectivity_modes import Modes, Scaling, modes_of, scaling_of
 from .connectivity_text import remarks, rows
-from .frames import connectivity_frame
+from .frames import connectivity_dataset, connectivity_frame
 from .html import html_table
 from .kept import problem_of
 from .matched import Matched
@@ -248,6 +249,51 @@ class Connectivity(Matched):
         X as for `operator`. For T targets the index is (target, channel). Raises ImportError without pandas.
         """
         return connectivity_frame(self, self._problem(X))
+
+    def to_xarray(self, X: ArrayLike | None = None) -> Any:
+        """An xarray Dataset with all arrays and numbers of the connectivity that do not grow with N².
+
+        It has diagonal, row_norm and column_norm over (channel), as `to_frame`; singular_values over (mode);
+        norm; and covariance, target, covariance_at_one, loss, loss_at_one, r2, residual, ridge and
+        relative_ridge, and attributes, as `Fit.to_xarray`. X as for `operator`. Raises ImportError without
+        xarray.
+        """
+        return connectivity_dataset(self, self._problem(X))
+
+    def report(
+        self, path: str | os.PathLike[str], *, cv: Any = None, title: str | None = None
+    ) -> pathlib.Path:
+        """Write a report: one HTML page with figures, tables, and the meaning of each number.
+
+        It shows the covariances of X, the target and the fit, the modes of W, what W makes of the modes of
+        X's covariance, the channels that W changes most, and the certificate. Channels are left out where
+        the responses are not kept: see `operator`. For a stack of targets it has one part for each.
+
+        Parameters
+        ----------
+        path : path of a .html file
+            Written as by `Fit.report`.
+        cv : CrossValidation or PermutationTest, optional
+            A study of the same responses and method, by default that of ``ridge="cv"``. The page then begins
+            with its verdict on held-out conditions.
+        title : str, optional
+            The default states the numbers of channels and conditions.
+
+        Returns
+        -------
+        pathlib.Path
+            Path of the page.
+
+        Raises
+        ------
+        ImportError
+            Without jinja2 or matplotlib: pip install "fastcov-gains[report]".
+        TypeError, ValueError, OSError
+            If no .html file can be written there, or the study is of other data or another method.
+        """
+        from ..report import write
+
+        return write(self, path, cv=cv, title=title)
 
     def __repr__(self) -> str:
         lines = ["Connectivity", *(f"  {name:<9}{value}" for name, value in rows(self))]

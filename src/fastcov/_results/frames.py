@@ -40,11 +40,32 @@ def group_names(fit: Any) -> NDArray[Any]:
 
 
 def connectivity_frame(found: Any, problem: Any) -> Any:
-    """A row for each channel, or for each target and channel: its W_ii, and the norms of its row and column.
+    """A row for each channel, or for each target and channel: see `connectivity_columns`."""
+    pandas = optional("pandas", "to_frame()")
+    columns = connectivity_columns(found, problem)
+    channels = named(found.channels, problem.shape[0])
+    index = pandas.Index(channels, name="channel")
+    if found.phi.ndim == 3:
+        index = pandas.MultiIndex.from_product([range(len(found.phi)), channels], names=["target", "channel"])
+    return pandas.DataFrame({name: values.ravel() for name, values in columns.items()}, index=index)
+
+
+def connectivity_table(found: Any, problem: Any) -> Table:
+    """A row for each channel: its name, W_ii and norms. Several targets have three columns each."""
+    table: Table = {"channel": np.array(named(found.channels, problem.shape[0]), dtype=object)}
+    columns = connectivity_columns(found, problem)
+    if found.phi.ndim == 2:
+        return table | columns
+    for t in range(len(found.phi)):
+        table |= {f"{name}_{t}": values[t] for name, values in columns.items()}
+    return table
+
+
+def connectivity_columns(found: Any, problem: Any) -> Table:
+    """W_ii of each channel, and the norms of its row and column of W, (N,) or (T, N).
 
     ‖row i‖² = x̂_iᵀ Φ (x̂ᵀx̂) Φᵀ x̂_i, a quadratic form as W_ii is.
     """
-    pandas = optional("pandas", "to_frame()")
     reduced, stack = found._reduced, found._stack()
     columns: dict[str, list[NDArray[Any]]] = {"diagonal": [], "row_norm": [], "column_norm": []}
     for phi in stack:
@@ -53,11 +74,8 @@ def connectivity_frame(found: Any, problem: Any) -> Any:
         for name, M in (("row_norm", phi), ("column_norm", phi.T)):
             form = np.linalg.multi_dot([M, inner, M.T])
             columns[name].append(np.sqrt(np.maximum(diagonal(problem, form), 0.0)))
-    channels = named(found.channels, problem.shape[0])
-    index = pandas.Index(channels, name="channel")
-    if found.phi.ndim == 3:
-        index = pandas.MultiIndex.from_product([range(len(stack)), channels], names=["target", "channel"])
-    return pandas.DataFrame({name: np.concatenate(parts) for name, parts in columns.items()}, index=index)
+    stacked = found.phi.ndim == 3
+    return {name: np.stack(parts) if stacked else parts[0] for name, parts in columns.items()}
 
 
 def explanation_columns(explanation: Any) -> Table:
@@ -85,7 +103,7 @@ def explanation_frame(explanation: Any) -> Any:
 def fit_table(fit: Any) -> Table:
     """A row for each channel: its name, gain and delta. Several targets have a pair of columns each."""
     table: Table = {"channel": np.array(named(fit.channels, fit.delta.shape[-1]), dtype=object)}
-    if fit.groups is not None:
+    if getattr(fit, "groups", None) is not None:
         table["group"] = group_names(fit)
     if fit.delta.ndim == 1:
         return table | {"gain": fit.gains, "delta": fit.delta}
@@ -146,12 +164,26 @@ def frame(table: Table) -> Any:
 
 
 def fit_dataset(fit: Any) -> Any:
+    return _dataset(fit, {"gains": ("channel", fit.gains), "delta": ("channel", fit.delta.copy())})
+
+
+def connectivity_dataset(found: Any, problem: Any) -> Any:
+    columns = connectivity_columns(found, problem)
+    return _dataset(
+        found, {
+            **{name: ("channel", values) for name, values in columns.items()},
+            "singular_values": ("mode", found.singular_values), "norm": (None, np.asarray(found.norm())),
+        },
+    )  # fmt: skip
+
+
+def _dataset(fit: Any, own: dict[str, tuple[str | None, NDArray[Any]]]) -> Any:
+    """A dataset of a fit, with variables of its `own` over at most one dimension beside the targets."""
     xarray = optional("xarray", "to_xarray()")
-    target = ("target",) * (fit.delta.ndim - 1)
+    target = ("target",) * np.ndim(fit.r2)
     square = ("condition", "condition_2")
     variables: dict[str, Any] = {
-        "gains": ((*target, "channel"), fit.gains),
-        "delta": ((*target, "channel"), fit.delta.copy()),
+        **{name: (target if dim is None else (*target, dim), values) for name, (dim, values) in own.items()},
         "covariance": ((*target, *square), fit.covariance()),
         "target": ((*target, *square), fit.target()),
         "covariance_at_one": (square, fit.covariance_at_one()),
@@ -161,7 +193,7 @@ def fit_dataset(fit: Any) -> Any:
     for name, value in fit.nuisance.items():
         variables[f"nuisance_{name}"] = (target, np.asarray(value))
     gain = "channel" if fit.groups is None else "group"
-    if fit.groups is not None:
+    if getattr(fit, "groups", None) is not None:
         variables["group_gains"] = ((*target, "group"), fit.group_gains)
         variables["group_of_channel"] = ("channel", fit.group_places.copy())
     dims = {0: (), 1: (gain,), 2: ("penalty", gain)}

@@ -18,7 +18,6 @@ from .._compute.progress import Progress, watching
 from .._inputs.labels import outside
 from .._inputs.validation import check_generator
 from .._model.target import ALL_NEEDED, record_of
-from .._results.connectivity import Connectivity
 from .._results.cross_validation import CrossValidation
 from .._results.fit import Fit
 from .._results.group_studies import GroupStudies, correlation
@@ -311,7 +310,9 @@ class _Run:
             channels=channels,
             groups=groups,
             missing=missing,
-            predicted=held_out_covariances(held_out, found.cv),
+            predicted=held_out_covariances(
+                held_out, found.cv, tol=self.shared["tol"], max_iterations=self.shared["max_iterations"]
+            ),
         )
 
     def evidence(
@@ -350,8 +351,8 @@ class _Run:
         """Intervals of all gains; where there are none, None and the reason, of which it warns."""
         if found.fit is None:
             return None, "no ridge has a finite score"
-        if isinstance(found.fit, Connectivity):
-            return None, f"method={found.method!r} fits a connectivity, and no gains"
+        if not isinstance(found.fit, Fit):
+            return None, f"method={found.method!r} fits a connectivity, whose entries have no intervals"
         if "moved" in (record_of(Y) or {}) and self.by != "conditions":
             reason = "with nan_policy='pairwise' covariances are known, and cells are not: by='conditions'"
             warnings.warn(f"There are no intervals of gains: {reason}", UserWarning, stacklevel=outside())

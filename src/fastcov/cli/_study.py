@@ -11,6 +11,8 @@ import click
 from ._files import InputNames, read_labels, save_figure
 from ._group_files import TABLES, file_of, read_groups
 from ._options import (
+    CONNECTED,
+    METHOD_HELP,
     METHODS,
     Ridges,
     at_most_one,
@@ -20,6 +22,7 @@ from ._options import (
     json_option,
     limit_options,
     naming_options,
+    only_gains,
     plot_option,
     seed_option,
     solver_option,
@@ -50,7 +53,8 @@ from ._study_report import check_page
               help="Random orders of the conditions, for p-values: at least 19, or 0 for none.")  # fmt: skip
 @click.option("--nested/--no-nested", default=True, show_default=True,
               help="Whether inner folds choose the ridge of each fold, too.")  # fmt: skip
-@click.option("--method", type=click.Choice(METHODS), default="exact", show_default=True)
+@click.option("--method", type=click.Choice(METHODS), default="exact", show_default=True,
+              help=METHOD_HELP)  # fmt: skip
 @click.option("--n-starts", type=click.IntRange(1), default=1, show_default=True,
               help="Starts of the exact fit of all conditions; the table says if they agree.")  # fmt: skip
 @score_option
@@ -127,6 +131,15 @@ def study_command(
     """  # noqa: D301
     at_most_one("--ridges", ridges, "--relative-ridges", relative_ridges)
     check_permute(permute_within, permute_groups)
+    solver = None if asked["solver"] == "auto" else asked["solver"]
+    only_gains(
+        [asked["method"]],
+        lower=lower,
+        upper=upper,
+        solver=solver,
+        table=table,
+        n_boot=asked["n_boot"] or None,
+    )
     bounds = bounds_of(lower, upper)
     if groups_y and groups_x is None:
         raise click.UsageError("--groups-y needs --groups-x: the groups of both are matched.")
@@ -173,7 +186,8 @@ def study_command(
         save_figure(plot.study(found), picture)
     if page is not None:
         to = ", ".join(pathlib.Path(file_of(y) or y).name for y in ys)
-        found.report(page, title=f"Which gains change: {pathlib.Path(x).name} to {to}")
+        what = "Does a connectivity predict" if asked["method"] in CONNECTED else "Which gains change"
+        found.report(page, title=f"{what}: {pathlib.Path(x).name} to {to}")
         click.echo(f"Saved the report to {page}", err=True)
     click.echo(found.to_json() if as_json else str(found))
 
