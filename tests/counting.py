@@ -83,6 +83,7 @@ WRAPPED = {
     "syrk": _syrk,
     "trsm": lambda alpha, A, B, **_: len(A) * np.size(B),  # from the left
     "potrs": lambda L, B, **_: 2 * len(L) * np.size(B),
+    "potri": lambda L, **_: 2 * len(L) ** 3 / 3,
     **dict.fromkeys(VECTORS, _vector),
 }
 # From those that Fortran takes, which `blas` calls by address.
@@ -91,6 +92,7 @@ BY_ADDRESS = {
     "trsm": lambda side, uplo, trans, diag, m, n, *_: m * m * n,  # from the left
     "syrk": lambda uplo, trans, n, k, *_: n * n * k,
     "pstrf": lambda uplo, n, *_: n**3 / 3,
+    "trtri": lambda uplo, diag, n, *_: n**3 / 3,
     "geqp3": lambda m, n, *_: 2 * m * n * n,
     "orgqr": lambda m, n, k, *_: 2 * m * n * k,
     "syevd": lambda jobz, uplo, n, *_: 9 * n**3,

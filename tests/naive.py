@@ -578,3 +578,47 @@ def group_hessian(X, S, labels, g, ridge=0.0, center=True):
     """PᵀHP + λI, with H without a ridge."""
     _, P = membership(labels)
     return P.T @ hessian(X, S, P @ g, 0.0, center) @ P + ridge * np.eye(P.shape[1])
+
+
+# --- one vector of gains for several targets
+
+
+def mean_loss(X, stack, gains, ridge, center=True, terms=(), pairs=None):
+    """(1/T) Σ_t min over β_t, γ_t of ½ Σ w (C + β_t I + γ_t 11ᵀ − S_t)² + (λ/2)‖z − 1‖²."""
+    left = [np.sum(shared_residual(X, S, gains, center, terms, pairs) ** 2) for S in stack]
+    return np.mean(left) / 2 + ridge / 2 * np.sum((gains - 1) ** 2)
+
+
+def shared_residual(X, S, gains, center=True, terms=(), pairs=None, linear=False):
+    """√w ∘ (C + βI + γ11ᵀ − S) at the β and γ that leave the least, C to first order with `linear`."""
+    D = X.shape[1]
+    C = covariance(X, gains, center).ravel()
+    if linear:
+        C = covariance(X, None, center).ravel() + atoms(X, None, center) @ (gains - 1)
+    root = np.sqrt(np.ones(D * D) if pairs is None else pairs.ravel())
+    left = root * (C - S.ravel())
+    matrices = {"diagonal": np.eye(D), "constant": np.ones((D, D))}
+    if terms:
+        A = np.stack([root * matrices[name].ravel() for name in terms], axis=1)
+        left = left - A @ np.linalg.lstsq(A, left, rcond=None)[0]
+    return left
+
+
+# --- importance of channels
+
+
+def loss_with_gain_held(X, S, ridge, i, gain, center=True, nuisance=None, pairs=None):
+    """The linear loss at its minimum where gain i is held, and those of all other channels are free.
+
+    Nuisance matrices (r, D, D) are free, too. With λ = 0 the others are those of least norm.
+    """
+    N, D = np.shape(X)
+    root = np.sqrt(np.ones(D * D) if pairs is None else np.ravel(pairs))
+    G = root[:, np.newaxis] * atoms(X, None, center)
+    e = root * error(X, S, None, center) - G[:, i] * (gain - 1)
+    free = np.delete(G, i, axis=1)
+    extra = np.zeros((D * D, 0)) if nuisance is None else root[:, None] * np.reshape(nuisance, (-1, D * D)).T
+    below = np.hstack([np.sqrt(ridge) * np.eye(N - 1), np.zeros((N - 1, extra.shape[1]))])
+    A, b = np.vstack([np.hstack([free, extra]), below]), np.concatenate([e, np.zeros(N - 1)])
+    x = np.linalg.lstsq(A, b, rcond=1e-7 if ridge == 0 else None)[0]
+    return (np.sum((A @ x - b) ** 2) + ridge * (gain - 1) ** 2) / 2

@@ -1,5 +1,8 @@
 """Gains that groups of channels share, against fits with G formed and its columns summed."""
 
+import json
+import pathlib
+
 import dask.array as da
 import naive
 import numpy as np
@@ -7,11 +10,13 @@ import pandas as pd
 import pytest
 import scipy.optimize
 from cases import data, target
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastcov as fc
+from fastcov import cli
 from fastcov._model.group_forms import GroupForms
 from fastcov._model.groups import Groups
 from fastcov._model.problem import Problem
@@ -169,8 +174,6 @@ def test_bounded_gains_meet_the_conditions_of_karush_kuhn_and_tucker(method, bou
 @pytest.mark.parametrize("pairs", [None, "off-diagonal", "weights"])
 @pytest.mark.parametrize("method", ["linear", "exact"])
 def test_nuisance_terms_and_pairs_count_as_for_channels(nuisance, pairs, method):
-    if nuisance is None and pairs is None:
-        pytest.skip("is the plain fit")
     X, S = data(N, D), target(D, size=N)
     weights = np.random.default_rng(3).random((D, D))
     weights = {"off-diagonal": 1 - np.eye(D), "weights": weights + weights.T}.get(pairs)
@@ -493,6 +496,24 @@ def test_a_ridge_that_folds_choose_is_chosen_with_groups():
     assert fit.stats["cv"].stats["channel_groups"] == (0, 1, 2, 3)
 
 
+@pytest.mark.parametrize("bounds", [None, (0.9, 1.1), "each"])
+def test_a_comparison_counts_the_gains_of_groups_that_are_free(bounds):
+    sim = fc.datasets.simulate(40, 12, rng=0)
+    labels = [f"g{k}" for k in np.random.default_rng(0).integers(0, 5, 40)]
+    limits = ([0.9, -np.inf, 0.5, 0.9, 0.9], 1.1) if bounds == "each" else bounds
+    models = {"groups": {"relative_ridges": [0.1], "bounds": limits}, "gains": {"relative_ridges": [0.1]}}
+    found = fc.compare(sim.X, sim.Y, models=models, groups=labels, nested=False, folds=3)
+    fit = found.models["groups"].cv.fits["exact"]
+    g = fit.group_gains
+    free = np.ones(5, bool)
+    if limits is not None:
+        free = (g > np.asarray(limits[0])) & (g < limits[1])
+    G = naive.atoms(sim.X, fit.gains) @ naive.membership(labels)[1][:, free]
+    values = np.linalg.eigvalsh(G.T @ G) if free.any() else np.zeros(0)
+    want = np.sum(values / (values + fit.ridge))
+    assert_allclose(found.models["groups"].degrees_of_freedom, want, rtol=1e-9, atol=1e-12)
+
+
 # ---- results
 
 
@@ -599,16 +620,31 @@ def test_resolution_of_an_exact_fit_is_of_the_projected_hessian(fitted):
     assert_allclose(fit.uncertainty(sim.Y).resolution, want, rtol=1e-8)
 
 
-def test_bootstraps_fit_groups_again(fitted):
-    sim, labels, fit = fitted
-    found = fit.uncertainty(sim.Y, n_boot=5, rng=0)
-    P = naive.membership(list(labels))[1]
-    first = [list(labels).index(name) for name in fit.groups]
-    assert_array_equal(found.draws, found.draws[:, first] @ P.T)
+@pytest.mark.parametrize("method", ["linear", "exact"])
+@pytest.mark.parametrize("channels", [None, [5, 2, 11]])
+def test_bootstraps_fit_groups_again(fitted, method, channels):
+    sim, labels, _ = fitted
+    fit = fc.fit(sim.X, responses=sim.Y, relative_ridge=0.05, groups=labels, method=method)
+    found = fit.uncertainty(sim.Y, n_boot=5, rng=0, channels=channels)
     counts = np.random.default_rng(0).multinomial(len(sim.Y), np.full(len(sim.Y), 1 / len(sim.Y)), size=5)
-    drawn = [np.repeat(sim.Y, row, axis=0) for row in counts]
-    again = fc.fit(sim.X, responses=drawn[0], ridge=fit.ridge, groups=labels, method="exact")
-    assert_allclose(found.draws[0], again.gains, rtol=1e-4)
+    for draw, row in zip(found.draws, counts, strict=True):
+        Y = np.repeat(sim.Y, row, axis=0)
+        again = fc.fit(sim.X, responses=Y, ridge=fit.ridge, groups=labels, method=method)
+        assert_allclose(draw, again.gains[slice(None) if channels is None else channels], rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["linear", "exact"])
+def test_targets_that_share_gains_of_groups(fitted, method):
+    sim, labels, _ = fitted
+    parts = [sim.Y[:20], sim.Y[20:]]
+    S = np.stack([fc.target_covariance(part, like=sim.X) for part in parts])
+    asked = {"relative_ridge": 0.05, "groups": labels, "method": method}
+    fit, mean = fc.fit(sim.X, S, shared=True, **asked), fc.fit(sim.X, S.mean(axis=0), **asked)
+    assert_allclose(fit.group_gains, mean.group_gains, rtol=1e-9)
+    drawn = fit.uncertainty(parts, n_boot=300).se
+    assert_allclose(fit.uncertainty(parts).se, drawn, rtol=1.0)
+    first = [list(labels).index(name) for name in fit.groups]
+    assert_array_equal(drawn, drawn[first][fit.group_places])
 
 
 def test_gains_held_at_bounds_have_no_error(fitted):
@@ -621,3 +657,59 @@ def test_gains_held_at_bounds_have_no_error(fitted):
     found = fit.uncertainty(sim.Y)
     assert_array_equal(found.se[at], 0.0)
     assert_array_equal(found.held, at)
+
+
+# ---- the command line
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """Run a command in a folder with data.npz (X, Y and labels g), labels.txt and table.csv."""
+    monkeypatch.chdir(tmp_path)
+    sim = fc.datasets.simulate(N, 8, rng=0)
+    np.savez("data.npz", X=sim.X, Y=sim.Y, g=np.array(LABELS))
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS))
+    pd.DataFrame({"cell": range(N), "layer": LABELS}).to_csv("table.csv", index=False)
+
+    def call(name, *arguments):
+        given = [name, "data.npz:X", "--responses", "data.npz:Y", *arguments]
+        return CliRunner().invoke(cli.main, given, prog_name="fastcov")
+
+    return sim, call
+
+
+@pytest.mark.parametrize("file", ["labels.txt", "data.npz:g", "table.csv:layer"])
+def test_groups_are_read_from_files(command, file):
+    sim, call = command
+    result = call("fit", "--groups", file, "--method", "exact", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    want = fc.fit(sim.X, responses=sim.Y, relative_ridge=0.1, method="exact", groups=LABELS)
+    assert found["groups"] == list(want.groups)
+    assert_allclose(found["group_gains"], want.group_gains, rtol=1e-12)
+
+
+def test_commands_take_groups(command):
+    sim, call = command
+    assert call("fit", "--groups", "labels.txt", "--output", "gains.csv").exit_code == 0
+    assert pd.read_csv("gains.csv")["group"].tolist() == LABELS
+    path = call("path", "--groups", "labels.txt", "--relative-ridges", "0.1", "--json")
+    assert len(json.loads(path.stdout)["methods"]["linear"][0]["group_gains"]) == 6
+    cv = call("cv", "--channel-groups", "labels.txt", "--relative-ridges", "0.1,1", "--json")
+    want = fc.cross_validate(sim.X, sim.Y, relative_ridges=[0.1, 1.0], channel_groups=LABELS)
+    found = json.loads(cv.stdout)["methods"]["exact"]
+    assert_allclose(found["best_ridge"], want.best_ridge)
+    assert_allclose(found["fit"]["group_gains"], want.fits["exact"].group_gains, rtol=1e-9)
+    assert call("report", "--groups", "labels.txt", "--output", "page.html").exit_code == 0
+    assert "Channels of a group share one gain" in pathlib.Path("page.html").read_text()
+
+
+def test_commands_refuse_labels_of_other_channels(command):
+    _, call = command
+    pathlib.Path("few.txt").write_text("a\nb\n")
+    for name, option in (("fit", "--groups"), ("path", "--groups"), ("cv", "--channel-groups")):
+        result = call(name, option, "few.txt")
+        assert result.exit_code == 2
+        assert option in result.stderr
+        assert "40 channels" in result.stderr
+    assert call("report", "--groups", "labels.txt", "--channel", "3").exit_code == 2

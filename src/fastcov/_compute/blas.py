@@ -135,6 +135,16 @@ def cholesky(A: Array, watch: Callable[[float], object] | None = None) -> int:
     return 0
 
 
+def invert_lower(L: Array) -> None:
+    """Overwrite a lower triangular L with its inverse, and what is above with zeros. n³/3 flops."""
+    n, info = len(L), ctypes.c_int()
+    # To Fortran, L is the upper triangle of its transpose.
+    trtri = _by_address(cython_lapack, "trtri", L.dtype)
+    _call(trtri, b"U", b"N", ctypes.c_int(n), _at(L), ctypes.c_int(n), info, flops=n**3 / 3)
+    for i in range(n - 1):
+        L[i, i + 1 :] = 0.0
+
+
 def pivoted_cholesky(A: NDArray[np.float64], tol: float) -> tuple[NDArray[np.intp], int]:
     """Overwrite the lower triangle of A with the Cholesky factor of A[order][:, order]. n³/3 flops.
 

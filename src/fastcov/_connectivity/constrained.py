@@ -54,7 +54,7 @@ class Core:
     @functools.cached_property
     def x(self) -> Array:
         """UᵀX (q, D)."""
-        rows = self.reduced.root[self.live]
+        rows = self.reduced.eigen_root[self.live]
         return np.vstack([rows, self.reduced.mean]) if self.reduced.center else rows.copy()
 
     @property

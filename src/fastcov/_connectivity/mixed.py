@@ -82,7 +82,7 @@ class _Loss:
         reduced = dataclasses.replace(self.reduced, covariance=there.covariance(), at_one=self.reduced)
         scale = newton.gradient_at_zero(reduced, self.S)
         inner = INNER * self.tol * self.unit / scale if scale > 0 else 1.0
-        found = newton.minimum(reduced, self.S, self.other, min(inner, 1e-2), MOST_STEPS, self.Z)
+        found = newton.minimum(reduced, self.S, self.other, min(inner, 1e-2), MOST_STEPS, scale, self.Z)
         self.Z, self.products = found.Z, self.products + found.products
         self.omega = newton.omega_of(reduced, found.Z)
         K = reduced.moments

@@ -28,11 +28,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
+from scipy.linalg.blas import ddot
 
 from .._compute import blas
 from .._compute.trust_region_kernels import least_of_quartic
@@ -71,16 +73,17 @@ def minimum(
     ridge: float,
     tol: float,
     max_iterations: int,
+    unit: float,
     Z: Array | None = None,
     watch: Callable[[float], object] | None = None,
 ) -> Found:
     """The minimum for one target (D, D), from W = 0 or the Z of a neighbouring ridge.
 
-    Some 6 steps of 70D³ flops. `watch` is told the gradient of each step.
+    `unit` is the norm of the gradient at W = 0, of which `tol` is a share. Some 6 steps of 70D³ flops.
+    `watch` is told the gradient of each step, as such a share.
     """
     free = _Free(reduced, S, ridge)
-    state = _At(free, np.eye(len(free.s)) if Z is None else Z)
-    unit = gradient_at_zero(reduced, S)
+    state = _At(free, np.eye(len(free.s)) if Z is None or unit == 0.0 else Z)
     stalled, products, status, turned = 0, 0, "max-iterations", False
     for iteration in range(max_iterations + 1):
         gradient = state.gradient / unit if unit > 0 else 0.0  # W = 0 is the minimum
@@ -113,7 +116,8 @@ def minimum(
 def gradient_at_zero(reduced: Reduced, S: Array) -> float:
     """The norm of the gradient in W at W = 0; zero where rounding explains it."""
     found = reduced.gradient_norm(2.0 * reduced.pull(reduced.covariance - S))
-    size = reduced.gradient_norm(2.0 * reduced.pull(reduced.covariance))
+    parts = (reduced.root, reduced.pull(reduced.covariance), reduced.wide_root)
+    size = 2.0 * math.prod(float(blas.norm(part)) for part in parts)
     return found if found > len(S) * np.finfo(np.float64).eps * size else 0.0
 
 
@@ -159,16 +163,16 @@ class _At:
     def __init__(self, free: _Free, Z: Array) -> None:
         self.free, self.Z = free, Z
         self.Y = free.half(Z) * free.s
-        self.C = mirrored(blas.self_product(self.Y, transpose=True))
+        self.C = blas.product(self.Y, self.Y, ta=True)
         if free.reduced.metric is None:
             self.E = self.C - free.own
-            fitted = blas.norm(self.E) ** 2 + free.rest
+            fitted = _inner(self.E, self.E) + free.rest
         else:
             error = _rotated(free.V, self.C, back=True) - free.S
             self.image = free.reduced.metric.image(error)
-            fitted = blas.norm(self.image) ** 2
+            fitted = _inner(self.image, self.image)
         self.moved_by = free.half(Z - np.eye(len(Z)))  # H^½ (Z − I)
-        self.loss = 0.5 * float(fitted) + 0.5 * free.ridge * float(blas.norm(self.moved_by)) ** 2
+        self.loss = 0.5 * fitted + 0.5 * free.ridge * _inner(self.moved_by, self.moved_by)
 
     @functools.cached_property
     def pulled(self) -> Array:
@@ -282,7 +286,7 @@ class _At:
         dY = half * free.s
         C1 = blas.product(self.Y, dY, ta=True)
         C1 = C1 + C1.T
-        C2 = mirrored(blas.self_product(dY, transpose=True))
+        C2 = blas.product(dY, dY, ta=True)
         R0 = self.E if reduced.metric is None else self.image
         if reduced.metric is not None:
             C1, C2 = (reduced.metric.image(_rotated(free.V, M, back=True)) for M in (C1, C2))
@@ -345,7 +349,8 @@ def conjugate_gradients(
 
 
 def _inner(A: Array, B: Array) -> float:
-    return blas.dot(A.reshape(-1), B.reshape(-1))
+    a, b = A.reshape(-1), B.reshape(-1)
+    return float(ddot(a, b)) if 0 < len(a) <= blas.PIECE else blas.dot(a, b)
 
 
 def _rotated(vectors: Array, M: Array, *, back: bool = False) -> Array:

@@ -28,6 +28,8 @@ Array = NDArray[np.float64]
 
 # Eigenvalues of Γ below this share of the largest, times D, are rounding.
 RANK_TOL = float(np.finfo(np.float64).eps)
+# The least pivot of a Cholesky factor of Γ, over the largest, with which it serves as a root.
+PIVOT = 1e-5
 # Relative accuracy of the largest eigenvalue.
 EIGENVALUE_TOL = 1e-10
 
@@ -74,10 +76,20 @@ class Reduced:
         return values, vectors
 
     @functools.cached_property
-    def root(self) -> Array:
-        """L (D, D) with LᵀL = Γ."""
+    def eigen_root(self) -> Array:
+        """L (D, D) with LᵀL = Γ, whose rows are eigenvectors."""
         values, vectors = self.eigen
         return np.sqrt(values)[:, np.newaxis] * vectors
+
+    @functools.cached_property
+    def root(self) -> Array:
+        """L (D, D) with LᵀL = Γ: a Cholesky factor, unless Γ is nearly singular."""
+        lower = np.tril(self.covariance)
+        if len(lower) and blas.cholesky(lower) == 0:
+            pivots = np.diagonal(lower)
+            if pivots.min() > PIVOT * pivots.max():
+                return np.ascontiguousarray(lower.T)
+        return self.eigen_root
 
     @functools.cached_property
     def moments_eigen(self) -> tuple[Array, Array]:

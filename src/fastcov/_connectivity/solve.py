@@ -60,10 +60,10 @@ def connect(
     if method == FREE or not reduced.mean.any():
         # Without a mean J does nothing to X, and then the free minimum is symmetric and I + W is definite.
         return _free(method, reduced, S, ridge, limits, warm)
-    core = Core(reduced, S, ridge)
+    core, unit = Core(reduced, S, ridge), newton.gradient_at_zero(reduced, S)
     find = constrained.symmetric if method == SYMMETRIC else constrained.semidefinite
     A, ended = find(core, limits.tol, limits.max_iterations, limits.watch)
-    return _certified(method, reduced, S, ridge, core.phi(A), ended, limits.tol, "trust region")
+    return _certified(method, reduced, S, ridge, core.phi(A), ended, limits.tol, "trust region", unit)
 
 
 def path(
@@ -91,18 +91,18 @@ def _linear(reduced: Reduced, linearised: Linearised, ridge: float) -> Connected
 
 
 def _free(method: str, reduced: Reduced, S: Array, ridge: float, limits: Limits, warm: Any) -> Connected:
-    fast = None
+    fast, unit = None, newton.gradient_at_zero(reduced, S)
     if reduced.outside > OUTSIDE:
         most = min(FAST_STEPS, limits.max_iterations)
-        fast = newton.minimum(reduced, S, ridge, limits.tol, most, warm, limits.watch)
+        fast = newton.minimum(reduced, S, ridge, limits.tol, most, unit, warm, limits.watch)
         phi = reduced.phi(newton.omega_of(reduced, fast.Z))
-        found = _certified(method, reduced, S, ridge, phi, fast, limits.tol, "Newton", fast.Z)
+        found = _certified(method, reduced, S, ridge, phi, fast, limits.tol, "Newton", unit, fast.Z)
         if fast.status == "converged" or most < FAST_STEPS:
             return found
     core = Core(reduced, S, ridge)
     A, ended = constrained.free(core, limits.tol, limits.max_iterations, limits.watch)
     phi = reduced.phi(core.omega(A))
-    slow = _certified(method, reduced, S, ridge, phi, ended, limits.tol, "trust region")
+    slow = _certified(method, reduced, S, ridge, phi, ended, limits.tol, "trust region", unit)
     if _lower_outside(core, slow.covariance):
         slow.stats["outside"] = True
     if fast is None or loss(reduced, S, ridge, slow) <= loss(reduced, S, ridge, found):
@@ -133,12 +133,12 @@ def loss(reduced: Reduced, S: Array, ridge: float, found: Connected) -> float:
 
 def _certified(
     method: str, reduced: Reduced, S: Array, ridge: float, phi: Array, ended: Any, tol: float, solver: str,
-    warm: Any = None,
+    unit: float, warm: Any = None,
 ) -> Connected:  # fmt: skip
     """Compute B, C and the gradient anew from Φ."""
     B = reduced.response(phi)
     C = reduced.covariance_of(B)
-    residual = gradient(method, reduced, S, ridge, phi, B, C)
+    residual = gradient(method, reduced, S, ridge, phi, B, C) / unit if unit > 0 else 0.0
     status = ended.status
     if status == "converged" and residual > max(100.0 * tol, ROUNDED):
         status = "inaccurate"
@@ -147,7 +147,7 @@ def _certified(
 
 
 def gradient(method: str, reduced: Reduced, S: Array, ridge: float, phi: Array, B: Array, C: Array) -> float:
-    """The norm of the gradient in W over that at W = 0, in the directions that the method allows.
+    """The norm of the gradient in W, in the directions that the method allows.
 
     In an orthonormal basis of the columns of x̂ it is R (2 [B; 0] RᵀRE [I, n] + λΦ) Rᵀ. For symmetric W it is
     symmetrised; for a positive semi-definite I + W, what leads out of these is left out as well.
@@ -159,13 +159,12 @@ def gradient(method: str, reduced: Reduced, S: Array, ridge: float, phi: Array, 
     if len(T) > D:
         T[:D, D] += np.einsum("ij,j->i", half, reduced.mean)
     G = reduced.sandwiched(T)
-    scale = newton.gradient_at_zero(reduced, S)
     if method in (SYMMETRIC, SEMIDEFINITE):
         G = 0.5 * (G + G.T)
     if method == SEMIDEFINITE:
         A = reduced.sandwiched(phi)
         G = constrained.inwards(0.5 * (A + A.T), G)
-    return float(blas.norm(G)) / scale if scale > 0 else 0.0
+    return float(blas.norm(G))
 
 
 def residual_of_linear(reduced: Reduced, S: Array, ridge: float, omega: Array) -> float:

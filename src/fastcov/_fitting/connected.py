@@ -27,6 +27,7 @@ from .._results.kept import Kept
 from .._results.mixed import Mixed
 from .certificate import ConvergenceWarning
 from .settings import Settings
+from .shared import SharedTargets
 
 Array = NDArray[np.float64]
 
@@ -62,14 +63,17 @@ class ConnectedStart:
     problem: Problem
     reduced: Reduced
     target: Array  # (T, D, D)
+    shared: SharedTargets | None = None  # targets whose mean is fitted
 
     @classmethod
-    def of(cls, given: Problem, S: Any, watch: Callable[[Progress], object]) -> ConnectedStart:
+    def of(
+        cls, given: Problem, S: Any, watch: Callable[[Progress], object], shared: SharedTargets | None = None
+    ) -> ConnectedStart:
         """From checked responses, and targets that are checked here. One pass over X."""
         problem = given.astype(np.float64) if given.dtype != np.float32 else given
         target = problem.target(S)
         reading = problem.watched(lambda done: watch(Progress("read", done)))
-        return cls(problem, Reduced.of(reading), target)
+        return cls(problem, Reduced.of(reading), target, shared)
 
     def level(self, ridge: Any, relative: Any, *, gains: bool = False) -> Level:
         """Validate `ridge` or `relative`, of which exactly one is given, of a connectivity or of `gains`."""
@@ -251,6 +255,8 @@ class ConnectedStart:
             "pairs": "all" if metric is None else metric.pairs,
             "solver": max((each.stats["solver"] for each in found), key=len), **counts, **extra,
         }  # fmt: skip
+        if self.shared is not None:
+            stats["shared"] = self.shared.stats(self.reduced.covariance, found[0].covariance)
         if any(each.stats.get("outside") for each in found):
             stats["outside"] = True
         nuisance: dict[str, Any] = {}

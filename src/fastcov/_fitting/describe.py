@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -17,6 +18,7 @@ from .._results.kept import Kept
 from .._results.overshoot import beyond, sizes
 from .._results.ridge_path import LazyFits
 from .settings import Outcome
+from .shared import SharedTargets
 from .start import Ridge, Start
 
 Array = NDArray[np.float64]
@@ -27,18 +29,18 @@ GROUP_BYTES = BLOCK_BYTES // 8
 
 def describe(
     start: Start, ridge: Ridge, outcome: Outcome, *, method: str, stacked: bool, seconds: float,
-    labels: Labels, extra: dict[str, Any],
+    labels: Labels, extra: dict[str, Any], shared: SharedTargets | None = None,
 ) -> Fit:  # fmt: skip
     """Make the Fit of an outcome. ND² flops a target unless the outcome has its covariance."""
     return fits_of(
         start, [ridge], [outcome], method=method, stacked=stacked, seconds=[seconds], labels=labels,
-        extra=extra,
+        extra=extra, shared=shared,
     )[0]  # fmt: skip
 
 
 def fits_of(
     start: Start, ridges: Sequence[Ridge], outcomes: Sequence[Outcome], *, method: str, stacked: bool,
-    seconds: Sequence[float], labels: Labels, extra: dict[str, Any],
+    seconds: Sequence[float], labels: Labels, extra: dict[str, Any], shared: SharedTargets | None = None,
 ) -> Fits:  # fmt: skip
     """Make the fits of outcomes at several ridges; see `describe`."""
     problem, target = start.problem, start.target
@@ -83,10 +85,10 @@ def fits_of(
     }
     residual = np.array([each.residual for each in outcomes])
     units = dataclasses.replace(problem.plain, X=np.empty((0, 0)))  # a fit keeps the units, not X
-    shared = tuple(by_channel(start, one) for one in outcomes)
+    each = tuple(by_channel(start, one) for one in outcomes)
     return Fits(
-        tuple(ridges), shared, losses, r2, residual, tuple(seconds), tuple(nuisance), common, stats, shown,
-        units,
+        tuple(ridges), each, losses, r2, residual, tuple(seconds), tuple(nuisance), common, stats,
+        shown, units, None if shared is None else functools.partial(shared.stats, start.covariance),
     )  # fmt: skip
 
 
@@ -151,6 +153,7 @@ class Fits(LazyFits):
     stats: dict[str, Any]  # stats that all fits share
     shown: Any  # index of the targets that a Fit shows: all of a stack, or the single one
     units: Problem  # units of the outcomes
+    shared: Callable[[Array], dict[str, Any]] | None = None  # stats of targets whose mean was fitted
     made: dict[int, Fit] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -202,6 +205,9 @@ class Fits(LazyFits):
             single[..., 0] = self.loss[k, :, np.newaxis]
             single[..., 1:] = self.units.unscaled(np.moveaxis(outcome.quartics, 1, -1), y=4)
             single = single[shown]
+        stats = {**self.stats, **outcome.stats, **numbers, "seconds": self.seconds[k]}
+        if self.shared is not None:
+            stats["shared"] = self.shared(covariance[0])
         ridge = self.ridges[k]
         return Fit(
             delta=delta[shown],
@@ -211,7 +217,7 @@ class Fits(LazyFits):
             relative_ridge=ridge.relative,
             residual=self.residual[k, shown],
             status=outcome.status,
-            stats={**self.stats, **outcome.stats, **numbers, "seconds": self.seconds[k]},
+            stats=stats,
             _gains=gains[shown],
             _covariance=self.units.unscaled(covariance, y=2)[shown],
             nuisance=_shown(self.nuisance[k], shown) if self.nuisance else {},

@@ -93,8 +93,8 @@ class Settings:
         bounds: Any = None,
         gains0: Any = None,
         n_starts: int = 1,
-        free_ridge: Any = None,
         groups: Groups | None = None,
+        free_ridge: Any = None,
     ) -> Settings:
         """Validate options for these responses; with groups, bounds and gains0 are theirs."""
         n, axis = (given.shape[0], "channel") if groups is None else (len(groups), "group")

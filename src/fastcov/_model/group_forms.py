@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 from .._compute import blas, pair_kernels
 from .._compute.jit import blas_for
 from .._inputs.validation import available_memory
-from .._rows.rows import summed
 from . import metric_atoms
 from .explicit_atoms import ExplicitAtoms
 from .groups import Groups
@@ -64,7 +63,8 @@ class GroupForms:
                 f"{needed / 1e9:.3g} GB, and {room / 1e9:.3g} GB are available: use fewer groups."
             )
         problem = problem.astype(np.float64)
-        K, means = _sums(problem, groups.places, A)
+        nbytes = int(8 * A * (n_pairs(D) + D))
+        K, means = problem.rows.map_sum(_sums, problem, groups.places, A, each=1, nbytes=nbytes)
         return cls(groups, problem, K, means / N if problem.center else np.zeros_like(means))
 
     def __len__(self) -> int:
@@ -210,7 +210,6 @@ def _symmetric(X: Array, Y: Array) -> Array:
     return out
 
 
-@summed(each=1)
 def _sums(problem: Problem, places: NDArray[np.intp], A: int) -> tuple[Array, Array]:
     """Σ x̂_i x̂_iᵀ, packed (A, P), and Σ x̂_i (A, D), over the channels of each group."""
     D = problem.shape[1]

@@ -36,6 +36,8 @@ class Connectivity(Matched):
 
     Attributes
     ----------
+    phi : ndarray, shape (D + 1, D + 1), or (D, D) without centring
+        Φ. Rows and columns refer to the columns of x̂, in units of X to the power −1 for each of X̃'s.
     loss, loss_at_one : float
         ½‖S − C‖²_F + (λ/2)‖W‖²_F at W, and at W = 0; units of X to the fourth.
     r2 : float

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .fit_text import COMPARABLE, ridge_text, span, targets_text
+from .fit_text import COMPARABLE, add_shared, ridge_text, span, targets_text
 
 # The share of a target out of reach from which on a table says so.
 NOTED = 0.005
@@ -32,6 +32,7 @@ def rows(found: Any) -> list[tuple[str, str]]:
         ("W", size),
         ("gradient", f"{span(found.residual, '.1e')} of that at W = 0{iterations}"),
     ]
+    add_shared(table, found, "one connectivity", "W = 0")
     if found.nuisance:
         terms = [f"{name} {span(value)}" for name, value in found.nuisance.items()]
         table.insert(-2, ("nuisance", ", ".join(terms)))

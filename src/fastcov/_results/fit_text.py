@@ -44,6 +44,7 @@ def rows(fit: Any) -> list[tuple[str, str]]:
             + iterations,
         ),
     ]
+    add_shared(rows, fit, "one vector of gains", "gains of one")
     if fit.nuisance:
         terms = [f"{name} {span(value)}" for name, value in fit.nuisance.items()]
         rows.insert(-2, ("nuisance", ", ".join(terms)))
@@ -56,6 +57,14 @@ def rows(fit: Any) -> list[tuple[str, str]]:
     if "step" in fit.stats:
         rows.insert(-1, ("step", f"{span(fit.stats['step'])} of the linear fit"))
     return rows
+
+
+def add_shared(rows: list[tuple[str, str]], fit: Any, what: str, at_one: str) -> None:
+    """Say of rows where R² is the fifth that it is of a mean target, and add R² of each target."""
+    if shared := fit.stats.get("shared"):
+        each = f"R2 of each {span(shared['r2'])} ({span(shared['r2_at_one'])} at {at_one})"
+        rows[4] = ("R2", f"{rows[4][1]}, of the mean target")
+        rows.insert(5, ("shared", f"{what} for {len(shared['r2'])} targets; {each}"))
 
 
 def remarks(fit: Any) -> list[str]:

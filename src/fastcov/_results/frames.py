@@ -29,7 +29,7 @@ def fit_frame(fit: Any) -> Any:
     else:
         index = pandas.MultiIndex.from_product([range(len(fit.delta)), channels], names=["target", "channel"])
     columns = {"gain": fit.gains.ravel(), "delta": fit.delta.ravel()}
-    if fit.groups is not None:
+    if getattr(fit, "groups", None) is not None:  # of gains beside a connectivity there are none
         columns["group"] = np.tile(group_names(fit), fit.delta.size // fit.delta.shape[-1])
     return pandas.DataFrame(columns, index=index)
 
@@ -60,8 +60,8 @@ def connectivity_frame(found: Any, problem: Any) -> Any:
     return pandas.DataFrame({name: np.concatenate(parts) for name, parts in columns.items()}, index=index)
 
 
-def explanation_frame(explanation: Any) -> Any:
-    pandas = optional("pandas", "to_frame()")
+def explanation_columns(explanation: Any) -> Table:
+    """The columns of an explanation, with an entry for each channel."""
     columns = {
         "delta": explanation.delta,
         "diagonal_delta": explanation.diagonal_delta,
@@ -69,6 +69,16 @@ def explanation_frame(explanation: Any) -> Any:
         "whitened_overlap": explanation.whitened_overlaps,
         "squared_norm": explanation.squared_norms,
     }
+    if explanation.complete:
+        columns |= {
+            name: getattr(explanation, name) for name in ("importance", "importance_silenced", "resolution")
+        }
+    return columns
+
+
+def explanation_frame(explanation: Any) -> Any:
+    pandas = optional("pandas", "to_frame()")
+    columns = explanation_columns(explanation)
     return pandas.DataFrame(columns, index=pandas.Index(list(explanation.channels), name="channel"))
 
 

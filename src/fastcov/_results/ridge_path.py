@@ -158,7 +158,9 @@ class RidgePath(Sequence[Fit]):
 
     def _title(self) -> str:
         N, D = self.fits[0].stats["shape"]
-        return f"RidgePath: {self.fits[0].method}, {N} channels x {D} conditions"
+        shared = self.fits[0].stats.get("shared")
+        targets = f", shared by {len(shared['r2'])} targets" if shared else ""
+        return f"RidgePath: {self.fits[0].method}, {N} channels x {D} conditions{targets}"
 
     def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Head and rows of the table that a path prints."""

@@ -5,7 +5,7 @@ GGᵀ has the nonzero eigenvalues of GᵀG.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,20 +44,30 @@ def dual_gram(
         watch(1.0)
         return K
     N, D = problem.shape
-    step = min(N, block_rows(D))
     K = np.zeros((n_pairs(D),) * 2, problem.dtype)
-    images = None if problem.metric is None else metric_atoms.Images(problem.metric, problem.dtype)
-    atoms, centred = np.empty((step, len(K)), problem.dtype), np.empty((step, D), problem.dtype)
-    for rows, block in problem.blocks(step=step):
-        part = atoms[: len(block)]
-        pair_kernels.pair_atoms(block, problem.centre(rows, block, centred), part, size=part.size)
-        if images is not None:
-            images.project(part)
+    for rows, part in packed_atoms(problem):
         if scales is not None:
             part *= scales[rows, np.newaxis].astype(part.dtype)
         blas.self_product(part, transpose=True, out=K, add=True)
         watch(rows.stop / N)
     return K
+
+
+def packed_atoms(problem: Problem) -> Iterator[tuple[slice, Array]]:
+    """Yield a slice of channels and their atoms as rows (channels, P), packed, or their images.
+
+    A block is valid until the next one is asked for.
+    """
+    N, D = problem.shape
+    step = min(N, block_rows(D))
+    images = None if problem.metric is None else metric_atoms.Images(problem.metric, problem.dtype)
+    atoms, centred = np.empty((step, n_pairs(D)), problem.dtype), np.empty((step, D), problem.dtype)
+    for rows, block in problem.blocks(step=step):
+        part = atoms[: len(block)]
+        pair_kernels.pair_atoms(block, problem.centre(rows, block, centred), part, size=part.size)
+        if images is not None:
+            images.project(part)
+        yield rows, part
 
 
 def _dual_part(problem: Problem, scales: NDArray[np.float64] | None) -> Array:

@@ -101,7 +101,8 @@ def cross_validate(
         computes from one factorisation; a scikit-learn splitter, whose samples are the conditions; (train,
         test) pairs of indices or masks; or a label for each condition, each label being held out once.
     method : str or sequence of str, default "exact"
-        A method of `fit`, or several methods to compare on the same folds.
+        A method of `fit`, or several methods to compare on the same folds. A connectivity W that was fitted
+        to training conditions predicts (I + W)X of all; its relative ridges refer to the free model.
     repeats : int, default 1
         How often to draw the folds, because one split says little.
     rng : default 0
@@ -131,6 +132,8 @@ def cross_validate(
         scores and baselines.
     channel_groups : sequence of N labels, optional
         Groups of channels that share a gain, as `groups` of `fit`. (`groups` are those of conditions here.)
+    free_ridge : float, optional
+        Of W with method "mixed", as for `ridge_path`.
     refit : {"best", "one-se", None}
         Fit all conditions with `best_ridge` or `one_se_ridge`.
     solver, center, bounds, tol, max_iterations, nan_policy, memory_budget, callback
@@ -178,8 +181,7 @@ def cross_validate(
         repeats=repeats, rng=rng, score=score, shuffles=shuffles, groups=groups, permute=permute,
         trials=trials, nested=nested, nuisance=nuisance, pairs=pairs, refit=refit, solver=solver,
         center=center, bounds=bounds, tol=tol, max_iterations=max_iterations, nan_policy=nan_policy,
-        memory_budget=memory_budget, callback=callback, channel_groups=channel_groups,
-        free_ridge=free_ridge,
+        free_ridge=free_ridge, memory_budget=memory_budget, callback=callback, channel_groups=channel_groups,
     )  # fmt: skip
     return result
 
@@ -190,8 +192,8 @@ def run_study(
     refit: str | None, solver: str, center: bool, bounds: Any, tol: float | None, max_iterations: int,
     memory_budget: float | None, callback: Callable[[Progress], object] | None,
     trials: Any = None, nan_policy: str = "raise", level: float = 1.0, n_starts: int = 1,
-    free_ridge: float | None = None,
     channel_groups: Any = None,
+    free_ridge: float | None = None,
 ) -> tuple[CrossValidation, HeldOut, list[NDArray[np.intp]]]:  # fmt: skip
     """`cross_validate`, which also returns its `HeldOut` and the orders of conditions.
 
@@ -213,13 +215,13 @@ def run_study(
     given = Problem.of(X, center=center)
     D = given.shape[1]
     members = None if trials is None else members_of("trials", trials, D)
-    shared = None
+    grouped = None
     if channel_groups is not None:
-        shared = Groups.of(channel_groups, given.shape[0], given.labels, "channel_groups")
+        grouped = Groups.of(channel_groups, given.shape[0], given.labels, "channel_groups")
     settings = {
         each: Settings.of(
             each, given, solver=solver, tol=tol, max_iterations=max_iterations, rng=0,
-            memory_budget=memory_budget, bounds=bounds, groups=shared,
+            memory_budget=memory_budget, bounds=bounds, groups=grouped,
             free_ridge=free_ridge if each == MIXED or MIXED not in methods else None,
         )
         for each in methods
@@ -242,7 +244,7 @@ def run_study(
     inner = [inner_folds(folds, train, random, members) for train, _ in splits] if nested else []
     for some in inner:
         check_score(score, some, inner=True)
-    study = HeldOut.of(given, target.output, target.S, target.metric, values, relative, shared)
+    study = HeldOut.of(given, target.output, target.S, target.metric, values, relative, grouped)
     with watching(callback) as watch:
         results = side_by_side(study, splits, [each for some in inner for each in some], orders, settings,
                        memory_budget, watch)  # fmt: skip
@@ -264,7 +266,7 @@ def run_study(
         stats={
             "shape": given.shape, "center": given.center, "seconds": 0.0, "permute": permute,
             "nuisance": () if target.metric is None else tuple(target.metric.nuisance),
-            **({} if shared is None else {"channel_groups": shared.names}),
+            **({} if grouped is None else {"channel_groups": grouped.names}),
             **records(X=X, Y=Y), **({} if members is None else {"conditions": len(members)}),
         },
     )  # fmt: skip
@@ -276,7 +278,7 @@ def run_study(
         there = given if target.metric is None else dataclasses.replace(given, metric=target.metric)
         wanted = Target.of(target.S, Y, there, name="Y")
         with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
-            whole = _Whole(there, wanted, watch, shared)
+            whole = _Whole(there, wanted, watch, grouped)
             for each in methods:
                 if result.place(each, refit) < 0:
                     warnings.warn(

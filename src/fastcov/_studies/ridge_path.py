@@ -19,6 +19,7 @@ from .._fitting.connected import ConnectedStart
 from .._fitting.describe import fits_of, kept
 from .._fitting.methods import METHODS, all_certified, plan_for, stepped
 from .._fitting.settings import Outcome, Settings
+from .._fitting.shared import shared_targets
 from .._fitting.start import Ridge, Start
 from .._inputs.validation import as_float64, check_array, check_nonnegative
 from .._model.groups import Groups
@@ -62,6 +63,7 @@ def ridge_path(
     max_iterations: int = 1000,
     rank: int | None = None,
     rng: Any = 0,
+    shared: bool = False,
     memory_budget: float | None = None,
     callback: Callable[[Progress], object] | None = None,
 ) -> RidgePath:
@@ -81,14 +83,19 @@ def ridge_path(
         λ ≥ 0, in units of X to the fourth, in any order.
     relative_ridges : array_like, shape (K,), optional
         λ over the largest eigenvalue of GᵀG, in place of `ridges`. By default 1e-4 to 1 in half decades.
-    method : {"linear", "line-search", "exact", "diagonal"}
-    solver, center, nuisance, pairs, groups, bounds, tol, max_iterations, rank, rng, memory_budget, callback
+    method : str
+        As for `fit`. Connectivities are a path, too: "free-linear" takes one eigendecomposition for all λ.
+    free_ridge : float, optional
+        Of W with method "mixed", the same at all ridges of the gains; by default equal to these.
+    nuisance, pairs, groups
+        As for `fit`.
+    solver, center, bounds, tol, max_iterations, rank, rng, shared, memory_budget, callback
         As for `fit`. ``solver="spectral"`` is the eigendecomposition; "auto" uses it where it is faster.
 
     Returns
     -------
     RidgePath
-        A `Fit` for each ridge, in the order given.
+        A `Fit` (or `Connectivity`, or `Mixed`) for each ridge, in the order given.
 
     Raises
     ------
@@ -124,25 +131,26 @@ def ridge_path(
         responses = aligned("responses", over_trials("responses", responses), given.labels)
     target = Target.of(S, responses, given)
     given = given.with_metric(nuisance, pairs, target.labels)
-    shared = None if groups is None else Groups.of(groups, given.shape[0], given.labels)
+    grouped = None if groups is None else Groups.of(groups, given.shape[0], given.labels)
+    together = shared_targets(shared, given, target.S, responses)
+    fitted_to, stacked = (target.S, np.ndim(target.S) == 3) if together is None else (together.mean, False)
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
-        memory_budget=memory_budget, bounds=bounds, free_ridge=free_ridge, groups=shared,
+        memory_budget=memory_budget, bounds=bounds, free_ridge=free_ridge, groups=grouped,
     )  # fmt: skip
     values, relative = check_ridges(ridges, relative_ridges)
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         settings = settings.watched(watch, eager=callback is not None)
         if method in CONNECTED:
-            connected = ConnectedStart.of(given, target.S, watch)
+            connected = ConnectedStart.of(given, fitted_to, watch, together)
             fits: Any = connected.path(
-                values, settings, relative=relative, method=method,
-                stacked=np.ndim(target.S) == 3, labels=target.labels,
+                values, settings, relative=relative, method=method, stacked=stacked, labels=target.labels,
                 extra=target.stats | records(X=X, responses=responses),
             )  # fmt: skip
             path = RidgePath(fits)
             warn_overshoots(path)
             return path
-        start = Start.of(given, target.S, watch, settings.budget, shared)
+        start = Start.of(given, fitted_to, watch, settings.budget, grouped)
         grid = start.ridges(values, relative=relative)
         found: dict[int, tuple[Outcome, float]] = {}
         started = time.perf_counter()
@@ -158,8 +166,9 @@ def ridge_path(
             started = time.perf_counter()
         reached, seconds = zip(*(found[k] for k in range(len(grid))), strict=True)
         path = RidgePath(fits_of(
-            start, grid, reached, method=method, stacked=np.ndim(target.S) == 3, labels=target.labels,
-            extra=target.stats | records(X=X, responses=responses), seconds=seconds,
+            start, grid, reached, method=method, stacked=stacked,
+            labels=target.labels, extra=target.stats | records(X=X, responses=responses), seconds=seconds,
+            shared=together,
         ))  # fmt: skip
     warn_overshoots(path)
     return path

@@ -32,10 +32,13 @@ TOL, MOST = 1e-8, 2000
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stationary:
-    """A fit of one target at its gains z, in the units of the problem. Gains at a bound are held."""
+    """A fit at its gains z, in the units of the problem. Gains at a bound are held.
+
+    The target S that was fitted is the mean of T targets that share the gains; T is one for most fits.
+    """
 
     given: Problem  # at gains of one, products in float64
-    target: Array  # S (D, D)
+    targets: Array  # (T, D, D)
     penalty: Penalty  # of channels, or of groups
     gains: Array  # z (N,)
     held: NDArray[np.bool_]
@@ -44,13 +47,18 @@ class Stationary:
     groups: Groups | None = None  # of channels that share a gain
 
     @functools.cached_property
-    def matched(self) -> bool:
-        """Whether the trace of the target is that of X's covariance, as `target_covariance` makes it.
+    def target(self) -> Array:
+        """S (D, D)."""
+        return self.targets[0] if len(self.targets) == 1 else self.targets.mean(axis=0)
+
+    @functools.cached_property
+    def matched(self) -> NDArray[np.bool_]:
+        """Whether the trace of each target is that of X's covariance, as `target_covariance` makes it (T,).
 
         The scale of the target then varies with the cells and conditions that are drawn.
         """
-        trace = float(np.trace(self.at_one))
-        return abs(float(np.trace(self.target)) - trace) <= ALIKE * trace
+        trace, traces = float(np.trace(self.at_one)), np.trace(self.targets, axis1=1, axis2=2)
+        return np.asarray(np.abs(traces - trace) <= ALIKE * trace)
 
     @functools.cached_property
     def objective(self) -> Objective:

@@ -27,16 +27,15 @@ from .._model.bounds import Bounds
 from .._model.groups import Groups
 from .._model.problem import Problem
 from .._model.ridge_penalty import Penalty
-from .._model.target import ALL_NEEDED, aligned
 from .._results.channel_table import same_side
 from .._results.fit import Fit, target_of_stack
 from .._results.intervals import OF
-from .._results.kept import problem_of
 from .._results.uncertainty import Uncertainty
-from .._rows.responses import over_trials
 from . import bootstrap
-from .curvature import ALIKE, PANEL, Stationary
-from .influence import Cells, Conditions, standard_errors
+from .curvature import PANEL, Stationary
+from .given import cells_of, responses_of, targets_of
+from .influence import Cells, Conditions, Kind, Targets, standard_errors
+from .populations import Population
 
 Array = NDArray[np.float64]
 
@@ -50,8 +49,8 @@ ROUNDING = 1e-12
 
 
 def estimate(
-    fit: Fit, Y: Any, by: str, *, X: Any, channels: Any, level: float, n_boot: int, rng: Any,
-    nan_policy: str, memory_budget: float | None, callback: Callable[[Progress], object] | None,
+    fit: Fit, Y: Any, by: str, *, X: Any, cell_groups: Any, channels: Any, level: float, n_boot: int,
+    rng: Any, nan_policy: str, memory_budget: float | None, callback: Callable[[Progress], object] | None,
 ) -> Uncertainty:  # fmt: skip
     """See `Fit.uncertainty`."""
     started = time.perf_counter()
@@ -66,14 +65,19 @@ def estimate(
             f"Argument 'n_boot' must be above 0 for a fit with method={fit.method!r}, which minimises no "
             "loss: use n_boot=200, or method='exact'."
         )
-    given = _problem(fit, X)
+    if by == "targets" and targets_of(fit).shape[1] < 2:
+        raise ValueError(
+            "Argument 'by' must be 'cells', 'conditions' or 'both' for gains of a single target, not "
+            "'targets': fit(X, targets, shared=True) has gains that several targets share."
+        )
+    given = responses_of(fit, X)
     N, places = given.shape[0], places_of(channels, fit.channels, given.shape[0])
-    if by != "cells" and given.shape[1] < 2:
+    if by in ("conditions", "both") and given.shape[1] < 2:
         raise ValueError(
             f"Argument 'by' must be 'cells' for a fit of one condition, not {by!r}: a single condition has "
             "no spread."
         )
-    cells = _cells(fit, Y, by, given, nan_policy)
+    cells = cells_of(fit, Y, cell_groups, by, given, nan_policy)
     fits = [fit] if fit.gains.ndim == 1 else [target_of_stack(fit, k) for k in range(len(fit.gains))]
     budget = check_budget(memory_budget)
     groups = groups_of(fit)
@@ -82,7 +86,7 @@ def estimate(
     if groups is not None:  # one channel answers for all of its group
         asked, back = np.unique(groups.places[places], return_inverse=True)
         wanted = groups.first[asked]
-    points = _stationary(fits, given, resampled=n_boot > 0)
+    points = _stationary(fit, fits, given, resampled=n_boot > 0)
     found, inverse = [], None
     with blas_for(float(N) * N * N if dense else given.X.size), watching(callback) as watch:
         for each, there, own in zip(fits, points, cells, strict=True):
@@ -104,7 +108,10 @@ def estimate(
             same_side(chosen, fit.gains[places]) if chosen.ndim == 2
             else np.stack([same_side(own, z[places]) for own, z in zip(chosen, fit.gains, strict=True)])
         )  # fmt: skip
-    n = {"cells": [len(own) for own in cells if own is not None], "conditions": given.shape[1]}
+    n = {
+        "cells": [own.n for each in cells for own in each], "conditions": given.shape[1],
+        "targets": len(points[0].targets),
+    }  # fmt: skip
     return Uncertainty(
         by=by, level=float(level), places=places, agreement=agreement,
         channels=None if fit.channels is None else tuple(fit.channels[i] for i in places),
@@ -112,7 +119,8 @@ def estimate(
         stats={
             "method": "bootstrap" if n_boot else "jackknife", "n_boot": n_boot,
             "solver": "factor" if dense else "iterations", "shape": given.shape,
-            "n": {name: value for name, value in n.items() if by in (name, "both")},
+            "n": {name: n[name] for name in (("cells", "conditions") if by == "both" else (by,))},
+            **({} if cell_groups is None else {"cell_groups": n["cells"]}),
             "ridge": fit.ridge, "relative_ridge": fit.relative_ridge, "fit": fit.method,
             "seconds": time.perf_counter() - started,
         },
@@ -124,7 +132,7 @@ def estimate(
 
 
 def _one(
-    fit: Fit, there: Stationary, cells: Array | None, by: str, places: NDArray[np.intp], dense: bool,
+    fit: Fit, there: Stationary, cells: Sequence[Population], by: str, places: NDArray[np.intp], dense: bool,
     inverse: Array | None, level: float, n_boot: int, random: np.random.Generator, budget: float | None,
     watch: Callable[[Progress], object],
 ) -> dict[str, Any]:  # fmt: skip
@@ -141,16 +149,16 @@ def _one(
     z = there.gains[places]
     held = there.held[places]
     if n_boot:
-        draws = bootstrap.draws(there, fit, cells, by, inverse, n_boot, random, budget, watch)[:, places]
+        draws = bootstrap.draws(there, fit, cells, by, inverse, places, n_boot, random, budget, watch)
         se = draws.std(axis=0, ddof=1)
         tail = (1.0 - level) / 2.0
         lower, upper = np.quantile(draws, [tail, 1.0 - tail], axis=0)
         extra = {"draws": draws, "resamples": same_side(draws, z)}
     else:
         assert rows is not None
-        kinds: list[Cells | Conditions] = []
-        if cells is not None:
-            kinds.append(Cells(there, cells))
+        kinds: list[Kind] = [Cells(there, own, k) for k, own in enumerate(cells)]
+        if by == "targets":
+            kinds.append(Targets(there))
         if by in ("conditions", "both"):
             kinds.append(Conditions(there))
         errors, freedoms = np.array([standard_errors(there, rows, kind) for kind in kinds]).transpose(1, 0, 2)
@@ -169,7 +177,7 @@ def _one(
     return arrays | extra | {"held": held}
 
 
-def _stationary(fits: Sequence[Fit], given: Problem, *, resampled: bool) -> list[Stationary]:
+def _stationary(whole: Fit, fits: Sequence[Fit], given: Problem, *, resampled: bool) -> list[Stationary]:
     """The fits of single targets in scaled units. Bootstraps take columns of X, which then is in memory."""
     problem, first = given.astype(np.float64), fits[0]
     dead, groups = problem.sizes == 0, groups_of(first)
@@ -177,7 +185,7 @@ def _stationary(fits: Sequence[Fit], given: Problem, *, resampled: bool) -> list
         dead = groups.all_of(dead)
     # Scaled here, before a copy of X is scaled, too: all three are then in the same units.
     penalty = Penalty.of("ridge", first.ridge, len(dead)).in_units(problem.exponent, dead)
-    targets = [problem.target(fit.target())[0] for fit in fits]
+    targets = [problem.target(each) for each in targets_of(whole)]
     if resampled or (problem.rows.in_memory and not problem.ready(problem.X)):
         problem = problem.converted()
     if "at_bounds" in first.stats and "bounds" not in first.stats:
@@ -192,8 +200,8 @@ def _stationary(fits: Sequence[Fit], given: Problem, *, resampled: bool) -> list
     elif bounds is not None and groups is not None:
         held = [groups.expand(bounds.at(fit.gains[groups.first])) for fit in fits]
     return [
-        Stationary(problem, target, penalty, fit.gains, at_bound, fit.method == "linear", at_one, groups)
-        for fit, target, at_bound in zip(fits, targets, held, strict=True)
+        Stationary(problem, own, penalty, fit.gains, at_bound, fit.method == "linear", at_one, groups)
+        for fit, own, at_bound in zip(fits, targets, held, strict=True)
     ]
 
 
@@ -217,32 +225,6 @@ def _not_definite(fit: Fit) -> ValueError:
     )
 
 
-# ---- what the user gave
-
-
-def _problem(fit: Fit, X: Any) -> Problem:
-    """The responses of the fit, with a covariance that is still that of the fit."""
-    given = problem_of(fit, X)
-    if given.rows.on_workers:
-        raise ValueError(
-            "Argument 'X' must be in memory or in a file, not on a Dask cluster: pass X=X.compute(), or some "
-            "of its channels to a fit of their own."
-        )
-    problem = given.astype(np.float64)
-    found, kept = problem.unscaled(problem.covariance(), y=2), fit.covariance_at_one()
-    if not _alike(found, kept):
-        raise ValueError(
-            "Argument 'X' must be the responses that were fitted, and their covariance is another one: were "
-            "they changed since? Fit again, or pass X as it was."
-        )
-    return given
-
-
-def _alike(A: Array, B: Array) -> bool:
-    size = float(np.abs(B).max())
-    return bool(np.abs(A - B).max() <= ALIKE * size)
-
-
 def _factors(N: int, places: NDArray[np.intp], budget: float | None, n_boot: int) -> bool:
     """Whether H is factored. A MemoryError if it does not fit and all channels are asked for."""
     needed = 8.0 * N * N + 8.0 * N * PANEL * PANELS
@@ -256,53 +238,3 @@ def _factors(N: int, places: NDArray[np.intp], budget: float | None, n_boot: int
             "available: name some with channels=[…], or draw n_boot=200 bootstraps."
         )
     return False
-
-
-def _cells(
-    fit: Fit, Y: Any, by: str, given: Problem, nan_policy: str
-) -> Sequence[Array | None]:  # fmt: skip
-    """The cells behind each target, centred and scaled so that YᵀY is the target; None if not asked for."""
-    T = 1 if fit.gains.ndim == 1 else len(fit.gains)
-    if by == "conditions":
-        return [None] * T
-    if Y is None:
-        raise ValueError(
-            f"Argument 'Y' must be the responses of the other population for by={by!r}, not None: pass the "
-            "responses whose covariance was fitted, or use by='conditions'."
-        )
-    if fit.gains.ndim == 1:
-        return [_checked(Y, fit, given, nan_policy)]
-    if not isinstance(Y, (list, tuple)) or len(Y) != T:
-        raise ValueError(
-            f"Argument 'Y' must be a list with the responses behind each of the {T} targets, in their order."
-        )
-    return [_checked(own, target_of_stack(fit, k), given, nan_policy) for k, own in enumerate(Y)]
-
-
-def _checked(Y: Any, fit: Fit, given: Problem, nan_policy: str) -> Array:
-    Y = over_trials("Y", Y, nan_policy, rows=ALL_NEEDED)
-    output = Problem.of(aligned("Y", Y, given.labels), center=given.center, name="Y").astype(np.float64)
-    M, D = output.shape
-    if given.shape[1] != D:
-        raise ValueError(
-            f"Argument 'Y' must have the {given.shape[1]} conditions of X, not {D}: is it transposed?"
-        )
-    least = 3 if given.center else 2  # two cells about their mean are one pattern
-    if least > M:
-        raise ValueError(
-            f"Argument 'Y' must have at least {least} cells, not {M}, for standard errors over cells: use "
-            "by='conditions', or more cells."
-        )
-    problem = given.astype(np.float64)
-    S = problem.target(fit.target())[0]
-    values = output.centred()
-    own = output.covariance()
-    trace = float(np.trace(own))
-    scale = float(np.trace(S)) / trace if trace > 0 else 0.0
-    if not _alike(scale * own, S):
-        raise ValueError(
-            "Argument 'Y' must be the responses whose covariance was fitted, and their covariance is another "
-            "one (even with another scale): pass the Y that S was made from, or use by='conditions'."
-        )
-    values *= math.sqrt(max(scale, 0.0))
-    return values

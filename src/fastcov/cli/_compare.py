@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ._files import InputNames, outputs, read_labels, save_figure
-from ._group_files import TABLES, read_groups, spec_file
+from ._group_files import TABLES, file_of, read_groups
 from ._options import (
     Ridges,
     center_option,
@@ -127,7 +127,7 @@ def compare_command(
     from .._inputs.optional import optional
     from .._whole.compare import USUAL, compare
 
-    files = (x, y, spec_file(groups), channels, conditions, permute_within, permute_groups, trials,
+    files = (x, y, file_of(groups), channels, conditions, permute_within, permute_groups, trials,
              pairs_file(pairs))  # fmt: skip
     read = [file for file in files if file is not None]
     results = None if output is None else check_output(output, SUFFIXES, name="--output", read=read)
@@ -165,7 +165,7 @@ def compare_command(
 
         save_figure(plot.models(found), picture)
     if page is not None:
-        first, second = (pathlib.Path(spec_file(file) or file).name for file in (x, y))
+        first, second = (pathlib.Path(file_of(file) or file).name for file in (x, y))
         found.report(page, title=f"Which model predicts: {first} to {second}")
         click.echo(f"Saved the report to {page}", err=True)
     click.echo(found.to_json() if as_json else str(found))

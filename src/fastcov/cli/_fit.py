@@ -22,7 +22,7 @@ from ._files import (
     save_fit,
 )
 from ._group import say
-from ._group_files import labels_of, spec_file
+from ._group_files import file_of, labels_of
 from ._options import (
     RELATIVE_RIDGE,
     at_most_one,
@@ -103,7 +103,7 @@ class Request:
             self.channels,
             self.conditions,
             pairs_file(self.pairs),
-            spec_file(self.groups),
+            file_of(self.groups),
         )
         return [file for file in files if file is not None]
 

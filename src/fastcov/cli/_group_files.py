@@ -15,7 +15,7 @@ def _column(spec: str) -> tuple[str, str] | None:
     return (path, column) if path.lower().endswith(TABLES) else None
 
 
-def spec_file(spec: str | None) -> str | None:
+def file_of(spec: str | None) -> str | None:
     """Return the file that a spec names, without a column."""
     found = None if spec is None else _column(spec)
     return spec if found is None else found[0]

@@ -19,7 +19,7 @@ from ._files import (
     save_figure,
     save_record,
 )
-from ._group_files import labels_of, spec_file
+from ._group_files import file_of, labels_of
 from ._options import (
     METHODS,
     at_most_one,
@@ -143,7 +143,7 @@ def cv_command(
     from .._studies.cross_validation import cross_validate
 
     read = (x, responses, target, groups, channels, conditions, permute_within, permute_groups,
-            pairs_file(pairs), spec_file(channel_groups))  # fmt: skip
+            pairs_file(pairs), file_of(channel_groups))  # fmt: skip
     results, picture = outputs(output, figure, read)
     page = check_page(report, read)
     naming = InputNames(channels, conditions, id_column, cluster_of(dask, dask_workers))
@@ -229,7 +229,7 @@ def path_command(
     from .._results.frames import path_table
     from .._studies.ridge_path import ridge_path
 
-    read = (x, responses, target, channels, conditions, pairs_file(pairs), spec_file(groups))
+    read = (x, responses, target, channels, conditions, pairs_file(pairs), file_of(groups))
     results, picture = outputs(output, figure, read)
     naming = InputNames(channels, conditions, id_column, cluster_of(dask, dask_workers))
     X, of = open_target(x, responses, target, center, naming, drawn=picture is not None)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ._files import InputNames, read_labels, save_figure
-from ._group_files import TABLES, read_groups, spec_file
+from ._group_files import TABLES, file_of, read_groups
 from ._options import (
     METHODS,
     Ridges,
@@ -139,7 +139,7 @@ def study_command(
     from .._inputs.optional import optional
     from .._whole.study import study
 
-    files = (x, *ys, *map(spec_file, (groups_x, *groups_y)), channels, conditions, permute_within,
+    files = (x, *ys, *map(file_of, (groups_x, *groups_y)), channels, conditions, permute_within,
              permute_groups, trials)  # fmt: skip
     read = [file for file in (*files, pairs_file(pairs)) if file is not None]
     results = None if output is None else check_output(output, SUFFIXES, name="--output", read=read)
@@ -172,7 +172,7 @@ def study_command(
 
         save_figure(plot.study(found), picture)
     if page is not None:
-        to = ", ".join(pathlib.Path(spec_file(y) or y).name for y in ys)
+        to = ", ".join(pathlib.Path(file_of(y) or y).name for y in ys)
         found.report(page, title=f"Which gains change: {pathlib.Path(x).name} to {to}")
         click.echo(f"Saved the report to {page}", err=True)
     click.echo(found.to_json() if as_json else str(found))

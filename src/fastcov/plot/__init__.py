@@ -10,7 +10,7 @@ Needs matplotlib: pip install "fastcov-gains[plot]".
 
 from ._benchmarks import scaling, speedups
 from ._changed import changed_channels
-from ._channels import contributions, overlaps
+from ._channels import contributions, importance, overlaps
 from ._explanations import covariance_modes, explanation, reachable, spectrum
 from ._fits import covariances, gains, summary
 from ._held_out import cross_validation
@@ -20,6 +20,6 @@ from ._style import require_matplotlib
 
 __all__ = [
     "changed_channels", "contributions", "covariance_modes", "covariances", "cross_validation",
-    "explanation", "gains", "models", "overlaps", "reachable", "require_matplotlib", "ridge_path", "scaling",
-    "spectrum", "speedups", "study", "summary",
+    "explanation", "gains", "importance", "models", "overlaps", "reachable", "require_matplotlib",
+    "ridge_path", "scaling", "spectrum", "speedups", "study", "summary",
 ]  # fmt: skip
