@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._compute.jit import blas_for
 from ._compute.progress import Progress, watching
-from ._fitting.connected import METHODS as CONNECTED
-from ._fitting.connected import ConnectedStart
+from ._fitting.connected_fits import METHODS as CONNECTED
+from ._fitting.connected_fits import Asked, ConnectedStart, fit_at
 from ._fitting.describe import describe
 from ._fitting.methods import METHODS
 from ._fitting.settings import Settings, method_for
@@ -277,10 +277,8 @@ def fit(
         settings = settings.watched(watch, eager=callback is not None)
         if method in CONNECTED:
             connected = ConnectedStart.of(given, fitted_to, watch, together)
-            found = connected.fit(
-                ridge, relative_ridge, settings, method=method, labels=target.labels, stacked=stacked,
-                extra=extra, started=started,
-            )  # fmt: skip
+            asked = Asked(method, settings, target.labels, stacked, extra)
+            found = fit_at(connected, ridge, relative_ridge, asked, started)
             warn_overshoot(found)
             return found
         start = Start.of(given, fitted_to, watch, settings.budget, grouped)

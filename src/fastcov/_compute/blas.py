@@ -57,8 +57,11 @@ def subtract_self_product(out: Array, A: Array) -> None:
 
 
 def self_product(A: Array, *, transpose: bool = False, out: Array | None = None,
-                 add: bool = False) -> Array:  # fmt: skip
-    """Lower triangle of A Aᵀ (of Aᵀ A for `transpose`); the rest of `out` stays as it is. n²k flops."""
+                 add: bool = False, unlocked: bool = False) -> Array:  # fmt: skip
+    """Lower triangle of A Aᵀ (of Aᵀ A for `transpose`); the rest of `out` stays as it is. n²k flops.
+
+    `unlocked`, other Python threads can run meanwhile, as they can during a long product.
+    """
     k, n = A.shape if transpose else A.shape[::-1]
     if out is None:
         out = np.empty((n, n), A.dtype)
@@ -66,7 +69,7 @@ def self_product(A: Array, *, transpose: bool = False, out: Array | None = None,
         if not add:
             out[...] = 0.0
         return out
-    if n * n * k > LONG_FLOPS:
+    if unlocked or n * n * k > LONG_FLOPS:
         _syrk_at(A, out, transpose=transpose, add=add)
         return out
     syrk = _routine(blas, "syrk", A.dtype)

@@ -38,7 +38,7 @@ from scipy.linalg.blas import ddot
 
 from .._compute import blas
 from .._compute.trust_region_kernels import least_of_quartic
-from .reduced import Reduced, both_ways, mirrored
+from .reduced import Reduced, both_ways, mirrored, rotated
 
 Array = NDArray[np.float64]
 
@@ -127,7 +127,7 @@ def omega_of(reduced: Reduced, Z: Array) -> Array:
     core = Z.copy()
     core[np.diag_indices(len(s))] -= 1.0
     core /= np.outer(s, s)
-    return mirrored(_rotated(V, core, back=True))
+    return mirrored(rotated(V, core, back=True))
 
 
 class _Free:
@@ -137,7 +137,7 @@ class _Free:
         self.reduced, self.S, self.ridge = reduced, S, ridge
         self.s, self.V = reduced.moments_eigen
         self.scales = np.outer(self.s, self.s)
-        self.own = _rotated(self.V, S)
+        self.own = rotated(self.V, S)
         # What of S no covariance can reach, where K has no full rank.
         self.rest = max(blas.norm(S) ** 2 - blas.norm(self.own) ** 2, 0.0)
         self.factor = None  # of H (D, r), where X is not at gains of one
@@ -168,7 +168,7 @@ class _At:
             self.E = self.C - free.own
             fitted = _inner(self.E, self.E) + free.rest
         else:
-            error = _rotated(free.V, self.C, back=True) - free.S
+            error = rotated(free.V, self.C, back=True) - free.S
             self.image = free.reduced.metric.image(error)
             fitted = _inner(self.image, self.image)
         self.moved_by = free.half(Z - np.eye(len(Z)))  # H^½ (Z − I)
@@ -178,7 +178,7 @@ class _At:
     def pulled(self) -> Array:
         """RᵀRE in the basis V."""
         metric = self.free.reduced.metric
-        return self.E if metric is None else _rotated(self.free.V, metric.weighed(self.image))
+        return self.E if metric is None else rotated(self.free.V, metric.weighed(self.image))
 
     @functools.cached_property
     def slope(self) -> Array:
@@ -216,7 +216,7 @@ class _At:
         ridge, C = self.free.ridge, self.C
         right = self.E - ridge * e
         if vectors is not None:
-            P, C, right = (_rotated(vectors, M) for M in (P, C, right))
+            P, C, right = (rotated(vectors, M) for M in (P, C, right))
         divisor = self._divisor(np.diagonal(P), np.diagonal(C), 1.0)
 
         def multiply(u: Array) -> Array:
@@ -226,14 +226,14 @@ class _At:
         u, inner = conjugate_gradients(
             multiply, lambda r: r / divisor, right, tol, lambda r, z: _inner(share * r, z)
         )
-        return u if vectors is None else _rotated(vectors, u, back=True), inner
+        return u if vectors is None else rotated(vectors, u, back=True), inner
 
     def _weighed(self, P: Array, vectors: Array | None, e: Array, tol: float) -> tuple[Array, int]:
         """The metric is that of conditions, not of the basis V."""
         free = self.free
         metric, ridge, V = free.reduced.metric, free.ridge, free.V
         assert metric is not None
-        P, C, e = (_rotated(V, M, back=True) for M in (P, self.C, e))
+        P, C, e = (rotated(V, M, back=True) for M in (P, self.C, e))
         weights, mean, plain = metric.weights, 1.0, e
         if weights is not None:
             plain = np.divide(e, weights, out=np.zeros_like(e), where=weights > 0)
@@ -242,21 +242,21 @@ class _At:
         rest = e - metric.adjoint(own)
         right = self.image - ridge * own + metric.image(both_ways(P, rest, C))
         vectors = V if vectors is None else blas.product(vectors, V)
-        p, c = (np.diagonal(_rotated(vectors, M)) for M in (P, C))
+        p, c = (np.diagonal(rotated(vectors, M)) for M in (P, C))
         divisor = self._divisor(p, c, mean)
 
         def multiply(phi: Array) -> Array:
             return ridge * phi + metric.image(both_ways(P, metric.adjoint(phi), C))
 
         def precondition(r: Array) -> Array:
-            r = _rotated(vectors, metric.projected(r)) / divisor
-            return metric.projected(_rotated(vectors, r, back=True))
+            r = rotated(vectors, metric.projected(r)) / divisor
+            return metric.projected(rotated(vectors, r, back=True))
 
         def size(r: Array, z: Array) -> float:
             return max(_inner(r, z) - ridge * _inner(z, z), 0.0)
 
         phi, inner = conjugate_gradients(multiply, precondition, right, tol, size)
-        return _rotated(V, metric.adjoint(phi) - rest), inner
+        return rotated(V, metric.adjoint(phi) - rest), inner
 
     def _divisor(self, p: Array, c: Array, mean: float) -> Array:
         """The diagonal of the operator in the eigenvectors."""
@@ -289,7 +289,7 @@ class _At:
         C2 = blas.product(dY, dY, ta=True)
         R0 = self.E if reduced.metric is None else self.image
         if reduced.metric is not None:
-            C1, C2 = (reduced.metric.image(_rotated(free.V, M, back=True)) for M in (C1, C2))
+            C1, C2 = (reduced.metric.image(rotated(free.V, M, back=True)) for M in (C1, C2))
         square = free.ridge * _inner(half, half)
         return float(least_of_quartic(
             slope, 0.5 * _inner(C1, C1) + _inner(R0, C2) + 0.5 * square, _inner(C1, C2),
@@ -351,12 +351,6 @@ def conjugate_gradients(
 def _inner(A: Array, B: Array) -> float:
     a, b = A.reshape(-1), B.reshape(-1)
     return float(ddot(a, b)) if 0 < len(a) <= blas.PIECE else blas.dot(a, b)
-
-
-def _rotated(vectors: Array, M: Array, *, back: bool = False) -> Array:
-    """V M Vᵀ for eigenvectors as rows of V; VᵀMV to go back."""
-    first = blas.product(vectors, M, ta=back)
-    return blas.product(first, vectors, tb=not back)
 
 
 def _inverse(Z: Array) -> Array:

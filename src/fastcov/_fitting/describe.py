@@ -187,6 +187,8 @@ class Fits(LazyFits):
             return list(getattr(self, name)[:, self.shown])
         if name in ("gains", "delta"):
             return [getattr(outcome, name)[self.shown] for outcome in self.outcomes]
+        if name in self.common:
+            return [self.common[name]] * len(self)
         if name == "status":
             return [outcome.status for outcome in self.outcomes]
         return [{"ridge": each.value, "relative_ridge": each.relative}[name] for each in self.ridges]

@@ -96,15 +96,16 @@ def fit_table(fit: Any) -> Table:
 
 def path_table(path: Any) -> Table:
     """A row for each ridge, or for each ridge and target of a stack."""
-    T = np.size(path[0].loss)
+    losses = path.loss
+    T = losses[0].size
 
     def column(name: str) -> NDArray[Any]:
-        return np.concatenate([np.broadcast_to(np.asarray(getattr(fit, name)), T) for fit in path])
+        return np.concatenate([np.broadcast_to(np.asarray(value), T) for value in path._each(name)])
 
     table: Table = {"method": column("method"), "ridge": column("ridge")}
     if path.relative_ridges is not None:
         table["relative_ridge"] = column("relative_ridge")
-    if np.ndim(path[0].loss):
+    if losses.ndim > 1:
         table["target"] = np.tile(np.arange(T), len(path))
     return table | {name: column(name) for name in ("loss", "loss_at_one", "r2", "residual", "status")}
 

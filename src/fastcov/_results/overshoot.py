@@ -69,7 +69,9 @@ def warn_overshoot(fit: Any, *, explained: bool = False) -> None:
     if explained:
         what, do = "the linear fit that is explained overshoots", "Use a larger ridge."
     warnings.warn(
-        f"The exact loss is {_times(fit)}{of}: {what}. {do}", OvershootWarning, stacklevel=outside()
+        f"The exact loss is {_times(fit.loss, fit.loss_at_one)}{of}: {what}. {do}",
+        OvershootWarning,
+        stacklevel=outside(),
     )
 
 
@@ -83,12 +85,13 @@ def warn_overshoots(path: Any) -> None:
     named = [f"{ridge:.4g}" for ridge in ridges]
     if len(named) > NAMED:
         named[NAMED // 2 : -1] = ["…"]
-    worst = path[int(above[np.argmax(_ratios(path.loss[above], path.loss_at_one))])]
+    losses, at_one = path.loss[above], path.loss_at_one
+    worst = losses[np.argmax(_ratios(losses, at_one))]
     name = "ridge" if relative is None else "relative_ridge"
     of = f"{len(above)} of {len(path)} ridges ({name} {', '.join(named)})"
-    do = "." if worst.method == "exact" else ", or method='line-search' or 'exact'."
+    do = "." if path.method == "exact" else ", or method='line-search' or 'exact'."
     warnings.warn(
-        f"The exact loss is above that at gains of one at {of}, at most {_times(worst)}: these fits "
+        f"The exact loss is above that at gains of one at {of}, at most {_times(worst, at_one)}: these fits "
         f"overshoot. Use larger ridges{do}",
         OvershootWarning,
         stacklevel=outside(),
@@ -102,9 +105,9 @@ def _ratios(losses: Any, at_one: Any) -> Any:
     return np.fmax.reduce(ratios, axis=1, initial=0.0)  # 0 / 0, where gains of one are the answer, gives 0
 
 
-def _times(fit: Any) -> str:
+def _times(loss: Any, at_one: Any) -> str:
     """The loss over that at gains of one, for the worst target, in words."""
-    ratio = float(_ratios(np.asarray(fit.loss)[np.newaxis], fit.loss_at_one)[0])
+    ratio = float(_ratios(np.asarray(loss)[np.newaxis], at_one)[0])
     if not np.isfinite(ratio):
-        return f"{np.max(fit.loss):.3g}, and 0 at gains of one"
+        return f"{np.max(loss):.3g}, and 0 at gains of one"
     return f"{f'{ratio:.3g}' if ratio > 1.01 else f'{ratio:.12g}'} times that at gains of one"

@@ -39,12 +39,14 @@ def connected_paths(
     for fold in folds:
         reduced = study.reduced_for(fold)
         S = np.nan_to_num(fold.scaled[np.ix_(train, train)])
-        scale = reduced.largest if study.relative else study.unit**2
+        with reduced.products():
+            scale = reduced.largest if study.relative else study.unit**2
         ridges = [scale * study.ridges[k] for k in places]
-        found.append({
-            places[k]: _predicted(study, fold, each)
-            for k, each in path(method, reduced, S, ridges, limits)
-        })  # fmt: skip
+        with study.reduced.products():
+            found.append({
+                places[k]: _predicted(study, fold, each)
+                for k, each in path(method, reduced, S, ridges, limits)
+            })  # fmt: skip
     return found
 
 

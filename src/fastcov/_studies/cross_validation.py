@@ -18,7 +18,7 @@ from .._compute.progress import Progress, watching
 from .._connectivity.solve import METHODS as METHODS_OF_CONNECTIVITY
 from .._connectivity.solve import MIXED
 from .._fitting.certificate import ConvergenceWarning
-from .._fitting.connected import ConnectedStart
+from .._fitting.connected_fits import Asked, ConnectedStart, fit_at
 from .._fitting.describe import describe
 from .._fitting.methods import METHODS
 from .._fitting.settings import Settings
@@ -371,13 +371,15 @@ class _Whole:
         self.budget = settings.budget
         chosen = float(result.choices(choice)[method])
         ridge, relative = (None, chosen) if result.relative else (chosen, None)
-        shared: dict[str, Any] = {
-            "method": method, "stacked": False, "labels": self.target.labels, "extra": self.target.stats,
-        }  # fmt: skip
+        labels, extra = self.target.labels, self.target.stats
         if method in METHODS_OF_CONNECTIVITY:
-            return self.connected.fit(ridge, relative, settings, started=began, **shared)
+            asked = Asked(method, settings, labels, False, extra)
+            return fit_at(self.connected, ridge, relative, asked, began)
         start = self.gains
         at = start.ridge(ridge, relative)
         outcome = METHODS[method](start, at, settings)
         outcome.warn()
-        return describe(start, at, outcome, seconds=time.perf_counter() - began, **shared)
+        return describe(
+            start, at, outcome, method=method, stacked=False, labels=labels, extra=extra,
+            seconds=time.perf_counter() - began,
+        )  # fmt: skip

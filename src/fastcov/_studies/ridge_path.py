@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from .._compute.jit import blas_for
 from .._compute.progress import Progress, watching
 from .._exact_loss.derivatives import covariances
-from .._fitting.connected import METHODS as CONNECTED
-from .._fitting.connected import ConnectedStart
+from .._fitting.connected_fits import METHODS as CONNECTED
+from .._fitting.connected_fits import Asked, ConnectedStart, fits_at
 from .._fitting.describe import fits_of, kept
 from .._fitting.methods import METHODS, all_certified, plan_for, stepped
 from .._fitting.settings import Outcome, Settings
@@ -143,10 +143,10 @@ def ridge_path(
         settings = settings.watched(watch, eager=callback is not None)
         if method in CONNECTED:
             connected = ConnectedStart.of(given, fitted_to, watch, together)
-            fits: Any = connected.path(
-                values, settings, relative=relative, method=method, stacked=stacked, labels=target.labels,
-                extra=target.stats | records(X=X, responses=responses),
-            )  # fmt: skip
+            asked = Asked(
+                method, settings, target.labels, stacked, target.stats | records(X=X, responses=responses)
+            )
+            fits: Any = fits_at(connected, values, asked, relative=relative)
             path = RidgePath(fits)
             warn_overshoots(path)
             return path
