@@ -1,7 +1,7 @@
 """Distances: the metric under which atoms are squared differences between conditions.
 
-With M = Σ_i w_i x_i x_iᵀ, the sums Σ_i w_i (x_ia − x_ib)² are the distances F(M)_ab = M_aa + M_bb − 2 M_ab. The
-adjoint of F is twice the Laplacian of a symmetric matrix U, Fᵀ U = 2 (diag(U1) − U). So a problem whose
+With M = Σ_i w_i x_i x_iᵀ, the sums Σ_i w_i (x_ia − x_ib)² are the distances F(M)_ab = M_aa + M_bb − 2 M_ab.
+The adjoint of F is twice the Laplacian of a symmetric matrix U, Fᵀ U = 2 (diag(U1) − U). So a problem whose
 targets are distances is the plain one with R F in place of R, where R weighs pairs and removes an offset, as
 in `metric`. A target of distances T is the target −T/2 of products, with a diagonal of zero.
 

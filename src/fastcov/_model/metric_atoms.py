@@ -4,7 +4,7 @@ If all pairs count, or all but the diagonal, the metric removes a part of low ra
 ⟨R g_i, R g_j⟩ = ⟨g_i, g_j⟩ − q_i·q_j. Here q_i holds the inner products of the atom with an orthonormal basis
 of what is left out. For other weights the images R g_i are made, as vectors over pairs.
 
-For `Distances`, the plain inner products are those of squared differences, and what is left out is the offset.
+For `Distances`, the plain inner products are those of squared differences; the offset is what is left out.
 """
 
 from __future__ import annotations
