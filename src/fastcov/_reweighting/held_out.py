@@ -19,6 +19,7 @@ from .._results.reweighting import with_offset
 from .._results.score import Indices, Split
 from .._studies.folds import as_given, inner_folds, make_folds
 from .._studies.ridge_path import check_ridges, outcomes
+from .bounded import bounded_path
 from .weights import WeightsStart
 
 Array = NDArray[np.float64]
@@ -32,7 +33,7 @@ def held_out(
     target = problem.astype(np.float64).target(S)
     if len(target) > 1 or np.ndim(S) == 3:
         raise ValueError(
-            f"Argument 'S' must be one target for ridge='cv', not a stack of {len(target)}: reweight for each."
+            f"Argument 'S' must be one target for ridge='cv', not a stack of {len(target)}: fit each alone."
         )
     given, D = as_given(folds), problem.shape[1]
     random = check_generator(settings.rng)
@@ -115,7 +116,12 @@ class _Study:
         grid = begun.ridges(self.ridges)
         settings = begun.settings(self.settings).watched(lambda _: None)
         weights = np.empty((len(grid), some.shape[0]))
-        for places, found in outcomes(begun.start, grid, "linear", settings):
+        fits = (
+            bounded_path(begun.start, grid, settings)
+            if settings.bounds is not None
+            else outcomes(begun.start, grid, "linear", settings)
+        )
+        for places, found in fits:
             for k, outcome in zip(places, found, strict=True):
                 weights[k] = begun.weights(outcome, self.settings.bounds)[0]
         offsets = np.zeros(len(grid))

@@ -24,6 +24,7 @@ from .._results.agreement import explained, pearson, spearman
 from .._results.held_out_pairs import PAIR_SCORES, HeldOutPairs
 from .._results.reweighting import Reweighting, with_offset
 from .._rows.responses import over_trials
+from .bounded import bounded
 from .held_out import held_out
 from .weights import WeightsStart
 
@@ -79,8 +80,8 @@ def reweight(
         factorisation. Names of conditions are aligned with those of X. It may be NaN where pairs do not
         count, as on the diagonal.
     ridge : float, array_like of shape (N,), matrix (K, N), or "cv"
-        λ ≥ 0, in units of X to the fourth; one for each channel, or a matrix Γ for ½‖Γ(w − w₀)‖², as in `fit`.
-        0 gives the weights nearest to w₀ among the best. "cv" chooses the best of `relative_ridges` on
+        λ ≥ 0, in units of X to the fourth. One for each channel, or a matrix Γ for ½‖Γ(w − w₀)‖², as in
+        `fit`. 0 gives the weights nearest to w₀ among the best. "cv" chooses the best of `relative_ridges` on
         held-out conditions, and scores these by nested cross-validation.
     relative_ridge : float, or array_like of shape (N,)
         λ divided by the largest eigenvalue of AᵀA, in place of `ridge`.
@@ -135,9 +136,10 @@ def reweight(
     With N channels and P = D(D + 1)/2 pairs, the solvers take, as in `plan`, N²D + N³/3 flops (twice N²D for
     differences), or NP² + P³/3 if there are more channels than pairs, or 4ND² for each iteration; beside X,
     8N² or 8P² bytes, or some vectors. The design matrix would take PN numbers and PN² flops. Weights of
-    single pairs make the first of these N²D²/2 + N³/3. If responses are centred, X is copied in float64 where it
-    is in memory; rows of a file are centred as they are read. "cv" fits folds² + folds times, each with one
-    eigendecomposition for all ridges or one factorisation for each.
+    single pairs make the first of these N²D²/2 + N³/3. If responses are centred, X is copied in float64 where
+    it is in memory; rows of a file are centred as they are read. "cv" fits folds² + folds times, each with
+    one eigendecomposition for all ridges or one factorisation for each. Bounds take some ten solves in place
+    of one, of the channels that no bound holds (Kim and Park, "Fast nonnegative matrix factorization", 2011).
 
     Kaniuth and Hebart, "Feature-reweighted representational similarity analysis" (2022), fit such weights
     with a design matrix; Khaligh-Razavi and Kriegeskorte (2014) fitted weights of layers.
@@ -180,7 +182,8 @@ def reweight(
             ridge, relative_ridge = None, float(scores.relative_ridges[scores.best])
         begun = WeightsStart.of(problem, S, atoms, anchor, settings.budget)
         chosen, value = begun.ridge(ridge, relative_ridge)
-        outcome = METHODS["linear"](begun.start, chosen, begun.settings(settings))
+        method = METHODS["linear"] if settings.bounds is None else bounded
+        outcome = method(begun.start, chosen, begun.settings(settings))
         outcome.warn()
         weights = begun.weights(outcome, settings.bounds)
         plain = weighted_similarities(problem, weights, atoms)
@@ -218,7 +221,8 @@ def _described(
         "pairs": "all" if metric is None else metric.pairs, "offset": offset, **outcome.stats,
         "seconds": seconds,
     }  # fmt: skip
-    stats.pop("bounds", None)
+    for name in ("bounds", "sides"):
+        stats.pop(name, None)
     if "at_bounds" in stats:
         stats["at_bounds"] = stats["at_bounds"][shown]
     return Reweighting(
