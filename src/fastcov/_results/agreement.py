@@ -25,26 +25,33 @@ def pearson(a: Array, b: Array) -> float:
 
     NaN for fewer than LEAST_PAIRS, too.
     """
-    if len(a) < LEAST_PAIRS or not (np.isfinite(a).all() and np.isfinite(b).all()):
+    left, right = _centred(a), _centred(b)
+    if left is None or right is None or not right.any():
         return float("nan")
-    scales = [max(float(np.abs(each).max()), np.finfo(np.float64).tiny) for each in (a, b)]
-    a, b = a / scales[0], b / scales[1]
-    left, right = a - a.mean(), b - b.mean()
-    aa, bb = float(np.square(left).sum()), float(np.square(right).sum())
-    if bb <= CONSTANT * float(np.square(b).sum()):
-        return float("nan")
-    if aa <= CONSTANT * float(np.square(a).sum()):
+    if not left.any():
         return 0.0
-    return float(np.clip((left * right).sum() / np.sqrt(aa * bb), -1.0, 1.0))
+    r = (left * right).sum() / np.sqrt(np.square(left).sum() * np.square(right).sum())
+    return float(np.clip(r, -1.0, 1.0))
 
 
 def spearman(a: Array, b: Array) -> float:
     """Correlation of the ranks of two vectors, as `pearson` otherwise."""
-    if np.ptp(a) if len(a) else 0.0:
-        scale = float(np.abs(a).max())
-        if float(np.square(a / scale - (a / scale).mean()).sum()) <= CONSTANT * len(a):
-            return pearson(a, b)  # what differs is rounding
+    left, right = _centred(a), _centred(b)
+    if left is None or right is None or not (left.any() and right.any()):
+        return pearson(a, b)
     return pearson(ranks(a), ranks(b))
+
+
+def _centred(values: Array) -> Array | None:
+    """Values less their mean, of size one or less, or zero if they differ by rounding only.
+
+    None if they are too few, or not finite.
+    """
+    if len(values) < LEAST_PAIRS or not np.isfinite(values).all():
+        return None
+    values = values / max(float(np.abs(values).max()), np.finfo(np.float64).tiny)
+    left = values - values.mean()
+    return left * bool(np.square(left).sum() > CONSTANT * np.square(values).sum())
 
 
 CORRELATIONS = {"pearson": pearson, "spearman": spearman}
