@@ -73,13 +73,14 @@ _NAMES = {
 _MODULES = ("datasets", "penalties", "plot", "quadratic_forms")
 # Modules by the name of a library that they need, in neither __all__ nor dir(): `from fastcov import *` must
 # not hide that library, and neither this nor help(fastcov) may fail where it is missing.
-_DOORS = ("sklearn", "torch")
+_DOORS = ("rsatoolbox", "sklearn", "torch")
 
 if TYPE_CHECKING:
     from . import datasets as datasets
     from . import penalties as penalties
     from . import plot as plot
     from . import quadratic_forms as quadratic_forms
+    from . import rsatoolbox as rsatoolbox
     from . import sklearn as sklearn
     from . import torch as torch
     from ._compute.jit import threads as threads
