@@ -38,8 +38,8 @@ def test_weights_are_those_of_reweight_for_the_pooled_rdm(method, bounds):
     model = WeightModel("model", X, bounds=bounds)
     theta = model.fit(of, method=method)
     pooled = rsatoolbox.util.inference_util.pool_rdm(of, method=method).get_matrices()[0]
-    wanted = fc.reweight(X.T, pooled, relative_ridge=0.1, atoms="squared-euclidean", center=False, offset=True,
-                         bounds=bounds)  # fmt: skip
+    options = {"relative_ridge": 0.1, "atoms": "squared-euclidean", "center": False, "offset": True}
+    wanted = fc.reweight(X.T, pooled, bounds=bounds, **options)
     assert_allclose(theta, wanted.weights, rtol=1e-10, atol=1e-14)
     assert_allclose(model.fit_.weights, theta)
     a, b = np.triu_indices(D, 1)
@@ -118,9 +118,10 @@ def test_a_bootstrap_that_draws_conditions_twice_leaves_their_pairs_out():
         [model], target(n=3), method="corr", N=4, k_pattern=2, k_rdm=1
     )
     assert np.isfinite(result.evaluations).any()
+    drawn = [0, 0, 1, 2, 3]
+    twice, gains = target().subsample_pattern("index", drawn), GainModel("gains", features())
     with pytest.raises(ValueError, match=r"'data' must have all dissimilarities, not NaN"):
-        twice = target().subsample_pattern("index", [0, 0, 1, 2, 3])
-        GainModel("gains", features()).fit(twice, pattern_idx=[0, 0, 1, 2, 3], pattern_descriptor="index")
+        gains.fit(twice, pattern_idx=drawn, pattern_descriptor="index")
 
 
 def test_conditions_are_selected_by_any_descriptor():
