@@ -56,7 +56,7 @@ PAIR_SCORES = ("pearson", "spearman", "cross-pearson", "cross-spearman")
 @click.option("--lower", type=float, help="Smallest weight; 0 prevents negative weights.")
 @click.option("--upper", type=float, help="Largest weight.")
 @click.option("--pairs", metavar="off-diagonal|all|FILE", default="off-diagonal", show_default=True,
-              help="Pairs of conditions that count; a file has weights, conditions x conditions.")  # fmt: skip
+              help="Pairs that count; a file has weights, conditions x conditions.")  # fmt: skip
 @folds_option
 @click.option("--repeats", type=click.IntRange(1), default=1, show_default=True,
               help="How often to draw the folds of --ridge cv.")  # fmt: skip
