@@ -72,7 +72,7 @@ def frrsa(X, S, split, random, atoms):
 
 
 def gains(X, Y, splits):
-    """Correlations of held-out odours from exact gains, with the ridge chosen in inner folds by the same score."""
+    """Correlations of held-out odours from exact gains; their ridge is chosen in inner folds by this score."""
     cv = fc.cross_validate(X, Y, folds=splits, method="exact", nested=True, score="rsa", refit=None)
     found = []
     for (train, test), place in zip(splits, cv.scores["exact"].nested.places, strict=True):
@@ -120,8 +120,8 @@ def recordings(repeats):
             for shrink_to in (0.0, 1.0):
                 for bounds in (None, (0, None)):
                     study = fc.reweight(
-                        data, S, "cv", atoms=atoms, offset=True, folds=splits, shrink_to=shrink_to, bounds=bounds,
-                        relative_ridges=WIDE,
+                        data, S, "cv", atoms=atoms, offset=True, folds=splits, shrink_to=shrink_to,
+                        bounds=bounds, relative_ridges=WIDE,
                     ).scores  # fmt: skip
                     # A pair that several folds hold out has a prediction of each: scores are of folds.
                     nested = np.array([study.nested["pearson"], study.nested["spearman"]])

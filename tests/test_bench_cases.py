@@ -33,8 +33,8 @@ NO_DATA = {
     "Applied", "ChannelTable", "ChannelTest", "ChosenRidge", "Contributions", "ConvergenceWarning",
     "CrossValidation", "Explanation", "Fit", "HeldOutPairs", "LabelWarning", "MissingValuesWarning",
     "NoiseCeiling", "OvershootWarning", "PermutationTest", "Plan", "Progress", "Reweighting", "RidgePath",
-    "SingleGainLosses", "Study", "Uncertainty", "Verdict", "__version__", "datasets.Simulation", "plot", "quadratic_forms.Gradients",
-    "threads",
+    "SingleGainLosses", "Study", "Uncertainty", "Verdict", "__version__", "datasets.Simulation", "plot",
+    "quadratic_forms.Gradients", "threads",
 }  # fmt: skip
 
 
