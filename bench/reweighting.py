@@ -72,7 +72,7 @@ def frrsa(X, S, split, random, atoms):
 
 
 def gains(X, Y, splits):
-    """Correlations of held-out odours from exact gains; their ridge is chosen in inner folds by this score."""
+    """Correlations of held-out odours from exact gains, whose ridge inner folds choose by this score."""
     cv = fc.cross_validate(X, Y, folds=splits, method="exact", nested=True, score="rsa", refit=None)
     found = []
     for (train, test), place in zip(splits, cv.scores["exact"].nested.places, strict=True):

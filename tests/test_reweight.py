@@ -383,7 +383,10 @@ def test_what_is_unknown_may_be_nan_where_no_pair_counts():
         ({"pairs": np.zeros((6, 6))}, r"'pairs' must leave at least one pair"),
         ({"bounds": (1, 0)}, r"'bounds' must have lower <= upper"),
         ({"score": "r2"}, r"'score' must be one of 'pearson'"),
-        ({"ridge": "cv", "folds": 3}, r"'folds' must leave 3 pairs to correlate in each fold and inner fold"),
+        (
+            {"ridge": "cv", "folds": 3},
+            r"'folds' must hold out enough conditions to correlate 3 pairs in each",
+        ),
         ({"ridge": "cv", "folds": 7}, r"'folds' must be at most the 6 conditions"),
     ],
 )

@@ -1,5 +1,7 @@
 """ridge="cv" of reweight: folds of conditions, nested choice, scores and predictions by their definition."""
 
+import itertools
+
 import naive
 import numpy as np
 import pytest
@@ -44,7 +46,7 @@ def within(P, S, test):
 
 
 def across(P, S, train, test):
-    return P[np.ix_(test, train)].ravel(), S[np.ix_(test, train)].ravel()
+    return ((M[np.ix_(test, train)] - M[np.ix_(test, train)].mean(axis=0)).ravel() for M in (P, S))
 
 
 @pytest.mark.parametrize(("offset", "shrink_to"), [(False, 1.0), (True, 0.0)])
@@ -61,7 +63,8 @@ def test_scores_and_choice_are_those_of_fits_with_the_design_matrix(atoms, offse
         # The relative ridge is of Lanczos, to 1e-10 or so, and the condition number is some thousands.
         for j, P in enumerate(predictions):
             pairs = {"": within(P, S, test), "cross-": across(P, S, train, test)}
-            for prefix, (p, s) in pairs.items():
+            for prefix, both in pairs.items():
+                p, s = both
                 assert scores.by_ridge[prefix + "pearson"][k, j] == pytest.approx(
                     np.corrcoef(p, s)[0, 1], abs=1e-6
                 )
@@ -110,12 +113,31 @@ def test_another_score_chooses(score):
     assert found.scores.best == np.argmax(found.scores.by_ridge[score].mean(axis=0))
 
 
-def test_pairs_across_folds_can_be_scored_where_each_condition_is_held_out_alone():
+def test_pairs_across_folds_can_be_scored_where_two_conditions_are_held_out():
     X, S = data(12, 7), target(7)
-    found = fc.reweight(X, S, "cv", folds="leave-one-out", score="cross-pearson", relative_ridges=RIDGES)
-    assert len(found.scores.folds) == 7
+    found = fc.reweight(X, S, "cv", folds="leave-two-out", score="cross-pearson", relative_ridges=RIDGES)
+    assert len(found.scores.folds) == 21
     assert np.isnan(found.scores.pearson)
     assert np.isfinite(found.scores.mean("cross-pearson"))
+    for folds, score in (("leave-one-out", "cross-pearson"), ("leave-two-out", "pearson")):
+        with pytest.raises(ValueError, match=r"^Argument 'folds' must hold out enough conditions"):
+            fc.reweight(X, S, "cv", folds=folds, score=score)
+
+
+@each_atoms
+def test_scores_centre_on_zero_where_conditions_are_shuffled(atoms):
+    """In the mean over orders of the held-out conditions among each other, every score but ranks is zero."""
+    X, S = data(15, 20), target(20)
+    folds = [(np.arange(4, 20), np.arange(4)), (np.r_[0:16], np.arange(16, 20))]
+    found = []
+    for order in itertools.permutations(range(4)):
+        moved = np.r_[np.array(order), 4:20]
+        shuffled = S[np.ix_(moved, moved)]
+        study = fc.reweight(X, shuffled, "cv", folds=folds, atoms=atoms, relative_ridges=RIDGES, offset=True)
+        found.append([study.scores.nested[name][0] for name in ("pearson", "cross-pearson")])
+    # Neither the weights of the first fold nor its choice see which held-out condition is which.
+    assert_allclose(np.mean(found, axis=0), 0.0, atol=1e-9)
+    assert np.abs(found).max() > 0.05
 
 
 def test_pairs_that_do_not_count_are_neither_fitted_nor_scored():

@@ -41,10 +41,11 @@ class HeldOutPairs:
     chosen : ndarray, shape (F,)
         The relative ridge that the inner folds chose.
     nested : dict of str to ndarray, shape (F,)
-        The correlation of prediction and target in each fold at that ridge: ``"pearson"`` and
-        ``"spearman"`` over pairs of two held-out conditions, ``"cross-pearson"`` and ``"cross-spearman"``
-        over pairs of a held-out and a training condition. NaN for fewer than three pairs, or if the target
-        does not vary; 0 if the prediction does not.
+        The correlation of prediction and target in each fold at that ridge. ``"pearson"`` and ``"spearman"``
+        are over pairs of two held-out conditions. ``"cross-pearson"`` and ``"cross-spearman"`` are over pairs
+        of a held-out and a training condition, less the mean over the held-out conditions for each training
+        condition, of whose level its other pairs tell. NaN for fewer than three pairs, or if the target does
+        not vary; 0 if the prediction does not.
     by_ridge : dict of str to ndarray, shape (F, K)
         The same at each ridge.
     equal : dict of str to ndarray, shape (F,)

@@ -24,6 +24,9 @@ from .weights import WeightsStart
 
 Array = NDArray[np.float64]
 
+# What is left of a mean of as many pairs as there are conditions, over the values themselves.
+ROUNDING = 1e-14
+
 
 def held_out(
     problem: Problem, S: Any, atoms: str, shrink_to: float, settings: Settings, *, folds: Any, repeats: int,
@@ -137,12 +140,29 @@ class _Study:
 
     def scores(self, prediction: Array, split: Split) -> dict[str, float]:
         """Correlations over pairs of two held-out conditions, and of a held-out and a training one."""
-        found: dict[str, float] = {}
-        for prefix, pairs in (("", self.inside(split)), ("cross-", self.across(split))):
-            a, b = pairs
-            P, S = prediction[a, b], self.target[a, b]
-            found |= {prefix + name: correlation(P, S) for name, correlation in CORRELATIONS.items()}
-        return found
+        inside, across = self.inside(split), self.across(split)
+        compared = {
+            "": [M[inside] for M in (prediction, self.target)],
+            "cross-": [self._less_means(M, across) for M in (prediction, self.target)],
+        }
+        return {
+            prefix + name: correlation(*pair)
+            for prefix, pair in compared.items()
+            for name, correlation in CORRELATIONS.items()
+        }
+
+    @staticmethod
+    def _less_means(M: Array, pairs: tuple[Indices, Indices]) -> Array:
+        """Entries at pairs of a held-out and a training condition, less their mean for the latter.
+
+        That mean is no prediction: other pairs of the training condition were fitted, and tell of its level.
+        """
+        values, (_, trained) = M[pairs], pairs
+        counts = np.maximum(np.bincount(trained, minlength=len(M)), 1)
+        means = np.bincount(trained, values, minlength=len(M)) / counts
+        left = values - means[trained]
+        # A training condition with one such pair leaves rounding.
+        return np.where(np.abs(left) > ROUNDING * np.abs(values).max(initial=0.0), left, 0.0)
 
     def inside(self, split: Split) -> tuple[Indices, Indices]:
         """Pairs of two held-out conditions."""
@@ -163,8 +183,10 @@ def _require_pairs(score: str, k: int, splits: list[Split], study: _Study) -> No
     """Raise a ValueError unless each fold and its inner folds have pairs to correlate."""
     for split in splits:
         pairs = study.across(split) if score.startswith("cross-") else study.inside(split)
-        if len(pairs[0]) < LEAST_PAIRS:
+        alone = score.startswith("cross-") and len(split[1]) < 2
+        if len(pairs[0]) < LEAST_PAIRS or alone:
             raise ValueError(
-                f"Argument 'folds' must leave {LEAST_PAIRS} pairs to correlate in each fold and inner fold, "
-                f"not {len(pairs[0])} as in fold {k}: use fewer folds, or score='cross-pearson'."
+                f"Argument 'folds' must hold out enough conditions to correlate {LEAST_PAIRS} pairs in each "
+                f"fold and inner fold, not {len(split[1])} as in fold {k}: use fewer folds, or with two "
+                "conditions score='cross-pearson'."
             )

@@ -104,7 +104,7 @@ def reweight(
         Of ``ridge="cv"``: relative ridges to choose from; by default 1e-4 to 1 in half decades.
     score : {"pearson", "spearman", "cross-pearson", "cross-spearman"}
         Of ``ridge="cv"``: what chooses. Correlation, or rank correlation, over pairs of two held-out
-        conditions, or over pairs of a held-out and a training condition.
+        conditions, or over pairs of a held-out and a training condition: see `HeldOutPairs`.
     solver, tol, max_iterations, rng, memory_budget, callback
         As for `fit`. `rng` also draws the folds.
 
