@@ -1,6 +1,6 @@
 """Weights beside gains on the recordings, and weights where there is nothing to find.
 
-    FASTCOV_REAL_DATA=recordings.npz python bench/reweighting.py recordings --repeats 4
+    FASTCOV_REAL_DATA=recordings.npz python bench/reweighting.py recordings
     python bench/reweighting.py null --sets 200
 
 `recordings` predicts correlations of held-out odours among mitral cells from glomeruli: with equal weights,
@@ -24,6 +24,7 @@ from fastcov._results.agreement import pearson, spearman
 
 FOLDS, INNER = 5, 5
 FRACTIONS = np.linspace(0.1, 1.0, 20)
+OPTIONS = ({}, {"bounds": (0, None)})
 WIDE = 10.0 ** np.arange(-4, 0.5, 0.5)
 # Singular values below this share of the largest are left out.
 RANK = 1e-10
@@ -88,14 +89,17 @@ def correlations(C):
     return C / np.outer(sizes, sizes)
 
 
-def line(name, predicted, S, splits):
-    scores = np.array([
-        [correlation(p, pairs_of(S, test)) for correlation in (pearson, spearman)]
-        for p, (_, test) in zip(predicted, splits, strict=True)
-    ])  # fmt: skip
-    means, spread = scores.mean(axis=0), scores.std(axis=0, ddof=1)
-    cells = " | ".join(f"{m:.2f} ± {d:.2f}" for m, d in zip(means, spread, strict=True))
+def row(name, *scores):
+    cells = " | ".join(f"{np.mean(each):.2f} ± {np.std(each, ddof=1):.2f}" for each in scores)
     print(f"| {name} | {cells} |", flush=True)
+
+
+def line(name, predicted, S, splits):
+    held_out = [pairs_of(S, test) for _, test in splits]
+    row(name, *(
+        [correlation(p, s) for p, s in zip(predicted, held_out, strict=True)]
+        for correlation in (pearson, spearman)
+    ))  # fmt: skip
 
 
 def recordings(repeats):
@@ -117,18 +121,13 @@ def recordings(repeats):
         for scaled, data in (("", X - X.mean(axis=0)), (", standardised", Z)):
             found = [frrsa(data, S, split, random, atoms) for split in splits]
             line(f"weights, {atoms}{scaled}, fractions 0.1 to 1", found, S, splits)
-            for shrink_to in (0.0, 1.0):
-                for bounds in (None, (0, None)):
-                    study = fc.reweight(
-                        data, S, "cv", atoms=atoms, offset=True, folds=splits, shrink_to=shrink_to,
-                        bounds=bounds, relative_ridges=WIDE,
-                    ).scores  # fmt: skip
-                    # A pair that several folds hold out has a prediction of each: scores are of folds.
-                    nested = np.array([study.nested["pearson"], study.nested["spearman"]])
-                    means, spread = nested.mean(axis=1), nested.std(axis=1, ddof=1)
-                    cells = " | ".join(f"{m:.2f} ± {d:.2f}" for m, d in zip(means, spread, strict=True))
-                    what = f"`fc.reweight`, {atoms}{scaled}, to {shrink_to:g}" + (", w ≥ 0" if bounds else "")
-                    print(f"| {what} | {cells} |", flush=True)
+            for options in (*OPTIONS, *([] if scaled else [{"shrink_to": 1.0}])):
+                study = fc.reweight(
+                    data, S, "cv", atoms=atoms, offset=True, folds=splits, relative_ridges=WIDE, **options
+                ).scores
+                what = ", ".join(f"{name}={value}" for name, value in options.items())
+                row(f"`fc.reweight`, {atoms}{scaled} {what}".rstrip(), study.nested["pearson"],
+                    study.nested["spearman"])  # fmt: skip
     line("gains, exact", gains(X, Y, splits), R, splits)
 
 
@@ -160,7 +159,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=("recordings", "null"))
-    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--sets", type=int, default=200)
     asked = parser.parse_args()
     with warnings.catch_warnings():
