@@ -83,6 +83,7 @@ WRAPPED = {
     "syrk": _syrk,
     "trsm": lambda alpha, A, B, **_: len(A) * np.size(B),  # from the left
     "potrs": lambda L, B, **_: 2 * len(L) * np.size(B),
+    "potri": lambda L, **_: 2 * len(L) ** 3 / 3,
     **dict.fromkeys(VECTORS, _vector),
 }
 # From those that Fortran takes, which `blas` calls by address.
@@ -91,6 +92,7 @@ BY_ADDRESS = {
     "trsm": lambda side, uplo, trans, diag, m, n, *_: m * m * n,  # from the left
     "syrk": lambda uplo, trans, n, k, *_: n * n * k,
     "pstrf": lambda uplo, n, *_: n**3 / 3,
+    "trtri": lambda uplo, diag, n, *_: n**3 / 3,
     "geqp3": lambda m, n, *_: 2 * m * n * n,
     "orgqr": lambda m, n, k, *_: 2 * m * n * k,
     "syevd": lambda jobz, uplo, n, *_: 9 * n**3,
@@ -207,6 +209,10 @@ KERNELS = {
     "leading_value": lambda A, tol, basis, found: 2 * A.size * found[2],
     "whole_outcome": lambda X, *args: (4 * len(args[2]) + 2 * len(args[-1])) * X.size * X.shape[1],
     "whole_error": lambda X, *args: (4 if len(args[6]) else 2) * X.size * X.shape[1],
+    "linear_divisors": lambda inverse, *_: 5 * inverse.size,
+    "linear_solution": lambda error, *args: (38 + 2 * int(args[-1][4])) * error.size,
+    "linear_omega": lambda error, *_: 12 * error.size,
+    "linear_distance": lambda C, *_: 4 * C.size,
     # of activations
     "row_ranges": lambda A, *_: 3 * A.size,
     "shifted_rows": lambda A, *_: 3 * A.size,
@@ -234,7 +240,8 @@ ELEMENTWISE = {
     *VECTORS, "weighted_sums", "centred_rows", "squared_norms", "gram_from_product", "block_from_product",
     "block_from_products", "score_sums", "mirror_lower", "pair_products", "packed_errors", "packed_products",
     "pair_atoms", "atom_sums", "row_ranges", "shifted_rows", "row_dots", "smooth_signs", "unit_rows",
-    "leading_value", "symmetric_parts", "copied_factors", "unit_lower", "square_norms",
+    "leading_value", "linear_divisors", "linear_solution", "linear_omega", "linear_distance",
+    "symmetric_parts", "copied_factors", "unit_lower", "square_norms",
 }  # fmt: skip
 # Names of first arguments that hold responses or inputs of units. Kernels read them once, but for some: sums,
 # if there is a mean, products and rows; two halves of a product. Activations have no name of their own.

@@ -537,6 +537,9 @@ class Counted:
         return self.ridge * (z - 1) - atoms(self.X, z, self.center).T @ e
 
 
+# --- weights of similarities
+
+
 def pair_design(X, atoms, center=True, pairs=None, dtype=np.float64):
     """The matrix A of pairs x channels, the pairs (a, b) of its rows, and the weights of their squares."""
     X = responses(X, None, center, dtype)[1]
@@ -568,3 +571,90 @@ def rank_correlation(a, b):
     """Correlation of mean ranks, each from its definition."""
     ranks = [np.array([(np.sum(x < each) + 1 + np.sum(x <= each)) / 2 for each in x]) for x in (a, b)]
     return np.corrcoef(*ranks)[0, 1]
+
+
+# --- gains that groups of channels share
+
+
+def membership(labels):
+    """The names in the order in which they first occur, and P (N, A) of zeros and ones."""
+    labels = list(labels)
+    names = list(dict.fromkeys(labels))
+    P = np.zeros((len(labels), len(names)))
+    for i, label in enumerate(labels):
+        P[i, names.index(label)] = 1.0
+    return names, P
+
+
+def group_fit(X, S, labels, ridge, center=True):
+    """g = 1 + (PᵀGᵀGP + Λ)⁻¹ PᵀGᵀe₀, with Λ = λI or diag(λ_a)."""
+    _, P = membership(labels)
+    G = atoms(X, None, center) @ P
+    Q = np.diag(np.broadcast_to(np.asarray(ridge, float), P.shape[1]))
+    return 1 + np.linalg.solve(G.T @ G + Q, G.T @ error(X, S, None, center))
+
+
+def group_loss(X, S, labels, g, ridge=0.0, center=True, R=None):
+    """½‖R(C(Pg) − S)‖² + (λ/2)‖g − 1‖², R the identity or as `projection` gives it."""
+    _, P = membership(labels)
+    e = error(X, S, P @ g, center)
+    e = e if R is None else R @ e
+    return (e @ e + np.sum(ridge * (g - 1) ** 2)) / 2
+
+
+def group_gradient(X, S, labels, g, ridge=0.0, center=True, R=None):
+    """The gradient of `group_loss` in g."""
+    _, P = membership(labels)
+    e = error(X, S, P @ g, center)
+    e = e if R is None else R.T @ (R @ e)
+    return ridge * (g - 1) - P.T @ (atoms(X, P @ g, center).T @ e)
+
+
+def group_hessian(X, S, labels, g, ridge=0.0, center=True):
+    """PᵀHP + λI, with H without a ridge."""
+    _, P = membership(labels)
+    return P.T @ hessian(X, S, P @ g, 0.0, center) @ P + ridge * np.eye(P.shape[1])
+
+
+# --- one vector of gains for several targets
+
+
+def mean_loss(X, stack, gains, ridge, center=True, terms=(), pairs=None):
+    """(1/T) Σ_t min over β_t, γ_t of ½ Σ w (C + β_t I + γ_t 11ᵀ − S_t)² + (λ/2)‖z − 1‖²."""
+    left = [np.sum(shared_residual(X, S, gains, center, terms, pairs) ** 2) for S in stack]
+    return np.mean(left) / 2 + ridge / 2 * np.sum((gains - 1) ** 2)
+
+
+def shared_residual(X, S, gains, center=True, terms=(), pairs=None, linear=False):
+    """√w ∘ (C + βI + γ11ᵀ − S) at the β and γ that leave the least, C to first order with `linear`."""
+    D = X.shape[1]
+    C = covariance(X, gains, center).ravel()
+    if linear:
+        C = covariance(X, None, center).ravel() + atoms(X, None, center) @ (gains - 1)
+    root = np.sqrt(np.ones(D * D) if pairs is None else pairs.ravel())
+    left = root * (C - S.ravel())
+    matrices = {"diagonal": np.eye(D), "constant": np.ones((D, D))}
+    if terms:
+        A = np.stack([root * matrices[name].ravel() for name in terms], axis=1)
+        left = left - A @ np.linalg.lstsq(A, left, rcond=None)[0]
+    return left
+
+
+# --- importance of channels
+
+
+def loss_with_gain_held(X, S, ridge, i, gain, center=True, nuisance=None, pairs=None):
+    """The linear loss at its minimum where gain i is held, and those of all other channels are free.
+
+    Nuisance matrices (r, D, D) are free, too. With λ = 0 the others are those of least norm.
+    """
+    N, D = np.shape(X)
+    root = np.sqrt(np.ones(D * D) if pairs is None else np.ravel(pairs))
+    G = root[:, np.newaxis] * atoms(X, None, center)
+    e = root * error(X, S, None, center) - G[:, i] * (gain - 1)
+    free = np.delete(G, i, axis=1)
+    extra = np.zeros((D * D, 0)) if nuisance is None else root[:, None] * np.reshape(nuisance, (-1, D * D)).T
+    below = np.hstack([np.sqrt(ridge) * np.eye(N - 1), np.zeros((N - 1, extra.shape[1]))])
+    A, b = np.vstack([np.hstack([free, extra]), below]), np.concatenate([e, np.zeros(N - 1)])
+    x = np.linalg.lstsq(A, b, rcond=1e-7 if ridge == 0 else None)[0]
+    return (np.sum((A @ x - b) ** 2) + ridge * (gain - 1) ** 2) / 2

@@ -423,3 +423,34 @@ def permuted(shuffles, N, D, K, rank, live):
     """Overlaps of all from one pass; from these modes and δ, what is reachable, and a correlation."""
     each = half(N, D) + 2 * 2 * N * K + 2 * rank**2 + 2 * live
     return shuffles * each, int(shuffles > 0)
+
+
+@pytest.mark.parametrize("given", SHAPES[1:2], indirect=True, ids=str)
+def test_a_linear_bootstrap_takes_one_product_more_for_each_draw(given):
+    X, _, _, ridge = given
+    N, D = X.shape
+    Y = np.random.default_rng(0).random((70, D))
+    fit = fc.fit(X, responses=Y, ridge=ridge)
+    some, many = (counted(lambda n=n: fit.uncertainty(Y, n_boot=n))[1] for n in (10, 30))
+    M = len(Y)
+    # Counts times the right-hand sides of cells, with the inverse, and times cells and their squares; and the
+    # right-hand side of the mean.
+    each = 2 * N * M + 2 * N * N + 2 * M * (D + 1) + 4 * N * D
+    assert many.products() - some.products() == pytest.approx(20 * each, rel=1e-12)
+    assert many.passes(X) == some.passes(X)
+
+
+@pytest.mark.parametrize("shape", [(300, 20), (150, 48)], ids=str)
+def test_importances_take_one_inverse_of_the_smaller_matrix(shape):
+    sim = fc.datasets.simulate(*shape, rng=0)
+    (N, D), P = shape, pairs(shape[1])
+    for modes in (None, 3):
+        why = fc.explain(sim.X, sim.S, relative_ridge=0.1, modes=modes)
+        found = counted(lambda why=why: why.importance)[1]
+        K = len(why.spectrum)
+        wanted = 2 * N * P * K if P < N else 4 * N * K
+        if modes:
+            inverse = 2 * min(N, P) ** 3 / 3  # factor and its inverse
+            wanted = inverse + (N * P**2 + 2 * N * P**2 if P < N else N * N * D)
+        assert found.products() == pytest.approx(wanted, rel=2e-2)
+        assert counted(lambda why=why: why.importance_silenced)[1].products() == 0

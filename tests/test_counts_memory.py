@@ -119,7 +119,7 @@ def test_a_dual_fit_is_rows_of_atoms(dtype, center):
     P = n_pairs(X.shape[1])
     made = made_by(lambda: fc.fit(X, S, ridge=ridge, solver="dual", center=center))
     atoms = X.itemsize * P * block_rows(X.shape[1])
-    assert [nbytes for nbytes, place in made if place.endswith("dual_gram")] == [atoms]
+    assert [nbytes for nbytes, place in made if place.endswith("packed_atoms")] == [atoms]
     assert all(nbytes <= BLOCK_BYTES for nbytes, place in made)
 
 

@@ -315,6 +315,8 @@ def test_an_explanation_by_all_modes():
         "left_by_ridge",
         "dof",
         "linear_loss",
+        "importance",
+        "resolution",
     ):
         same(getattr(why, name), getattr(expected, name))
     assert why.complete
@@ -332,6 +334,15 @@ def test_an_explanation_by_few_modes():
     assert not why.complete
     same(why.filter(5), expected.filter(5), 1e-9)
     same(why.whitened_overlaps, expected.whitened_overlaps, 1e-9)
+    same(why.importance, expected.importance, 1e-9)
+    same(why.importance_silenced, expected.importance_silenced, 1e-9)
+
+
+def test_gains_that_targets_share():
+    stack = np.stack([S, 2.0 * S, S + np.eye(len(S))])
+    found, expected = (fc.fit(x, stack, ridge=RIDGE, shared=True) for x in (chunked(X, UNEVEN), X))
+    same(found.gains, expected.gains)
+    same(found.stats["shared"]["r2"], expected.stats["shared"]["r2"])
 
 
 def test_losses_and_gradients():
@@ -445,8 +456,6 @@ def test_weights_of_similarities_are_the_same_as_here(atoms, options):
 def test_a_study_of_weights_is_the_same_as_here():
     wide, other = data(N, 18), data(30, 18, seed=1)
     asked = {"folds": 3, "relative_ridges": [0.1, 1.0]}
-    lazy, here = (
-        fc.reweight(each, other.T @ other, "cv", **asked) for each in (chunked(wide, UNEVEN), wide)
-    )
+    lazy, here = (fc.reweight(each, other.T @ other, "cv", **asked) for each in (chunked(wide, UNEVEN), wide))
     for name, values in here.scores.nested.items():
         np.testing.assert_allclose(lazy.scores.nested[name], values, rtol=0, atol=1e-4)

@@ -25,6 +25,7 @@ PARTS = {
     "spectrum": plot.spectrum,
     "covariance_modes": plot.covariance_modes,
     "overlaps": plot.overlaps,
+    "importance": plot.importance,
     "contributions": lambda why: plot.contributions(why, 0),
     "reachable": plot.reachable,
     "explanation": plot.explanation,
@@ -111,6 +112,25 @@ def modes_drawn(ax):
 def right_axis(ax):
     (axis,) = ax.child_axes
     return np.array(axis.get_yticks()), [text.get_text() for text in axis.get_yticklabels()]
+
+
+def test_importances_are_drawn_from_the_largest_on_as_shares_of_the_loss_removed(why, oracle):
+    one, silenced = plot.importance(why, 5)
+    inverse = np.diagonal(np.linalg.inv(oracle.A))
+    held = oracle.delta**2 / 2 / inverse
+    channel = (1 + oracle.delta) ** 2 / 2 / inverse - oracle.ridge / 2 * (1 - oracle.delta**2)
+    for ax, values in ((one, held), (silenced, channel)):
+        first = np.argsort(-values)[:5]
+        shares = 200 * values[first] / (oracle.delta @ oracle.overlaps)
+        assert_allclose([bar.get_width() for bar in ax.patches], shares, rtol=1e-8)
+        assert [text.get_text() for text in ax.get_yticklabels()] == [f"channel {i}" for i in first]
+        assert [text.get_text() for text in ax.texts] == [f"{share:.1f}%" for share in shares]
+    axes = figure_of(plot.importance(why, 100)).axes
+    assert len(axes[0].patches) == N
+    with pytest.raises(ValueError, match="'axes' must be two Axes, not 1"):
+        plot.importance(why, axes=[one])
+    with pytest.raises(ValueError, match="'n' must be"):
+        plot.importance(why, 0)
 
 
 def test_the_spectrum_is_that_of_the_atoms_from_the_largest(why, oracle):

@@ -32,6 +32,8 @@ _NAMES = {
     "ChannelTable": "_results.channel_table",
     "ChannelTest": "_results.permutation_test",
     "ChosenRidge": "_results.chosen_ridge",
+    "Comparison": "_results.comparison",
+    "Connectivity": "_results.connectivity",
     "Contributions": "_explaining.contributions",
     "CrossValidation": "_results.cross_validation",
     "Explanation": "_explaining.explanation",
@@ -40,6 +42,7 @@ _NAMES = {
     "HeldOutPairs": "_results.held_out_pairs",
     "LabelWarning": "_inputs.labels",
     "MissingValuesWarning": "_inputs.trials",
+    "Mixed": "_results.mixed",
     "NoiseCeiling": "_results.noise_ceiling",
     "OvershootWarning": "_results.overshoot",
     "PermutationTest": "_results.permutation_test",
@@ -52,6 +55,7 @@ _NAMES = {
     "Uncertainty": "_results.uncertainty",
     "Verdict": "_results.evidence",
     "atom_norms": "_model.operators",
+    "compare": "_whole.compare",
     "covariance": "_model.target",
     "cross_validate": "_studies.cross_validation",
     "explain": "_explaining.explain",
@@ -106,10 +110,13 @@ if TYPE_CHECKING:
     from ._results.applied import Applied as Applied
     from ._results.channel_table import ChannelTable as ChannelTable
     from ._results.chosen_ridge import ChosenRidge as ChosenRidge
+    from ._results.comparison import Comparison as Comparison
+    from ._results.connectivity import Connectivity as Connectivity
     from ._results.cross_validation import CrossValidation as CrossValidation
     from ._results.evidence import Verdict as Verdict
     from ._results.fit import Fit as Fit
     from ._results.held_out_pairs import HeldOutPairs as HeldOutPairs
+    from ._results.mixed import Mixed as Mixed
     from ._results.noise_ceiling import NoiseCeiling as NoiseCeiling
     from ._results.overshoot import OvershootWarning as OvershootWarning
     from ._results.permutation_test import ChannelTest as ChannelTest
@@ -125,6 +132,7 @@ if TYPE_CHECKING:
     from ._studies.noise_ceiling import noise_ceiling as noise_ceiling
     from ._studies.permutation_test import permutation_test as permutation_test
     from ._studies.ridge_path import ridge_path as ridge_path
+    from ._whole.compare import compare as compare
     from ._whole.study import study as study
 
 __all__ = [*_NAMES, *_MODULES, "__version__"]

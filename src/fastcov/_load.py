@@ -13,10 +13,13 @@ import numpy as np
 from ._inputs.container import FORMAT_VERSION, SUFFIXES, checksum, decoded, entry, read_entries, text
 from ._inputs.text_tables import intact
 from ._results.channel_table import COLUMNS, ChannelTable
+from ._results.comparison import Comparison, ModelScores
+from ._results.connectivity import Connectivity
 from ._results.cross_validation import CrossValidation, Nested, Scores
 from ._results.fit import Fit
 from ._results.group_studies import GroupGains, GroupStudies
 from ._results.held_out_pairs import HeldOutPairs
+from ._results.mixed import Mixed
 from ._results.noise_ceiling import NoiseCeiling
 from ._results.permutation_test import ChannelTest, PermutationTest
 from ._results.reweighting import Reweighting
@@ -37,8 +40,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    Fit, RidgePath, CrossValidation, PermutationTest, NoiseCeiling, Uncertainty, ChannelTable, Study or
-    Reweighting
+    Fit, Connectivity, RidgePath, CrossValidation, PermutationTest, NoiseCeiling, …
         The object that was saved, equal bit by bit: arrays, names, stats, and the fits and studies in it.
 
     Raises
@@ -135,6 +137,13 @@ def _check_fit(fit: Fit) -> None:
     T = fit.delta.shape[:-1]
     if len(T) > 1:
         raise ValueError(f"the shape of 'gains' is {fit.delta.shape}, and others say {(N,)}")
+    if (fit.groups is None) != (fit.group_places is None):
+        raise ValueError("it has groups without their channels, or the other way round")
+    if fit.groups is not None and fit.group_places is not None:
+        A = len(fit.groups)
+        _agree({"group_places": (np.shape(fit.group_places), (N,))})
+        if not np.array_equal(np.unique(fit.group_places), np.arange(A)):
+            raise ValueError(f"'group_places' are of other groups than {A}")
     square = (*T, D, D)
     _agree({
         "delta": (fit.delta.shape, (*T, N)),
@@ -153,14 +162,47 @@ def _check_fit(fit: Fit) -> None:
     fit.delta.flags.writeable = False
 
 
+def _check_connectivity(found: Connectivity) -> None:
+    _, D = found.stats["shape"]
+    p = D + bool(found.stats["center"])
+    _check_matched(found, found.phi.shape[:-2], {"phi": (found.phi.shape, (p, p))})
+
+
+def _check_mixed(found: Mixed) -> None:
+    N, D = found.stats["shape"]
+    parts = {"delta": (found.delta.shape, (N,)), "omega": (found.omega.shape, (D, D)),
+             "covariance_at_gains": (found._covariance_at_gains.shape, (D, D))}  # fmt: skip
+    _check_matched(found, found.delta.shape[:-1], parts)
+
+
+def _check_matched(found: Any, T: tuple[int, ...], parts: dict[str, Any]) -> None:
+    """Check what any connectivity of T targets has, and parts, whose shapes are given for each target."""
+    N, D = found.stats["shape"]
+    _agree({
+        **{name: (shape, (*T, *wanted)) for name, (shape, wanted) in parts.items()},
+        "mean": (found._mean.shape, (D,)),
+        "covariance": (found._covariance.shape, (*T, D, D)),
+        "target": (found._target.shape, (*T, D, D)),
+        "covariance_at_one": (found._covariance_at_one.shape, (D, D)),
+        **{name: (np.shape(getattr(found, name)), T) for name in ("loss", "loss_at_one", "r2", "residual")},
+        **{
+            name: ((len(names),), (n,))
+            for name, names, n in (("channels", found.channels, N), ("conditions", found.conditions, D))
+            if names is not None
+        },
+    })  # fmt: skip
+
+
 def _check_path(path: RidgePath) -> None:
-    if not path.fits or not all(isinstance(fit, Fit) for fit in path.fits):
+    kinds: set[Any] = {type(fit) for fit in path.fits}
+    if kinds not in ({Fit}, {Connectivity}, {Mixed}):
         raise ValueError("it is not of fits")
+    name = "phi" if kinds == {Connectivity} else "delta"
     first = path.fits[0]
     for k, fit in enumerate(path.fits):
         _agree({
             f"fits.{k}": (fit.stats["shape"], first.stats["shape"]),
-            f"fits.{k}.delta": (fit.delta.shape, first.delta.shape),
+            f"fits.{k}.{name}": (getattr(fit, name).shape, getattr(first, name).shape),
         })  # fmt: skip
 
 
@@ -308,6 +350,28 @@ def _check_whole(study: Study) -> None:
         raise ValueError("'differences' are of other populations")
 
 
+def _check_comparison(found: Comparison) -> None:
+    if not found.models or not all(
+        isinstance(one, ModelScores) and one.name == name for name, one in found.models.items()
+    ):
+        raise ValueError("it is not of models")
+    if not found.fitted or found.reference not in found.models:
+        raise ValueError(f"'reference' is {found.reference!r}, and models are {sorted(found.models)}")
+    shape, F = tuple(found.stats["shape"]), found.stats["folds"]
+    wanted: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+    for name, one in found.models.items():
+        if one.cv is not None:
+            wanted[f"models.{name}.cv"] = one.cv.stats["shape"], shape
+            wanted[f"models.{name}.folds"] = (len(one.cv.folds),), (F,)
+        elif one.baseline is None:
+            raise ValueError(f"the model {name!r} has no scores")
+        else:
+            wanted[f"models.{name}.baseline"] = one.baseline.sums.shape[:-1], (F,)
+        if one.shuffled is not None:
+            wanted[f"models.{name}.shuffled"] = one.shuffled.sums.shape[1:-1], (F,)
+    _agree(wanted)
+
+
 def _made(name: str, fields: dict[str, Any]) -> Any:
     """Make an object of a file, and check its shapes."""
     made = _CLASSES[name](**fields)
@@ -320,6 +384,8 @@ def _made(name: str, fields: dict[str, Any]) -> Any:
 # take their defaults.
 _CLASSES: dict[str, type[Any]] = {
     "Fit": Fit,
+    "Connectivity": Connectivity,
+    "Mixed": Mixed,
     "RidgePath": RidgePath,
     "CrossValidation": CrossValidation,
     "Scores": Scores,
@@ -330,6 +396,8 @@ _CLASSES: dict[str, type[Any]] = {
     "Uncertainty": Uncertainty,
     "ChannelTable": ChannelTable,
     "NoiseCeiling": NoiseCeiling,
+    "Comparison": Comparison,
+    "ModelScores": ModelScores,
     "Study": Study,
     "PopulationStudy": PopulationStudy,
     "Difference": Difference,
@@ -343,6 +411,7 @@ _PARTS = {
     "Scores",
     "Moments",
     "Nested",
+    "ModelScores",
     "ChannelTest",
     "PopulationStudy",
     "Difference",
@@ -354,6 +423,8 @@ _FORMATS = {f"fastcov.{name}": name for name in _CLASSES if name not in _PARTS}
 # Checks of each class, wherever it stands.
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "Fit": _check_fit,
+    "Connectivity": _check_connectivity,
+    "Mixed": _check_mixed,
     "RidgePath": _check_path,
     "CrossValidation": _check_study,
     "PermutationTest": _check_test,
@@ -365,4 +436,5 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "Study": _check_whole,
     "Reweighting": _check_reweighting,
     "HeldOutPairs": _check_pairs,
+    "Comparison": _check_comparison,
 }

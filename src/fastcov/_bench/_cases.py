@@ -15,8 +15,10 @@ import numpy as np
 from . import _pieces as _pieces  # these modules register their operations, in the order of a table
 
 # isort: split
+from . import _connected as _connected
 from . import _evidence as _evidence
 from . import _fits as _fits
+from . import _shared as _shared
 
 # isort: split
 from . import _after as _after

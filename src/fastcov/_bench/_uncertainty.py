@@ -1,7 +1,8 @@
-"""Operations that ask how surely a fit knows its gains."""
+"""Operations that ask how surely a fit knows its gains, and how much each of them matters."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,15 @@ import fastcov as fc
 
 from ..datasets import Simulation
 from . import _naive
-from ._fits import EXACT, absolute
-from ._operation import FLY, MIDDLE, SMALL, TINY, Task, bare, operation
+from ._fits import EXACT, TRUSTED, absolute
+from ._operation import FLY, MIDDLE, NARROW, SMALL, TINY, Task, bare, operation, pairs
 from ._reference import GRADIENT, near
 
-# Bootstraps of one call. They suffice to compare times, not for a standard error.
-DRAWS = 50
+# Bootstraps of one call. They suffice to compare times, not for a standard error. Linear fits take so little
+# time each that only many tell it from the factorisation.
+DRAWS, LINEAR_DRAWS = 50, 500
+# Modes of an explanation whose importances are measured: with few, an inverse is made for these.
+MODES = 4
 # Largest difference of gains between two fits that stop at the same norm of the gradient.
 ALIKE = 1e-3
 
@@ -94,4 +98,84 @@ def bootstrap(simulation: Simulation, relative_ridge: float = EXACT) -> Task:
     return Task(
         ours=lambda: fit.uncertainty(Y, n_boot=DRAWS), check=check, naive=naive,
         flops=12.0 * DRAWS * 4.0 * N * D**2, nbytes=8.0 * DRAWS * N,
+    )  # fmt: skip
+
+
+@operation("linear-bootstrap", ["Fit.uncertainty"], (TINY, SMALL, FLY))
+def linear_bootstrap(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
+    """500 linear fits of resampled cells: 2N (M + N + 2D) flops each, beside one inverse.
+
+    The naive version makes each target, its overlaps, and its solution from the factor. The floor is LAPACK's
+    factorisation and inverse, and the products of all counts with N x M numbers and of the sums with the
+    inverse.
+    """
+    X, Y = simulation.X.astype(np.float64), simulation.Y.astype(np.float64)
+    (N, D), M = X.shape, len(Y)
+    fit = fc.fit(X, responses=Y, ridge=absolute(simulation, relative_ridge))
+    C, ridge = _naive.covariance(X), fit.ridge
+    counts = np.random.default_rng(0).multinomial(M, np.full(M, 1.0 / M), size=LINEAR_DRAWS)
+    A, B = np.eye(N, order="F"), np.ones((N, M), order="F")
+    often = np.asfortranarray(counts.T.astype(np.float64))
+    potrf, potri, gemm = bare(simulation, "potrf", "potri", "gemm")
+
+    def naive() -> Any:
+        centred = X - X.mean(axis=0)
+        K, across = X @ X.T, X @ centred.T
+        inverse = np.linalg.inv(2 * (K * (centred @ centred.T) + across * across.T) + ridge * np.eye(N))
+        targets = (_naive.covariance(np.repeat(Y, n, axis=0)) for n in counts)
+        errors = (S * np.trace(C) / np.trace(S) - C for S in targets)
+        return np.stack([1 + inverse @ (2 * ((X @ E) * centred).sum(axis=1)) for E in errors])
+
+    expected = naive()
+
+    def check(result: Any) -> None:
+        # Both solve to rounding, of which the condition of GᵀG + λI makes 1 + λ_max / λ at most.
+        near(result.draws if hasattr(result, "draws") else result, expected, 1e-8 * float(expected.max()))
+
+    def floor() -> None:
+        factor, _ = potrf(A, overwrite_a=0)
+        potri(factor, overwrite_c=1)
+        gemm(1.0, A, gemm(1.0, B, often))
+
+    return Task(
+        ours=lambda: fit.uncertainty(Y, n_boot=LINEAR_DRAWS), check=check, naive=naive, floor=floor,
+        flops=float(N) ** 3 + LINEAR_DRAWS * 2.0 * N * (M + N + 2 * D),
+        nbytes=8.0 * N**2 + 24.0 * LINEAR_DRAWS * N,
+    )  # fmt: skip
+
+
+@operation("importance", ["explain"], (SMALL, FLY, (3000, 30), NARROW))
+def importance(simulation: Simulation, relative_ridge: float = TRUSTED) -> Task:
+    """Importance of all channels after an explanation by few modes, which has no inverse yet.
+
+    N²D + N³ flops, or 3NP² + 2P³/3 for P = D(D+1)/2 pairs, if P < N. The naive version inverts GᵀG + λI. The
+    floor is LAPACK's factorisation and inverse of the smaller matrix.
+    """
+    X, S, (N, D) = simulation.X, simulation.S, simulation.X.shape
+    ridge, P = absolute(simulation, relative_ridge), pairs(simulation.X.shape[1])
+    why = fc.explain(X, S, ridge=ridge, modes=min(MODES, N, P))
+    delta, n = why.delta, min(N, P)
+    A = np.eye(n, order="F", dtype=X.dtype)
+    potrf, potri = bare(simulation, "potrf", "potri")
+
+    def naive() -> Any:
+        double = X.astype(np.float64)
+        centred = double - double.mean(axis=0)
+        across = double @ centred.T
+        gram = 2 * ((double @ double.T) * (centred @ centred.T) + across * across.T)
+        return delta**2 / 2 / np.diagonal(np.linalg.inv(gram + ridge * np.eye(N)))
+
+    def check(result: Any) -> None:
+        wanted = naive()
+        near(result, wanted, 1e-8 * float(wanted.max()))
+
+    def floor() -> None:
+        factor, _ = potrf(A, overwrite_a=0)
+        potri(factor, overwrite_c=1)
+
+    return Task(
+        # A copy has no diagonal of the inverse yet.
+        ours=lambda: dataclasses.replace(why).importance, check=check, naive=naive, floor=floor,
+        flops=3.0 * N * P**2 + 2.0 * P**3 / 3 if P < N else N**2 * D + float(N) ** 3, nbytes=8.0 * n**2,
+        naive_bytes=40.0 * N**2, naive_flops=2.0 * float(N) ** 3,
     )  # fmt: skip

@@ -57,8 +57,11 @@ def subtract_self_product(out: Array, A: Array) -> None:
 
 
 def self_product(A: Array, *, transpose: bool = False, out: Array | None = None,
-                 add: bool = False) -> Array:  # fmt: skip
-    """Lower triangle of A Aᵀ (of Aᵀ A for `transpose`); the rest of `out` stays as it is. n²k flops."""
+                 add: bool = False, unlocked: bool = False) -> Array:  # fmt: skip
+    """Lower triangle of A Aᵀ (of Aᵀ A for `transpose`); the rest of `out` stays as it is. n²k flops.
+
+    `unlocked`, other Python threads can run meanwhile, as they can during a long product.
+    """
     k, n = A.shape if transpose else A.shape[::-1]
     if out is None:
         out = np.empty((n, n), A.dtype)
@@ -66,7 +69,7 @@ def self_product(A: Array, *, transpose: bool = False, out: Array | None = None,
         if not add:
             out[...] = 0.0
         return out
-    if n * n * k > LONG_FLOPS:
+    if unlocked or n * n * k > LONG_FLOPS:
         _syrk_at(A, out, transpose=transpose, add=add)
         return out
     syrk = _routine(blas, "syrk", A.dtype)
@@ -133,6 +136,16 @@ def cholesky(A: Array, watch: Callable[[float], object] | None = None) -> int:
         if watch is not None:
             watch(1.0 - (rest.value / n) ** 3)
     return 0
+
+
+def invert_lower(L: Array) -> None:
+    """Overwrite a lower triangular L with its inverse, and what is above with zeros. n³/3 flops."""
+    n, info = len(L), ctypes.c_int()
+    # To Fortran, L is the upper triangle of its transpose.
+    trtri = _by_address(cython_lapack, "trtri", L.dtype)
+    _call(trtri, b"U", b"N", ctypes.c_int(n), _at(L), ctypes.c_int(n), info, flops=n**3 / 3)
+    for i in range(n - 1):
+        L[i, i + 1 :] = 0.0
 
 
 def pivoted_cholesky(A: NDArray[np.float64], tol: float) -> tuple[NDArray[np.intp], int]:

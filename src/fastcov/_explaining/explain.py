@@ -71,7 +71,8 @@ def explain(
       corrected by the gain mode v_k, shrunk by σ_k² / (σ_k² + λ);
     * no gains can reach, to first order, the part of e₀ outside the range of G;
     * each channel's gain is that of the diagonal fit, plus or minus what channels with similar atoms
-      contribute.
+      contribute; and its importance is what the loss rises by if the gain is held at one, and all others are
+      fitted again.
 
     Parameters
     ----------
@@ -144,7 +145,8 @@ def explain(
     target = Target.of(S, responses, given)
     if np.ndim(target.S) != 2:
         raise ValueError(
-            f"Argument 'S' must be one target, not of shape {np.shape(target.S)}: explain them one by one."
+            f"Argument 'S' must be one target, not of shape {np.shape(target.S)}: explain them one by one, "
+            "or their mean."
         )
     given = given.with_metric(nuisance, pairs, target.labels)
     settings = Settings.of("linear", given, rng=rng, tol=ENOUGH, memory_budget=memory_budget)

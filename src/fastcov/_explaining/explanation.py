@@ -20,8 +20,8 @@ from .._inputs.labels import outside
 from .._inputs.validation import check_whole, require_memory
 from .._model.products import gram_columns, gram_triangle
 from .._results.fit import Fit
-from .._results.frames import explanation_frame
 from .._solvers import SOLVERS, System
+from .channel_importance import Importances
 from .contributions import Contributions
 from .modes import Complete, Parts, Truncated
 from .tables import remark, table
@@ -37,7 +37,7 @@ LOOSE = 1e-9
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Explanation:
+class Explanation(Importances):
     """Why a linear fit δ = (GᵀG + λI)⁻¹ Gᵀe₀ has the gains it has; prints itself as a table.
 
     G has the atoms g_i as columns, and e₀ is the error at gains of one; see `explain`. K of the modes
@@ -115,11 +115,6 @@ class Explanation:
     def delta(self) -> Array:
         """δ = z − 1, shape (N,)."""
         return self.fit.delta.copy()
-
-    @property
-    def channels(self) -> tuple[Any, ...]:
-        """Names of the channels, or their numbers from 0."""
-        return self.fit.channels or tuple(range(len(self.overlaps)))
 
     @property
     def stats(self) -> dict[str, Any]:
@@ -236,14 +231,6 @@ class Explanation:
             names[i], i, float(self.fit.delta[i]), float(self.diagonal_delta[i]), others,
             self._cosines(i, column), names,
         )  # fmt: skip
-
-    def to_frame(self) -> Any:
-        """A pandas DataFrame with a row for each channel.
-
-        The columns are delta, diagonal_delta, overlap, whitened_overlap and squared_norm, ‖g_i‖². Raises
-        ImportError without pandas.
-        """
-        return explanation_frame(self)
 
     # --- mode by mode
 

@@ -11,6 +11,8 @@ from .._model.problem import n_pairs
 
 # Number of modes in the printed table.
 SHOWN = 6
+# Number of channels that are named for each kind of importance.
+CHANNELS = 4
 # Characters in a line of text.
 WIDTH = 100
 # Single gains should not be interpreted with fewer effective degrees of freedom per channel than this. Their
@@ -46,6 +48,21 @@ def permuted_mean(values: Any) -> float | None:
     return float(np.mean(values)) if len(values) else None
 
 
+def important(explanation: Any) -> list[str]:
+    """The channels whose gains matter most, in two lines; none if that would take long."""
+    removed = explanation.loss_removed
+    if not (explanation._quick and removed > 0):
+        return []
+    # Silence has a ridge term of its own, which would hide what it does to the error.
+    kinds = {"held at one": explanation.importance, "silenced": explanation.loss_rise(0.0, own_ridge=False)}
+    lines = ["  channels       share of the reduction lost if one gain is held, and the others refitted"]
+    for name, values in kinds.items():
+        first = np.argsort(-values, kind="stable")[:CHANNELS]
+        parts = [f"{explanation.channels[i]} {values[i] / removed:.2%}" for i in first]
+        lines.append(f"    {name:<13}{', '.join(parts)}")
+    return lines
+
+
 def table(explanation: Any) -> str:
     """An explanation as printed text."""
     N, D = explanation.fit.stats["shape"]
@@ -73,6 +90,7 @@ def table(explanation: Any) -> str:
     alike = permuted_mean(explanation.delta_correlations)
     if alike is not None:
         lines.append(f"  delta          correlates {alike:.2f} with that of permuted conditions")
+    lines += important(explanation)
     lines.append(f"  modes          {modes}; {dof} effective degrees of freedom")
     lines.append("    by their share of delta, the largest first")
     lines.append("    mode   sigma^2/largest   corrected   of delta   of the loss removed")

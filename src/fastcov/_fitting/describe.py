@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -17,6 +18,7 @@ from .._results.kept import Kept
 from .._results.overshoot import beyond, sizes
 from .._results.ridge_path import LazyFits
 from .settings import Outcome
+from .shared import SharedTargets
 from .start import Ridge, Start
 
 Array = NDArray[np.float64]
@@ -27,23 +29,23 @@ GROUP_BYTES = BLOCK_BYTES // 8
 
 def describe(
     start: Start, ridge: Ridge, outcome: Outcome, *, method: str, stacked: bool, seconds: float,
-    labels: Labels, extra: dict[str, Any],
+    labels: Labels, extra: dict[str, Any], shared: SharedTargets | None = None,
 ) -> Fit:  # fmt: skip
     """Make the Fit of an outcome. ND² flops a target unless the outcome has its covariance."""
     return fits_of(
         start, [ridge], [outcome], method=method, stacked=stacked, seconds=[seconds], labels=labels,
-        extra=extra,
+        extra=extra, shared=shared,
     )[0]  # fmt: skip
 
 
 def fits_of(
     start: Start, ridges: Sequence[Ridge], outcomes: Sequence[Outcome], *, method: str, stacked: bool,
-    seconds: Sequence[float], labels: Labels, extra: dict[str, Any],
+    seconds: Sequence[float], labels: Labels, extra: dict[str, Any], shared: SharedTargets | None = None,
 ) -> Fits:  # fmt: skip
     """Make the fits of outcomes at several ridges; see `describe`."""
     problem, target = start.problem, start.target
     (N, D), T, K, metric = problem.shape, len(target), len(outcomes), problem.metric
-    outcomes = [kept(problem, one) for one in outcomes]
+    outcomes = [kept(start, one) for one in outcomes]
     left, terms, nuisance = np.empty((K, T)), np.empty((K, T)), []
     together = max(1, GROUP_BYTES // (8 * T * max(N, D * D)))
     for first in range(0, K, together):
@@ -69,6 +71,7 @@ def fits_of(
     }
     for at_one in _nuisance(problem, target - start.covariance, T):
         stats["nuisance_at_one"] = _shown(at_one, shown)
+    groups = None if start.forms is None else start.forms.groups
     common = {
         "loss_at_one": problem.unscaled(0.5 * start.error_squares, y=4)[shown],
         "method": method,
@@ -76,22 +79,34 @@ def fits_of(
         "conditions": labels.conditions,
         "_target": problem.unscaled(target, y=2)[shown],
         "_covariance_at_one": problem.unscaled(start.covariance, y=2),
+        "groups": None if groups is None else groups.names,
+        "group_places": None if groups is None else groups.places,
         "_kept": Kept(start.given),
     }
     residual = np.array([each.residual for each in outcomes])
     units = dataclasses.replace(problem.plain, X=np.empty((0, 0)))  # a fit keeps the units, not X
+    each = tuple(by_channel(start, one) for one in outcomes)
     return Fits(
-        tuple(ridges), tuple(outcomes), losses, r2, residual, tuple(seconds), tuple(nuisance), common, stats,
-        shown, units,
+        tuple(ridges), each, losses, r2, residual, tuple(seconds), tuple(nuisance), common, stats,
+        shown, units, None if shared is None else functools.partial(shared.stats, start.covariance),
     )  # fmt: skip
 
 
-def kept(problem: Problem, outcome: Outcome) -> Outcome:
+def kept(start: Start, outcome: Outcome) -> Outcome:
     """The outcome with its covariance, and without the slopes, which fits do not keep."""
     if outcome.covariance is None:
-        covariance = np.stack([problem.at(gains).covariance() for gains in outcome.gains])
+        gains = start.by_channel(outcome.gains)
+        covariance = np.stack([start.problem.at(z).covariance() for z in gains])
         return dataclasses.replace(outcome, covariance=covariance, slopes=None)
     return outcome if outcome.slopes is None else dataclasses.replace(outcome, slopes=None)
+
+
+def by_channel(start: Start, outcome: Outcome) -> Outcome:
+    """The outcome with gains of channels, where it has those of groups."""
+    if start.forms is None:
+        return outcome
+    gains, delta = start.by_channel(outcome.gains), start.by_channel(outcome.delta)
+    return dataclasses.replace(outcome, gains=gains, delta=delta)
 
 
 def _stacked(parts: Sequence[Any]) -> Any:
@@ -138,6 +153,7 @@ class Fits(LazyFits):
     stats: dict[str, Any]  # stats that all fits share
     shown: Any  # index of the targets that a Fit shows: all of a stack, or the single one
     units: Problem  # units of the outcomes
+    shared: Callable[[Array], dict[str, Any]] | None = None  # stats of targets whose mean was fitted
     made: dict[int, Fit] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -171,6 +187,8 @@ class Fits(LazyFits):
             return list(getattr(self, name)[:, self.shown])
         if name in ("gains", "delta"):
             return [getattr(outcome, name)[self.shown] for outcome in self.outcomes]
+        if name in self.common:
+            return [self.common[name]] * len(self)
         if name == "status":
             return [outcome.status for outcome in self.outcomes]
         return [{"ridge": each.value, "relative_ridge": each.relative}[name] for each in self.ridges]
@@ -189,6 +207,9 @@ class Fits(LazyFits):
             single[..., 0] = self.loss[k, :, np.newaxis]
             single[..., 1:] = self.units.unscaled(np.moveaxis(outcome.quartics, 1, -1), y=4)
             single = single[shown]
+        stats = {**self.stats, **outcome.stats, **numbers, "seconds": self.seconds[k]}
+        if self.shared is not None:
+            stats["shared"] = self.shared(covariance[0])
         ridge = self.ridges[k]
         return Fit(
             delta=delta[shown],
@@ -198,7 +219,7 @@ class Fits(LazyFits):
             relative_ridge=ridge.relative,
             residual=self.residual[k, shown],
             status=outcome.status,
-            stats={**self.stats, **outcome.stats, **numbers, "seconds": self.seconds[k]},
+            stats=stats,
             _gains=gains[shown],
             _covariance=self.units.unscaled(covariance, y=2)[shown],
             nuisance=_shown(self.nuisance[k], shown) if self.nuisance else {},

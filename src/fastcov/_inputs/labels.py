@@ -153,7 +153,7 @@ def axis_names(X: Any, ndim: int, name: str = "X") -> list[Axis | None]:
     """Names along the last `ndim` axes of X; a range where they only count, None where there are none."""
     none: list[Axis | None] = [None] * ndim
     if isinstance(X, Labelled):
-        return [None if names is None else _plain(names) for names in (X.channels, X.conditions)][-ndim:]
+        return [None if names is None else plain_names(names) for names in (X.channels, X.conditions)][-ndim:]
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(X, pandas.DataFrame):
         axes = [X.index, X.columns]
@@ -166,10 +166,10 @@ def axis_names(X: Any, ndim: int, name: str = "X") -> list[Axis | None]:
         return none
     if len(axes) < ndim:
         return none
-    return [None if axis is None else _plain(axis) for axis in axes[-ndim:]]
+    return [None if axis is None else plain_names(axis) for axis in axes[-ndim:]]
 
 
-def _plain(names: Iterable[Any]) -> Axis:
+def plain_names(names: Iterable[Any]) -> Axis:
     """Names: whole numbers stay numbers, all others become texts; a range where pandas made the index."""
     if isinstance(names, range):
         return names
@@ -345,3 +345,30 @@ def like_matrix(values: Array, X: Any, names: Axis | None) -> Any:
         coords = {} if along is None else dict.fromkeys(dims, along)
         return sys.modules["xarray"].DataArray(values, dims=dims, coords=coords)
     return values
+
+
+def places_of(channels: Any, names: Names | None, N: int) -> NDArray[np.intp]:
+    """Indices of channels that are chosen by names, indices or a mask (N,); all of them for None."""
+    if channels is None:
+        return np.arange(N)
+    if isinstance(channels, str) or not isinstance(channels, (Sequence, np.ndarray)) or not len(channels):
+        raise TypeError(
+            f"Argument 'channels' must be a list of names or indices, not {channels!r}: [0, 5], or names."
+        )
+    mask = np.asarray(channels)
+    if mask.dtype == bool and mask.shape == (N,) and mask.any():
+        return np.flatnonzero(mask)
+    known = {} if names is None else {str(name): i for i, name in enumerate(names)}
+    places = []
+    for each in channels:
+        whole = isinstance(each, (int, np.integer)) and not isinstance(each, bool)
+        if str(each) in known:
+            places.append(known[str(each)])
+        elif not known and whole and -N <= each < N:
+            places.append(int(each) % N)
+        else:
+            among = f"the {N} channels" if not known else f"the names of the {N} channels"
+            raise ValueError(f"Argument 'channels' must be among {among}, not {each!r}: see fit.to_frame().")
+    if len(set(places)) < len(places):
+        raise ValueError("Argument 'channels' must name each channel once, not twice.")
+    return np.array(places, np.intp)

@@ -166,6 +166,12 @@ class Metric:
             image(matrix, *self.kernel_form, left)
         return out.reshape(np.shape(M))
 
+    def projected(self, M: Array) -> Array:
+        """What the projection in R leaves of M, on the pairs that count: M itself if it is an image."""
+        if self.root is None:
+            return self.image(M)
+        return self.image(np.divide(M, self.root, out=np.zeros(np.shape(M)), where=self.root > 0))
+
     def adjoint(self, M: Array) -> Array:
         """Rᵀ M."""
         if self.root is None or self.weights is None:

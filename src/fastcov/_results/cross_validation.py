@@ -14,7 +14,6 @@ from .._inputs.container import save
 from .._inputs.validation import check_choice
 from . import evidence, printed
 from .chosen_ridge import ChosenRidge, chosen, jackknife
-from .fit import Fit
 from .frames import cv_table, frame
 from .html import html_table
 from .page import StudyPage
@@ -55,7 +54,7 @@ class Scores:
         Squared errors Σ (P − S)² of the prediction P of the target S, over the unseen pairs of each held-out
         condition, in units of the study; NaN for the training conditions of the fold.
     gains : ndarray, shape (F, K, N), or None
-        Gains of each fold; None if they would take more than 256 MB.
+        Gains of each fold; None if they would take more than 256 MB, or if there are none.
     shuffled : Moments or None
         The same sums with the conditions of Y in random order, (shuffles, K, F, …).
     nested : Nested or None
@@ -139,7 +138,7 @@ class CrossValidation(StudyPage):
         Sums by baseline, (F, …), as in ``baselines["no-x"].pooled("r2")``.
     baselines_shuffled : dict of str to Moments
         The same with conditions in random order, (shuffles, F, …); empty without shuffles.
-    fits : dict of str to Fit
+    fits : dict of str to Fit or Connectivity
         Fits of all conditions with the chosen ridge; empty without `refit`, or if no score is finite.
     stats : dict
     """
@@ -152,7 +151,7 @@ class CrossValidation(StudyPage):
     scores: dict[str, Scores]
     baselines: dict[str, Moments]
     baselines_shuffled: dict[str, Moments]
-    fits: dict[str, Fit]
+    fits: dict[str, Any]
     stats: dict[str, Any]
 
     def _of(self, values: Mapping[str, Any]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .score import BASELINES
+from .nouns import nouns_of
 
 # A `CrossValidation` is `Any` here: its class imports this module.
 
@@ -31,8 +31,9 @@ class Verdict:
         Whether the prediction beats the baseline that ignores X, which has only two numbers. None: not
         shown, because there are too few shuffles.
     gains_help : bool or None
-        Whether the fitted gains also beat gains of one and aC + βI + γ11ᵀ; None: not shown. If `better` is
-        true and this is not, X carries information about the target, but it is not shown that gains add any.
+        Whether the fitted gains, or the connectivity, also beat gains of one and aC + βI + γ11ᵀ; None: not
+        shown. If `better` is true and this is not, X carries information about the target, but it is not
+        shown that the fit adds any.
     p : float or None
         p-value, from shuffles, of the improvement over the baseline without X.
     words : str
@@ -101,7 +102,7 @@ def gain_over(cv: Any, method: str, name: str) -> tuple[float, float]:
 
 def verdict(cv: Any, method: str) -> Verdict:
     """The verdict, in words that a reader of a paper understands."""
-    k, table = cv.place(method), cv.scores[method]
+    k, table, nouns = cv.place(method), cv.scores[method], nouns_of(method)
     claim = "Held-out covariances are predicted better than without X"
     if k < 0:
         return Verdict(False, False, None, f"{claim}: no, {cv.score} is defined for no ridge.")
@@ -113,10 +114,13 @@ def verdict(cv: Any, method: str) -> Verdict:
     for name in ("one", "scaled"):
         beats, _, said = _compared(cv, method, name)
         beaten.append(beats)
-        more.append(f"Better than {BASELINES[name]}: {said}.")
+        more.append(f"Better than {nouns.labels[name]}: {said}.")
     gains_help = False if False in beaten else None if None in beaten else True
     if better and not gains_help:
-        more.append("So X tells something of the target, and that fitted gains add to it is not shown.")
+        more.append(
+            f"So X tells something of the target, and that {nouns.fitted} {nouns.do('add')} to it is not "
+            "shown."
+        )
     prefix, pattern = ("cross-" if cv.score.startswith("cross-") else ""), cv.score.removeprefix("cross-")
     left = table.pooled(f"{prefix}r2-off-diagonal")[k]
     if pattern in PATTERNS and left < 0:

@@ -78,15 +78,23 @@ class Fit:
         `target_covariance`); ``trials``, for X and responses, if they have trials or missing values:
         ``n_trials``, ``n_channels``, ``noise_variance`` (D,), the variance of the mean over trials in its
         mean over channels, ``missing``, the number of missing values, and ``moved``, by which share of its
-        norm their covariance was moved to be positive semi-definite. For an exact fit, ``losses`` and
-        ``gains_of_starts``, where each of several starts ended; ``escapes``, how often a gain moved to a
-        lower minimum along its own axis; ``lower_elsewhere``, how many gains still have such a minimum.
+        norm their covariance was moved to be positive semi-definite; ``shared``, for gains that T targets
+        share: ``r2`` and ``r2_at_one`` (T,) of each target, ``targets`` (T, D, D), and ``spread``, which is
+        (1/2T) Σ_t ‖S_t − S̄‖² for their mean S̄: `loss` plus it is the mean loss over targets. For
+        an exact fit, ``losses`` and ``gains_of_starts``, where each of several starts ended; ``escapes``, how
+        often a gain moved to a lower minimum along its own axis; ``lower_elsewhere``, how many gains still
+        have such a minimum.
     channels, conditions : tuple or None
         Names of the N channels and D conditions, if X has them. If X has no names of conditions, those of
         the target.
     nuisance : dict
         ``{"diagonal": β, "constant": γ}``, the terms requested in S ≈ C(z) + βI + γ11ᵀ, in units of X
         squared. Each loss and R² is computed at the β and γ that are best for its own gains.
+    groups : tuple or None
+        Names of the A groups, in the order in which `groups` has them first, if groups of channels share a
+        gain. `ridge` and ``stats["bounds"]``, where they are vectors, then have one entry for each group.
+    group_places : ndarray, shape (N,), or None
+        The place of each channel's group in `groups`.
     """
 
     delta: Array
@@ -106,6 +114,8 @@ class Fit:
     _target: Array
     _covariance_at_one: Array
     nuisance: dict[str, Any] = dataclasses.field(default_factory=dict)
+    groups: tuple[Any, ...] | None = None
+    group_places: NDArray[np.intp] | None = None
     _single_gains: Array | None = None
     _kept: Any = dataclasses.field(default=None, metadata={"saved": False})
 
@@ -113,6 +123,14 @@ class Fit:
     def gains(self) -> Array:
         """z = 1 + δ, shape (N,) or (T, N)."""
         return self._gains.copy()
+
+    @property
+    def group_gains(self) -> Array | None:
+        """The gain of each group, shape (A,) or (T, A); None if each channel has a gain of its own."""
+        if self.group_places is None:
+            return None
+        _, first = np.unique(self.group_places, return_index=True)
+        return self._gains[..., first]
 
     @property
     def overshoots(self) -> Any:
@@ -227,6 +245,7 @@ class Fit:
         by: str = "cells",
         *,
         X: ArrayLike | None = None,
+        cell_groups: Any = None,
         channels: Any = None,
         level: float = 0.95,
         n_boot: int = 0,
@@ -253,18 +272,26 @@ class Fit:
         The resolution of a gain is 1 − λ(H⁻¹)_ii: near 1 the data determine the gain, near 0 the ridge does.
         A ridge shrinks gains towards one, so an interval tells where this *shrunken* gain would be with
         other cells, not where the gain without a ridge is. Read it so, above all where the resolution is low.
+        Where groups share gains z = P g, H is PᵀHP for the H of channels, with a ridge for each group, and
+        all channels of a group have one error.
 
         Parameters
         ----------
         Y : array_like, shape (M, D), optional
             Responses of the other population, of which the target of the fit is the covariance. Needed for
             "cells". Conditions with names are aligned. For a fit of T targets, a list of T of them.
-        by : {"cells", "conditions", "both"}
-            What might have been otherwise: the cells of Y, the conditions, or both independently. Fits of all
-            three refer to the channels of X that were recorded.
+        by : {"cells", "conditions", "both", "targets"}
+            What might have been otherwise: the cells of Y, the conditions, or both independently; or the
+            targets, as those of animals, of a fit with ``shared=True``, which needs no Y. All refer to the
+            channels of X that were recorded.
         X : array_like, shape (N, D), optional
             The fitted responses. A fit keeps X up to 64 MB, and refers to a larger array as long as it is
             elsewhere in memory. A fit that was loaded needs X, and so does one of X in a file.
+        cell_groups : array_like of shape (M,), optional
+            A label for each cell, as its animal. Whole groups might then have been otherwise: the influence
+            of a group is the sum of those of its cells, M in the formulas is the number of groups, and
+            bootstraps draw groups. Cells of one animal that are alike count as less than so many cells. For
+            T targets, a list of T.
         channels : sequence of names or indices, or a mask (N,), optional
             Some channels only. Where N x N matrices do not fit the memory, this is the way: each channel
             then takes a linear system, solved by conjugate gradients.
@@ -308,11 +335,14 @@ class Fit:
         Notes
         -----
         2N³ + 2N²M + 4N²D flops for M cells (for conditions, M = D) and 8N² bytes, plus 8N times a few hundred
-        columns. Chosen channels: 4ND² flops for each iteration, some 20 to 200. The ridge is held fixed at
-        its value in units of X. The scale of the target varies with the cells and conditions where the trace
-        of the target is that of X's covariance. For "both" the two variances are added, which holds to first
-        order. Efron, "Jackknife-after-bootstrap standard errors and influence functions" (1992); Jaeckel,
-        "The infinitesimal jackknife" (1972).
+        columns. Bootstraps of cells for a linear fit without bounds are one product of all counts with the
+        cells' right-hand sides 2 (XY_cᵀ ∘ X̃Y_cᵀ), Y_c the centred cells, and one with H⁻¹: 2N (M + N + 2D)
+        flops each, or those over pairs of conditions where they are fewer. Chosen channels: 4ND² flops for
+        each iteration, some 20 to 200. The ridge is held fixed at its value in units of X. The scale of a
+        target varies with the cells and conditions where its trace is that of X's covariance. For "both" the
+        two variances are added, which holds to first order, and so are those of the cells of T targets that
+        share gains. Efron, "Jackknife-after-bootstrap standard errors and influence functions" (1992);
+        Jaeckel, "The infinitesimal jackknife" (1972).
 
         Examples
         --------
@@ -326,8 +356,8 @@ class Fit:
         from .._uncertainty.estimate import estimate
 
         return estimate(
-            self, Y, by, X=X, channels=channels, level=level, n_boot=n_boot, rng=rng, nan_policy=nan_policy,
-            memory_budget=memory_budget, callback=callback,
+            self, Y, by, X=X, cell_groups=cell_groups, channels=channels, level=level, n_boot=n_boot,
+            rng=rng, nan_policy=nan_policy, memory_budget=memory_budget, callback=callback,
         )  # fmt: skip
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -348,7 +378,9 @@ class Fit:
         readable = {"method": self.method, "status": self.status, "center": self.stats["center"]}
         for name in ("ridge", "relative_ridge"):
             readable[name] = np.nan if (value := getattr(self, name)) is None else value
-        for name in ("channels", "conditions"):
+        if self.group_gains is not None:
+            readable["group_gains"] = self.group_gains
+        for name in ("channels", "conditions", "groups"):
             if (names := getattr(self, name)) is not None:
                 readable[name] = np.array([str(each) for each in names])
         save(self, path, readable)

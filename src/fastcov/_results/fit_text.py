@@ -10,6 +10,8 @@ from .overshoot import remedy
 
 # If the traces of target and input differ by more than this factor, the cause is units, not gains.
 COMPARABLE = 10.0
+# The most groups whose gains are listed.
+LISTED = 6
 
 
 def rows(fit: Any) -> list[tuple[str, str]]:
@@ -17,8 +19,9 @@ def rows(fit: Any) -> list[tuple[str, str]]:
     N, D = fit.stats["shape"]
     share = ""
     if np.all(fit.loss_at_one > 0):
-        share = f" ({_span(fit.loss / fit.loss_at_one)} of the loss at gains of one)"
-    rank = f", rank {fit.stats['rank']} of {N}" if fit.status == "minimum-norm" else ""
+        share = f" ({span(fit.loss / fit.loss_at_one)} of the loss at gains of one)"
+    n = N if fit.groups is None else len(fit.groups)
+    rank = f", rank {fit.stats['rank']} of {n}" if fit.status == "minimum-norm" else ""
     solver = f" ({fit.stats['solver']})" if fit.stats["solver"] else ""
     iterations = f" after {fit.stats['iterations']} iterations" if "iterations" in fit.stats else ""
     others = f", target of {fit.stats['n_responses']} channels" if "n_responses" in fit.stats else ""
@@ -26,31 +29,42 @@ def rows(fit: Any) -> list[tuple[str, str]]:
         others += f" in {trials} trials"
     rows = [
         ("method", f"{fit.method}{solver}: {fit.status}{rank}"),
-        ("data", f"{N} channels x {D} conditions" + _targets(fit.r2) + others),
-        ("ridge", ridge_text(fit.ridge, fit.relative_ridge)),
-        ("loss", _span(fit.loss) + share),
-        ("R2", f"{_span(fit.r2)} ({_span(fit.stats['r2_at_one'])} at gains of one)"),
+        ("data", f"{N} channels x {D} conditions" + targets_text(fit.r2) + others),
+        ("ridge", ridge_text(fit.ridge, fit.relative_ridge, fit.groups is not None)),
+        ("loss", span(fit.loss) + share),
+        ("R2", f"{span(fit.r2)} ({span(fit.stats['r2_at_one'])} at gains of one)"),
         (
             "gains",
             f"{fit.gains.min():.3g} to {fit.gains.max():.3g}, median {np.median(fit.gains):.3g}",
         ),
         (
             "gradient" if fit.method == "exact" else "residual",
-            _span(fit.residual, ".1e")
+            span(fit.residual, ".1e")
             + (" of that at gains of one" if fit.method == "exact" else "")
             + iterations,
         ),
     ]
+    add_shared(rows, fit, "one vector of gains", "gains of one")
     if fit.nuisance:
-        terms = [f"{name} {_span(value)}" for name, value in fit.nuisance.items()]
+        terms = [f"{name} {span(value)}" for name, value in fit.nuisance.items()]
         rows.insert(-2, ("nuisance", ", ".join(terms)))
     if fit.stats.get("pairs", "all") != "all":
         rows.insert(2, ("pairs", fit.stats["pairs"]))
+    if fit.groups is not None:
+        rows.insert(2, ("groups", groups_text(fit)))
     if "at_bounds" in fit.stats:
-        rows.insert(-1, ("bounds", f"{_span(fit.stats['at_bounds'], 'd')} of {N} gains at a bound"))
+        rows.insert(-1, ("bounds", f"{span(fit.stats['at_bounds'], 'd')} of {n} gains at a bound"))
     if "step" in fit.stats:
-        rows.insert(-1, ("step", f"{_span(fit.stats['step'])} of the linear fit"))
+        rows.insert(-1, ("step", f"{span(fit.stats['step'])} of the linear fit"))
     return rows
+
+
+def add_shared(rows: list[tuple[str, str]], fit: Any, what: str, at_one: str) -> None:
+    """Say of rows where R² is the fifth that it is of a mean target, and add R² of each target."""
+    if shared := fit.stats.get("shared"):
+        each = f"R2 of each {span(shared['r2'])} ({span(shared['r2_at_one'])} at {at_one})"
+        rows[4] = ("R2", f"{rows[4][1]}, of the mean target")
+        rows.insert(5, ("shared", f"{what} for {len(shared['r2'])} targets; {each}"))
 
 
 def remarks(fit: Any) -> list[str]:
@@ -67,19 +81,29 @@ def remarks(fit: Any) -> list[str]:
     return found
 
 
-def ridge_text(ridge: Any, relative: Any) -> str:
-    """A ridge in words: one number, one for each channel, or a matrix."""
+def groups_text(fit: Any) -> str:
+    """Groups that share a gain; the gains of few of them, for one target."""
+    A = len(fit.groups)
+    text = f"one gain for each of {A} groups" if A > 1 else "one gain for all channels"
+    if fit.delta.ndim > 1 or not 1 < A <= LISTED:
+        return text
+    pairs = zip(fit.groups, fit.group_gains, strict=True)
+    return f"{text}: " + ", ".join(f"{name} {gain:.3g}" for name, gain in pairs)
+
+
+def ridge_text(ridge: Any, relative: Any, of_groups: bool = False) -> str:
+    """A ridge in words: one number, one for each channel or group, or a matrix."""
     if np.ndim(ridge) == 2:
         return f"a matrix, {ridge.shape[0]} x {ridge.shape[1]}"
-    each = " by channel" if np.ndim(ridge) else ""
-    share = "" if relative is None else f" ({_span(relative, 'g')} of the largest eigenvalue)"
-    return f"{_span(ridge)}{share}{each}"
+    each = (" by group" if of_groups else " by channel") if np.ndim(ridge) else ""
+    share = "" if relative is None else f" ({span(relative, 'g')} of the largest eigenvalue)"
+    return f"{span(ridge)}{share}{each}"
 
 
-def _targets(values: Any) -> str:
+def targets_text(values: Any) -> str:
     return f", {len(values)} targets" if np.ndim(values) else ""
 
 
-def _span(values: Any, form: str = ".4g") -> str:
+def span(values: Any, form: str = ".4g") -> str:
     low, high = np.min(values), np.max(values)
     return f"{low:{form}}" if np.ndim(values) == 0 else f"{low:{form}} to {high:{form}}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # A gain of higher resolution is determined by the data rather than by the ridge.
 RESOLVED = 0.8
-OF = {"cells": "cells", "conditions": "conditions", "both": "cells and conditions"}
+OF = {"cells": "cells", "conditions": "conditions", "both": "cells and conditions", "targets": "targets"}
 
 
 def shrunken(by: str) -> str:

@@ -41,8 +41,11 @@ class Kept:
         return (Kept, (None,))
 
 
-def problem_of(fit: Any, X: Any) -> Problem:
-    """The problem of a fit, from X if it is given; otherwise from the responses that the fit has kept."""
+def problem_of(fit: Any, X: Any, *, weighed: bool = True) -> Problem:
+    """The problem of a fit, from X if it is given; otherwise from the responses that the fit has kept.
+
+    Not `weighed`, nuisance terms and weights of pairs do not matter.
+    """
     if X is None:
         kept = None if fit._kept is None else fit._kept.get()
         if kept is None:
@@ -52,7 +55,7 @@ def problem_of(fit: Any, X: Any) -> Problem:
             )
         return kept
     pairs = fit.stats["pairs"]
-    if pairs not in (ALL, OFF_DIAGONAL):
+    if weighed and pairs not in (ALL, OFF_DIAGONAL):
         raise ValueError(
             f"Argument 'X' must be left out where pairs have weights ({pairs}), which X does not tell."
         )
@@ -68,4 +71,6 @@ def problem_of(fit: Any, X: Any) -> Problem:
             "Argument 'X' must have the channels that were fitted, in their order, not others: use "
             "X.loc[fit.channels]."
         )
+    if not weighed:
+        return given
     return given.with_metric(tuple(fit.nuisance) or None, pairs, given.labels)

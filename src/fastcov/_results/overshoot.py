@@ -1,4 +1,4 @@
-"""Fits that end above the loss at gains of one: the test for it, the remedy, and the warning."""
+"""Fits that end above the loss at gains of one, or at W = 0: the test for it, the remedy, and the warning."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from .._connectivity.solve import LINEAR
 from .._inputs.labels import outside
+from .nouns import GAINS, nouns_of
 
 # A `Fit` and a `RidgePath` are `Any` here: their classes import this module.
 
@@ -19,7 +21,10 @@ NAMED = 6
 
 
 class OvershootWarning(UserWarning):
-    """The exact loss of a fit is above that at gains of one; `Fit.overshoots` says for which targets."""
+    """The exact loss of a fit is above that at gains of one, or at W = 0.
+
+    `Fit.overshoots` and `Connectivity.overshoots` say for which targets.
+    """
 
 
 def beyond_rounding(fit: Any) -> Any:
@@ -52,11 +57,15 @@ def beyond(loss: Any, at_one: Any, size: Any, stats: dict[str, Any]) -> Any:
 
 def remedy(fit: Any) -> str:
     """What to do about a fit that overshoots."""
-    return (
-        "Use a larger ridge"
-        + (", as relative_ridge=0.1" if fit.relative_ridge is None else "")
-        + (", or method='line-search' or 'exact'." if fit.method != "exact" else ".")
-    )
+    size = ", as relative_ridge=0.1" if fit.relative_ridge is None else ""
+    return f"Use a larger ridge{size}{_or_method(fit.method)}."
+
+
+def _or_method(method: str) -> str:
+    """The methods that do not overshoot where this one does."""
+    if nouns_of(method) is not GAINS:
+        return ", or method='free'" if method == LINEAR else ""
+    return ", or method='line-search' or 'exact'" if method != "exact" else ""
 
 
 def warn_overshoot(fit: Any, *, explained: bool = False) -> None:
@@ -69,7 +78,9 @@ def warn_overshoot(fit: Any, *, explained: bool = False) -> None:
     if explained:
         what, do = "the linear fit that is explained overshoots", "Use a larger ridge."
     warnings.warn(
-        f"The exact loss is {_times(fit)}{of}: {what}. {do}", OvershootWarning, stacklevel=outside()
+        f"The exact loss is {_times(fit.loss, fit.loss_at_one, fit.method)}{of}: {what}. {do}",
+        OvershootWarning,
+        stacklevel=outside(),
     )
 
 
@@ -83,13 +94,14 @@ def warn_overshoots(path: Any) -> None:
     named = [f"{ridge:.4g}" for ridge in ridges]
     if len(named) > NAMED:
         named[NAMED // 2 : -1] = ["…"]
-    worst = path[int(above[np.argmax(_ratios(path.loss[above], path.loss_at_one))])]
+    losses, at_one = path.loss[above], path.loss_at_one
+    worst = losses[np.argmax(_ratios(losses, at_one))]
     name = "ridge" if relative is None else "relative_ridge"
     of = f"{len(above)} of {len(path)} ridges ({name} {', '.join(named)})"
-    do = "." if worst.method == "exact" else ", or method='line-search' or 'exact'."
     warnings.warn(
-        f"The exact loss is above that at gains of one at {of}, at most {_times(worst)}: these fits "
-        f"overshoot. Use larger ridges{do}",
+        f"The exact loss is above that at {nouns_of(path.method).at_one} at {of}, at most "
+        f"{_times(worst, at_one, path.method)}: these fits overshoot. Use larger "
+        f"ridges{_or_method(path.method)}.",
         OvershootWarning,
         stacklevel=outside(),
     )
@@ -102,9 +114,9 @@ def _ratios(losses: Any, at_one: Any) -> Any:
     return np.fmax.reduce(ratios, axis=1, initial=0.0)  # 0 / 0, where gains of one are the answer, gives 0
 
 
-def _times(fit: Any) -> str:
+def _times(loss: Any, at_one: Any, method: str) -> str:
     """The loss over that at gains of one, for the worst target, in words."""
-    ratio = float(_ratios(np.asarray(fit.loss)[np.newaxis], fit.loss_at_one)[0])
+    ratio, named = float(_ratios(np.asarray(loss)[np.newaxis], at_one)[0]), nouns_of(method).at_one
     if not np.isfinite(ratio):
-        return f"{np.max(fit.loss):.3g}, and 0 at gains of one"
-    return f"{f'{ratio:.3g}' if ratio > 1.01 else f'{ratio:.12g}'} times that at gains of one"
+        return f"{np.max(loss):.3g}, and 0 at {named}"
+    return f"{f'{ratio:.3g}' if ratio > 1.01 else f'{ratio:.12g}'} times that at {named}"

@@ -14,9 +14,9 @@ from .._inputs.container import save
 from . import evidence
 from .cross_validation import CrossValidation
 from .html import html_table
+from .nouns import nouns_of
 from .page import StudyPage
 from .printed import size_text
-from .score import BASELINES
 
 Array = NDArray[np.float64]
 
@@ -68,7 +68,7 @@ class ChannelTest:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class PermutationTest(StudyPage):
-    """Test of whether gains predict held-out covariances; prints itself with its verdict.
+    """Test of whether a fit predicts held-out covariances; prints itself with its verdict.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class PermutationTest(StudyPage):
     p_values : dict of str to float
         p-value of every score.
     channels : ChannelTest or None
-        Test of each channel's gain.
+        Test of each channel's gain; a connectivity has none.
     cv : CrossValidation
         The study, with all shuffles.
     """
@@ -145,7 +145,12 @@ class PermutationTest(StudyPage):
 
         rows = [row("largest over all ridges", self.observed, self.null, self.p)]
         rows += [
-            row(f"over {BASELINES[name]}", self.gain_over[name], self.null_over[name], self.p_over[name])
+            row(
+                f"over {nouns_of(self.method).labels[name]}",
+                self.gain_over[name],
+                self.null_over[name],
+                self.p_over[name],
+            )
             for name in self.p_over
         ]
         return ("", "observed", "shuffles, mean", "95 % below", "p"), rows

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .score import BASELINES, FINE, Moments
+from .nouns import nouns_of
+from .score import FINE, Moments
 
 # A `CrossValidation` is `Any` here: its class imports this module.
 
@@ -75,7 +76,7 @@ def _compared(cv: Any) -> Iterator[tuple[str, Moments]]:
     for name in cv.methods:
         if (k := cv.place(name)) >= 0:
             yield name, cv.scores[name].moments.at(k)
-    for name, label in BASELINES.items():
+    for name, label in nouns_of(*cv.methods).labels.items():
         yield label, cv.baselines[name]
 
 
@@ -93,7 +94,7 @@ def _ridge_rows(cv: Any) -> list[tuple[str, ...]]:
         )
         for k in np.argsort(cv.ridges)[::-1]
     ]
-    for name, label in BASELINES.items():
+    for name, label in nouns_of(*cv.methods).labels.items():
         value, error = cv.baseline(name)
         rows.append((label, f"{value:.3f} +- {error:.3f}", *("" for _ in cv.methods[1:])))
     return rows

@@ -70,7 +70,7 @@ class RidgePath(Sequence[Fit]):
 
     @property
     def gains(self) -> Array:
-        """z, shape (K, N)."""
+        """z, shape (K, N); none for a path of connectivities."""
         return np.array(self._each("gains"))
 
     @property
@@ -86,7 +86,12 @@ class RidgePath(Sequence[Fit]):
     @property
     def loss_at_one(self) -> Any:
         """Exact loss at gains of one, the same for all ridges."""
-        return self.fits[0].loss_at_one
+        return self._each("loss_at_one")[0]
+
+    @property
+    def method(self) -> str:
+        """The method of all fits."""
+        return str(self._each("method")[0])
 
     @property
     def r2(self) -> Array:
@@ -133,7 +138,7 @@ class RidgePath(Sequence[Fit]):
         names = ("ridges", "relative_ridges", "loss", "r2", "residual", "status")
         numbers = {name: each for name in names if (each := getattr(self, name)) is not None}
         whole = dataclasses.replace(self, fits=tuple(self.fits))  # some may not exist yet
-        save(whole, path, {"method": self[0].method, **numbers})
+        save(whole, path, {"method": self.method, **numbers})
 
     def to_frame(self) -> Any:
         """A pandas DataFrame with a row for each ridge: method, ridge, loss, r2, residual, status, …
@@ -158,19 +163,29 @@ class RidgePath(Sequence[Fit]):
 
     def _title(self) -> str:
         N, D = self.fits[0].stats["shape"]
-        return f"RidgePath: {self.fits[0].method}, {N} channels x {D} conditions"
+        shared = self.fits[0].stats.get("shared")
+        targets = f", shared by {len(shared['r2'])} targets" if shared else ""
+        return f"RidgePath: {self.method}, {N} channels x {D} conditions{targets}"
 
     def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Head and rows of the table that a path prints."""
         relative = self.fits[0].relative_ridge is not None
-        head = ("ridge/largest" if relative else "ridge", "loss/at one", "R2", "gains", "residual", "status")
+        moved = "gains" if isinstance(self.fits[0], Fit) else "norm of W"
+        head = ("ridge/largest" if relative else "ridge", "loss/at one", "R2", moved, "residual", "status")
         rows: list[tuple[str, ...]] = []
         for fit in self.fits:
             with np.errstate(divide="ignore", invalid="ignore"):
                 share = np.mean(np.divide(fit.loss, fit.loss_at_one))
             rows.append((
                 f"{fit.relative_ridge if relative else fit.ridge:.4g}", f"{share:.4g}",
-                f"{np.mean(fit.r2):.4g}", f"{fit.gains.min():.3g} to {fit.gains.max():.3g}",
+                f"{np.mean(fit.r2):.4g}", _size(fit),
                 f"{np.max(fit.residual):.1e}", fit.status,
             ))  # fmt: skip
         return head, rows
+
+
+def _size(fit: Any) -> str:
+    """How far a fit went: the span of its gains, or the norm of its connectivity."""
+    if isinstance(fit, Fit):
+        return f"{fit.gains.min():.3g} to {fit.gains.max():.3g}"
+    return f"{np.max(fit.norm()):.3g}"

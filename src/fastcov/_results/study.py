@@ -15,10 +15,12 @@ from .._inputs.container import save
 from .._inputs.files import check_output, writing
 from .._inputs.optional import optional
 from .channel_table import COLUMNS, ChannelTable, write_table
+from .connectivity import Connectivity
 from .cross_validation import CrossValidation
 from .fit import Fit
 from .group_studies import GroupStudies
 from .html import html_table
+from .mixed import Mixed
 from .noise_ceiling import NoiseCeiling
 from .page import StudyPage
 from .permutation_test import PermutationTest
@@ -41,7 +43,8 @@ class PopulationStudy:
     ceiling : NoiseCeiling
         How well any prediction could score.
     uncertainty : Uncertainty or None
-        Intervals and resolution of all gains; None if they could not be computed: see `missing`.
+        Intervals and resolution of all gains; None if they could not be computed, or there are no gains: see
+        `missing`.
     channels : ChannelTable or None
         One row a channel, those that changed most surely first.
     groups : GroupStudies or None
@@ -49,9 +52,9 @@ class PopulationStudy:
     missing : str
         Why there are no intervals; empty if there are.
     predicted : ndarray, shape (D, D), or None
-        The covariance of Y as gains at the best ridge predict it, in units of Y: for each pair of conditions
-        the mean over folds that held out one or both. NaN where none did; None if gains of folds were not
-        kept.
+        The covariance of Y as the fits of folds at the best ridge predict it, in units of Y: for each pair
+        of conditions the mean over folds that held out one or both. NaN where none did; None if gains of
+        folds were not kept.
     """
 
     name: str
@@ -78,7 +81,7 @@ class PopulationStudy:
         return self.cv.methods[0]
 
     @property
-    def fit(self) -> Fit | None:
+    def fit(self) -> Fit | Connectivity | Mixed | None:
         """The fit of all conditions at the best ridge; None if no ridge has a finite score."""
         return self.cv.fits.get(self.method)
 
@@ -203,6 +206,11 @@ class Study(StudyPage):
         return self._each("groups")
 
     @property
+    def method(self) -> str:
+        """The method of all fits."""
+        return next(iter(self.populations.values())).method
+
+    @property
     def score(self) -> str:
         """The name of the score."""
         return next(iter(self.populations.values())).cv.score
@@ -221,8 +229,10 @@ class Study(StudyPage):
         """
         readable: dict[str, Any] = {"verdict": self.verdict}
         for name, one in self.populations.items():
-            if one.fit is not None:
+            if isinstance(one.fit, (Fit, Mixed)):
                 readable[f"gains.{name}"] = one.fit.gains
+            elif one.fit is not None:
+                readable[f"singular_values.{name}"] = one.fit.singular_values
         save(self, path, readable)
 
     def to_frame(self) -> Any:

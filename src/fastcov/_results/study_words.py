@@ -10,13 +10,13 @@ import numpy as np
 from . import evidence
 from .group_studies import group_baseline, over_groups
 from .intervals import OF, RESOLVED
+from .nouns import GAINS, nouns_of
 from .score import BASELINES
 
 # A `Study` and its parts are `Any` here: their classes import this module.
 
 # Channels that are named in a sentence, in each direction.
 NAMED = 3
-WITHOUT = {"one": "with all gains at one", "no-x": "without X", "scaled": f"of {BASELINES['scaled']}"}
 # What each score is, in a sentence.
 SCORE_WORDS = {
     "r2": "the R² of predicted covariances and variances",
@@ -38,15 +38,16 @@ def title(study: Any) -> str:
 
 
 def score_rows(study: Any) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Scores of gains, baselines and ceiling, with a column for each population."""
+    """Scores of the fit, baselines and ceiling, with a column for each population."""
     found = list(study.populations.values())
     head = ("held out", *(one.name if study.stats["named"] else "score" for one in found))
-    rows = [("gains by channel", *(pm(*one.value()) for one in found))]
+    nouns = nouns_of(study.method)
+    rows = [(nouns.row, *(pm(*one.value()) for one in found))]
     if any(one.cv.scores[one.method].nested is not None for one in found):
         rows.append(("ridge chosen by inner folds", *(number(nested(one)) for one in found)))
     if any(one.groups is not None for one in found):
         rows.append(("one gain a group", *(pm(*_group_baseline(one)) for one in found)))
-    rows += [(label, *(pm(*one.cv.baseline(name)) for one in found)) for name, label in BASELINES.items()]
+    rows += [(label, *(pm(*one.cv.baseline(name)) for one in found)) for name, label in nouns.labels.items()]
     if any(one.test is not None for one in found):
         rows.append(("shuffles, mean", *(number(_null_mean(one)) for one in found)))
     rows.append(("noise ceiling", *(number(one.ceiling.ceiling(study.score)) for one in found)))
@@ -61,7 +62,8 @@ def paragraphs(study: Any) -> list[tuple[str, str]]:
     for one in study.populations.values():
         of = f" of {one.name}" if study.stats["named"] else ""
         found.append((f"Prediction{of}", " ".join(prediction(study, one))))
-        found.append((f"Channels{of}", " ".join(channels(study, one))))
+        if has_gains(one):
+            found.append((f"Channels{of}", " ".join(channels(study, one))))
         if one.groups is not None:
             found.append((f"Groups{of}", " ".join(groups(one))))
     if study.differences:
@@ -71,8 +73,8 @@ def paragraphs(study: Any) -> list[tuple[str, str]]:
 
 
 def prediction(study: Any, one: Any) -> list[str]:
-    """Whether gains predict held-out conditions, how much better than what, and how near to the ceiling."""
-    cv, method = one.cv, one.method
+    """Whether a fit predicts held-out conditions, how much better than what, and how near to the ceiling."""
+    cv, method, nouns = one.cv, one.method, nouns_of(one.method)
     verdict = cv.verdicts()[method]
     value, error = one.value()
     if not math.isfinite(value):
@@ -81,10 +83,14 @@ def prediction(study: Any, one: Any) -> list[str]:
     cross = cv.score.startswith("cross-")
     what = SCORE_WORDS[cv.score.removeprefix("cross-")]
     pairs = PAIRS[cross] if cv.score != "r2-diagonal" else "held-out conditions"
+    what_predicts = (
+        f"the {nouns.subject} {nouns.do('predict')} conditions that {nouns.they} {nouns.do('were')} not "
+        "fitted to"
+    )
     claim = {
-        True: "The gains predict conditions that they were not fitted to.",
-        False: "That the gains predict conditions that they were not fitted to is not shown.",
-        None: "Whether the gains predict conditions that they were not fitted to was not tested.",
+        True: f"T{what_predicts[1:]}.",
+        False: f"That {what_predicts} is not shown.",
+        None: f"Whether {what_predicts} was not tested.",
     }[verdict.better]
     best = (
         f"λ/λ_max = {cv.ridges[cv.place(method)]:.3g}"
@@ -94,7 +100,7 @@ def prediction(study: Any, one: Any) -> list[str]:
     said = [
         claim,
         f"Over {pairs}, {what} is {pm(value, error)} at the best ridge ({best}); it is "
-        f"{number(base['no-x'])} without X, {number(base['one'])} with all gains at one, and "
+        f"{number(base['no-x'])} without X, {number(base['one'])} with {nouns.with_one}, and "
         f"{number(base['scaled'])} for the covariance of X scaled and shifted by three numbers.",
     ]
     k = cv.place(method)
@@ -112,14 +118,14 @@ def prediction(study: Any, one: Any) -> list[str]:
         )
         over = one.test.p_over
         helps = {
-            True: "add to what X itself says",
-            None: "are not shown to add to what X itself says",
-            False: "do not predict better than X itself",
+            True: f"{nouns.do('add')} to what X itself says",
+            None: f"{nouns.do('are')} not shown to add to what X itself says",
+            False: f"{nouns.do('do')} not predict better than X itself",
         }[verdict.gains_help if verdict.better else False]
         if verdict.better:
             said.append(
-                f"The fitted gains {helps} (over gains of one p = {p_text(over['one'])}, over the scaled "
-                f"covariance p = {p_text(over['scaled'])})."
+                f"The fitted {nouns.subject} {helps} (over {nouns.at_one} p = {p_text(over['one'])}, over "
+                f"the scaled covariance p = {p_text(over['scaled'])})."
             )
     inside = nested(one)
     if math.isfinite(inside):
@@ -144,12 +150,14 @@ def _ceiling(one: Any, value: float) -> str:
     if not top > 0:
         return f"The noise ceiling is 0: two halves of the {by} of Y have no covariance in common."
     said = f"As Y is noisy, no prediction is expected to score above {number(top)} (from halves of its {by})"
+    nouns = nouns_of(one.method)
+    reached = f"the {nouns.subject} {nouns.do('reach')}"
     if value <= 0:
         return f"{said}."
     if value < top:
-        return f"{said}; the gains reach {value / top:.0%} of that."
+        return f"{said}; {reached} {value / top:.0%} of that."
     if value <= one.ceiling.band(one.cv.score)[1]:
-        return f"{said}; the gains reach that."
+        return f"{said}; {reached} that."
     return (
         f"The score exceeds the noise ceiling, {number(top)} (from halves of the {by} of Y), above which no "
         "prediction was expected to score. That can be where Y has few cells, of which a half says little of "
@@ -204,8 +212,8 @@ def channels(study: Any, one: Any) -> list[str]:
 
 
 def groups(one: Any) -> list[str]:
-    """What one gain for each group predicts, and in how many groups gains predict."""
-    found = one.groups
+    """What one gain for each group predicts, and in how many groups the fit predicts."""
+    found, nouns = one.groups, nouns_of(one.method)
     base, _ = _group_baseline(one)
     gained, error, p = over_groups(one.cv, one.method, found.gains)
     tested = "" if p is None else f", p = {p_text(p)}"
@@ -213,8 +221,8 @@ def groups(one: Any) -> list[str]:
         f"{name}: {number(gain)}" for name, gain in zip(found.names, found.gains.gains, strict=True)
     )
     said = [
-        f"One gain for each of the {len(found.names)} groups ({listed}) scores {number(base)}; a gain for "
-        f"each channel scores {number(abs(gained))} {'more' if gained >= 0 else 'less'} "
+        f"One gain for each of the {len(found.names)} groups ({listed}) scores {number(base)}; "
+        f"{nouns.each} scores {number(abs(gained))} {'more' if gained >= 0 else 'less'} "
         f"(± {number(error)}{tested})."
     ]
     scores = found.scores()
@@ -223,13 +231,15 @@ def groups(one: Any) -> list[str]:
     if len(known):
         spread = f" ± {number(known.std(ddof=1))} (standard deviation)" if len(known) > 1 else ""
         said.append(
-            f"Fitted to {cells} from the channels of one group alone, gains score {number(known.mean())}"
+            f"Fitted to {cells} from the channels of one group alone, {nouns.some} {nouns.do('score')} "
+            f"{number(known.mean())}"
             f"{spread} over groups, from {number(known.min())} to {number(known.max())}."
         )
     k, n, p_sign = found.above("one")
     if n:
         said.append(
-            f"They predict better than gains of one in {k} of {n} groups (sign test, p = {p_text(p_sign)})."
+            f"{nouns.they.capitalize()} {nouns.do('predict')} better than {nouns.at_one} in {k} of {n} "
+            f"groups (sign test, p = {p_text(p_sign)})."
         )
     said += undefined(found)
     agreed = found.agreement[np.isfinite(found.agreement)]
@@ -292,6 +302,15 @@ def unequal(study: Any, first: str, second: str) -> list[str]:
 
 def cautions(study: Any) -> list[str]:
     """What the numbers do not say."""
+    if nouns_of(study.method) is not GAINS:
+        return [
+            "W is one connectivity of many: rotations of the outputs among channels leave their covariance "
+            "as it is. The ridge takes of all W with one covariance that of least norm.",
+            "So an entry of W is no measurement of a synapse, and of a channel it says less than a gain "
+            "does. What the data determine is how patterns over conditions are strengthened and weakened.",
+            "A connectivity has many more numbers than gains. That it fits better says nothing: compare how "
+            "both predict conditions that are held out (fastcov.compare).",
+        ]
     by = OF[study.stats["by"]]
     return [
         f"An interval is that of the shrunken gain, which this ridge would give with other {by}: it need not "
@@ -300,6 +319,11 @@ def cautions(study: Any) -> list[str]:
         "A gain says how much a channel has to count for the covariances to match; it is no measurement of a "
         "synapse, and another cause that moves the covariances in the same way has the same gains.",
     ]
+
+
+def has_gains(one: Any) -> bool:
+    """Whether gains were fitted to a population, rather than a connectivity."""
+    return nouns_of(one.method) is GAINS
 
 
 # ---- numbers

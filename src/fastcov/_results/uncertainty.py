@@ -39,7 +39,7 @@ class Uncertainty:
         gain at a bound and for a dead channel; NaN for methods that minimise nothing.
     held : ndarray of bool, shape (N,)
         Gains at a bound. With the jackknife their standard error is 0, and they have no interval.
-    by : {"cells", "conditions", "both"}
+    by : {"cells", "conditions", "both", "targets"}
     level : float
         Coverage of the intervals.
     channels : tuple or None
@@ -53,8 +53,8 @@ class Uncertainty:
         side of one as in the fit (N,). With the jackknife, that of a normal variable with the gain's error.
     stats : dict
         How it was computed: ``method``, "jackknife" or "bootstrap"; ``solver``, "factor" or "iterations";
-        ``n``, the number of cells or conditions whose influence was summed, one for each kind; ``ridge``;
-        ``seconds``.
+        ``n``, the numbers of cells (or of their groups), conditions or targets whose influence was summed;
+        ``cell_groups``, the numbers of groups, if cells were grouped; ``ridge``; ``seconds``.
     """
 
     gains: Array
@@ -137,7 +137,9 @@ class Uncertainty:
         N, D = self.stats["shape"]
         how = f"{self.stats['n_boot']} bootstraps" if self.draws is not None else "jackknife"
         some = "" if len(self.places) == N else f"{len(self.places)} of "
-        return f"Uncertainty: {some}{N} channels x {D} conditions, over {OF[self.by]}, {how}"
+        groups = self.stats.get("cell_groups")
+        of = OF[self.by] + (f" in {'+'.join(map(str, groups))} groups" if groups else "")
+        return f"Uncertainty: {some}{N} channels x {D} conditions, over {of}, {how}"
 
     def _rows(self) -> list[tuple[str, str]]:
         out, total = int(self.excludes_one.sum()), self.gains.size

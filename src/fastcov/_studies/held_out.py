@@ -6,18 +6,24 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .._connectivity.reduced import Reduced
+from .._connectivity.solve import METHODS
+from .._fitting.connected import ConnectedStart
 from .._fitting.settings import Settings
 from .._fitting.start import Ridge, Start
+from .._model.group_forms import forms_bytes
+from .._model.groups import Groups
 from .._model.problem import Problem
 from .._model.products import covariance_columns
 from .._model.target import rounding_floor
 from .._results.score import BASELINES, N_SUMS, Split, sums_of
 from .baselines import Block, added, baselines
+from .connected import connected_paths
 from .ridge_path import outcomes
 
 if TYPE_CHECKING:
@@ -60,13 +66,17 @@ class HeldOut:
     exact: Problem  # `given` in float64
     output: Problem | None  # None: the target is a matrix, on the scale of X
     at_one: Array  # covariance of X at gains of one (D, D)
+    mean: Array  # √N times the mean of X over channels (D,), in the root of these units
     target: Array  # covariance of Y, or S (D, D)
     weights: Array  # of pairs (D, D)
     metric: Metric | None
     unit: float
     ridges: list[float]
     relative: bool
+    groups: Groups | None = None  # of channels that share a gain
     starts: dict[bytes, Start] = dataclasses.field(default_factory=dict)
+    # What a connectivity needs of X, by training conditions.
+    connected: dict[bytes, Reduced] = dataclasses.field(default_factory=dict)
     # The largest eigenvalue of GᵀG by training conditions. It does not depend on method, ridges or shuffles.
     largest: dict[bytes, float] = dataclasses.field(default_factory=dict)
 
@@ -79,6 +89,7 @@ class HeldOut:
         metric: Metric | None,
         ridges: list[float],
         relative: bool,
+        groups: Groups | None = None,
     ) -> HeldOut:
         exact = given.astype(np.float64)
         fits = given.rows.in_memory and 8 * given.X.size <= KEPT_BYTES
@@ -92,9 +103,10 @@ class HeldOut:
             target = wide.unscaled(wide.covariance(), y=2)
         assert target is not None
         unit = math.ldexp(1.0, -math.frexp(float(np.abs(at_one).max()))[1])
+        mean = math.sqrt(unit * given.shape[0]) * exact.unscaled(exact.mean, x=1)
         return cls(
-            given, exact, output, unit * at_one, target, np.ascontiguousarray(weights), metric, unit,
-            ridges, relative,
+            given, exact, output, unit * at_one, mean, target, np.ascontiguousarray(weights), metric, unit,
+            ridges, relative, groups,
         )  # fmt: skip
 
     def scale(self, train: Order, target: Array) -> float:
@@ -132,10 +144,13 @@ class HeldOut:
         problem = Problem.of(part, center=self.given.center)
         if metric is not None:
             problem = dataclasses.replace(problem, metric=metric)
-        start = Start.of(problem, S, budget=budget)
+        start = Start.of(problem, S, budget=budget, groups=self.groups)
         if self.relative and key not in self.largest:
             self.largest[key] = start.problem.unscaled(start.largest, y=4)
-        if rows.in_memory and 16 * part.size * (len(self.starts) + 1) <= KEPT_BYTES:
+        size = 16.0 * part.size
+        if self.groups is not None:
+            size += forms_bytes(len(self.groups), len(train))
+        if rows.in_memory and size * (len(self.starts) + 1) <= KEPT_BYTES:
             self.starts[key] = start
         return start
 
@@ -145,7 +160,31 @@ class HeldOut:
         target = self.scale(every, self.target) * self.target
         metric = None if self.metric is None else self.metric.take(orders[0])
         problem = self.given if metric is None else dataclasses.replace(self.given, metric=metric)
-        return Start.of(problem, np.stack([target[np.ix_(order, order)] for order in orders]))
+        targets = np.stack([target[np.ix_(order, order)] for order in orders])
+        return Start.of(problem, targets, groups=self.groups)
+
+    @functools.cached_property
+    def reduced(self) -> Reduced:
+        """All conditions as a connectivity needs them, in the study's units."""
+        return Reduced(self.at_one, self.mean, self.given.center, None, self.given.shape[0])
+
+    def reduced_for(self, fold: Fold) -> Reduced:
+        """The training conditions of a fold as a connectivity needs them."""
+        key = self.key(fold)
+        if key not in self.connected:
+            train, _ = fold.split
+            metric = None if self.metric is None else self.metric.take(fold.order[train])
+            self.connected[key] = self.reduced.take(train, metric)
+        return self.connected[key]
+
+    def connected_start(self, fold: Fold) -> ConnectedStart:
+        """The training conditions of a fold, as gains and a connectivity together need them."""
+        train, _ = fold.split
+        problem = Problem.of(self.given.rows.columns(train), center=self.given.center)
+        if self.metric is not None:
+            problem = dataclasses.replace(problem, metric=self.metric.take(fold.order[train]))
+        problem = problem.astype(np.float64)
+        return ConnectedStart.of(problem, fold.scale * fold.target[np.ix_(train, train)], lambda _: None)
 
     def key(self, fold: Fold) -> bytes:
         """A key to everything, apart from the target, that the matrices of a training block depend on."""
@@ -174,6 +213,8 @@ class HeldOut:
         Several orders are allowed only if pairs count alike.
         """
         folds = [self.fold(split, order) for order in orders]
+        if method in METHODS:
+            return connected_paths(self, folds, method, settings, places)
         start = self.start(folds[0], settings.budget)
         if len(folds) > 1:
             train, _ = split
@@ -184,12 +225,13 @@ class HeldOut:
         found: list[dict[int, Prediction]] = [{} for _ in folds]
         for some, fits in outcomes(start, grid, method, settings):
             for k, outcome in zip(some, fits, strict=True):
+                gains = start.by_channel(outcome.gains)
                 for t, fold in enumerate(folds):
                     covariance = None
                     if outcome.covariance is not None:
                         covariance = start.problem.unscaled(outcome.covariance[t], y=2)
                     found[t][places[k]] = dataclasses.replace(
-                        fold.predicted(outcome.gains[t], covariance, keep),
+                        fold.predicted(gains[t], covariance, keep),
                         residual=float(outcome.residual[t]), status=outcome.status,
                     )  # fmt: skip
         return found
@@ -222,8 +264,11 @@ class Fold:
 
     def predicted(self, gains: Array, covariance: Array | None, keep: bool) -> Prediction:
         """The scores of what gains predict; see `columns`."""
-        sums, errors = self.scored(*self.columns(gains, covariance))
-        return Prediction(sums, errors, gains=gains.copy() if keep else None)
+        return self.prediction(*self.columns(gains, covariance), gains=gains.copy() if keep else None)
+
+    def prediction(self, columns: Array, diagonal: Array, **certificate: Any) -> Prediction:
+        """The scores of predicted columns of held-out conditions, and of the predicted diagonal."""
+        return Prediction(*self.scored(columns, diagonal), **certificate)
 
     def columns(self, gains: Array, covariance: Array | None = None) -> tuple[Array, Array]:
         """The columns (D, k) of held-out conditions that gains predict, and the diagonal (D,).
@@ -234,14 +279,19 @@ class Fold:
         there = study.exact.at(gains)
         columns, diagonal = covariance_columns(there, test)
         columns, diagonal = (study.unit * there.unscaled(M, y=2) for M in (columns, diagonal))
-        if study.metric is not None and study.metric.nuisance:
-            block = np.ix_(train, train)
-            if covariance is None:
-                covariance = there.unscaled(there.covariance(), y=2)[block]
-            metric = study.metric.take(self.order[train])
-            left = np.nan_to_num(self.scaled[block]) - study.unit * covariance
-            terms = dict(zip(metric.nuisance, metric.terms(left).ravel().tolist(), strict=True))
-            columns, diagonal = added(
-                columns, diagonal, terms.get("diagonal", 0.0), terms.get("constant", 0.0), test
-            )
-        return columns, diagonal
+        if study.metric is None or not study.metric.nuisance:
+            return columns, diagonal
+        block = np.ix_(train, train)
+        if covariance is None:
+            covariance = there.unscaled(there.covariance(), y=2)[block]
+        return self.with_terms(columns, diagonal, study.unit * covariance)
+
+    def with_terms(self, columns: Array, diagonal: Array, covariance: Array) -> tuple[Array, Array]:
+        """A prediction with the nuisance terms that suit the covariance of the training block best."""
+        metric, (train, test) = self.study.metric, self.split
+        if metric is None or not metric.nuisance:
+            return columns, diagonal
+        metric = metric.take(self.order[train])
+        left = np.nan_to_num(self.scaled[np.ix_(train, train)]) - covariance
+        terms = dict(zip(metric.nuisance, metric.terms(left).ravel().tolist(), strict=True))
+        return added(columns, diagonal, terms.get("diagonal", 0.0), terms.get("constant", 0.0), test)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._compute.progress import Progress
+from .._connectivity.solve import METHODS
 from .._fitting.settings import Settings
 from .._inputs.validation import check_generator, check_whole, require_memory
 from .._model.target import ALL_NEEDED
@@ -93,7 +94,8 @@ def permutation_test(
     folds, repeats, method, nuisance, pairs
         As for `cross_validate`, with one method.
     channels : bool, default True
-        Whether to test the gain of each channel too, by K + 1 fits of all conditions.
+        Whether to test the gain of each channel too, by K + 1 fits of all conditions. A connectivity has no
+        gains, and is tested without.
     solver, center, bounds, tol, max_iterations, nan_policy, memory_budget, callback
         As for `fit`.
 
@@ -163,6 +165,7 @@ def run_test(
     if ridges is None and relative_ridges is None:
         relative_ridges = RIDGES
     X = over_trials("X", unrepeated("X", X, trials), nan_policy, rows=ALL_NEEDED)
+    channels = channels and method not in METHODS  # a connectivity has no gains
     if channels:
         N = check_responses("X", X).shape[0]
         require_memory(24 * N * (K + 1), f"Gains of {N} channels in {K + 1} orders", "pass channels=False")

@@ -12,7 +12,10 @@ from scipy.linalg import lapack
 
 from .._compute import blas, kernels
 from .._compute.jit import blas_for
+from .._exact_loss.grouped import GroupObjective
 from .._exact_loss.objective import Objective, Point
+from .._model.group_forms import GroupForms
+from .._model.groups import Groups
 from .._model.problem import Problem
 from .._model.products import gram_triangle, squared_norms
 from .._model.ridge_penalty import Penalty
@@ -29,29 +32,38 @@ TOL, MOST = 1e-8, 2000
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stationary:
-    """A fit of one target at its gains z, in the units of the problem. Gains at a bound are held."""
+    """A fit at its gains z, in the units of the problem. Gains at a bound are held.
+
+    The target S that was fitted is the mean of T targets that share the gains; T is one for most fits.
+    """
 
     given: Problem  # at gains of one, products in float64
-    target: Array  # S (D, D)
-    penalty: Penalty
+    targets: Array  # (T, D, D)
+    penalty: Penalty  # of channels, or of groups
     gains: Array  # z (N,)
     held: NDArray[np.bool_]
     linear: bool
     at_one: Array  # C(1)
+    groups: Groups | None = None  # of channels that share a gain
 
     @functools.cached_property
-    def matched(self) -> bool:
-        """Whether the trace of the target is that of X's covariance, as `target_covariance` makes it.
+    def target(self) -> Array:
+        """S (D, D)."""
+        return self.targets[0] if len(self.targets) == 1 else self.targets.mean(axis=0)
+
+    @functools.cached_property
+    def matched(self) -> NDArray[np.bool_]:
+        """Whether the trace of each target is that of X's covariance, as `target_covariance` makes it (T,).
 
         The scale of the target then varies with the cells and conditions that are drawn.
         """
-        trace = float(np.trace(self.at_one))
-        return abs(float(np.trace(self.target)) - trace) <= ALIKE * trace
+        trace, traces = float(np.trace(self.at_one)), np.trace(self.targets, axis1=1, axis2=2)
+        return np.asarray(np.abs(traces - trace) <= ALIKE * trace)
 
     @functools.cached_property
     def objective(self) -> Objective:
-        norms = squared_norms(self.given)
-        return Objective(self.given, self.target, self.penalty, self.at_one, norms, linear=self.linear)
+        norms, penalty = squared_norms(self.given), self.penalty if self.groups is None else Penalty(0.0)
+        return Objective(self.given, self.target, penalty, self.at_one, norms, linear=self.linear)
 
     @functools.cached_property
     def point(self) -> Point:
@@ -91,8 +103,12 @@ class Stationary:
             H[first:, columns] += blas.product(XW[first:], X[columns], tb=True)
 
     def inverse(self, watch: Callable[[float], object]) -> Array | None:
-        """H⁻¹ (N, N), or None unless H is positive definite. N³ flops after `hessian`, in its memory."""
-        H, N = self.hessian(), len(self.gains)
+        """H⁻¹ (N, N), or None unless H is positive definite. N³ flops after `hessian`, in its memory.
+
+        With groups it is that of their gains (A, A).
+        """
+        H = self.hessian() if self.groups is None else self._hessian_of_groups(self.groups)
+        N = len(H)
         with blas_for(float(N) ** 3):
             if blas.cholesky(H, watch):
                 return None
@@ -102,6 +118,25 @@ class Stationary:
             return None
         kernels.mirror_lower(H, size=H.size)
         return H
+
+    def _hessian_of_groups(self, groups: Groups) -> Array:
+        """H (A, A) in the gains of groups. 4A²D² flops."""
+        forms, A = GroupForms.of(self.given, groups), len(groups)
+        objective = GroupObjective(
+            self.given, self.target, self.penalty, self.at_one, np.zeros(A), linear=self.linear, forms=forms
+        )
+        point, held = objective.at(self.gains[groups.first]), self.held[groups.first]
+        H = np.stack([objective.product(point, unit)[0] for unit in np.eye(A)])
+        H[held] = 0.0
+        H[:, held] = 0.0
+        H[held, held] = 1.0
+        return H
+
+    def rows(self, inverse: Array, places: NDArray[np.intp]) -> Array:
+        """H⁻¹ e_i for some gains i, as rows (k, N), from what `inverse` returns; with groups P H⁻¹ Pᵀ e_i."""
+        if self.groups is not None:
+            return self.groups.expand(inverse[self.groups.places[places]])
+        return inverse if len(places) == len(inverse) else inverse[places]
 
     def columns(self, places: NDArray[np.intp], watch: Callable[[float], object]) -> Array | None:
         """H⁻¹ e_i for some gains i, as rows (k, N), or None unless H is positive definite there.
@@ -147,16 +182,21 @@ class Stationary:
 
     def resolution(self, inverse: Array, places: NDArray[np.intp]) -> Array:
         """1 − (P H⁻¹)_ii of these gains, for rows of H⁻¹ (k, N)."""
-        share = np.empty(len(places))
+        share, each = np.empty(len(places)), places
+        if self.groups is not None:
+            inverse, each = inverse[:, self.groups.first], self.groups.places[places]
         for first in range(0, len(places), PANEL):
             some = slice(first, first + PANEL)
-            rows, index = inverse[some], places[some]
+            rows, index = inverse[some], each[some]
             if self.penalty.root is None:
-                weights = np.broadcast_to(np.asarray(self.penalty.weights), self.gains.shape)
+                weights = np.broadcast_to(np.asarray(self.penalty.weights), rows.shape[1])
                 share[some] = weights[index] * rows[np.arange(len(index)), index]
             else:
                 pulled = self.penalty.products(np.ascontiguousarray(rows))
                 share[some] = pulled[np.arange(len(index)), index]
         out = 1.0 - share
-        out[self.held[places] | (self.given.sizes[places] == 0)] = 0.0
+        dead = self.given.sizes == 0
+        if self.groups is not None:
+            dead = self.groups.expand(self.groups.all_of(dead))
+        out[self.held[places] | dead[places]] = 0.0
         return out

@@ -13,6 +13,7 @@ from scipy.special import ndtr, stdtrit
 
 from .._compute.jit import blas_for
 from .._compute.progress import Progress, watching
+from .._inputs.labels import places_of
 from .._inputs.validation import (
     SMALL,
     available_memory,
@@ -23,18 +24,18 @@ from .._inputs.validation import (
     check_whole,
 )
 from .._model.bounds import Bounds
+from .._model.groups import Groups
 from .._model.problem import Problem
 from .._model.ridge_penalty import Penalty
-from .._model.target import ALL_NEEDED, aligned
 from .._results.channel_table import same_side
 from .._results.fit import Fit, target_of_stack
 from .._results.intervals import OF
-from .._results.kept import problem_of
 from .._results.uncertainty import Uncertainty
-from .._rows.responses import over_trials
 from . import bootstrap
-from .curvature import ALIKE, PANEL, Stationary
-from .influence import Cells, Conditions, standard_errors
+from .curvature import PANEL, Stationary
+from .given import cells_of, responses_of, targets_of
+from .influence import Cells, Conditions, Kind, Targets, standard_errors
+from .populations import Population
 
 Array = NDArray[np.float64]
 
@@ -48,8 +49,8 @@ ROUNDING = 1e-12
 
 
 def estimate(
-    fit: Fit, Y: Any, by: str, *, X: Any, channels: Any, level: float, n_boot: int, rng: Any,
-    nan_policy: str, memory_budget: float | None, callback: Callable[[Progress], object] | None,
+    fit: Fit, Y: Any, by: str, *, X: Any, cell_groups: Any, channels: Any, level: float, n_boot: int,
+    rng: Any, nan_policy: str, memory_budget: float | None, callback: Callable[[Progress], object] | None,
 ) -> Uncertainty:  # fmt: skip
     """See `Fit.uncertainty`."""
     started = time.perf_counter()
@@ -64,18 +65,28 @@ def estimate(
             f"Argument 'n_boot' must be above 0 for a fit with method={fit.method!r}, which minimises no "
             "loss: use n_boot=200, or method='exact'."
         )
-    given = _problem(fit, X)
-    N, places = given.shape[0], _places(channels, given, fit)
-    if by != "cells" and given.shape[1] < 2:
+    if by == "targets" and targets_of(fit).shape[1] < 2:
+        raise ValueError(
+            "Argument 'by' must be 'cells', 'conditions' or 'both' for gains of a single target, not "
+            "'targets': fit(X, targets, shared=True) has gains that several targets share."
+        )
+    given = responses_of(fit, X)
+    N, places = given.shape[0], places_of(channels, fit.channels, given.shape[0])
+    if by in ("conditions", "both") and given.shape[1] < 2:
         raise ValueError(
             f"Argument 'by' must be 'cells' for a fit of one condition, not {by!r}: a single condition has "
             "no spread."
         )
-    cells = _cells(fit, Y, by, given, nan_policy)
+    cells = cells_of(fit, Y, cell_groups, by, given, nan_policy)
     fits = [fit] if fit.gains.ndim == 1 else [target_of_stack(fit, k) for k in range(len(fit.gains))]
     budget = check_budget(memory_budget)
-    dense = fit.method in METHODS and _factors(N, places, budget, n_boot)
-    points = _stationary(fits, given, resampled=n_boot > 0)
+    groups = groups_of(fit)
+    dense = fit.method in METHODS and (groups is not None or _factors(N, places, budget, n_boot))
+    wanted, back = places, np.arange(len(places))
+    if groups is not None:  # one channel answers for all of its group
+        asked, back = np.unique(groups.places[places], return_inverse=True)
+        wanted = groups.first[asked]
+    points = _stationary(fit, fits, given, resampled=n_boot > 0)
     found, inverse = [], None
     with blas_for(float(N) * N * N if dense else given.X.size), watching(callback) as watch:
         for each, there, own in zip(fits, points, cells, strict=True):
@@ -83,11 +94,12 @@ def estimate(
             if dense and (inverse is None or not there.linear or there.held.any()):
                 inverse = there.inverse(lambda done: watch(Progress("factor", done)))
             found.append(
-                _one(each, there, own, by, places, dense, inverse, level, n_boot, random, budget, watch)
+                _one(each, there, own, by, wanted, dense, inverse, level, n_boot, random, budget, watch)
             )
     parts = found[0] if fit.gains.ndim == 1 else {
         name: np.stack([each[name] for each in found], axis=1 if name == "draws" else 0) for name in found[0]
     }  # fmt: skip
+    parts = {name: values[..., back] for name, values in parts.items()}
     starts = fit.stats.get("gains_of_starts")
     agreement = {"resamples": parts.pop("resamples")}
     if starts is not None:
@@ -96,7 +108,10 @@ def estimate(
             same_side(chosen, fit.gains[places]) if chosen.ndim == 2
             else np.stack([same_side(own, z[places]) for own, z in zip(chosen, fit.gains, strict=True)])
         )  # fmt: skip
-    n = {"cells": [len(own) for own in cells if own is not None], "conditions": given.shape[1]}
+    n = {
+        "cells": [own.n for each in cells for own in each], "conditions": given.shape[1],
+        "targets": len(points[0].targets),
+    }  # fmt: skip
     return Uncertainty(
         by=by, level=float(level), places=places, agreement=agreement,
         channels=None if fit.channels is None else tuple(fit.channels[i] for i in places),
@@ -104,7 +119,8 @@ def estimate(
         stats={
             "method": "bootstrap" if n_boot else "jackknife", "n_boot": n_boot,
             "solver": "factor" if dense else "iterations", "shape": given.shape,
-            "n": {name: value for name, value in n.items() if by in (name, "both")},
+            "n": {name: n[name] for name in (("cells", "conditions") if by == "both" else (by,))},
+            **({} if cell_groups is None else {"cell_groups": n["cells"]}),
             "ridge": fit.ridge, "relative_ridge": fit.relative_ridge, "fit": fit.method,
             "seconds": time.perf_counter() - started,
         },
@@ -116,14 +132,14 @@ def estimate(
 
 
 def _one(
-    fit: Fit, there: Stationary, cells: Array | None, by: str, places: NDArray[np.intp], dense: bool,
+    fit: Fit, there: Stationary, cells: Sequence[Population], by: str, places: NDArray[np.intp], dense: bool,
     inverse: Array | None, level: float, n_boot: int, random: np.random.Generator, budget: float | None,
     watch: Callable[[Progress], object],
 ) -> dict[str, Any]:  # fmt: skip
     """Arrays of an `Uncertainty` for a fit of one target, with its H⁻¹ if it is `dense` and has one."""
-    resolution, rows = np.full(len(places), np.nan), inverse
-    if dense and inverse is not None and len(places) < len(inverse):
-        rows = inverse[places]
+    resolution, rows = np.full(len(places), np.nan), None
+    if dense and inverse is not None:
+        rows = there.rows(inverse, places)
     elif not dense and fit.method in METHODS and (not n_boot or len(places) < len(there.gains)):
         rows = there.columns(places, lambda done: watch(Progress("channels", done)))
     if rows is not None:
@@ -133,16 +149,16 @@ def _one(
     z = there.gains[places]
     held = there.held[places]
     if n_boot:
-        draws = bootstrap.draws(there, fit, cells, by, inverse, n_boot, random, budget, watch)[:, places]
+        draws = bootstrap.draws(there, fit, cells, by, inverse, places, n_boot, random, budget, watch)
         se = draws.std(axis=0, ddof=1)
         tail = (1.0 - level) / 2.0
         lower, upper = np.quantile(draws, [tail, 1.0 - tail], axis=0)
         extra = {"draws": draws, "resamples": same_side(draws, z)}
     else:
         assert rows is not None
-        kinds: list[Cells | Conditions] = []
-        if cells is not None:
-            kinds.append(Cells(there, cells))
+        kinds: list[Kind] = [Cells(there, own, k) for k, own in enumerate(cells)]
+        if by == "targets":
+            kinds.append(Targets(there))
         if by in ("conditions", "both"):
             kinds.append(Conditions(there))
         errors, freedoms = np.array([standard_errors(there, rows, kind) for kind in kinds]).transpose(1, 0, 2)
@@ -161,13 +177,15 @@ def _one(
     return arrays | extra | {"held": held}
 
 
-def _stationary(fits: Sequence[Fit], given: Problem, *, resampled: bool) -> list[Stationary]:
+def _stationary(whole: Fit, fits: Sequence[Fit], given: Problem, *, resampled: bool) -> list[Stationary]:
     """The fits of single targets in scaled units. Bootstraps take columns of X, which then is in memory."""
     problem, first = given.astype(np.float64), fits[0]
-    dead = problem.sizes == 0
+    dead, groups = problem.sizes == 0, groups_of(first)
+    if groups is not None:
+        dead = groups.all_of(dead)
     # Scaled here, before a copy of X is scaled, too: all three are then in the same units.
     penalty = Penalty.of("ridge", first.ridge, len(dead)).in_units(problem.exponent, dead)
-    targets = [problem.target(fit.target())[0] for fit in fits]
+    targets = [problem.target(each) for each in targets_of(whole)]
     if resampled or (problem.rows.in_memory and not problem.ready(problem.X)):
         problem = problem.converted()
     if "at_bounds" in first.stats and "bounds" not in first.stats:
@@ -176,13 +194,22 @@ def _stationary(fits: Sequence[Fit], given: Problem, *, resampled: bool) -> list
         )
     bounds = Bounds(*first.stats["bounds"]) if "bounds" in first.stats else None
     at_one = problem.covariance()
+    held = [np.zeros(len(fit.gains), bool) for fit in fits]
+    if bounds is not None and groups is None:
+        held = [bounds.at(fit.gains) for fit in fits]
+    elif bounds is not None and groups is not None:
+        held = [groups.expand(bounds.at(fit.gains[groups.first])) for fit in fits]
     return [
-        Stationary(
-            problem, target, penalty, fit.gains, np.zeros(len(dead), bool) if bounds is None else
-            bounds.at(fit.gains), fit.method == "linear", at_one,
-        )
-        for fit, target in zip(fits, targets, strict=True)
-    ]  # fmt: skip
+        Stationary(problem, own, penalty, fit.gains, at_bound, fit.method == "linear", at_one, groups)
+        for fit, own, at_bound in zip(fits, targets, held, strict=True)
+    ]
+
+
+def groups_of(fit: Fit) -> Groups | None:
+    """The groups of channels that share a gain in a fit."""
+    if fit.groups is None or fit.group_places is None:
+        return None
+    return Groups(fit.groups, fit.group_places)
 
 
 def _not_definite(fit: Fit) -> ValueError:
@@ -198,60 +225,6 @@ def _not_definite(fit: Fit) -> ValueError:
     )
 
 
-# ---- what the user gave
-
-
-def _problem(fit: Fit, X: Any) -> Problem:
-    """The responses of the fit, with a covariance that is still that of the fit."""
-    given = problem_of(fit, X)
-    if given.rows.on_workers:
-        raise ValueError(
-            "Argument 'X' must be in memory or in a file, not on a Dask cluster: pass X=X.compute(), or some "
-            "of its channels to a fit of their own."
-        )
-    problem = given.astype(np.float64)
-    found, kept = problem.unscaled(problem.covariance(), y=2), fit.covariance_at_one()
-    if not _alike(found, kept):
-        raise ValueError(
-            "Argument 'X' must be the responses that were fitted, and their covariance is another one: were "
-            "they changed since? Fit again, or pass X as it was."
-        )
-    return given
-
-
-def _alike(A: Array, B: Array) -> bool:
-    size = float(np.abs(B).max())
-    return bool(np.abs(A - B).max() <= ALIKE * size)
-
-
-def _places(channels: Any, given: Problem, fit: Fit) -> NDArray[np.intp]:
-    """Indices of the chosen channels."""
-    N = given.shape[0]
-    if channels is None:
-        return np.arange(N)
-    if isinstance(channels, str) or not isinstance(channels, (Sequence, np.ndarray)) or not len(channels):
-        raise TypeError(
-            f"Argument 'channels' must be a list of names or indices, not {channels!r}: [0, 5], or names."
-        )
-    mask = np.asarray(channels)
-    if mask.dtype == bool and mask.shape == (N,) and mask.any():
-        return np.flatnonzero(mask)
-    known = {} if fit.channels is None else {str(name): i for i, name in enumerate(fit.channels)}
-    places = []
-    for each in channels:
-        whole = isinstance(each, (int, np.integer)) and not isinstance(each, bool)
-        if str(each) in known:
-            places.append(known[str(each)])
-        elif not known and whole and -N <= each < N:
-            places.append(int(each) % N)
-        else:
-            among = f"the {N} channels" if not known else f"the names of the {N} channels"
-            raise ValueError(f"Argument 'channels' must be among {among}, not {each!r}: see fit.to_frame().")
-    if len(set(places)) < len(places):
-        raise ValueError("Argument 'channels' must name each channel once, not twice.")
-    return np.array(places, np.intp)
-
-
 def _factors(N: int, places: NDArray[np.intp], budget: float | None, n_boot: int) -> bool:
     """Whether H is factored. A MemoryError if it does not fit and all channels are asked for."""
     needed = 8.0 * N * N + 8.0 * N * PANEL * PANELS
@@ -265,53 +238,3 @@ def _factors(N: int, places: NDArray[np.intp], budget: float | None, n_boot: int
             "available: name some with channels=[…], or draw n_boot=200 bootstraps."
         )
     return False
-
-
-def _cells(
-    fit: Fit, Y: Any, by: str, given: Problem, nan_policy: str
-) -> Sequence[Array | None]:  # fmt: skip
-    """The cells behind each target, centred and scaled so that YᵀY is the target; None if not asked for."""
-    T = 1 if fit.gains.ndim == 1 else len(fit.gains)
-    if by == "conditions":
-        return [None] * T
-    if Y is None:
-        raise ValueError(
-            f"Argument 'Y' must be the responses of the other population for by={by!r}, not None: pass the "
-            "responses whose covariance was fitted, or use by='conditions'."
-        )
-    if fit.gains.ndim == 1:
-        return [_checked(Y, fit, given, nan_policy)]
-    if not isinstance(Y, (list, tuple)) or len(Y) != T:
-        raise ValueError(
-            f"Argument 'Y' must be a list with the responses behind each of the {T} targets, in their order."
-        )
-    return [_checked(own, target_of_stack(fit, k), given, nan_policy) for k, own in enumerate(Y)]
-
-
-def _checked(Y: Any, fit: Fit, given: Problem, nan_policy: str) -> Array:
-    Y = over_trials("Y", Y, nan_policy, rows=ALL_NEEDED)
-    output = Problem.of(aligned("Y", Y, given.labels), center=given.center, name="Y").astype(np.float64)
-    M, D = output.shape
-    if given.shape[1] != D:
-        raise ValueError(
-            f"Argument 'Y' must have the {given.shape[1]} conditions of X, not {D}: is it transposed?"
-        )
-    least = 3 if given.center else 2  # two cells about their mean are one pattern
-    if least > M:
-        raise ValueError(
-            f"Argument 'Y' must have at least {least} cells, not {M}, for standard errors over cells: use "
-            "by='conditions', or more cells."
-        )
-    problem = given.astype(np.float64)
-    S = problem.target(fit.target())[0]
-    values = output.centred()
-    own = output.covariance()
-    trace = float(np.trace(own))
-    scale = float(np.trace(S)) / trace if trace > 0 else 0.0
-    if not _alike(scale * own, S):
-        raise ValueError(
-            "Argument 'Y' must be the responses whose covariance was fitted, and their covariance is another "
-            "one (even with another scale): pass the Y that S was made from, or use by='conditions'."
-        )
-    values *= math.sqrt(max(scale, 0.0))
-    return values

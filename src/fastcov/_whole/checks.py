@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .._connectivity.solve import METHODS
 from .._inputs.labels import Labels
 from .._inputs.validation import check_between, check_choice, check_whole
 from .._model.target import aligned, record_of
@@ -103,7 +104,7 @@ def check(
     if not isinstance(method, str):
         raise TypeError(f"Argument 'method' must be one method, not {method!r}: study one after another.")
     boots = check_whole("n_boot", n_boot, 0)
-    if method not in SMOOTH and not boots:
+    if method not in (*SMOOTH, *METHODS) and not boots:
         raise ValueError(
             f"Argument 'n_boot' must be above 0 with method={method!r}, not 0: only gains of "
             f"{' and '.join(map(repr, SMOOTH))} fits have intervals without bootstraps."

@@ -33,7 +33,7 @@ class Groups:
         if groups is None:
             return None
         mine, others = groups if is_pair(groups) else (groups, None)
-        labels = _labels("groups", mine, X, "channel of X")
+        labels = channel_labels("groups", mine, X, "channel of X")
         names = tuple(dict.fromkeys(labels.tolist()))
         if len(names) < 2:
             raise ValueError(
@@ -56,7 +56,7 @@ class Groups:
         cells = {}
         for name, each in by_name.items():
             of = f"groups[1][{name!r}]" if named else "groups[1]"
-            cells[str(name)] = _labels(of, each, populations[str(name)], "cell of Y")
+            cells[str(name)] = channel_labels(of, each, populations[str(name)], "cell of Y")
             missing = [group for group in names if group not in set(cells[str(name)].tolist())]
             if missing:
                 raise ValueError(
@@ -111,7 +111,7 @@ def _check_sizes(argument: str, labels: NDArray[np.str_], names: Iterable[str], 
         )
 
 
-def _labels(argument: str, groups: Any, X: Any, each: str) -> NDArray[np.str_]:
+def channel_labels(argument: str, groups: Any, X: Any, each: str = "channel of X") -> NDArray[np.str_]:
     """A label, as text, for each row of responses."""
     rows, n = Labels.of("X", X), int(check_responses("X", X).shape[0])
     groups = by_channel(argument, groups, rows, like="its responses")

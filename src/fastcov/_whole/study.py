@@ -19,6 +19,7 @@ from .._inputs.labels import outside
 from .._inputs.validation import check_generator
 from .._model.target import ALL_NEEDED, record_of
 from .._results.cross_validation import CrossValidation
+from .._results.fit import Fit
 from .._results.group_studies import GroupStudies, correlation
 from .._results.noise_ceiling import NoiseCeiling
 from .._results.permutation_test import FDR, PermutationTest
@@ -112,7 +113,8 @@ def study(
     nested : bool, default True
         Score each fold at the ridge that inner folds of its training conditions choose, too.
     method : str, default "exact"
-        A method of `fit`. For "line-search" and "diagonal", intervals need `n_boot`.
+        A method of `fit`. For "line-search" and "diagonal", intervals need `n_boot`. A connectivity ("free",
+        "symmetric", "psd") is tested on held-out conditions, and has no gains to tell apart.
     n_starts : int, default 1
         Starts of the exact fit of all conditions, as for `fit`. The table of channels then says in which
         share of them each gain is on the same side of one.
@@ -308,7 +310,9 @@ class _Run:
             channels=channels,
             groups=groups,
             missing=missing,
-            predicted=held_out_covariances(held_out, found.cv),
+            predicted=held_out_covariances(
+                held_out, found.cv, tol=self.shared["tol"], max_iterations=self.shared["max_iterations"]
+            ),
         )
 
     def evidence(
@@ -347,6 +351,8 @@ class _Run:
         """Intervals of all gains; where there are none, None and the reason, of which it warns."""
         if found.fit is None:
             return None, "no ridge has a finite score"
+        if not isinstance(found.fit, Fit):
+            return None, f"method={found.method!r} fits a connectivity, whose entries have no intervals"
         if "moved" in (record_of(Y) or {}) and self.by != "conditions":
             reason = "with nan_policy='pairwise' covariances are known, and cells are not: by='conditions'"
             warnings.warn(f"There are no intervals of gains: {reason}", UserWarning, stacklevel=outside())
@@ -392,6 +398,6 @@ class _Run:
                 continue
             studies[group] = alone
             fit = (alone.cv if isinstance(alone, PermutationTest) else alone).fits.get(found.method)
-            if fit is not None and found.fit is not None:
+            if isinstance(fit, Fit) and isinstance(found.fit, Fit):
                 agreement[k] = correlation(fit.gains, found.fit.gains[channels])
         return GroupStudies(gains, studies, self.groups.places, bool(self.groups.cells), agreement, missing)

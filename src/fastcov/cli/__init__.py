@@ -1,4 +1,4 @@
-"""Commands of `fastcov`: demo, study, fit, report, cv, test, path, reweight, plan, doctor and bench.
+"""Commands of `fastcov`: demo, study, compare, fit, report, cv, test, path, reweight, plan, doctor, bench.
 
 Results go to stdout, messages to stderr. An error in the input prints one line, and the exit code is
 2. Numba, SciPy and matplotlib are imported only by the commands that need them, so that --help is
@@ -11,6 +11,7 @@ import click
 
 from .._version import __version__
 from ._bench import bench
+from ._compare import compare_command
 from ._demo import demo
 from ._fit import fit_command, report_command
 from ._group import ErrorReportingGroup
@@ -35,6 +36,7 @@ def main(ctx: click.Context) -> None:
     \b
     fastcov demo                                  see what fastcov does, on simulated responses
     fastcov study X.csv Y.csv                     find which gains change, and whether they predict
+    fastcov compare X.csv Y.csv                   compare models: gains, all connections, baselines
     fastcov fit X.npy --responses Y.npy           fit gains to two recordings
     fastcov report X.npy --responses Y.npy        fit gains, and write a page that explains them
     fastcov cv X.npy --responses Y.npy            find which ridge and method predict held-out conditions
@@ -50,7 +52,7 @@ def main(ctx: click.Context) -> None:
 
 
 for _command in (
-    demo, study_command, fit_command, report_command, cv_command, test_command, path_command,
-    reweight_command, plan_command, doctor, bench,
+    demo, study_command, compare_command, fit_command, report_command, cv_command, test_command,
+    path_command, reweight_command, plan_command, doctor, bench,
 ):  # fmt: skip
     main.add_command(_command)

@@ -16,6 +16,7 @@ from .._version import __version__
 from ._options import FIGURES, RESULTS
 
 if TYPE_CHECKING:
+    from .._results.connectivity import Connectivity
     from .._results.fit import Fit
     from .._results.frames import Table
     from ._cluster import Cluster
@@ -164,14 +165,16 @@ def read_labels(path: str, n: int, option: str = "--groups") -> list[str]:
     return labels
 
 
-def names_of(fit: Fit | None) -> dict[str, Any]:
+def names_of(fit: Fit | Connectivity | None) -> dict[str, Any]:
     """Return the names of channels and conditions, if there are any."""
     names = {} if fit is None else {"channel_names": fit.channels, "condition_names": fit.conditions}
     return {name: list(each) for name, each in names.items() if each is not None}
 
 
-def fit_record(fit: Fit) -> dict[str, Any]:
-    """Return everything in a fit except its covariance, by name."""
+def fit_record(fit: Fit | Connectivity, X: Any = None) -> dict[str, Any]:
+    """Return everything in a fit except its covariance, by name; of a connectivity the diagonal needs X."""
+    from .._results.connectivity import Connectivity
+
     N, D = fit.stats["shape"]
     scalars = ("loss", "loss_at_one", "overshoots", "r2", "ridge", "relative_ridge", "residual", "status")
     return {
@@ -184,16 +187,35 @@ def fit_record(fit: Fit) -> dict[str, Any]:
         **{name: fit.stats.get(name) for name in ("solver", "reason", "iterations", "seconds")},
         **{name: fit.stats[name] for name in ("at_bounds", "losses", "step") if name in fit.stats},
         **{name: getattr(fit, name) for name in scalars},
-        "gains": fit.gains,
+        **(_connected(fit, X) if isinstance(fit, Connectivity) else _gains(fit)),
     }
 
 
-def save_fit(path: pathlib.Path, fit: Fit) -> None:
-    """Save a complete fit, or a table of its gains."""
-    from .._results.frames import fit_table
+def _gains(fit: Fit) -> dict[str, Any]:
+    """Return the gains of a fit, and those of groups that share one."""
+    shared = {} if fit.groups is None else {"groups": list(fit.groups), "group_gains": fit.group_gains}
+    return {**shared, "gains": fit.gains}
+
+
+def _connected(found: Connectivity, X: Any) -> dict[str, Any]:
+    """Return what a connectivity has in place of gains."""
+    names = ("degrees_of_freedom", "unreachable", "singular_values")
+    record = {"norm": found.norm(), **{name: getattr(found, name) for name in names}}
+    if X is None:
+        return record
+    from .._results.frames import connectivity_columns
+
+    return record | connectivity_columns(found, found._problem(X))
+
+
+def save_fit(path: pathlib.Path, fit: Fit | Connectivity, X: Any) -> None:
+    """Save a complete fit, or a table of its channels."""
+    from .._results.connectivity import Connectivity
+    from .._results.frames import connectivity_table, fit_table
 
     if path.suffix.lower() == ".csv":
-        write_table(path, [fit_table(fit)])
+        table = connectivity_table(fit, fit._problem(X)) if isinstance(fit, Connectivity) else fit_table(fit)
+        write_table(path, [table])
     else:
         fit.save(path)
     click.echo(f"Saved the fit to {path}", err=True)

@@ -12,21 +12,33 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ._cluster import cluster_of
-from ._files import InputNames, fit_record, open_target, outputs, print_json, save_figure, save_fit
+from ._files import (
+    InputNames,
+    fit_record,
+    open_target,
+    outputs,
+    print_json,
+    save_figure,
+    save_fit,
+)
 from ._group import say
+from ._group_files import file_of, labels_of
 from ._options import (
+    CONNECTED,
     RELATIVE_RIDGE,
     at_most_one,
     bounds_of,
     exactly_one,
     fit_options,
     json_option,
+    only_gains,
     output_option,
     plot_option,
 )
 from ._study_options import pairs_file, problem_of, problem_options
 
 if TYPE_CHECKING:
+    from .._results.connectivity import Connectivity
     from .._results.cross_validation import CrossValidation
     from .._results.fit import Fit
 
@@ -43,6 +55,7 @@ class Request:
     ridge: float | str | None
     relative_ridge: float | None
     method: str
+    groups: str | None
     lower: float | None
     upper: float | None
     center: bool
@@ -70,6 +83,10 @@ class Request:
             raise click.UsageError("--ridge cv holds out conditions of --responses, not of --target.")
         if asked.n_starts > 1 and asked.method != "exact":
             raise click.UsageError(f"--n-starts is for --method exact, not for {asked.method}.")
+        only_gains(
+            [asked.method], lower=asked.lower, upper=asked.upper, rank=asked.rank,
+            solver=None if asked.solver == "auto" else asked.solver,
+        )  # fmt: skip
         bounds_of(asked.lower, asked.upper)
         at_most_one("--dask", asked.dask, "--dask-workers", asked.dask_workers)
         return asked
@@ -86,7 +103,15 @@ class Request:
 
     def files(self, x: str) -> list[str]:
         """List the files that are read, X and its target first."""
-        files = (x, self.responses, self.target, self.channels, self.conditions, pairs_file(self.pairs))
+        files = (
+            x,
+            self.responses,
+            self.target,
+            self.channels,
+            self.conditions,
+            pairs_file(self.pairs),
+            file_of(self.groups),
+        )
         return [file for file in files if file is not None]
 
     def open(self, x: str, *, drawn: bool) -> tuple[Any, dict[str, Any]]:
@@ -95,11 +120,16 @@ class Request:
         naming = InputNames(self.channels, self.conditions, self.id_column, cluster)
         return open_target(x, self.responses, self.target, self.center, naming, drawn=drawn)
 
+    def labels(self, X: Any) -> list[Any] | None:
+        """Read the group of each channel."""
+        return labels_of(self.groups, X)
+
     def study(self, X: Any, of: dict[str, Any], **asked: Any) -> CrossValidation:
         """Cross-validate to choose the ridge, or at the given ridge."""
         from .._studies.cross_validation import cross_validate
 
         options = {name: value for name, value in self.options.items() if name != "rank"}
+        options["channel_groups"] = self.labels(X)
         grid: dict[str, Any] = {
             "relative_ridges": None if self.relative_ridge is None else [self.relative_ridge]
         }
@@ -110,7 +140,9 @@ class Request:
             method=self.method, refit=None, **asked, **options,
         )  # fmt: skip
 
-    def fit(self, x: str, X: Any, of: dict[str, Any], cv: CrossValidation | None = None) -> Fit:
+    def fit(
+        self, x: str, X: Any, of: dict[str, Any], cv: CrossValidation | None = None
+    ) -> Fit | Connectivity:
         """Fit at the ridge that a study chose, if there is one; the fit keeps its inputs."""
         from .._fit import fit
 
@@ -121,14 +153,15 @@ class Request:
                 raise ValueError("--responses must not be zero in all folds for --ridge cv: give a number.")
         fitted = fit(
             X, **of, ridge=ridge, relative_ridge=relative_ridge, method=self.method, n_starts=self.n_starts,
-            **self.options,
+            groups=self.labels(X), **self.options,
         )  # fmt: skip
         if cv is not None:
             fitted.stats["cv"] = cv
         source = {
             "X": x, "responses": self.responses, "target": self.target, "channels": self.channels,
             "conditions": self.conditions, "bounds": self.options["bounds"], "seed": self.seed,
-            "n_starts": self.n_starts, "nuisance": list(self.nuisance) or None, "pairs": self.pairs,
+            "n_starts": self.n_starts, "groups": self.groups, "nuisance": list(self.nuisance) or None,
+            "pairs": self.pairs,
         }  # fmt: skip
         fitted.stats["source"] = {name: value for name, value in source.items() if value is not None}
         return fitted
@@ -138,11 +171,17 @@ class Request:
 @click.argument("x", metavar="X")
 @fit_options
 @problem_options
-@output_option("the whole fit, which fastcov.load reads, or a table of the gains")
-@plot_option("the covariances, and the gains beside those of the linear and the diagonal fit")
+@output_option(
+    "the whole fit, which fastcov.load reads, or a table of the gains, or for a connectivity of "
+    "each channel's entry of its diagonal and the norms of its row and column"
+)
+@plot_option(
+    "the covariances, and the gains beside those of the linear and the diagonal fit, or the modes of "
+    "a connectivity"
+)
 @json_option
 def fit_command(x: str, output: str | None, figure: str | None, as_json: bool, **given: Any) -> None:
-    """Fit gains to a file of responses.
+    """Fit gains, or a connectivity, to a file of responses.
 
     X has one row per channel and one column per condition. Y has its own channels and the same
     conditions, in the same order or, if both X and Y name them, in any order.
@@ -157,8 +196,11 @@ def fit_command(x: str, output: str | None, figure: str | None, as_json: bool, *
     \b
     fastcov fit data.npz:glomeruli --responses data.npz:mitral --relative-ridge 0.1 --plot fit.png
     fastcov fit data.npz:glomeruli --responses data.npz:mitral --method exact --ridge cv --lower 0
+    fastcov fit data.npz:glomeruli --responses data.npz:mitral --method free --ridge cv --plot free.png
     """  # noqa: D301
     asked = Request.of(**given)
+    from .._results.connectivity import Connectivity
+
     results, picture = outputs(output, figure, asked.files(x))
     X, of = asked.open(x, drawn=picture is not None)
     fitted = asked.fit(x, X, of)
@@ -166,8 +208,12 @@ def fit_command(x: str, output: str | None, figure: str | None, as_json: bool, *
 
     # Write files first, so that they are complete even if the reader of stdout closes it early.
     if results is not None:
-        save_fit(results, fitted)
-    if picture is not None:
+        save_fit(results, fitted, X)
+    if picture is not None and isinstance(fitted, Connectivity):
+        from .. import plot
+
+        save_figure(plot.connectivity(fitted, order="cluster"), picture)
+    elif picture is not None:
         from .. import plot
         from .._fit import fit
         from .._results.overshoot import OvershootWarning
@@ -176,12 +222,13 @@ def fit_command(x: str, output: str | None, figure: str | None, as_json: bool, *
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OvershootWarning)  # the user did not ask for these fits
             fits = {asked.method: fitted} | {
-                other: fit(X, **of, ridge=fitted.ridge, method=other, **asked.options) for other in others
+                other: fit(X, **of, ridge=fitted.ridge, method=other, groups=asked.labels(X), **asked.options)
+                for other in others
             }
         save_figure(plot.summary(X, fitted.target(), fits, order="cluster"), picture)
     if as_json:
         chosen = {} if cv is None else {"cv": _cv_record(cv, asked.method)}
-        print_json(fit_record(fitted) | chosen)
+        print_json(fit_record(fitted, X) | chosen)
     else:
         click.echo(str(fitted) if cv is None else f"{fitted}\n\n{cv}")
 
@@ -227,7 +274,7 @@ def report_command(
     nested: bool,
     **given: Any,
 ) -> None:
-    """Fit gains to a file of responses, and write a report: one self-contained HTML page.
+    """Fit gains, or a connectivity, to a file of responses, and write a report: one self-contained HTML page.
 
     With --ridge cv, the report begins with a verdict: whether gains predict held-out conditions better
     than baselines, and with --shuffles how certain this is. With another ridge, --repeats, --shuffles or
@@ -239,11 +286,19 @@ def report_command(
     fastcov report data.npz:glomeruli --responses data.npz:mitral --method exact --ridge cv --shuffles 99
     """  # noqa: D301
     asked = Request.of(**given)
+    if asked.method in CONNECTED:
+        only_gains([asked.method], channel=channel)
+        explain = False  # the page of a connectivity explains itself
     if channel is not None and not explain:
         raise click.UsageError("--channel says whose gain is explained, and --no-explain leaves that out.")
+    if channel is not None and asked.groups is not None:
+        raise click.UsageError("--channel says whose gain is explained, and gains of --groups are not.")
+
+    import numpy as np
 
     from .._inputs.files import check_output
     from .._inputs.labels import Labels
+    from .._results.fit import Fit
     from ..report import require
 
     read = asked.files(x)
@@ -263,7 +318,7 @@ def report_command(
     cv = asked.study(X, of, **study) if study else None
     fitted, why = asked.fit(x, X, of, cv), None
     cv = fitted.stats.get("cv")
-    if explain and fitted.delta.ndim == 1:
+    if explain and np.ndim(fitted.r2) == 0 and asked.groups is None:
         from .._explaining.explain import explain as explained
         from .._results.overshoot import OvershootWarning
 
@@ -276,8 +331,12 @@ def report_command(
         except (ValueError, MemoryError) as error:
             say("Warning", f"No explanation: {error}")
             chosen = None
-    title = title or f"Gains from {names[0]} to {names[1]}"
-    fitted.report(page, explanation=why, channel=chosen, title=title)
+    what = "Connectivity" if asked.method in CONNECTED else "Gains"
+    title = title or f"{what} from {names[0]} to {names[1]}"
+    if isinstance(fitted, Fit):
+        fitted.report(page, explanation=why, channel=chosen, title=title)
+    else:
+        fitted.report(page, title=title)
     click.echo(f"Saved the report to {page}", err=True)
     click.echo(str(fitted) if cv is None else f"{fitted}\n\n{cv}")
 

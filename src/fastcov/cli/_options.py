@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -16,7 +16,9 @@ RELATIVE_RIDGE = 0.1
 FIGURES = (".png", ".pdf", ".svg")
 RESULTS = (".npz", ".csv", ".h5", ".hdf5")
 SOLVERS = ("auto", "cholesky", "dual", "spectral", "pcg")
-METHODS = ("linear", "line-search", "exact", "diagonal")
+# Methods that fit a connectivity, a copy of `_connectivity.solve.METHODS`, and all methods.
+CONNECTED = ("free", "free-linear", "symmetric", "psd")
+METHODS = ("linear", "line-search", "exact", "diagonal", *CONNECTED)
 ID_COLUMNS = ("x", "y", "both")
 
 
@@ -88,7 +90,13 @@ center_option = click.option(
     "--center/--no-center", default=True, show_default=True,
     help="Remove the mean over channels, condition by condition.",
 )  # fmt: skip
-method_option = click.option("--method", type=click.Choice(METHODS), default="linear", show_default=True)
+METHOD_HELP = (
+    "How gains are fitted; or free, free-linear, symmetric and psd (I + W positive semi-definite) for a "
+    "whole connectivity W, which turns X into (I + W)X."
+)
+method_option = click.option(
+    "--method", type=click.Choice(METHODS), default="linear", show_default=True, help=METHOD_HELP
+)
 grid_options = _together(
     click.option("--ridges", type=Ridges(), help="Ridges, in units of X to the fourth."),
     click.option("--relative-ridges", type=Ridges(), help="Ridges over the largest eigenvalue of the Gram "
@@ -133,6 +141,16 @@ cluster_options = _together(
     click.option("--dask-workers", type=click.IntRange(1), metavar="N", help="Fit on a cluster of N "
                  "processes with one thread each, started on this machine for this command."),
 )  # fmt: skip
+
+
+def groups_option(name: str = "--groups") -> Callable[[F], F]:
+    return click.option(
+        name, metavar="FILE", help="The group of each channel of X; the channels of a group share one gain: "
+        "a text file with one label per line, a column of a table as in table.csv:animal, or a vector as in "
+        "data.npz:animal.",
+    )  # fmt: skip
+
+
 fit_options = _together(
     responses_option,
     target_option,
@@ -142,6 +160,7 @@ fit_options = _together(
     click.option("--relative-ridge", type=float, help="Ridge over the largest eigenvalue of the Gram matrix "
                  f"of the atoms.  [default: {RELATIVE_RIDGE}]"),
     method_option,
+    groups_option(),
     bound_options,
     center_option,
     solver_option,
@@ -161,6 +180,17 @@ def output_option(what: str) -> Callable[[F], F]:
 
 def plot_option(what: str) -> Callable[[F], F]:
     return click.option("--plot", "figure", metavar="FILE", help=f"Draw {what}: .png, .pdf or .svg.")
+
+
+def only_gains(methods: Sequence[str], **given: Any) -> None:
+    """Refuse options that only gains have; `given` holds their values, and None or False if not given."""
+    connected = [method for method in methods if method in CONNECTED]
+    for name, value in given.items():
+        if connected and value is not None and value is not False:
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(
+                f"{option} is for gains, and --method {connected[0]} fits a connectivity: leave it out."
+            )
 
 
 def exactly_one(first: str, value: Any, second: str, other: Any) -> None:

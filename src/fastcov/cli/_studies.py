@@ -19,7 +19,10 @@ from ._files import (
     save_figure,
     save_record,
 )
+from ._group_files import file_of, labels_of
 from ._options import (
+    CONNECTED,
+    METHOD_HELP,
     METHODS,
     at_most_one,
     bound_options,
@@ -28,10 +31,12 @@ from ._options import (
     cluster_options,
     exactly_one,
     grid_options,
+    groups_option,
     json_option,
     limit_options,
     methods_of,
     naming_options,
+    only_gains,
     output_option,
     plot_option,
     responses_option,
@@ -68,7 +73,7 @@ if TYPE_CHECKING:
 @click.option("--repeats", type=click.IntRange(1), default=1, show_default=True,
               help="How often to draw the folds; one split says little.")  # fmt: skip
 @click.option("--method", "methods", type=click.Choice(METHODS), multiple=True, default=["exact"],
-              show_default=True, help="May be given several times, to compare.")  # fmt: skip
+              show_default=True, help=f"{METHOD_HELP} May be given several times, to compare.")  # fmt: skip
 @score_option
 @click.option("--shuffles", type=click.IntRange(0), default=0, show_default=True,
               help="Repetitions with the conditions of Y in random order, for p-values.")  # fmt: skip
@@ -79,13 +84,14 @@ if TYPE_CHECKING:
               help="The ridge of the final fit to all conditions: the best, or the largest within one "
               "standard error of it.")  # fmt: skip
 @problem_options
+@groups_option("--channel-groups")
 @bound_options
 @center_option
 @solver_option
 @limit_options
 @seed_option
 @cluster_options
-@output_option("all scores, the conditions held out, and the gains; as a table, the scores alone")
+@output_option("all scores, the conditions held out, and the gains, if any; as a table, the scores alone")
 @plot_option("the score against the ridge, beside baselines")
 @click.option("--report", metavar="FILE.html", help="Write a page that shows and explains the study.")
 @json_option
@@ -106,6 +112,7 @@ def cv_command(
     permute_groups: str | None,
     nuisance: tuple[str, ...],
     pairs: str | None,
+    channel_groups: str | None,
     lower: float | None,
     upper: float | None,
     seed: int,
@@ -119,7 +126,7 @@ def cv_command(
 ) -> None:
     """Find which ridge and method predict the covariance of held-out conditions.
 
-    The table ends with a verdict: whether gains predict better than baselines that need no X, and with
+    The table ends with a verdict: whether the fit predicts better than baselines that need no X, and with
     --shuffles how certain this is. X, Y, S and their files are as for 'fastcov fit'.
 
     \b
@@ -133,13 +140,15 @@ def cv_command(
         raise click.UsageError("--repeats draws the folds anew, and --groups leaves nothing to draw.")
     at_most_one("--dask", dask, "--dask-workers", dask_workers)
     check_permute(permute_within, permute_groups)
+    solver = None if asked["solver"] == "auto" else asked["solver"]
+    only_gains(methods, lower=lower, upper=upper, solver=solver)
     bounds = bounds_of(lower, upper)
 
     from .._results.frames import cv_table
     from .._studies.cross_validation import cross_validate
 
     read = (x, responses, target, groups, channels, conditions, permute_within, permute_groups,
-            pairs_file(pairs))  # fmt: skip
+            pairs_file(pairs), file_of(channel_groups))  # fmt: skip
     results, picture = outputs(output, figure, read)
     page = check_page(report, read)
     naming = InputNames(channels, conditions, id_column, cluster_of(dask, dask_workers))
@@ -148,6 +157,7 @@ def cv_command(
         X, of.get("responses"), S=of.get("S"), ridges=ridges, relative_ridges=relative_ridges,
         repeats=repeats, method=methods_of(methods), bounds=bounds, rng=seed,
         folds=(folds or 5) if groups is None else read_labels(groups, X.shape[1]),
+        channel_groups=labels_of(channel_groups, X, "--channel-groups"),
         **permuted(permute_within, permute_groups, X.shape[1]), **problem_of(nuisance, pairs), **asked,
     )  # fmt: skip
     if results is not None:
@@ -163,23 +173,24 @@ def cv_command(
         click.echo(str(cv))
 
 
-@click.command("path", short_help="Fit gains at each of many ridges.")
+@click.command("path", short_help="Fit gains, or connectivities, at many ridges.")
 @click.argument("x", metavar="X")
 @responses_option
 @target_option
 @naming_options
 @grid_options
 @click.option("--method", "methods", type=click.Choice(METHODS), multiple=True, default=["linear"],
-              show_default=True, help="May be given several times, to compare.")  # fmt: skip
+              show_default=True, help=f"{METHOD_HELP} May be given several times, to compare.")  # fmt: skip
 @problem_options
+@groups_option()
 @bound_options
 @center_option
 @solver_option
 @limit_options
 @seed_option
 @cluster_options
-@output_option("gains, losses and R2 at each ridge; as a table, all but the gains")
-@plot_option("the loss and the range of gains against the ridge")
+@output_option("gains or norms of W, losses and R2 at each ridge; as a table, all but the gains")
+@plot_option("the loss, and the range of gains or the norm of W, against the ridge")
 @json_option
 def path_command(
     x: str,
@@ -193,6 +204,7 @@ def path_command(
     methods: tuple[str, ...],
     nuisance: tuple[str, ...],
     pairs: str | None,
+    groups: str | None,
     lower: float | None,
     upper: float | None,
     center: bool,
@@ -207,7 +219,7 @@ def path_command(
     figure: str | None,
     as_json: bool,
 ) -> None:
-    """Fit gains at each of many ridges, and show how they depart from one as the ridge falls.
+    """Fit gains, or connectivities, at each of many ridges, and show how they grow as the ridge falls.
 
     X, Y, S and their files are as for 'fastcov fit'.
 
@@ -217,16 +229,23 @@ def path_command(
     exactly_one("--responses", responses, "--target", target)
     at_most_one("--ridges", ridges, "--relative-ridges", relative_ridges)
     at_most_one("--dask", dask, "--dask-workers", dask_workers)
+    only_gains(methods, lower=lower, upper=upper, solver=None if solver == "auto" else solver)
+    alike = len({method in CONNECTED for method in methods}) == 1
+    if not alike and (figure is not None or (output is not None and not output.lower().endswith(".csv"))):
+        raise click.UsageError(
+            "--plot and --output are of gains or of connectivities, unless --output is a table: give one "
+            "kind of --method at a time."
+        )
     bounds = bounds_of(lower, upper)
 
     from .._results.frames import path_table
     from .._studies.ridge_path import ridge_path
 
-    read = (x, responses, target, channels, conditions, pairs_file(pairs))
+    read = (x, responses, target, channels, conditions, pairs_file(pairs), file_of(groups))
     results, picture = outputs(output, figure, read)
     naming = InputNames(channels, conditions, id_column, cluster_of(dask, dask_workers))
     X, of = open_target(x, responses, target, center, naming, drawn=picture is not None)
-    problem = problem_of(nuisance, pairs)
+    problem = problem_of(nuisance, pairs) | {"groups": labels_of(groups, X)}
     paths = {
         method: ridge_path(
             X, **of, ridges=ridges, relative_ridges=relative_ridges, method=method, bounds=bounds,
@@ -236,7 +255,8 @@ def path_command(
         for method in methods_of(methods)
     }  # fmt: skip
     if results is not None:
-        save_record(results, "the path", _path_arrays(paths), lambda: map(path_table, paths.values()))
+        arrays = _path_arrays(paths) if alike else {}  # a table needs none
+        save_record(results, "the path", arrays, lambda: map(path_table, paths.values()))
     if picture is not None:
         from .. import plot
 
@@ -252,7 +272,8 @@ def _path_arrays(paths: dict[str, RidgePath]) -> dict[str, Any]:
     import numpy as np
 
     first = next(iter(paths.values()))
-    names = ("gains", "loss", "r2", "residual", "status")
+    names = ("loss", "r2", "residual", "status")
+    size = "singular_values" if first[0].method in CONNECTED else "gains"
     return {
         "version": __version__,
         **names_of(first[0]),
@@ -262,4 +283,5 @@ def _path_arrays(paths: dict[str, RidgePath]) -> dict[str, Any]:
         "relative_ridges": first.relative_ridges,
         "loss_at_one": first.loss_at_one,
         **{name: np.stack([np.asarray(getattr(path, name)) for path in paths.values()]) for name in names},
+        size: np.array([[getattr(fit, size) for fit in path] for path in paths.values()]),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +9,10 @@ from typing import Any
 import click
 
 from ._files import InputNames, read_labels, save_figure
+from ._group_files import TABLES, file_of, read_groups
 from ._options import (
+    CONNECTED,
+    METHOD_HELP,
     METHODS,
     Ridges,
     at_most_one,
@@ -20,6 +22,7 @@ from ._options import (
     json_option,
     limit_options,
     naming_options,
+    only_gains,
     plot_option,
     seed_option,
     solver_option,
@@ -36,8 +39,6 @@ from ._study_options import (
 )
 from ._study_report import check_page
 
-TABLES = (".csv", ".tsv")
-
 
 @click.command("study", short_help="Find which gains change, how surely, and whether they predict.")
 @click.argument("x", metavar="X")
@@ -52,7 +53,8 @@ TABLES = (".csv", ".tsv")
               help="Random orders of the conditions, for p-values: at least 19, or 0 for none.")  # fmt: skip
 @click.option("--nested/--no-nested", default=True, show_default=True,
               help="Whether inner folds choose the ridge of each fold, too.")  # fmt: skip
-@click.option("--method", type=click.Choice(METHODS), default="exact", show_default=True)
+@click.option("--method", type=click.Choice(METHODS), default="exact", show_default=True,
+              help=METHOD_HELP)  # fmt: skip
 @click.option("--n-starts", type=click.IntRange(1), default=1, show_default=True,
               help="Starts of the exact fit of all conditions; the table says if they agree.")  # fmt: skip
 @score_option
@@ -129,6 +131,15 @@ def study_command(
     """  # noqa: D301
     at_most_one("--ridges", ridges, "--relative-ridges", relative_ridges)
     check_permute(permute_within, permute_groups)
+    solver = None if asked["solver"] == "auto" else asked["solver"]
+    only_gains(
+        [asked["method"]],
+        lower=lower,
+        upper=upper,
+        solver=solver,
+        table=table,
+        n_boot=asked["n_boot"] or None,
+    )
     bounds = bounds_of(lower, upper)
     if groups_y and groups_x is None:
         raise click.UsageError("--groups-y needs --groups-x: the groups of both are matched.")
@@ -141,8 +152,8 @@ def study_command(
     from .._inputs.optional import optional
     from .._whole.study import study
 
-    files = (x, *ys, *map(_file, (groups_x, *groups_y)), channels, conditions, permute_within, permute_groups,
-             trials)  # fmt: skip
+    files = (x, *ys, *map(file_of, (groups_x, *groups_y)), channels, conditions, permute_within,
+             permute_groups, trials)  # fmt: skip
     read = [file for file in (*files, pairs_file(pairs)) if file is not None]
     results = None if output is None else check_output(output, SUFFIXES, name="--output", read=read)
     if results is not None and results.suffix.lower() != ".npz":
@@ -161,7 +172,7 @@ def study_command(
         folds=folds or 5, bounds=bounds, rng=seed,
         groups=_groups(groups_x, groups_y, X, populations, several),
         trials=None if trials is None else read_labels(trials, X.shape[-1], "--trials"),
-        **_permuted(permute_within, permute_groups, X.shape[-1]), **problem_of(nuisance, pairs), **asked,
+        **permuted_of(permute_within, permute_groups, X.shape[-1]), **problem_of(nuisance, pairs), **asked,
     )  # fmt: skip
     if results is not None:
         found.save(results)
@@ -174,8 +185,9 @@ def study_command(
 
         save_figure(plot.study(found), picture)
     if page is not None:
-        to = ", ".join(pathlib.Path(_file(y) or y).name for y in ys)
-        found.report(page, title=f"Which gains change: {pathlib.Path(x).name} to {to}")
+        to = ", ".join(pathlib.Path(file_of(y) or y).name for y in ys)
+        what = "Does a connectivity predict" if asked["method"] in CONNECTED else "Which gains change"
+        found.report(page, title=f"{what}: {pathlib.Path(x).name} to {to}")
         click.echo(f"Saved the report to {page}", err=True)
     click.echo(found.to_json() if as_json else str(found))
 
@@ -219,7 +231,7 @@ def _picture(figure: str | None, read: list[str]) -> pathlib.Path | None:
     return outputs(None, figure, read)[1]
 
 
-def _permuted(within: str | None, groups: str | None, n: int) -> dict[str, Any]:
+def permuted_of(within: str | None, groups: str | None, n: int) -> dict[str, Any]:
     found = permuted(within, groups, n)
     return {"condition_groups" if name == "groups" else name: value for name, value in found.items()}
 
@@ -236,42 +248,3 @@ def _groups(x: str | None, ys: Sequence[str], X: Any, populations: dict[str, Any
         for y, (name, Y) in zip(ys, populations.items(), strict=True)
     }
     return mine, theirs if several else next(iter(theirs.values()))
-
-
-def _column(spec: str) -> tuple[str, str] | None:
-    """Return the file and the column of a spec such as table.csv:animal."""
-    path, _, column = spec.rpartition(":")
-    return (path, column) if path.lower().endswith(TABLES) else None
-
-
-def _file(spec: str | None) -> str | None:
-    """Return the file that a spec names, without a column."""
-    found = None if spec is None else _column(spec)
-    return spec if found is None else found[0]
-
-
-def read_groups(spec: str, n: int, option: str, what: str) -> list[Any]:
-    """Read a label for each of n channels: lines of text, a vector in a file, or a column of a table."""
-    from .._inputs.name_files import read_names
-
-    found = _column(spec)
-    if found is None:
-        return read_names(spec, n, name=option, what=what)
-    path, column = found
-    from .._inputs.files import check_there
-
-    check_there(pathlib.Path(path), option)
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file, delimiter="\t" if path.lower().endswith(".tsv") else ","))
-    head = list(rows[0]) if rows else []
-    if column not in head:
-        raise ValueError(
-            f"Argument '{option}' must name a column of {path!r}, not {column!r}: it has "
-            f"{', '.join(map(repr, head))}."
-        )
-    if len(rows) != n:
-        raise ValueError(
-            f"Argument '{option}' must hold a label for each of the {n} {what}, and {spec!r} holds "
-            f"{len(rows)}."
-        )
-    return [row[column] for row in rows]

@@ -50,13 +50,15 @@ permute_options = _together(
     click.option("--permute-groups", metavar="FILE", help="A label for each condition, one per line: "
                  "shuffles exchange whole groups of the same size, such as the trials of one stimulus."),
 )  # fmt: skip
+pairs_option = click.option(
+    "--pairs", metavar="off-diagonal|FILE", help="Which pairs of conditions count: all except variances, or "
+    "a file of weights, conditions x conditions, with 0 for pairs that do not count.  [default: all]",
+)  # fmt: skip
 problem_options = _together(
     click.option("--nuisance", type=click.Choice(["diagonal", "constant"]), multiple=True,
                  help="Term to fit together with the gains: one number for all variances, or one for all "
                  "pairs. May be given twice."),
-    click.option("--pairs", metavar="off-diagonal|FILE", help="Which pairs of conditions count: all except "
-                 "variances, or a file of weights, conditions x conditions, with 0 for pairs that do not "
-                 "count.  [default: all]"),
+    pairs_option,
 )  # fmt: skip
 
 

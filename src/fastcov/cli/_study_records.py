@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
 from ._files import fit_record, names_of
+from ._options import CONNECTED
 from ._study_options import SCORES
 
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ def cv_arrays(cv: CrossValidation) -> dict[str, Any]:
     if cv.fits:
         arrays["fit_methods"] = list(cv.fits)
         arrays["fit_ridge"] = [fit.ridge for fit in cv.fits.values()]
-        arrays["gains"] = np.stack([fit.gains for fit in cv.fits.values()])
+        none = np.full(cv.stats["shape"][0], np.nan)  # a connectivity has no gains
+        gains = [none if method in CONNECTED else fit.gains for method, fit in cv.fits.items()]
+        arrays |= {} if all(each is none for each in gains) else {"gains": np.stack(gains)}
     return {
         **_shared(cv),
         "methods": list(cv.methods),

@@ -9,6 +9,8 @@ import click
 from ._cluster import cluster_of
 from ._files import InputNames, open_target, outputs, print_json, save_record
 from ._options import (
+    CONNECTED,
+    METHOD_HELP,
     METHODS,
     Ridges,
     at_most_one,
@@ -20,6 +22,7 @@ from ._options import (
     json_option,
     limit_options,
     naming_options,
+    only_gains,
     output_option,
     responses_option,
     seed_option,
@@ -54,10 +57,10 @@ from ._study_report import check_page, save_page
 @click.option("--shuffles", type=click.IntRange(1), default=199, show_default=True,
               help="Random orders of the conditions; the smallest p is 1 / (shuffles + 1).")  # fmt: skip
 @score_option
-@click.option("--method", type=click.Choice(METHODS), default="exact", show_default=True)
+@click.option("--method", type=click.Choice(METHODS), default="exact", show_default=True, help=METHOD_HELP)
 @permute_options
 @click.option("--gains/--no-gains", default=True, show_default=True,
-              help="Whether to test the gain of each channel, too.")  # fmt: skip
+              help="Whether to test the gain of each channel, too. A connectivity has none.")  # fmt: skip
 @problem_options
 @bound_options
 @center_option
@@ -93,7 +96,7 @@ def test_command(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    """Test whether gains predict held-out covariances, by repeating the study with shuffled conditions.
+    """Test whether a fit predicts held-out covariances, by repeating the study with shuffled conditions.
 
     All of 'fastcov cv', including the choice of the ridge, is repeated with the conditions of Y in random
     order. X, Y and their files are as for 'fastcov fit'.
@@ -105,7 +108,13 @@ def test_command(
     at_most_one("--ridges", ridges, "--relative-ridges", relative_ridges)
     at_most_one("--dask", dask, "--dask-workers", dask_workers)
     check_permute(permute_within, permute_groups)
+    solver = None if asked["solver"] == "auto" else asked["solver"]
+    only_gains([asked["method"]], lower=lower, upper=upper, solver=solver)
     bounds = bounds_of(lower, upper)
+    if asked["method"] in CONNECTED and output is not None and output.lower().endswith(".csv"):
+        raise click.UsageError(
+            "--output as a table is of the channels, and a connectivity has no gains of these."
+        )
     if not gains and output is not None and output.lower().endswith(".csv"):
         raise click.UsageError("--output as a table is of the channels, and --no-gains leaves them out.")
 

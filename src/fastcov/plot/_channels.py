@@ -1,4 +1,4 @@
-"""Draw an explanation channel by channel: overlaps, and the contributions of other channels to a gain."""
+"""Draw an explanation channel by channel: overlaps, contributions of others to a gain, and importances."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .._compute import blas
 from .._explaining.explanation import Explanation
+from .._inputs.validation import check_whole
 from ._style import COLOURS, checked, decimals, finish, new_figure, number, shorten
 
 if TYPE_CHECKING:
@@ -165,6 +166,65 @@ def contributions(explanation: Explanation, channel: Any, n: int = 6, *, ax: Axe
     finish(ax)
     ax.xaxis.get_offset_text().set_fontsize(8)
     return ax
+
+
+def importance(explanation: Explanation, n: int = 10, *, axes: Sequence[Axes] | None = None) -> NDArray[Any]:
+    """Draw the channels that matter most: what is lost if one gain is held, and all others are fitted again.
+
+    Left, the gain is held at one: the importance of its change, ½ δ_i² / (A⁻¹)_ii with A = GᵀG + λI. Right,
+    the channel is silenced: the importance of the channel, without the ridge term of its own gain. Both are
+    shares of what the fit takes off the linear loss. A channel is of little importance if others can do the
+    same.
+
+    Parameters
+    ----------
+    explanation : Explanation
+    n : int, default 10
+        How many channels each panel shows, the most important first; all, if there are fewer.
+    axes : two matplotlib Axes, optional
+        Where to draw; by default in a new Figure outside pyplot, which is ``axes[0].figure``.
+
+    Returns
+    -------
+    ndarray of two Axes
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    TypeError, ValueError
+        If `explanation` is not an Explanation, there are not two axes, or n is not 1 or more.
+    MemoryError
+        As `Explanation.importance`, if not all modes are known.
+    """
+    checked(explanation)
+    check_whole("n", n, 1)
+    if axes is None:
+        axes = list(new_figure(9.0, 1.2 + 0.24 * min(n, len(explanation.overlaps))).subplots(1, 2))
+    if len(axes) != 2:
+        raise ValueError(f"Argument 'axes' must be two Axes, not {len(axes)}: use subplots(1, 2).")
+    removed = explanation.loss_removed or 1.0
+    panels = (
+        ("Held at one", "the importance of its change", explanation.importance),
+        ("Silenced", "the importance of the channel", explanation.loss_rise(0.0, own_ridge=False)),
+    )
+    for ax, colour, (word, below, values) in zip(axes, COLOURS, panels, strict=False):
+        first = np.argsort(-values, kind="stable")[:n]
+        shares = 100.0 * values[first] / removed
+        ax.barh(np.arange(len(first)), shares, height=0.7, color=colour, linewidth=0, zorder=2)
+        texts = [decimals(share, 1) + "%" for share in shares]
+        for k, (share, text) in enumerate(zip(shares, texts, strict=True)):
+            ax.annotate(
+                text, (max(share, 0.0), k), (3, 0), textcoords="offset points", va="center", fontsize=8
+            )  # fmt: skip
+        high = float(shares.max(initial=0.0)) or 1.0
+        ax.set_xlim(min(0.0, float(shares.min(initial=0.0))), high * (1.0 + _LETTER * max(map(len, texts))))
+        ax.set_ylim(len(first) - 0.4, -0.6)
+        ax.set_yticks(range(len(first)), [_channel(explanation.channels[i], _SHORT) for i in first])
+        ax.set_xlabel("% of the loss removed", fontsize=9)
+        ax.set_title(f"{word}, the others refitted\n{below}", fontsize=9, loc="left")
+        finish(ax)
+    return np.array(axes, dtype=object)
 
 
 def _channel(name: Any, most: int) -> str:

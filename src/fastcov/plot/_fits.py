@@ -10,8 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from .._inputs.validation import check_choice
 from .._model.problem import Problem
+from .._results.connectivity import Connectivity
 from .._results.fit import Fit
 from .._results.fit_text import ridge_text
+from .._results.mixed import Mixed
+from .._results.nouns import nouns_of
 from ._matrices import ORDERS, clustered, draw_matrices, names_of, shown_limit
 from ._style import (
     CARET_DOWN,
@@ -35,7 +38,7 @@ Array = NDArray[np.float64]
 def covariances(
     X: ArrayLike,
     S: ArrayLike,
-    fit: Fit,
+    fit: Fit | Connectivity | Mixed,
     *,
     axes: Sequence[Axes] | None = None,
     labels: Sequence[Any] | None = None,
@@ -53,7 +56,7 @@ def covariances(
         The responses that were fitted.
     S : array_like, shape (D, D)
         The target covariance that was fitted.
-    fit : Fit
+    fit : Fit, Connectivity or Mixed
         The fit of one target.
     axes : three matplotlib Axes, optional
         Where to draw; by default in a new Figure outside pyplot, which is ``axes[0].figure``.
@@ -87,7 +90,7 @@ def covariances(
 def draw_covariances(
     given: Array,
     target: Array,
-    fit: Fit,
+    fit: Fit | Connectivity | Mixed,
     *,
     axes: Sequence[Axes] | None = None,
     labels: Sequence[Any] | None = None,
@@ -102,13 +105,13 @@ def draw_covariances(
     if len(axes) != 3:
         raise ValueError(f"Argument 'axes' must be three Axes, not {len(axes)}: use subplots(1, 3).")
 
-    fitted = fit.covariance()
+    fitted, nouns = fit.covariance(), nouns_of(fit.method)
     limit = shown_limit(given, target)
     places = clustered(target) if order == "cluster" else np.arange(D)
     panels = (
-        (given, f"Input\nall gains 1: {r2_text(_r2(given, target))}"),
-        (target, "Target\nwhat the gains should give"),
-        (fitted, f"Fitted\n{fit.method} gains: {r2_text(fit.r2)}"),
+        (given, f"Input\n{nouns.with_one}: {r2_text(_r2(given, target))}"),
+        (target, f"Target\nwhat {nouns.short} should give"),
+        (fitted, f"Fitted\n{fit.method} {nouns.kind}: {r2_text(fit.r2)}"),
     )
     draw_matrices(
         axes, [matrix[np.ix_(places, places)] for matrix, _ in panels], [title for _, title in panels],
@@ -140,7 +143,7 @@ def gains(fits: Fit | Mapping[str, Fit], *, ax: Axes | None = None) -> Axes:
     ImportError
         Without matplotlib.
     TypeError, ValueError
-        If `fits` is empty or contains anything but fits, or if the fits differ in their channels.
+        If `fits` is empty or contains anything but fits of gains, or if the fits differ in their channels.
     """
     named = _named(fits)
     if ax is None:
@@ -211,7 +214,11 @@ def summary(
     gains(named, ax=figure.add_subplot(grid[1, :]))
     first = next(iter(named.values()))
     N, D = first.stats["shape"]
-    ridge = ridge_text(first.ridge, None) if np.ndim(first.ridge) else f"{first.ridge:.3g}"
+    ridge = (
+        ridge_text(first.ridge, None, first.groups is not None)
+        if np.ndim(first.ridge)
+        else f"{first.ridge:.3g}"
+    )
     if first.relative_ridge is not None and np.ndim(first.relative_ridge) == 0:
         ridge = f"{first.relative_ridge:g} of the largest eigenvalue"
     figure.suptitle(f"{N} channels, {D} conditions, ridge {ridge}", fontsize=10)
@@ -220,6 +227,11 @@ def summary(
 
 def _named(fits: Any) -> dict[str, Fit]:
     """Return fits by name; raise unless there are any, each of one target and all of the same channels."""
+    values = list(fits.values()) if isinstance(fits, Mapping) else [fits]
+    if any(isinstance(value, Connectivity) for value in values):
+        raise TypeError(
+            "Argument 'fits' must be of gains, not a Connectivity, which has none: use plot.connectivity."
+        )
     name = fits.method if isinstance(fits, Fit) else ""
     named = by_name("fits", fits, Fit, name, "{'linear': fit}")
     for name, fit in named.items():
@@ -231,20 +243,20 @@ def _named(fits: Any) -> dict[str, Fit]:
     return named
 
 
-def _require_one_target(name: str, fit: Any) -> None:
-    if not isinstance(fit, Fit):
+def _require_one_target(name: str, fit: Any, kinds: tuple[type[Any], ...] = (Fit,)) -> None:
+    if not isinstance(fit, kinds):
         raise TypeError(
             f"Argument '{name}' must be a Fit, not {type(fit).__name__}: pass what fastcov.fit returns."
         )
-    if fit.delta.ndim != 1:
+    if np.ndim(fit.r2):
         raise ValueError(
-            f"Argument '{name}' must be a fit of one target, not of {len(fit.delta)}: fit them one by one."
+            f"Argument '{name}' must be a fit of one target, not of {len(fit.r2)}: fit them one by one."
         )
 
 
-def _checked(X: ArrayLike, S: ArrayLike, fit: Fit) -> tuple[Array, Array]:
+def _checked(X: ArrayLike, S: ArrayLike, fit: Fit | Connectivity | Mixed) -> tuple[Array, Array]:
     """Return the covariance of X, and S, in the caller's units; raise if they do not belong to the fit."""
-    _require_one_target("fit", fit)
+    _require_one_target("fit", fit, (Fit, Connectivity, Mixed))
     problem = Problem.of(X, center=fit.stats["center"])
     if problem.shape != fit.stats["shape"]:
         raise ValueError(

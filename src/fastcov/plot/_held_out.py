@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from .._inputs.validation import check_choice
 from .._results.cross_validation import CrossValidation
-from .._results.score import BASELINES, SCORES
+from .._results.nouns import nouns_of
+from .._results.score import SCORES
 from ._held_out_legend import Entry, draw_legend, is_small, letters
 from ._ridge_scale import RidgeScale
 from ._style import CARET_DOWN, finish, look, new_figure, number, require_matplotlib
@@ -111,7 +112,7 @@ def cross_validation(
     entries += drawing.baselines()
     entries += drawing.signs()
     size = letters(ax, small)
-    scale.apply(ax, cv.relative, "" if small else " (larger: gains closer to 1)")
+    scale.apply(ax, cv.relative, "" if small else f" (larger: {nouns_of(*cv.methods).larger})")
     ax.set_ylim(drawing.low, drawing.high)
     name, pairs = WORDS[score]
     of = "" if "correlation of" in name else " of covariances" if name == "correlation" else ""
@@ -305,7 +306,7 @@ class _ScorePlot:
 
     def baselines(self) -> list[Entry]:
         entries = []
-        for name, label in BASELINES.items():
+        for name, label in nouns_of(*self.cv.methods).labels.items():
             value, _ = self.cv.baseline(name, self.score)
             known = np.isfinite(value)
             below = " (below the scale)" if known and value < self.low else ""

@@ -13,7 +13,9 @@ from ._style import is_narrow
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from .._results.connectivity import Connectivity
     from .._results.fit import Fit
+    from .._results.mixed import Mixed
 
 Array = NDArray[np.float64]
 
@@ -30,7 +32,7 @@ _LABEL_SIZE, _LABEL_ROOM = 6.0, 7.5
 _TRIES = 2
 
 
-def names_of(fit: Fit, labels: Sequence[Any] | None) -> Sequence[Any] | None:
+def names_of(fit: Fit | Connectivity | Mixed, labels: Sequence[Any] | None) -> Sequence[Any] | None:
     """Return the names of the conditions: the labels if given, else those of the fit."""
     D = fit.stats["shape"][1]
     if labels is not None and len(labels) != D:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._results.cross_validation import CrossValidation
+from .._results.nouns import CONNECTIVITY, nouns_of
 from .._results.ridge_path import RidgePath
 from .._results.study import Study
 from ._held_out import cross_validation, title_of
@@ -32,6 +33,8 @@ Array = NDArray[np.float64]
 
 # Quantiles of the gains: the ends of the middle 90 %, and the median.
 _QUANTILES = (0.05, 0.5, 0.95)
+# Where gains, and the norm of W, are where X is left as it is.
+_REST = {False: 1.0, True: 0.0}
 # Most letters in the names of all paths together that leave room for three columns above a small panel.
 _SHORT = 30
 
@@ -39,10 +42,10 @@ _SHORT = 30
 def ridge_path(
     path: RidgePath | Mapping[str, RidgePath], *, axes: Sequence[Axes] | None = None
 ) -> NDArray[Any]:
-    """Draw the exact loss, and the range of the gains, along the ridges of one path or several.
+    """Draw the exact loss, and the range of the gains or ‖W‖, along the ridges of one path or several.
 
-    The loss includes the ridge term and is relative to that at gains of one, so that a fit above 1 is
-    worse than none. The gains are shown by their median and by a band that contains 90 % of them. Vertical
+    The loss includes the ridge term and is relative to that at gains of one, or at W = 0, so that a fit above
+    1 is worse than none. Gains are shown by their median and by a band that contains 90 % of them. Vertical
     ranges are those of the first path, with some room around it; losses beyond it, such as those of linear
     fits at small ridges, are marked at the edge and counted in the legend.
 
@@ -62,8 +65,8 @@ def ridge_path(
     ImportError
         Without matplotlib.
     TypeError, ValueError
-        If `path` is empty, contains anything but paths, or has fits of several targets, or if there are not
-        two axes.
+        If `path` is empty, contains anything but paths, has fits of several targets, or paths of gains beside
+        paths of connectivities; if there are not two axes.
     """
     named = _paths(path)
     if axes is None:
@@ -84,8 +87,10 @@ def ridge_path(
     losses, spread = axes
     shares = {name: _shares(each) for name, each in named.items()}
     top = max(1.0, *_finite(next(iter(shares.values())))) * 1.25
-    bands = {name: np.quantile(each.gains, _QUANTILES, axis=1) for name, each in named.items()}
-    low, high = _gain_range(next(iter(bands.values())), len(named))
+    nouns = nouns_of(*(each[0].method for each in named.values()))
+    bands = {name: _band(each) for name, each in named.items()}
+    rest = _REST[nouns is CONNECTIVITY]
+    low, high = _range(next(iter(bands.values())), len(named), rest)
     off_scale = False
     for k, name in enumerate(named):
         colour, marker = look(k)
@@ -107,16 +112,16 @@ def ridge_path(
         spread.plot(
             places, median, color=colour, marker=marker, markersize=4, linewidth=2, zorder=4 - 0.1 * k,
         )  # fmt: skip
-    losses.axhline(1.0, color="0.35", linewidth=1, linestyle="--", zorder=1, label="gains of one")
-    spread.axhline(1.0, color="0.35", linewidth=1, linestyle="--", zorder=1)
+    losses.axhline(1.0, color="0.35", linewidth=1, linestyle="--", zorder=1, label=nouns.at_one)
+    spread.axhline(rest, color="0.35", linewidth=1, linestyle="--", zorder=1)
     if off_scale:
         losses.plot(
             [], [], linestyle="none", marker=CARET_UP, color="0.35", markeredgewidth=0, label="off the scale"
         )
     losses.set_ylim(0.0, top)
-    losses.set_ylabel("exact loss / loss at gains of one", fontsize=9)
+    losses.set_ylabel(f"exact loss / loss at {nouns.at_one}", fontsize=9)
     spread.set_ylim(low, high)
-    spread.set_ylabel("gains: median and middle 90 %", fontsize=9)
+    spread.set_ylabel("norm of W" if nouns is CONNECTIVITY else "gains: median and middle 90 %", fontsize=9)
     for ax in axes:
         scale.apply(ax, relative)
         finish(ax)
@@ -136,7 +141,8 @@ def study(
     and the noise ceiling; (b) the scores of shuffled conditions beside that of the data, with p; (c) the
     covariance of each pair of conditions as predicted when it was held out, and as observed; (d) all gains
     with intervals, and those that changed in colour; (e) the channels that changed most surely, by name, with
-    interval and resolution.
+    interval and resolution. Of a connectivity, (d) and (e) are the shares of its modes, and the variance
+    along modes of X, as in `connectivity`.
 
     Parameters
     ----------
@@ -204,12 +210,25 @@ def _paths(path: Any) -> dict[str, RidgePath]:
     name = path[0].method if isinstance(path, RidgePath) and len(path) else ""
     named = by_name("path", path, RidgePath, name, "what fastcov.ridge_path returns")
     for name, each in named.items():
-        if each.delta.ndim != 2:
+        if np.ndim(each[0].r2):
             raise ValueError(
-                f"Argument 'path[{name!r}]' must be a path to one target, not to {each.delta.shape[1]}: fit "
+                f"Argument 'path[{name!r}]' must be a path to one target, not to {len(each[0].r2)}: fit "
                 "them one by one."
             )
+    if len({nouns_of(each[0].method) is CONNECTIVITY for each in named.values()}) > 1:
+        raise ValueError(
+            "Argument 'path' must be of gains or of connectivities, not of both, which have no axis in "
+            "common: draw them one by one."
+        )
     return named
+
+
+def _band(path: RidgePath) -> Array:
+    """The lower end, the middle and the upper end (3, K) of gains; or three times the norm of W."""
+    if nouns_of(path[0].method) is CONNECTIVITY:
+        found: Any = path.fits
+        return np.tile([fit.norm() for fit in found], (3, 1))
+    return np.quantile(path.gains, _QUANTILES, axis=1)
 
 
 def _shares(path: RidgePath) -> Array:
@@ -219,7 +238,7 @@ def _shares(path: RidgePath) -> Array:
         return np.where(loss == at_one, 1.0, loss / at_one)
 
 
-def _gain_range(band: Array, n: int) -> tuple[float, float]:
-    low, high = min(1.0, float(band.min())), max(1.0, float(band.max()))
+def _range(band: Array, n: int, rest: float) -> tuple[float, float]:
+    low, high = min(rest, float(band.min())), max(rest, float(band.max()))
     room = (0.3 if n > 1 else 0.1) * (high - low) or 0.5
-    return low - room, high + room
+    return (low - room if rest else -0.03 * high), high + room

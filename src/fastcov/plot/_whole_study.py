@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .._results.connectivity import Connectivity
 from .._results.group_studies import group_baseline
+from .._results.nouns import nouns_of
 from .._results.study import PopulationStudy, Study
 from .._results.study_words import p_text
 from ._changed import changed_channels
+from ._connectivity import draw_scaling, draw_shares
 from ._held_out import WORDS, band
 from ._ridge_scale import RidgeScale
 from ._style import COLOURS, finish, new_figure, number
@@ -30,13 +33,15 @@ _PLACES = (
     (0.065, 0.545, 0.305, 0.325), (0.548, 0.545, 0.145, 0.325), (0.76, 0.545, 0.215, 0.325),
     (0.065, 0.075, 0.455, 0.37), (0.665, 0.075, 0.275, 0.37),
 )  # fmt: skip
+# Of the two lower panels without names.
+_WIDE = ((0.065, 0.075, 0.4, 0.37), (0.555, 0.075, 0.42, 0.37))
 # Channels that are named.
 _NAMED = 18
 # Gains above this need an axis that is not linear throughout, and where its ticks may be.
 _LINEAR = 4.0
 _TICKS = (-100, -50, -20, -10, -5, -2, -1, 0, 0.5, 1, 1.5, 2, 3, 5, 10, 20, 50, 100)
 # Short names of baselines, beside their lines.
-_BASES = {"one": "all gains one", "scaled": "X scaled, shifted", "no-x": "without X"}
+_BASES = {"scaled": "X scaled, shifted", "no-x": "without X"}
 _LINE = 118
 # Beyond this many points, dots are drawn as an image, for a small file.
 _MANY = 2000
@@ -52,26 +57,37 @@ def whole_study(study: Study, population: str | None = None) -> Figure:
     one = study.populations[population]
     figure = new_figure(_WIDTH, _HEIGHT)
     figure.set_layout_engine("none")
-    scores, null, pairs, gains, surest = (figure.add_axes(place) for place in _PLACES)
+    scores, null, pairs, fourth, fifth = (figure.add_axes(place) for place in _PLACES)
     draw_scores(scores, one)
     draw_null(null, one)
     draw_pairs(pairs, one)
-    draw_channels((gains, surest), one)
-    gains.set_title("All gains", loc="left")
-    for letter, ax in zip("abcde", (scores, null, pairs, gains, surest), strict=True):
+    if isinstance(one.fit, Connectivity):
+        fourth.set_position(_WIDE[0])
+        fifth.set_position(_WIDE[1])
+        draw_shares(fourth, one.fit.modes())
+        draw_scaling(fifth, one.fit.explain())
+        for ax, title in ((fourth, "Modes of W"), (fifth, "Modes of X, before and after")):
+            ax.set_title("")
+            ax.set_title(title, loc="left")
+    else:
+        draw_channels((fourth, fifth), one)
+        fourth.set_title("All gains", loc="left")
+    for letter, ax in zip("abcde", (scores, null, pairs, fourth, fifth), strict=True):
         ax.set_title(f"{letter}  {ax.get_title(loc='left')}", fontsize=9.5, loc="left", fontweight="bold")
     figure.suptitle(headline(study, one), fontsize=12, y=0.985)
     return figure
 
 
 def headline(study: Study, one: PopulationStudy) -> str:
-    """Say in two lines whether gains predict, and how many changed."""
+    """Say in two lines whether the fit predicts, and how many gains changed."""
+    nouns = nouns_of(one.method)
+    claim = f"{nouns.some} {nouns.do('predict')} held-out conditions"
     verdict = one.cv.verdicts()[one.method]
     value, _ = one.value()
     predicts = {
-        True: "Gains predict held-out conditions",
-        False: "That gains predict held-out conditions is not shown",
-        None: "Whether gains predict held-out conditions was not tested",
+        True: claim[0].upper() + claim[1:],
+        False: f"That {claim} is not shown",
+        None: f"Whether {claim} was not tested",
     }[verdict.better]
     p = "" if one.p is None else f", p = {p_text(one.p)}"
     what, _ = WORDS[one.cv.score]
@@ -100,16 +116,17 @@ def draw_scores(ax: Axes, one: PopulationStudy) -> None:
         low, high = one.ceiling.band(cv.score)
         ax.axhspan(low, high, color=COLOURS[2], alpha=0.15, linewidth=0, zorder=0)
         ax.axhline(top, color=COLOURS[2], linewidth=1.2, zorder=1)
-        right.append((top, f"noise ceiling {number(top)}", COLOURS[2]))
-    for name, label in _BASES.items():
+        right.append((top, f"noise ceiling: {number(top)}", COLOURS[2]))
+    nouns = nouns_of(method)
+    for name, label in ({"one": nouns.at_one} | _BASES).items():
         value = cv.baseline(name)[0]
         if np.isfinite(value) and value > -1.0:
             ax.axhline(value, color="0.35", linewidth=1.0, linestyle="--", zorder=1)
-            right.append((value, f"{label} {number(value)}", "0.25"))
+            right.append((value, f"{label}: {number(value)}", "0.25"))
     if one.groups is not None:
         value, _ = group_baseline(one.groups.gains, cv.score, cv.times)
         ax.axhline(value, color=COLOURS[3], linewidth=1.2, linestyle="-.", zorder=1)
-        right.append((value, f"one gain a group {number(value)}", COLOURS[3]))
+        right.append((value, f"one gain a group: {number(value)}", COLOURS[3]))
     shuffled = cv.scores[method].shuffled
     if shuffled is not None:
         mean, below, above = (each[order] for each in band(shuffled.pooled(cv.score)))
@@ -126,7 +143,7 @@ def draw_scores(ax: Axes, one: PopulationStudy) -> None:
         from matplotlib.patheffects import withStroke
 
         ax.annotate(
-            f"gains by channel {number(values[at])}", (places[at], values[at]), (8, 7),
+            f"{nouns.row}: {number(values[at])}", (places[at], values[at]), (8, 7),
             textcoords="offset points", fontsize=8, color=DATA, fontweight="bold", zorder=6,
             path_effects=[withStroke(linewidth=3, foreground="white")],
         )  # fmt: skip

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from .. import plot
+from .._results.connectivity import Connectivity
 from .._results.cross_validation import CrossValidation
 from .._results.fit import Fit
+from .._results.mixed import Mixed
+from .._results.nouns import nouns_of
 from .._results.permutation_test import PermutationTest
-from .._results.score import BASELINES
 from ..plot._held_out import WORDS, band
 from ._evidence_tables import (
     BASELINE_WORDS,
-    WITHOUT,
     baseline_notes,
     called,
     channels,
@@ -23,6 +26,7 @@ from ._evidence_tables import (
     score_tables,
     text,
     trust_rows,
+    without_of,
 )
 from ._sections import Picture, Row, Section
 from ._words import number, plural, score
@@ -37,8 +41,8 @@ _VERDICT = {True: "good", None: "open", False: "bad"}
 
 # Terms of this part, for the glossary.
 STUDIED = (
-    Row("Baseline", "A prediction without fitted gains, scored on the same held-out conditions: what gains "
-        "have to beat to be worth anything."),
+    Row("Baseline", "A prediction without a fit, scored on the same held-out conditions: what a fit has to "
+        "beat to be worth anything."),
     Row("Without X", BASELINE_WORDS["no-x"]),
     Row("Shuffled", "The whole study again, the choice of the ridge with it, after the conditions of the "
         "target were put in random order: what the same procedure finds where there is nothing to find."),
@@ -49,9 +53,11 @@ STUDIED = (
 )  # fmt: skip
 
 
-def study_of(cv: Any, fit: Fit | None = None) -> tuple[CrossValidation, PermutationTest | None] | None:
+def study_of(
+    cv: Any, fit: Fit | Connectivity | None = None
+) -> tuple[CrossValidation, PermutationTest | None] | None:
     """Return the study in an argument `cv`, or the one behind the fit, and its test; None without a study."""
-    if cv is None and fit is not None and fit.delta.ndim == 1:
+    if cv is None and fit is not None and not np.ndim(fit.r2):
         cv = fit.stats.get("cv")
     if cv is None:
         return None
@@ -64,9 +70,9 @@ def study_of(cv: Any, fit: Fit | None = None) -> tuple[CrossValidation, Permutat
         )
     if fit is None:
         return study, test
-    if fit.delta.ndim == 2:
+    if np.ndim(fit.r2):
         raise ValueError(
-            f"Argument 'cv' must be left out for a stack of targets, not given with {len(fit.delta)}: report "
+            f"Argument 'cv' must be left out for a stack of targets, not given with {len(fit.r2)}: report "
             "the fits of its targets one by one."
         )
     if fit.method not in study.methods:
@@ -92,10 +98,10 @@ def study_of(cv: Any, fit: Fit | None = None) -> tuple[CrossValidation, Permutat
 
 def verdict_of(cv: CrossValidation, method: str) -> tuple[str, str]:
     """Return the verdict of a method in words, and whether it is good, bad or open."""
-    found = cv.verdicts()[method]
+    found, nouns = cv.verdicts()[method], nouns_of(method)
     if found.better and not found.gains_help:
         return (
-            f"{found.words} That fitted gains add to X is not shown.",
+            f"{found.words} That {nouns.fitted} {nouns.do('add')} to X is not shown.",
             "good" if found.gains_help is None else "open",
         )
     return found.words, _VERDICT[found.better]
@@ -114,7 +120,8 @@ def tile(cv: CrossValidation, method: str) -> Row:
     """Make the tile with the held-out score, beside baselines and shuffles."""
     value, error = held_out(cv, method)
     spread = f"\u00a0±\u00a0{score(error)}" if math.isfinite(error) else ""
-    beside = [f"{WITHOUT[name]} {text(cv.baseline(name)[0])}" for name in ("no-x", "one")]
+    without = without_of(method)
+    beside = [f"{without[name]} {text(cv.baseline(name)[0])}" for name in ("no-x", "one")]
     found = cv.scores[method].shuffled
     if found is not None and cv.place(method) >= 0:
         _, low, high = (ends[cv.place(method)] for ends in band(found.pooled(cv.score)))
@@ -161,19 +168,23 @@ def _as_good(p: float | None) -> str:
 
 
 def sections(
-    cv: CrossValidation, methods: tuple[str, ...], test: PermutationTest | None = None, fit: Fit | None = None
+    cv: CrossValidation,
+    methods: tuple[str, ...],
+    test: PermutationTest | None = None,
+    fit: Fit | Connectivity | Mixed | None = None,
 ) -> list[Section]:
     """Make all sections about the prediction of held-out conditions by these methods."""
     fit = fit or next(iter(cv.fits.values()), None)
-    many = len(methods) > 1
-    made = [Section("Do the gains predict?", pictures=[picture(cv, methods)])]
+    many, nouns = len(methods) > 1, nouns_of(*methods)
+    asked = f"{nouns.do('Do')} the {nouns.subject} predict?"
+    made = [Section(asked, pictures=[picture(cv, methods)])]
     for method in methods:
         of = f": {method}" if many else ""
         made.append(
             Section(
                 f"Held-out scores beside baselines{of}",
                 tables=score_tables(cv, method),
-                notes=baseline_notes(cv),
+                notes=baseline_notes(cv, method),
             )
         )
         made.append(Section(f"How far to trust them{of}", rows=trust_rows(cv, method)))
@@ -190,7 +201,8 @@ def picture(cv: CrossValidation, methods: tuple[str, ...]) -> Picture:
         for name in methods
         if cv.place(name) >= 0
     )
-    bases = ", ".join(f"{WITHOUT[name]} {text(cv.baseline(name)[0])}" for name in BASELINES)
+    nouns = nouns_of(*methods)
+    bases = ", ".join(f"{label} {text(cv.baseline(name)[0])}" for name, label in without_of(*methods).items())
     shuffled = "; dotted with a band, the same of shuffled conditions" if cv.baselines_shuffled else ""
     shown = (
         "The dotted line and the band are the same study with conditions in random order, mean and middle "
@@ -203,9 +215,10 @@ def picture(cv: CrossValidation, methods: tuple[str, ...]) -> Picture:
         f"{called(cv.score)}, against the ridge",
         f"Curves of a score of held-out conditions against the ridge: {best or 'not defined'}. Lines of "
         f"baselines: {bases}{shuffled}.",
-        "Each fold was predicted by gains that were fitted to the other conditions. Where points are above "
-        "the lines of the baselines and the band of shuffles, gains predict better than without them. To the "
-        "right gains stay near one, to the left they fit what is peculiar to the conditions they saw. "
+        f"Each fold was predicted by {nouns.some} fitted to the other conditions. Where points are above the "
+        f"lines of the baselines and the band of shuffles, {nouns.some} {nouns.do('predict')} better than "
+        f"those. To the right the ridge keeps {nouns.near}, to the left {nouns.they} {nouns.do('fit')} what "
+        f"is peculiar to the conditions {nouns.they} saw. "
         f"{shown}",
         lambda figure: plot.cross_validation(cv, ax=figure.subplots(), legend="above"),
         (4.6, 5.4),

@@ -6,9 +6,12 @@ import math
 
 import numpy as np
 
+from .._results.connectivity import Connectivity
 from .._results.cross_validation import CrossValidation
 from .._results.evidence import gain_over, maxima
 from .._results.fit import Fit
+from .._results.mixed import Mixed
+from .._results.nouns import nouns_of
 from .._results.permutation_test import PermutationTest
 from .._results.score import BASELINES, FINE, SCORES
 from ..plot._held_out import WORDS
@@ -18,10 +21,6 @@ from ._words import decimals, number, plural, score
 # Number of conditions, and of channels of a test, that are listed; number of folds up to which all are
 # listed.
 _LISTED, _FOLDS = 10, 20
-# Baselines as they are named in the head of a table; BASELINE_WORDS explains them below it.
-WITHOUT = {"one": "gains of one", "no-x": "without X", "scaled": BASELINES["scaled"]}
-# Shorter names, so that a table fits a phone.
-_HEADS = WITHOUT | {"no-x": "no X", "scaled": "scaled X"}
 BASELINE_WORDS = {
     "no-x": "Two numbers of the training conditions and nothing of X: the mean variance of the target, and "
     "its mean covariance.",
@@ -32,6 +31,16 @@ BASELINE_WORDS = {
 _PERMUTED = {
     "conditions": "all conditions", "within": "conditions within their groups", "groups": "groups as wholes",
 }  # fmt: skip
+
+
+def without_of(*methods: str) -> dict[str, str]:
+    """Return baselines as they are named in sentences; BASELINE_WORDS explains them."""
+    return nouns_of(*methods).labels | {"no-x": "without X"}
+
+
+def _heads(method: str) -> dict[str, str]:
+    """Return shorter names, so that a table fits a phone."""
+    return nouns_of(method).labels | {"no-x": "no X", "scaled": "scaled X"}
 
 
 def called(name: str) -> str:
@@ -63,7 +72,8 @@ def score_tables(cv: CrossValidation, method: str) -> list[Table]:
         )
         for name in _order(cv)
     ]
-    head = ("Score", method, *(_HEADS[each] for each in names))
+    heads = _heads(method)
+    head = ("Score", method, *(heads[each] for each in names))
     tables = [
         Table(
             f"At the ridge {number(cv.ridges[k])}, all folds together; the first score chose the ridge",
@@ -80,7 +90,7 @@ def score_tables(cv: CrossValidation, method: str) -> list[Table]:
             )
             for name in _order(cv)
         ]
-        head = ("Score", "itself", *(f"over {_HEADS[each]}" for each in names))
+        head = ("Score", "itself", *(f"over {heads[each]}" for each in names))
         n = len(cv.baselines_shuffled["one"].sums)
         tables.append(
             Table(
@@ -100,8 +110,9 @@ def _p(value: float | None) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.2g}"
 
 
-def baseline_notes(cv: CrossValidation) -> list[str]:
-    starts = {"no-x": "No X", "one": "Gains of one", "scaled": f"Scaled X, {BASELINES['scaled']}"}
+def baseline_notes(cv: CrossValidation, method: str) -> list[str]:
+    one = nouns_of(method).at_one
+    starts = {"no-x": "No X", "one": one[0].upper() + one[1:], "scaled": f"Scaled X, {BASELINES['scaled']}"}
     notes = [f"{words}: {BASELINE_WORDS[name]}" for name, words in starts.items()]
     if cv.baselines_shuffled:
         notes.append(
@@ -127,8 +138,8 @@ def trust_rows(cv: CrossValidation, method: str) -> list[Row]:
         p = cv.p_value(method, over=name)
         tested = f"; p = {_p(p)}" if p is not None else "; not tested by shuffles"
         rows.append(
-            Row(f"Gain over {WITHOUT[name]}", f"{text(gained)}{spread}{tested}", "Score of the best ridge "
-                "less that of the baseline, with the standard error of the difference.")
+            Row(f"Gain over {without_of(method)[name]}", f"{text(gained)}{spread}{tested}", "Score of the "
+                "best ridge less that of the baseline, with the standard error of the difference.")
         )  # fmt: skip
     return [*rows, *_choice(cv, method, k), *_stability(cv, method, k)]
 
@@ -176,14 +187,14 @@ def _stability(cv: CrossValidation, method: str, k: int) -> list[Row]:
     return rows
 
 
-def _names(fit: Fit | None, D: int) -> tuple[list[str], list[str]]:
+def _names(fit: Fit | Connectivity | Mixed | None, D: int) -> tuple[list[str], list[str]]:
     """Return the names of conditions, and a note if they have none."""
     if fit is not None and fit.conditions is not None:
         return [str(name) for name in fit.conditions], []
     return [str(d) for d in range(D)], ["Conditions are numbered by their column; the first is 0."]
 
 
-def conditions(cv: CrossValidation, method: str, fit: Fit | None, of: str) -> Section:
+def conditions(cv: CrossValidation, method: str, fit: Fit | Connectivity | Mixed | None, of: str) -> Section:
     D = cv.stats["shape"][1]
     names, notes = _names(fit, D)
     heading = f"Conditions that are predicted worst{of}"
@@ -197,7 +208,7 @@ def conditions(cv: CrossValidation, method: str, fit: Fit | None, of: str) -> Se
     return Section(heading, tables=[Table(caption, ("Condition", "Share"), rows)], notes=notes)
 
 
-def folds(cv: CrossValidation, methods: tuple[str, ...], fit: Fit | None) -> Section:
+def folds(cv: CrossValidation, methods: tuple[str, ...], fit: Fit | Connectivity | Mixed | None) -> Section:
     """Make the section of the conditions that each fold held out, and of its score."""
     names, notes = _names(fit, cv.stats["shape"][1])
     each, places = len(cv.folds) // cv.repeats, {name: cv.place(name) for name in methods}

@@ -43,6 +43,9 @@ EXPLAINED = (
         "not counted once for each channel that could correct it."),
     Row("Mode", "A pattern of gains that move together, and the pattern of the covariance that they change. "
         "Modes do not mix: each corrects its own part of the error."),
+    Row("Importance", "The share of what the fit takes off the loss that is lost if this gain stays at one "
+        "and all others are fitted again. A channel that moves far may be of little importance: others can "
+        "do the same."),
     Row("Effective degrees of freedom", "How many independent patterns the ridge leaves free to be fitted. "
         "Far fewer than channels: single gains are not determined by themselves."),
 )  # fmt: skip
@@ -61,6 +64,11 @@ def explanation_sections(explanation: Any, fit: Fit, channel: Any = None) -> lis
         raise TypeError(
             f"Argument 'explanation' must be an Explanation, not {type(explanation).__name__}: pass what "
             "fastcov.explain returns."
+        )
+    if fit.groups is not None:
+        raise ValueError(
+            "Argument 'explanation' must be left out for gains that groups share, not given: an explanation "
+            "is of a gain for each channel."
         )
     target, fit = _explained(explanation, fit)
     names = {
@@ -293,7 +301,9 @@ def _rows(explanation: Explanation) -> list[Row]:
 
 def _table(explanation: Explanation, fit: Fit, plain: bool) -> Table:
     """Tabulate the channels that moved most: gains, gains alone, and the channels that changed these most."""
-    rows = []
+    rows, lost = [], None
+    if explanation._quick and explanation.loss_removed > 0:
+        lost = explanation.importance / explanation.loss_removed
     for i in np.argsort(-np.abs(fit.delta), kind="stable")[:_CHANNELS]:
         name = explanation.channels[i]
         found = explanation.contributions(name)
@@ -301,9 +311,10 @@ def _table(explanation: Explanation, fit: Fit, plain: bool) -> Table:
         most = max(up + down, key=lambda pair: abs(pair[1]), default=None)
         by = "none" if most is None else f"{most[0]} ({'+' if most[1] > 0 else ''}{number(most[1])})"
         gains = [] if plain else [score(1.0 + fit.delta[i])]
-        rows.append((str(name), *gains, score(1.0 + found.delta), score(1.0 + found.diagonal), by))
+        matters = [] if lost is None else [f"{lost[i]:.1%}"]
+        rows.append((str(name), *gains, score(1.0 + found.delta), score(1.0 + found.diagonal), *matters, by))
     linear = ("Gain",) if plain else ("Gain", "Linear fit")
-    head = ("Channel", *linear, "Alone", "Changed most by")
+    head = ("Channel", *linear, "Alone", *(() if lost is None else ("Importance",)), "Changed most by")
     return Table("The gains that are furthest from one", head, rows)
 
 

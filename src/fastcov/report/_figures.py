@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import plot
+from .._results.connectivity import Connectivity
 from .._results.fit import Fit
+from .._results.nouns import nouns_of
 from ..plot._fits import draw_covariances
 from ..plot._style import is_narrow
 from ._sections import Picture
@@ -22,21 +24,10 @@ _LETTERS = (24, 14)
 
 def pictures(fit: Fit) -> list[Picture]:
     """Return the pictures of the covariances and the gains."""
-    r2, at_one = score(fit.r2), score(fit.stats["r2_at_one"])
     gains = fit.gains
     share = np.mean(np.abs(fit.delta) < 0.1)
     return [
-        Picture(
-            "Covariance of the input, the target, and the fit",
-            f"Three matrices with a row and a column for each condition, in one colour scale: the covariance "
-            f"with all gains at one (R² {at_one}), the target, and the covariance with the fitted gains "
-            f"(R² {r2}).",
-            "Each square is a pair of conditions: red where channels respond alike to both, blue where they "
-            "respond in opposite ways. The better the fit, the more the last looks like the target. "
-            "Conditions that are alike in the target stand together.",
-            lambda figure: _covariances(figure, fit),
-            (3.4, 9.8),
-        ),
+        covariances_picture(fit),
         Picture(
             "Gains of all channels",
             f"Gains in rising order, from {number(gains.min())} to {number(gains.max())} with a median of "
@@ -49,7 +40,22 @@ def pictures(fit: Fit) -> list[Picture]:
     ]
 
 
-def _covariances(figure: Figure, fit: Fit) -> None:
+def covariances_picture(fit: Fit | Connectivity) -> Picture:
+    r2, at_one, nouns = score(fit.r2), score(fit.stats["r2_at_one"]), nouns_of(fit.method)
+    return Picture(
+        "Covariance of the input, the target, and the fit",
+        f"Three matrices with a row and a column for each condition, in one colour scale: the covariance "
+        f"with {nouns.with_one} (R² {at_one}), the target, and the covariance with the fitted "
+        f"{nouns.subject} (R² {r2}).",
+        "Each square is a pair of conditions: red where channels respond alike to both, blue where they "
+        "respond in opposite ways. The better the fit, the more the last looks like the target. "
+        "Conditions that are alike in the target stand together.",
+        lambda figure: _covariances(figure, fit),
+        (3.4, 9.8),
+    )
+
+
+def _covariances(figure: Figure, fit: Fit | Connectivity) -> None:
     narrow = is_narrow(figure)
     axes = figure.subplots(3, 1) if narrow else figure.subplots(1, 3)
     names = None

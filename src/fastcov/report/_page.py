@@ -8,7 +8,7 @@ import os
 import pathlib
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 
 from .._compute import system
 from .._inputs.files import check_output, writing
+from .._results.comparison import Comparison
+from .._results.connectivity import Connectivity
 from .._results.cross_validation import CrossValidation
 from .._results.fit import Fit, target_of_stack
+from .._results.nouns import CONNECTIVITY, GAINS, nouns_of
 from .._results.permutation_test import PermutationTest
 from .._results.study import Study
-from . import _whole_study
+from . import _comparison, _connectivity, _whole_study
 from ._evidence import STUDIED, study_of
 from ._evidence import sections as evidence_sections
 from ._explanation import EXPLAINED, explanation_sections
@@ -40,6 +43,7 @@ from ._words import (
     span,
 )
 
+_CERTIFIED = "What the fit can prove of itself. It is computed from the responses, apart from the solver."
 # A study and its test, if there is one.
 Found = tuple[CrossValidation, PermutationTest | None]
 # Number of channels that are named at each end of the gains.
@@ -63,7 +67,7 @@ def require() -> Any:
 
 
 def write(
-    fit: Fit,
+    fit: Fit | Connectivity,
     path: str | os.PathLike[str],
     *,
     cv: Any = None,
@@ -71,19 +75,23 @@ def write(
     channel: Any = None,
     title: str | None = None,
 ) -> pathlib.Path:
-    """Write the report of a fit; see `Fit.report`."""
+    """Write the report of a fit; see `Fit.report` and `Connectivity.report`."""
+    if isinstance(fit, Connectivity):
+        return _written(path, title, lambda: connected_page(fit, cv=cv, title=title))
     return _written(
         path, title, lambda: page(fit, cv=cv, explanation=explanation, channel=channel, title=title)
     )
 
 
 def write_study(
-    study: CrossValidation | PermutationTest | Study,
+    study: CrossValidation | PermutationTest | Study | Comparison,
     path: str | os.PathLike[str],
     *,
     title: str | None = None,
 ) -> pathlib.Path:
     """Write the report of a study; see `CrossValidation.report`."""
+    if isinstance(study, Comparison):
+        return _written(path, title, lambda: comparison_page(study, title=title))
     if isinstance(study, Study):
         return _written(path, title, lambda: whole_page(study, title=title))
     return _written(path, title, lambda: study_page(study, title=title))
@@ -141,18 +149,68 @@ def page(
     )
 
 
+def connected_page(found: Connectivity, *, cv: Any = None, title: str | None = None) -> str:
+    """Make the page of a connectivity."""
+    N, D = found.stats["shape"]
+    studied = study_of(cv, found)
+    study = None if studied is None else studied[0]
+    each = [found] if found.phi.ndim == 2 else [found.select(k) for k in range(len(found.phi))]
+    several = len(each) > 1
+    return _rendered(
+        title=title or f"Connectivity of {plural(N, 'channel')} over {plural(D, 'condition')}",
+        lead=_connectivity.lead(found),
+        overview=[_overview(each)] if several else [],
+        parts=[
+            Part(
+                f"Target {k} of {len(each)}" if several else "", headline(one, study),
+                _connected_sections(one, studied),
+            )
+            for k, one in enumerate(each, 1)
+        ],
+        after=[
+            _made(found),
+            Section("What the words mean", rows=[*_connectivity.CONNECTED, *(STUDIED if studied else ())]),
+        ],
+    )  # fmt: skip
+
+
+def _connected_sections(found: Connectivity, studied: Found | None) -> list[Section]:
+    """Make all sections about a connectivity of one target, below its headline."""
+    first, details = [Section("What the connectivity does", pictures=_connectivity.pictures(found))], []
+    if studied is not None:
+        study, test = studied
+        figure, *details = evidence_sections(study, (found.method,), test, found)
+        first = [figure, *first]
+    return [
+        *first,
+        *_connectivity.tables(found),
+        *details,
+        Section("The fit in numbers", rows=_connectivity.fit_rows(found)),
+        Section("Certificate", [_CERTIFIED], rows=_connectivity.certificate_rows(found)),
+    ]
+
+
+def _glossary(*methods: str) -> list[Row]:
+    """The words that these methods need; each once."""
+    found = {nouns_of(method) for method in methods}
+    gains, connected = found - {CONNECTIVITY}, found - {GAINS}
+    rows = [*(GLOSSARY if gains else ()), *(_connectivity.CONNECTED if connected else ())]
+    return list({row.name: row for row in reversed(rows)}.values())[::-1]
+
+
 def study_page(study: CrossValidation | PermutationTest, *, title: str | None = None) -> str:
     """Make the page of a study or of a test: a verdict for each method, and then the evidence for it."""
     found = study_of(study)
     assert found is not None
     cv, test = found
     N, D = cv.stats["shape"]
+    nouns = nouns_of(*cv.methods)
     return _rendered(
         title=title or f"Prediction of held-out conditions: {plural(N, 'channel')}, {plural(D, 'condition')}",
         lead=(
-            f"One gain was fitted to each of {plural(N, 'channel')} on some of {plural(D, 'condition')}, so "
-            "that the covariance of their responses comes close to a target. The gains then predicted the "
-            "covariances of the conditions that were held out."
+            f"{nouns.lead.format(channels=plural(N, 'channel'))}, on some of {plural(D, 'condition')}, so "
+            f"that the covariance of their responses comes close to a target. The {nouns.subject} then "
+            "predicted the covariances of the conditions that were held out."
         ),
         overview=[],
         parts=[
@@ -166,16 +224,15 @@ def study_page(study: CrossValidation | PermutationTest, *, title: str | None = 
                 Row("Time of the study", f"{number(cv.stats['seconds'])} seconds"),
                 *_versions(),
             ]),
-            Section("What the words mean", rows=[*GLOSSARY, *STUDIED]),
+            Section("What the words mean", rows=[*_glossary(*cv.methods), *STUDIED]),
         ],
     )  # fmt: skip
 
 
 def whole_page(study: Study, *, title: str | None = None) -> str:
     """Make the page of a whole study: prediction and channels of each population, groups, differences."""
-    N, D = study.stats["shape"]
     return _rendered(
-        title=title or f"Which gains change: {plural(N, 'channel')}, {plural(D, 'condition')}",
+        title=title or _whole_study.title(study),
         lead=_whole_study.lead(study),
         overview=_whole_study.overview(study),
         parts=_whole_study.parts(study),
@@ -186,19 +243,41 @@ def whole_page(study: Study, *, title: str | None = None) -> str:
                 Row("Time of the study", f"{number(study.stats['seconds'])} seconds"),
                 *_versions(),
             ]),
-            Section("What the words mean", rows=[*GLOSSARY, *_whole_study.glossary()]),
+            Section("What the words mean", rows=[*_glossary(study.method), *_whole_study.glossary(study)]),
         ],
     )  # fmt: skip
 
 
-def _overview(fits: list[Fit]) -> Section:
+def comparison_page(found: Comparison, *, title: str | None = None) -> str:
+    """Make the page of a comparison of models."""
+    N, D = found.stats["shape"]
+    return _rendered(
+        title=title or f"Which model predicts: {plural(N, 'channel')}, {plural(D, 'condition')}",
+        lead=_comparison.lead(found),
+        overview=[],
+        parts=_comparison.parts(found),
+        after=[
+            Section("How it was made", rows=[
+                Row("Folds", f"{found.stats['folds']} in {plural(found.stats['repeats'], 'repeat')}"),
+                Row("Shuffles", str(found.stats["shuffles"])),
+                Row("Time of the comparison", f"{number(found.stats['seconds'])} seconds"),
+                *_versions(),
+            ]),
+            Section("What the words mean", rows=[*GLOSSARY, *_comparison.glossary()]),
+        ],
+    )  # fmt: skip
+
+
+def _overview(fits: Sequence[Fit | Connectivity]) -> Section:
     """Tabulate all targets of a stack, one per row."""
     rows = []
     for k, fit in enumerate(fits, 1):
         word = verdict(fit)[0].partition(":")[0]
-        rows.append((str(k), word, share(fit), score(fit.r2), span(fit.gains)))
-    caption = "Fits of all targets; the loss is compared to that with all gains at one"
-    head = ("Target", "Verdict", "Loss", "R²", "Gains")
+        size = number(fit.norm()) if isinstance(fit, Connectivity) else span(fit.gains)
+        rows.append((str(k), word, share(fit), score(fit.r2), size))
+    nouns = nouns_of(fits[0].method)
+    caption = f"Fits of all targets; the loss is compared to that with {nouns.with_one}"
+    head = ("Target", "Verdict", "Loss", "R²", "Gains" if nouns is GAINS else "Norm of W")
     return Section("All targets", tables=[Table(caption, head, rows)])
 
 
@@ -216,7 +295,7 @@ def _sections(fit: Fit, found: Found | None = None) -> list[Section]:
         Section("The fit in numbers", rows=fit_rows(fit)),
         Section(
             "Certificate",
-            ["What the fit can prove of itself. It is computed from the responses, apart from the solver."],
+            [_CERTIFIED],
             rows=certificate_rows(fit),
         ),
     ]
@@ -247,7 +326,7 @@ def _channels(fit: Fit) -> Section:
     return Section("Which channels change most", tables=tables, notes=notes)
 
 
-def _made(fit: Fit) -> Section:
+def _made(fit: Fit | Connectivity) -> Section:
     """Say how the numbers were computed: solver, time, versions, date."""
     stats = fit.stats
     rows = [Row("Solver", stats["solver"], stats.get("reason") or "")] if stats["solver"] else []

@@ -6,10 +6,22 @@ import math
 from typing import Any
 
 from .._results.channel_table import ChannelTable
+from .._results.connectivity import Connectivity
 from .._results.intervals import shrunken
+from .._results.nouns import GAINS, nouns_of
 from .._results.study import PopulationStudy, Study
-from .._results.study_words import cautions, channels, differences, groups, p_text, prediction, score_rows
+from .._results.study_words import (
+    cautions,
+    channels,
+    differences,
+    groups,
+    has_gains,
+    p_text,
+    prediction,
+    score_rows,
+)
 from ..plot._style import is_narrow
+from ._connectivity import pictures as connectivity_pictures
 from ._evidence import STUDIED, verdict_of
 from ._evidence import sections as evidence_sections
 from ._sections import Headline, Part, Picture, Row, Section, Table
@@ -34,11 +46,19 @@ WHOLE = (
 def lead(study: Study) -> str:
     N, D = study.stats["shape"]
     to = " and ".join(study.populations) if study.stats["named"] else "another population"
+    nouns = nouns_of(study.method)
     return (
-        f"One gain was fitted to each of {plural(N, 'channel')}, so that the covariance of their responses "
+        f"{nouns.lead.format(channels=plural(N, 'channel'))}, so that the covariance of their responses "
         f"over {plural(D, 'condition')} becomes that of {to}. Conditions were held out to see whether the "
-        "gains predict."
+        f"{nouns.subject} {nouns.do('predict')}."
     )
+
+
+def title(study: Study) -> str:
+    N, D = study.stats["shape"]
+    nouns = nouns_of(study.method)
+    what = "Which gains change" if nouns is GAINS else f"Does {nouns.some} predict"
+    return f"{what}: {plural(N, 'channel')}, {plural(D, 'condition')}"
 
 
 def parts(study: Study) -> list[Part]:
@@ -61,19 +81,19 @@ def after(study: Study) -> list[Section]:
     return [Section("What not to conclude", cautions(study))]
 
 
-def glossary() -> tuple[Row, ...]:
-    return (*STUDIED, *WHOLE)
+def glossary(study: Study) -> tuple[Row, ...]:
+    return (*STUDIED, *(WHOLE if nouns_of(study.method) is GAINS else WHOLE[:1]))
 
 
 def _headline(study: Study, one: PopulationStudy) -> Headline:
-    cv = one.cv
+    cv, nouns = one.cv, nouns_of(one.method)
     words, kind = verdict_of(cv, one.method)
     value, error = one.value()
     spread = f"\u00a0±\u00a0{score(error)}" if math.isfinite(error) else ""
     shown = score(value) + spread if math.isfinite(value) else "not defined"
     top = one.ceiling.ceiling(cv.score)
     tiles = [
-        Row("Held-out score", shown, f"without X {score(cv.baseline('no-x')[0])}; gains of one "
+        Row("Held-out score", shown, f"without X {score(cv.baseline('no-x')[0])}; {nouns.at_one} "
             f"{score(cv.baseline('one')[0])}; {cv.score}"),
         Row("Noise ceiling", score(top) if math.isfinite(top) else "not defined",
             "no score is expected above it"),
@@ -88,13 +108,14 @@ def _headline(study: Study, one: PopulationStudy) -> Headline:
                 f"{table.up} up, {table.down} down",
             )
         )
-    return Headline(words, kind, [" ".join(prediction(study, one)), " ".join(channels(study, one))], tiles)
+    told = [prediction(study, one), *([channels(study, one)] if has_gains(one) else [])]
+    return Headline(words, kind, [" ".join(text) for text in told], tiles)
 
 
 def _sections(study: Study, one: PopulationStudy) -> list[Section]:
     found = [
         Section(
-            "Which gains change?",
+            "Which gains change?" if has_gains(one) else "What the connectivity does",
             pictures=_pictures(study, one),
             tables=_tables(one),
             notes=_notes(study, one),
@@ -122,6 +143,8 @@ def _pictures(study: Study, one: PopulationStudy) -> list[Picture]:
                 (4.6, 8.0),
             )
         )
+    if isinstance(one.fit, Connectivity):
+        made += connectivity_pictures(one.fit)
     if one.predicted is not None and one.fit is not None:
         made.append(
             Picture(
@@ -165,13 +188,21 @@ def _groups(one: PopulationStudy) -> Section:
             text(found.gains.gains[k]),
             text(scores[k]),
             text(over[k]),
-            text(found.agreement[k]),
+            *([text(found.agreement[k])] if has_gains(one) else []),
         )
         for k, name in enumerate(found.names)
     ]
-    head = ("Group", "Channels", "One gain", "Own score", "Over gains of one", "Agreement")
+    head = ["Group", "Channels", "One gain", "Own score", f"Over {nouns_of(one.method).at_one}"]
+    note = "One gain: that of all channels of the group, fitted to all conditions."
+    if has_gains(one):
+        head.append("Agreement")
+        note += (
+            " Agreement: how far the gains of a group's own fit correlate with those in the fit of all "
+            "channels."
+        )
     return Section(
-        "Groups of channels", groups(one), tables=[Table("Each group by itself", head, rows)],
-        notes=["One gain: that of all channels of the group, fitted to all conditions. Agreement: how "
-               "far the gains of a group's own fit correlate with those in the fit of all channels."],
-    )  # fmt: skip
+        "Groups of channels",
+        groups(one),
+        tables=[Table("Each group by itself", head, rows)],
+        notes=[note],
+    )

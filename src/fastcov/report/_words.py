@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from .._results.connectivity import Connectivity
 from .._results.fit import Fit
+from .._results.fit_text import groups_text
+from .._results.nouns import nouns_of
 from ._sections import Row
 
 # Number of digits that a reader takes in at once, and the range of magnitudes that are written without a
@@ -57,8 +60,8 @@ def score(value: Any) -> str:
     return f"{value:.2f}".replace("-", "−") if abs(value) < 100 else number(value)
 
 
-def share(fit: Fit) -> str:
-    """Write the loss as a share of that at gains of one, or the loss itself if that is zero."""
+def share(fit: Fit | Connectivity) -> str:
+    """Write the loss as a share of that at gains of one or W = 0, or the loss itself if that is zero."""
     if not fit.loss_at_one > 0:
         return number(fit.loss)
     ratio = fit.loss / fit.loss_at_one
@@ -90,7 +93,7 @@ def plural(count: int, word: str) -> str:
     return f"{count} {word}" + "s" * (count != 1)
 
 
-def _numbers(values: Any) -> str:
+def numbers(values: Any) -> str:
     """Write one number, or the range of several."""
     low, high = number(np.min(values)), number(np.max(values))
     return low if np.ndim(values) == 0 else f"{low} to {high}"
@@ -106,24 +109,70 @@ def _ridge_row(fit: Fit) -> Row:
         )  # fmt: skip
     relative = ""
     if fit.relative_ridge is not None:
-        relative = f" ({_numbers(fit.relative_ridge)} of the largest eigenvalue of GᵀG)"
-    each = ", one for each channel" if np.ndim(fit.ridge) else ""
+        relative = f" ({numbers(fit.relative_ridge)} of the largest eigenvalue of GᵀG)"
+    of = "channel" if fit.groups is None else "group"
+    each = f", one for each {of}" if np.ndim(fit.ridge) else ""
     return Row(
-        "Ridge λ", _numbers(fit.ridge) + relative + each, "What a gain pays for leaving one. The larger, the "
+        "Ridge λ", numbers(fit.ridge) + relative + each, "What a gain pays for leaving one. The larger, the "
         "nearer it stays to one. In units of the responses to the fourth.",
     )  # fmt: skip
 
 
+def data_row(fit: Fit | Connectivity) -> Row:
+    N, D = fit.stats["shape"]
+    centred = (
+        "Their mean over channels is removed, condition by condition."
+        if fit.stats["center"]
+        else "Their mean over channels is kept."
+    )
+    return Row(
+        "Data",
+        f"{plural(N, 'channel')} × {plural(D, 'condition')}",
+        f"Responses that were fitted. {centred}",
+    )
+
+
+def trace_row(fit: Fit | Connectivity, not_of: str) -> Row:
+    return Row(
+        "Trace of the target", f"{score(fit.stats['trace_ratio'])} times that of the input",
+        "Total variance of the target over that of the input. Far from 1 it is a matter of units, not "
+        f"{not_of}.",
+    )  # fmt: skip
+
+
+def nuisance_row(fit: Fit | Connectivity, what: str) -> list[Row]:
+    """Make the row of the nuisance terms, which `what` need not explain; none without terms."""
+    if not fit.nuisance:
+        return []
+    terms = ", ".join(f"{name} {number(value)}" for name, value in fit.nuisance.items())
+    return [
+        Row("Nuisance terms", terms, f"What of the target {what} need not explain: a value on the diagonal, "
+            "as noise of each condition alone, or the same for all pairs. Loss and R² are with them; in "
+            "units of the responses squared.")
+    ]  # fmt: skip
+
+
+def shared_row(fit: Fit | Connectivity) -> list[Row]:
+    """Make the row of R² of each target, where several have one fit; none for a single target."""
+    shared = fit.stats.get("shared")
+    if not shared:
+        return []
+    nouns = nouns_of(fit.method)
+    each = f"{span(shared['r2'])}; {span(shared['r2_at_one'])} with {nouns.with_one}"
+    return [
+        Row("R² of each target", each, f"Of {plural(len(shared['r2']), 'target')} with the same "
+            f"{nouns.subject}. Everything else on this page is of their mean.")
+    ]  # fmt: skip
+
+
 def fit_rows(fit: Fit) -> list[Row]:
     """Make the table of a fit, with the meaning of each number."""
-    N, D = fit.stats["shape"]
+    N = fit.stats["shape"][0]
     gains, stats = fit.gains, fit.stats
     low, median, high = (score(q) for q in np.quantile(gains, [0.05, 0.5, 0.95]))
     rows = [
         Row("Method", fit.method, METHODS[fit.method]),
-        Row("Data", f"{plural(N, 'channel')} × {plural(D, 'condition')}", "Responses that were fitted. "
-            + ("Their mean over channels is removed, condition by condition." if stats["center"]
-               else "Their mean over channels is kept.")),
+        data_row(fit),
         _ridge_row(fit),
         Row("Loss", f"{number(fit.loss)}; {number(fit.loss_at_one)} with all gains at one",
             "Half the squared distance from covariance to target, over all pairs of conditions, and what the "
@@ -133,21 +182,18 @@ def fit_rows(fit: Fit) -> list[Row]:
             "zeros, below 0 worse."),
         Row("Gains", f"{span(gains)}; median {median}; 90\u00a0% from {low} to {high}", "Output "
             "over input of a channel: 1 leaves it unchanged, 2 doubles it, 0 silences it. " + _signs(gains)),
-        Row("Trace of the target", f"{score(stats['trace_ratio'])} times that of the input",
-            "Total variance of the target over that of the input. Far from 1 it is a matter of units, not of "
-            "gains."),
+        trace_row(fit, "of gains"),
     ]  # fmt: skip
+    if fit.groups is not None:
+        rows.append(
+            Row("Groups", groups_text(fit), "Channels of a group share one gain. The ridge keeps the gain of "
+                "each group near one, however many channels it has.")
+        )  # fmt: skip
     if stats.get("pairs", "all") != "all":
         rows.append(Row("Pairs that count", stats["pairs"], "Loss and R² are of these pairs of conditions."))
-    if fit.nuisance:
-        terms = ", ".join(f"{name} {number(value)}" for name, value in fit.nuisance.items())
-        rows.append(
-            Row("Nuisance terms", terms, "What of the target gains need not explain: a value on the "
-                "diagonal, as noise of each condition alone, or the same for all pairs. Loss and R² are with "
-                "them; in units of the responses squared.")
-        )  # fmt: skip
+    rows += [*shared_row(fit), *nuisance_row(fit, "gains")]
     if "at_bounds" in stats:
-        held = f"{stats['at_bounds']} of {N} gains"
+        held = f"{stats['at_bounds']} of {N if fit.groups is None else len(fit.groups)} gains"
         rows.append(Row("At a bound", held, "Gains that would go further if they were allowed to."))
     if "step" in stats:
         rows.append(
@@ -203,7 +249,7 @@ GLOSSARY = (
     Row("Gain", "The factor that multiplies all responses of a channel. The fit finds one for each."),
     Row("Covariance", "For each pair of conditions, how alike the channels respond to both: the sum over "
         "channels of the products of their responses. A sum, not a mean."),
-    Row("Target", "The covariance that the gains should give, mostly that of another population under the "
+    Row("Target", "The covariance that a fit should give, mostly that of another population under the "
         "same conditions."),
     Row("Loss", "L(z) = ½‖Xᵀ diag(z) J diag(z) X − S‖² + ½λ‖z − 1‖² for responses X, gains z, target S and "
         "ridge λ. J removes the mean over channels, or does nothing where that is kept."),

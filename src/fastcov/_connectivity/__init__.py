@@ -1,0 +1,1 @@
+"""The free model: a whole connectivity in place of gains, as a problem over conditions."""
