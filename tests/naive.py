@@ -537,6 +537,42 @@ class Counted:
         return self.ridge * (z - 1) - atoms(self.X, z, self.center).T @ e
 
 
+# --- weights of similarities
+
+
+def pair_design(X, atoms, center=True, pairs=None, dtype=np.float64):
+    """The matrix A of pairs x channels, the pairs (a, b) of its rows, and the weights of their squares."""
+    X = responses(X, None, center, dtype)[1]
+    D = X.shape[1]
+    v = 1.0 - np.eye(D) if pairs is None else np.asarray(pairs, dtype)
+    a, b = np.triu_indices(D)
+    A = (X[:, a] * X[:, b]).T if atoms == "product" else np.square(X[:, a] - X[:, b]).T
+    counted = np.where(a == b, 0.5 * (atoms == "product"), 1.0) * v[a, b]
+    there = counted > 0
+    return A[there], (a[there], b[there]), counted[there]
+
+
+def reweighted(X, S, ridge, atoms, center=True, pairs=None, offset=False, shrink_to=0.0, dtype=np.float64):
+    """w and c that minimise ½ Σ v (A w + c − t)² + (λ/2)‖w − w₀‖², with the design matrix A."""
+    A, (a, b), v = pair_design(X, atoms, center, pairs, dtype)
+    t = np.asarray(S, dtype)[a, b]
+    n = A.shape[1]
+    A = np.hstack([A, np.ones((len(A), 1))]) if offset else A
+    penalty = np.append(np.broadcast_to(np.asarray(ridge, dtype), n), np.zeros(int(offset)))
+    anchor = np.append(np.full(n, shrink_to), np.zeros(int(offset)))
+    found = np.linalg.solve(
+        (A.T @ (v[:, np.newaxis] * A) + np.diag(penalty)).astype(np.float64),
+        (A.T @ (v * t) + penalty * anchor).astype(np.float64),
+    )
+    return found[:n], found[n] if offset else 0.0
+
+
+def rank_correlation(a, b):
+    """Correlation of mean ranks, each from its definition."""
+    ranks = [np.array([(np.sum(x < each) + 1 + np.sum(x <= each)) / 2 for each in x]) for x in (a, b)]
+    return np.corrcoef(*ranks)[0, 1]
+
+
 # --- gains that groups of channels share
 
 

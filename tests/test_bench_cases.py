@@ -31,10 +31,10 @@ OF_LAYERS = [
 # Public names that compute nothing on data: results, progress, warnings, settings, figures of results.
 NO_DATA = {
     "Applied", "ChannelTable", "ChannelTest", "ChosenRidge", "Comparison", "Connectivity",
-    "Contributions", "ConvergenceWarning", "CrossValidation", "Explanation", "Fit", "LabelWarning",
-    "MissingValuesWarning", "Mixed", "NoiseCeiling", "OvershootWarning", "PermutationTest", "Plan",
-    "Progress", "RidgePath", "SingleGainLosses", "Study", "Uncertainty", "Verdict", "__version__",
-    "datasets.Simulation", "plot", "quadratic_forms.Gradients", "threads",
+    "Contributions", "ConvergenceWarning", "CrossValidation", "Explanation", "Fit", "HeldOutPairs",
+    "LabelWarning", "MissingValuesWarning", "Mixed", "NoiseCeiling", "OvershootWarning", "PermutationTest",
+    "Plan", "Progress", "Reweighting", "RidgePath", "SingleGainLosses", "Study", "Uncertainty", "Verdict",
+    "__version__", "datasets.Simulation", "plot", "quadratic_forms.Gradients", "threads",
 }  # fmt: skip
 
 
@@ -84,6 +84,8 @@ def perturbed(result):
         return 0.9 * result["gains"].cv.r2[:, 0]
     if isinstance(result, fc.PermutationTest):
         return dataclasses.replace(result, channels=perturbed(result.channels))
+    if isinstance(result, fc.Reweighting):
+        return dataclasses.replace(result, weights=perturbed(result.weights))
     if isinstance(result, fc.Study):
         one = result["Y"]
         populations = {"Y": dataclasses.replace(one, evidence=perturbed(one.evidence))}

@@ -18,9 +18,11 @@ from ._results.connectivity import Connectivity
 from ._results.cross_validation import CrossValidation, Nested, Scores
 from ._results.fit import Fit
 from ._results.group_studies import GroupGains, GroupStudies
+from ._results.held_out_pairs import HeldOutPairs
 from ._results.mixed import Mixed
 from ._results.noise_ceiling import NoiseCeiling
 from ._results.permutation_test import ChannelTest, PermutationTest
+from ._results.reweighting import Reweighting
 from ._results.ridge_path import RidgePath
 from ._results.score import SCORES, Moments
 from ._results.study import Difference, PopulationStudy, Study
@@ -270,6 +272,40 @@ def _check_ceiling(ceiling: NoiseCeiling) -> None:
     _agree({f"reliability.{name}": (np.shape(r), (n,)) for name, r in ceiling.reliability.items()})
 
 
+def _check_reweighting(found: Reweighting) -> None:
+    N, D = found.stats["shape"]
+    T = found.weights.shape[:-1]
+    wanted = {
+        "weights": (found.weights.shape, (*T[:1], N)),
+        **{name: (getattr(found, name).shape, (*T, D, D)) for name in ("prediction", "target")},
+        **{
+            name: (np.shape(getattr(found, name)), T)
+            for name in ("offset", "loss", "r2", "pearson", "spearman", "residual")
+        },
+        **{
+            name: ((len(names),), (n,))
+            for name, names, n in (("channels", found.channels, N), ("conditions", found.conditions, D))
+            if names is not None
+        },
+    }
+    if found.scores is not None:
+        wanted["scores.predicted"] = found.scores.predicted.shape, (D, D)
+    _agree(wanted)
+
+
+def _check_pairs(found: HeldOutPairs) -> None:
+    F, K, D = len(found.folds), len(found.relative_ridges), len(found.predicted)
+    if not all(np.all((part >= 0) & (part < D)) for fold in found.folds for part in fold):
+        raise ValueError(f"'folds' hold out other conditions than {D}")
+    _agree({
+        "chosen": (np.shape(found.chosen), (F,)),
+        "predicted": (np.shape(found.predicted), (D, D)),
+        **{f"nested.{name}": (np.shape(values), (F,)) for name, values in found.nested.items()},
+        **{f"equal.{name}": (np.shape(values), (F,)) for name, values in found.equal.items()},
+        **{f"by_ridge.{name}": (np.shape(values), (F, K)) for name, values in found.by_ridge.items()},
+    })  # fmt: skip
+
+
 def _check_groups(found: GroupStudies) -> None:
     A, F = len(found.names), len(found.gains.folds)
     wanted = {
@@ -367,6 +403,8 @@ _CLASSES: dict[str, type[Any]] = {
     "Difference": Difference,
     "GroupStudies": GroupStudies,
     "GroupGains": GroupGains,
+    "Reweighting": Reweighting,
+    "HeldOutPairs": HeldOutPairs,
 }
 # Classes that are part of others only; a file may be of any other class, by the name of its format.
 _PARTS = {
@@ -379,6 +417,7 @@ _PARTS = {
     "Difference",
     "GroupStudies",
     "GroupGains",
+    "HeldOutPairs",
 }
 _FORMATS = {f"fastcov.{name}": name for name in _CLASSES if name not in _PARTS}
 # Checks of each class, wherever it stands.
@@ -395,5 +434,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "PopulationStudy": _check_population,
     "GroupStudies": _check_groups,
     "Study": _check_whole,
+    "Reweighting": _check_reweighting,
+    "HeldOutPairs": _check_pairs,
     "Comparison": _check_comparison,
 }

@@ -24,6 +24,7 @@ from . import _shared as _shared
 from . import _after as _after
 
 # isort: split
+from . import _reweighting as _reweighting
 from . import _studies as _studies
 from . import _uncertainty as _uncertainty
 

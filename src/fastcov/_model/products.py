@@ -19,6 +19,7 @@ from .._compute import blas, kernels
 from .._compute.jit import ELEMENT_PRODUCTS, PARALLEL_SIZE, blas_for
 from .._rows.rows import by_channels, summed
 from . import metric_atoms
+from .distances import Distances
 from .explicit_atoms import ExplicitAtoms
 from .metric import Metric
 from .problem import PART_BYTES, Problem, n_parts
@@ -162,12 +163,16 @@ def _triangle_at_ones(problem: Problem, mirror: bool) -> Array | None:
     if metric is not None and not metric_atoms.of_low_rank(metric):
         return None
     centred = problem.centred()
+    if isinstance(metric, Distances):
+        centred *= np.sqrt(2.0)
     A = blas.self_product(centred)
     a, c = _mean_products(problem, centred)
     if metric is None:
         kernels.gram_from_product(A, a, c, mirror, size=A.size)
         return A
     kernels.gram_from_product(A, a, c, False, size=A.size)
+    if isinstance(metric, Distances):
+        metric_atoms.add_distances(problem, A)
     Q = metric_atoms.removed_products(metric, problem)
     trace = float(np.trace(A, dtype=np.float64))
     if trace - float(np.einsum("ij,ij->", Q, Q)) < CANCELLATION * trace:
@@ -217,6 +222,9 @@ def gram_block(rows: Problem, columns: Problem, *, at_ones: bool, images: bool =
         if images or not metric_atoms.of_low_rank(metric):
             return _image_block(metric, rows, columns)
         A = gram_block(rows.plain, columns, at_ones=at_ones)
+        if isinstance(metric, Distances):
+            A *= 4.0
+            metric_atoms.add_distances(rows, A, columns)
         Qr, Qc = (metric_atoms.removed_products(metric, part).astype(A.dtype) for part in (rows, columns))
         A -= blas.product(Qr, Qc, tb=True)
         return A
