@@ -11,6 +11,9 @@ from .._compute.jit import Kernel, inner
 # Relative residual of v, and the most steps to it. Random problems with eigenvalues over up to 14 orders of
 # magnitude, and means that lie anywhere among them, took 18 steps at most.
 MEAN_TOL, MOST_STEPS = 1e-15, 100
+# Numbers between arrays at least. Compiled loops test whether arrays are near each other, and add in another
+# order where they are; with less, a result would depend on where small arrays happen to lie.
+APART = 64
 
 
 @Kernel
@@ -41,7 +44,8 @@ def linear_mean(error, inverse, values, n, sums, v, steps):
     while z < d and values[z] == 0.0:
         z += 1
     m = d - z
-    scales, own, r, p, x, q = np.empty(m), np.empty(m), np.empty(m), np.empty(m), np.zeros(m), np.empty(m)
+    room = np.zeros((7, max(m, APART)))
+    scales, own, r, p, x, q, turned = room[0], room[1], room[2], room[3], room[4], room[5], room[6]
     square = 0.0
     for i in range(m):
         row, e, s = inverse[z + i], error[z + i], 0.0
@@ -55,7 +59,6 @@ def linear_mean(error, inverse, values, n, sums, v, steps):
         square += r[i] * r[i]
         scales[i] = scale
     first, k = square, 0
-    turned = np.empty(m)
     while square > MEAN_TOL * MEAN_TOL * first and k < MOST_STEPS:
         k += 1
         for j in range(m):

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -154,11 +155,15 @@ class _Room:
     """Matrices (D, D) that one thread works in, in turn for each ridge."""
 
     def __init__(self, values: Array, mean: Array) -> None:
-        D = len(values)
-        self.values, self.mean, self.ridge = values, mean, 0.0
-        self.inverse, self.omega = np.empty((D, D)), np.empty((D, D))
-        self.Y = np.empty((np.count_nonzero(values > 0.0), D))
-        self.sums, self.u = np.empty(D), np.empty(D)
+        D, m = len(values), int(np.count_nonzero(values > 0.0))
+        shapes = [(D,), (D,), (D,), (D,), (D, D), (D, D), (m, D)]
+        room, at, parts = np.empty(sum(math.prod(s) + linear_kernels.APART for s in shapes)), 0, []
+        for shape in shapes:
+            at += linear_kernels.APART
+            parts.append(room[at : at + math.prod(shape)].reshape(shape))
+            at += math.prod(shape)
+        self.values, self.mean, self.sums, self.u, self.inverse, self.omega, self.Y = parts
+        self.values[:], self.mean[:], self.ridge = values, mean, 0.0
         self.square = blas.repeated_self_product(self.Y, self.omega)  # C, in place of Ω
 
     def divide(self, ridge: float) -> None:
