@@ -211,7 +211,6 @@ KERNELS = {
     "whole_error": lambda X, *args: (4 if len(args[6]) else 2) * X.size * X.shape[1],
     "linear_divisors": lambda inverse, *_: 5 * inverse.size,
     "linear_solution": lambda error, *args: (38 + 2 * int(args[-1][4])) * error.size,
-    "linear_omega": lambda error, *_: 12 * error.size,
     "linear_distance": lambda C, *_: 4 * C.size,
     # of activations
     "row_ranges": lambda A, *_: 3 * A.size,
@@ -240,7 +239,7 @@ ELEMENTWISE = {
     *VECTORS, "weighted_sums", "centred_rows", "squared_norms", "gram_from_product", "block_from_product",
     "block_from_products", "score_sums", "mirror_lower", "pair_products", "packed_errors", "packed_products",
     "pair_atoms", "atom_sums", "row_ranges", "shifted_rows", "row_dots", "smooth_signs", "unit_rows",
-    "leading_value", "linear_divisors", "linear_solution", "linear_omega", "linear_distance",
+    "leading_value", "linear_divisors", "linear_solution", "linear_distance",
     "symmetric_parts", "copied_factors", "unit_lower", "square_norms",
 }  # fmt: skip
 # Names of first arguments that hold responses or inputs of units. Kernels read them once, but for some: sums,

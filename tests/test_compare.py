@@ -502,3 +502,13 @@ def test_groups_that_do_not_cover_the_channels_are_refused(groups, error, words)
     with pytest.raises(error, match="Argument 'groups'") as caught:
         fc.compare(X, Y, ["groups"], groups=groups)
     assert words in str(caught.value)
+
+
+def test_a_file_has_the_scores_of_the_array(tmp_path):
+    np.save(tmp_path / "X.npy", X)
+    names = ["one", "groups", "gains", "free"]
+    mapped = fc.compare(np.load(tmp_path / "X.npy", mmap_mode="r"), Y, names, groups=GROUPS, **OPTIONS)
+    found = fc.compare(X, Y, names, groups=GROUPS, **OPTIONS)
+    for name in names:
+        np.testing.assert_allclose(mapped.by_fold(name), found.by_fold(name), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(mapped[name].degrees_of_freedom, found[name].degrees_of_freedom, rtol=1e-5)

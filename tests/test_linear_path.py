@@ -130,8 +130,8 @@ def test_a_warning_of_overshoots_makes_no_fit(monkeypatch):
     X, S = problem(seed=3)
     with monkeypatch.context() as patch:
         forbid(patch)
-        with pytest.warns(fc.OvershootWarning, match="The exact loss is above that at gains of one at"):
-            path = path_of(X, 40.0 * S)
+        with pytest.warns(fc.OvershootWarning, match="The exact loss is above that at W = 0 at"):
+            path = path_of(X, 10.0 * S)
     expected = [bool(np.any(beyond_rounding(fit))) for fit in path]
     assert list(path.fits.overshooting()) == expected
     assert True in expected

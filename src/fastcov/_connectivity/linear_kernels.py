@@ -82,7 +82,7 @@ def linear_mean(error, inverse, values, n, sums, v, steps):
     steps[0] = k
 
 
-@Kernel
+@inner
 def linear_omega(error, inverse, values, n, v, omega, Y, u):
     """Ω = 2 (E₀ - 2 n vᵀ - 2 v nᵀ) / (ridge + 4 γ_i γ_j), u = Ω n, and Y = √γ (I + Ω γ + u nᵀ).
 
@@ -130,7 +130,7 @@ def linear_norms(error, omega, values, n, u, ridge, unit, found):
     found[1] = square
 
 
-@Kernel.of(linear_omega)
+@Kernel
 def linear_solution(error, inverse, values, n, sums, ridge, unit, v, omega, Y, u, found):
     """v, Ω, Y and u, and the numbers of `linear_norms`; found[4] counts the steps to v.
 

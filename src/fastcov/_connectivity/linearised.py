@@ -131,8 +131,8 @@ class Linearised:
             error, room.inverse, room.values, room.mean, room.sums, room.ridge, float(self.units[t]), v,
             room.omega, room.Y, room.u, numbers, size=D,
         )  # fmt: skip
-        C = blas.self_product(room.Y, transpose=True, out=room.omega, unlocked=True)
-        linear_kernels.linear_distance(C, error, room.values, numbers, size=D)
+        room.square()
+        linear_kernels.linear_distance(room.omega, error, room.values, numbers, size=D)
 
     def matrices(self, ridge: float, v: Array) -> tuple[Array, Array]:
         """Φ (T, p, p) and C (T, D, D) in conditions, from v (T, D). 7D³ flops for each target."""
@@ -142,9 +142,8 @@ class Linearised:
         phi, covariances = [], np.empty_like(self.targets)
         for t, (mine, C) in enumerate(zip(v, covariances, strict=True)):
             linear_kernels.linear_omega(
-                self.errors[t], room.inverse, room.values, room.mean, mine, room.omega, room.Y, room.u,
-                size=len(mine),
-            )  # fmt: skip
+                self.errors[t], room.inverse, room.values, room.mean, mine, room.omega, room.Y, room.u
+            )
             phi.append(self.reduced.phi(mirrored(rotated(vectors, room.omega, back=True))))
             blas.self_product(blas.product(room.Y, vectors), transpose=True, out=C)
             mirrored(C)
@@ -160,6 +159,7 @@ class _Room:
         self.inverse, self.omega = np.empty((D, D)), np.empty((D, D))
         self.Y = np.empty((np.count_nonzero(values > 0.0), D))
         self.sums, self.u = np.empty(D), np.empty(D)
+        self.square = blas.repeated_self_product(self.Y, self.omega)  # C, in place of Ω
 
     def divide(self, ridge: float) -> None:
         """Take a ridge, whose divisors all targets share."""

@@ -192,8 +192,9 @@ def _dataset(fit: Any, own: dict[str, tuple[str | None, NDArray[Any]]]) -> Any:
         variables[name] = (target, np.asarray(getattr(fit, name)))
     for name, value in fit.nuisance.items():
         variables[f"nuisance_{name}"] = (target, np.asarray(value))
-    gain = "channel" if fit.groups is None else "group"
-    if getattr(fit, "groups", None) is not None:
+    groups = getattr(fit, "groups", None)
+    gain = "channel" if groups is None else "group"
+    if groups is not None:
         variables["group_gains"] = ((*target, "group"), fit.group_gains)
         variables["group_of_channel"] = ("channel", fit.group_places.copy())
     dims = {0: (), 1: (gain,), 2: ("penalty", gain)}
@@ -201,7 +202,7 @@ def _dataset(fit: Any, own: dict[str, tuple[str | None, NDArray[Any]]]) -> Any:
         value = getattr(fit, name)
         if value is not None and not hasattr(value, "nnz"):  # a sparse matrix is left out
             variables[name] = (dims[np.ndim(value)], np.asarray(value))
-    coordinates = {"channel": fit.channels, "group": fit.groups, **dict.fromkeys(square, fit.conditions)}
+    coordinates = {"channel": fit.channels, "group": groups, **dict.fromkeys(square, fit.conditions)}
     if target:  # a variable with the name of a dimension would become its coordinate
         variables["target_covariance"] = variables.pop("target")
     attributes = {"method": fit.method, "status": fit.status, "center": int(fit.stats["center"])}

@@ -147,7 +147,7 @@ class HeldOut:
         start = Start.of(problem, S, budget=budget, groups=self.groups)
         if self.relative and key not in self.largest:
             self.largest[key] = start.problem.unscaled(start.largest, y=4)
-        size = 16.0 * part.size
+        size = 16.0 * math.prod(start.given.shape)
         if self.groups is not None:
             size += forms_bytes(len(self.groups), len(train))
         if rows.in_memory and size * (len(self.starts) + 1) <= KEPT_BYTES:

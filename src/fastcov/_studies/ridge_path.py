@@ -117,6 +117,11 @@ def ridge_path(
     about 14ND² if n < N. If X and GᵀG stay in the caches, 2N² replaces 4ND² of these. Memory holds vectors
     and matrices for as many ridges as fit the caches: some 2 MB, or those of one ridge.
 
+    A path with ``method="free-linear"`` takes one eigendecomposition of Γ = XᵀJX (D × D), and then D³ flops
+    and O(D²) for each ridge and target. Loss, R² and certificate are computed there, in the eigenvectors of
+    Γ, and the matrices of a `Connectivity` when it is read: 7D³. With nuisance terms or `pairs` each ridge is
+    a fit by itself.
+
     Examples
     --------
     >>> import fastcov as fc

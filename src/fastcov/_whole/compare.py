@@ -30,7 +30,7 @@ from .groups import channel_labels
 from .models import PARAMETERS, PLAIN, Model, models_of
 from .progress import Bar
 
-# The models that are compared by default: baselines, and gains.
+# The models that are compared by default.
 USUAL = ("one", "no-x", "scaled", "one-gain", "gains", "gains+nuisance", "free")
 # Fewer shuffles cannot give a p of 0.05.
 LEAST_SHUFFLES = 19
