@@ -565,3 +565,64 @@ def test_any_problem(seed, shape, center, share, rank, mean):
     check(found, X, S, center, tol=1e-3)
     assert found.status == "converged"
     assert found.loss <= found.loss_at_one * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "mixed"])
+def test_apply_scores_with_nuisance_terms(method):
+    """The baseline has nuisance terms of its own, of each target."""
+    X, S, _ = problem(14, 5)
+    stack = np.stack([S, 2 * S + np.eye(5)])
+    found = fc.fit(X, stack, relative_ridge=1e-2, method=method, **METRICS["nuisance"])
+    plain = found.covariance_at_one()
+    applied = found.apply(X, stack)
+    for k, target in enumerate(stack):
+        (beta, gamma), _ = naive.nuisance_terms(target - plain, ("diagonal", "constant"))
+        left = target - plain - beta * np.eye(5) - gamma
+        expected = 1 - np.sum(left**2) / np.sum(target**2)
+        alone = found.select(k).apply(X, target)
+        np.testing.assert_allclose([applied.r2_at_one[k], alone.r2_at_one], expected, rtol=1e-9)
+        np.testing.assert_allclose([applied.r2[k], alone.r2], found.r2[k], rtol=1e-9)
+
+
+@pytest.mark.parametrize("method", [*METHODS, "mixed"])
+def test_silent_responses_leave_w_at_zero_and_print(method):
+    _, S, _ = problem(14, 5)
+    found = fc.fit(np.zeros((14, 5)), S, ridge=1.0, method=method)
+    assert found.norm() == 0.0
+    assert found.unreachable == 1.0
+    assert "100 % of its norm" in " ".join(repr(found).split())
+
+
+@pytest.mark.parametrize("kind", ["fewer", "as many", "alike", "twice"])
+@pytest.mark.parametrize("share", [0.0, 1e-20, 1e-12, 1e-8, 1e-4])
+def test_linearised_at_small_ridges_where_conditions_lie_in_the_mean(kind, share):
+    """What stays at a ridge of zero is the least norm of all W that come closest."""
+    N, D = {"fewer": (3, 5), "as many": (5, 5), "alike": (9, 4), "twice": (9, 4)}[kind]
+    X, S, unit = problem(N, D)
+    if kind == "alike":
+        X[:, 0] = 1.3
+    if kind == "twice":
+        X[:, 1] = X[:, 0]
+    ridge = share * unit
+    found = fc.fit(X, S, ridge=ridge, method="free-linear")
+    columns = []
+    for W in np.eye(N * N).reshape(-1, N, N):
+        change = (X - X.mean(axis=0)).T @ W @ X
+        columns.append((change + change.T).ravel())
+    G, e0 = np.array(columns).T, (S - naive.covariance(X)).ravel()
+    U, s, V = np.linalg.svd(G, full_matrices=False)
+    live = s > 1e-10 * s[0]
+    w = V[live].T @ (s[live] / (s[live] ** 2 + ridge) * (U[:, live].T @ e0))
+    np.testing.assert_allclose(formed(found).ravel(), w, atol=1e-6 * np.linalg.norm(w))
+    assert found.residual < 1e-12
+    assert found.status == "converged"
+
+
+def test_a_linearised_fit_that_lost_its_accuracy_says_so():
+    """With weights of pairs and no ridge the equation is singular, and S is out of reach."""
+    X, S, _ = problem(4, 7)
+    weights = np.ones((7, 7)) - 0.5 * np.eye(7)
+    with pytest.warns(fc.ConvergenceWarning, match="inaccurate"):
+        found = fc.fit(X, S, ridge=0.0, method="free-linear", pairs=weights)
+    assert found.status == "inaccurate"
+    assert found.residual > 1e-6

@@ -45,6 +45,18 @@ def linear_mean(error, inverse, values, n, sums, v, steps):
         z += 1
     m = d - z
     room = np.zeros((7, max(m, APART)))
+    beyond = 0.0
+    for j in range(z):
+        beyond += n[j] * n[j]
+    if beyond > 0.0 and inverse[0, 0] == 0.0:  # without a ridge, these errors go as far as v can take them
+        for i in range(d):
+            s = 0.0
+            if i >= z:
+                for j in range(z):
+                    s += error[i, j] * n[j]
+            v[i] = 0.5 * s / beyond
+        steps[0] = 0
+        return
     scales, own, r, p, x, q, turned = room[0], room[1], room[2], room[3], room[4], room[5], room[6]
     square = 0.0
     for i in range(m):
@@ -89,24 +101,42 @@ def linear_mean(error, inverse, values, n, sums, v, steps):
 def linear_omega(error, inverse, values, n, v, omega, Y, u):
     """Ω = 2 (E₀ - 2 n vᵀ - 2 v nᵀ) / (ridge + 4 γ_i γ_j), u = Ω n, and Y = √γ (I + Ω γ + u nᵀ).
 
-    Y (D - z, D) has the rows of eigenvalues that are not zero. 12 D^2 flops.
+    Y (D - z, D) has the rows of eigenvalues that are not zero. Where one is, only the part of Ω along n does
+    something: it is told from v where the ridge is too small to divide by. 12 D^2 flops.
     """
-    d = len(n)
+    d, beyond = len(n), 0.0
     z = d - len(Y)
-    for i in range(d):
+    for i in range(z):
+        beyond += n[i] * n[i]
+        for j in range(z):
+            omega[i, j] = 0.0
+        u[i] = 0.0
+    for i in range(z, d):
         e, row, out = error[i], inverse[i], omega[i]
-        a, b, s = 2.0 * n[i], 2.0 * v[i], 0.0
-        for j in range(d):
+        a, b, s, t = 2.0 * n[i], 2.0 * v[i], 0.0, 0.0
+        for j in range(z, d):
             w = 2.0 * (e[j] - a * v[j] - b * n[j]) * row[j]
             out[j] = w
             s += w * n[j]
+        if beyond > 0.0:
+            if 2.0 * values[i] * beyond * row[0] < 1.0 and row[0] > 0.0:
+                for j in range(z):
+                    t += 2.0 * (e[j] - b * n[j]) * row[j] * n[j]
+            else:
+                t = 2.0 * v[i] / values[i] - s
+            s += t
+            t /= beyond
+        for j in range(z):
+            w = t * n[j]
+            out[j] = w
+            omega[j, i] = w
+            u[j] += w * n[i]
         u[i] = s
-        if i >= z:
-            y, root = Y[i - z], np.sqrt(values[i])
-            c = root * s
-            for j in range(d):
-                y[j] = root * out[j] * values[j] + c * n[j]
-            y[i] += root
+        y, root = Y[i - z], np.sqrt(values[i])
+        c = root * s
+        for j in range(d):
+            y[j] = root * out[j] * values[j] + c * n[j]
+        y[i] += root
 
 
 @inner

@@ -34,7 +34,7 @@ from .._compute.jit import SMALL_FLOPS, blas_for
 from .._compute.on_cores import on_cores
 from . import linear_kernels
 from .newton import conjugate_gradients
-from .reduced import Reduced, both_ways, mirrored, rotated
+from .reduced import RANK_TOL, Reduced, both_ways, mirrored, rotated
 
 Array = NDArray[np.float64]
 
@@ -78,8 +78,13 @@ class Linearised:
 
     @functools.cached_property
     def mean(self) -> Array:
-        """n in the eigenvectors."""
-        return np.einsum("ij,j->i", self.reduced.eigen[1], self.reduced.mean)
+        """n in the eigenvectors; zero where γ is, if what is there is rounding."""
+        values, vectors = self.reduced.eigen
+        n = np.einsum("ij,j->i", vectors, self.reduced.mean)
+        null, size = values == 0.0, float(values[-1] + blas.dot(n, n))
+        if np.square(n[null]).sum() <= RANK_TOL * len(n) * size:
+            n[null] = 0.0
+        return n
 
     @functools.cached_property
     def units(self) -> Array:

@@ -180,6 +180,8 @@ class Reduced:
     def nearest(self, S: Array, n_channels: int) -> Array:
         """The covariance nearest to S that a connectivity reaches: semi-definite, of rank N − 1 at most."""
         s, V = self.moments_eigen
+        if not len(s):  # nothing responds
+            return np.zeros_like(S)
         own = mirrored(blas.product(blas.product(V, S), V, tb=True))
         values = blas.eigh(own)
         most = min(len(s), n_channels - self.center)

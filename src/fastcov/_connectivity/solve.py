@@ -28,6 +28,8 @@ FAST_STEPS = 50
 OUTSIDE = 1e-10
 # A gradient that rounding may leave of a minimum, over that at W = 0.
 ROUNDED = 1e-9
+# A gradient of the linearised loss, over that at W = 0, above which its solution has lost its accuracy.
+LINEAR_TOL, INACCURATE = 1e-6, "inaccurate"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,13 +88,16 @@ def _linear(reduced: Reduced, S: Array, ridges: Sequence[float]) -> Iterator[Con
             omega = weighed(reduced, S, ridge)
             phi = reduced.phi(omega)
             C, residual = reduced.covariance_of(reduced.response(phi)), _of_weighed(reduced, S, ridge, omega)
-            yield Connected(phi, C, residual, "converged", {"solver": "conjugate gradients"})
+            status = "converged" if residual <= LINEAR_TOL else INACCURATE
+            yield Connected(phi, C, residual, status, {"solver": "conjugate gradients"})
         return
     linearised = Linearised(reduced, S[np.newaxis])
     solved = linearised.solve(ridges)
     for k, ridge in enumerate(ridges):
         (phi,), (C,) = linearised.matrices(ridge, solved.v[k])
-        yield Connected(phi, C, float(solved.residual[k, 0]), "converged", {"solver": "closed form"})
+        residual = float(solved.residual[k, 0])
+        status = "converged" if residual <= LINEAR_TOL else INACCURATE
+        yield Connected(phi, C, residual, status, {"solver": "closed form"})
 
 
 def _free(method: str, reduced: Reduced, S: Array, ridge: float, limits: Limits, warm: Any) -> Connected:
@@ -146,7 +151,7 @@ def _certified(
     residual = gradient(method, reduced, S, ridge, phi, B, C) / unit if unit > 0 else 0.0
     status = ended.status
     if status == "converged" and residual > max(100.0 * tol, ROUNDED):
-        status = "inaccurate"
+        status = INACCURATE
     stats = {"solver": solver, "iterations": ended.iterations, "products": ended.products}
     return Connected(phi, C, residual, status, stats, warm)
 

@@ -117,7 +117,7 @@ class ConnectedStart:
 
     def fields(self, found: Sequence[Outcome], labels: Labels, shown: Any) -> dict[str, Any]:
         """Fields of a result at one ridge, in the caller's units."""
-        problem, metric = self.problem, self.problem.metric
+        problem = self.problem
         covariance = np.stack([each.covariance for each in found])
         left = np.array([float(blas.norm(self.reduced.image(M))) ** 2 for M in covariance - self.target])
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -130,18 +130,13 @@ class ConnectedStart:
             stats["shared"] = self.shared.stats(self.reduced.covariance, found[0].covariance)
         if any(each.stats.get("outside") for each in found):
             stats["outside"] = True
-        nuisance: dict[str, Any] = {}
-        if metric is not None and metric.nuisance:
-            terms = problem.unscaled(metric.terms(self.target - covariance), y=2)
-            nuisance = {name: terms[:, k][shown] for k, name in enumerate(metric.nuisance)}
-            nuisance = {name: each if np.ndim(each) else float(each) for name, each in nuisance.items()}
         return {
             "loss": problem.unscaled(np.array([each.loss for each in found]), y=4)[shown],
             "r2": r2[shown],
             "residual": np.array([each.residual for each in found])[shown],
             "status": next((each.status for each in found if each.status != FINE), FINE),
             "stats": stats,
-            "nuisance": nuisance,
+            "nuisance": self.nuisance(covariance, shown),
             "_covariance": problem.unscaled(covariance, y=2)[shown],
         }
 
@@ -165,11 +160,23 @@ class ConnectedStart:
         with np.errstate(divide="ignore", invalid="ignore"):
             r2_at_one = 1.0 - self.at_one / self.target_squares
             traces = np.trace(self.target, axis1=1, axis2=2) / np.trace(self.reduced.covariance)
-        return {
+        stats: dict[str, Any] = {
             "shape": problem.shape, "r2_at_one": r2_at_one[shown], "trace_ratio": traces[shown],
             "dtype": str(problem.dtype), "center": problem.center,
             "pairs": "all" if metric is None else metric.pairs,
         }  # fmt: skip
+        if metric is not None and metric.nuisance:
+            stats["nuisance_at_one"] = self.nuisance(self.reduced.covariance, shown)
+        return stats
+
+    def nuisance(self, covariance: Array, shown: Any) -> dict[str, Any]:
+        """β and γ beside a covariance, (D, D) or (T, D, D), in the caller's units."""
+        problem, metric = self.problem, self.problem.metric
+        if metric is None or not metric.nuisance:
+            return {}
+        terms = problem.unscaled(metric.terms(self.target - covariance), y=2)
+        chosen = {name: terms[:, k][shown] for k, name in enumerate(metric.nuisance)}
+        return {name: each if np.ndim(each) else float(each) for name, each in chosen.items()}
 
     @functools.cached_property
     def at_one(self) -> Array:

@@ -14,7 +14,17 @@ from numpy.typing import NDArray
 from .._compute.progress import Progress
 from .._connectivity import mixed
 from .._connectivity.linearised import Linearised
-from .._connectivity.solve import LINEAR, METHODS, MIXED, Connected, connect, loss, path
+from .._connectivity.solve import (
+    INACCURATE,
+    LINEAR,
+    LINEAR_TOL,
+    METHODS,
+    MIXED,
+    Connected,
+    connect,
+    loss,
+    path,
+)
 from .._inputs.labels import Labels, outside
 from .._results.connectivity import Connectivity
 from .._results.mixed import Mixed
@@ -123,14 +133,19 @@ def _linear(start: ConnectedStart, levels: Sequence[Level], asked: Asked) -> Lin
     with start.reduced.products(), np.errstate(divide="ignore", invalid="ignore"):
         solutions = linearised.solve([level.own for level in levels], watch)
         r2 = 1.0 - solutions.left / start.target_squares
-    return LinearFits(
+    worst = solutions.residual.max(axis=1)
+    fits = LinearFits(
         levels=tuple(levels), linearised=linearised, solutions=solutions,
         loss=problem.unscaled(solutions.loss, y=4), r2=r2, residual=solutions.residual,
-        common=start.common(LINEAR, asked.labels, asked.shown) | {"status": FINE},
+        statuses=[FINE if each <= LINEAR_TOL else INACCURATE for each in worst],
+        common=start.common(LINEAR, asked.labels, asked.shown),
         stats=start.stats(asked.shown) | {"solver": "closed form"} | asked.extra,
         seconds=(time.perf_counter() - started) / len(levels), shown=asked.shown,
         units=dataclasses.replace(problem.plain, X=np.empty((0, problem.shape[1]))), shared=start.shared,
     )  # fmt: skip
+    for status, residual in zip(fits.statuses, worst, strict=True):
+        _warn(status, residual, LINEAR_TOL, "use a larger ridge")
+    return fits
 
 
 # --- gains beside a connectivity
@@ -181,11 +196,19 @@ def _mixed_path(start: ConnectedStart, levels: Sequence[Level], asked: Asked) ->
 
 def warn_short(found: Connectivity | Mixed, tol: float) -> None:
     """Warn the caller of this package if a fit stopped short."""
-    if found.status == FINE or found.method == LINEAR:
+    if found.method == LINEAR:
+        _warn(found.status, np.max(found.residual), LINEAR_TOL, "use a larger ridge")
+    else:
+        remedy = "use a larger ridge, more max_iterations or a larger tol"
+        _warn(found.status, np.max(found.residual), tol, remedy)
+
+
+def _warn(status: str, residual: float, tol: float, remedy: str) -> None:
+    if status == FINE:
         return
     warnings.warn(
-        f"The gradient is {np.max(found.residual):.1e} of that at W = 0, more than the {tol:.0e} asked for "
-        f"({found.status}): use a larger ridge, more max_iterations or a larger tol.",
+        f"The gradient is {residual:.1e} of that at W = 0, more than the {tol:.0e} asked for ({status}): "
+        f"{remedy}.",
         ConvergenceWarning,
         stacklevel=outside(),
     )

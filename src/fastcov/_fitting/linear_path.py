@@ -37,6 +37,7 @@ class LinearFits(LazyFits):
     loss: Array  # (K, T), and so are r2 and residual
     r2: Array
     residual: Array
+    statuses: list[str]  # (K,)
     common: dict[str, Any]  # fields that all fits share
     stats: dict[str, Any]  # stats that all fits share
     seconds: float  # of each
@@ -71,6 +72,8 @@ class LinearFits(LazyFits):
         """An attribute of all fits, without making any if it is a number."""
         if name in ("loss", "r2", "residual"):
             return list(getattr(self, name)[:, self.shown])
+        if name == "status":
+            return list(self.statuses)
         if name in self.common:
             return [self.common[name]] * len(self)
         if name in ("ridge", "relative_ridge"):
@@ -91,6 +94,7 @@ class LinearFits(LazyFits):
             ridge=level.value,
             relative_ridge=level.relative,
             residual=self.residual[k, shown],
+            status=self.statuses[k],
             stats=stats,
             _covariance=self.units.unscaled(covariance, y=2)[shown],
             **self.common,

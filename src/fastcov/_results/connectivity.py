@@ -93,8 +93,7 @@ class Connectivity(Matched):
         if self.phi.ndim == 2:
             raise ValueError("Argument 'target' must be left out: this connectivity is of a single target.")
         k = range(len(self.phi))[target]
-        stats = {name: value[k] if name in ("r2_at_one", "trace_ratio") else value
-                 for name, value in self.stats.items()}  # fmt: skip
+        stats = self._stats_of(k)
         of_targets = ("phi", "loss", "loss_at_one", "r2", "residual", "_covariance", "_target")
         parts = {name: getattr(self, name)[k] for name in of_targets}
         nuisance = {name: value[k] for name, value in self.nuisance.items()}

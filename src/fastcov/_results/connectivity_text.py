@@ -68,8 +68,9 @@ def remarks(found: Any) -> list[str]:
         )
     far = float(np.max(found.unreachable))
     if far > NOTED and not found.nuisance and found.stats.get("pairs", "all") == "all":
+        percent = f"{100 * far:.{0 if far > 0.1 else 1}f}"
         notes.append(
-            f"No connectivity comes nearer to the target than {100 * far:.2g} % of its norm: it is not "
+            f"No connectivity comes nearer to the target than {percent} % of its norm: it is not "
             "positive semi-definite, or of a higher rank than X."
         )
     if found.stats.get("outside"):

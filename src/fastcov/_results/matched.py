@@ -62,6 +62,16 @@ class Matched:
             found.append(float(np.linalg.norm(left)) / size if size > 0 else 0.0)
         return np.array(found) if self._target.ndim == 3 else found[0]
 
+    def _stats_of(self, k: int) -> dict[str, Any]:
+        """The entries of stats of the k-th of T targets."""
+        stats = {
+            name: value[k] if name in ("r2_at_one", "trace_ratio") else value
+            for name, value in self.stats.items()
+        }
+        if "nuisance_at_one" in stats:
+            stats["nuisance_at_one"] = {name: value[k] for name, value in stats["nuisance_at_one"].items()}
+        return stats
+
     @property
     def _reduced(self) -> Reduced:
         return Reduced(self._covariance_at_one, self._mean, bool(self.stats["center"]))

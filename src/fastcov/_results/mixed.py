@@ -98,8 +98,7 @@ class Mixed(Matched):
         if self.delta.ndim == 1:
             raise ValueError("Argument 'target' must be left out: this fit is of a single target.")
         k = range(len(self.delta))[target]
-        stats = {name: value[k] if name in ("r2_at_one", "trace_ratio") else value
-                 for name, value in self.stats.items()}  # fmt: skip
+        stats = self._stats_of(k)
         of_targets = (
             "delta", "omega", "loss", "loss_at_one", "r2", "residual", "_covariance", "_target",
             "_covariance_at_gains",
