@@ -188,3 +188,29 @@ def test_cross_validation_is_a_fit_and_its_application(metric):
             r2 = 1 - np.sum((P - scale * T)[held] ** 2) / np.sum((scale * T)[held] ** 2)
             np.testing.assert_allclose(cv.scores["mixed"].moments.by_fold("r2")[k, f], r2, atol=1e-5)
     assert isinstance(cv.fits["mixed"], fc.Mixed)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", ["as many", "fewer", "two", "alike"])
+def test_where_the_mean_lies_in_the_span_of_x(kind, metric):
+    """C cannot have the rank of K at all gains, with so few channels or where a condition is in the mean."""
+    shape = {"as many": (5, 5), "fewer": (4, 6), "two": (2, 6), "alike": (12, 4)}[kind]
+    for seed in range(4):
+        X, S, unit = problem(*shape, seed=seed)
+        if kind == "alike":
+            X[:, 0] = 1.3
+        options, functions = METRICS[metric], maps(shape[1], METRICS[metric])
+        ridge, other = 1e-2 * unit, 3e-2 * unit
+        found = fc.fit(X, S, ridge=ridge, free_ridge=other, method="mixed", tol=1e-8, **options)
+        W, one = formed(found), np.ones(len(X))
+        value, *gradients = loss_and_gradients(X, S, found.gains, W, ridge, other, **functions)
+        at_one, *slopes = loss_and_gradients(X, S, one, 0 * W, ridge, other, **functions)
+        assert found.status == "converged"
+        size = np.hypot(*map(np.linalg.norm, slopes))
+        assert np.hypot(*map(np.linalg.norm, gradients)) < 1e-6 * size
+        np.testing.assert_allclose(found.loss, value, rtol=1e-9)
+        np.testing.assert_allclose(found.norm(), np.linalg.norm(W), rtol=1e-8)
+        assert found.loss < at_one
+        Y = found.gains[:, np.newaxis] * X + W @ X
+        np.testing.assert_allclose(found.apply(X).responses, Y, atol=1e-8)
+        np.testing.assert_allclose(found.covariance(), naive.covariance(Y), atol=1e-7 * np.linalg.norm(S))

@@ -442,3 +442,10 @@ def test_a_reweighting_prints_what_it_is():
     stack = fc.reweight(data(8, 6), np.stack([target(6)] * 2), relative_ridge=0.1)
     assert "2 targets" in str(stack)
     assert "(mean)" in str(stack)
+
+
+@pytest.mark.parametrize("atoms", ["product", "squared-euclidean"])
+def test_an_offset_alone_fits_a_single_pair(atoms):
+    X = np.random.default_rng(0).standard_normal((6, 2))
+    with pytest.raises(ValueError, match="Argument 'offset' must be False where a single pair counts"):
+        fc.reweight(X, X.T @ X, 1.0, atoms=atoms, offset=True)

@@ -96,6 +96,13 @@ def of_conditions(problem: Problem, conditions: NDArray[np.intp], atoms: str) ->
 def with_pairs(problem: Problem, atoms: str, offset: bool, pairs: Any, labels: Labels) -> Problem:
     """The same problem with weights of pairs, and with an offset of all pairs if there is one."""
     kind = Distances if atoms == SQUARED_EUCLIDEAN else Metric
+    if offset:
+        plain = kind.of(None, pairs, problem.shape[1], labels)
+        D = problem.shape[1]
+        if (D * (D + 1) // 2 if plain is None else plain.n_pairs) == 1:
+            raise ValueError(
+                "Argument 'offset' must be False where a single pair counts, not True: it alone fits that."
+            )
     metric = kind.of("constant" if offset else None, pairs, problem.shape[1], labels)
     return dataclasses.replace(problem, metric=metric)
 
