@@ -626,3 +626,27 @@ def test_a_linearised_fit_that_lost_its_accuracy_says_so():
         found = fc.fit(X, S, ridge=0.0, method="free-linear", pairs=weights)
     assert found.status == "inaccurate"
     assert found.residual > 1e-6
+
+
+@pytest.mark.parametrize("method", ["free", "mixed"])
+def test_other_responses_than_those_fitted_are_refused(method):
+    pandas = pytest.importorskip("pandas")
+    X, S, _ = problem(14, 5)
+    found = fc.fit(X, S, relative_ridge=1e-2, method=method)
+    for wrong in (2 * X, X[:, ::-1], X + 1):
+        with pytest.raises(ValueError, match="not others: means over channels differ"):
+            found.apply(X, X=wrong)
+    for same in (X.astype(np.float32), np.asfortranarray(X)):
+        np.testing.assert_allclose(found.apply(X, X=same).covariance, found.covariance(), rtol=1e-4)
+    named = pandas.DataFrame(X, columns=list("abcde"))
+    found = fc.fit(named, S, relative_ridge=1e-2, method=method)
+    with pytest.raises(ValueError, match="must have the conditions that were fitted"):
+        found.apply(named, X=named[list("bacde")])
+
+
+@pytest.mark.parametrize("method", ["free", "mixed"])
+def test_options_of_gains_are_refused_in_one_line(method):
+    X, S, _ = problem(14, 5)
+    with pytest.raises(ValueError, match="'gains0' must be left out") as told:
+        fc.fit(X, S, relative_ridge=0.1, method=method, gains0=np.ones(14))
+    assert "\n" not in str(told.value)

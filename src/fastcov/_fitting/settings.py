@@ -55,9 +55,10 @@ def check_options(method: str, **given: Any) -> None:
     """Raise if an option is given that only gains have; `given` holds those that are not None."""
     for name, value in given.items():
         if value is not None:
+            shown = f"of shape {value.shape}" if hasattr(value, "shape") else repr(value)
             raise ValueError(
                 f"Argument '{name}' must be left out for method={method!r}, which fits a connectivity, not "
-                f"{value!r}: use method='exact'."
+                f"{shown}: use method='exact'."
             )
 
 

@@ -28,7 +28,8 @@ def title(found: Any) -> str:
     stats = found.stats
     folds = f"{stats['folds']} folds" + (f" ({stats['repeats']} repeats)" if stats["repeats"] > 1 else "")
     shuffles = f", {stats['shuffles']} shuffles" if stats["shuffles"] else ""
-    return f"Comparison: {len(found.models)} models, {size_text(stats)}, {folds}{shuffles}, {found.score}"
+    models = "1 model" if len(found.models) == 1 else f"{len(found.models)} models"
+    return f"Comparison: {models}, {size_text(stats)}, {folds}{shuffles}, {found.score}"
 
 
 def tables(found: Any) -> Iterator[Shown]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import weakref
 from typing import Any
 
@@ -13,6 +14,10 @@ from .._model.problem import Problem
 
 # A fit keeps X up to this size. It refers to a larger X without keeping it in memory.
 KEPT_BYTES = 1 << 26
+
+
+# Means over channels of the same responses differ by less than this share of their size, in any precision.
+SAME = 1e-4
 
 
 class Kept:
@@ -71,6 +76,28 @@ def problem_of(fit: Any, X: Any, *, weighed: bool = True) -> Problem:
             "Argument 'X' must have the channels that were fitted, in their order, not others: use "
             "X.loc[fit.channels]."
         )
+    conditions = given.labels.conditions
+    if conditions is not None and fit.conditions is not None and tuple(conditions) != tuple(fit.conditions):
+        raise ValueError(
+            "Argument 'X' must have the conditions that were fitted, in their order, not others: use "
+            "X[list(fit.conditions)]."
+        )
     if not weighed:
+        _check_mean(fit, given)
         return given
     return given.with_metric(tuple(fit.nuisance) or None, pairs, given.labels)
+
+
+def _check_mean(fit: Any, given: Problem) -> None:
+    """Raise if X, which is given for a connectivity, has not the mean over channels of what was fitted.
+
+    Other responses would give another W, which nothing else shows.
+    """
+    if not given.center:
+        return
+    mean = math.sqrt(given.shape[0]) * given.unscaled(given.mean, x=1)
+    size = np.sqrt(np.trace(fit.covariance_at_one()) + np.square(fit._mean).sum())
+    if np.abs(mean - fit._mean).max() > SAME * size:
+        raise ValueError(
+            "Argument 'X' must be the responses that were fitted, not others: means over channels differ."
+        )
