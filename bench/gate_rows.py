@@ -150,6 +150,9 @@ KERNELS = [
     Row("descend", TINY, CORE, 55.0, "all steps of an exact fit"),
     Row("covariance_parts", TINY, CORE, 0.6, "the covariance of its certificate"),
     Row("sums_by_row", TINY, CORE, 1.0, "the gradient of its certificate"),
+    Row("linear_divisors", FLY, CORE, 0.3, "divisors of a ridge of the linearised free model", margins=WIDE),
+    Row("linear_solution", FLY, CORE, 2.5, "its connectivity, and the certificate", margins=WIDE),
+    Row("linear_distance", FLY, CORE, 0.2, "the last of its exact loss", margins=WIDE),
     Row("score_sums", SMALL, CORE, 2.0, "scores of held-out conditions, of each fold, ridge and shuffle"),
     Row("row_ranges", SMALL, CORE, 0.8, "the first pass over activations"),
     Row("shifted_rows", SMALL, CORE, 0.6, "centred activations"),
@@ -201,6 +204,10 @@ def _stack(simulation: fc.datasets.Simulation) -> SPDBatch:
     return SPDBatch.random(*simulation.X.shape, rng=0, dtype=simulation.X.dtype)
 
 
+def _linearised(simulation: fc.datasets.Simulation) -> Any:
+    return fc.fit(simulation.X, simulation.S, relative_ridge=0.1, method="free-linear")
+
+
 # The call that leads to a kernel: an operation of `fastcov._bench`, or what none of these does.
 CALLS: dict[str, str | Callable[[fc.datasets.Simulation], Any]] = {
     "weighted_sums": "covariance",
@@ -230,6 +237,7 @@ CALLS: dict[str, str | Callable[[fc.datasets.Simulation], Any]] = {
     "descend": "exact",
     "covariance_parts": "exact",
     "sums_by_row": "exact",
+    **dict.fromkeys(("linear_divisors", "linear_solution", "linear_distance"), _linearised),
     "score_sums": "apply",
     "row_ranges": "decov",
     "shifted_rows": "decov",

@@ -167,6 +167,10 @@ def main() -> None:
         for what, bound in [("peak memory, GB", "≤ 1.5"), ("seconds", ""), ("seconds to read it once", "")]:
             name = f"`fc.fit(memory_budget=1e9)` from a file of 4 GB: {what}"
             row(name, "(10000000, 100)", bound, next(values))
+    shape = (2000, 200)
+    for operation, what in [("reweight", "products"), ("reweight-distances", "squared differences")]:
+        row(f"frrsa's core (design matrix and ridge) / `fc.reweight` of {what}", at(shape), "≥ 15",
+            over(operation, shape, NAIVE, OURS), ".1f")  # fmt: skip
     if (real := study.recordings()) is not None:
         for method, bound in [("linear", "0.6633"), ("diagonal", "6.508")]:
             fit = fc.fit(real.X, real.S, relative_ridge=0.1, method=method)

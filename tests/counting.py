@@ -209,6 +209,9 @@ KERNELS = {
     "leading_value": lambda A, tol, basis, found: 2 * A.size * found[2],
     "whole_outcome": lambda X, *args: (4 * len(args[2]) + 2 * len(args[-1])) * X.size * X.shape[1],
     "whole_error": lambda X, *args: (4 if len(args[6]) else 2) * X.size * X.shape[1],
+    "linear_divisors": lambda inverse, *_: 5 * inverse.size,
+    "linear_solution": lambda error, *args: (38 + 2 * int(args[-1][4])) * error.size,
+    "linear_distance": lambda C, *_: 4 * C.size,
     # of activations
     "row_ranges": lambda A, *_: 3 * A.size,
     "shifted_rows": lambda A, *_: 3 * A.size,
@@ -236,7 +239,8 @@ ELEMENTWISE = {
     *VECTORS, "weighted_sums", "centred_rows", "squared_norms", "gram_from_product", "block_from_product",
     "block_from_products", "score_sums", "mirror_lower", "pair_products", "packed_errors", "packed_products",
     "pair_atoms", "atom_sums", "row_ranges", "shifted_rows", "row_dots", "smooth_signs", "unit_rows",
-    "leading_value", "symmetric_parts", "copied_factors", "unit_lower", "square_norms",
+    "leading_value", "linear_divisors", "linear_solution", "linear_distance",
+    "symmetric_parts", "copied_factors", "unit_lower", "square_norms",
 }  # fmt: skip
 # Names of first arguments that hold responses or inputs of units. Kernels read them once, but for some: sums,
 # if there is a mean, products and rows; two halves of a product. Activations have no name of their own.

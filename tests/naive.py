@@ -537,6 +537,85 @@ class Counted:
         return self.ridge * (z - 1) - atoms(self.X, z, self.center).T @ e
 
 
+# --- weights of similarities
+
+
+def pair_design(X, atoms, center=True, pairs=None, dtype=np.float64):
+    """The matrix A of pairs x channels, the pairs (a, b) of its rows, and the weights of their squares."""
+    X = responses(X, None, center, dtype)[1]
+    D = X.shape[1]
+    v = 1.0 - np.eye(D) if pairs is None else np.asarray(pairs, dtype)
+    a, b = np.triu_indices(D)
+    A = (X[:, a] * X[:, b]).T if atoms == "product" else np.square(X[:, a] - X[:, b]).T
+    counted = np.where(a == b, 0.5 * (atoms == "product"), 1.0) * v[a, b]
+    there = counted > 0
+    return A[there], (a[there], b[there]), counted[there]
+
+
+def reweighted(X, S, ridge, atoms, center=True, pairs=None, offset=False, shrink_to=0.0, dtype=np.float64):
+    """w and c that minimise ½ Σ v (A w + c − t)² + (λ/2)‖w − w₀‖², with the design matrix A."""
+    A, (a, b), v = pair_design(X, atoms, center, pairs, dtype)
+    t = np.asarray(S, dtype)[a, b]
+    n = A.shape[1]
+    A = np.hstack([A, np.ones((len(A), 1))]) if offset else A
+    penalty = np.append(np.broadcast_to(np.asarray(ridge, dtype), n), np.zeros(int(offset)))
+    anchor = np.append(np.full(n, shrink_to), np.zeros(int(offset)))
+    found = np.linalg.solve(
+        (A.T @ (v[:, np.newaxis] * A) + np.diag(penalty)).astype(np.float64),
+        (A.T @ (v * t) + penalty * anchor).astype(np.float64),
+    )
+    return found[:n], found[n] if offset else 0.0
+
+
+def rank_correlation(a, b):
+    """Correlation of mean ranks, each from its definition."""
+    ranks = [np.array([(np.sum(x < each) + 1 + np.sum(x <= each)) / 2 for each in x]) for x in (a, b)]
+    return np.corrcoef(*ranks)[0, 1]
+
+
+# --- gains that groups of channels share
+
+
+def membership(labels):
+    """The names in the order in which they first occur, and P (N, A) of zeros and ones."""
+    labels = list(labels)
+    names = list(dict.fromkeys(labels))
+    P = np.zeros((len(labels), len(names)))
+    for i, label in enumerate(labels):
+        P[i, names.index(label)] = 1.0
+    return names, P
+
+
+def group_fit(X, S, labels, ridge, center=True):
+    """g = 1 + (PᵀGᵀGP + Λ)⁻¹ PᵀGᵀe₀, with Λ = λI or diag(λ_a)."""
+    _, P = membership(labels)
+    G = atoms(X, None, center) @ P
+    Q = np.diag(np.broadcast_to(np.asarray(ridge, float), P.shape[1]))
+    return 1 + np.linalg.solve(G.T @ G + Q, G.T @ error(X, S, None, center))
+
+
+def group_loss(X, S, labels, g, ridge=0.0, center=True, R=None):
+    """½‖R(C(Pg) − S)‖² + (λ/2)‖g − 1‖², R the identity or as `projection` gives it."""
+    _, P = membership(labels)
+    e = error(X, S, P @ g, center)
+    e = e if R is None else R @ e
+    return (e @ e + np.sum(ridge * (g - 1) ** 2)) / 2
+
+
+def group_gradient(X, S, labels, g, ridge=0.0, center=True, R=None):
+    """The gradient of `group_loss` in g."""
+    _, P = membership(labels)
+    e = error(X, S, P @ g, center)
+    e = e if R is None else R.T @ (R @ e)
+    return ridge * (g - 1) - P.T @ (atoms(X, P @ g, center).T @ e)
+
+
+def group_hessian(X, S, labels, g, ridge=0.0, center=True):
+    """PᵀHP + λI, with H without a ridge."""
+    _, P = membership(labels)
+    return P.T @ hessian(X, S, P @ g, 0.0, center) @ P + ridge * np.eye(P.shape[1])
+
+
 # --- one vector of gains for several targets
 
 

@@ -17,6 +17,7 @@ PEERS = 'pip install -e ".[peers]"'
 INSTALL = {
     "torch": PEERS,
     "jax": PEERS,
+    "rsatoolbox": 'pip install -e ".[rsatoolbox]"',
     "sklearn": PEERS,
     "himalaya": PEERS,
     "chromium": "apt-get install chromium chromium-driver",

@@ -4,6 +4,7 @@ The first thing it does is to import NumPy, as nearly all processes do. It print
 that gave a core to one of these threads: its name, and how often. At the end, how many calls there were.
 """
 
+import functools
 import json
 import tempfile
 import warnings
@@ -51,6 +52,10 @@ def fits(size, dtype):
         return lambda: fc.fit(X, S, **{"relative_ridge": 0.1, "solver": auto, **options})
 
     yield "simulate", lambda: simulated(size, dtype)
+    for atoms in ("product", "squared-euclidean"):
+        reweight = functools.partial(fc.reweight, X, S, relative_ridge=0.1, solver=auto, atoms=atoms)
+        yield f"reweight {atoms}", functools.partial(reweight, offset=True)
+        yield f"reweight {atoms} within bounds", functools.partial(reweight, bounds=(0, None))
     for method in ("linear", "diagonal", "line-search"):
         yield f"fit {method}", fit(method=method)
     for relative in (0.1, 0.001):

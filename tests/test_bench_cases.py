@@ -30,11 +30,11 @@ OF_LAYERS = [
 ]  # fmt: skip
 # Public names that compute nothing on data: results, progress, warnings, settings, figures of results.
 NO_DATA = {
-    "Applied", "ChannelTable", "ChannelTest", "ChosenRidge", "Contributions", "ConvergenceWarning",
-    "CrossValidation", "Explanation", "Fit", "LabelWarning", "MissingValuesWarning", "NoiseCeiling",
-    "OvershootWarning", "PermutationTest", "Plan", "Progress", "RidgePath", "SingleGainLosses", "Study",
-    "Uncertainty", "Verdict", "__version__", "datasets.Simulation", "plot", "quadratic_forms.Gradients",
-    "threads",
+    "Applied", "ChannelTable", "ChannelTest", "ChosenRidge", "Comparison", "Connectivity",
+    "Contributions", "ConvergenceWarning", "CrossValidation", "Explanation", "Fit", "HeldOutPairs",
+    "LabelWarning", "MissingValuesWarning", "Mixed", "NoiseCeiling", "OvershootWarning", "PermutationTest",
+    "Plan", "Progress", "Reweighting", "RidgePath", "SingleGainLosses", "Study", "Uncertainty", "Verdict",
+    "__version__", "datasets.Simulation", "plot", "quadratic_forms.Gradients", "threads",
 }  # fmt: skip
 
 
@@ -70,12 +70,22 @@ def perturbed(result):
     if isinstance(result, fc.Fit):
         delta = perturbed(result.delta)
         return dataclasses.replace(result, delta=delta, _gains=1.0 + delta)
+    if isinstance(result, fc.Connectivity):
+        return dataclasses.replace(result, phi=perturbed(result.phi))
+    if isinstance(result, fc.Mixed):
+        return dataclasses.replace(result, delta=perturbed(result.delta))
+    if isinstance(result, list):
+        return [perturbed(result[0]), *result[1:]]
     if isinstance(result, fc.Explanation):
         return dataclasses.replace(result, spectrum=perturbed(result.spectrum))
     if isinstance(result, fc.CrossValidation):
         return 0.9 * result.r2
+    if isinstance(result, fc.Comparison):
+        return 0.9 * result["gains"].cv.r2[:, 0]
     if isinstance(result, fc.PermutationTest):
         return dataclasses.replace(result, channels=perturbed(result.channels))
+    if isinstance(result, fc.Reweighting):
+        return dataclasses.replace(result, weights=perturbed(result.weights))
     if isinstance(result, fc.Study):
         one = result["Y"]
         populations = {"Y": dataclasses.replace(one, evidence=perturbed(one.evidence))}

@@ -176,6 +176,19 @@ def test_tall_products_are_those_of_parts_of_the_rows(parts, dtype):
     np.testing.assert_array_equal(np.tril(sum(products)), np.tril(A.T @ A))
 
 
+@pytest.mark.parametrize("shape", [(50, 7), (3, 7), (0, 4)])
+@pytest.mark.parametrize("length", ["short", "long"])
+def test_a_repeated_self_product_is_of_what_the_arrays_hold_by_then(shape, length, monkeypatch):
+    if length == "long":
+        monkeypatch.setattr(blas, "LONG_FLOPS", 0.0)
+    A, out = np.zeros(shape), np.full((shape[1],) * 2, np.nan)
+    square = blas.repeated_self_product(A, out)
+    for seed in range(2):
+        A[...] = np.random.default_rng(seed).integers(-9, 10, shape)  # whose products are exact
+        square()
+        np.testing.assert_array_equal(np.tril(out), np.tril(A.T @ A))
+
+
 @pytest.mark.parametrize("n", [0, 1, blas.PIECE, blas.PIECE + 1, 30000])
 def test_vectors_by_pieces_are_as_whole_ones(n):
     A, B = matrix(2, n), matrix(2, n, seed=1)

@@ -669,13 +669,13 @@ def test_shuffled_fits_that_stop_short_are_not_passed_over_in_silence():
 def test_a_refit_that_stops_short_warns(monkeypatch):
     # Only the last fit, of all conditions, is given too few steps.
     X, Y = pair()
-    refit = cross_validation._refit
+    refit = cross_validation._Whole.fit
 
     def hurried(*given):
         *others, settings = given
         return refit(*others, dataclasses.replace(settings, max_iterations=1))
 
-    monkeypatch.setattr(cross_validation, "_refit", hurried)
+    monkeypatch.setattr(cross_validation._Whole, "fit", hurried)
     with pytest.warns(fc.ConvergenceWarning) as caught:
         cv = study(X, Y, refit="best", tol=1e-9)
     assert cv.fit.status == "max-iterations"

@@ -439,3 +439,23 @@ def test_sums_do_not_depend_on_where_chunks_are(client):
         ]
 
     assert bits(names) == bits(names[:1])
+
+
+@pytest.mark.parametrize("options", [{}, {"offset": True}, {"center": False}, {"bounds": (0, None)}], ids=str)
+@pytest.mark.parametrize("atoms", ["product", "squared-euclidean"])
+def test_weights_of_similarities_are_the_same_as_here(atoms, options):
+    asked = {"relative_ridge": 0.05, "atoms": atoms, **options}
+    lazy, here = fc.reweight(chunked(X, UNEVEN), S, **asked), fc.reweight(X, S, **asked)
+    assert lazy.status == "converged"
+    # Both residuals are at most 1e-8, and the condition number is 20.
+    np.testing.assert_allclose(lazy.weights, here.weights, rtol=0, atol=1e-6 * np.abs(here.weights).max())
+    size = np.abs(here.prediction).max()
+    np.testing.assert_allclose(lazy.prediction, here.prediction, rtol=0, atol=1e-6 * size)
+
+
+def test_a_study_of_weights_is_the_same_as_here():
+    wide, other = data(N, 18), data(30, 18, seed=1)
+    asked = {"folds": 3, "relative_ridges": [0.1, 1.0]}
+    lazy, here = (fc.reweight(each, other.T @ other, "cv", **asked) for each in (chunked(wide, UNEVEN), wide))
+    for name, values in here.scores.nested.items():
+        np.testing.assert_allclose(lazy.scores.nested[name], values, rtol=0, atol=1e-4)

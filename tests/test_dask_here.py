@@ -3,7 +3,7 @@
 import dask
 import pytest
 from cases import data
-from dask_cases import D, N, chunked, distributed, fits, local_cluster, ridge_of, same, wanted
+from dask_cases import AGREEMENT, D, N, chunked, distributed, fits, local_cluster, ridge_of, same, wanted
 
 X, S, RIDGE = data(N, D), wanted(), ridge_of(0.5)
 UNEVEN = (1, 61, 0, 58)
@@ -38,3 +38,17 @@ def test_a_cluster_gives_the_local_fit(method, solver):
     same(fit.gains, expected.gains)
     same(fit.loss, expected.loss)
     assert fit.status == expected.status
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("method", "solver"),
+    [("linear", "auto"), ("linear", "pcg"), ("linear", "dual"), ("exact", "auto"), ("line-search", "auto")],
+)
+def test_a_cluster_gives_the_local_fit_of_groups(method, solver):
+    labels = [f"g{i % 7}" for i in range(N)]
+    asked = {"method": method, "solver": solver, "groups": labels, "relative_ridge": 0.1}
+    fit, expected = (fits(given, S, **asked) for given in (chunked(X, UNEVEN), X))
+    same(fit.gains, expected.gains, 1e-6 if method == "exact" else AGREEMENT)
+    same(fit.loss, expected.loss)
+    assert fit.groups == expected.groups

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 import fastcov as fc
 from fastcov._inputs.labels import UNLABELLED
 from fastcov._model.metric import Metric
+from fastcov._model.packed import pack
 from fastcov._model.problem import Problem
 from fastcov._model.products import gram_columns, gram_triangle, squared_norms
-from fastcov._solvers._pairs import dual_gram, pack
+from fastcov._solvers._pairs import dual_gram
 
 N, D, SHARE = 40, 7, 0.05
 RIDGE = 300.0

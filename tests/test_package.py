@@ -132,7 +132,7 @@ def test_public_docstrings_name_every_parameter(name):
 
 @pytest.mark.parametrize("name", [n for n in MODULES if n.rpartition(".")[2] != "__main__"])
 def test_examples_in_docstrings_are_true(name):
-    needed = {"plot": "matplotlib", "sklearn": "sklearn", "torch": "torch"}.get(name.split(".")[1])
+    needed = {"plot": "matplotlib", **{door: door for door in fc._DOORS}}.get(name.split(".")[1])
     if needed:
         needs(needed)
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)

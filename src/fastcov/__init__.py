@@ -39,6 +39,7 @@ _NAMES = {
     "Explanation": "_explaining.explanation",
     "Fit": "_results.fit",
     "GramOperator": "_model.operators",
+    "HeldOutPairs": "_results.held_out_pairs",
     "LabelWarning": "_inputs.labels",
     "MissingValuesWarning": "_inputs.trials",
     "Mixed": "_results.mixed",
@@ -47,6 +48,7 @@ _NAMES = {
     "PermutationTest": "_results.permutation_test",
     "Plan": "_solvers",
     "Progress": "_compute.progress",
+    "Reweighting": "_results.reweighting",
     "RidgePath": "_results.ridge_path",
     "Study": "_results.study",
     "SingleGainLosses": "_exact_loss.single_gains",
@@ -66,6 +68,7 @@ _NAMES = {
     "overlaps": "_model.operators",
     "permutation_test": "_studies.permutation_test",
     "plan": "_solvers",
+    "reweight": "_reweighting.reweight",
     "ridge_path": "_studies.ridge_path",
     "study": "_whole.study",
     "target_covariance": "_model.target",
@@ -74,13 +77,14 @@ _NAMES = {
 _MODULES = ("datasets", "penalties", "plot", "quadratic_forms")
 # Modules by the name of a library that they need, in neither __all__ nor dir(): `from fastcov import *` must
 # not hide that library, and neither this nor help(fastcov) may fail where it is missing.
-_DOORS = ("sklearn", "torch")
+_DOORS = ("rsatoolbox", "sklearn", "torch")
 
 if TYPE_CHECKING:
     from . import datasets as datasets
     from . import penalties as penalties
     from . import plot as plot
     from . import quadratic_forms as quadratic_forms
+    from . import rsatoolbox as rsatoolbox
     from . import sklearn as sklearn
     from . import torch as torch
     from ._compute.jit import threads as threads
@@ -111,14 +115,17 @@ if TYPE_CHECKING:
     from ._results.cross_validation import CrossValidation as CrossValidation
     from ._results.evidence import Verdict as Verdict
     from ._results.fit import Fit as Fit
+    from ._results.held_out_pairs import HeldOutPairs as HeldOutPairs
     from ._results.mixed import Mixed as Mixed
     from ._results.noise_ceiling import NoiseCeiling as NoiseCeiling
     from ._results.overshoot import OvershootWarning as OvershootWarning
     from ._results.permutation_test import ChannelTest as ChannelTest
     from ._results.permutation_test import PermutationTest as PermutationTest
+    from ._results.reweighting import Reweighting as Reweighting
     from ._results.ridge_path import RidgePath as RidgePath
     from ._results.study import Study as Study
     from ._results.uncertainty import Uncertainty as Uncertainty
+    from ._reweighting.reweight import reweight as reweight
     from ._solvers import Plan as Plan
     from ._solvers import plan as plan
     from ._studies.cross_validation import cross_validate as cross_validate

@@ -13,14 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._compute.jit import blas_for
 from ._compute.progress import Progress, watching
-from ._fitting.connected import METHODS as CONNECTED
-from ._fitting.connected import ConnectedStart
+from ._fitting.connected_fits import METHODS as CONNECTED
+from ._fitting.connected_fits import Asked, ConnectedStart, fit_at
 from ._fitting.describe import describe
 from ._fitting.methods import METHODS
 from ._fitting.settings import Settings, method_for
 from ._fitting.shared import shared_targets
 from ._fitting.start import Start
 from ._inputs.validation import check_choice
+from ._model.groups import Groups
 from ._model.problem import Problem
 from ._model.target import ALL_NEEDED, TRIALS, Target, aligned, records
 from ._results.overshoot import warn_overshoot
@@ -45,6 +46,7 @@ def fit(
     center: bool = True,
     nuisance: str | Sequence[str] | None = None,
     pairs: str | ArrayLike | None = None,
+    groups: Any = None,
     free_ridge: float | None = None,
     bounds: Any = None,
     gains0: ArrayLike | None = None,
@@ -59,7 +61,7 @@ def fit(
     memory_budget: float | None = None,
     callback: Callable[[Progress], object] | None = None,
 ) -> Any:
-    """Fit one gain a channel so that the covariance of the responses becomes the target.
+    """Fit gains of channels, or of groups, so that the covariance of the responses becomes the target.
 
     The covariance loss is L(z) = ½‖Xᵀ diag(z) J diag(z) X − S‖²_F + (λ/2)‖z − 1‖². Linearised at gains
     of one it is a ridge problem in δ = z − 1, which explains; its exact minimum comes closest.
@@ -132,6 +134,13 @@ def fit(
         Which pairs of conditions count: all but those of a condition with itself, a symmetric mask, or
         symmetric weights w ≥ 0, with the loss ½ Σ w (C + βI + γ11ᵀ − S)². S may be NaN where w is 0. Aligned
         by the names of the conditions, where it has them.
+    groups : sequence of N labels, optional
+        Groups of channels that share a gain: z = P g for the gains g of A groups, where P (N, A) has a one
+        where a channel is in a group. The penalty is (λ/2)‖g − 1‖²: each group pays once, however many
+        channels it has. G P takes the place of G, and A that of N; vectors of `ridge`, `bounds` and `gains0`
+        have an entry for each group, in the order in which labels first occur, or by name as a Series.
+        Labels are aligned by the names of channels. A label for all is one gain; a channel of no group needs
+        a label of its own. A silent channel has the gain of its group.
     free_ridge : float, optional
         With "mixed", μ ≥ 0 of (μ/2)‖W‖²_F, where `ridge` is λ of the gains; relative to the largest
         eigenvalue of the free model where that is relative. By default the same number as for the gains.
@@ -182,9 +191,10 @@ def fit(
         not exactly one of `ridge` and `relative_ridge` is given; if bounds cross, or `gains0` is outside;
         if a penalty and G share a null space, so that there is no one solution; if names repeat, or are
         not those of X; if `pairs` are no weights, or `nuisance` spans all pairs that count; if values are
-        missing that `nan_policy` cannot do without; if `shared` is given for one target, or for responses.
+        missing that `nan_policy` cannot do without; if `shared` is given for one target, or for responses; if
+        `groups` has no label for some channel.
     MemoryError
-        If the solver does not fit the memory that is available, before it is begun.
+        If the solver, or the sums of groups, do not fit the memory that is available, before it is begun.
     OSError
         If X is in a file that cannot be read.
 
@@ -210,7 +220,9 @@ def fit(
     which the quartic along them is least. The loss is not convex: at small λ other starts may end in other
     minima, of nearly the same loss. A relative ridge takes some 30ND² flops, or N²D flops and 8N² bytes where
     X is a float64 array in memory, N ≤ D²/8 and N ≤ 1448. Nuisance terms add little to any of these, and so
-    do pairs off the diagonal; other pairs cost "cholesky" N²D² / 2 flops in place of N²D.
+    do pairs off the diagonal; other pairs cost "cholesky" N²D² / 2 flops in place of N²D. A groups take ND²
+    flops and one pass over X for their sums, 12AD² bytes in all, and then A²D² / 2 flops for "cholesky",
+    2AD² for each product. Exact fits then move one group at a time to a lower minimum along its own gain.
 
     ``free``: one pass over X, ND² flops or twice that, then some 6 Newton steps of 70D³ flops, whatever N is;
     "symmetric", "psd", and "free" where X has no more channels than conditions and a mean over channels is
@@ -241,8 +253,8 @@ def fit(
             )
         return _at_best_ridge(
             X, S, known, relative_ridge, method=method or "linear", solver=solver, center=center,
-            nuisance=nuisance, pairs=pairs, bounds=bounds, gains0=gains0, n_starts=n_starts, tol=tol,
-            free_ridge=free_ridge, max_iterations=max_iterations, rank=rank, rng=rng,
+            nuisance=nuisance, pairs=pairs, groups=groups, bounds=bounds, gains0=gains0, n_starts=n_starts,
+            tol=tol, free_ridge=free_ridge, max_iterations=max_iterations, rank=rank, rng=rng,
             memory_budget=memory_budget, callback=callback,
         )  # fmt: skip
     started = time.perf_counter()
@@ -252,25 +264,24 @@ def fit(
         known = aligned("responses", known, given.labels, quiet=trials != "mean")
     target = Target.of(S, known if trials == "mean" else responses, given, trials=trials)
     given = given.with_metric(nuisance, pairs, target.labels)
+    grouped = None if groups is None else Groups.of(groups, given.shape[0], given.labels)
     together = shared_targets(shared, given, target.S, responses)
     fitted_to, stacked = (target.S, np.ndim(target.S) == 3) if together is None else (together.mean, False)
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
         memory_budget=memory_budget, bounds=bounds, gains0=gains0, n_starts=n_starts,
-        free_ridge=free_ridge,
+        free_ridge=free_ridge, groups=grouped,
     )  # fmt: skip
     extra = target.stats | records(X=X, responses=known)
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         settings = settings.watched(watch, eager=callback is not None)
         if method in CONNECTED:
             connected = ConnectedStart.of(given, fitted_to, watch, together)
-            found = connected.fit(
-                ridge, relative_ridge, settings, method=method, labels=target.labels, stacked=stacked,
-                extra=extra, started=started,
-            )  # fmt: skip
+            asked = Asked(method, settings, target.labels, stacked, extra)
+            found = fit_at(connected, ridge, relative_ridge, asked, started)
             warn_overshoot(found)
             return found
-        start = Start.of(given, fitted_to, watch, settings.budget)
+        start = Start.of(given, fitted_to, watch, settings.budget, grouped)
         chosen = start.ridge(ridge, relative_ridge)
         outcome = METHODS[method](start, chosen, settings)
         outcome.warn()
@@ -304,7 +315,8 @@ def _at_best_ridge(X: Any, S: Any, responses: Any, relative_ridge: Any, **asked:
         Target.of(S, responses, given)
     shared = {name: asked[name] for name in _OF_STUDIES}
     alone = {name: asked[name] for name in ("gains0", "n_starts", "rank")}
-    Settings.of(method, given, **shared, **alone)
+    groups = None if asked["groups"] is None else Groups.of(asked["groups"], given.shape[0], given.labels)
+    Settings.of(method, given, groups=groups, **shared, **alone)
     for wrong, why in (
         (responses is None, "where S is given: conditions are held out of responses=Y"),
         (relative_ridge is not None, "where relative_ridge is given: it is chosen"),
@@ -316,7 +328,7 @@ def _at_best_ridge(X: Any, S: Any, responses: Any, relative_ridge: Any, **asked:
     metric = {name: asked[name] for name in ("nuisance", "pairs") if asked[name] is not None}
     cv = cross_validate(
         X, responses, folds=min(5, D // 2), method=method, center=asked["center"], refit=None,
-        callback=asked["callback"], **shared, **metric,
+        channel_groups=asked["groups"], callback=asked["callback"], **shared, **metric,
     )  # fmt: skip
     if math.isnan(cv.best_ridge):
         raise ValueError("Argument 'responses' must not be zero in any fold for ridge='cv': give a number.")

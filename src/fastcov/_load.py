@@ -18,9 +18,11 @@ from ._results.connectivity import Connectivity
 from ._results.cross_validation import CrossValidation, Nested, Scores
 from ._results.fit import Fit
 from ._results.group_studies import GroupGains, GroupStudies
+from ._results.held_out_pairs import HeldOutPairs
 from ._results.mixed import Mixed
 from ._results.noise_ceiling import NoiseCeiling
 from ._results.permutation_test import ChannelTest, PermutationTest
+from ._results.reweighting import Reweighting
 from ._results.ridge_path import RidgePath
 from ._results.score import SCORES, Moments
 from ._results.study import Difference, PopulationStudy, Study
@@ -135,6 +137,13 @@ def _check_fit(fit: Fit) -> None:
     T = fit.delta.shape[:-1]
     if len(T) > 1:
         raise ValueError(f"the shape of 'gains' is {fit.delta.shape}, and others say {(N,)}")
+    if (fit.groups is None) != (fit.group_places is None):
+        raise ValueError("it has groups without their channels, or the other way round")
+    if fit.groups is not None and fit.group_places is not None:
+        A = len(fit.groups)
+        _agree({"group_places": (np.shape(fit.group_places), (N,))})
+        if not np.array_equal(np.unique(fit.group_places), np.arange(A)):
+            raise ValueError(f"'group_places' are of other groups than {A}")
     square = (*T, D, D)
     _agree({
         "delta": (fit.delta.shape, (*T, N)),
@@ -263,6 +272,40 @@ def _check_ceiling(ceiling: NoiseCeiling) -> None:
     _agree({f"reliability.{name}": (np.shape(r), (n,)) for name, r in ceiling.reliability.items()})
 
 
+def _check_reweighting(found: Reweighting) -> None:
+    N, D = found.stats["shape"]
+    T = found.weights.shape[:-1]
+    wanted = {
+        "weights": (found.weights.shape, (*T[:1], N)),
+        **{name: (getattr(found, name).shape, (*T, D, D)) for name in ("prediction", "target")},
+        **{
+            name: (np.shape(getattr(found, name)), T)
+            for name in ("offset", "loss", "r2", "pearson", "spearman", "residual")
+        },
+        **{
+            name: ((len(names),), (n,))
+            for name, names, n in (("channels", found.channels, N), ("conditions", found.conditions, D))
+            if names is not None
+        },
+    }
+    if found.scores is not None:
+        wanted["scores.predicted"] = found.scores.predicted.shape, (D, D)
+    _agree(wanted)
+
+
+def _check_pairs(found: HeldOutPairs) -> None:
+    F, K, D = len(found.folds), len(found.relative_ridges), len(found.predicted)
+    if not all(np.all((part >= 0) & (part < D)) for fold in found.folds for part in fold):
+        raise ValueError(f"'folds' hold out other conditions than {D}")
+    _agree({
+        "chosen": (np.shape(found.chosen), (F,)),
+        "predicted": (np.shape(found.predicted), (D, D)),
+        **{f"nested.{name}": (np.shape(values), (F,)) for name, values in found.nested.items()},
+        **{f"equal.{name}": (np.shape(values), (F,)) for name, values in found.equal.items()},
+        **{f"by_ridge.{name}": (np.shape(values), (F, K)) for name, values in found.by_ridge.items()},
+    })  # fmt: skip
+
+
 def _check_groups(found: GroupStudies) -> None:
     A, F = len(found.names), len(found.gains.folds)
     wanted = {
@@ -360,6 +403,8 @@ _CLASSES: dict[str, type[Any]] = {
     "Difference": Difference,
     "GroupStudies": GroupStudies,
     "GroupGains": GroupGains,
+    "Reweighting": Reweighting,
+    "HeldOutPairs": HeldOutPairs,
 }
 # Classes that are part of others only; a file may be of any other class, by the name of its format.
 _PARTS = {
@@ -372,6 +417,7 @@ _PARTS = {
     "Difference",
     "GroupStudies",
     "GroupGains",
+    "HeldOutPairs",
 }
 _FORMATS = {f"fastcov.{name}": name for name in _CLASSES if name not in _PARTS}
 # Checks of each class, wherever it stands.
@@ -388,5 +434,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "PopulationStudy": _check_population,
     "GroupStudies": _check_groups,
     "Study": _check_whole,
+    "Reweighting": _check_reweighting,
+    "HeldOutPairs": _check_pairs,
     "Comparison": _check_comparison,
 }

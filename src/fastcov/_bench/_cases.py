@@ -15,6 +15,7 @@ import numpy as np
 from . import _pieces as _pieces  # these modules register their operations, in the order of a table
 
 # isort: split
+from . import _connected as _connected
 from . import _evidence as _evidence
 from . import _fits as _fits
 from . import _shared as _shared
@@ -23,6 +24,7 @@ from . import _shared as _shared
 from . import _after as _after
 
 # isort: split
+from . import _reweighting as _reweighting
 from . import _studies as _studies
 from . import _uncertainty as _uncertainty
 

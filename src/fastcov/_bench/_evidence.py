@@ -11,10 +11,10 @@ import fastcov as fc
 
 from ..datasets import Simulation
 from . import _naive
-from ._fits import TRUSTED, absolute, bare_solution
+from ._fits import EXACT, TRUSTED, absolute, bare_solution, minimisation
 from ._operation import FLY, SMALL, TINY, Task, bare, operation
 from ._reference import LinearSystem, Reference, near, require
-from ._studies import FOLDS, training
+from ._studies import FOLDS, SCORE, chain, held_out_r2, training
 
 # The smallest number of shuffles that can give p = 0.05.
 SHUFFLES = 19
@@ -117,4 +117,33 @@ def study(simulation: Simulation) -> Task:
     return Task(
         ours=lambda: fc.study(X, Y, nested=False, method="linear", **options), check=check,
         nbytes=24.0 * N * D, flops=tested.flops, floor=floor,
+    )  # fmt: skip
+
+
+@operation("compare", ["compare"], (TINY, SMALL), singles=(SMALL,))
+def compare(simulation: Simulation) -> Task:
+    """Gains, all connections and baselines on 5 folds, two exact fits each; flops are those of the gains.
+
+    The floor is that of the gains: a SYRK and a GEMM for each of their steps. Their held-out R² is compared.
+    """
+    X, Y, (N, D) = simulation.X, simulation.Y, simulation.X.shape
+    n_folds, ridges = min(FOLDS, D // 2), (EXACT, 1.0)
+    options: dict[str, Any] = {"folds": n_folds, "nested": False, "relative_ridges": ridges}
+    folds = fc.cross_validate(X, Y, relative_ridges=[1.0], folds=n_folds, method="diagonal", refit=None).folds
+    works = [minimisation(given, chain(given, S, ridges)) for given, S in
+             (training(X, Y, train) for train, _ in folds)]  # fmt: skip
+
+    def check(result: Any) -> None:
+        r2 = result
+        if isinstance(result, fc.Comparison):
+            r2 = np.asarray(getattr(result["gains"].cv, "r2", None))[:, 0]
+            require(result.names == ("one", "no-x", "gains", "free"), f"models {result.names}")
+            require(0.0 < result["gains"].degrees_of_freedom < N, "impossible degrees of freedom")
+        near(r2, [held_out_r2(X, Y, train, test, EXACT) for train, test in folds], SCORE)
+
+    return Task(
+        ours=lambda: fc.compare(X, Y, ["one", "no-x", "gains", "free"], **options), check=check,
+        nbytes=24.0 * N * D,
+        flops=sum(work["flops"] for work in works), repeats=sum(work["repeats"] for work in works),
+        floor=lambda: [work["floor"]() for work in works],
     )  # fmt: skip

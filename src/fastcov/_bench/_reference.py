@@ -1,7 +1,7 @@
 """Reference formulas in NumPy and float64, by blocks of rows, and bounds on rounding, to check results.
 
 Nothing here is computed by fastcov, so that a mistake there cannot hide itself. Cases use fastcov only for a
-ridge, in `_fits.absolute`, and for gains that are first checked by these formulas, in `_studies._held_out`.
+ridge, in `_fits.absolute`, and for gains that are first checked by these formulas, in `_studies.held_out_r2`.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import pathlib
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -80,10 +81,10 @@ def ridge_path(simulation: Simulation) -> Task:
     )  # fmt: skip
 
 
-def _chain(X: Any, S: Any) -> list[fc.Fit]:
+def chain(X: Any, S: Any, ridges: Sequence[float] = FEW_RIDGES) -> list[fc.Fit]:
     """Make exact fits from the largest ridge down, each warm-started at the last minimum, as in a fold."""
     fits: list[fc.Fit] = []
-    for ridge in sorted(FEW_RIDGES, reverse=True):
+    for ridge in sorted(ridges, reverse=True):
         gains = fits[-1].gains if fits else None
         fits.append(fc.fit(X, S, relative_ridge=ridge, method="exact", gains0=gains))
     return fits
@@ -129,13 +130,13 @@ def cross_validate(simulation: Simulation) -> Task:
     def check(result: Any) -> None:
         r2 = np.asarray(getattr(result, "r2", result))
         require(r2.shape == (n_folds, len(FEW_RIDGES)), f"scores of shape {r2.shape}")
-        near(r2[:, k], [_held_out(X, Y, a, b, FEW_RIDGES[k]) for a, b in folds], SCORE)
+        near(r2[:, k], [held_out_r2(X, Y, a, b, FEW_RIDGES[k]) for a, b in folds], SCORE)
 
     train = D * (n_folds - 1) // n_folds
     works = []
     for chosen, _ in folds:
         given, S = training(X, Y, chosen)
-        works.append(minimisation(given, _chain(given, S)))
+        works.append(minimisation(given, chain(given, S)))
     return Task(
         ours=ours, check=check, nbytes=24.0 * N * train,
         flops=sum(work["flops"] for work in works), repeats=sum(work["repeats"] for work in works),
@@ -151,7 +152,7 @@ def training(X: Any, Y: Any, train: Any) -> tuple[Any, Any]:
     return given, S * (np.trace(Reference(given).covariance()) / np.trace(S))
 
 
-def _held_out(X: Any, Y: Any, train: Any, test: Any, relative: float) -> float:
+def held_out_r2(X: Any, Y: Any, train: Any, test: Any, relative: float) -> float:
     """Compute R² of one fold from its definition, with the gains of a checked exact fit."""
     given, S = training(X, Y, train)
     fit = fc.fit(given, S, relative_ridge=relative, method="exact")

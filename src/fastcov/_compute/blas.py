@@ -83,6 +83,22 @@ def _syrk_at(A: Array, out: Array, *, transpose: bool, add: bool) -> None:
           _at(A), ld, number(float(add)), _at(out), ctypes.c_int(n), flops=n * n * k)  # fmt: skip
 
 
+def repeated_self_product(A: Array, out: Array) -> Callable[[], object]:
+    """A call that writes the lower triangle of Aᵀ A to `out`, for an A that changes in place. n²k flops.
+
+    Other Python threads can run meanwhile. A call takes 2 us beside the product, and by `_syrk_at` 12.
+    """
+    k, n = A.shape
+    if A.size == 0:
+        return functools.partial(out.fill, 0.0)
+    if n * n * k > LONG_FLOPS:
+        return functools.partial(_syrk_at, A, out, transpose=True, add=False)
+    syrk, number = _by_address(cython_blas, "syrk", A.dtype), _number(A.dtype)
+    numbers = (ctypes.c_int(n), ctypes.c_int(k), number(1.0), number(0.0))
+    order, length, one, zero = (ctypes.byref(each) for each in numbers)
+    return functools.partial(syrk, b"U", b"N", order, length, one, _at(A), order, zero, _at(out), order)
+
+
 def tall_products(A: Array, parts: int) -> list[Array]:
     """Lower triangles of Aᵀ A for `parts` parts of the rows of A, each on a thread of its own. n²k flops.
 

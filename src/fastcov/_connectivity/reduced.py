@@ -11,6 +11,7 @@ with Γ = XᵀJX, m the mean over channels, and Φ_D the first D rows of Φ. So 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from .._compute import blas, kernels
+from .._compute.jit import blas_for
 from .._model.metric import Metric
 from .._model.problem import Problem
 
@@ -59,6 +61,10 @@ class Reduced:
     @property
     def n_conditions(self) -> int:
         return len(self.mean)
+
+    def products(self) -> contextlib.AbstractContextManager[None]:
+        """Hold BLAS at one thread inside a block, where products of D × D matrices are small for it."""
+        return blas_for(2.0 * self.n_conditions**3)
 
     @functools.cached_property
     def moments(self) -> Array:
@@ -193,27 +199,31 @@ class Reduced:
     def largest(self) -> float:
         """The largest eigenvalue of GGᵀ for the atoms G of all entries of W: E ↦ 2(KEΓ + ΓEK).
 
-        Some 60D³ flops. Without a mean it is 4γ² with the largest eigenvalue γ of Γ.
+        Without a mean it is 4γ² with the largest eigenvalue γ of Γ. With one, Lanczos steps find it, some
+        15, each of O(D²) flops in the eigenvectors of Γ; with a metric each takes 4D³.
         """
-        K, G, D = self.moments, self.covariance, self.n_conditions
+        K, G, D, metric = self.moments, self.covariance, self.n_conditions, self.metric
         size = float(np.abs(K).max()) * float(np.abs(G).max())
         if size == 0.0:
             return 0.0
-        if self.metric is None and not self.mean.any():
+        if metric is None and not self.mean.any():
             return float(4.0 * self.eigen[0][-1] ** 2)
-        metric = self.metric
+        values, vectors = self.eigen
+        products, n = 4.0 * np.outer(values, values), np.einsum("ij,j->i", vectors, self.mean)
 
         def multiply(v: Any) -> Array:
             E = np.ascontiguousarray(v, np.float64).reshape(D, D)
             E = 0.5 * (E + E.T)
-            E = both_ways(K, E if metric is None else metric.adjoint(E), G)
-            return (self.image(E) / size).ravel()
+            if metric is not None:
+                return (self.image(both_ways(K, metric.adjoint(E), G)) / size).ravel()
+            cross = np.outer(2.0 * n, values * np.einsum("ij,j->i", E, n))
+            return ((products * E + cross + cross.T) / size).ravel()
 
         if D <= 2:  # ARPACK needs more dimensions
             columns = [multiply(row) for row in np.eye(D * D)]
             return float(np.linalg.eigvalsh(np.array(columns))[-1]) * size
         operator = LinearOperator((D * D, D * D), matvec=multiply, dtype=np.float64)
-        start = self.image(G).ravel()
+        start = (np.diag(values) if metric is None else self.image(G)).ravel()
         (value,) = eigsh(
             operator, k=1, v0=start if start.any() else None, tol=EIGENVALUE_TOL, ncv=min(D * D, 12),
             return_eigenvectors=False,
@@ -227,6 +237,12 @@ def both_ways(P: Array, E: Array, C: Array) -> Array:
     out: Array = M + M.T
     out *= 2.0
     return out
+
+
+def rotated(vectors: Array, M: Array, *, back: bool = False) -> Array:
+    """V M Vᵀ for eigenvectors as rows of V; VᵀMV to go back. 4D³ flops."""
+    first = blas.product(vectors, M, ta=back)
+    return blas.product(first, vectors, tb=not back)
 
 
 def mirrored(C: Array) -> Array:

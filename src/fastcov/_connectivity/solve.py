@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .._compute import blas
 from . import constrained, newton
 from .constrained import Core
-from .linearised import Linearised
+from .linearised import Linearised, weighed
 from .reduced import Reduced, both_ways
 
 Array = NDArray[np.float64]
@@ -56,7 +56,7 @@ def connect(
 ) -> Connected:
     """The minimum of one method; `warm` is that of a neighbouring `Connected`."""
     if method == LINEAR:
-        return _linear(reduced, Linearised(reduced, S), ridge)
+        return next(_linear(reduced, S, [ridge]))
     if method == FREE or not reduced.mean.any():
         # Without a mean J does nothing to X, and then the free minimum is symmetric and I + W is definite.
         return _free(method, reduced, S, ridge, limits, warm)
@@ -70,24 +70,29 @@ def path(
     method: str, reduced: Reduced, S: Array, ridges: Sequence[float], limits: Limits
 ) -> Iterator[tuple[int, Connected]]:
     """Yield places in `ridges` and their minima, from the largest ridge on."""
-    linearised, warm = Linearised(reduced, S), None
-    for k in sorted(range(len(ridges)), key=lambda k: -ridges[k]):
-        if method == LINEAR:
-            yield k, _linear(reduced, linearised, ridges[k])
-            continue
+    order, warm = sorted(range(len(ridges)), key=lambda k: -ridges[k]), None
+    if method == LINEAR:
+        yield from zip(order, _linear(reduced, S, [ridges[k] for k in order]), strict=True)
+        return
+    for k in order:
         found = connect(method, reduced, S, ridges[k], limits, warm)
         warm = found.warm
         yield k, found
 
 
-def _linear(reduced: Reduced, linearised: Linearised, ridge: float) -> Connected:
-    omega = linearised.omega(ridge)
-    phi = reduced.phi(omega)
-    return Connected(
-        phi, reduced.covariance_of(reduced.response(phi)),
-        residual_of_linear(reduced, linearised.S, ridge, omega), "converged",
-        {"solver": "closed form" if reduced.metric is None else "conjugate gradients"},
-    )  # fmt: skip
+def _linear(reduced: Reduced, S: Array, ridges: Sequence[float]) -> Iterator[Connected]:
+    if reduced.metric is not None:
+        for ridge in ridges:
+            omega = weighed(reduced, S, ridge)
+            phi = reduced.phi(omega)
+            C, residual = reduced.covariance_of(reduced.response(phi)), _of_weighed(reduced, S, ridge, omega)
+            yield Connected(phi, C, residual, "converged", {"solver": "conjugate gradients"})
+        return
+    linearised = Linearised(reduced, S[np.newaxis])
+    solved = linearised.solve(ridges)
+    for k, ridge in enumerate(ridges):
+        (phi,), (C,) = linearised.matrices(ridge, solved.v[k])
+        yield Connected(phi, C, float(solved.residual[k, 0]), "converged", {"solver": "closed form"})
 
 
 def _free(method: str, reduced: Reduced, S: Array, ridge: float, limits: Limits, warm: Any) -> Connected:
@@ -167,7 +172,7 @@ def gradient(method: str, reduced: Reduced, S: Array, ridge: float, phi: Array, 
     return float(blas.norm(G))
 
 
-def residual_of_linear(reduced: Reduced, S: Array, ridge: float, omega: Array) -> float:
+def _of_weighed(reduced: Reduced, S: Array, ridge: float, omega: Array) -> float:
     """‖gradient in W‖ of the linearised loss at X̃ΩXᵀ, over that at W = 0. 12D³ flops."""
     K, G = reduced.moments, reduced.covariance
     unit = reduced.gradient_norm(reduced.pull(S - G))

@@ -29,6 +29,7 @@ from .._compute.trust_region_kernels import EPSILON, FLOAT32_GAINS, ROWS, evalua
 from .._model.problem import NARROW, Problem
 from .._model.products import apply_adjoint, apply_atoms, squared_norms, weighted_adjoint, weighted_atoms
 from .._model.ridge_penalty import Penalty
+from .single_gains import quartics
 
 Array = NDArray[np.float64]
 
@@ -74,6 +75,11 @@ class Objective:
     single: Problem | None = None  # the same problem with products in float32, for products with the Hessian
     linear: bool = False
     compiled: bool = True  # whether a short pass may be one compiled call
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether each gain is that of one channel."""
+        return True
 
     @property
     def pass_in_one_call(self) -> bool:
@@ -170,13 +176,7 @@ class Objective:
 
     def along(self, point: Point, v: Array, slope: Array) -> tuple[float, ...]:
         """The coefficients of the loss at z + t v, from t⁰ to t⁴. ND² flops."""
-        # `quadratic` is ṼᵀṼ, in the precision of the slope.
-        quadratic, coarse = np.zeros_like(slope), point.coarse
-        if self.pass_in_one_call and len(quadratic) <= NARROW and coarse.ready(coarse.X) and not self.linear:
-            size = coarse.X.size * len(quadratic) // ELEMENT_PRODUCTS
-            spread(coarse.X, v, coarse.center, np.empty(len(quadratic)), quadratic, size=size)
-        elif not self.linear:
-            quadratic = coarse.at(v).covariance()
+        quadratic = np.zeros_like(slope) if self.linear else self._curve(point, v)
         quadratic, E = self._counted(quadratic)[0], point.image
         return (
             point.value,
@@ -184,6 +184,26 @@ class Objective:
             0.5 * _inner(slope, slope) + _inner(E, quadratic) + 0.5 * float(self.penalty.quadratic(v)),
             _inner(slope, quadratic),
             0.5 * _inner(quadratic, quadratic),
+        )
+
+    def _curve(self, point: Point, v: Array) -> Array:
+        """ṼᵀṼ, in the precision of a product."""
+        coarse, D = point.coarse, len(self.target)
+        if not (self.pass_in_one_call and D <= NARROW and coarse.ready(coarse.X)):
+            return coarse.at(v).covariance()
+        out = np.zeros((D, D))
+        spread(coarse.X, v, coarse.center, np.empty(D), out, size=coarse.X.size * D // ELEMENT_PRODUCTS)
+        return out
+
+    def slope(self, point: Point, v: Array) -> Array:
+        """G v (D, D), or its image."""
+        return np.asarray(apply_atoms(point.problem, v[np.newaxis])[0])
+
+    def quartics(self, point: Point) -> Array:
+        """c₁ to c₄ of the loss along each gain alone (4, N). 8ND flops."""
+        assert point.second_diagonal is not None
+        return quartics(
+            point.problem, point.gradient, point.norms, point.second_diagonal, self.penalty.weights
         )
 
     def value(self, gains: Array) -> float:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from .._compute import blas
 from .._fitting.start import Start
 from .._inputs.validation import require_memory
+from .._model.packed import pack, unpack
 from .._model.problem import n_pairs
 from .._model.products import apply_adjoint, apply_atoms, apply_gram, gram_triangle
-from .._solvers._pairs import pack, unpack
 from .modes import Complete
 
 Array = NDArray[np.float64]

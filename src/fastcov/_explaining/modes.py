@@ -21,9 +21,9 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from .._compute import blas
 from .._compute.progress import Progress
 from .._inputs.validation import require_memory
+from .._model.packed import pack, unpack
 from .._model.products import apply_adjoint, apply_atoms, apply_gram
 from .._solvers import SOLVERS, Options, System
-from .._solvers._pairs import pack, unpack
 
 Array = NDArray[np.float64]
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from .._compute import blas
 from .._fitting.start import Start
 from .._inputs.validation import require_memory
+from .._model.packed import pack, unpack
 from .._model.products import apply_adjoint
 from .._solvers import System
-from .._solvers._pairs import pack, unpack
 from .atom_range import Range
 from .modes import Complete
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from .._compute import blas
 from .._model.bounds import Bounds
-from .._model.products import apply_adjoint, apply_atoms
 from .._solvers import Solution, System
+from .start import Start
 
 Array = NDArray[np.float64]
 
@@ -50,13 +50,13 @@ class Certificate:
 
 
 def certificates(
-    systems: Sequence[System], error: Array, overlaps: Array, solutions: Sequence[Solution], tol: float
+    start: Start, systems: Sequence[System], solutions: Sequence[Solution], tol: float
 ) -> list[Certificate]:
     """Certify linear systems that differ only in the penalty: a relative residual for each target of each."""
-    problem = systems[0].problem.astype(np.float64)
+    error, overlaps = start.error, start.overlaps
     values = np.concatenate([solution.value for solution in solutions])
-    slopes = apply_atoms(problem, values).reshape(len(systems), *error.shape)
-    left = apply_adjoint(problem, (error - slopes).reshape(-1, *error.shape[1:]))
+    slopes = start.slopes(values).reshape(len(systems), *error.shape)
+    left = start.pulls((error - slopes).reshape(-1, *error.shape[1:]))
     b = blas.norms(overlaps)
     found = []
     for system, solution, slope, part in zip(
@@ -69,10 +69,10 @@ def certificates(
 
 
 def certificates_by(
-    gram: Array, systems: Sequence[System], error: Array, overlaps: Array, solutions: Sequence[Solution],
-    tol: float,
-) -> list[Certificate]:  # fmt: skip
+    gram: Array, start: Start, systems: Sequence[System], solutions: Sequence[Solution], tol: float
+) -> list[Certificate]:
     """As `certificates`, but multiply with a GᵀG that the solver did not make; penalties are numbers."""
+    error, overlaps = start.error, start.overlaps
     values, K = np.concatenate([solution.value for solution in solutions]), len(systems)
     ridges = np.repeat([float(system.penalty.own) for system in systems], len(overlaps))
     left = blas.product(values, gram)

@@ -45,7 +45,7 @@ def fits_of(
     """Make the fits of outcomes at several ridges; see `describe`."""
     problem, target = start.problem, start.target
     (N, D), T, K, metric = problem.shape, len(target), len(outcomes), problem.metric
-    outcomes = [kept(problem, one) for one in outcomes]
+    outcomes = [kept(start, one) for one in outcomes]
     left, terms, nuisance = np.empty((K, T)), np.empty((K, T)), []
     together = max(1, GROUP_BYTES // (8 * T * max(N, D * D)))
     for first in range(0, K, together):
@@ -71,6 +71,7 @@ def fits_of(
     }
     for at_one in _nuisance(problem, target - start.covariance, T):
         stats["nuisance_at_one"] = _shown(at_one, shown)
+    groups = None if start.forms is None else start.forms.groups
     common = {
         "loss_at_one": problem.unscaled(0.5 * start.error_squares, y=4)[shown],
         "method": method,
@@ -78,22 +79,34 @@ def fits_of(
         "conditions": labels.conditions,
         "_target": problem.unscaled(target, y=2)[shown],
         "_covariance_at_one": problem.unscaled(start.covariance, y=2),
+        "groups": None if groups is None else groups.names,
+        "group_places": None if groups is None else groups.places,
         "_kept": Kept(start.given),
     }
     residual = np.array([each.residual for each in outcomes])
     units = dataclasses.replace(problem.plain, X=np.empty((0, 0)))  # a fit keeps the units, not X
+    each = tuple(by_channel(start, one) for one in outcomes)
     return Fits(
-        tuple(ridges), tuple(outcomes), losses, r2, residual, tuple(seconds), tuple(nuisance), common, stats,
+        tuple(ridges), each, losses, r2, residual, tuple(seconds), tuple(nuisance), common, stats,
         shown, units, None if shared is None else functools.partial(shared.stats, start.covariance),
     )  # fmt: skip
 
 
-def kept(problem: Problem, outcome: Outcome) -> Outcome:
+def kept(start: Start, outcome: Outcome) -> Outcome:
     """The outcome with its covariance, and without the slopes, which fits do not keep."""
     if outcome.covariance is None:
-        covariance = np.stack([problem.at(gains).covariance() for gains in outcome.gains])
+        gains = start.by_channel(outcome.gains)
+        covariance = np.stack([start.problem.at(z).covariance() for z in gains])
         return dataclasses.replace(outcome, covariance=covariance, slopes=None)
     return outcome if outcome.slopes is None else dataclasses.replace(outcome, slopes=None)
+
+
+def by_channel(start: Start, outcome: Outcome) -> Outcome:
+    """The outcome with gains of channels, where it has those of groups."""
+    if start.forms is None:
+        return outcome
+    gains, delta = start.by_channel(outcome.gains), start.by_channel(outcome.delta)
+    return dataclasses.replace(outcome, gains=gains, delta=delta)
 
 
 def _stacked(parts: Sequence[Any]) -> Any:
@@ -174,6 +187,8 @@ class Fits(LazyFits):
             return list(getattr(self, name)[:, self.shown])
         if name in ("gains", "delta"):
             return [getattr(outcome, name)[self.shown] for outcome in self.outcomes]
+        if name in self.common:
+            return [self.common[name]] * len(self)
         if name == "status":
             return [outcome.status for outcome in self.outcomes]
         return [{"ridge": each.value, "relative_ridge": each.relative}[name] for each in self.ridges]

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._compute import blas
-from .._exact_loss.objective import Objective, best_step
-from .._model.products import apply_atoms
+from .._exact_loss.objective import best_step
 from .._solvers import (  # fmt: skip
     FOR_ANY_PENALTY,
     SOLVERS,
@@ -26,7 +25,7 @@ from .._solvers import (  # fmt: skip
 )
 from .._solvers._solution import RESOLVED, shared_null_space
 from .certificate import certificates, certificates_by
-from .minimised import at_bounds, minimised
+from .minimised import at_bounds, minimised, objective_of
 from .settings import NAMES, Outcome, Settings
 from .small_fit import direct
 from .start import Ridge, Start
@@ -49,7 +48,7 @@ def _linear(start: Start, ridge: Ridge, settings: Settings, *, final: bool) -> O
     found = direct(start, ridge, settings, final=final)
     if found is not None:
         return found
-    (N, D), T = start.problem.shape, len(start.target)
+    N, D, T = start.n_gains, start.problem.shape[1], len(start.target)
     if not (start.norms.any() or ridge.penalty.uniform):  # nothing to correct, whatever the penalty
         return certified(
             start, ridge, settings, Solution(np.zeros((T, N)), "converged", {}), {"solver": None}
@@ -95,9 +94,9 @@ def _require_regular(system: System, solve: Callable[[Array], Solution]) -> None
 
 def plan_for(start: Start, ridge: Ridge, settings: Settings) -> Plan:
     """Choose the solver of the linear system."""
-    (N, D), system = start.problem.shape, start.system(ridge)
+    N, D, system = start.n_gains, start.problem.shape[1], start.system(ridge)
     solvers = tuple(SOLVERS) if system.definite else FOR_ANY_PENALTY
-    if start.given.rows.on_workers:  # GᵀG over channels can only be made in this process
+    if system.problem.rows.on_workers:  # GᵀG over channels can only be made in this process
         if not system.definite and settings.solver not in ("auto", "cholesky"):
             raise ValueError(
                 "Argument 'ridge' must be a number, or one above zero for each channel, where X is on a Dask "
@@ -107,7 +106,7 @@ def plan_for(start: Start, ridge: Ridge, settings: Settings) -> Plan:
         solvers = ("cholesky",) if here else ("dual", "spectral", "pcg")
     return choose(
         N, D, settings.solver, share=system.share, n_targets=len(start.target),
-        tol=settings.linear_tol, itemsize=start.given.dtype.itemsize, budget=settings.budget,
+        tol=settings.linear_tol, itemsize=system.problem.dtype.itemsize, budget=settings.budget,
         rank=settings.rank, solvers=solvers,
     )  # fmt: skip
 
@@ -128,7 +127,7 @@ def all_certified(
 
     `covariances` computes those of all gains (K·T, N) at once, where it is given.
     """
-    dead, K = start.problem.sizes == 0, len(ridges)
+    dead, K = start.dead, len(ridges)
     for solution in solutions:
         solution.value[:, dead] = 0.0  # the gain of a dead channel is exactly 1
     values = [solution.value for solution in solutions]
@@ -138,7 +137,7 @@ def all_certified(
         for solution, z in zip(solutions, gains.reshape(K, -1, len(dead)), strict=True):
             solution.value[:] = z - 1.0
     systems = [start.system(ridge) for ridge in ridges]
-    given = (systems, start.error, start.overlaps, solutions, settings.linear_tol)
+    given = (start, systems, solutions, settings.linear_tol)
     found = certificates(*given) if gram is None else certificates_by(gram, *given)
     there = [None] * K if covariances is None else covariances(gains).reshape(K, *start.target.shape)
     return [
@@ -169,9 +168,9 @@ def line_search(start: Start, ridge: Ridge, settings: Settings) -> Outcome:
 def stepped(start: Start, ridge: Ridge, settings: Settings, found: Outcome) -> Outcome:
     """The line search from a linear outcome."""
     steps = []
-    slopes = apply_atoms(start.problem, found.delta) if found.slopes is None else found.slopes
+    slopes = start.slopes(found.delta) if found.slopes is None else found.slopes
     for target, overlaps, delta, slope in zip(start.target, start.overlaps, found.delta, slopes, strict=True):
-        objective = Objective(start.problem, target, ridge.penalty, start.covariance, start.norms)
+        objective = objective_of(start, target, ridge)
         at_one = objective.at_one_from(overlaps)
         longest = math.inf
         if settings.bounds is not None:  # the longest step within bounds

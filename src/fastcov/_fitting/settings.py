@@ -24,6 +24,7 @@ from .._inputs.validation import (
     check_whole,
 )
 from .._model.bounds import Bounds
+from .._model.groups import Groups
 from .._model.problem import Problem
 from .._results.chosen_ridge import ChosenRidge
 from .._solvers import SOLVERS, Options
@@ -71,7 +72,7 @@ class Settings:
     rng: Any
     budget: float | None  # bytes beyond X; None: what is available
     bounds: Bounds | None
-    gains0: Array | None  # (N,) or (T, N)
+    gains0: Array | None  # (n,) or (T, n), of channels or groups
     n_starts: int
     watch: Callable[[Progress], object] = unwatched
     free_ridge: float | None = None  # of a connectivity beside gains, relative where theirs is
@@ -92,31 +93,37 @@ class Settings:
         bounds: Any = None,
         gains0: Any = None,
         n_starts: int = 1,
+        groups: Groups | None = None,
         free_ridge: Any = None,
     ) -> Settings:
-        """Validate options for these responses."""
-        N = given.shape[0]
+        """Validate options for these responses; with groups, bounds and gains0 are theirs."""
+        n, axis = (given.shape[0], "channel") if groups is None else (len(groups), "group")
         check_choice("method", method, (*NAMES, *METHODS))
         if method in METHODS:
+            name = "groups" if groups is None else groups.argument
             check_options(
                 method, bounds=bounds, gains0=gains0, rank=rank, n_starts=None if n_starts == 1 else n_starts,
-                solver=None if solver == "auto" else solver,
+                solver=None if solver == "auto" else solver, **{name: groups},
             )  # fmt: skip
         check_choice("solver", solver, ("auto", *SOLVERS))
-        if rank is not None and check_whole("rank", rank, 0) > N:
-            raise ValueError(f"Argument 'rank' must be at most the {N} channels, not {rank}.")
+        if rank is not None and check_whole("rank", rank, 0) > n:
+            raise ValueError(f"Argument 'rank' must be at most the {n} {axis}s, not {rank}.")
         if tol is not None:
             check_tolerance(tol)
-        limits = None if bounds is None else Bounds.of(bounds, N, given.labels)
+        limits = None if bounds is None else Bounds.of(bounds, n, given.labels, groups)
         most, random = check_whole("max_iterations", max_iterations, 1), check_generator(rng)
         if gains0 is not None:
-            gains0 = check_gains("gains0", by_channel("gains0", gains0, given.labels), N, batch=True)
+            aligned = (
+                by_channel("gains0", gains0, given.labels) if groups is None
+                else groups.vector("gains0", gains0)
+            )  # fmt: skip
+            gains0 = check_gains("gains0", aligned, n, batch=True, axis=axis)
             outside = np.zeros(gains0.shape, bool) if limits is None else gains0 != limits.clip(gains0)
             if outside.any():
                 i = int(np.argwhere(outside)[0][-1])
                 raise ValueError(
                     f"Argument 'gains0' must lie within the bounds, not at {gains0[..., i].ravel()[0]:g} for "
-                    f"channel {i}: clip it."
+                    f"{axis} {i}: clip it."
                 )
         n_starts = check_whole("n_starts", n_starts, 1)
         if method != "exact" and (gains0 is not None or n_starts > 1):
@@ -124,7 +131,7 @@ class Settings:
                 f"Argument 'method' must be 'exact' where gains0 or n_starts are given, not {method!r}: the "
                 "others do not depend on where they start."
             )
-        if method == "line-search" and limits is not None and not np.all(limits.clip(np.ones(N)) == 1.0):
+        if method == "line-search" and limits is not None and not np.all(limits.clip(np.ones(n)) == 1.0):
             raise ValueError(
                 "Argument 'bounds' must allow gains of one for method='line-search', whose line begins "
                 "there: use method='exact'."
@@ -164,7 +171,7 @@ class Settings:
 class Outcome:
     """Gains of each target with their certificate."""
 
-    gains: Array  # (T, N)
+    gains: Array  # (T, n), of channels or groups
     delta: Array  # gains − 1, which has more digits where gains are near one
     residual: Array  # (T,)
     status: str
@@ -172,7 +179,7 @@ class Outcome:
     warning: str | None = None  # if it stopped short
     covariance: Array | None = None  # at the gains, if the method computed it
     slopes: Array | None = None  # G δ (T, D, D), if computed
-    quartics: Array | None = None  # of the exact loss along each gain (T, 4, N), if computed
+    quartics: Array | None = None  # of the exact loss along each gain (T, 4, N), if computed; not of groups
 
     def warn(self) -> None:
         """Warn the caller of this package where a fit stopped short."""

@@ -29,7 +29,7 @@ def direct(start: Start, ridge: Ridge, settings: Settings, *, final: bool) -> Ou
     problem = start.problem
     (N, D), T = problem.shape, len(start.target)
     if not (
-        problem.fits_caches(T) and start.given.dtype == np.float64 and n_pairs(D) >= N
+        start.forms is None and problem.fits_caches(T) and start.given.dtype == np.float64 and n_pairs(D) >= N
         and ridge.penalty.uniform and settings.bounds is None
         and settings.solver in ("auto", "cholesky") and settings.budget is None
     ):  # fmt: skip

@@ -14,8 +14,17 @@ from numpy.typing import ArrayLike, NDArray
 from .._compute import blas, kernels
 from .._compute.progress import Progress
 from .._inputs.labels import by_channel
+from .._model.group_forms import GroupForms
+from .._model.groups import Groups
 from .._model.problem import Problem, n_parts
-from .._model.products import apply_adjoint, largest_eigenvalue, small_gram, squared_norms
+from .._model.products import (
+    apply_adjoint,
+    apply_atoms,
+    beginning,
+    largest_eigenvalue,
+    small_gram,
+    squared_norms,
+)
 from .._model.ridge_penalty import LARGEST_PENALTY, Penalty
 from .._solvers import System, base_bytes
 
@@ -33,16 +42,20 @@ class Ridge:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Start:
-    """The problem at gains of one, with everything that fits of any method and ridge share."""
+    """The problem at gains of one, with everything that fits of any method and ridge share.
+
+    Where groups of channels share a gain, the n gains are those of groups, otherwise those of the N channels.
+    """
 
     given: Problem  # its products are in the precision of X: for solvers
     problem: Problem  # its products are in float64: for everything else
     target: Array  # (T, D, D)
     covariance: Array  # (D, D)
-    norms: Array  # ‖g_i‖² (N,)
-    overlaps: Array  # Gᵀe₀ (T, N)
+    norms: Array  # ‖g_i‖² (n,)
+    overlaps: Array  # Gᵀe₀ (T, n)
     reading: Problem  # `problem` with progress of its passes over files, until a solver begins
     budget: float | None = None  # bytes that a fit may take beyond X
+    forms: GroupForms | None = None  # where groups share a gain
 
     @classmethod
     def of(
@@ -51,8 +64,9 @@ class Start:
         S: ArrayLike,
         watch: Callable[[Progress], object] | None = None,
         budget: float | None = None,
+        groups: Groups | None = None,
     ) -> Start:
-        """From checked responses, and targets that are checked here."""
+        """From checked responses and groups, and targets that are checked here."""
         problem = given.astype(np.float64)
         target = problem.target(S)
         N, D = problem.shape
@@ -78,7 +92,12 @@ class Start:
         if norms.sum() <= N * (2.0 * D * problem.rounding_floor * problem.sizes.max() ** 2) ** 2:
             norms[:] = 0.0
             overlaps[:] = 0.0
-        return cls(given, problem, target, covariance, norms, overlaps, reading, budget)
+        forms = None
+        if groups is not None:
+            forms = GroupForms.of(reading, groups, budget)
+            norms = blas.squares(forms.atoms.X[:][:, np.newaxis]) * norms.any()
+            overlaps = groups.sums(overlaps)
+        return cls(given, problem, target, covariance, norms, overlaps, reading, budget, forms)
 
     def with_target(self, S: ArrayLike) -> Start:
         """The start of another target, which shares everything that does not depend on it."""
@@ -86,10 +105,40 @@ class Start:
         error = target - self.covariance
         if self.problem.metric is not None:
             error = self.problem.metric.image(error)
-        overlaps = apply_adjoint(self.problem, error)
+        overlaps = self.pulls(error)
         if not self.norms.any():
             overlaps[:] = 0.0
         return dataclasses.replace(self, target=target, overlaps=overlaps)
+
+    # --- gains, those of channels or of groups
+
+    @property
+    def n_gains(self) -> int:
+        """n: channels, or groups."""
+        return len(self.norms)
+
+    @property
+    def dead(self) -> NDArray[np.bool_]:
+        """Gains of silent channels alone (n,)."""
+        return self.problem.sizes == 0 if self.forms is None else self.forms.dead
+
+    def by_channel(self, V: Array) -> Array:
+        """Gains (..., n) for each channel (..., N)."""
+        return V if self.forms is None else self.forms.groups.expand(V)
+
+    def of_gains(self, V: Array) -> Array:
+        """Derivatives with respect to gains (..., n), from those for each channel (..., N)."""
+        return V if self.forms is None else self.forms.groups.sums(V)
+
+    def slopes(self, V: Array) -> Array:
+        """G v (T, D, D), or its image, for each row v of V (T, n). One pass over X."""
+        return apply_atoms(self.problem, self.by_channel(V))
+
+    def pulls(self, M: Array) -> Array:
+        """Gᵀ M (T, n) for a stack of images M (T, D, D). One pass over X."""
+        return self.of_gains(apply_adjoint(self.problem, M))
+
+    # ---
 
     @property
     def error(self) -> Array:
@@ -136,15 +185,19 @@ class Start:
         room = math.inf
         if self.budget is not None:
             room = self.budget - base_bytes(*self.problem.shape, len(self.target))
+        if self.forms is not None:
+            first = beginning(self.reading, self.covariance)
+            return largest_eigenvalue(self.forms.atoms, self.norms, first, None, room)
         return largest_eigenvalue(self.reading, self.norms, self.covariance, self.gram, room)
 
     @functools.cached_property
     def gram(self) -> Array | None:
         """GᵀG in scaled units, if X and it stay in the caches of a core."""
-        return small_gram(self.problem)
+        return small_gram(self.problem) if self.forms is None else None
 
     def system(self, ridge: Ridge) -> System:
-        return System(self.given, ridge.penalty, self.norms)
+        given = self.given if self.forms is None else self.forms.atoms
+        return System(given, ridge.penalty, self.norms)
 
     def ridge(self, ridge: Any, relative: Any) -> Ridge:
         """Validate `ridge` or `relative`, of which exactly one is given."""
@@ -160,7 +213,11 @@ class Start:
                 "Argument 'relative_ridge' must be a number, or one for each channel, not a matrix: scale it "
                 "and pass it as ridge."
             )
-        penalty = Penalty.of(name, by_channel(name, given, self.problem.labels), self.problem.shape[0])
+        if self.forms is None:
+            penalty = Penalty.of(name, by_channel(name, given, self.problem.labels), self.n_gains)
+        else:
+            groups = self.forms.groups
+            penalty = Penalty.of(name, groups.vector(name, given), self.n_gains, "group")
         return self._ridge(penalty, given, relative=relative is not None)
 
     def ridges(self, values: Sequence[float], *, relative: bool) -> list[Ridge]:
@@ -178,7 +235,7 @@ class Start:
 
     def _ridge(self, penalty: Penalty, given: Any, *, relative: bool) -> Ridge:
         """The ridge of a penalty that was given as `given`."""
-        dead = self.problem.sizes == 0
+        dead = self.dead
         if not relative:
             return Ridge(penalty.value, penalty.in_units(self.problem.exponent, dead), None)
         scaled = penalty.own * self.largest

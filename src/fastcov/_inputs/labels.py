@@ -153,7 +153,7 @@ def axis_names(X: Any, ndim: int, name: str = "X") -> list[Axis | None]:
     """Names along the last `ndim` axes of X; a range where they only count, None where there are none."""
     none: list[Axis | None] = [None] * ndim
     if isinstance(X, Labelled):
-        return [None if names is None else _plain(names) for names in (X.channels, X.conditions)][-ndim:]
+        return [None if names is None else plain_names(names) for names in (X.channels, X.conditions)][-ndim:]
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(X, pandas.DataFrame):
         axes = [X.index, X.columns]
@@ -166,10 +166,10 @@ def axis_names(X: Any, ndim: int, name: str = "X") -> list[Axis | None]:
         return none
     if len(axes) < ndim:
         return none
-    return [None if axis is None else _plain(axis) for axis in axes[-ndim:]]
+    return [None if axis is None else plain_names(axis) for axis in axes[-ndim:]]
 
 
-def _plain(names: Iterable[Any]) -> Axis:
+def plain_names(names: Iterable[Any]) -> Axis:
     """Names: whole numbers stay numbers, all others become texts; a range where pandas made the index."""
     if isinstance(names, range):
         return names

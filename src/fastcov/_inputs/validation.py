@@ -158,13 +158,15 @@ def symmetric(
     return 0.5 * values + 0.5 * mirrored
 
 
-def check_gains(name: str, value: Any, n: int, *, batch: bool = False) -> NDArray[np.float64]:
+def check_gains(
+    name: str, value: Any, n: int, *, batch: bool = False, axis: str = "channel"
+) -> NDArray[np.float64]:
     """Gains (n,), or with `batch` also (K, n), as a copy in C-ordered float64; they must be finite."""
-    forms = (("channel",), ("candidate", "channel"))[: 1 + batch]
+    forms = ((axis,), ("candidate", axis))[: 1 + batch]
     array = check_array(name, value, *forms)
     if array.shape[-1] != n:
         raise ValueError(
-            f"Argument '{name}' must have one entry for each of the {n} channels, not shape {array.shape}."
+            f"Argument '{name}' must have one entry for each of the {n} {axis}s, not shape {array.shape}."
         )
     result = as_float64(array)
     if not np.isfinite(result).all() and (error := nonfinite(name, array, forms[array.ndim - 1])):

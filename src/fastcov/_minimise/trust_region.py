@@ -63,6 +63,7 @@ from .._compute.trust_region_kernels import (
     begin,
     check_convergence,
     descend,
+    escape,
     escaped,
     least_drop,
     lower_elsewhere,
@@ -73,9 +74,8 @@ from .._compute.trust_region_kernels import (
     update_radius,
 )
 from .._exact_loss.objective import Objective, Point, best_step, kernel_form, norm
-from .._exact_loss.single_gains import quartics, share
+from .._exact_loss.single_gains import share
 from .._model.bounds import Bounds
-from .._model.products import apply_atoms
 
 Array = NDArray[np.float64]
 Watch = Callable[[Progress], object]
@@ -244,18 +244,22 @@ def _minimise(
 
 def _swept(objective: Objective, point: Point, bounds: Bounds | None) -> tuple[Array, int]:
     """Move each gain that has a lower minimum elsewhere; returns the gains, and how many moved."""
-    assert point.second_diagonal is not None
-    problem, penalty = point.problem, objective.penalty
-    weights = np.broadcast_to(np.asarray(penalty.weights, np.float64), len(point.gains))
-    found = quartics(problem, point.gradient, point.norms, point.second_diagonal, weights)
-    infinite = np.full(len(point.gains), np.inf)
+    found, penalty, n = objective.quartics(point), objective.penalty, len(point.gains)
+    infinite = np.full(n, np.inf)
     lower, upper = (-infinite, infinite) if bounds is None else (bounds.lower, bounds.upper)
     lower, upper = (np.array(side, np.float64) for side in (lower, upper))
     gains, drops = point.gains.copy(), np.empty_like(point.gains)
     worth = float(least_drop(point.value, 2.0 * norm(objective.target) + norm(point.error)))
     if not math.isfinite(worth) or not lower_elsewhere(found, gains, lower, upper, worth, drops):
         return gains, 0
+    if not objective.by_channel:
+        a = int(np.argmax(drops))
+        t = escape(*found[:, a], lower[a] - gains[a], upper[a] - gains[a], worth)
+        gains[a] = min(max(gains[a] + t, lower[a]), upper[a])
+        return gains, 1
     # A penalty that couples gains changes its slope when others move: then one gain moves at a time.
+    problem = point.problem
+    weights = np.broadcast_to(np.asarray(penalty.weights, np.float64), n)
     index = np.flatnonzero(drops) if penalty.root is None else np.array([int(np.argmax(drops))])
     rows = np.ascontiguousarray(problem.take(index).responses())
     pull = penalty.products(gains - 1.0)
@@ -292,15 +296,15 @@ def _step(objective: Objective, point: Point, bounds: Bounds | None, radius: flo
     sent = moved * (free & ~clear)
     if not sent.any():
         return step
-    v, slope = step.v + sent, step.slope + apply_atoms(point.problem, sent[np.newaxis])[0]
+    v, slope = step.v + sent, step.slope + objective.slope(point, sent)
     length = float(blas.dnrm2(np.sqrt(diagonal) * v))
     return dataclasses.replace(step, v=v, slope=slope, length=length)
 
 
 def _model_step(objective: Objective, point: Point, diagonal: Array, radius: float, accuracy: float) -> _Step:
     """Minimise gᵀv + ½ vᵀHv in the trust region (Steihaug, Toint). An infinite diagonal fixes a channel."""
-    N, D = point.problem.shape
-    slope, vectors, numbers = np.empty((D, D)), np.empty((3, N)), np.zeros(NUMBERS)
+    n, D = len(diagonal), len(objective.target)
+    slope, vectors, numbers = np.empty((D, D)), np.empty((3, n)), np.zeros(NUMBERS)
     begin(point.gradient, diagonal, numbers, vectors, slope)
     numbers[CG_RADIUS], numbers[CG_TOL], numbers[CG_MAX] = (
         radius,
@@ -312,12 +316,12 @@ def _model_step(objective: Objective, point: Point, diagonal: Array, radius: flo
         pass
     elif objective.pass_in_one_call and problem.ready(problem.X):
         own = objective.penalty.own + (
-            np.zeros(N) if point.second_diagonal is None else point.second_diagonal
+            np.zeros(n) if point.second_diagonal is None else point.second_diagonal
         )
         error = point.weighed if problem.center and point.second_diagonal is not None else np.zeros((D, D))
         model_step(
             problem.X, problem.gains, problem.mean, error, *kernel_form(problem), own,
-            diagonal, numbers, vectors, slope, size=N * D * D // ELEMENT_PRODUCTS,
+            diagonal, numbers, vectors, slope, size=n * D * D // ELEMENT_PRODUCTS,
         )  # fmt: skip
         if problem is not point.problem and not np.isfinite(slope).all():  # beyond float32
             point = dataclasses.replace(point, coarse=point.problem)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .._inputs.labels import UNLABELLED, Labels, by_channel
 from .._inputs.validation import as_float64, check_array
+from .groups import Groups
 
 Array = NDArray[np.float64]
 
@@ -22,10 +23,12 @@ class Bounds:
     upper: Array
 
     @classmethod
-    def of(cls, bounds: Any, n: int, labels: Labels = UNLABELLED) -> Bounds | None:
+    def of(
+        cls, bounds: Any, n: int, labels: Labels = UNLABELLED, groups: Groups | None = None
+    ) -> Bounds | None:
         """Check a pair (lower, upper) of numbers or vectors; None if there are no bounds.
 
-        A vector has one number per channel, and is aligned by name where it has names.
+        A vector has one number per channel, or per group, and is aligned by name where it has names.
         """
         if bounds is None:
             return None
@@ -36,22 +39,26 @@ class Bounds:
                 f"Argument 'bounds' must be a pair (lower, upper), not {_short(bounds)}: (0, None) keeps "
                 "gains from being negative."
             ) from None
-        lower, upper = (by_channel("bounds", side, labels) for side in (lower, upper))
-        low = _side("lower", -np.inf if lower is None else lower, n)
-        high = _side("upper", np.inf if upper is None else upper, n)
+        axis = "channel" if groups is None else "group"
+        lower, upper = (
+            by_channel("bounds", side, labels) if groups is None else groups.vector("bounds", side)
+            for side in (lower, upper)
+        )
+        low = _side("lower", -np.inf if lower is None else lower, n, axis)
+        high = _side("upper", np.inf if upper is None else upper, n, axis)
         crossed = np.flatnonzero(low > high)
         if len(crossed):
             i = crossed[0]
             raise ValueError(
-                f"Argument 'bounds' must have lower <= upper, not {low[i]:g} > {high[i]:g} at channel {i} "
+                f"Argument 'bounds' must have lower <= upper, not {low[i]:g} > {high[i]:g} at {axis} {i} "
                 f"({len(crossed)} in all): exchange them."
             )
         empty = np.flatnonzero((low == np.inf) | (high == -np.inf))
         if len(empty):
             i = empty[0]
             raise ValueError(
-                f"Argument 'bounds' must leave each channel a finite gain, not from {low[i]:g} to "
-                f"{high[i]:g} at channel {i}: None stands for no bound."
+                f"Argument 'bounds' must leave each {axis} a finite gain, not from {low[i]:g} to "
+                f"{high[i]:g} at {axis} {i}: None stands for no bound."
             )
         return cls(low, high)
 
@@ -80,23 +87,23 @@ def _short(value: Any) -> str:
     return text if len(text) < 40 else text[:37] + "..."
 
 
-def _side(name: str, values: Any, n: int) -> Array:
+def _side(name: str, values: Any, n: int, axis: str) -> Array:
     array = np.asarray(values, object if isinstance(values, (list, tuple)) else None)
     if array.ndim:
-        array = check_array("bounds", values, ("channel",))
+        array = check_array("bounds", values, (axis,))
     if array.dtype.kind not in "biuf":
         raise TypeError(
             f"Argument 'bounds' must hold real numbers, not a {name} bound of dtype {array.dtype}."
         )
     if array.ndim and len(array) != n:
         raise ValueError(
-            f"Argument 'bounds' must have one {name} bound for all, or one for each of the {n} channels, "
+            f"Argument 'bounds' must have one {name} bound for all, or one for each of the {n} {axis}s, "
             f"not {len(array)}."
         )
     side = as_float64(np.broadcast_to(array, n))
     if np.isnan(side).any():
         raise ValueError(
-            f"Argument 'bounds' must not be NaN, as the {name} bound of channel {np.isnan(side).argmax()}: "
+            f"Argument 'bounds' must not be NaN, as the {name} bound of {axis} {np.isnan(side).argmax()}: "
             "None stands for no bound."
         )
     return side

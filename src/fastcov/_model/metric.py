@@ -68,7 +68,7 @@ class Metric:
         weights = self.weights
         if weights is not None:
             weights = _unless_ones(np.ascontiguousarray(weights[np.ix_(index, index)]))
-        return Metric(self.nuisance, weights, len(index))._checked()
+        return type(self)(self.nuisance, weights, len(index))._checked()
 
     # --- its parts
 

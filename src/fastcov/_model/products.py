@@ -19,6 +19,8 @@ from .._compute import blas, kernels
 from .._compute.jit import ELEMENT_PRODUCTS, PARALLEL_SIZE, blas_for
 from .._rows.rows import by_channels, summed
 from . import metric_atoms
+from .distances import Distances
+from .explicit_atoms import ExplicitAtoms
 from .metric import Metric
 from .problem import PART_BYTES, Problem, n_parts
 
@@ -42,6 +44,8 @@ def apply_atoms(problem: Problem, V: NDArray[np.float64]) -> NDArray[np.float64]
 
     With a metric, the image R G v. 2ND² flops for each v, one pass over X.
     """
+    if isinstance(problem, ExplicitAtoms):
+        return problem.combined(V)
     slopes = weighted_atoms(problem.plain, V)[0]
     return slopes if problem.metric is None else problem.metric.image(slopes)
 
@@ -76,6 +80,8 @@ def apply_adjoint(problem: Problem, M: NDArray[np.float64]) -> NDArray[np.float6
 
     With a metric, (R G)ᵀ M, where M is an image under R. 2ND² flops for each M, one pass over X.
     """
+    if isinstance(problem, ExplicitAtoms):
+        return problem.inner(M)
     M = M if problem.metric is None else problem.metric.adjoint(M)
     return weighted_adjoint(problem.plain, M)[0]
 
@@ -128,6 +134,11 @@ def gram_triangle(problem: Problem, *, mirror: bool = False) -> Array:
     removes is subtracted if it is of low rank and enough of the trace remains. Otherwise images of the atoms
     are multiplied, which takes N²D² / 2 flops.
     """
+    if isinstance(problem, ExplicitAtoms):
+        inner = blas.self_product(problem.X[:])
+        if mirror:
+            kernels.mirror_lower(inner, size=inner.size)
+        return inner
     N, _ = problem.shape
     A = _triangle_at_ones(problem, mirror) if problem.at_ones else None
     if A is None:
@@ -152,12 +163,16 @@ def _triangle_at_ones(problem: Problem, mirror: bool) -> Array | None:
     if metric is not None and not metric_atoms.of_low_rank(metric):
         return None
     centred = problem.centred()
+    if isinstance(metric, Distances):
+        centred *= np.sqrt(2.0)
     A = blas.self_product(centred)
     a, c = _mean_products(problem, centred)
     if metric is None:
         kernels.gram_from_product(A, a, c, mirror, size=A.size)
         return A
     kernels.gram_from_product(A, a, c, False, size=A.size)
+    if isinstance(metric, Distances):
+        metric_atoms.add_distances(problem, A)
     Q = metric_atoms.removed_products(metric, problem)
     trace = float(np.trace(A, dtype=np.float64))
     if trace - float(np.einsum("ij,ij->", Q, Q)) < CANCELLATION * trace:
@@ -201,10 +216,15 @@ def gram_block(rows: Problem, columns: Problem, *, at_ones: bool, images: bool =
     With a metric whose part to subtract is not of low rank, or with `images`, it is the product of the
     images of the atoms.
     """
+    if isinstance(rows, ExplicitAtoms):
+        return blas.product(rows.X[:], columns.X[:], tb=True)
     if (metric := rows.metric) is not None:
         if images or not metric_atoms.of_low_rank(metric):
             return _image_block(metric, rows, columns)
         A = gram_block(rows.plain, columns, at_ones=at_ones)
+        if isinstance(metric, Distances):
+            A *= 4.0
+            metric_atoms.add_distances(rows, A, columns)
         Qr, Qc = (metric_atoms.removed_products(metric, part).astype(A.dtype) for part in (rows, columns))
         A -= blas.product(Qr, Qc, tb=True)
         return A
@@ -250,7 +270,7 @@ def _dual_product(problem: Problem, v: Array) -> Array:
     return apply_atoms(problem, apply_adjoint(problem, v.reshape(1, D, D))).ravel()
 
 
-def _beginning(problem: Problem, covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+def beginning(problem: Problem, covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     """A matrix from which Lanczos starts: the covariance, or its image under the metric.
 
     Where that image is next to nothing, it is the image of a random combination of atoms.
@@ -316,10 +336,10 @@ def largest_eigenvalue(
     # round of products.
     top = diagonal.max()
     if problem.rows.on_workers:  # GGᵀ has the same eigenvalue, and needs no vector over channels to be sent
-        n, start = covariance.size, _beginning(problem, covariance).ravel()
+        n, start = covariance.size, beginning(problem, covariance).ravel()
         multiply = functools.partial(_dual_product, problem)
     else:
-        n, start = N, apply_adjoint(problem, _beginning(problem, covariance)[np.newaxis])[0]
+        n, start = N, apply_adjoint(problem, beginning(problem, covariance)[np.newaxis])[0]
         multiply = functools.partial(_gram_product, problem)
     operator = LinearOperator((n, n), matvec=lambda v: multiply(v) / top, dtype=np.float64)
     start = start / np.abs(start).max()

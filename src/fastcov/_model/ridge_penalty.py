@@ -38,16 +38,16 @@ class Penalty:
     root: Any = None  # Γ (K, N), as an array or as a sparse matrix in compressed rows
 
     @classmethod
-    def of(cls, name: str, value: Any, n: int) -> Penalty:
-        """Check an argument: a number, one number for each of n channels, or Γ with n columns."""
+    def of(cls, name: str, value: Any, n: int, axis: str = "channel") -> Penalty:
+        """Check an argument: a number, one number for each of n channels (or groups), or Γ with n columns."""
         if sp.issparse(value):
-            return _of_matrix(name, _checked_sparse(name, value, n))
+            return _of_matrix(name, _checked_sparse(name, value, n, axis))
         if not isinstance(value, (list, tuple)) and np.ndim(value) == 0:
             return cls(check_nonnegative(name, value))
-        array = check_array(name, value, ("channel",), ("penalty", "channel"))
-        _check_columns(name, array.shape, n)
+        array = check_array(name, value, (axis,), ("penalty", axis))
+        _check_columns(name, array.shape, n, axis)
         values = as_float64(array)
-        axes = ("channel",) if array.ndim == 1 else ("penalty", "channel")
+        axes = (axis,) if array.ndim == 1 else ("penalty", axis)
         if not np.isfinite(values).all() and (error := nonfinite(name, array, axes)):
             raise error
         if array.ndim == 2:
@@ -55,7 +55,7 @@ class Penalty:
         if (values < 0).any():
             i = int(np.argmax(values < 0))
             raise ValueError(
-                f"Argument '{name}' must be >= 0 for each channel, not {values[i]:g} for channel {i}."
+                f"Argument '{name}' must be >= 0 for each {axis}, not {values[i]:g} for {axis} {i}."
             )
         return cls(_one_or_each(values))
 
@@ -178,13 +178,13 @@ def _of_matrix(name: str, root: Any) -> Penalty:
     return Penalty(_one_or_each(penalty.weights)) if counts.max(initial=0) <= 1 else penalty
 
 
-def _checked_sparse(name: str, value: Any, n: int) -> Any:
+def _checked_sparse(name: str, value: Any, n: int, axis: str) -> Any:
     """A checked copy of a sparse matrix, in compressed rows."""
     if value.dtype.kind not in "biuf":
         raise TypeError(f"Argument '{name}' must hold real numbers, not dtype {value.dtype}.")
     if value.ndim != 2:
         raise ValueError(f"Argument '{name}' must be a matrix if it is sparse, not of shape {value.shape}.")
-    _check_columns(name, value.shape, n)
+    _check_columns(name, value.shape, n, axis)
     root = sp.csr_array(value, dtype=np.float64, copy=True)
     root.sum_duplicates()
     root.eliminate_zeros()
@@ -194,14 +194,14 @@ def _checked_sparse(name: str, value: Any, n: int) -> Any:
         i, j = place.row[bad[0]], place.col[bad[0]]
         raise ValueError(
             f"Argument '{name}' must be finite, not NaN or infinite in {len(bad)} places, first at penalty "
-            f"{i}, channel {j} (counted from 0)."
+            f"{i}, {axis} {j} (counted from 0)."
         )
     return root
 
 
-def _check_columns(name: str, shape: tuple[int, ...], n: int) -> None:
+def _check_columns(name: str, shape: tuple[int, ...], n: int, axis: str) -> None:
     if shape[-1] != n or 0 in shape:
         raise ValueError(
-            f"Argument '{name}' must be a number, one for each of the {n} channels, or a matrix with {n} "
+            f"Argument '{name}' must be a number, one for each of the {n} {axis}s, or a matrix with {n} "
             f"columns, not of shape {shape}."
         )

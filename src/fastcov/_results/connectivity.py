@@ -51,8 +51,9 @@ class Connectivity(Matched):
         eigenvalue γ of Γ where X has no mean over channels.
     residual : float
         Certificate, computed from Φ independently of the solver: the norm of the gradient in W over that at
-        W = 0, of the linearised loss for "free-linear". For "symmetric" the gradient is symmetrised; for
-        "psd" it is projected onto the directions in which I + W stays positive semi-definite (KKT).
+        W = 0. For "free-linear" it is of the linearised loss, by plugging Ω in, in the eigenvectors of Γ. For
+        "symmetric" the gradient is symmetrised; for "psd" it is projected onto the directions in which I + W
+        stays positive semi-definite (KKT).
     status : str
         "converged", or if the residual is larger than `tol` or rounding explain: "max-iterations",
         "stagnated" or "inaccurate".

@@ -90,6 +90,11 @@ class Fit:
     nuisance : dict
         ``{"diagonal": β, "constant": γ}``, the terms requested in S ≈ C(z) + βI + γ11ᵀ, in units of X
         squared. Each loss and R² is computed at the β and γ that are best for its own gains.
+    groups : tuple or None
+        Names of the A groups, in the order in which `groups` has them first, if groups of channels share a
+        gain. `ridge` and ``stats["bounds"]``, where they are vectors, then have one entry for each group.
+    group_places : ndarray, shape (N,), or None
+        The place of each channel's group in `groups`.
     """
 
     delta: Array
@@ -109,6 +114,8 @@ class Fit:
     _target: Array
     _covariance_at_one: Array
     nuisance: dict[str, Any] = dataclasses.field(default_factory=dict)
+    groups: tuple[Any, ...] | None = None
+    group_places: NDArray[np.intp] | None = None
     _single_gains: Array | None = None
     _kept: Any = dataclasses.field(default=None, metadata={"saved": False})
 
@@ -116,6 +123,14 @@ class Fit:
     def gains(self) -> Array:
         """z = 1 + δ, shape (N,) or (T, N)."""
         return self._gains.copy()
+
+    @property
+    def group_gains(self) -> Array | None:
+        """The gain of each group, shape (A,) or (T, A); None if each channel has a gain of its own."""
+        if self.group_places is None:
+            return None
+        _, first = np.unique(self.group_places, return_index=True)
+        return self._gains[..., first]
 
     @property
     def overshoots(self) -> Any:
@@ -257,6 +272,8 @@ class Fit:
         The resolution of a gain is 1 − λ(H⁻¹)_ii: near 1 the data determine the gain, near 0 the ridge does.
         A ridge shrinks gains towards one, so an interval tells where this *shrunken* gain would be with
         other cells, not where the gain without a ridge is. Read it so, above all where the resolution is low.
+        Where groups share gains z = P g, H is PᵀHP for the H of channels, with a ridge for each group, and
+        all channels of a group have one error.
 
         Parameters
         ----------
@@ -361,7 +378,9 @@ class Fit:
         readable = {"method": self.method, "status": self.status, "center": self.stats["center"]}
         for name in ("ridge", "relative_ridge"):
             readable[name] = np.nan if (value := getattr(self, name)) is None else value
-        for name in ("channels", "conditions"):
+        if self.group_gains is not None:
+            readable["group_gains"] = self.group_gains
+        for name in ("channels", "conditions", "groups"):
             if (names := getattr(self, name)) is not None:
                 readable[name] = np.array([str(each) for each in names])
         save(self, path, readable)

@@ -10,6 +10,8 @@ from .overshoot import remedy
 
 # If the traces of target and input differ by more than this factor, the cause is units, not gains.
 COMPARABLE = 10.0
+# The most groups whose gains are listed.
+LISTED = 6
 
 
 def rows(fit: Any) -> list[tuple[str, str]]:
@@ -18,7 +20,8 @@ def rows(fit: Any) -> list[tuple[str, str]]:
     share = ""
     if np.all(fit.loss_at_one > 0):
         share = f" ({span(fit.loss / fit.loss_at_one)} of the loss at gains of one)"
-    rank = f", rank {fit.stats['rank']} of {N}" if fit.status == "minimum-norm" else ""
+    n = N if fit.groups is None else len(fit.groups)
+    rank = f", rank {fit.stats['rank']} of {n}" if fit.status == "minimum-norm" else ""
     solver = f" ({fit.stats['solver']})" if fit.stats["solver"] else ""
     iterations = f" after {fit.stats['iterations']} iterations" if "iterations" in fit.stats else ""
     others = f", target of {fit.stats['n_responses']} channels" if "n_responses" in fit.stats else ""
@@ -27,7 +30,7 @@ def rows(fit: Any) -> list[tuple[str, str]]:
     rows = [
         ("method", f"{fit.method}{solver}: {fit.status}{rank}"),
         ("data", f"{N} channels x {D} conditions" + targets_text(fit.r2) + others),
-        ("ridge", ridge_text(fit.ridge, fit.relative_ridge)),
+        ("ridge", ridge_text(fit.ridge, fit.relative_ridge, fit.groups is not None)),
         ("loss", span(fit.loss) + share),
         ("R2", f"{span(fit.r2)} ({span(fit.stats['r2_at_one'])} at gains of one)"),
         (
@@ -47,8 +50,10 @@ def rows(fit: Any) -> list[tuple[str, str]]:
         rows.insert(-2, ("nuisance", ", ".join(terms)))
     if fit.stats.get("pairs", "all") != "all":
         rows.insert(2, ("pairs", fit.stats["pairs"]))
+    if fit.groups is not None:
+        rows.insert(2, ("groups", groups_text(fit)))
     if "at_bounds" in fit.stats:
-        rows.insert(-1, ("bounds", f"{span(fit.stats['at_bounds'], 'd')} of {N} gains at a bound"))
+        rows.insert(-1, ("bounds", f"{span(fit.stats['at_bounds'], 'd')} of {n} gains at a bound"))
     if "step" in fit.stats:
         rows.insert(-1, ("step", f"{span(fit.stats['step'])} of the linear fit"))
     return rows
@@ -76,11 +81,21 @@ def remarks(fit: Any) -> list[str]:
     return found
 
 
-def ridge_text(ridge: Any, relative: Any) -> str:
-    """A ridge in words: one number, one for each channel, or a matrix."""
+def groups_text(fit: Any) -> str:
+    """Groups that share a gain; the gains of few of them, for one target."""
+    A = len(fit.groups)
+    text = f"one gain for each of {A} groups" if A > 1 else "one gain for all channels"
+    if fit.delta.ndim > 1 or not 1 < A <= LISTED:
+        return text
+    pairs = zip(fit.groups, fit.group_gains, strict=True)
+    return f"{text}: " + ", ".join(f"{name} {gain:.3g}" for name, gain in pairs)
+
+
+def ridge_text(ridge: Any, relative: Any, of_groups: bool = False) -> str:
+    """A ridge in words: one number, one for each channel or group, or a matrix."""
     if np.ndim(ridge) == 2:
         return f"a matrix, {ridge.shape[0]} x {ridge.shape[1]}"
-    each = " by channel" if np.ndim(ridge) else ""
+    each = (" by group" if of_groups else " by channel") if np.ndim(ridge) else ""
     share = "" if relative is None else f" ({span(relative, 'g')} of the largest eigenvalue)"
     return f"{span(ridge)}{share}{each}"
 

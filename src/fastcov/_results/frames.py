@@ -28,7 +28,15 @@ def fit_frame(fit: Any) -> Any:
         index = pandas.Index(channels, name="channel")
     else:
         index = pandas.MultiIndex.from_product([range(len(fit.delta)), channels], names=["target", "channel"])
-    return pandas.DataFrame({"gain": fit.gains.ravel(), "delta": fit.delta.ravel()}, index=index)
+    columns = {"gain": fit.gains.ravel(), "delta": fit.delta.ravel()}
+    if getattr(fit, "groups", None) is not None:  # of gains beside a connectivity there are none
+        columns["group"] = np.tile(group_names(fit), fit.delta.size // fit.delta.shape[-1])
+    return pandas.DataFrame(columns, index=index)
+
+
+def group_names(fit: Any) -> NDArray[Any]:
+    """The name of the group of each channel (N,)."""
+    return np.array(fit.groups, dtype=object)[fit.group_places]
 
 
 def connectivity_frame(found: Any, problem: Any) -> Any:
@@ -95,6 +103,8 @@ def explanation_frame(explanation: Any) -> Any:
 def fit_table(fit: Any) -> Table:
     """A row for each channel: its name, gain and delta. Several targets have a pair of columns each."""
     table: Table = {"channel": np.array(named(fit.channels, fit.delta.shape[-1]), dtype=object)}
+    if getattr(fit, "groups", None) is not None:
+        table["group"] = group_names(fit)
     if fit.delta.ndim == 1:
         return table | {"gain": fit.gains, "delta": fit.delta}
     for t, (gains, delta) in enumerate(zip(fit.gains, fit.delta, strict=True)):
@@ -104,15 +114,16 @@ def fit_table(fit: Any) -> Table:
 
 def path_table(path: Any) -> Table:
     """A row for each ridge, or for each ridge and target of a stack."""
-    T = np.size(path[0].loss)
+    losses = path.loss
+    T = losses[0].size
 
     def column(name: str) -> NDArray[Any]:
-        return np.concatenate([np.broadcast_to(np.asarray(getattr(fit, name)), T) for fit in path])
+        return np.concatenate([np.broadcast_to(np.asarray(value), T) for value in path._each(name)])
 
     table: Table = {"method": column("method"), "ridge": column("ridge")}
     if path.relative_ridges is not None:
         table["relative_ridge"] = column("relative_ridge")
-    if np.ndim(path[0].loss):
+    if losses.ndim > 1:
         table["target"] = np.tile(np.arange(T), len(path))
     return table | {name: column(name) for name in ("loss", "loss_at_one", "r2", "residual", "status")}
 
@@ -181,12 +192,17 @@ def _dataset(fit: Any, own: dict[str, tuple[str | None, NDArray[Any]]]) -> Any:
         variables[name] = (target, np.asarray(getattr(fit, name)))
     for name, value in fit.nuisance.items():
         variables[f"nuisance_{name}"] = (target, np.asarray(value))
-    dims = {0: (), 1: ("channel",), 2: ("penalty", "channel")}
+    groups = getattr(fit, "groups", None)
+    gain = "channel" if groups is None else "group"
+    if groups is not None:
+        variables["group_gains"] = ((*target, "group"), fit.group_gains)
+        variables["group_of_channel"] = ("channel", fit.group_places.copy())
+    dims = {0: (), 1: (gain,), 2: ("penalty", gain)}
     for name in ("ridge", "relative_ridge"):
         value = getattr(fit, name)
         if value is not None and not hasattr(value, "nnz"):  # a sparse matrix is left out
             variables[name] = (dims[np.ndim(value)], np.asarray(value))
-    coordinates = {"channel": fit.channels, **dict.fromkeys(square, fit.conditions)}
+    coordinates = {"channel": fit.channels, "group": groups, **dict.fromkeys(square, fit.conditions)}
     if target:  # a variable with the name of a dimension would become its coordinate
         variables["target_covariance"] = variables.pop("target")
     attributes = {"method": fit.method, "status": fit.status, "center": int(fit.stats["center"])}

@@ -78,7 +78,9 @@ def warn_overshoot(fit: Any, *, explained: bool = False) -> None:
     if explained:
         what, do = "the linear fit that is explained overshoots", "Use a larger ridge."
     warnings.warn(
-        f"The exact loss is {_times(fit)}{of}: {what}. {do}", OvershootWarning, stacklevel=outside()
+        f"The exact loss is {_times(fit.loss, fit.loss_at_one, fit.method)}{of}: {what}. {do}",
+        OvershootWarning,
+        stacklevel=outside(),
     )
 
 
@@ -92,12 +94,14 @@ def warn_overshoots(path: Any) -> None:
     named = [f"{ridge:.4g}" for ridge in ridges]
     if len(named) > NAMED:
         named[NAMED // 2 : -1] = ["…"]
-    worst = path[int(above[np.argmax(_ratios(path.loss[above], path.loss_at_one))])]
+    losses, at_one = path.loss[above], path.loss_at_one
+    worst = losses[np.argmax(_ratios(losses, at_one))]
     name = "ridge" if relative is None else "relative_ridge"
     of = f"{len(above)} of {len(path)} ridges ({name} {', '.join(named)})"
     warnings.warn(
-        f"The exact loss is above that at {nouns_of(worst.method).at_one} at {of}, at most {_times(worst)}: "
-        f"these fits overshoot. Use larger ridges{_or_method(worst.method)}.",
+        f"The exact loss is above that at {nouns_of(path.method).at_one} at {of}, at most "
+        f"{_times(worst, at_one, path.method)}: these fits overshoot. Use larger "
+        f"ridges{_or_method(path.method)}.",
         OvershootWarning,
         stacklevel=outside(),
     )
@@ -110,12 +114,9 @@ def _ratios(losses: Any, at_one: Any) -> Any:
     return np.fmax.reduce(ratios, axis=1, initial=0.0)  # 0 / 0, where gains of one are the answer, gives 0
 
 
-def _times(fit: Any) -> str:
+def _times(loss: Any, at_one: Any, method: str) -> str:
     """The loss over that at gains of one, for the worst target, in words."""
-    ratio, at_one = (
-        float(_ratios(np.asarray(fit.loss)[np.newaxis], fit.loss_at_one)[0]),
-        nouns_of(fit.method).at_one,
-    )
+    ratio, named = float(_ratios(np.asarray(loss)[np.newaxis], at_one)[0]), nouns_of(method).at_one
     if not np.isfinite(ratio):
-        return f"{np.max(fit.loss):.3g}, and 0 at {at_one}"
-    return f"{f'{ratio:.3g}' if ratio > 1.01 else f'{ratio:.12g}'} times that at {at_one}"
+        return f"{np.max(loss):.3g}, and 0 at {named}"
+    return f"{f'{ratio:.3g}' if ratio > 1.01 else f'{ratio:.12g}'} times that at {named}"

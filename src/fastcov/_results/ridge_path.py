@@ -86,7 +86,12 @@ class RidgePath(Sequence[Fit]):
     @property
     def loss_at_one(self) -> Any:
         """Exact loss at gains of one, the same for all ridges."""
-        return self.fits[0].loss_at_one
+        return self._each("loss_at_one")[0]
+
+    @property
+    def method(self) -> str:
+        """The method of all fits."""
+        return str(self._each("method")[0])
 
     @property
     def r2(self) -> Array:
@@ -133,7 +138,7 @@ class RidgePath(Sequence[Fit]):
         names = ("ridges", "relative_ridges", "loss", "r2", "residual", "status")
         numbers = {name: each for name in names if (each := getattr(self, name)) is not None}
         whole = dataclasses.replace(self, fits=tuple(self.fits))  # some may not exist yet
-        save(whole, path, {"method": self[0].method, **numbers})
+        save(whole, path, {"method": self.method, **numbers})
 
     def to_frame(self) -> Any:
         """A pandas DataFrame with a row for each ridge: method, ridge, loss, r2, residual, status, …
@@ -160,7 +165,7 @@ class RidgePath(Sequence[Fit]):
         N, D = self.fits[0].stats["shape"]
         shared = self.fits[0].stats.get("shared")
         targets = f", shared by {len(shared['r2'])} targets" if shared else ""
-        return f"RidgePath: {self.fits[0].method}, {N} channels x {D} conditions{targets}"
+        return f"RidgePath: {self.method}, {N} channels x {D} conditions{targets}"
 
     def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Head and rows of the table that a path prints."""

@@ -16,6 +16,11 @@ from .kept import problem_of
 
 def losses_of(fit: Any, X: ArrayLike | None) -> SingleGainLosses:
     """The quartics of a fit: those it stored, or computed from X."""
+    if fit.groups is not None:
+        raise ValueError(
+            "Argument 'fit' must have a gain for each channel, not one for each group, which no channel "
+            "changes alone: fit without groups."
+        )
     if X is None:
         if fit._single_gains is None:
             raise ValueError(

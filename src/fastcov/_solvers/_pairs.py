@@ -1,7 +1,6 @@
-"""Symmetric matrices as vectors over the P = D(D+1)/2 pairs of conditions, and GGᵀ on them.
+"""GGᵀ on symmetric matrices as vectors over the P = D(D+1)/2 pairs of conditions, see `packed`.
 
-This is packed symmetric storage. Entries off the diagonal count twice in ⟨A, B⟩ = Σ A_ab B_ab, so they are
-scaled by √2: inner products are preserved, and GGᵀ has the nonzero eigenvalues of GᵀG.
+GGᵀ has the nonzero eigenvalues of GᵀG.
 """
 
 from __future__ import annotations
@@ -14,26 +13,13 @@ from numpy.typing import NDArray
 
 from .._compute import blas, pair_kernels
 from .._model import metric_atoms
+from .._model.explicit_atoms import ExplicitAtoms
 from .._model.problem import BLOCK_BYTES, Problem, n_pairs
 
 Array = NDArray[Any]
 
 # Fewest rows of a block: with fewer, a product reads and writes all of GGᵀ for little work.
 LEAST_ROWS = 256
-
-
-def pack(M: Array) -> Array:
-    """Pack symmetric matrices (T, D, D) into vectors (T, P)."""
-    i, j = np.triu_indices(M.shape[-1])
-    return np.ascontiguousarray(M[:, i, j] * np.where(i == j, 1.0, np.sqrt(2.0)))
-
-
-def unpack(V: Array, D: int) -> Array:
-    """Unpack vectors (T, P) to symmetric matrices (T, D, D)."""
-    i, j = np.triu_indices(D)
-    M = np.empty((len(V), D, D))
-    M[:, i, j] = M[:, j, i] = V * np.where(i == j, 1.0, np.sqrt(0.5))
-    return M
 
 
 def block_rows(D: int) -> int:
@@ -48,6 +34,10 @@ def dual_gram(
 
     NP² flops, one pass over X.
     """
+    if isinstance(problem, ExplicitAtoms):
+        scaled = problem.X[:] if scales is None else problem.X[:] * scales[:, np.newaxis]
+        watch(1.0)
+        return blas.self_product(scaled, transpose=True)
     if problem.rows.on_workers:
         nbytes = problem.dtype.itemsize * n_pairs(problem.shape[1]) ** 2
         K: Array = problem.rows.map_sum(_dual_part, problem, scales, each=1, nbytes=nbytes)

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from .._compute import blas
 from .._compute.progress import Progress, unwatched
+from .._model.explicit_atoms import ExplicitAtoms
 from .._model.problem import Problem
 from .._model.products import apply_gram
 from .._model.ridge_penalty import Penalty
@@ -90,7 +91,7 @@ class System:
     @property
     def single(self) -> bool:
         """Whether float32 is accurate enough to multiply with the system."""
-        fine = self.definite and self.share >= SINGLE
+        fine = self.definite and self.share >= SINGLE and not isinstance(self.problem, ExplicitAtoms)
         return fine and self.penalty.largest < float(np.finfo(np.float32).max) / 2
 
     @property

@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from .._compute import blas
 from .._inputs.validation import require_memory
+from .._model.packed import pack, unpack
 from .._model.problem import n_pairs
 from .._model.products import apply_adjoint, apply_atoms, gram_triangle
 from .._model.ridge_penalty import Penalty
-from ._pairs import block_rows, dual_gram, pack, unpack
+from ._pairs import block_rows, dual_gram
 from ._refinement import refine
 from ._solution import RESOLVED, Options, Solution, System, products
 

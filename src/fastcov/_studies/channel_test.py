@@ -106,7 +106,7 @@ class _Fits:
             if self.method == "exact" and self.last:
                 settings = dataclasses.replace(settings, gains0=self.last[k])
             outcome = METHODS[self.method](start, start.ridge(*ridge), settings)
-            found.append(outcome.gains)
+            found.append(start.by_channel(outcome.gains))
             kept.append(start)
             self.short += len(start.target) * (outcome.status not in FINE)
             watch(Progress("gains", before + share * min(1.0, sum(map(len, found)) / self.n)))

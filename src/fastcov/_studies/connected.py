@@ -58,9 +58,10 @@ def _predicted(
     train, _ = fold.split
     reduced = study.reduced_for(fold)
     S = np.nan_to_num(fold.scaled[np.ix_(train, train)])
-    scale = reduced.largest if study.relative else study.unit**2
-    for k, found in path(method, reduced, S, [scale * study.ridges[k] for k in places], limits):
-        yield places[k], _columns(study, fold, found), found
+    with study.reduced.products():
+        scale = reduced.largest if study.relative else study.unit**2
+        for k, found in path(method, reduced, S, [scale * study.ridges[k] for k in places], limits):
+            yield places[k], _columns(study, fold, found), found
 
 
 def _columns(study: Any, fold: Any, found: Connected) -> Columns:

@@ -18,13 +18,14 @@ from .._compute.progress import Progress, watching
 from .._connectivity.solve import METHODS as METHODS_OF_CONNECTIVITY
 from .._connectivity.solve import MIXED
 from .._fitting.certificate import ConvergenceWarning
-from .._fitting.connected import ConnectedStart
+from .._fitting.connected_fits import Asked, ConnectedStart, fit_at
 from .._fitting.describe import describe
 from .._fitting.methods import METHODS
 from .._fitting.settings import Settings
 from .._fitting.start import Start
 from .._inputs.labels import outside
 from .._inputs.validation import check_choice, check_generator, check_whole
+from .._model.groups import Groups
 from .._model.problem import Problem
 from .._model.target import ALL_NEEDED, Target, aligned, records
 from .._results.cross_validation import CrossValidation, Nested, Scores
@@ -61,6 +62,7 @@ def cross_validate(
     nested: bool = False,
     nuisance: str | Sequence[str] | None = None,
     pairs: Any = None,
+    channel_groups: Any = None,
     refit: str | None = "best",
     solver: str = "auto",
     center: bool = True,
@@ -128,6 +130,8 @@ def cross_validate(
     nuisance, pairs
         As for `fit`: terms βI and γ11ᵀ that are fitted beside the gains, and the pairs that count in fits,
         scores and baselines.
+    channel_groups : sequence of N labels, optional
+        Groups of channels that share a gain, as `groups` of `fit`. (`groups` are those of conditions here.)
     free_ridge : float, optional
         Of W with method "mixed", as for `ridge_path`.
     refit : {"best", "one-se", None}
@@ -177,7 +181,7 @@ def cross_validate(
         repeats=repeats, rng=rng, score=score, shuffles=shuffles, groups=groups, permute=permute,
         trials=trials, nested=nested, nuisance=nuisance, pairs=pairs, refit=refit, solver=solver,
         center=center, bounds=bounds, tol=tol, max_iterations=max_iterations, nan_policy=nan_policy,
-        free_ridge=free_ridge, memory_budget=memory_budget, callback=callback,
+        free_ridge=free_ridge, memory_budget=memory_budget, callback=callback, channel_groups=channel_groups,
     )  # fmt: skip
     return result
 
@@ -188,6 +192,7 @@ def run_study(
     refit: str | None, solver: str, center: bool, bounds: Any, tol: float | None, max_iterations: int,
     memory_budget: float | None, callback: Callable[[Progress], object] | None,
     trials: Any = None, nan_policy: str = "raise", level: float = 1.0, n_starts: int = 1,
+    channel_groups: Any = None,
     free_ridge: float | None = None,
 ) -> tuple[CrossValidation, HeldOut, list[NDArray[np.intp]]]:  # fmt: skip
     """`cross_validate`, which also returns its `HeldOut` and the orders of conditions.
@@ -210,10 +215,13 @@ def run_study(
     given = Problem.of(X, center=center)
     D = given.shape[1]
     members = None if trials is None else members_of("trials", trials, D)
+    grouped = None
+    if channel_groups is not None:
+        grouped = Groups.of(channel_groups, given.shape[0], given.labels, "channel_groups")
     settings = {
         each: Settings.of(
             each, given, solver=solver, tol=tol, max_iterations=max_iterations, rng=0,
-            memory_budget=memory_budget, bounds=bounds,
+            memory_budget=memory_budget, bounds=bounds, groups=grouped,
             free_ridge=free_ridge if each == MIXED or MIXED not in methods else None,
         )
         for each in methods
@@ -236,7 +244,7 @@ def run_study(
     inner = [inner_folds(folds, train, random, members) for train, _ in splits] if nested else []
     for some in inner:
         check_score(score, some, inner=True)
-    study = HeldOut.of(given, target.output, target.S, target.metric, values, relative)
+    study = HeldOut.of(given, target.output, target.S, target.metric, values, relative, grouped)
     with watching(callback) as watch:
         results = side_by_side(study, splits, [each for some in inner for each in some], orders, settings,
                        memory_budget, watch)  # fmt: skip
@@ -258,6 +266,7 @@ def run_study(
         stats={
             "shape": given.shape, "center": given.center, "seconds": 0.0, "permute": permute,
             "nuisance": () if target.metric is None else tuple(target.metric.nuisance),
+            **({} if grouped is None else {"channel_groups": grouped.names}),
             **records(X=X, Y=Y), **({} if members is None else {"conditions": len(members)}),
         },
     )  # fmt: skip
@@ -269,7 +278,7 @@ def run_study(
         there = given if target.metric is None else dataclasses.replace(given, metric=target.metric)
         wanted = Target.of(target.S, Y, there, name="Y")
         with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
-            whole = _Whole(there, wanted, watch)
+            whole = _Whole(there, wanted, watch, grouped)
             for each in methods:
                 if result.place(each, refit) < 0:
                     warnings.warn(
@@ -344,12 +353,14 @@ def _nested(
 class _Whole:
     """All conditions, to be fitted with the chosen ridges."""
 
-    def __init__(self, problem: Problem, target: Target, watch: Callable[[Progress], object]) -> None:
-        self.problem, self.target, self.watch = problem, target, watch
+    def __init__(
+        self, problem: Problem, target: Target, watch: Callable[[Progress], object], groups: Groups | None
+    ) -> None:
+        self.problem, self.target, self.watch, self.groups = problem, target, watch, groups
 
     @functools.cached_property
     def gains(self) -> Start:
-        return Start.of(self.problem, self.target.S, self.watch, self.budget)
+        return Start.of(self.problem, self.target.S, self.watch, self.budget, self.groups)
 
     @functools.cached_property
     def connected(self) -> ConnectedStart:
@@ -360,13 +371,15 @@ class _Whole:
         self.budget = settings.budget
         chosen = float(result.choices(choice)[method])
         ridge, relative = (None, chosen) if result.relative else (chosen, None)
-        shared: dict[str, Any] = {
-            "method": method, "stacked": False, "labels": self.target.labels, "extra": self.target.stats,
-        }  # fmt: skip
+        labels, extra = self.target.labels, self.target.stats
         if method in METHODS_OF_CONNECTIVITY:
-            return self.connected.fit(ridge, relative, settings, started=began, **shared)
+            asked = Asked(method, settings, labels, False, extra)
+            return fit_at(self.connected, ridge, relative, asked, began)
         start = self.gains
         at = start.ridge(ridge, relative)
         outcome = METHODS[method](start, at, settings)
         outcome.warn()
-        return describe(start, at, outcome, seconds=time.perf_counter() - began, **shared)
+        return describe(
+            start, at, outcome, method=method, stacked=False, labels=labels, extra=extra,
+            seconds=time.perf_counter() - began,
+        )  # fmt: skip

@@ -16,6 +16,8 @@ from .._connectivity.solve import METHODS
 from .._fitting.connected import ConnectedStart
 from .._fitting.settings import Settings
 from .._fitting.start import Ridge, Start
+from .._model.group_forms import forms_bytes
+from .._model.groups import Groups
 from .._model.problem import Problem
 from .._model.products import covariance_columns
 from .._model.target import rounding_floor
@@ -71,6 +73,7 @@ class HeldOut:
     unit: float
     ridges: list[float]
     relative: bool
+    groups: Groups | None = None  # of channels that share a gain
     starts: dict[bytes, Start] = dataclasses.field(default_factory=dict)
     # What a connectivity needs of X, by training conditions.
     connected: dict[bytes, Reduced] = dataclasses.field(default_factory=dict)
@@ -86,6 +89,7 @@ class HeldOut:
         metric: Metric | None,
         ridges: list[float],
         relative: bool,
+        groups: Groups | None = None,
     ) -> HeldOut:
         exact = given.astype(np.float64)
         fits = given.rows.in_memory and 8 * given.X.size <= KEPT_BYTES
@@ -102,7 +106,7 @@ class HeldOut:
         mean = math.sqrt(unit * given.shape[0]) * exact.unscaled(exact.mean, x=1)
         return cls(
             given, exact, output, unit * at_one, mean, target, np.ascontiguousarray(weights), metric, unit,
-            ridges, relative,
+            ridges, relative, groups,
         )  # fmt: skip
 
     def scale(self, train: Order, target: Array) -> float:
@@ -140,10 +144,13 @@ class HeldOut:
         problem = Problem.of(part, center=self.given.center)
         if metric is not None:
             problem = dataclasses.replace(problem, metric=metric)
-        start = Start.of(problem, S, budget=budget)
+        start = Start.of(problem, S, budget=budget, groups=self.groups)
         if self.relative and key not in self.largest:
             self.largest[key] = start.problem.unscaled(start.largest, y=4)
-        if rows.in_memory and 16 * part.size * (len(self.starts) + 1) <= KEPT_BYTES:
+        size = 16.0 * math.prod(start.given.shape)
+        if self.groups is not None:
+            size += forms_bytes(len(self.groups), len(train))
+        if rows.in_memory and size * (len(self.starts) + 1) <= KEPT_BYTES:
             self.starts[key] = start
         return start
 
@@ -153,7 +160,8 @@ class HeldOut:
         target = self.scale(every, self.target) * self.target
         metric = None if self.metric is None else self.metric.take(orders[0])
         problem = self.given if metric is None else dataclasses.replace(self.given, metric=metric)
-        return Start.of(problem, np.stack([target[np.ix_(order, order)] for order in orders]))
+        targets = np.stack([target[np.ix_(order, order)] for order in orders])
+        return Start.of(problem, targets, groups=self.groups)
 
     @functools.cached_property
     def reduced(self) -> Reduced:
@@ -217,12 +225,13 @@ class HeldOut:
         found: list[dict[int, Prediction]] = [{} for _ in folds]
         for some, fits in outcomes(start, grid, method, settings):
             for k, outcome in zip(some, fits, strict=True):
+                gains = start.by_channel(outcome.gains)
                 for t, fold in enumerate(folds):
                     covariance = None
                     if outcome.covariance is not None:
                         covariance = start.problem.unscaled(outcome.covariance[t], y=2)
                     found[t][places[k]] = dataclasses.replace(
-                        fold.predicted(outcome.gains[t], covariance, keep),
+                        fold.predicted(gains[t], covariance, keep),
                         residual=float(outcome.residual[t]), status=outcome.status,
                     )  # fmt: skip
         return found

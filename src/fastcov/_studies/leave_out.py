@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 from .._compute import blas
 from .._fitting.settings import LINEAR_TOL, Settings
 from .._inputs.validation import available_memory
+from .._model.packed import pack, unpack
 from .._model.problem import n_pairs
 from .._model.products import apply_adjoint, apply_atoms
 from .._results.score import Split
-from .._solvers._pairs import dual_gram, pack, unpack
+from .._solvers._pairs import dual_gram
 from .held_out import Fold, HeldOut, Order, Prediction
 
 Array = NDArray[np.float64]
@@ -45,6 +46,7 @@ def pays(study: HeldOut, splits: Sequence[Split], settings: Settings) -> bool:
     whole = all(len(test) <= MOST and len(train) + len(test) == D for train, test in splits)
     plain = settings.bounds is None and settings.solver == "auto"
     regular = study.relative and min(study.ridges) >= LEAST_RIDGE
+    plain = plain and study.groups is None
     if not (whole and plain and regular) or not study.given.rows.in_memory:
         return False
     fits = min(settings.budget or np.inf, available_memory() / 2) >= 32 * P * P

@@ -14,14 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 from .._compute.jit import blas_for
 from .._compute.progress import Progress, watching
 from .._exact_loss.derivatives import covariances
-from .._fitting.connected import METHODS as CONNECTED
-from .._fitting.connected import ConnectedStart
+from .._fitting.connected_fits import METHODS as CONNECTED
+from .._fitting.connected_fits import Asked, ConnectedStart, fits_at
 from .._fitting.describe import fits_of, kept
 from .._fitting.methods import METHODS, all_certified, plan_for, stepped
 from .._fitting.settings import Outcome, Settings
 from .._fitting.shared import shared_targets
 from .._fitting.start import Ridge, Start
 from .._inputs.validation import as_float64, check_array, check_nonnegative
+from .._model.groups import Groups
 from .._model.problem import BLOCK_BYTES, NARROW, Problem, n_pairs
 from .._model.target import Target, aligned, records
 from .._results.overshoot import warn_overshoots
@@ -55,6 +56,7 @@ def ridge_path(
     center: bool = True,
     nuisance: str | Sequence[str] | None = None,
     pairs: str | ArrayLike | None = None,
+    groups: Any = None,
     free_ridge: float | None = None,
     bounds: Any = None,
     tol: float | None = None,
@@ -85,7 +87,9 @@ def ridge_path(
         As for `fit`. Connectivities are a path, too: "free-linear" takes one eigendecomposition for all λ.
     free_ridge : float, optional
         Of W with method "mixed", the same at all ridges of the gains; by default equal to these.
-    solver, center, nuisance, pairs, bounds, tol, max_iterations, rank, rng, shared, memory_budget, callback
+    nuisance, pairs, groups
+        As for `fit`.
+    solver, center, bounds, tol, max_iterations, rank, rng, shared, memory_budget, callback
         As for `fit`. ``solver="spectral"`` is the eigendecomposition; "auto" uses it where it is faster.
 
     Returns
@@ -113,6 +117,11 @@ def ridge_path(
     about 14ND² if n < N. If X and GᵀG stay in the caches, 2N² replaces 4ND² of these. Memory holds vectors
     and matrices for as many ridges as fit the caches: some 2 MB, or those of one ridge.
 
+    A path with ``method="free-linear"`` takes one eigendecomposition of Γ = XᵀJX (D × D), and then D³ flops
+    and O(D²) for each ridge and target. Loss, R² and certificate are computed there, in the eigenvectors of
+    Γ, and the matrices of a `Connectivity` when it is read: 7D³. With nuisance terms or `pairs` each ridge is
+    a fit by itself.
+
     Examples
     --------
     >>> import fastcov as fc
@@ -127,25 +136,26 @@ def ridge_path(
         responses = aligned("responses", over_trials("responses", responses), given.labels)
     target = Target.of(S, responses, given)
     given = given.with_metric(nuisance, pairs, target.labels)
+    grouped = None if groups is None else Groups.of(groups, given.shape[0], given.labels)
     together = shared_targets(shared, given, target.S, responses)
     fitted_to, stacked = (target.S, np.ndim(target.S) == 3) if together is None else (together.mean, False)
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
-        memory_budget=memory_budget, bounds=bounds, free_ridge=free_ridge,
+        memory_budget=memory_budget, bounds=bounds, free_ridge=free_ridge, groups=grouped,
     )  # fmt: skip
     values, relative = check_ridges(ridges, relative_ridges)
     with blas_for(given.X.size * sum(given.shape)), watching(callback) as watch:
         settings = settings.watched(watch, eager=callback is not None)
         if method in CONNECTED:
             connected = ConnectedStart.of(given, fitted_to, watch, together)
-            fits: Any = connected.path(
-                values, settings, relative=relative, method=method, stacked=stacked, labels=target.labels,
-                extra=target.stats | records(X=X, responses=responses),
-            )  # fmt: skip
+            asked = Asked(
+                method, settings, target.labels, stacked, target.stats | records(X=X, responses=responses)
+            )
+            fits: Any = fits_at(connected, values, asked, relative=relative)
             path = RidgePath(fits)
             warn_overshoots(path)
             return path
-        start = Start.of(given, fitted_to, watch, settings.budget)
+        start = Start.of(given, fitted_to, watch, settings.budget, grouped)
         grid = start.ridges(values, relative=relative)
         found: dict[int, tuple[Outcome, float]] = {}
         started = time.perf_counter()
@@ -155,7 +165,7 @@ def ridge_path(
         for places, some in rounds:
             share = (time.perf_counter() - started) / len(places)
             for k, outcome in zip(places, some, strict=True):
-                found[k] = kept(start.problem, outcome), share
+                found[k] = kept(start, outcome), share
                 outcome.warn()
                 watch(Progress("path", len(found) / len(grid)))
             started = time.perf_counter()
@@ -210,15 +220,15 @@ def _by_eigenvectors(
     """Yield the outcomes from one eigendecomposition, for as many ridges at a time as fit the caches."""
     state = SOLVERS["spectral"].init(start.system(grid[order[0]]), settings.options())
     stats = {"solver": "spectral", "reason": "one decomposition for all ridges"}
-    (N, D), T = start.problem.shape, len(start.target)
+    N, D, T = start.n_gains, start.problem.shape[1], len(start.target)
     together = max(1, GROUP_BYTES // (8 * T * max(N, D * (D + 1))))
-    groups = [order[first : first + together] for first in range(0, len(order), together)]
-    solved = state.each(([grid[k].penalty for k in places] for places in groups), start.overlaps)
+    some = [order[first : first + together] for first in range(0, len(order), together)]
+    solved = state.each(([grid[k].penalty for k in places] for places in some), start.overlaps)
     # A line search also needs the slopes, and its covariances are at different gains.
     linear = method == "linear"
     gram = start.gram if linear else None
-    there = functools.partial(_covariances, start.problem) if _cached(start.problem) else None
-    for places, solutions in zip(groups, solved, strict=True):
+    there = functools.partial(_covariances, start) if _cached(start.problem) else None
+    for places, solutions in zip(some, solved, strict=True):
         ridges = [grid[k] for k in places]
         found = all_certified(start, ridges, settings, solutions, stats, gram, there if linear else None)
         if not linear:
@@ -236,8 +246,9 @@ def _cached(problem: Problem) -> bool:
     return problem.rows.in_memory and 8 * N * D <= BLOCK_BYTES and D <= NARROW
 
 
-def _covariances(problem: Problem, gains: Array) -> Array:
-    """Covariances (K, D, D) at gains (K, N)."""
+def _covariances(start: Start, gains: Array) -> Array:
+    """Covariances (K, D, D) at gains (K, n)."""
+    problem, gains = start.problem, start.by_channel(gains)
     with blas_for(0):
         _, block = next(problem.blocks(step=len(problem.sizes)))  # one block of all rows
         # The size counts elements, not products: at 148 x 48, several threads took 3.7 ms for 100 ridges, and
@@ -250,7 +261,7 @@ def _spectral_is_faster(start: Start, ridges: Sequence[Ridge], settings: Setting
     plan = plan_for(start, ridges[0], settings)  # the smallest ridge takes the most memory
     if settings.solver != "auto":
         return settings.solver == "spectral"
-    spectral, n = plan.cost("spectral"), min(start.problem.shape[0], n_pairs(start.problem.shape[1]))
+    spectral, n = plan.cost("spectral"), min(start.n_gains, n_pairs(start.problem.shape[1]))
     left = spectral.seconds + len(ridges) * 32.0 * n * n / BANDWIDTH
     # A plan takes as long as a small solution, so plans are made only until the answer is clear. The largest
     # ridge comes first, because it takes no longer than any other.

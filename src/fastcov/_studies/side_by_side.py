@@ -16,6 +16,7 @@ from .._compute.jit import blas_for
 from .._compute.progress import Progress
 from .._fitting.settings import Settings
 from .._inputs.validation import available_memory
+from .._model.group_forms import forms_bytes
 from .._results.score import Split
 from .._solvers import plan
 from .held_out import KEPT_BYTES, HeldOut, Prediction
@@ -41,12 +42,15 @@ Predictions = dict[tuple[str, int, int], dict[int, Prediction]]  # keys: method,
 def _bytes(study: HeldOut, method: str, n_conditions: int, settings: Settings) -> float:
     """Bytes that a fold takes, as far as known in advance."""
     N, dtype = study.given.shape[0], study.given.dtype
-    copies = FOLD_BYTES * N * n_conditions
+    copies: float = FOLD_BYTES * N * n_conditions
+    if study.groups is not None:
+        copies += forms_bytes(len(study.groups), n_conditions)
     if method not in ("linear", "line-search") or settings.bounds is not None:
         return copies
     smallest = min((ridge for ridge in study.ridges if study.relative), default=RELATIVE_RIDGES[0])
+    n = N if study.groups is None else len(study.groups)
     found = plan(
-        N, n_conditions, solver=settings.solver, relative_ridge=smallest, dtype=dtype,
+        n, n_conditions, solver=settings.solver, relative_ridge=smallest, dtype=dtype,
         tol=settings.linear_tol, memory_budget=settings.budget,
     )  # fmt: skip
     return copies + next(cost.nbytes for cost in found.costs if cost.solver == found.solver)

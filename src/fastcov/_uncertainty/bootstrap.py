@@ -169,7 +169,7 @@ class _Refit:
     def of_targets(self, S: Array) -> Array:
         """The gains (T, N) of targets (T, D, D) with the same responses."""
         there = self.there
-        if self.inverse is None or "bounds" in self.fit.stats:
+        if self.inverse is None or there.groups is not None or "bounds" in self.fit.stats:
             first = np.tile(there.gains, (len(S), 1))
             return self._fitted(there.given, S, first)
         if there.linear:
@@ -214,10 +214,12 @@ class _Refit:
 
     def _fitted(self, problem: Problem, S: Array, first: Array) -> Array:
         """The gains (T, N) by the method of the fit; the minimiser begins at `first`."""
-        fit, bounds = self.fit, None
+        fit, bounds, groups = self.fit, None, self.there.groups
         if "bounds" in fit.stats:
             bounds = Bounds(*fit.stats["bounds"])
         dead = problem.sizes == 0
+        if groups is not None:
+            dead, first = groups.all_of(dead), first[:, groups.first]
         first = np.where(dead, 1.0, first)
         if bounds is not None:
             first = bounds.clip(first)
@@ -225,8 +227,8 @@ class _Refit:
             "auto", None, 1000, None, 0, self.budget, bounds, first if fit.method == "exact" else None, 1
         )
         penalty = self.there.penalty.in_units(problem.exponent, dead)
-        start = Start.of(problem, S, None, self.budget)
+        start = Start.of(problem, S, None, self.budget, groups)
         outcome = METHODS[fit.method](start, Ridge(fit.ridge, penalty, None), settings)
         if outcome.status not in FINE:
             self.short.append(len(S))  # also from several threads
-        return outcome.gains
+        return start.by_channel(outcome.gains)

@@ -12,7 +12,10 @@ from scipy.linalg import lapack
 
 from .._compute import blas, kernels
 from .._compute.jit import blas_for
+from .._exact_loss.grouped import GroupObjective
 from .._exact_loss.objective import Objective, Point
+from .._model.group_forms import GroupForms
+from .._model.groups import Groups
 from .._model.problem import Problem
 from .._model.products import gram_triangle, squared_norms
 from .._model.ridge_penalty import Penalty
@@ -36,11 +39,12 @@ class Stationary:
 
     given: Problem  # at gains of one, products in float64
     targets: Array  # (T, D, D)
-    penalty: Penalty
+    penalty: Penalty  # of channels, or of groups
     gains: Array  # z (N,)
     held: NDArray[np.bool_]
     linear: bool
     at_one: Array  # C(1)
+    groups: Groups | None = None  # of channels that share a gain
 
     @functools.cached_property
     def target(self) -> Array:
@@ -58,8 +62,8 @@ class Stationary:
 
     @functools.cached_property
     def objective(self) -> Objective:
-        norms = squared_norms(self.given)
-        return Objective(self.given, self.target, self.penalty, self.at_one, norms, linear=self.linear)
+        norms, penalty = squared_norms(self.given), self.penalty if self.groups is None else Penalty(0.0)
+        return Objective(self.given, self.target, penalty, self.at_one, norms, linear=self.linear)
 
     @functools.cached_property
     def point(self) -> Point:
@@ -99,8 +103,12 @@ class Stationary:
             H[first:, columns] += blas.product(XW[first:], X[columns], tb=True)
 
     def inverse(self, watch: Callable[[float], object]) -> Array | None:
-        """H⁻¹ (N, N), or None unless H is positive definite. N³ flops after `hessian`, in its memory."""
-        H, N = self.hessian(), len(self.gains)
+        """H⁻¹ (N, N), or None unless H is positive definite. N³ flops after `hessian`, in its memory.
+
+        With groups it is that of their gains (A, A).
+        """
+        H = self.hessian() if self.groups is None else self._hessian_of_groups(self.groups)
+        N = len(H)
         with blas_for(float(N) ** 3):
             if blas.cholesky(H, watch):
                 return None
@@ -110,6 +118,25 @@ class Stationary:
             return None
         kernels.mirror_lower(H, size=H.size)
         return H
+
+    def _hessian_of_groups(self, groups: Groups) -> Array:
+        """H (A, A) in the gains of groups. 4A²D² flops."""
+        forms, A = GroupForms.of(self.given, groups), len(groups)
+        objective = GroupObjective(
+            self.given, self.target, self.penalty, self.at_one, np.zeros(A), linear=self.linear, forms=forms
+        )
+        point, held = objective.at(self.gains[groups.first]), self.held[groups.first]
+        H = np.stack([objective.product(point, unit)[0] for unit in np.eye(A)])
+        H[held] = 0.0
+        H[:, held] = 0.0
+        H[held, held] = 1.0
+        return H
+
+    def rows(self, inverse: Array, places: NDArray[np.intp]) -> Array:
+        """H⁻¹ e_i for some gains i, as rows (k, N), from what `inverse` returns; with groups P H⁻¹ Pᵀ e_i."""
+        if self.groups is not None:
+            return self.groups.expand(inverse[self.groups.places[places]])
+        return inverse if len(places) == len(inverse) else inverse[places]
 
     def columns(self, places: NDArray[np.intp], watch: Callable[[float], object]) -> Array | None:
         """H⁻¹ e_i for some gains i, as rows (k, N), or None unless H is positive definite there.
@@ -155,16 +182,21 @@ class Stationary:
 
     def resolution(self, inverse: Array, places: NDArray[np.intp]) -> Array:
         """1 − (P H⁻¹)_ii of these gains, for rows of H⁻¹ (k, N)."""
-        share = np.empty(len(places))
+        share, each = np.empty(len(places)), places
+        if self.groups is not None:
+            inverse, each = inverse[:, self.groups.first], self.groups.places[places]
         for first in range(0, len(places), PANEL):
             some = slice(first, first + PANEL)
-            rows, index = inverse[some], places[some]
+            rows, index = inverse[some], each[some]
             if self.penalty.root is None:
-                weights = np.broadcast_to(np.asarray(self.penalty.weights), self.gains.shape)
+                weights = np.broadcast_to(np.asarray(self.penalty.weights), rows.shape[1])
                 share[some] = weights[index] * rows[np.arange(len(index)), index]
             else:
                 pulled = self.penalty.products(np.ascontiguousarray(rows))
                 share[some] = pulled[np.arange(len(index)), index]
         out = 1.0 - share
-        out[self.held[places] | (self.given.sizes[places] == 0)] = 0.0
+        dead = self.given.sizes == 0
+        if self.groups is not None:
+            dead = self.groups.expand(self.groups.all_of(dead))
+        out[self.held[places] | dead[places]] = 0.0
         return out

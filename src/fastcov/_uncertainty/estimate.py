@@ -24,6 +24,7 @@ from .._inputs.validation import (
     check_whole,
 )
 from .._model.bounds import Bounds
+from .._model.groups import Groups
 from .._model.problem import Problem
 from .._model.ridge_penalty import Penalty
 from .._results.channel_table import same_side
@@ -79,7 +80,12 @@ def estimate(
     cells = cells_of(fit, Y, cell_groups, by, given, nan_policy)
     fits = [fit] if fit.gains.ndim == 1 else [target_of_stack(fit, k) for k in range(len(fit.gains))]
     budget = check_budget(memory_budget)
-    dense = fit.method in METHODS and _factors(N, places, budget, n_boot)
+    groups = groups_of(fit)
+    dense = fit.method in METHODS and (groups is not None or _factors(N, places, budget, n_boot))
+    wanted, back = places, np.arange(len(places))
+    if groups is not None:  # one channel answers for all of its group
+        asked, back = np.unique(groups.places[places], return_inverse=True)
+        wanted = groups.first[asked]
     points = _stationary(fit, fits, given, resampled=n_boot > 0)
     found, inverse = [], None
     with blas_for(float(N) * N * N if dense else given.X.size), watching(callback) as watch:
@@ -88,11 +94,12 @@ def estimate(
             if dense and (inverse is None or not there.linear or there.held.any()):
                 inverse = there.inverse(lambda done: watch(Progress("factor", done)))
             found.append(
-                _one(each, there, own, by, places, dense, inverse, level, n_boot, random, budget, watch)
+                _one(each, there, own, by, wanted, dense, inverse, level, n_boot, random, budget, watch)
             )
     parts = found[0] if fit.gains.ndim == 1 else {
         name: np.stack([each[name] for each in found], axis=1 if name == "draws" else 0) for name in found[0]
     }  # fmt: skip
+    parts = {name: values[..., back] for name, values in parts.items()}
     starts = fit.stats.get("gains_of_starts")
     agreement = {"resamples": parts.pop("resamples")}
     if starts is not None:
@@ -130,9 +137,9 @@ def _one(
     watch: Callable[[Progress], object],
 ) -> dict[str, Any]:  # fmt: skip
     """Arrays of an `Uncertainty` for a fit of one target, with its H⁻¹ if it is `dense` and has one."""
-    resolution, rows = np.full(len(places), np.nan), inverse
-    if dense and inverse is not None and len(places) < len(inverse):
-        rows = inverse[places]
+    resolution, rows = np.full(len(places), np.nan), None
+    if dense and inverse is not None:
+        rows = there.rows(inverse, places)
     elif not dense and fit.method in METHODS and (not n_boot or len(places) < len(there.gains)):
         rows = there.columns(places, lambda done: watch(Progress("channels", done)))
     if rows is not None:
@@ -173,7 +180,9 @@ def _one(
 def _stationary(whole: Fit, fits: Sequence[Fit], given: Problem, *, resampled: bool) -> list[Stationary]:
     """The fits of single targets in scaled units. Bootstraps take columns of X, which then is in memory."""
     problem, first = given.astype(np.float64), fits[0]
-    dead = problem.sizes == 0
+    dead, groups = problem.sizes == 0, groups_of(first)
+    if groups is not None:
+        dead = groups.all_of(dead)
     # Scaled here, before a copy of X is scaled, too: all three are then in the same units.
     penalty = Penalty.of("ridge", first.ridge, len(dead)).in_units(problem.exponent, dead)
     targets = [problem.target(each) for each in targets_of(whole)]
@@ -185,13 +194,22 @@ def _stationary(whole: Fit, fits: Sequence[Fit], given: Problem, *, resampled: b
         )
     bounds = Bounds(*first.stats["bounds"]) if "bounds" in first.stats else None
     at_one = problem.covariance()
+    held = [np.zeros(len(fit.gains), bool) for fit in fits]
+    if bounds is not None and groups is None:
+        held = [bounds.at(fit.gains) for fit in fits]
+    elif bounds is not None and groups is not None:
+        held = [groups.expand(bounds.at(fit.gains[groups.first])) for fit in fits]
     return [
-        Stationary(
-            problem, own, penalty, fit.gains, np.zeros(len(dead), bool) if bounds is None else
-            bounds.at(fit.gains), fit.method == "linear", at_one,
-        )
-        for fit, own in zip(fits, targets, strict=True)
-    ]  # fmt: skip
+        Stationary(problem, own, penalty, fit.gains, at_bound, fit.method == "linear", at_one, groups)
+        for fit, own, at_bound in zip(fits, targets, held, strict=True)
+    ]
+
+
+def groups_of(fit: Fit) -> Groups | None:
+    """The groups of channels that share a gain in a fit."""
+    if fit.groups is None or fit.group_places is None:
+        return None
+    return Groups(fit.groups, fit.group_places)
 
 
 def _not_definite(fit: Fit) -> ValueError:

@@ -111,7 +111,7 @@ def _solved(
     """1 + A⁻¹ (Gᵀ RᵀR S − Gᵀ RᵀR C) of some channels, for rows Gᵀ RᵀR S (n, N), which are changed."""
     pulled -= _pulled(there, there.at_one[np.newaxis])
     pulled[:, there.given.sizes == 0] = 0.0
-    chosen = inverse if len(places) == len(inverse) else inverse[places]
+    chosen = there.rows(inverse, places)
     gains = blas.product(pulled, chosen, tb=True)
     gains += 1.0
     watch(Progress("gains", 1.0))

@@ -118,7 +118,7 @@ def near_minima(there: Stationary, inverse: Array, S: Array, goals: Array) -> tu
     reached = np.setdiff1d(np.arange(T), left)
     if len(reached):
         found = derivatives(there.given, S[reached], there.penalty, out[reached])
-        left += reached[lower_along_axes(found, out[reached], None) > 0].tolist()
+        left += reached[lower_along_axes(found.quartics, found.worth, out[reached], None) > 0].tolist()
     return out, np.array(sorted(left), np.intp)
 
 

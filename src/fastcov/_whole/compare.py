@@ -30,7 +30,7 @@ from .groups import channel_labels
 from .models import PARAMETERS, PLAIN, Model, models_of
 from .progress import Bar
 
-# The models that are compared by default: baselines, and gains.
+# The models that are compared by default.
 USUAL = ("one", "no-x", "scaled", "one-gain", "gains", "gains+nuisance", "free")
 # Fewer shuffles cannot give a p of 0.05.
 LEAST_SHUFFLES = 19
@@ -76,6 +76,7 @@ def compare(
     gains+nuisance   the same, and βI + γ11ᵀ beside C(Z)
     free             Z = I + W with any W: all connections among channels
     symmetric, psd   Z symmetric; and positive semi-definite, too
+    mixed            Z = diag(z) + W, gains and connections, with one λ for both
     ================ ======================================================================
 
     The first three are baselines, in which nothing is chosen.
@@ -88,8 +89,8 @@ def compare(
         Responses of the other population to the same conditions. Conditions with names are aligned.
     models : list of str, or mapping of str to mapping
         Names of the table above. Or a mapping of name to options of `cross_validate`: "method", "ridges",
-        "relative_ridges", "nuisance", "bounds", "channel_groups", "solver", "tol", "max_iterations". They
-        amend the model of that name; with any other name, they amend "gains". So
+        "relative_ridges", "nuisance", "bounds", "channel_groups", "free_ridge", "solver", "tol",
+        "max_iterations". They amend the model of that name; with any other name, they amend "gains". So
         ``{"gains": {}, "inhibition": {"bounds": (0, 1)}}`` compares gains with gains that only inhibit.
     S : array_like, shape (D, D), optional
         In place of Y, a target covariance, as for `cross_validate`.
@@ -221,7 +222,7 @@ def _fitted(
     cv, study, _ = run_study(X, Y, rng=copy.deepcopy(seed), callback=callback, **shared, **model.options)
     fit = cv.fits.get(cv.methods[0])
     seconds = time.perf_counter() - began
-    freedom = degrees_of_freedom(fit, study, model.options.get("channel_groups"))
+    freedom = degrees_of_freedom(fit, study)
     return ModelScores(model.name, model.words, cv, None, None, freedom, seconds)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,12 @@ from numpy.typing import NDArray
 
 from .._compute import blas
 from .._compute.jit import blas_for
+from .._connectivity.solve import MIXED
 from .._model.bounds import Bounds
+from .._model.packed import pack
 from .._model.problem import Problem, n_pairs
 from .._model.products import apply_atoms, gram_triangle, squared_norms
-from .._solvers._pairs import dual_gram, pack
+from .._solvers._pairs import dual_gram
 from .._studies.held_out import HeldOut
 
 Array = NDArray[np.float64]
@@ -24,43 +25,45 @@ Array = NDArray[np.float64]
 LARGEST_ORDER = 8000
 
 
-def degrees_of_freedom(fit: Any, study: HeldOut, groups: Sequence[str] | None) -> float:
+def degrees_of_freedom(fit: Any, study: HeldOut) -> float:
     """Σ σ² / (σ² + λ) over the eigenvalues σ² of GᵀG at the fitted gains, and one for each nuisance term.
 
-    Gains at a bound are not free; with `groups`, the label of each channel, atoms are summed over groups. A
-    fit of another kind knows its own number. NaN where it would take minutes. Some 9n³ flops for
-    n = min(N, D(D+1)/2), and those of the matrix.
+    Gains at a bound are not free; where groups share a gain, their atoms are summed. A connectivity knows its
+    own number. NaN where it would take minutes. Some 9n³ flops for n = min(N, D(D+1)/2), and those of the
+    matrix.
     """
-    if fit is None:
+    if fit is None or fit.method == MIXED:  # of gains and a connectivity together it is not known
         return math.nan
     if hasattr(fit, "degrees_of_freedom"):
         return float(fit.degrees_of_freedom) + len(fit.nuisance)
     around = dataclasses.replace(study.exact, metric=study.metric)
     if fit.method == "exact":
         around = around.at(fit.gains)
-    N = len(fit.gains)
-    free = ~Bounds(*fit.stats["bounds"]).at(fit.gains) if "bounds" in fit.stats else np.ones(N, bool)
-    values = _eigenvalues(around, fit.method == "diagonal", free, groups)
+    own = fit.gains if fit.group_places is None else fit.group_gains
+    free = ~Bounds(*fit.stats["bounds"]).at(own) if "bounds" in fit.stats else np.ones(len(own), bool)
+    values = _eigenvalues(around, fit.method == "diagonal", free, fit.group_places)
     if values is None:
         return math.nan
     values = around.unscaled(np.maximum(values, 0.0), x=2, y=2)
-    ridge = float(fit.ridge)
     rounding = len(values) * np.finfo(np.float64).eps * values.max(initial=0.0)
     values = values[values > rounding]
-    return float((values / (values + ridge)).sum()) + len(fit.nuisance)
+    return float((values / (values + float(fit.ridge))).sum()) + len(fit.nuisance)
 
 
 def _eigenvalues(
-    around: Problem, diagonal: bool, free: NDArray[np.bool_], groups: Sequence[str] | None
+    around: Problem, diagonal: bool, free: NDArray[np.bool_], places: NDArray[np.intp] | None
 ) -> Array | None:
-    """Eigenvalues of GᵀG of the channels that are free, in the units of the problem."""
+    """Eigenvalues of GᵀG of the gains that are free, in the units of the problem.
+
+    `places` is the group of each channel, if groups share a gain.
+    """
     N, D = around.shape
-    if groups is not None:
-        _, places = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-        members = np.zeros((int(places.max()) + 1, N))
-        members[places, np.arange(N)] = free
+    if places is not None:
+        members = np.zeros((len(free), N))
+        members[places, np.arange(N)] = free[places]
         sums = pack(apply_atoms(around, members))
-        return blas.eigh(blas.product(sums, sums, tb=True))
+        A = blas.product(sums, sums, tb=True)
+        return np.diagonal(A).copy() if diagonal else blas.eigh(A)
     if diagonal:
         return np.asarray(squared_norms(around)[free])
     if min(N, n_pairs(D)) > LARGEST_ORDER:

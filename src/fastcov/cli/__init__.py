@@ -1,4 +1,4 @@
-"""Commands: `fastcov demo`, `study`, `compare`, `fit`, `report`, `cv`, `test`, `path`, `plan`, ….
+"""Commands of `fastcov`: demo, study, compare, fit, report, cv, test, path, reweight, plan, doctor, bench.
 
 Results go to stdout, messages to stderr. An error in the input prints one line, and the exit code is
 2. Numba, SciPy and matplotlib are imported only by the commands that need them, so that --help is
@@ -16,6 +16,7 @@ from ._demo import demo
 from ._fit import fit_command, report_command
 from ._group import ErrorReportingGroup
 from ._options import RELATIVE_RIDGE as RELATIVE_RIDGE
+from ._reweight import reweight_command
 from ._studies import cv_command, path_command
 from ._study import study_command
 from ._test import test_command
@@ -41,6 +42,7 @@ def main(ctx: click.Context) -> None:
     fastcov cv X.npy --responses Y.npy            find which ridge and method predict held-out conditions
     fastcov test X.npy --responses Y.npy          test prediction against shuffled conditions
     fastcov path X.npy --responses Y.npy          see how gains depart from one as the ridge falls
+    fastcov reweight X.npy --responses Y.npy      weigh similarities of channels, as in reweighted RSA
     fastcov plan 100000 100                       estimate time and memory of a fit of this size
     fastcov doctor                                check the installation
     fastcov bench --quick                         measure speed here, and compare with alternatives
@@ -51,6 +53,6 @@ def main(ctx: click.Context) -> None:
 
 for _command in (
     demo, study_command, compare_command, fit_command, report_command, cv_command, test_command,
-    path_command, plan_command, doctor, bench,
+    path_command, reweight_command, plan_command, doctor, bench,
 ):  # fmt: skip
     main.add_command(_command)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ._files import InputNames, outputs, read_labels, save_figure
+from ._group_files import TABLES, file_of, read_groups
 from ._options import (
     Ridges,
     center_option,
@@ -17,7 +18,7 @@ from ._options import (
     plot_option,
     seed_option,
 )
-from ._study import TABLES, file_of, permuted_of, read_groups
+from ._study import permuted_of
 from ._study_options import (
     check_permute,
     folds_option,
@@ -53,8 +54,8 @@ class Options(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gene
 @click.argument("y", metavar="Y")
 @naming_options
 @click.option("--models", "names", metavar="LIST", help="Names of models, as in one,no-x,scaled,one-gain,"
-              "groups,gains,gains+nuisance,free,symmetric,psd.  [default: all but groups, symmetric and "
-              "psd]")  # fmt: skip
+              "groups,gains,gains+nuisance,free,symmetric,psd,mixed.  [default: all but groups, symmetric, "
+              "psd and mixed]")  # fmt: skip
 @click.option("--model", "own", type=Options(), multiple=True, help="A further model, with options of "
               """fastcov.cross_validate as JSON: --model inhibition='{"bounds": [0, 1]}' for gains between """
               "0 and 1. May be given several times.")  # fmt: skip

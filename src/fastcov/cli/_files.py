@@ -187,8 +187,14 @@ def fit_record(fit: Fit | Connectivity, X: Any = None) -> dict[str, Any]:
         **{name: fit.stats.get(name) for name in ("solver", "reason", "iterations", "seconds")},
         **{name: fit.stats[name] for name in ("at_bounds", "losses", "step") if name in fit.stats},
         **{name: getattr(fit, name) for name in scalars},
-        **(_connected(fit, X) if isinstance(fit, Connectivity) else {"gains": fit.gains}),
+        **(_connected(fit, X) if isinstance(fit, Connectivity) else _gains(fit)),
     }
+
+
+def _gains(fit: Fit) -> dict[str, Any]:
+    """Return the gains of a fit, and those of groups that share one."""
+    shared = {} if fit.groups is None else {"groups": list(fit.groups), "group_gains": fit.group_gains}
+    return {**shared, "gains": fit.gains}
 
 
 def _connected(found: Connectivity, X: Any) -> dict[str, Any]:

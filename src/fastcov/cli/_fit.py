@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ._cluster import cluster_of
-from ._files import InputNames, fit_record, open_target, outputs, print_json, save_figure, save_fit
+from ._files import (
+    InputNames,
+    fit_record,
+    open_target,
+    outputs,
+    print_json,
+    save_figure,
+    save_fit,
+)
 from ._group import say
+from ._group_files import file_of, labels_of
 from ._options import (
     CONNECTED,
     RELATIVE_RIDGE,
@@ -46,6 +55,7 @@ class Request:
     ridge: float | str | None
     relative_ridge: float | None
     method: str
+    groups: str | None
     lower: float | None
     upper: float | None
     center: bool
@@ -93,7 +103,15 @@ class Request:
 
     def files(self, x: str) -> list[str]:
         """List the files that are read, X and its target first."""
-        files = (x, self.responses, self.target, self.channels, self.conditions, pairs_file(self.pairs))
+        files = (
+            x,
+            self.responses,
+            self.target,
+            self.channels,
+            self.conditions,
+            pairs_file(self.pairs),
+            file_of(self.groups),
+        )
         return [file for file in files if file is not None]
 
     def open(self, x: str, *, drawn: bool) -> tuple[Any, dict[str, Any]]:
@@ -102,11 +120,16 @@ class Request:
         naming = InputNames(self.channels, self.conditions, self.id_column, cluster)
         return open_target(x, self.responses, self.target, self.center, naming, drawn=drawn)
 
+    def labels(self, X: Any) -> list[Any] | None:
+        """Read the group of each channel."""
+        return labels_of(self.groups, X)
+
     def study(self, X: Any, of: dict[str, Any], **asked: Any) -> CrossValidation:
         """Cross-validate to choose the ridge, or at the given ridge."""
         from .._studies.cross_validation import cross_validate
 
         options = {name: value for name, value in self.options.items() if name != "rank"}
+        options["channel_groups"] = self.labels(X)
         grid: dict[str, Any] = {
             "relative_ridges": None if self.relative_ridge is None else [self.relative_ridge]
         }
@@ -130,14 +153,15 @@ class Request:
                 raise ValueError("--responses must not be zero in all folds for --ridge cv: give a number.")
         fitted = fit(
             X, **of, ridge=ridge, relative_ridge=relative_ridge, method=self.method, n_starts=self.n_starts,
-            **self.options,
+            groups=self.labels(X), **self.options,
         )  # fmt: skip
         if cv is not None:
             fitted.stats["cv"] = cv
         source = {
             "X": x, "responses": self.responses, "target": self.target, "channels": self.channels,
             "conditions": self.conditions, "bounds": self.options["bounds"], "seed": self.seed,
-            "n_starts": self.n_starts, "nuisance": list(self.nuisance) or None, "pairs": self.pairs,
+            "n_starts": self.n_starts, "groups": self.groups, "nuisance": list(self.nuisance) or None,
+            "pairs": self.pairs,
         }  # fmt: skip
         fitted.stats["source"] = {name: value for name, value in source.items() if value is not None}
         return fitted
@@ -198,7 +222,8 @@ def fit_command(x: str, output: str | None, figure: str | None, as_json: bool, *
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OvershootWarning)  # the user did not ask for these fits
             fits = {asked.method: fitted} | {
-                other: fit(X, **of, ridge=fitted.ridge, method=other, **asked.options) for other in others
+                other: fit(X, **of, ridge=fitted.ridge, method=other, groups=asked.labels(X), **asked.options)
+                for other in others
             }
         save_figure(plot.summary(X, fitted.target(), fits, order="cluster"), picture)
     if as_json:
@@ -266,6 +291,8 @@ def report_command(
         explain = False  # the page of a connectivity explains itself
     if channel is not None and not explain:
         raise click.UsageError("--channel says whose gain is explained, and --no-explain leaves that out.")
+    if channel is not None and asked.groups is not None:
+        raise click.UsageError("--channel says whose gain is explained, and gains of --groups are not.")
 
     import numpy as np
 
@@ -291,7 +318,7 @@ def report_command(
     cv = asked.study(X, of, **study) if study else None
     fitted, why = asked.fit(x, X, of, cv), None
     cv = fitted.stats.get("cv")
-    if explain and np.ndim(fitted.r2) == 0:
+    if explain and np.ndim(fitted.r2) == 0 and asked.groups is None:
         from .._explaining.explain import explain as explained
         from .._results.overshoot import OvershootWarning
 

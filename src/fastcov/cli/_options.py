@@ -141,6 +141,16 @@ cluster_options = _together(
     click.option("--dask-workers", type=click.IntRange(1), metavar="N", help="Fit on a cluster of N "
                  "processes with one thread each, started on this machine for this command."),
 )  # fmt: skip
+
+
+def groups_option(name: str = "--groups") -> Callable[[F], F]:
+    return click.option(
+        name, metavar="FILE", help="The group of each channel of X; the channels of a group share one gain: "
+        "a text file with one label per line, a column of a table as in table.csv:animal, or a vector as in "
+        "data.npz:animal.",
+    )  # fmt: skip
+
+
 fit_options = _together(
     responses_option,
     target_option,
@@ -150,6 +160,7 @@ fit_options = _together(
     click.option("--relative-ridge", type=float, help="Ridge over the largest eigenvalue of the Gram matrix "
                  f"of the atoms.  [default: {RELATIVE_RIDGE}]"),
     method_option,
+    groups_option(),
     bound_options,
     center_option,
     solver_option,

@@ -19,6 +19,7 @@ from ._files import (
     save_figure,
     save_record,
 )
+from ._group_files import file_of, labels_of
 from ._options import (
     CONNECTED,
     METHOD_HELP,
@@ -30,6 +31,7 @@ from ._options import (
     cluster_options,
     exactly_one,
     grid_options,
+    groups_option,
     json_option,
     limit_options,
     methods_of,
@@ -82,6 +84,7 @@ if TYPE_CHECKING:
               help="The ridge of the final fit to all conditions: the best, or the largest within one "
               "standard error of it.")  # fmt: skip
 @problem_options
+@groups_option("--channel-groups")
 @bound_options
 @center_option
 @solver_option
@@ -109,6 +112,7 @@ def cv_command(
     permute_groups: str | None,
     nuisance: tuple[str, ...],
     pairs: str | None,
+    channel_groups: str | None,
     lower: float | None,
     upper: float | None,
     seed: int,
@@ -144,7 +148,7 @@ def cv_command(
     from .._studies.cross_validation import cross_validate
 
     read = (x, responses, target, groups, channels, conditions, permute_within, permute_groups,
-            pairs_file(pairs))  # fmt: skip
+            pairs_file(pairs), file_of(channel_groups))  # fmt: skip
     results, picture = outputs(output, figure, read)
     page = check_page(report, read)
     naming = InputNames(channels, conditions, id_column, cluster_of(dask, dask_workers))
@@ -153,6 +157,7 @@ def cv_command(
         X, of.get("responses"), S=of.get("S"), ridges=ridges, relative_ridges=relative_ridges,
         repeats=repeats, method=methods_of(methods), bounds=bounds, rng=seed,
         folds=(folds or 5) if groups is None else read_labels(groups, X.shape[1]),
+        channel_groups=labels_of(channel_groups, X, "--channel-groups"),
         **permuted(permute_within, permute_groups, X.shape[1]), **problem_of(nuisance, pairs), **asked,
     )  # fmt: skip
     if results is not None:
@@ -177,6 +182,7 @@ def cv_command(
 @click.option("--method", "methods", type=click.Choice(METHODS), multiple=True, default=["linear"],
               show_default=True, help=f"{METHOD_HELP} May be given several times, to compare.")  # fmt: skip
 @problem_options
+@groups_option()
 @bound_options
 @center_option
 @solver_option
@@ -198,6 +204,7 @@ def path_command(
     methods: tuple[str, ...],
     nuisance: tuple[str, ...],
     pairs: str | None,
+    groups: str | None,
     lower: float | None,
     upper: float | None,
     center: bool,
@@ -234,11 +241,11 @@ def path_command(
     from .._results.frames import path_table
     from .._studies.ridge_path import ridge_path
 
-    read = (x, responses, target, channels, conditions, pairs_file(pairs))
+    read = (x, responses, target, channels, conditions, pairs_file(pairs), file_of(groups))
     results, picture = outputs(output, figure, read)
     naming = InputNames(channels, conditions, id_column, cluster_of(dask, dask_workers))
     X, of = open_target(x, responses, target, center, naming, drawn=picture is not None)
-    problem = problem_of(nuisance, pairs)
+    problem = problem_of(nuisance, pairs) | {"groups": labels_of(groups, X)}
     paths = {
         method: ridge_path(
             X, **of, ridges=ridges, relative_ridges=relative_ridges, method=method, bounds=bounds,

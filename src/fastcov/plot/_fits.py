@@ -214,7 +214,11 @@ def summary(
     gains(named, ax=figure.add_subplot(grid[1, :]))
     first = next(iter(named.values()))
     N, D = first.stats["shape"]
-    ridge = ridge_text(first.ridge, None) if np.ndim(first.ridge) else f"{first.ridge:.3g}"
+    ridge = (
+        ridge_text(first.ridge, None, first.groups is not None)
+        if np.ndim(first.ridge)
+        else f"{first.ridge:.3g}"
+    )
     if first.relative_ridge is not None and np.ndim(first.relative_ridge) == 0:
         ridge = f"{first.relative_ridge:g} of the largest eigenvalue"
     figure.suptitle(f"{N} channels, {D} conditions, ridge {ridge}", fontsize=10)

@@ -65,6 +65,11 @@ def explanation_sections(explanation: Any, fit: Fit, channel: Any = None) -> lis
             f"Argument 'explanation' must be an Explanation, not {type(explanation).__name__}: pass what "
             "fastcov.explain returns."
         )
+    if fit.groups is not None:
+        raise ValueError(
+            "Argument 'explanation' must be left out for gains that groups share, not given: an explanation "
+            "is of a gain for each channel."
+        )
     target, fit = _explained(explanation, fit)
     names = {
         name: getattr(fit, name) or getattr(explanation.fit, name) for name in ("channels", "conditions")

@@ -9,6 +9,7 @@ import numpy as np
 
 from .._results.connectivity import Connectivity
 from .._results.fit import Fit
+from .._results.fit_text import groups_text
 from .._results.nouns import nouns_of
 from ._sections import Row
 
@@ -109,7 +110,8 @@ def _ridge_row(fit: Fit) -> Row:
     relative = ""
     if fit.relative_ridge is not None:
         relative = f" ({numbers(fit.relative_ridge)} of the largest eigenvalue of GᵀG)"
-    each = ", one for each channel" if np.ndim(fit.ridge) else ""
+    of = "channel" if fit.groups is None else "group"
+    each = f", one for each {of}" if np.ndim(fit.ridge) else ""
     return Row(
         "Ridge λ", numbers(fit.ridge) + relative + each, "What a gain pays for leaving one. The larger, the "
         "nearer it stays to one. In units of the responses to the fourth.",
@@ -182,11 +184,16 @@ def fit_rows(fit: Fit) -> list[Row]:
             "over input of a channel: 1 leaves it unchanged, 2 doubles it, 0 silences it. " + _signs(gains)),
         trace_row(fit, "of gains"),
     ]  # fmt: skip
+    if fit.groups is not None:
+        rows.append(
+            Row("Groups", groups_text(fit), "Channels of a group share one gain. The ridge keeps the gain of "
+                "each group near one, however many channels it has.")
+        )  # fmt: skip
     if stats.get("pairs", "all") != "all":
         rows.append(Row("Pairs that count", stats["pairs"], "Loss and R² are of these pairs of conditions."))
     rows += [*shared_row(fit), *nuisance_row(fit, "gains")]
     if "at_bounds" in stats:
-        held = f"{stats['at_bounds']} of {N} gains"
+        held = f"{stats['at_bounds']} of {N if fit.groups is None else len(fit.groups)} gains"
         rows.append(Row("At a bound", held, "Gains that would go further if they were allowed to."))
     if "step" in stats:
         rows.append(
