@@ -8,6 +8,7 @@ import pytest
 from cases import absolute_atoms, data, rounding, within
 
 from fastcov._compute import blas
+from fastcov._model import packed
 from fastcov._model.problem import Problem, n_pairs
 from fastcov._solvers import _pairs
 
@@ -129,10 +130,10 @@ def test_the_product_of_a_row_is_that_of_a_matrix(shape, tb, dtype):
 def test_packing_keeps_inner_products_and_is_undone(D):
     M = matrix(3, D * D).reshape(3, D, D)
     M = M + M.transpose(0, 2, 1)
-    V = _pairs.pack(M)
+    V = packed.pack(M)
     assert V.shape == (3, n_pairs(D))
     np.testing.assert_allclose(V @ V.T, np.einsum("sij,tij->st", M, M), rtol=1e-13, atol=1e-13)
-    np.testing.assert_allclose(_pairs.unpack(V, D), M, rtol=1e-15)
+    np.testing.assert_allclose(packed.unpack(V, D), M, rtol=1e-15)
 
 
 @pytest.mark.covering(2)
@@ -142,8 +143,8 @@ def test_the_dual_gram_is_that_of_packed_atoms(shape, dtype, center, at):
     X, gains = data(N, D, dtype), at(N)
     shares = []
     K = _pairs.dual_gram(Problem.of(X, gains=gains, center=center), shares.append)
-    G = _pairs.pack(naive.atoms(X, gains, center).T.reshape(N, D, D)).T
-    bounds = _pairs.pack(absolute_atoms(X, gains, center).T.reshape(N, D, D)).T
+    G = packed.pack(naive.atoms(X, gains, center).T.reshape(N, D, D)).T
+    bounds = packed.pack(absolute_atoms(X, gains, center).T.reshape(N, D, D)).T
     lower = np.tril_indices(len(K))
     within(K[lower], (G @ G.T)[lower], rounding(X, dtype) * (bounds @ bounds.T)[lower])
     assert shares[-1] == 1.0
@@ -162,7 +163,7 @@ def test_the_dual_gram_does_not_depend_on_blocks(rows, dtype, set_block_rows):
     set_block_rows(rows, 4)
     shares = []
     blocks = _pairs.dual_gram(Problem.of(X), shares.append)[lower]
-    bounds = _pairs.pack(absolute_atoms(X).T.reshape(40, 4, 4)).T
+    bounds = packed.pack(absolute_atoms(X).T.reshape(40, 4, 4)).T
     within(blocks, whole, 2 * rounding(X, dtype) * (bounds @ bounds.T)[lower])
     assert shares == [min(1.0, rows * (i + 1) / 40) for i in range(-(-40 // rows))]
 

@@ -455,3 +455,14 @@ def test_a_study_of_a_connectivity_has_no_table(study, tmp_path):
     with np.load(tmp_path / "study.npz") as file:
         np.testing.assert_array_equal(file["singular_values.Y"], study.fit.singular_values)
     assert repr(fc.load(tmp_path / "study.npz")) == repr(study)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 1), (2, 2)])
+def test_few_channels_and_conditions_are_drawn(shape):
+    rng = np.random.default_rng(0)
+    Y = rng.standard_normal((7, shape[1]))
+    found = fc.fit(rng.standard_normal(shape), responses=Y, ridge=0.1, method="free", center=False)
+    for order in ("input", "cluster"):
+        FigureCanvasAgg(plot.connectivity(found, order=order)).draw()
+    assert len(plot.modes(found)) == max(1, len(found.modes()))
+    assert "Overshoots" not in read(_page.connected_page(found))  # by rounding alone

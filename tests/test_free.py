@@ -339,6 +339,7 @@ def test_units_do_not_matter(method):
         other = fc.fit(s * X, s**2 * S, ridge=1e-2 * unit * s**4, method=method)
         np.testing.assert_allclose(formed(other), formed(plain), rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(other.loss, plain.loss * s**4, rtol=1e-9)
+        np.testing.assert_allclose(other.degrees_of_freedom, plain.degrees_of_freedom, rtol=1e-9)
         if s != 1e-60:
             np.testing.assert_array_equal(other.W.left / plain.W.left, np.full((14, 5), s**-1.0)) if (
                 method.startswith("free")

@@ -266,7 +266,7 @@ def fit(
     given = given.with_metric(nuisance, pairs, target.labels)
     grouped = None if groups is None else Groups.of(groups, given.shape[0], given.labels)
     together = shared_targets(shared, given, target.S, responses)
-    fitted_to, stacked = (target.S, np.ndim(target.S) == 3) if together is None else (together.mean, False)
+    fitted_to = target.S if together is None else together.mean
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
         memory_budget=memory_budget, bounds=bounds, gains0=gains0, n_starts=n_starts,
@@ -277,7 +277,7 @@ def fit(
         settings = settings.watched(watch, eager=callback is not None)
         if method in CONNECTED:
             connected = ConnectedStart.of(given, fitted_to, watch, together)
-            asked = Asked(method, settings, target.labels, stacked, extra)
+            asked = Asked(method, settings, target.labels, np.ndim(fitted_to) == 3, extra)
             found = fit_at(connected, ridge, relative_ridge, asked, started)
             warn_overshoot(found)
             return found
@@ -286,8 +286,8 @@ def fit(
         outcome = METHODS[method](start, chosen, settings)
         outcome.warn()
         fitted = describe(
-            start, chosen, outcome, method=method, stacked=stacked, labels=target.labels, extra=extra,
-            shared=together, seconds=time.perf_counter() - started,
+            start, chosen, outcome, method=method, stacked=np.ndim(fitted_to) == 3, labels=target.labels,
+            extra=extra, shared=together, seconds=time.perf_counter() - started,
         )  # fmt: skip
     warn_overshoot(fitted)
     return fitted

@@ -20,6 +20,8 @@ def degrees_of_freedom(reduced: Reduced, ridge: float) -> float:
     """
     values, vectors = reduced.eigen
     n = np.einsum("ij,j->i", vectors, reduced.mean)
+    if (unit := float(values[-1])) > 0.0:  # in units in which no product overflows
+        values, n, ridge = values / unit, n / np.sqrt(unit), ridge / unit / unit
     with np.errstate(divide="ignore"):
         inverse = 1.0 / (ridge + 4.0 * np.outer(values, values))
     inverse[~np.isfinite(inverse)] = 0.0

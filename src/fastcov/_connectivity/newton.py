@@ -34,7 +34,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
-from scipy.linalg.blas import ddot
+from scipy.linalg.blas import ddot, dgemm
 
 from .._compute import blas
 from .._compute.trust_region_kernels import least_of_quartic
@@ -140,21 +140,26 @@ class _Free:
         self.own = rotated(self.V, S)
         # What of S no covariance can reach, where K has no full rank.
         self.rest = max(blas.norm(S) ** 2 - blas.norm(self.own) ** 2, 0.0)
-        self.factor = None  # of H (D, r), where X is not at gains of one
-        if reduced.at_one is not None:
-            self.factor = blas.product(reduced.root, self.V, tb=True) / self.s
+        self.factor = self._factor()
+
+    def _factor(self) -> Array | None:
+        """A matrix F with FᵀF = H; None where H = I, as without a mean."""
+        reduced = self.reduced
+        if reduced.at_one is not None:  # X is not at gains of one
+            return blas.product(reduced.root, self.V, tb=True) / self.s
+        if not reduced.mean.any():
+            return None
         # H = I − qqᵀ, and its root I − c qqᵀ.
-        self.q = np.einsum("ij,j->i", self.V, reduced.mean) / self.s
-        square = float(self.q @ self.q)
-        self.c = (1.0 - max(1.0 - square, 0.0) ** 0.5) / square if square > 0 else 0.0
+        q = np.einsum("ij,j->i", self.V, reduced.mean) / self.s
+        square = _inner(q, q)
+        c = (1.0 - max(1.0 - square, 0.0) ** 0.5) / square if square > 0 else 0.0
+        root = np.outer(-c * q, q)
+        root[np.diag_indices(len(q))] += 1.0
+        return root
 
     def half(self, M: Array) -> Array:
-        """H^½ M, or a factor of H times M."""
-        if self.factor is not None:
-            return blas.product(self.factor, M)
-        if self.c == 0.0:
-            return M
-        return M - np.outer(self.c * self.q, np.einsum("i,ij->j", self.q, M))
+        """F M."""
+        return M if self.factor is None else _product(self.factor, M)
 
 
 class _At:
@@ -163,7 +168,7 @@ class _At:
     def __init__(self, free: _Free, Z: Array) -> None:
         self.free, self.Z = free, Z
         self.Y = free.half(Z) * free.s
-        self.C = blas.product(self.Y, self.Y, ta=True)
+        self.C = _product(self.Y, self.Y, ta=True)
         if free.reduced.metric is None:
             self.E = self.C - free.own
             fitted = _inner(self.E, self.E) + free.rest
@@ -171,7 +176,7 @@ class _At:
             error = rotated(free.V, self.C, back=True) - free.S
             self.image = free.reduced.metric.image(error)
             fitted = _inner(self.image, self.image)
-        self.moved_by = free.half(Z - np.eye(len(Z)))  # H^½ (Z − I)
+        self.moved_by = free.half(Z - np.eye(len(Z)))  # F(Z − I)
         self.loss = 0.5 * fitted + 0.5 * free.ridge * _inner(self.moved_by, self.moved_by)
 
     @functools.cached_property
@@ -182,9 +187,9 @@ class _At:
 
     @functools.cached_property
     def slope(self) -> Array:
-        """H^½ times the gradient of the loss in the part of W that Z moves, (r, r) or (D, r)."""
+        """F times the gradient of the loss in the part of W that Z moves, (r, r) or (D, r)."""
         free = self.free
-        out = blas.product(self.Y, self.pulled)
+        out = _product(self.Y, self.pulled)
         out *= 2.0 * free.s
         out += free.ridge * self.moved_by
         return out
@@ -219,8 +224,13 @@ class _At:
             P, C, right = (rotated(vectors, M) for M in (P, C, right))
         divisor = self._divisor(np.diagonal(P), np.diagonal(C), 1.0)
 
+        P = 2.0 * P
+
         def multiply(u: Array) -> Array:
-            return ridge * u + both_ways(P, u, C)
+            half = _product(_product(P, u), C)
+            half += half.T.copy()
+            half += ridge * u
+            return half
 
         share = 1.0 - ridge / divisor
         u, inner = conjugate_gradients(
@@ -241,7 +251,7 @@ class _At:
         own = metric.image(plain)  # Rᵀ of this is the part of e that is an image under Rᵀ
         rest = e - metric.adjoint(own)
         right = self.image - ridge * own + metric.image(both_ways(P, rest, C))
-        vectors = V if vectors is None else blas.product(vectors, V)
+        vectors = V if vectors is None else _product(vectors, V)
         p, c = (np.diagonal(rotated(vectors, M)) for M in (P, C))
         divisor = self._divisor(p, c, mean)
 
@@ -268,7 +278,7 @@ class _At:
         """Where the step ends; None if the loss does not fall along it."""
         free = self.free
         dF = 2.0 * free.scales * u
-        dZ = -blas.product(blas.product(self.Z, dF), self.Z)
+        dZ = -_product(_product(self.Z, dF), self.Z)
         dZ = 0.5 * (dZ + dZ.T)
         half = free.half(dZ)
         slope = _inner(self.slope, half)
@@ -281,12 +291,12 @@ class _At:
         return self._bent(dF, slope)
 
     def _best_length(self, half: Array, slope: float) -> float:
-        """The length of a step in Z at which the loss, a quartic along it, is least; `half` is H^½ dZ."""
+        """The length of a step in Z at which the loss, a quartic along it, is least; `half` is F dZ."""
         free, reduced = self.free, self.free.reduced
         dY = half * free.s
-        C1 = blas.product(self.Y, dY, ta=True)
+        C1 = _product(self.Y, dY, ta=True)
         C1 = C1 + C1.T
-        C2 = blas.product(dY, dY, ta=True)
+        C2 = _product(dY, dY, ta=True)
         R0 = self.E if reduced.metric is None else self.image
         if reduced.metric is not None:
             C1, C2 = (reduced.metric.image(rotated(free.V, M, back=True)) for M in (C1, C2))
@@ -301,13 +311,13 @@ class _At:
         L = np.tril(self.Z)
         if blas.cholesky(L):
             return None
-        vectors = blas.product(blas.product(L, dF, ta=True), L)
+        vectors = _product(_product(L, dF, ta=True), L)
         mu = blas.eigh(vectors)  # Z⁻¹ grows by these, in units of itself
-        T, t = blas.product(L, vectors, tb=True), 1.0
+        T, t = _product(L, vectors, tb=True), 1.0
         for _ in range(MAX_HALVINGS):
             grown = t * mu
             factor = np.where(grown > 0, 1.0 / (1.0 + np.maximum(grown, 0.0)), 1.0 - grown)
-            new = _At(self.free, blas.product(T * factor, T, tb=True))
+            new = _At(self.free, _product(T * factor, T, tb=True))
             if new.loss <= self.loss * (1.0 + ROUNDING) + ENOUGH * t * slope:
                 return new
             t *= 0.5
@@ -346,6 +356,12 @@ def conjugate_gradients(
         rz, before = _inner(r, z), rz
         p = z + (rz / before) * p
     return u, k
+
+
+def _product(A: Array, B: Array, *, ta: bool = False, tb: bool = False) -> Array:
+    """`blas.product` of small matrices in float64, in half its overhead."""
+    found: Array = dgemm(1.0, B.T, A.T, trans_a=tb, trans_b=ta).T
+    return found
 
 
 def _inner(A: Array, B: Array) -> float:

@@ -33,14 +33,15 @@ class SharedTargets:
     @classmethod
     def of(cls, given: Problem, S: ArrayLike) -> SharedTargets:
         """Check a stack of targets."""
+        problem = given.astype(np.float64)
+        stack = problem.target(S)
         if np.ndim(S) != 3:
             raise ValueError(
                 f"Argument 'S' must be a stack of targets, (T, D, D), for shared=True, not of shape "
                 f"{np.shape(S)}: one target needs no shared=True, and targets of populations are "
                 "np.stack([target_covariance(Y, like=X) for Y in populations])."
             )
-        problem = given.astype(np.float64)
-        return cls(problem, problem.target(S))
+        return cls(problem, stack)
 
     @property
     def mean(self) -> Array:

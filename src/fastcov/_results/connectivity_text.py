@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .fit_text import COMPARABLE, add_shared, ridge_text, span, targets_text
-from .overshoot import remedy
+from .overshoot import beyond_rounding, remedy
 
 # The share of a target out of reach from which on a table says so.
 NOTED = 0.005
@@ -58,7 +58,7 @@ def mixed_rows(found: Any) -> list[tuple[str, str]]:
 def remarks(found: Any) -> list[str]:
     """Reasons not to use W, each with its remedy."""
     notes = []
-    if np.any(found.overshoots):
+    if np.any(beyond_rounding(found)):
         notes.append(f"The exact loss is above that at W = 0: this fit overshoots. {remedy(found)}")
     ratio = np.ravel(found.stats["trace_ratio"])[0]
     if ratio < 1 / COMPARABLE or ratio > COMPARABLE:

@@ -138,7 +138,7 @@ def ridge_path(
     given = given.with_metric(nuisance, pairs, target.labels)
     grouped = None if groups is None else Groups.of(groups, given.shape[0], given.labels)
     together = shared_targets(shared, given, target.S, responses)
-    fitted_to, stacked = (target.S, np.ndim(target.S) == 3) if together is None else (together.mean, False)
+    fitted_to = target.S if together is None else together.mean
     settings = Settings.of(
         method, given, solver=solver, tol=tol, max_iterations=max_iterations, rank=rank, rng=rng,
         memory_budget=memory_budget, bounds=bounds, free_ridge=free_ridge, groups=grouped,
@@ -149,8 +149,9 @@ def ridge_path(
         if method in CONNECTED:
             connected = ConnectedStart.of(given, fitted_to, watch, together)
             asked = Asked(
-                method, settings, target.labels, stacked, target.stats | records(X=X, responses=responses)
-            )
+                method, settings, target.labels, np.ndim(fitted_to) == 3,
+                target.stats | records(X=X, responses=responses),
+            )  # fmt: skip
             fits: Any = fits_at(connected, values, asked, relative=relative)
             path = RidgePath(fits)
             warn_overshoots(path)
@@ -171,7 +172,7 @@ def ridge_path(
             started = time.perf_counter()
         reached, seconds = zip(*(found[k] for k in range(len(grid))), strict=True)
         path = RidgePath(fits_of(
-            start, grid, reached, method=method, stacked=stacked,
+            start, grid, reached, method=method, stacked=np.ndim(fitted_to) == 3,
             labels=target.labels, extra=target.stats | records(X=X, responses=responses), seconds=seconds,
             shared=together,
         ))  # fmt: skip

@@ -55,7 +55,7 @@ MODELS = {
         "symmetric", "symmetric connections", {"method": "symmetric", "relative_ridges": FREE_RIDGES}
     ),
     "mixed": Model("mixed", "gains and connections", {"method": "mixed", "relative_ridges": FREE_RIDGES}),
-    "psd": Model("psd", "positive connections", {"method": "psd", "relative_ridges": FREE_RIDGES}),
+    "psd": Model("psd", "semi-definite connections", {"method": "psd", "relative_ridges": FREE_RIDGES}),
 }
 # What a model may have of its own. Everything else is shared, so that all have the same folds and scores.
 OPTIONS = (

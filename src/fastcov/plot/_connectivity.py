@@ -25,6 +25,8 @@ Array = NDArray[np.float64]
 MODES, SHOWN = 3, 30
 # Variances of modes below this share of the largest are rounding.
 _ROUNDING = 1e-12
+# Room on a logarithmic axis beyond what is drawn, as a factor.
+_ROOM = 1.3
 # Conditions that are all named, and letters of a name there, and where only the first and last are named.
 _NAMED, _LETTERS, _LETTERS_OF_ENDS = 16, 12, 18
 _GREY = "0.35"
@@ -80,7 +82,9 @@ def connectivity(found: Connectivity, *, labels: Sequence[Any] | None = None, or
     return figure
 
 
-def modes(found: Connectivity, n_modes: int = MODES, *, labels: Sequence[Any] | None = None) -> NDArray[Any]:
+def modes(
+    found: Connectivity, n_modes: int | None = None, *, labels: Sequence[Any] | None = None
+) -> NDArray[Any]:
     """Draw the first modes of W as patterns over conditions: what is there, and what W adds.
 
     W = Σ_k σ_k u_k v_kᵀ. Along the output pattern u_k over channels, a panel shows for each condition the
@@ -91,8 +95,8 @@ def modes(found: Connectivity, n_modes: int = MODES, *, labels: Sequence[Any] | 
     ----------
     found : Connectivity
         Of one target.
-    n_modes : int, default 3
-        How many modes; fewer if W has fewer.
+    n_modes : int, optional
+        How many modes; by default three, or fewer if W has fewer.
     labels : sequence of D str, optional
         Names of the conditions; by default those of the fit, if it has any.
 
@@ -111,7 +115,8 @@ def modes(found: Connectivity, n_modes: int = MODES, *, labels: Sequence[Any] | 
     require_matplotlib()
     _require(found)
     some = found.modes(n_modes)
-    return draw_modes(new_figure(max(4.5, 3.0 * max(1, len(some))), 3.2), some, n_modes, labels)
+    n = min(len(some), MODES if n_modes is None else n_modes)
+    return draw_modes(new_figure(max(4.5, 3.0 * n), 3.2), some, n, labels)
 
 
 def draw_modes(figure: Any, found: Modes, n_modes: int, labels: Sequence[Any] | None = None) -> NDArray[Any]:
@@ -214,7 +219,7 @@ def draw_scaling(ax: Axes, found: Scaling) -> None:
         return
     known = int(np.count_nonzero(found.variances > _ROUNDING * found.variances[0]))
     n = min(known, SHOWN)
-    places = np.arange(1, n + 1)
+    places, drawn = np.arange(1, n + 1), []
     for values, label, style in (
         (found.variances, "X", {"color": _GREY, "linestyle": "--", "linewidth": 1.2}),
         (found.target, "target", {"color": COLOURS[1], "linestyle": "none", "marker": "s", "markersize": 4.5,
@@ -223,6 +228,9 @@ def draw_scaling(ax: Axes, found: Scaling) -> None:
     ):  # fmt: skip
         shown = np.where(values[:n] > 0, 100 * values[:n] / total, np.nan)  # a target may be indefinite
         ax.plot(places, shown, label=label, **style)  # type: ignore[arg-type]
+        drawn.append(shown[np.isfinite(shown)])
+    shown_values = np.concatenate(drawn)
+    ax.set_ylim(shown_values.min() / _ROOM, shown_values.max() * _ROOM)
     ax.set_yscale("log")
     ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -11,6 +11,7 @@ from .._results.connectivity import Connectivity
 from .._results.cross_validation import CrossValidation
 from .._results.fit import Fit
 from .._results.nouns import nouns_of
+from .._results.overshoot import beyond_rounding
 from .._results.score import FINE
 from ._connectivity import tile as tile_of_connectivity
 from ._evidence import sentences as evidence
@@ -29,7 +30,7 @@ def verdict(fit: Fit | Connectivity, cv: CrossValidation | None = None) -> tuple
     conditions comes close, too.
     """
     nouns = nouns_of(fit.method)
-    if fit.overshoots:
+    if beyond_rounding(fit):
         return f"Overshoots: worse than with {nouns.with_one}", "bad"
     if fit.status not in FINE:
         return f"Stopped short: not the {nouns.subject} that {nouns.do('were')} asked for", "bad"
