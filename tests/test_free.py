@@ -79,7 +79,10 @@ def test_no_connectivity_is_lower(shape, center, metric):
     assert found.status == "converged"
     assert found.residual <= 1e-7
     W, lowest = naive_free.minimum(X, S, found.ridge, center, **functions)
-    if shape[0] > shape[1] or not center:  # otherwise C cannot have the rank of K: there are other minima
+    alone = shape[0] > shape[1] or not center  # otherwise C cannot have the rank of K: there are other minima
+    assert ("several" in found.stats) is not alone
+    assert ("There may be other minima" in repr(found)) is not alone
+    if alone:
         start = np.random.default_rng(1).standard_normal(W.shape)
         _, other = naive_free.minimum(X, S, found.ridge, center, **functions, start=start)
         assert found.loss <= min(lowest, other) * (1 + 1e-9)

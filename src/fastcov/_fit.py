@@ -76,7 +76,8 @@ def fit(
 
     Beyond gains, I + W in place of diag(z) with the ridge (λ/2)‖W‖²_F, which gives a `Connectivity`:
 
-    * ``method="free"``: the minimum over all W (N × N), which has rank D at most and is never formed,
+    * ``method="free"``: the minimum over all W (N × N), which has rank D at most and is never formed. With
+      no more channels than conditions, and centring, it is a minimum of several,
     * ``method="free-linear"``: the same linearised at W = 0, in closed form,
     * ``method="symmetric"``, ``"psd"``: the minimum over symmetric W, and over those with a positive
       semi-definite I + W,

@@ -115,6 +115,8 @@ def _free(method: str, reduced: Reduced, S: Array, ridge: float, limits: Limits,
     slow = _certified(method, reduced, S, ridge, phi, ended, limits.tol, "trust region", unit)
     if _lower_outside(core, slow.covariance):
         slow.stats["outside"] = True
+    if fast is None and unit > 0:  # C may not have the rank of K
+        slow.stats["several"] = True
     if fast is None or loss(reduced, S, ridge, slow) <= loss(reduced, S, ridge, found):
         return slow
     return found

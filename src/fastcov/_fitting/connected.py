@@ -128,8 +128,9 @@ class ConnectedStart:
                 stats[name] = sum(each.stats[name] for each in found)
         if self.shared is not None:
             stats["shared"] = self.shared.stats(self.reduced.covariance, found[0].covariance)
-        if any(each.stats.get("outside") for each in found):
-            stats["outside"] = True
+        for name in ("outside", "several"):
+            if any(each.stats.get(name) for each in found):
+                stats[name] = True
         return {
             "loss": problem.unscaled(np.array([each.loss for each in found]), y=4)[shown],
             "r2": r2[shown],

@@ -61,8 +61,9 @@ class Connectivity(Matched):
         "free", "free-linear", "symmetric" or "psd".
     stats : dict
         How the fit was computed: shape, dtype, seconds, solver ("Newton", "trust region", "closed form"),
-        iterations and products; ``r2_at_one``, R² at W = 0; ``trace_ratio``; ``target_scale`` and
-        ``trials`` as for `Fit`.
+        iterations and products; ``several``, where there may be other minima (see docs/free.md), and
+        ``outside``, where a W that leaves the span of X would be better; ``r2_at_one``, R² at W = 0;
+        ``trace_ratio``; ``target_scale``, ``shared`` and ``trials`` as for `Fit`.
     channels, conditions : tuple or None
         Names of the N channels and D conditions.
     nuisance : dict

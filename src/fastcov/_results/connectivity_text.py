@@ -78,4 +78,9 @@ def remarks(found: Any) -> list[str]:
             "Some direction over conditions lies in the mean over channels alone, and a W that leaves the "
             "span of X would lower the loss further: drop conditions to which all channels respond alike."
         )
+    elif found.stats.get("several"):
+        notes.append(
+            "The mean over channels, which is removed, lies in the span of X, as with no more channels than "
+            "conditions. There may be other minima; this is the one that is reached from W = 0."
+        )
     return notes
