@@ -134,7 +134,7 @@ def recordings(figure):
     if animals is None:
         del models["groups"]
     models["only inhibition"] = {"bounds": (0, 1)}
-    models |= {name: {} for name in ("free", "symmetric", "psd")}
+    models |= {name: {} for name in ("free", "symmetric", "psd", "mixed")}
     for score in ("cross-pearson", "r2"):
         found = fc.compare(X, Y, models, groups=animals, repeats=6, score=score, shuffles=0)
         print(found, "\n")

@@ -483,26 +483,26 @@ def test_figures_of_an_explanation_are_legible_at_both_widths(named, sim, modes,
 def test_an_explanation_tells_who_changed_a_gain_most(named, sim):
     why = fc.explain(sim.X, sim.S, named.ridge)
     (section,) = explanation_sections(why, named)
-    assert section.tables[0].head == (
-        "Channel", "Gain", "Linear fit", "Alone", "Importance", "Changed most by",
-    )  # fmt: skip
+    assert section.tables[0].head == ("Channel", "Gain", "Linear fit", "Alone", "Changed most by")
+    assert section.tables[1].head == ("Channel", "Importance")
     A = fc.gram(sim.X) + named.ridge * np.eye(len(sim.X))
     lost = why.delta**2 / np.diagonal(np.linalg.inv(A)) / (why.delta @ why.overlaps)
     moved = np.argsort(-np.abs(named.delta))[:8]
     contributions = -fc.gram(sim.X) * why.delta
     np.fill_diagonal(contributions, 0.0)
-    for i, row in zip(moved, section.tables[0].rows, strict=True):
+    for i, row, own in zip(moved, section.tables[0].rows, section.tables[1].rows, strict=True):
         gains = (named.gains[i], 1 + why.delta[i], 1 + why.diagonal_delta[i])
         assert row[:4] == (named.channels[i], *(f"{gain:.2f}" for gain in gains))
-        assert row[4] == f"{lost[i]:.1%}"
-        assert row[5].startswith(f"{named.channels[np.argmax(np.abs(contributions[i]))]} (")
+        assert own == (named.channels[i], f"{lost[i]:.1%}")
+        assert row[4].startswith(f"{named.channels[np.argmax(np.abs(contributions[i]))]} (")
     assert f"{why.unreachable / why.total:.1%}" in section.sentences[1]
     linear = fc.fit(sim.X, sim.S, ridge=named.ridge)
     (section,) = explanation_sections(why, linear)
-    assert section.tables[0].head == ("Channel", "Gain", "Alone", "Importance", "Changed most by")
+    assert section.tables[0].head == ("Channel", "Gain", "Alone", "Changed most by")
     few = fc.explain(sim.X, sim.S, named.ridge, modes=3)  # an importance would take long where modes are few
     (section,) = explanation_sections(few, linear)
     assert section.tables[0].head == ("Channel", "Gain", "Alone", "Changed most by")
+    assert all("Importance" not in table.head for table in section.tables)
     assert section.tables[0].rows[0][0] == str(np.argmax(np.abs(why.delta)))
     assert section.sentences[0].startswith("This part is of this fit.")
 

@@ -80,7 +80,7 @@ def explanation_sections(explanation: Any, fit: Fit, channel: Any = None) -> lis
     index = int(np.argmax(np.abs(fit.delta))) if channel is None else why.contributions(channel).index
     total = why.total or 1.0
     bound = "" if why.complete else "at most "
-    tables, pairs = [_table(why, fit, plain)], _pairs(why, index)
+    tables, pairs = _tables(why, fit, plain), _pairs(why, index)
     return [
         Section(
             "Why these gains",
@@ -299,11 +299,13 @@ def _rows(explanation: Explanation) -> list[Row]:
     ]  # fmt: skip
 
 
-def _table(explanation: Explanation, fit: Fit, plain: bool) -> Table:
-    """Tabulate the channels that moved most: gains, gains alone, and the channels that changed these most."""
-    rows, lost = [], None
-    if explanation._quick and explanation.loss_removed > 0:
-        lost = explanation.importance / explanation.loss_removed
+def _tables(explanation: Explanation, fit: Fit, plain: bool) -> list[Table]:
+    """Tabulate the channels that moved most: gains, gains alone, what changed them most, and how they matter.
+
+    Importances are a table of their own: a page on a phone has no room for a further column.
+    """
+    rows, lost = [], []
+    known = explanation._quick and explanation.loss_removed > 0
     for i in np.argsort(-np.abs(fit.delta), kind="stable")[:_CHANNELS]:
         name = explanation.channels[i]
         found = explanation.contributions(name)
@@ -311,11 +313,15 @@ def _table(explanation: Explanation, fit: Fit, plain: bool) -> Table:
         most = max(up + down, key=lambda pair: abs(pair[1]), default=None)
         by = "none" if most is None else f"{most[0]} ({'+' if most[1] > 0 else ''}{number(most[1])})"
         gains = [] if plain else [score(1.0 + fit.delta[i])]
-        matters = [] if lost is None else [f"{lost[i]:.1%}"]
-        rows.append((str(name), *gains, score(1.0 + found.delta), score(1.0 + found.diagonal), *matters, by))
+        rows.append((str(name), *gains, score(1.0 + found.delta), score(1.0 + found.diagonal), by))
+        if known:
+            lost.append((str(name), f"{explanation.importance[i] / explanation.loss_removed:.1%}"))
     linear = ("Gain",) if plain else ("Gain", "Linear fit")
-    head = ("Channel", *linear, "Alone", *(() if lost is None else ("Importance",)), "Changed most by")
-    return Table("The gains that are furthest from one", head, rows)
+    head = ("Channel", *linear, "Alone", "Changed most by")
+    tables = [Table("The gains that are furthest from one", head, rows)]
+    if known:
+        tables.append(Table("How much these channels matter", ("Channel", "Importance"), lost))
+    return tables
 
 
 def _leading(explanation: Explanation) -> list[Table]:
