@@ -80,7 +80,7 @@ def explanation_sections(explanation: Any, fit: Fit, channel: Any = None) -> lis
     index = int(np.argmax(np.abs(fit.delta))) if channel is None else why.contributions(channel).index
     total = why.total or 1.0
     bound = "" if why.complete else "at most "
-    tables, pairs = _tables(why, fit, plain), _pairs(why, index)
+    (moved, *matters), pairs = _tables(why, fit, plain), _pairs(why, index)
     return [
         Section(
             "Why these gains",
@@ -97,7 +97,7 @@ def explanation_sections(explanation: Any, fit: Fit, channel: Any = None) -> lis
             ],
             pictures=_pictures(why, index, plain),
             rows=_rows(why),
-            tables=[*tables, *pairs, *_leading(why)],
+            tables=[moved, *pairs, *matters, *_leading(why)],
             notes=[_AGAINST] * any(row[1].startswith("−") for table in pairs for row in table.rows),
             warnings=_warnings(why.fit, fit, plain),
         )
