@@ -104,7 +104,7 @@ class _Loss:
         WK = blas.product(blas.product(reduced.root, self.omega), reduced.wide_root)
         self.square = float(blas.norm(WK)) ** 2
         delta = z - 1.0
-        self.value = 0.5 * float(blas.norm(image)) ** 2 + 0.5 * self.ridge * float(delta @ delta)
+        self.value = 0.5 * float(blas.norm(image)) ** 2 + 0.5 * self.ridge * blas.dot(delta, delta)
         self.value += 0.5 * self.other * self.square
         M = np.ascontiguousarray(blas.product(B, pulled).T)
         gradient = weighted_adjoint(self.problem.at(z).plain, M[np.newaxis])[0][0] + self.ridge * delta
