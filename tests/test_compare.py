@@ -97,6 +97,17 @@ def test_the_noise_ceiling_is_that_of_the_cells(found):
     assert found.ceiling.ceiling() == fc.noise_ceiling(Y, by="cells", folds=4).ceiling()
 
 
+@pytest.mark.parametrize("low", [False, True])
+def test_a_score_above_the_noise_ceiling_is_said_to_be_that(found, low):
+    """A ceiling of 0.01, as of few cells, is no bound that a score of 0.5 keeps to."""
+    values = np.full(4, 0.01 if low else 1.0)
+    halves = {name: values / (2 - values) for name in found.ceiling.reliability}
+    ceiling = dataclasses.replace(found.ceiling, reliability=halves)
+    text = repr(dataclasses.replace(found, ceiling=ceiling))
+    assert ("exceeds the noise ceiling" in " ".join(text.split())) is low
+    assert ("is expected to score above" in " ".join(text.split())) is not low
+
+
 def test_a_matrix_has_no_noise_ceiling():
     S = fc.target_covariance(Y, like=X)
     found = fc.compare(X, models=["one", "gains"], S=S, **OPTIONS)

@@ -15,7 +15,7 @@ from .frames import Table
 from .printed import size_text
 from .score import SCORES
 from .study_record import plain
-from .study_words import SCORE_WORDS, number, p_text, pm
+from .study_words import SCORE_WORDS, exceeding, number, p_text, pm
 from .summaries import CHOICES, SUMMARIES
 
 # A `Comparison` is `Any` here: its class imports this module.
@@ -167,6 +167,8 @@ def _ceiling(found: Any, first: str, value: float) -> list[str]:
     top = found.ceiling.ceiling(found.score)
     if not math.isfinite(top) or not top > 0:
         return []
+    if value > found.ceiling.band(found.score)[1]:
+        return [exceeding(top, found.ceiling.by)]
     reached = f"; {first} reaches {value / top:.0%} of that" if 0 < value < top else ""
     return [f"As Y is noisy, no model is expected to score above {number(top)}{reached}."]
 

@@ -158,6 +158,11 @@ def _ceiling(one: Any, value: float) -> str:
         return f"{said}; {reached} {value / top:.0%} of that."
     if value <= one.ceiling.band(one.cv.score)[1]:
         return f"{said}; {reached} that."
+    return exceeding(top, by)
+
+
+def exceeding(top: float, by: str) -> str:
+    """What to think of a score above the noise ceiling."""
     return (
         f"The score exceeds the noise ceiling, {number(top)} (from halves of the {by} of Y), above which no "
         "prediction was expected to score. That can be where Y has few cells, of which a half says little of "
