@@ -371,6 +371,9 @@ def test_stacks_are_single_targets(method):
         both.modes()
     with pytest.raises(ValueError, match=r"Argument 'target' must be left out"):
         one.select(0)
+    np.testing.assert_array_equal(both.select(-1).phi, both.phi[1])
+    with pytest.raises(ValueError, match=r"Argument 'target' must be one of the 2 targets, from 0, not 2"):
+        both.select(2)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -70,6 +70,8 @@ class Connectivity(Matched):
         β of "diagonal" and γ of "constant", as for `Fit`.
     """
 
+    _OF_TARGETS = ("phi",)
+
     phi: Array
     loss: Any
     loss_at_one: Any
@@ -88,17 +90,6 @@ class Connectivity(Matched):
     _mean: Array  # √N times the mean over channels (D,); zero without centring
     nuisance: dict[str, Any] = dataclasses.field(default_factory=dict)
     _kept: Any = dataclasses.field(default=None, metadata={"saved": False})
-
-    def select(self, target: int) -> Connectivity:
-        """The connectivity of one of T targets."""
-        if self.phi.ndim == 2:
-            raise ValueError("Argument 'target' must be left out: this connectivity is of a single target.")
-        k = range(len(self.phi))[target]
-        stats = self._stats_of(k)
-        of_targets = ("phi", "loss", "loss_at_one", "r2", "residual", "_covariance", "_target")
-        parts = {name: getattr(self, name)[k] for name in of_targets}
-        nuisance = {name: value[k] for name, value in self.nuisance.items()}
-        return dataclasses.replace(self, stats=stats, nuisance=nuisance, **parts)
 
     # --- the connectivity itself
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,22 @@ class Matched:
     _target: Array
     _covariance_at_one: Array
     _mean: Array
+
+    _OF_TARGETS: ClassVar[tuple[str, ...]]  # further fields with an entry for each of T targets
+
+    def select(self, target: int) -> Self:
+        """The result of one of T targets, counted from 0, or from the last with −1."""
+        if self._target.ndim == 2:
+            raise ValueError("Argument 'target' must be left out: this result is of a single target.")
+        T = len(self._target)
+        if not isinstance(target, (int, np.integer)) or not -T <= target < T:
+            raise ValueError(f"Argument 'target' must be one of the {T} targets, from 0, not {target!r}.")
+        names = ("loss", "loss_at_one", "r2", "residual", "_covariance", "_target", *self._OF_TARGETS)
+        return dataclasses.replace(  # type: ignore[type-var]  # those that have this are dataclasses
+            self, stats=self._stats_of(int(target)),
+            nuisance={name: value[target] for name, value in self.nuisance.items()},
+            **{name: getattr(self, name)[target] for name in names},
+        )  # fmt: skip
 
     def covariance(self) -> Array:
         """The fitted covariance C, without nuisance terms, (D, D) or (T, D, D), in units of X squared."""

@@ -61,6 +61,8 @@ class Mixed(Matched):
         As for `Fit`.
     """
 
+    _OF_TARGETS = ("delta", "omega", "_covariance_at_gains")
+
     delta: Array
     omega: Array
     loss: Any
@@ -92,20 +94,6 @@ class Mixed(Matched):
     def covariance_at_gains(self) -> Array:
         """The covariance of diag(z)X, without W, (D, D) or (T, D, D), in units of X squared."""
         return self._covariance_at_gains.copy()
-
-    def select(self, target: int) -> Mixed:
-        """The fit of one of T targets."""
-        if self.delta.ndim == 1:
-            raise ValueError("Argument 'target' must be left out: this fit is of a single target.")
-        k = range(len(self.delta))[target]
-        stats = self._stats_of(k)
-        of_targets = (
-            "delta", "omega", "loss", "loss_at_one", "r2", "residual", "_covariance", "_target",
-            "_covariance_at_gains",
-        )  # fmt: skip
-        parts = {name: getattr(self, name)[k] for name in of_targets}
-        nuisance = {name: value[k] for name, value in self.nuisance.items()}
-        return dataclasses.replace(self, stats=stats, nuisance=nuisance, **parts)
 
     @property
     def W(self) -> ConnectivityOperator:
