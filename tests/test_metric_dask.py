@@ -51,3 +51,18 @@ def test_relative_ridges_losses_and_explanations_with_terms_are_the_local_ones(m
     expected, slope = fc.loss_and_gradient(X, S, z, **keywords)
     np.testing.assert_allclose(loss, expected, rtol=1e-12)
     np.testing.assert_allclose(gradient, slope, atol=1e-11 * np.abs(slope).max())
+
+
+@pytest.mark.parametrize("metric", [{}, METRICS["terms"]], ids=["plain", "terms"])
+@pytest.mark.parametrize("method", ["free", "free-linear", "symmetric", "psd", "mixed"])
+def test_a_connectivity_on_a_cluster_is_the_local_one(method, metric):
+    keywords = {"relative_ridge": 0.1, "method": method, "tol": 1e-9, **metric}
+    found, expected = fc.fit(chunked(X, (1, 61, 58)), S, **keywords), fc.fit(X, S, **keywords)
+    np.testing.assert_allclose(found.ridge, expected.ridge, rtol=1e-8)  # Lanczos
+    np.testing.assert_allclose(found.covariance(), expected.covariance(), atol=1e-7 * np.linalg.norm(S))
+    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-7)
+    np.testing.assert_allclose(found.norm(), expected.norm(), rtol=1e-6)
+    v = np.random.default_rng(0).standard_normal(N)
+    W = found.operator(chunked(X, 50))
+    np.testing.assert_allclose(W @ v, expected.W @ v, atol=1e-6 * expected.norm() * np.linalg.norm(v))
+    np.testing.assert_allclose(W.T @ v, expected.W.T @ v, atol=1e-6 * expected.norm() * np.linalg.norm(v))

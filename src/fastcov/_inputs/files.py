@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -334,3 +335,12 @@ def writing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     except BaseException:  # Ctrl-C as well
         draft.unlink(missing_ok=True)
         raise
+
+
+def json_text(record: Any, path: str | os.PathLike[str] | None = None) -> str:
+    """A record as JSON, written to a .json file too if a path is given."""
+    text = json.dumps(record, allow_nan=False, indent=1)
+    if path is not None:
+        with writing(check_output(path, (".json",))) as draft:
+            draft.write_text(text + "\n", encoding="utf-8")
+    return text

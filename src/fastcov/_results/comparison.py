@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._inputs.container import save
-from .._inputs.files import check_output, writing
+from .._inputs.files import json_text
 from .._inputs.validation import check_between, check_choice
 from . import evidence
 from .channel_table import write_table
@@ -354,16 +354,9 @@ class Comparison(StudyPage):
         ValueError, OSError
             If no .json file can be written there.
         """
-        import json
-
         from .comparison_words import record
 
-        text = json.dumps(record(self), allow_nan=False, indent=1)
-        if path is not None:
-            target = check_output(path, (".json",))
-            with writing(target) as draft:
-                draft.write_text(text + "\n", encoding="utf-8")
-        return text
+        return json_text(record(self), path)
 
     def __repr__(self) -> str:
         from .comparison_words import text

@@ -122,11 +122,11 @@ class Connectivity(Matched):
         -----
         4ND flops for a product with a vector. ``W.left @ W.right.T`` is W.
         """
-        return ConnectivityOperator(self._problem(X), self._single("operator"))
+        return ConnectivityOperator(self._problem(X), self._of_one("operator").phi)
 
     def diagonal(self, X: ArrayLike | None = None) -> Array:
         """W_ii (N,): what W does to a channel by itself, as a gain would; 2ND² flops. X as for `operator`."""
-        return diagonal(self._problem(X), self._single("diagonal"))
+        return diagonal(self._problem(X), self._of_one("diagonal").phi)
 
     def rows(self, channels: Any, X: ArrayLike | None = None) -> Array:
         """Rows of W: what all channels contribute to one channel, (N,), or to k channels, (k, N).
@@ -137,7 +137,7 @@ class Connectivity(Matched):
         X : array_like, shape (N, D), optional
             As for `operator`.
         """
-        phi, problem = self._single("rows"), self._problem(X)
+        phi, problem = self._of_one("rows").phi, self._problem(X)
         single = isinstance(channels, str) or np.ndim(channels) == 0
         places = places_of([channels] if single else channels, self.channels, problem.shape[0])
         basis = np.zeros((len(places), problem.shape[1] + problem.center))
@@ -155,7 +155,7 @@ class Connectivity(Matched):
 
     def diagonal_share(self, X: ArrayLike | None = None) -> float:
         """Σ_i W_ii² / ‖W‖²_F: the share of W that gains could make. X as for `operator`."""
-        square = self._reduced.squared_norm(self._single("diagonal_share"))
+        square = self._reduced.squared_norm(self._of_one("diagonal_share").phi)
         return float(np.square(self.diagonal(X)).sum()) / square if square > 0 else 0.0
 
     @property
@@ -183,7 +183,7 @@ class Connectivity(Matched):
         n_modes : int, optional
             How many; by default all with a singular value above rounding.
         """
-        return modes_of(self._reduced, self._single("modes"), n_modes, self.conditions)
+        return modes_of(self._reduced, self._of_one("modes").phi, n_modes, self.conditions)
 
     def explain(self) -> Scaling:
         """How much of each error W corrects, in the eigenvectors of Γ = XᵀJX.
@@ -191,7 +191,7 @@ class Connectivity(Matched):
         Without a mean over channels the linearised fit leaves E_ij = E₀_ij / (1 + 4γ_iγ_j/λ) of the error
         E₀ = S − Γ between modes i and j: modes of large variance are corrected, small ones are not.
         """
-        self._single("explain")
+        self._of_one("explain")
         return scaling_of(self._reduced, self._covariance, self._target, self.ridge, self.conditions)
 
     # --- new responses, files, tables
@@ -299,14 +299,6 @@ class Connectivity(Matched):
 
     def _stack(self) -> Array:
         return self.phi.reshape(-1, *self.phi.shape[-2:])
-
-    def _single(self, name: str) -> Array:
-        if self.phi.ndim == 3:
-            raise ValueError(
-                f"Argument 'target' must be chosen for {name}, of {len(self.phi)} targets: "
-                f"use connectivity.select(0).{name}."
-            )
-        return self.phi
 
     def _problem(self, X: Any) -> Any:
         return problem_of(self, X, weighed=False)

@@ -79,6 +79,15 @@ class Matched:
             found.append(float(np.linalg.norm(left)) / size if size > 0 else 0.0)
         return np.array(found) if self._target.ndim == 3 else found[0]
 
+    def _of_one(self, name: str) -> Self:
+        """Itself, if it is of a single target, as what has this name needs."""
+        if self._target.ndim == 3:
+            raise ValueError(
+                f"Argument 'target' must be chosen for {name}, of {len(self._target)} targets: use "
+                f"select(0).{name}."
+            )
+        return self
+
     def _stats_of(self, k: int) -> dict[str, Any]:
         """The entries of stats of the k-th of T targets."""
         stats = {

@@ -108,11 +108,7 @@ class Mixed(Matched):
         X : array_like, shape (N, D), optional
             The fitted responses, as for `Connectivity.operator`.
         """
-        if self.delta.ndim == 2:
-            raise ValueError(
-                f"Argument 'target' must be chosen for operator, of {len(self.delta)} targets: use "
-                "select(0).operator."
-            )
+        self._of_one("operator")
         problem = problem_of(self, X, weighed=False)
         return ConnectivityOperator(problem, self._phi(self.omega), self.gains)
 

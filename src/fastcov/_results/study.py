@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._inputs.container import save
-from .._inputs.files import check_output, writing
+from .._inputs.files import json_text
 from .._inputs.optional import optional
 from .channel_table import COLUMNS, ChannelTable, write_table
 from .connectivity import Connectivity
@@ -285,16 +285,9 @@ class Study(StudyPage):
         ValueError, OSError
             If no .json file can be written there.
         """
-        import json
-
         from .study_record import record
 
-        text = json.dumps(record(self), allow_nan=False, indent=1)
-        if path is not None:
-            target = check_output(path, (".json",))
-            with writing(target) as draft:
-                draft.write_text(text + "\n", encoding="utf-8")
-        return text
+        return json_text(record(self), path)
 
     def __repr__(self) -> str:
         from .study_words import paragraphs, score_rows, title
